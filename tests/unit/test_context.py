@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from holon.context import ActionFactory, JobContext, arguments
-from holon.domain.asking import MAX_BRANCHES
+from holon.domain import asking
 from holon.domain.blueprint import Blueprint
 from holon.domain.decisions import AskedTask, DispatchParallel, DispatchTask, GoTo
 from holon.domain.states import State
@@ -69,13 +69,16 @@ def test_dispatch_parallel_takes_task_type_and_type_and_keeps_the_order() -> Non
     )
 
 
-def test_dispatch_parallel_takes_no_more_tasks_than_a_step_may_have() -> None:
+def test_dispatch_parallel_takes_no_more_tasks_than_a_step_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "MAX_BRANCHES", 1_000)
     actions = ActionFactory()
     task = {"task_type": "t", "params": {}}
-    with pytest.raises(BlueprintError, match=f"over {MAX_BRANCHES} tasks") as raised:
+    with pytest.raises(BlueprintError, match="over 1000 tasks") as raised:
         actions.dispatch_parallel(repeat(task), "met")
     assert (raised.value.code, actions.decision) == ("ACTION_INVALID", None)
-    actions.dispatch_parallel(repeat(task, MAX_BRANCHES), "met")
+    actions.dispatch_parallel(repeat(task, 1_000), "met")
+    assert isinstance(actions.decision, DispatchParallel)
+    assert len(actions.decision.branches) == 1_000
 
 
 def test_dispatch_parallel_takes_any_iterable_even_an_empty_one() -> None:

@@ -24,11 +24,11 @@ SKILL = {Offering("t"): ANY_CONTRACT}
 def test_the_one_session_with_room_is_found_behind_thousands_without() -> None:
     nothing: Any = None
     dispatcher = Dispatcher(nothing, Telemetry())
-    for number in range(10_000):
+    for number in range(2_000):
         dispatcher.add(Session(f"w{number}", f"s{number}", 0, SKILL, nothing))
     assert dispatcher.seats_for({Need("t"): 3}) == []
     dispatcher.add(Session("w", "s", 1, SKILL, nothing))
-    for number in range(10_000):
+    for number in range(2_000):
         session = dispatcher.session(f"s{number}")
         assert session is not None
         dispatcher.has_room(session)
@@ -165,7 +165,7 @@ async def test_needs_that_nothing_waits_with_are_forgotten_and_learned_again() -
     dispatcher.learn(waiting)
     await dispatcher.wait_for([waiting.key])
     (seat,) = dispatcher.seats_for({asked: 1})
-    for number in range(20_000):
+    for number in range(5 * MOST_NEEDS):
         dispatcher.learn(Need("t", contracts=(f"c{number}",)))
     assert len(session.fits) <= 2 * MOST_NEEDS
     dispatcher.settle([seat], Leased(left=frozenset({asked.key})))

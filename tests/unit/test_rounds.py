@@ -8,9 +8,16 @@ from typing import Any
 
 import pytest
 
+from holon.engine import rounds as engine_rounds
 from holon.engine.rounds import READ_AT_ONCE, Rounds
 
 GUARD = 10.0
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long does so sooner."""
+    monkeypatch.setattr(engine_rounds, "PATIENCE_S", 0.001)
 
 
 class Looks:
@@ -124,7 +131,7 @@ async def test_one_that_changes_before_it_was_to_be_looked_at_again_is_looked_at
 
 async def test_nothing_is_to_be_looked_at_later_once_the_rounds_have_ended() -> None:
     looks = Looks()
-    looks.after = 0.02
+    looks.after = 0.002
     wrong: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, what: wrong.append(what))
     rounds = Rounds(["away"], looks.look)

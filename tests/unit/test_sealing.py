@@ -10,7 +10,7 @@ import pytest
 
 from holon.clock import ManualClock
 from holon.storage.sealing import KeyUnknown, Seal, SealBroken, key_id
-from holon.storage.sealing.seal import DAY_MS, MARK, MAX_OPEN, OVERHEAD, UNKNOWN_EVERY_MS
+from holon.storage.sealing.seal import DAY_MS, MARK, OVERHEAD, UNKNOWN_EVERY_MS
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
 RECORD = b'{"iban": "DE89 3704 0044 0532 0130 00"}'
@@ -123,11 +123,12 @@ def test_a_data_key_is_used_for_a_day_and_for_so_many_records() -> None:
     assert len(set(first)) == 1
 
 
-def test_no_more_data_keys_than_that_are_kept_open() -> None:
+def test_no_more_data_keys_than_that_are_kept_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holon.storage.sealing.seal.MAX_OPEN", 20)
     seal = Seal([KEY])
-    for _ in range(MAX_OPEN + 10):
+    for _ in range(30):
         seal.open(*PLACE, Seal([KEY]).seal(*PLACE, RECORD))
-    assert seal._cipher_of.cache_info().currsize == MAX_OPEN
+    assert seal._cipher_of.cache_info().currsize == 20
 
 
 def test_what_cannot_be_opened_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

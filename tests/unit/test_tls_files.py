@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -29,14 +28,9 @@ from tests.integration.tls_site import Site
 DAY_MS = 86_400_000
 
 
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with Site.followed(tmp_path) as it:
-        yield it
-
-
-async def test_a_new_pair_is_taken_and_counted_and_the_next_one_too(site: Site) -> None:
-    serials = [site.serial, await site.renewed(), await site.renewed()]
+async def test_a_new_pair_is_taken_and_counted_and_the_next_one_too(tmp_path: Path) -> None:
+    async with Site.followed(tmp_path) as site:
+        serials = [site.serial, await site.renewed(), await site.renewed()]
     assert len(set(serials)) == 3
     assert site.files.current.chain == site.server.certificate.read_bytes()
     assert site.files.current.key == site.server.key.read_bytes()
@@ -77,12 +71,12 @@ def _authority_that_is_none(site: Site) -> None:
     "spoil", [_empty, _half, _gone, _of_another_key, _open_key, _no_authority, _authority_that_is_none]
 )
 async def test_files_that_cannot_serve_change_nothing_and_are_logged_and_counted_once(
-    site: Site, spoil: Callable[[Site], None], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, spoil: Callable[[Site], None], caplog: pytest.LogCaptureFixture
 ) -> None:
+    site = Site(tmp_path)
     before = site.files.current
     spoil(site)
-    await site.until(lambda: site.counted("refused") == 1)
-    for _ in range(5):
+    for _ in range(7):
         await site.following.look()
     assert site.files.current is before
     assert (site.counted("done"), site.counted("refused")) == (0, 1)
@@ -90,7 +84,10 @@ async def test_files_that_cannot_serve_change_nothing_and_are_logged_and_counted
     assert str(site.folder) in told.getMessage()
     assert "PRIVATE" not in caplog.text
     site.ca.write_bytes(site.authority.files.certificate.read_bytes())
-    await site.renewed()
+    renewed = issue_server(site.authority, site.folder)
+    for _ in range(2):
+        await site.following.look()
+    assert site.files.current.key == renewed.key.read_bytes()
     assert site.counted("done") == 1
 
 
@@ -228,26 +225,6 @@ def test_a_file_of_something_else_is_named_with_its_variable(tmp_path: Path, nam
     variables = {"certificate": "TLS_CERT_PATH", "key": "TLS_KEY_PATH", "authorities": "TLS_CA_PATH"}
     [wrong] = caught.value.details
     assert (wrong.field, str(garbage) in wrong.reason) == (variables[name], True)
-
-
-@pytest.mark.parametrize("name", ["certificate", "key", "authorities"])
-def test_a_damaged_file_is_refused_or_serves_and_nothing_else_is_raised(tmp_path: Path, name: str) -> None:
-    authority = open_authority(tmp_path)
-    pair = issue_server(authority, tmp_path)
-    paths = _paths(pair, authority.files)
-    file = Path(getattr(paths, name))
-    first, *middle, last = file.read_text().splitlines()
-    good = base64.b64decode("".join(middle))
-    refused = 0
-    for position in range(0, len(good), 4):
-        damaged = bytearray(good)
-        damaged[position] ^= 0x41
-        file.write_text("\n".join((first, base64.encodebytes(damaged).decode().strip(), last, "")))
-        try:
-            TlsFiles(paths, ManualClock(_now_ms()))
-        except ConfigError:
-            refused += 1
-    assert refused > len(good) / 20
 
 
 def _paths(pair: KeyPair, authority: KeyPair) -> TlsPaths:

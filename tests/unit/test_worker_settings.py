@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ from holon.wire.address import parse_url
 from holon.worker.channel import open_channel
 from holon.worker.settings import DEFAULT_PORT, Credentials, read_settings
 from holon.worker.urls import Urls
+
+
+@cache
+def keys_of_rsa() -> dict[str, bytes]:
+    """By their files, one that anybody reads and one with a password; they take long to make."""
+    key = rsa.generate_private_key(65537, 2048)
+    locks = {"of-another-kind.key": NoEncryption(), "locked.key": BestAvailableEncryption(b"secret")}
+    return {name: key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock) for name, lock in locks.items()}
 
 
 def test_arguments_win_over_the_environment(tmp_path: Path) -> None:
@@ -81,10 +90,9 @@ def test_files_that_no_connection_could_use_are_named_with_their_variables(
     authority = open_authority(tmp_path)
     pair, _ = (issue_worker(authority, tmp_path, worker) for worker in ("w1", "w2"))
     (tmp_path / "junk").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-    another = rsa.generate_private_key(65537, 2048)
-    for key, lock in (("of-another-kind.key", NoEncryption()), ("locked.key", BestAvailableEncryption(b"secret"))):
+    for key, text in keys_of_rsa().items():
         (tmp_path / key).touch(0o600)
-        (tmp_path / key).write_bytes(another.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock))
+        (tmp_path / key).write_bytes(text)
     (tmp_path / "junk").chmod(0o600)
     environ = {
         "NODE_URL": "grpcs://a",
