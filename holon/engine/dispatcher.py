@@ -13,12 +13,15 @@ from holon.domain.matching import Need, Offering
 from holon.engine.matches import Matches
 from holon.engine.prices import Prices
 from holon.engine.session import Session
-from holon.engine.waits import Said, why
+from holon.engine.waits import Reasons, Said, passed_over
 from holon.errors import StoreUnavailable
 from holon.ports import Leased, LeaseRef, Leases, Offer, Seat, Stop
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
+
+# So many sessions are named at once to the store for what waits: one task may, and thousands of workers be idle.
+SESSIONS_AT_ONCE = 100
 
 _key_of = attrgetter("key")
 
@@ -37,9 +40,12 @@ class Dispatcher:
         self._waiting: set[str] = set()
         # By match key, how many seats of calls under way name it.
         self._named: dict[str, int] = {}
+        # The sessions with seats of calls under way.
+        self._promised: set[Session] = set()
         self._said = Said()
         self._matches = Matches(self._said)
         self._prices = Prices()
+        self._reasons = Reasons()
         self._wake = asyncio.Event()
         self._freed = asyncio.Event()
         # Called with offers whose session ended before they could be sent.
@@ -77,12 +83,15 @@ class Dispatcher:
     def _match(self, session: Session) -> None:
         self._matches.match(session)
         self._prices.changed()
+        self._reasons.changed()
         self.has_room(session)
 
     def remove(self, session: Session) -> None:
         """A session has ended."""
         self._matches.remove(session)
         self._prices.changed()
+        self._reasons.changed()
+        self._promised.discard(session)
         session.taking = False
         self._freed.set()
 
@@ -133,7 +142,12 @@ class Dispatcher:
 
     def why(self, need: Need) -> str:
         """Why a task with this need waits, in a sentence; empty where it is about to be given to somebody."""
-        return why(need, self._matches.fitting(self.learn(need)), self.sessions)
+        key = self.learn(need)
+        if self._matches.has_room(key):
+            return passed_over(need)
+        if any(one.taking and key in one.fits and len(one.leases) < one.credits for one in self._promised):
+            return ""
+        return self._reasons.why(need, self._matches.fitting(key), self.sessions)
 
     # Seats -------------------------------------------------------------------------------------------------------
 
@@ -154,13 +168,6 @@ class Dispatcher:
         keys = session.fits & self._waiting
         return self._seats(session, n, keys) if keys and session.taking and n > 0 else []
 
-    def _all_seats(self) -> list[Seat]:
-        return [
-            seat
-            for session in self._matches.with_room(self._waiting)
-            for seat in self._seats(session, session.free, session.fits & self._waiting)
-        ]
-
     def _seats(self, session: Session, n: int, keys: Collection[str]) -> list[Seat]:
         """Room for `n` at a session; one seat for each skill with a limit of its own, and one for the others.
 
@@ -178,6 +185,7 @@ class Dispatcher:
     def _seat(self, session: Session, n: int, keys: Iterable[str]) -> Seat:
         keys = tuple(keys)
         session.promised += n
+        self._promised.add(session)
         if session.limits:
             session.promised_of[self._matches[keys[0]].skill] += n
         for key in keys:
@@ -191,6 +199,8 @@ class Dispatcher:
             session = self._matches.sessions.get(seat.session_id)
             if session is not None:
                 session.promised -= seat.n
+                if not session.promised:
+                    self._promised.discard(session)
                 if session.promised_of:
                     session.promised_of -= Counter({self._matches[seat.keys[0]].skill: seat.n})
                 self._matches.reopen(session)
@@ -278,24 +288,32 @@ class Dispatcher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            seats = self._all_seats()
-            if not seats:
-                continue
-            leased: Leased | None = None
-            away: StoreUnavailable | None = None
-            try:
-                leased = await self._store.lease(seats)
-            except StoreUnavailable as error:
-                log.warning("cannot lease: %s", error.message)
-                away = error
-            finally:
-                self.settle(seats, leased)
-            if away is not None:
-                # It is asked again, for that a call has failed wakes this; but it may refuse at once, so not before.
-                await asyncio.sleep(away.again_after)
-            if leased is not None and leased.offers and leased.left:
-                # There may be room for more, that a part of the store which was away did not hand over.
-                self.look()
+            sessions = self._matches.with_room(self._waiting)
+            for at in range(0, len(sessions), SESSIONS_AT_ONCE):
+                if not (self._waiting and await self._lease_to(sessions[at : at + SESSIONS_AT_ONCE])):
+                    break
+
+    async def _lease_to(self, sessions: Iterable[Session]) -> bool:
+        """Lease what waits to these sessions, as far as they have room; whether others may be asked now."""
+        seats = [seat for session in sessions for seat in self.seats_at(session, session.free)]
+        if not seats:
+            return True
+        leased: Leased | None = None
+        away: StoreUnavailable | None = None
+        try:
+            leased = await self._store.lease(seats)
+        except StoreUnavailable as error:
+            log.warning("cannot lease: %s", error.message)
+            away = error
+        finally:
+            self.settle(seats, leased)
+        if away is not None:
+            # It is asked again, for that a call has failed wakes this; but it may refuse at once, so not before.
+            await asyncio.sleep(away.again_after)
+        if leased is not None and leased.offers and leased.left:
+            # There may be room for more, that a part of the store which was away did not hand over.
+            self.look()
+        return away is None
 
     async def _begin(self) -> None:
         """Learn what waits already; a store that is away just now is waited for."""

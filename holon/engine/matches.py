@@ -111,6 +111,18 @@ class Matches:
         sessions = {one.session_id: one for key in keys for one in self._open[key].values() if one.free > 0}
         return sorted(sessions.values(), key=business)
 
+    def has_room(self, key: str) -> bool:
+        """Whether a session with room can do what is behind a match key; those found to have none are dropped."""
+        turn, skill = self._open[key], self._needs[key].skill
+        full: list[str] = []
+        for session in turn.values():
+            if session.room(skill) > 0:
+                break
+            full.append(session.session_id)
+        for session_id in full:
+            del turn[session_id]
+        return bool(turn)
+
     def least_busy(self, key: str) -> tuple[Session, int] | None:
         """The least busy of the next few sessions with room for a match key, which goes to the end of the turn.
 

@@ -92,7 +92,7 @@ class Session:
 
     def can(self, need: Asking) -> bool:
         """Whether it may do a task with this need, as far as what it offers goes."""
-        return any(fits(need, one) for one in self.offerings)
+        return any(fits(need, one) for one, _ in self._offered.get(need.skill, ()))
 
     def take(self, offers: Sequence[Offer]) -> Sequence[Offer]:
         """Hold these; answers with what its worker is told: each names the offering that it is made under."""

@@ -11,27 +11,52 @@ from holon.engine.session import Session
 
 log = logging.getLogger(__name__)
 
+# Of so many match keys it is remembered.
+MOST_REASONS = 1_000
 
-def why(need: Need, fitting: Collection[Session], sessions: Collection[Session]) -> str:
-    """Why a task with this need waits, in a sentence; empty where it is about to be given to somebody.
 
-    Arguments:
-        fitting: those of the sessions that can do it.
-        sessions: all of this node.
+def passed_over(need: Need) -> str:
+    """Why a task with this need waits, in a sentence, though a worker that can do it has room."""
+    return (
+        f"waiting: a worker with skill {need.skill!r} has room; one that gave it back, failed it, or reads no "
+        "message so large is asked later"
+    )
+
+
+class Reasons:
+    """Why tasks wait for which nobody has room. Why nobody here can do them is found once for each match key: clients
+    look at thousands of jobs that wait, and every offering of every worker has a part in that.
     """
-    taking = [session for session in fitting if session.taking]
-    if any(session.room(need.skill) > 0 for session in taking):
-        return (
-            f"waiting: a worker with skill {need.skill!r} has room; one that gave it back, failed it, or reads no "
-            "message so large is asked later"
-        )
-    if any(session.promised and len(session.leases) < session.credits for session in taking):
-        return ""
-    if taking:
-        return f"waiting: every worker with skill {need.skill!r} is busy"
-    if fitting:
-        return f"waiting: every worker with skill {need.skill!r} is draining"
-    return f"waiting: {_why_none(need, [one for session in sessions for one in session.offerings])}"
+
+    def __init__(self) -> None:
+        # Until somebody comes, goes, or offers other things.
+        self._none: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Reasons({len(self._none)})"
+
+    def changed(self) -> None:
+        """Others are here, or offer other things, than before."""
+        self._none.clear()
+
+    def why(self, need: Need, fitting: Collection[Session], sessions: Collection[Session]) -> str:
+        """Why a task with this need waits, in a sentence.
+
+        Arguments:
+            fitting: those of the sessions that can do it; none of them has room.
+            sessions: all of this node.
+        """
+        if any(session.taking for session in fitting):
+            return f"waiting: every worker with skill {need.skill!r} is busy"
+        if fitting:
+            return f"waiting: every worker with skill {need.skill!r} is draining"
+        reason = self._none.get(need.key)
+        if reason is None:
+            if len(self._none) >= MOST_REASONS:
+                self._none.clear()
+            why_none = _why_none(need, [one for session in sessions for one in session.offerings])
+            reason = self._none[need.key] = f"waiting: {why_none}"
+        return reason
 
 
 def _why_none(need: Need, offerings: list[Offering]) -> str:

@@ -1,0 +1,159 @@
+"""The dispatcher with thousands of workers: what it costs to ask about one task does not grow with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from holon.domain.matching import ANY_CONTRACT, Need, Offering
+from holon.engine.dispatcher import SESSIONS_AT_ONCE, Dispatcher
+from holon.engine.session import Session
+from holon.errors import StoreUnavailable
+from holon.ports.tasks import Leased, Seat
+from holon.telemetry.events import Telemetry
+
+CROWD = 5_000
+T, U = Need("t"), Need("u")
+SKILL = {Offering("t"): ANY_CONTRACT}
+NOTHING: Any = None
+
+
+class Counted(Session):
+    """A session that counts how often its room, and each of its offerings, are looked at; all of them together."""
+
+    looked = 0
+
+    @property
+    def free(self) -> int:
+        Counted.looked += 1
+        return super().free
+
+
+class Offerings(tuple[Offering, ...]):
+    """Offerings that count how often they are gone through."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Offering]:
+        Counted.looked += 1
+        return super().__iter__()
+
+
+def crowd(granted: int, offerings: Mapping[Offering, str] = SKILL) -> Dispatcher:
+    dispatcher = Dispatcher(NOTHING, Telemetry())
+    for number in range(CROWD):
+        dispatcher.add(Counted(f"w{number}", f"s{number}", granted, offerings, NOTHING))
+    Counted.looked = 0
+    return dispatcher
+
+
+def test_why_a_thousand_tasks_wait_while_thousands_of_workers_are_busy_is_told_without_looking_at_each_again() -> None:
+    dispatcher = crowd(granted=0)
+    told = {dispatcher.why(T) for _ in range(1_000)}
+    assert told == {"waiting: every worker with skill 't' is busy"}
+    assert Counted.looked <= 2 * CROWD
+
+
+def test_why_a_thousand_tasks_wait_that_no_worker_can_do_is_found_once_until_that_changes() -> None:
+    dispatcher = crowd(granted=1)
+    for session in dispatcher.sessions:
+        session.offerings = Offerings(session.offerings)
+    told = {dispatcher.why(U) for _ in range(1_000)}
+    assert told == {"waiting: no worker connected to this node offers skill 'u'"}
+    assert Counted.looked == CROWD
+    one = Session("w", "s", 0, {Offering("u"): ANY_CONTRACT}, NOTHING)
+    dispatcher.add(one)
+    assert dispatcher.why(U) == "waiting: every worker with skill 'u' is busy"
+    dispatcher.offers_changed(one, {Offering("u", "2"): ANY_CONTRACT})
+    versioned = Need("u", "1")
+    missing = "waiting: no worker connected to this node offers skill 'u' in the version or type asked for"
+    assert dispatcher.why(versioned) == missing
+    dispatcher.remove(one)
+    assert dispatcher.why(versioned) == "waiting: no worker connected to this node offers skill 'u'"
+
+
+def test_nothing_is_said_of_a_task_for_which_a_call_has_a_seat_until_that_call_is_over() -> None:
+    dispatcher = Dispatcher(NOTHING, Telemetry())
+    dispatcher.add(Session("w", "s", 1, SKILL, NOTHING))
+    seats = dispatcher.seats_for({T: 1})
+    assert dispatcher.why(T) == ""
+    dispatcher.settle(seats, Leased())
+    assert "has room" in dispatcher.why(T)
+    seats = dispatcher.seats_for({T: 1})
+    for session in list(dispatcher.sessions):
+        dispatcher.remove(session)
+    assert dispatcher.why(T) == "waiting: no worker connected to this node offers skill 't'"
+
+
+def test_a_session_is_matched_with_a_need_by_what_it_offers_of_its_skill_alone() -> None:
+    session = Session("w", "s", 1, {Offering(f"t{n}"): ANY_CONTRACT for n in range(1_000)}, NOTHING)
+    session.offerings = Offerings(session.offerings)
+    Counted.looked = 0
+    assert session.can(Need("t7"))
+    assert not session.can(T)
+    assert Counted.looked == 0
+
+
+class Store:
+    """A store in which tasks wait that only some sessions take; the calls that asked it."""
+
+    def __init__(self, taken_by: str = "", *, away: int = 0) -> None:
+        self.calls: list[list[str]] = []
+        self._taken_by = taken_by
+        self._away = away
+        self.over = asyncio.Event()
+
+    async def needs(self) -> dict[str, Need]:
+        return {}
+
+    async def lease(self, seats: Sequence[Seat]) -> Leased:
+        names = [seat.session_id for seat in seats]
+        self.calls.append(names)
+        if len(self.calls) <= self._away:
+            raise StoreUnavailable("the store is away", retry_after=0.001)
+        if not self._taken_by or self._taken_by in names:
+            self.over.set()
+            return Leased()
+        return Leased(left=frozenset(key for seat in seats for key in seat.keys))
+
+
+@asynccontextmanager
+async def asking(store: Any) -> AsyncIterator[None]:
+    """A task waits, and a crowd is idle, until the store has nothing left."""
+    dispatcher = Dispatcher(store, Telemetry())
+    for number in range(CROWD):
+        dispatcher.add(Session(f"w{number}", f"s{number}", 1, SKILL, NOTHING))
+    dispatcher.learn(T)
+    loop = asyncio.create_task(dispatcher.run())
+    await dispatcher.wait_for([T.key])
+    async with asyncio.timeout(10):
+        await store.over.wait()
+        # Whatever else it would ask, it asks in these turns.
+        for _ in range(10):
+            await asyncio.sleep(0)
+    yield
+    loop.cancel()
+    with suppress(asyncio.CancelledError):
+        await loop
+
+
+async def test_for_one_task_that_waits_a_few_of_thousands_of_idle_workers_are_named() -> None:
+    store = Store()
+    async with asking(store):
+        assert [len(names) for names in store.calls] == [SESSIONS_AT_ONCE]
+
+
+async def test_a_task_that_the_first_workers_do_not_get_comes_to_the_one_that_does() -> None:
+    store = Store(f"s{CROWD - 1}")
+    async with asking(store):
+        named = [name for names in store.calls for name in names]
+        assert len(named) == len(set(named)) == CROWD
+
+
+async def test_a_store_that_is_away_is_asked_again_for_the_first_workers() -> None:
+    store = Store(away=2)
+    async with asking(store):
+        first, *others = store.calls
+        assert others == [first, first]
