@@ -131,7 +131,10 @@ class Wakeups:
             try:
                 self._rekeying.waiting(await self._dispatcher.wait_for(keys))
             except StoreUnavailable as error:
-                log.warning("cannot look up what waits: %s", error.message)
+                # Of tasks that wait it is hinted once.
+                self._keys |= keys
+                self._waiting.set()
+                await self._wait_out("look up what waits", error)
 
     async def _claim(self) -> None:
         while True:

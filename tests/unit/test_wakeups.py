@@ -13,6 +13,7 @@ import pytest
 from holon.domain.matching import Need
 from holon.engine.slots import Slots
 from holon.engine.wakeups import Wakeups
+from holon.errors import StoreUnavailable
 from holon.ports import Claim, Fired, Hint
 from holon.storage.memory import MemoryStorage
 from holon.storage.redis import RedisStorage
@@ -225,3 +226,32 @@ async def test_who_watches_is_told_at_once_and_who_follows_after_the_replies_of_
     running.cancel()
     await asyncio.wait([running])
     assert told == [("watching", {"a"}), ("watching", {"b"}), "the reply", ("following", {"a", "b"})]
+
+
+class AwayAtFirst(Waiting):
+    """The same, as long as the store refuses to say with which needs: the first time it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = 0
+
+    async def wait_for(self, keys: Iterable[str]) -> Sequence[Need]:
+        if not self.refused:
+            self.refused += 1
+            raise StoreUnavailable("the store has 10000 calls waiting", retry_after=0.001)
+        return await super().wait_for(keys)
+
+
+async def test_i6_what_began_to_wait_while_the_store_refused_calls_is_looked_up_once_it_takes_them() -> None:
+    store, waiting = Quiet(), AwayAtFirst()
+    rekeying = SimpleNamespace(waiting=lambda needs: None)
+    parts: list[Any] = [store, Slots(1), waiting, None, rekeying, Deaf(), Deaf(), None, caught_up]
+    running = asyncio.create_task(Wakeups(*parts).run())
+    await asyncio.sleep(0)
+    store.told(Hint(keys=frozenset({"lost"})))
+    async with asyncio.timeout(GUARD):
+        await waiting.placed.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    assert waiting.keys == {"k", "lost"}
+    assert waiting.refused == 1
