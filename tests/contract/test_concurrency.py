@@ -8,7 +8,9 @@ import pytest
 
 from holon.domain.events import BranchesDone, Woken
 from holon.domain.job import Status
-from holon.ports import Appended, Creation, Result
+from holon.domain.value import replace
+from holon.errors import TooLarge
+from holon.ports import MAX_DOCUMENT_BYTES, Appended, Claim, Creation, Note, Put, Result
 from tests.contract.world import OK, World
 
 
@@ -81,3 +83,35 @@ async def test_a_call_that_was_cancelled_can_be_repeated(world: World) -> None:
     await asyncio.wait([call])
     await world.storage.create_jobs([item], 0)
     assert await world.ready() == [item.job.id]
+
+
+@pytest.mark.parametrize("turns", range(8))
+@pytest.mark.parametrize("noted", [False, True])
+async def test_i6_what_a_call_hands_over_whose_caller_is_cancelled_is_not_lost(
+    world: World, noted: bool, turns: int
+) -> None:
+    item = world.new_job()
+    if noted:
+        item = replace(item, note=Note("notes", Put("n", b"1", 0)))
+    heard: list[Claim] = []
+
+    async def create() -> None:
+        created = await world.storage.create_jobs([item], 1)
+        heard.extend(created.claims)
+
+    call = asyncio.create_task(create())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.wait([call])
+    made = await world.storage.job(item.job.id) is not None
+    assert len(heard) == made
+
+
+async def test_a_job_whose_note_is_refused_is_not_made_or_is_ready_for_the_next(world: World) -> None:
+    large = Note("notes", Put("n", bytes(MAX_DOCUMENT_BYTES + 1), 0))
+    item = replace(world.new_job(), note=large)
+    with pytest.raises(TooLarge):
+        await world.storage.create_jobs([item], 1)
+    made = await world.storage.job(item.job.id) is not None
+    assert await world.ready() == [item.job.id] * made

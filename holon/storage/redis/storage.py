@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
 
 from holon.clock import Clock
 from holon.domain.value import replace
 from holon.errors import StoreUnavailable
-from holon.ports import Created, Creation, Hint, NewJob, Seat, StoreSettings
+from holon.ports import Created, Creation, Hint, NewJob, Note, Seat, StoreSettings
 from holon.storage.redis.calls import Calls
 from holon.storage.redis.claimed import Claimed
 from holon.storage.redis.cluster import CLUSTERS, Cluster, Slot
@@ -210,13 +210,21 @@ class RedisStorage(AllSteps, AllLeases, AllRecords):
         notes = [item.note for item in items if item.note is not None]
         if not notes:
             return await super().create_jobs(items, want, seats)
+        return await self._partitions.whole(self._create_with_notes(items, notes, want, seats))
+
+    async def _create_with_notes(
+        self, items: Sequence[NewJob], notes: Sequence[Note], want: int, seats: Sequence[Seat]
+    ) -> Created:
         # Documents are in a slot of their own. Both are asked for at once, for they take as long as each; notes first.
         noting = asyncio.gather(*(self.put_documents(one.kind, [one.put]) for one in notes))
         written, created = await asyncio.gather(noting, super().create_jobs(items, want, seats), return_exceptions=True)
-        if isinstance(written, BaseException):
-            raise written
         if isinstance(created, BaseException):
-            raise created
+            raise written if isinstance(written, BaseException) else created
+        if isinstance(written, BaseException):
+            # Nobody would run what was claimed meanwhile.
+            with suppress(StoreUnavailable):
+                await self.release([(claim.job.id, claim.claim_id) for claim in created.claims])
+            raise written
         return _with_notes(items, [version for versions in written for version in versions], created)
 
     def hear(self, told: Callable[[Hint], None]) -> Callable[[], object]:
