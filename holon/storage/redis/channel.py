@@ -23,7 +23,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 2.0
 
 
 def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
-    """The hint that words say; None when they say nothing to this node.
+    """The hint that words say; None when they say nothing to this node. A word that cannot be read says nothing.
 
     `r` jobs are ready, `s` a stop is due, `d`TIME a timer, `k`KEY a match key has tasks, `f`JOB-STEP a chunk is to be
     spawned, `j`JOB a watched job changed, `n` history waits to be moved, `c`KIND a document of this kind changed.
@@ -43,13 +43,14 @@ def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
             stops = True
         elif kind == "n":
             notices = True
-        elif kind == "d":
+        elif kind == "d" and rest.isdecimal():
             due = int(rest) if due is None else min(due, int(rest))
         elif kind == "k":
             keys.add(rest)
         elif kind == "f":
             job_id, _, step = rest.rpartition("-")
-            spawns.add((job_id, int(step)))
+            if step.isdecimal():
+                spawns.add((job_id, int(step)))
         elif kind == "j" and rest in watched:
             jobs.add(rest)
         elif kind == "c":
@@ -121,7 +122,7 @@ class Channel:
                 if looking.done():
                     looking.result()
                 if message[0] == b"message":
-                    self._heard(message[2].decode())
+                    self._heard(message[2].decode(errors="replace"))
             raise ConnectionError(f"nothing was heard for {SILENCE_S:g} s")
         finally:
             looking.cancel()

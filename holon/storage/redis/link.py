@@ -156,13 +156,15 @@ class Link(Calls):
 
     async def failure(self) -> None:
         """Wait until the link is closed; raises StoreUnavailable when the store is lost for good, or given up."""
-        if self._calls is not None:
-            ends: list[asyncio.Future[Any]] = [self._calls, self._given_up]
+        # Who listens no more would miss what other nodes leave to it, for ever and without a word.
+        tasks = [task for task in (self._calls, self._listening) if task is not None]
+        if tasks:
+            ends: list[asyncio.Future[Any]] = [*tasks, self._given_up]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if self._given_up.done():
                 raise self._given_up.result()
-            if not self._calls.cancelled() and (error := self._calls.exception()) is not None:
-                raise error
+            for task in tasks:
+                _raise_from(task)
 
     def give_up(self, error: StoreUnavailable) -> None:
         """This node cannot work with what the store holds: whoever waits for its failure hears so."""
@@ -279,6 +281,12 @@ class SharedLink(Calls):
         """Refuse soon what a server that is away does not carry out."""
         self._lane.hurry()
 
+    async def failure(self) -> None:
+        """Wait until the link is closed; raises what ended it, if that was something else."""
+        if self._calls is not None:
+            await asyncio.wait([self._calls])
+            _raise_from(self._calls)
+
     async def _ready_connection(self) -> tuple[Connection, bytes, Code]:
         connection = await self._server.connect()
         try:
@@ -288,3 +296,9 @@ class SharedLink(Calls):
             raise
         # These calls come in no order that a number would keep.
         return connection, b"", code
+
+
+def _raise_from(task: asyncio.Task[None]) -> None:
+    """Raise what has ended a task, if anything has."""
+    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+        raise error

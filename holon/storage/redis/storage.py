@@ -196,7 +196,8 @@ class RedisStorage(AllSteps, AllLeases, AllRecords):
         Raises:
             StoreUnavailable: what is at the other end is not this store any more; only a restart helps.
         """
-        waits = [asyncio.create_task(one.failure(), name="store-failure") for one in self._partitions]
+        links = [*self._partitions, *([self._link_beside] if self._link_beside is not None else [])]
+        waits = [asyncio.create_task(one.failure(), name="store-failure") for one in links]
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for one in done:

@@ -9,9 +9,11 @@ import pytest
 from holon.domain.events import Woken
 from holon.domain.job import Status
 from holon.ports import Document, Opening, Replaced, StopReason, StoreSettings
-from tests.contract.world import T
+from holon.storage.redis import RedisStorage
+from holon.storage.redis.link import Link
+from tests.contract.world import T, World
 from tests.hints import heard, hints_of
-from tests.integration.redis_store.nodes import Nodes
+from tests.integration.redis_store.nodes import GUARD, Nodes
 
 
 async def test_a_job_goes_to_one_of_many_nodes(nodes: Nodes) -> None:
@@ -113,3 +115,33 @@ async def test_a_node_that_moves_history_where_others_keep_it_is_told_of(
     assert one.startswith("this node has a database of history (HISTORY_DATABASE_URI), unlike a, b: ")
     await nodes.add("d")
     assert told()[1].startswith("this node has no database of history (HISTORY_DATABASE_URI), unlike c: ")
+
+
+async def test_words_that_no_node_can_read_keep_none_from_hearing_the_others(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    hints = hints_of(world.storage)
+    async with nodes.redis() as redis:
+        for words in (b"b dsoon f fnone fjob-first d", b"\xff \xfe d\xff", b"", b"b f0-job-7 k" + T.key.encode()):
+            await redis.publish(f"{id_of(world)}:", words)
+    assert (await heard(hints, lambda hint: T.key in hint.keys)).spawns == {("0-job", 7)}
+
+
+async def test_a_node_that_cannot_listen_any_more_is_not_left_without_a_word(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def heard_from_others(_: Link, message: str) -> None:
+        raise ValueError(f"nobody expected {message!r}")
+
+    monkeypatch.setattr(Link, "_heard_from_others", heard_from_others)
+    world = await nodes.add("a")
+    async with nodes.redis() as redis:
+        await redis.publish(f"{id_of(world)}:", b"b r")
+    async with asyncio.timeout(GUARD):
+        with pytest.raises(ValueError, match="nobody expected 'b r'"):
+            await world.storage.failure()
+
+
+def id_of(world: World) -> str:
+    """The store's, by which its nodes hear of each other."""
+    assert isinstance(world.storage, RedisStorage)
+    return world.storage._store_id
