@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from holon.domain.events import CancelRequested
 from holon.domain.job import Status
 from holon.ports import JobFilter, Result
 from holon.storage.redis import queues
@@ -80,3 +81,27 @@ async def test_a_long_queue_is_read_in_pages_while_it_changes(nodes: Nodes, monk
             await world.storage.rekey([(left, U)])
             tasks.remove(left)
     assert read == tasks
+
+
+async def test_what_is_left_of_a_large_fan_out_is_ended_in_few_commands(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    hand = await world.hand()
+    claim = await world.start()
+    branches = await world.fan_out(1_500, claim=claim)
+    offers = await world.lease(hand.seat(1_000))
+    for start in range(0, 990, 198):
+        ended = [Result(offer.task_id, offer.lease_id, OK) for offer in offers[start : start + 198]]
+        await world.storage.complete(ended, "w1", 0, ())
+    held = [offer.task_id for offer in offers[990:]]
+    await world.append(claim.job.id, CancelRequested("ann"))
+    cancelled = world.step(await world.claim_of(claim.job.id), Status.CANCELLED, end_tasks=True)
+    async with nodes.redis() as redis:
+        await redis.config_resetstat()
+        await world.commit(cancelled)
+        stats = await redis.info("commandstats")
+    # Of those that are left each is written, and what it carries deleted.
+    reads = sum(stat["calls"] for name, stat in stats.items() if name in ("cmdstat_get", "cmdstat_mget"))
+    assert reads < 50
+    assert [stop.lease.task_id for stop in await world.stops()] == held
+    assert await world.waiting() == 0
+    assert {(await world.task_record(branch)).state for branch in branches[::50]} == {"over"}

@@ -44,16 +44,32 @@ local function end_open_tasks(row, reason)
     row.open_count = row.open_count and 0
     local fan = fan_of(row)
     if fan and fan.step == row.open_step and fan.pending == 0 then return end
-    for index = 0, count - 1 do
-        local one = task(row.ID .. '-' .. int(row.open_step) .. '-' .. int(index))
-        if one and one.place ~= 'over' then
-            if one.place == 'queued' then dequeued(one) end
-            stop_holder(one, 'cancelled')
-            if placed(one) then leave(one) end
-            one.reserved = nil
-            one.place = 'over'
-            one.reason = reason
-            write('DEL', P .. 'x:' .. one.ID)
+    for from = 0, count - 1, 1000 do
+        local prefix, ids, keys = row.ID .. '-' .. int(row.open_step) .. '-', {}, {}
+        for index = from, math.min(from + 999, count - 1) do
+            local id = prefix .. int(index)
+            ids[#ids + 1] = id
+            if tasks[id] == nil then keys[#keys + 1] = P .. 't:' .. id end
+        end
+        local found = keys[1] and read('MGET', unpack(keys)) or NONE
+        for i, text in ipairs(found) do
+            -- Nearly all branches of a large fan-out may be over, and the server does nothing else meanwhile: of their rows
+            -- no more is unpacked than tells that, which is what comes behind what the task was made with.
+            local made = text and unpacked(text, 8, 3)
+            if made and string.sub(text, made + 1, made + 5) ~= '\164over' then known[keys[i]] = text end
+        end
+        for _, id in ipairs(ids) do
+            local one = tasks[id]
+            if one == nil and known[P .. 't:' .. id] then one = task(id) end
+            if one and one.place ~= 'over' then
+                if one.place == 'queued' then dequeued(one) end
+                stop_holder(one, 'cancelled')
+                if placed(one) then leave(one) end
+                one.reserved = nil
+                one.place = 'over'
+                one.reason = reason
+                write('DEL', P .. 'x:' .. one.ID)
+            end
         end
     end
     -- Those of branches that were not made yet are left.
