@@ -33,15 +33,26 @@ class Promises:
             await asyncio.sleep(0)
 
     async def kept(self, promise: Promise[T]) -> T:
-        """The reply; a caller that was cancelled meanwhile is cancelled again where it waits next."""
+        """The reply; a caller that was cancelled meanwhile is cancelled where it waits next.
+
+        Not if that was taken back by then: a timeout whose block has ended well, though late, cancels nobody.
+        """
+        task = asyncio.current_task()
+        before = task.cancelling() if task is not None else 0
         try:
             return await promise
         except asyncio.CancelledError:
-            task = asyncio.current_task()
             if task is not None:
-                task.uncancel()
-                task.cancel()
-                # It may wait for nothing more.
-                task.add_done_callback(self.cancelled.discard)
                 self.cancelled.add(task)
+                # Once this turn of the caller is over: it waits then, or has ended. To cancel it here would not do:
+                # until Python 3.13 who takes a cancel back does not keep it from coming.
+                task.get_loop().call_soon(self._cancel, task, min(before, task.cancelling() - 1))
             return promise.result()
+
+    def _cancel(self, task: asyncio.Task[Any], before: int) -> None:
+        """Cancel a task that was to be cancelled more often than before, unless all of that was taken back."""
+        self.cancelled.discard(task)
+        if not task.done() and task.cancelling() > before:
+            task.cancel()
+            # It is no further one.
+            task.uncancel()

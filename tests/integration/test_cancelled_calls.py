@@ -88,8 +88,8 @@ async def create_and_cancel(engine: Engine, blueprint: str) -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     creating.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await creating
+    # It has its reply, and may wait for nothing more.
+    await asyncio.wait([creating])
 
 
 async def test_jobs_whose_creators_went_away_run_at_once(engine: Engine) -> None:

@@ -15,6 +15,7 @@ from holon.errors import (
 )
 from holon.ports import Put
 from holon.storage.memory import MemoryStorage
+from holon.storage.promises import Promise, Promises
 from holon.uplink import books, tenure
 from holon.uplink.books import Books, Delegation, origin_key
 from holon.uplink.tenure import LEASE_MS, Tenure, TenureLost
@@ -160,3 +161,45 @@ def test_the_origin_of_a_job_is_its_task_and_generation_and_the_run_after_a_with
     keys = {origin_key(*origin) for origin in (("t", 1, 0), ("t", 2, 0), ("t", 1, 3), ("u", 1, 0))}
     assert len(keys) == 4
     assert origin_key("t", 1, 0) == origin_key("t", 1, 0)
+
+
+class Late(MemoryStorage):
+    """A store of whose next write of a document the reply comes when somebody says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.promises = Promises()
+        self.reply: Promise[None] | None = None
+        self.writes = 0
+
+    async def put_document(self, *given: Any, **more: Any) -> int | None:
+        self.writes += 1
+        version = await super().put_document(*given, **more)
+        if self.reply is not None:
+            await self.promises.kept(self.reply)
+        return version
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_node_to_which_the_store_answers_only_when_its_lease_has_run_out_goes_on_to_renew_it(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenure, "LEASE_MS", 1)
+    store = Late()
+    first = Tenure(store, clock.now_ms, "n1", "n1")
+    await first.take()
+    reply: Promise[None] = Promise(loop=asyncio.get_running_loop())
+    store.reply = reply
+    keeping = asyncio.create_task(first.keep(lambda: True, lambda: True))
+    async with asyncio.timeout(10):
+        while not keeping.cancelling():  # noqa: ASYNC110  it is the next turn of the loop
+            await asyncio.sleep(0)
+        monkeypatch.setattr(tenure, "LEASE_MS", LEASE_MS)
+        before, store.reply = store.writes, None
+        reply.set_result(None)
+        while store.writes == before and not keeping.done():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert not keeping.done()
+    keeping.cancel()
+    await asyncio.wait([keeping])
+    assert keeping.cancelled()
