@@ -31,9 +31,10 @@ class Session:
     """A worker's live session, as the dispatcher knows it.
 
     `leases` are those that count against its credits, `accepted` those of them that it took; `promised` is what calls
-    to the store under way may add, in all and of skills that have limits of their own. `prices` are those that are
-    declared, by skill. `past` are the leases that a newer session of the same process took over. `terms` are, by lease,
-    those that cannot be told from what is offered now.
+    to the store under way may add, in all and of skills that have limits of their own. `skills` are the names of those
+    that it offers, in whatever version and type; `prices` are those that are declared, by skill. `past` are the leases
+    that a newer session of the same process took over. `terms` are, by lease, those that cannot be told from what is
+    offered now.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Session:
                 self.prices[one.skill] = max(one.price, self.prices.get(one.skill, 0))
             terms = Terms(one.version, one.type, one.price, output)
             self._offered.setdefault(one.skill, []).append((one, terms))
+        self.skills = frozenset(self._offered)
         self._sole = {skill: of_skill[0][1] for skill, of_skill in self._offered.items() if len(of_skill) == 1}
         # Nearly every worker: what a task is offered under is told by its skill, and need not be named to it.
         self._plain = len(self._sole) == len(self.offerings) and not any(

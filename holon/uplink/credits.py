@@ -11,7 +11,7 @@ from typing import TypeAlias
 from holon.engine.session import Session
 from holon.engine.slots import Slots
 from holon.uplink.offerings import Offerings
-from holon.uplink.places import Places, idle, used
+from holon.uplink.places import Idle, Places, used
 from holon.uplink.providers import Providers
 from holon.uplink.serving import Held, Serving
 from holon.worker.link import Link
@@ -107,12 +107,14 @@ class Credits:
         others = sum(len(session.leases) for session in sessions) - (held - unplaced)
         meant = self._meant(sessions, held, others)
         elsewhere = self._elsewhere(sessions)
+        # While nobody else has any, what waits is counted already, and calls to the store are promised places in vain.
+        idle = Idle(sessions, promised=others <= 0)
         nothing, at_once, of_offerings = Held(), 0, dict.fromkeys(able, 0)
         for name, can in able.items():
             if not can:
                 continue
             sharing = [one for other, one in mine.items() if self._offerings.share(name, other)]
-            free = self._free(sessions, name, elsewhere, alone=others <= 0) - self._waiting(sessions, sharing)
+            free = self._free(sessions, name, elsewhere, idle) - self._waiting(sessions, sharing)
             more = min(meant, max(0, free))
             if more and self._offerings.is_wide(name):
                 more = min(more, self._wide(sessions, more, held - unplaced))
@@ -122,14 +124,13 @@ class Credits:
         uncounted = sum(one.uncounted for one in mine.values())
         return max(0, min(self._most, held + at_once) - uncounted), of_offerings
 
-    def _free(self, sessions: Collection[Session], name: str, elsewhere: Counter[str], *, alone: bool) -> int:
+    def _free(self, sessions: Collection[Session], name: str, elsewhere: Counter[str], idle: Idle) -> int:
         """How many idle places there are for jobs of an offering: for a handler, and at workers who can do it.
 
         Where it is not known, one: without any worker, or where those who can are at a node that has not told places.
-        While nobody else has any, what waits is counted already, and calls to the store are promised places in vain.
         """
         needs = self._offerings.needs(name)
-        places, there = idle(sessions, needs, promised=alone), self._there(name)
+        places, there = idle.of(needs), self._there(name)
         if there is None or not (there or sessions or self._providers.anywhere_else):
             if not sessions or (not places and any(map(self._providers.elsewhere, needs))):
                 places = 1
@@ -174,7 +175,7 @@ class Credits:
     def _waiting(self, sessions: Collection[Session], held: Collection[Held]) -> int:
         """How many jobs wait for a place that they will take."""
         unplaced, fanned = sum(one.unplaced for one in held), sum(one.fanned for one in held)
-        if self._providers.anywhere_else:
+        if self._providers.anywhere_else or not fanned:
             # What the workers of other nodes do is not seen.
             return unplaced
         # Each that waits for a fan-out takes a place at least, where somebody does its tasks.

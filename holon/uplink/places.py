@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from msgspec import DecodeError
 from msgspec.json import Decoder, Encoder
@@ -37,32 +38,47 @@ class Room(Value, gc=True):
 _encode, _decode = Encoder(order="sorted").encode, Decoder(Room).decode
 
 
-def idle(sessions: Collection[Session], needs: frozenset[str], *, promised: bool = False) -> int:
-    """How many places are idle at workers with such skills; with any where none is named.
+class Idle:
+    """How many places are idle at workers for jobs of whatever offering. Most workers are alike, and counted together.
 
     Arguments:
         promised: whether those count that calls to the store have for a moment, for what they may find waiting.
     """
-    return sum(_room(session, needs, promised=promised) for session in sessions)
+
+    def __init__(self, sessions: Iterable[Session], *, promised: bool = False) -> None:
+        self._promised = promised
+        # By what they offer, those of workers without a limit of a single skill; and the others, each with its own.
+        self._alike: Counter[frozenset[str]] = Counter()
+        self._limited: list[tuple[Session, int]] = []
+        for session in sessions:
+            free = session.free + (session.promised if promised and session.taking else 0)
+            if free > 0 and session.limits:
+                self._limited.append((session, free))
+            elif free > 0:
+                self._alike[session.skills] += free
+
+    def __repr__(self) -> str:
+        return f"Idle(alike={len(self._alike)}, limited={len(self._limited)})"
+
+    def of(self, needs: frozenset[str]) -> int:
+        """How many there are at workers with such skills; with any where none is named."""
+        alike = sum(free for skills, free in self._alike.items() if not (needs and needs.isdisjoint(skills)))
+        return alike + sum(self._room(session, needs, free) for session, free in self._limited)
+
+    def _room(self, session: Session, needs: frozenset[str], free: int) -> int:
+        lefts = (self._left(session, skill, free) for skill in needs & session.skills)
+        return max(lefts, default=0) if needs else free
+
+    def _left(self, session: Session, skill: str, free: int) -> int:
+        left = session.left(skill)
+        if left is None:
+            return free
+        return max(0, min(free, left + (session.promised_of[skill] if self._promised else 0)))
 
 
 def used(sessions: Collection[Session]) -> int:
     """How many are not, with those that are about to be taken."""
     return sum(len(session.leases) + session.promised for session in sessions)
-
-
-def _room(session: Session, needs: frozenset[str], *, promised: bool) -> int:
-    if not session.taking:
-        return 0
-    free = session.free + (session.promised if promised else 0)
-    return max(0, max((_left(session, skill, free, promised=promised) for skill in needs), default=free))
-
-
-def _left(session: Session, skill: str, free: int, *, promised: bool) -> int:
-    if not any(one.skill == skill for one in session.offerings):
-        return 0
-    left = session.left(skill)
-    return free if left is None else min(free, left + (session.promised_of[skill] if promised else 0))
 
 
 class Places:
@@ -135,7 +151,8 @@ class Places:
     async def _tell(self) -> None:
         sessions, now = self._sessions(), asyncio.get_running_loop().time()
         jobs = [offer.job_id for session in sessions for offer in session.leases.values()]
-        idle_for = {name: idle(sessions, self._offerings.needs(name)) for name in self._offerings.names}
+        idle = Idle(sessions)
+        idle_for = {name: idle.of(self._offerings.needs(name)) for name in self._offerings.names}
         room = Room(idle_for, sorted(jobs)[:MAX_JOBS])
         if self._told is not None and now - self._told_at < (REPEAT_S if room == self._told else LOOK_S):
             return
