@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from holon.domain.fleet import Catalog, Machine, Skill, SkillView, WorkerView
@@ -56,6 +56,8 @@ class Fleet:
         self._draining = False
         self._ends = 0
         self.changes = 0
+        # How many workers offer a skill of each name.
+        self._named: Counter[str] = Counter()
         # What is told of all workers together, until one of them comes, goes, or offers other things.
         self._names: frozenset[str] | None = None
         self._machines: list[Machine] | None = None
@@ -79,7 +81,8 @@ class Fleet:
     ) -> None:
         """A session has opened; it replaces an older one of the same worker."""
         now = self._now()
-        self._changed()
+        before = self._present.get(session.worker_id)
+        self._changed(None if before is None else before.catalog, catalog)
         weight = _weight(session, sdk, labels, catalog, holon)
         self._present[session.worker_id] = _Present(
             session, sdk, labels, catalog, known(catalog), weight, now, now, holon
@@ -95,9 +98,9 @@ class Fleet:
     def offers(self, session: Session, catalog: Catalog) -> None:
         """A worker offers other things than before."""
         if (present := self._of(session)) is not None:
+            self._changed(present.catalog, catalog)
             present.catalog, present.known = catalog, known(catalog)
             present.weight = _weight(session, present.sdk, present.labels, catalog, present.holon)
-            self._changed()
 
     def heard(self, session: Session) -> None:
         """A worker gave a sign of life."""
@@ -113,9 +116,9 @@ class Fleet:
 
     def left(self, session: Session) -> None:
         """A session has ended."""
-        if self._of(session) is not None:
+        if (present := self._of(session)) is not None:
             del self._present[session.worker_id]
-            self._changed()
+            self._changed(present.catalog, None)
 
     def all_leaving(self, time_left: int) -> None:
         """This node goes within so many milliseconds: nobody gets a task from it any more."""
@@ -150,20 +153,32 @@ class Fleet:
             self._skills = skill_views(one.known for one in self._present.values())
         return self._skills
 
-    def _changed(self) -> None:
+    def _changed(self, before: Catalog | None, after: Catalog | None) -> None:
+        """A worker offers something else; None: it was not, or is not any more, there."""
         self.changes += 1
         self._names = self._machines = self._skills = None
+        if before is not None:
+            for name in _names_of(before):
+                self._named[name] -= 1
+                if not self._named[name]:
+                    del self._named[name]
+        if after is not None:
+            self._named.update(_names_of(after))
 
     def names(self) -> frozenset[str]:
         """The skills that some worker offers."""
         if self._names is None:
-            catalogs = [present.catalog for present in self._present.values()]
-            self._names = frozenset(skill.name for catalog in catalogs for skill in catalog.skills)
+            self._names = frozenset(self._named)
         return self._names
 
-    def offers_of(self, skill: str) -> list[Skill]:
-        """A skill as each worker offers it, by name."""
-        return [one for present in self._present.values() for one in present.catalog.skills if one.name == skill]
+    def offers_of(self, names: Collection[str]) -> dict[str, list[Skill]]:
+        """Some skills as each worker offers them, by name; none of a skill that nobody does."""
+        found: dict[str, list[Skill]] = {}
+        for present in self._present.values():
+            for one in present.catalog.skills:
+                if one.name in names:
+                    found.setdefault(one.name, []).append(one)
+        return found
 
     def offerings(self) -> frozenset[Offering]:
         """What the plain workers that take tasks offer, as far as matching is concerned, each once."""
@@ -221,6 +236,10 @@ class Fleet:
             self._dispatcher.has_room(present.session)
         log.info("worker %s is drained no more", worker_id, extra={"worker_id": worker_id})
         return _view(present)
+
+
+def _names_of(catalog: Catalog) -> frozenset[str]:
+    return frozenset([skill.name for skill in catalog.skills])
 
 
 def _weight(

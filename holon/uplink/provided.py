@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace as but
 
 from msgspec import DecodeError
@@ -70,9 +70,11 @@ class Here:
 
     def __init__(self, fleet: Fleet, passed: Collection[str]) -> None:
         self._fleet = fleet
-        self._passed = passed
+        self._passed = tuple(passed)
         self._known = Provided()
         self._changes = 0
+        # What each worker says of a skill that is passed on, as text: it is long, and they are many. By the object.
+        self._texts: dict[int, tuple[Skill, bytes]] = {}
 
     def __repr__(self) -> str:
         return f"Here(skills={len(self._known.skills)})"
@@ -80,23 +82,29 @@ class Here:
     def __call__(self) -> Provided:
         """All of it, as it is now."""
         if self._changes != self._fleet.changes:
-            passed = tuple(one for skill in self._passed for one in _counted(self._fleet.offers_of(skill)))
+            passed = tuple(self._all_passed())
             machines = tuple(self._fleet.machines()[:MAX_PROFILES])
             holons = tuple(_alike(self._fleet.holons()))
             self._known = Provided(self._fleet.names(), self._fleet.offerings(), passed, machines, holons)
             self._changes = self._fleet.changes
         return self._known
 
+    def _all_passed(self) -> Iterator[Passed]:
+        """What workers say of the skills that are passed on, but for how much they take, and how many say the same."""
+        before, self._texts = self._texts, {}
+        offers = self._fleet.offers_of(frozenset(self._passed))
+        for skill in self._passed:
+            said: Counter[bytes] = Counter()
+            for one in offers.get(skill, ()):
+                known = before.get(id(one)) or (one, _text_of_skill(but(one, credits=None)))
+                self._texts[id(one)] = known
+                said[known[1]] += 1
+            for text in sorted(said):
+                yield Passed(_skill_of(text), said[text])
+
 
 _encode, _decode = Encoder().encode, Decoder(Provided).decode
 _text_of_skill, _skill_of = Encoder(order="sorted").encode, Decoder(Skill).decode
-
-
-def _counted(offers: Iterable[Skill]) -> Iterator[Passed]:
-    """What workers say of a skill, but for how much of it they take, and how many say the same."""
-    said = Counter(_text_of_skill(but(one, credits=None)) for one in offers)
-    for text in sorted(said):
-        yield Passed(_skill_of(text), said[text])
 
 
 def _alike(holons: Mapping[str, frozenset[Offering]]) -> Iterator[Holons]:

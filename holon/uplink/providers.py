@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from holon.domain.fleet import Machine
 from holon.domain.matching import Need
@@ -26,15 +27,19 @@ class Providers:
 
     Arguments:
         here: tells what this node's own workers offer.
+        skills: tells the names of their skills alone, which are asked for with each task.
         node: names this node, unique in its holon.
 
     Attributes:
         hints: is to be told when documents change; perhaps another node says something new.
     """
 
-    def __init__(self, store: Shared, here: Callable[[], Provided], node: str) -> None:
+    def __init__(
+        self, store: Shared, here: Callable[[], Provided], skills: Callable[[], AbstractSet[str]], node: str
+    ) -> None:
         self._store = store
         self._here = here
+        self._skills = skills
         self._node = node
         self._elsewhere: Sequence[Provided] = ()
         self._skills_elsewhere: frozenset[str] = frozenset()
@@ -44,11 +49,11 @@ class Providers:
         self.hints = DocumentHints(KIND)
 
     def __repr__(self) -> str:
-        return f"Providers(here={len(self._here().skills)}, elsewhere={len(self._skills_elsewhere)})"
+        return f"Providers(here={len(self._skills())}, elsewhere={len(self._skills_elsewhere)})"
 
     def have(self, skills: Iterable[str]) -> bool:
         """Whether each of these skills has somebody."""
-        here = self._here().skills
+        here = self._skills()
         return all(skill in here or skill in self._skills_elsewhere for skill in skills)
 
     def elsewhere(self, skill: str) -> bool:

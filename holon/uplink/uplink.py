@@ -50,7 +50,8 @@ class Uplink:
         self._settings = settings
         self._holarchy = holarchy
         self._engine = engine
-        self._providers = Providers(engine.store, Here(engine.fleet, settings.skills), settings.node)
+        here = Here(engine.fleet, settings.skills)
+        self._providers = Providers(engine.store, here, engine.fleet.names, settings.node)
         for skill in settings.skills:
             try:
                 engine.blueprints.register(passing(skill))

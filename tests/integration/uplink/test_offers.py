@@ -142,7 +142,7 @@ async def test_workers_of_other_nodes_of_the_holon_count(certificates: Certifica
     async with a_child(certificates, blueprints(), max_jobs=7) as child:
         parent = Offered(await child.linked())
         await parent.until(asking=1)
-        there = Providers(child.store, lambda: Provided(frozenset({"count"})), "n2")
+        there = Providers(child.store, lambda: Provided(frozenset({"count"})), frozenset, "n2")
         running = asyncio.create_task(there.run())
         await parent.until(counting=1, asking=1)
         running.cancel()
@@ -197,7 +197,7 @@ async def test_a_skill_is_passed_on_as_the_workers_of_all_nodes_offer_it(certifi
     async with a_child(certificates, [], skills=("ocr",)) as child:
         parent = Offered(await child.linked())
         there = Provided(frozenset({"ocr"}), passed=(Passed(Skill("ocr", "2", "", PHOTO, statuses=("torn",)), 2),))
-        running = asyncio.create_task(Providers(child.store, lambda: there, "n2").run())
+        running = asyncio.create_task(Providers(child.store, lambda: there, frozenset, "n2").run())
         # Nobody here has it.
         await parent.until(ocr=1)
         (told,) = parent.offerings
@@ -223,7 +223,7 @@ async def test_the_machines_of_the_workers_of_all_nodes_are_told_each_once(certi
     async with a_child(certificates, [], skills=("ocr",)) as child:
         parent = Offered(await child.linked())
         there = Provided(frozenset({"ocr"}), passed=(Passed(OCR, 1),), machines=(theirs, mine))
-        running = asyncio.create_task(Providers(child.store, lambda: there, "n2").run())
+        running = asyncio.create_task(Providers(child.store, lambda: there, frozenset, "n2").run())
         async with Leaf(child.engine, "w1", OCR) as leaf:
             await child.engine.workers.offers(leaf.member, Catalog((OCR,), (mine,)))
             while [one.resources.properties.data for one in parent.profiles] != [b'{"g":1}', b'{"g":2}']:
@@ -390,7 +390,7 @@ async def test_what_other_nodes_say_is_read_again_soon_where_the_store_was_away_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with MemoryStorage(STORE, SystemClock()) as store:
-        one = Providers(store, Provided, "n1")
+        one = Providers(store, Provided, frozenset, "n1")
         # The first reading is over once this node has told what it has.
         running = asyncio.create_task(one.run())
         async with asyncio.timeout(GUARD):
