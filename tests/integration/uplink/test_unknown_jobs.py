@@ -17,9 +17,17 @@ from holon.errors import HolonError, ResourceExhausted, StoreUnavailable
 from holon.storage.memory import MemoryStorage
 from holon.uplink import unknown
 from holon.uplink.books import origin_key, owner_of
-from tests.integration.a_child import PARENT, STORE, Leaf, a_child, answer, offered
+from tests.integration.a_child import PARENT, STORE, Child, Leaf, a_child, answer, offered
 from tests.integration.scripted_node import GUARD, Certificates
 from tests.integration.uplink.echoing import blueprints, finishes
+
+
+async def serves(child: Child) -> None:
+    """Return once a child knows its parent, whenever it starts again."""
+    await child.linked()
+    async with asyncio.timeout(GUARD):
+        while not child.holarchy.parent_id:  # noqa: ASYNC110  it looks from outside
+            await asyncio.sleep(0.001)
 
 
 async def test_a_job_that_was_made_and_not_noted_is_gone_on_with_if_its_task_comes_again_and_else_stopped(
@@ -28,7 +36,7 @@ async def test_a_job_that_was_made_and_not_noted_is_gone_on_with_if_its_task_com
     monkeypatch.setattr(unknown, "UNKNOWN_AFTER_S", 0.5)
     async with MemoryStorage(STORE, SystemClock()) as store:
         async with a_child(certificates, blueprints(), store=store) as child:
-            await child.linked()
+            await serves(child)
             for task in ("wanted", "elsewhere"):
                 asked = Creating("waits", {"of": "leaf"}, origin_key(task, 1, 0))
                 await child.engine.jobs.create_for_parent(owner_of(PARENT), [asked])
@@ -62,7 +70,7 @@ async def test_each_job_that_was_made_and_not_noted_is_stopped_though_that_is_re
     monkeypatch.setattr(unknown, "Listing", partial(Listing, page_size=2))
     async with MemoryStorage(STORE, SystemClock()) as store:
         async with a_child(certificates, blueprints(), store=store) as child:
-            await child.linked()
+            await serves(child)
             for n in range(5):
                 asked = Creating("waits", {}, origin_key(f"t{n}", 1, 0))
                 await child.engine.jobs.create_for_parent(owner_of(PARENT), [asked])
