@@ -23,6 +23,7 @@ class Faults:
     def __init__(self) -> None:
         self.commits = 0
         self.on_commit: Callable[[], None] = lambda: None
+        self.on_checkpoint: Callable[[], None] = lambda: None
         self.max_pages: int | None = None
         self.checkpointed = Event()
         # The threads that moved the log, in order.
@@ -34,11 +35,22 @@ class Faults:
 
         def fail() -> None:
             self.on_commit = lambda: None
-            error = sqlite3.OperationalError(message)
-            error.sqlite_errorcode = code
-            raise error
+            raise failure(message, code)
 
         self.on_commit = fail
+
+    def refuse_checkpoints(self, times: int) -> Event:
+        """So many checkpoints fail as on a full disk; the event is set once they have."""
+        refused, tries = Event(), iter(range(times))
+
+        def refuse() -> None:
+            if (n := next(tries, None)) is not None:
+                if n == times - 1:
+                    refused.set()
+                raise failure("database or disk is full", sqlite3.SQLITE_FULL)
+
+        self.on_checkpoint = refuse
+        return refused
 
     @asynccontextmanager
     async def held_up(self, world: World, *, then_fail: str = "") -> AsyncIterator[None]:
@@ -66,6 +78,13 @@ class Faults:
             await first
 
 
+def failure(message: str, code: int) -> sqlite3.Error:
+    """What SQLite raises with this code."""
+    error = sqlite3.OperationalError(message)
+    error.sqlite_errorcode = code
+    return error
+
+
 async def settled() -> None:
     """Let every task that can run submit its call."""
     for _ in range(5):
@@ -82,6 +101,8 @@ def faulty(faults: Faults) -> type[SqliteStorage]:
             if sql == "COMMIT":
                 faults.commits += 1
                 faults.on_commit()
+            if sql.startswith("PRAGMA wal_checkpoint"):
+                faults.on_checkpoint()
             done = super().execute(sql, parameters)
             if sql.startswith("PRAGMA wal_checkpoint"):
                 faults.moved_by.append(current_thread().name)

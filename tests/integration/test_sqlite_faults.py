@@ -121,6 +121,44 @@ async def test_a_disk_that_stays_full_is_told_once_and_then_that_it_has_room(
     assert said == ["took nothing of 1 calls: database or disk is full", "takes what is written again"]
 
 
+async def test_a_full_disk_has_its_log_moved_which_may_be_all_the_room_that_is_left(
+    world: World, faults: Faults
+) -> None:
+    await world.create()
+    assert await asyncio.to_thread(faults.checkpointed.wait, 30)
+    faults.checkpointed.clear()
+    faults.fail_next("database or disk is full", sqlite3.SQLITE_FULL)
+    with pytest.raises(StoreUnavailable):
+        await world.create()
+    assert await asyncio.to_thread(faults.checkpointed.wait, 30)
+
+
+async def test_what_becomes_free_on_a_full_disk_is_for_the_file_before_the_log_takes_it(
+    world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "FULL_S", 1e6)
+    refused = faults.refuse_checkpoints(1)
+    faults.fail_next("database or disk is full", sqlite3.SQLITE_FULL)
+    with pytest.raises(StoreUnavailable):
+        await world.create()
+    assert await asyncio.to_thread(refused.wait, 30)
+    await world.create()
+    assert await asyncio.to_thread(faults.checkpointed.wait, 30)
+    assert faults.moved_by == ["holon-sqlite-writer"]
+
+
+async def test_a_log_that_cannot_be_moved_is_tried_again_while_nothing_is_written_and_told_of_once(
+    world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(writer, "FULL_S", 0.0)
+    faults.refuse_checkpoints(3)
+    await world.create()
+    assert await asyncio.to_thread(faults.checkpointed.wait, 30)
+    said = [record.getMessage().partition(".db ")[2] for record in caplog.records]
+    assert said == ["stays as it is for now: database or disk is full"]
+    await world.create()
+
+
 async def test_i2_a_commit_that_fails_takes_its_whole_group_back(world: World, faults: Faults) -> None:
     hand = await world.hand()
     offer = await world.accepted(hand)

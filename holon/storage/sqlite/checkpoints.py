@@ -34,11 +34,18 @@ class Checkpointer:
         self._kind = kind
         self._asked = Event()
         self._closing = False
+        # What was said last of a log that could not be moved; empty once it could.
+        self._said = ""
         self._thread = Thread(target=self._run, name="holon-sqlite-checkpoints", daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
         return f"Checkpointer({self._path}, error={self.error!r})"
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something still to be heard: it is at work, or has failed."""
+        return self.busy or self.error is not None
 
     def ask(self) -> None:
         """Have the log moved, soon. `busy` until that is done, and `error` when it failed."""
@@ -60,8 +67,12 @@ class Checkpointer:
                     return
                 try:
                     self.length = move_log(db) or self.length
+                    self._said = ""
                 except sqlite3.Error as error:
-                    log.warning("the log of the store's file %s stays as it is for now: %s", self._path, error)
+                    if str(error) != self._said:
+                        # Once, for it is tried again and again.
+                        self._said = str(error)
+                        log.warning("the log of the store's file %s stays as it is for now: %s", self._path, error)
                     self.error = error
                 self.busy = False
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 from holon.clock import Clock
@@ -48,6 +48,9 @@ MAX_ROWS = 2_000
 IDLE_S = 1.0
 LOG_BYTES = 16 * 2**20
 LARGE_LOG_PAGES = 64 * 2**20 // PAGE
+# And when nothing more can be written: a log that was moved is written over, and on a full disk there may be no other
+# room. Where that is refused too, it is tried again after so many seconds, for nothing that is written asks for it.
+FULL_S = 5.0
 # How far, in seconds, a clock may have been set back between two starts without a word.
 AHEAD_S = 60.0
 
@@ -141,6 +144,9 @@ class Writer:
         # By what the files that are written are known, whatever stands at their names later.
         self._numbers: dict[Path, int] = {}
         self._log_bytes = 0
+        # Whether the disk was full, and the log was not moved since; and when it may be, by `monotonic`.
+        self._full = False
+        self._moves_at = 0.0
         # What was said last of the file's taking nothing; empty while it does.
         self._refusing = ""
 
@@ -168,15 +174,15 @@ class Writer:
             idle = not calls
             while calls:
                 calls = self._group(lane, db, ledger, calls)
-            if self._log_bytes >= LOG_BYTES or (idle and self._log_bytes):
+            if (self._log_bytes >= LOG_BYTES or (idle and self._log_bytes)) and monotonic() >= self._moves_at:
                 self._log_bytes = 0
                 self._move_log(db, checkpoints)
             if checkpoints.error is not None:
-                self._check(checkpoints.error)
+                self._unmoved(checkpoints.error)
                 checkpoints.error = None
             if idle and not room.made:
                 room.make(db, lambda: lane.waiting)
-            patience = IDLE_S if self._log_bytes or checkpoints.busy or not room.made else None
+            patience = IDLE_S if self._log_bytes or checkpoints.pending or not room.made else None
 
     def _loaded(self, db: sqlite3.Connection) -> Ledger:
         try:
@@ -234,7 +240,8 @@ class Writer:
         if self._outbox.moving:
             self._outbox.bytes += changes.told() - sum(ledger.settled.values())
         if some and self._refusing:
-            self._refusing = ""
+            # What has become free is for the file first: the log could take all of it, and never be moved.
+            self._refusing, self._moves_at = "", 0.0
             log.info("the store's file %s takes what is written again", self._path)
         changes.written()
         told = self._known.committed(tables, changes.lines)
@@ -289,6 +296,7 @@ class Writer:
                 self._refusing = str(error)
                 log.warning("the store's file %s took nothing of %d calls: %s", self._path, len(calls), error)
             lane.refuse(calls, [_unavailable(error) for _ in calls])
+            self._full, self._log_bytes = True, LOG_BYTES
         elif len(calls) == 1:
             lane.refuse(calls, [error])
         else:
@@ -299,24 +307,29 @@ class Writer:
     def _move_log(self, db: sqlite3.Connection, checkpoints: Checkpointer) -> None:
         """Have the log moved; here, where nothing is written meanwhile, if it has outgrown what is moved beside.
 
+        Or the disk: then all that is free is for the file.
+
         Raises:
             StoreUnavailable: a file is gone. SQLite goes on with what nobody will ever open again.
         """
         if (gone := self._gone()) is not None:
             raise gone
-        if checkpoints.length < LARGE_LOG_PAGES:
+        if checkpoints.length < LARGE_LOG_PAGES and not self._full:
             checkpoints.ask()
             return
         try:
             if move_log(db) is not None:
                 checkpoints.length = 0
+                self._full = False
         except sqlite3.Error as error:
-            self._check(error)
+            self._unmoved(error)
 
-    def _check(self, error: sqlite3.Error) -> None:
-        """Raise when an error of a checkpoint says that the file is broken; any other is tried again later."""
+    def _unmoved(self, error: sqlite3.Error) -> None:
+        """The log could not be moved, which is tried again later; raises if the error says that the file is broken."""
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
             raise self._broken(error) from error
+        self._full, self._moves_at = True, monotonic() + FULL_S
+        self._log_bytes = max(self._log_bytes, 1)
 
     def _gone(self) -> StoreUnavailable | None:
         for file, number in self._numbers.items():
