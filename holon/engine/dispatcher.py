@@ -17,6 +17,7 @@ from holon.engine.waits import Reasons, Said, passed_over
 from holon.errors import StoreUnavailable
 from holon.ports import Leased, LeaseRef, Leases, Offer, Seat, Stop
 from holon.telemetry.events import Telemetry
+from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Dispatcher:
         # The sessions with seats of calls under way.
         self._promised: set[Session] = set()
         self._said = Said()
+        self._away = Seldom(log)
         self._matches = Matches(self._said)
         self._prices = Prices()
         self._reasons = Reasons()
@@ -303,7 +305,7 @@ class Dispatcher:
         try:
             leased = await self._store.lease(seats)
         except StoreUnavailable as error:
-            log.warning("cannot lease: %s", error.message)
+            self._away.warn("cannot lease", why=error.message)
             away = error
         finally:
             self.settle(seats, leased)
@@ -321,7 +323,7 @@ class Dispatcher:
             try:
                 needs = await self._store.needs()
             except StoreUnavailable as error:
-                log.warning("cannot look up what waits: %s", error.message)
+                self._away.warn("cannot look up what waits", why=error.message)
                 await asyncio.sleep(error.again_after)
                 continue
             self._waiting.update(map(self.learn, needs.values()))

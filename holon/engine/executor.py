@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from holon.engine.run import Run, Tools
 from holon.errors import StoreUnavailable
 from holon.ports import Claim
+from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ class Executor:
     def __init__(self, tools: Tools, claim_ms: int) -> None:
         self._tools = tools
         self._claim_ms = claim_ms
+        self._away = Seldom(log)
         # Claims under way: job to claim id.
         self._running: dict[str, str] = {}
         # When the keeper last saw to them.
@@ -76,8 +78,8 @@ class Executor:
         try:
             await Run(self._tools, claim).go()
         except StoreUnavailable as error:
-            facts = {"job_id": claim.job.id}
-            log.warning("job %s: its step was not stored: %s", claim.job.id, error.message, extra=facts)
+            job_id = claim.job.id
+            self._away.warn("job %s: its step was not stored", job_id, why=error.message, job_id=job_id)
             # Nothing of this run happened. A claim that expires counts as if its handler had ended the node.
             await asyncio.sleep(error.again_after)
             await self._release(claim)
@@ -86,8 +88,8 @@ class Executor:
         try:
             await self._tools.store.release([(claim.job.id, claim.claim_id)])
         except StoreUnavailable as error:
-            facts = {"job_id": claim.job.id}
-            log.warning("job %s: its claim was not released: %s", claim.job.id, error.message, extra=facts)
+            job_id = claim.job.id
+            self._away.warn("job %s: its claim was not released", job_id, why=error.message, job_id=job_id)
 
     async def _keep(self) -> None:
         while True:
@@ -112,7 +114,7 @@ class Executor:
         try:
             kept = await self._tools.store.keep(claims)
         except StoreUnavailable as error:
-            log.warning("claims were not renewed: %s", error.message)
+            self._away.warn("claims were not renewed", why=error.message)
             return
         for (job_id, _), ours in zip(claims, kept, strict=True):
             if not ours:

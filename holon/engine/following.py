@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from holon.engine.rounds import Rounds, pause
 from holon.errors import HolonError
 from holon.ports import JobRecord, Storage
+from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Following:
         self._expected: set[str] = set()
         self._unseen: set[str] = set()
         self._rounds = Rounds(self._jobs, self._read)
+        self._away = Seldom(log)
 
     def __repr__(self) -> str:
         return f"Following({len(self._jobs)}, expected={len(self._expected)})"
@@ -168,7 +170,7 @@ class Following:
                     return None
             record = await self._store.job(job_id)
         except HolonError as error:
-            log.warning("job %s is looked at later: %s", job_id, error.message, extra={"job_id": job_id})
+            self._away.warn("job %s is looked at later", job_id, why=error.message, job_id=job_id)
             if self._jobs.get(job_id) is one:
                 self._unseen.add(job_id)
             return error.again_after

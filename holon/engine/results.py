@@ -33,6 +33,7 @@ from holon.engine.slots import Slots, Wanted
 from holon.errors import RETRY_S, InvalidArgument, StoreUnavailable, TooLarge
 from holon.ports import Completed, Offer, Result, Seat, Storage, Superseded
 from holon.telemetry.events import Telemetry
+from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ class Results:
         self._fusing = fusing
         self._max_payload = max_payload
         self._telemetry = telemetry
+        self._unstored = Seldom(log)
 
     async def complete(self, session: Session, reported: Sequence[Reported]) -> Sequence[Answer]:
         """Apply results of one session; each is its worker's final word about its lease."""
@@ -122,8 +124,8 @@ class Results:
                 plans = self._plans(session, reported, checked, results)
                 reply = await self._write(session, results, plans, wanted)
         except StoreUnavailable as error:
-            facts = {"worker_id": session.worker_id}
-            log.warning("results of worker %s were not stored: %s", session.worker_id, error.message, extra=facts)
+            worker = session.worker_id
+            self._unstored.warn("results of worker %s were not stored", worker, why=error.message, worker_id=worker)
             return [_again(one) for one in reported]
         if reply.unstored:
             facts = {"worker_id": session.worker_id}

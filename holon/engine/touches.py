@@ -11,6 +11,7 @@ from holon.domain.costs import Cost
 from holon.engine.dispatcher import Dispatcher
 from holon.errors import StoreUnavailable
 from holon.ports import Accept, Handback, LeaseRef, Leases, Offer, Progress, Replaced, Stop, StopReason, Touch, Touched
+from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class Touches:
         self._dispatcher = dispatcher
         self._now = now
         self._every = every
+        self._away = Seldom(log)
         # With the time of each: the batch is carried later, and the store is to know when it was.
         self._accepts: dict[str, tuple[LeaseRef, int]] = {}
         self._extends: dict[str, LeaseRef] = {}
@@ -173,7 +175,7 @@ class Touches:
         try:
             touched = await self._store.touch(touch, seats)
         except StoreUnavailable as error:
-            log.warning("cannot reach the store for accepts and heartbeats: %s", error.message)
+            self._away.warn("cannot reach the store for accepts and heartbeats", why=error.message)
             self._put_back(touch, accepts)
         finally:
             self._dispatcher.settle(seats, touched.leased if touched else None)

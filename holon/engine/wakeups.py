@@ -15,6 +15,7 @@ from holon.engine.touches import Touches
 from holon.engine.watching import Watching
 from holon.errors import StoreUnavailable
 from holon.ports import Fired, Hint, Storage
+from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Wakeups:
         self._watching = watching
         self._following = following
         self._told = told
+        self._away = Seldom(log)
         self._catch_up = catch_up
         self.documents: list[Callable[[frozenset[str]], None]] = []
         self._ready = asyncio.Event()
@@ -197,5 +199,5 @@ class Wakeups:
                     await self._wait_out("spawn branches", error)
 
     async def _wait_out(self, what: str, error: StoreUnavailable) -> None:
-        log.warning("cannot %s: %s", what, error.message)
+        self._away.warn(f"cannot {what}", why=error.message)
         await asyncio.sleep(error.again_after)

@@ -24,6 +24,7 @@ from holon.errors import (
     Violation,
 )
 from holon.ports import Storage
+from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Watching:
         self._watchers = 0
         self._of: dict[str, int] = {}
         self._closed = False
+        self._away = Seldom(log)
 
     def __repr__(self) -> str:
         return f"Watching(jobs={len(self._feeds)}, watchers={self._watchers})"
@@ -269,8 +271,7 @@ class Watching:
                 if _told(feed):
                     await self._read(feed)
         except StoreUnavailable as error:
-            facts = {"job_id": feed.job_id}
-            log.warning("cannot look at watched job %s: %s", feed.job_id, error.message, extra=facts)
+            self._away.warn("cannot look at watched job %s", job_id, why=error.message, job_id=job_id)
             return error.again_after
         except Exception:
             log.exception("watched job %s cannot be read", feed.job_id, extra={"job_id": feed.job_id})

@@ -27,6 +27,7 @@ from holon.ports import (
     WorkerConnection,
 )
 from holon.telemetry.events import Telemetry
+from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Workers:
         self._telemetry = telemetry
         self._fleet = fleet
         self._draining = False
+        self._away = Seldom(log)
         # By the session that replaced it, one of the same process whose stream is still open.
         self._moved: dict[str, Session] = {}
         touches.replaced = self._replace
@@ -280,8 +282,8 @@ class Workers:
         try:
             await self._store.close_session(session.worker_id, session.session_id)
         except StoreUnavailable as error:
-            facts = {"worker_id": session.worker_id, "session_id": session.session_id}
-            log.warning("the end of session %s is stored later: %s", session.session_id, error.message, extra=facts)
+            said, facts = session.session_id, {"worker_id": session.worker_id, "session_id": session.session_id}
+            self._away.warn("the end of session %s is stored later", said, why=error.message, **facts)
             self._touches.ended(session.worker_id, session.session_id)
 
     def drain_all(self, time_left: int) -> None:

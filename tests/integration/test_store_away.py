@@ -1,8 +1,10 @@
-"""Jobs while the store takes nothing for a moment: nothing of it is held against their handlers."""
+"""Jobs while the store takes nothing for a moment: their handlers are not blamed, and the log is short."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory
@@ -43,3 +45,11 @@ async def test_i6_a_job_whose_step_the_store_could_not_take_runs_again_soon_and_
     async with running_node(BLUEPRINT, storage=store, JOB_CLAIM_SECONDS=1000.0) as node:
         job = await node.run("moved", {})
     assert (job.status, store.refused) == ("finished", TIMES)
+
+
+async def test_what_the_store_does_not_take_is_said_once_and_not_at_each_try(caplog: pytest.LogCaptureFixture) -> None:
+    async with running_node(BLUEPRINT, storage=Full()) as node:
+        await node.run("moved", {})
+    said = [record.getMessage() for record in caplog.records if "its step was not stored" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].endswith("its step was not stored: the store could not write: database or disk is full")
