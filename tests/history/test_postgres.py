@@ -124,6 +124,18 @@ async def test_of_a_database_that_takes_no_writes_it_is_not_said_that_it_does_no
     assert refused.value.message == f"the database of history (PostgreSQL) {said}"
 
 
+async def test_what_a_session_was_told_when_it_began_does_not_outlive_a_failure(postgres: Server) -> None:
+    uri = postgres.database()
+    name = postgres.sql("SELECT current_database()", uri)[0]
+    postgres.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    async with PostgresHistory(uri) as history:
+        with pytest.raises(StoreUnavailable, match="read-only"):
+            await history.add([notice(record("0-a"))])
+        postgres.sql(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        await history.add([notice(record("0-a"))])
+        assert await count(history, "0-a") == 1
+
+
 async def test_who_holds_its_tables_does_not_hold_up_a_start(
     postgres: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

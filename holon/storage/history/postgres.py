@@ -252,8 +252,13 @@ class PostgresHistory:
             raise away("PostgreSQL", ValueError("it is not open, or closed again"))
         try:
             async with self._pool.acquire(timeout=CONNECT_S) as db:
-                await self._upgrade(db)
-                yield db
+                try:
+                    await self._upgrade(db)
+                    yield db
+                except Exception:
+                    # What was set for its session, or a server that only reads by now, is not what a new one meets.
+                    db.terminate()
+                    raise
         except (
             asyncpg.PostgresError,
             asyncpg.InterfaceError,
