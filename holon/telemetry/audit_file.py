@@ -77,18 +77,26 @@ class _File:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._descriptor = self._open()
+        # Whether the file ends within a line, of which the rest was not taken.
+        self._torn = False
 
     def write(self, text: str) -> None:
-        left = text.encode()
+        lines, done = text.encode(), 0
         try:
             if self._moved():
                 opened = self._open()
                 self.close()
-                self._descriptor = opened
-            while left:
-                left = left[os.write(self._descriptor, left) :]
+                self._descriptor, self._torn = opened, False
+            if self._torn:
+                os.write(self._descriptor, b"\n")
+                self._torn = False
+            while done < len(lines):
+                done += os.write(self._descriptor, lines[done:])
         except OSError as error:
-            log.error("the audit log cannot be written (%s); what it lacks: %s", error.strerror, left.decode())
+            begun = lines.rfind(b"\n", 0, done) + 1
+            self._torn = self._torn or begun < done
+            left = lines[begun:].decode()
+            log.error("the audit log cannot be written (%s); what it lacks: %s", error.strerror, left)
 
     def flush(self) -> None:
         pass

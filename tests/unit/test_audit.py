@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -121,3 +122,28 @@ def test_what_the_file_does_not_take_is_in_the_log(tmp_path: Path, caplog: pytes
         note("job_cancelled", By("http", "shop"), on="0-a")
     [record] = caplog.records
     assert "0-a" in record.getMessage()
+
+
+def test_a_line_that_a_full_disk_took_a_part_of_spoils_no_later_one_and_is_whole_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, room, write = tmp_path / "audit.log", 150, os.write
+
+    def written(descriptor: int, data: bytes) -> int:
+        if not (taken := data[: room - file.stat().st_size]):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, taken)
+
+    monkeypatch.setattr(os, "write", written)
+    with audit_to(str(file), "UTC"):
+        [handler] = [one for one in logging.getLogger("holon.audit").handlers if type(one).__name__ == "LinesBehind"]
+        for on in ("0-a", "0-b", "0-c"):
+            note("job_cancelled", By("http", "shop"), on=on)
+            handler.flush()
+        room = 1_000_000
+        note("job_cancelled", By("http", "shop"), on="0-d")
+    first, torn, last = file.read_text().splitlines()
+    assert [json.loads(line)["on"] for line in (first, last)] == ["0-a", "0-d"]
+    lacking = [record.getMessage().partition("what it lacks: ")[2] for record in caplog.records]
+    assert [json.loads(line)["on"] for line in lacking] == ["0-b", "0-c"]
+    assert lacking[0].startswith(torn)
