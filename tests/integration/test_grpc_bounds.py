@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import struct
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -90,6 +91,17 @@ async def test_connections_are_so_many_and_silent_ones_count(door: str) -> None:
                         break
                 except (OSError, EOFError):
                     await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_a_process_of_few_files_takes_fewer_connections_so_that_others_have_some(
+    door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (8, 8))
+    async with a_node() as node, connection(node, door), connection(node, door):
+        with pytest.raises((OSError, EOFError)):
+            async with asyncio.timeout(GUARD), connection(node, door) as third:
+                await third.until(SETTINGS)
 
 
 @pytest.mark.parametrize("door", DOORS)

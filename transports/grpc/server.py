@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import resource
 import socket
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -24,6 +25,8 @@ FAREWELL_S = 1.0
 def options(settings: DoorSettings, max_streams: int) -> tuple[tuple[str, Any], ...]:
     """Return what grpc is told of a door; `max_streams` is of one connection."""
     bounds = settings.bounds
+    # What else needs files, the HTTP door and the store, has them whatever strangers do here.
+    connections = min(bounds.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
     return (
         ("grpc.so_reuseport", int(settings.reuse_port)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -35,7 +38,7 @@ def options(settings: DoorSettings, max_streams: int) -> tuple[tuple[str, Any], 
         ("grpc.max_metadata_size", bounds.metadata_bytes),
         ("grpc.absolute_max_metadata_size", bounds.metadata_bytes),
         ("grpc.server_handshake_timeout_ms", _ms(bounds.handshake)),
-        ("grpc.max_allowed_incoming_connections", bounds.connections),
+        ("grpc.max_allowed_incoming_connections", connections),
         ("grpc.max_connection_idle_ms", _ms(bounds.idle)),
         ("grpc.max_connection_age_ms", _ms(bounds.age)),
         ("grpc.max_connection_age_grace_ms", _ms(bounds.age_grace)),
