@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from holon.clock import ManualClock
 from holon.domain.events import Woken
 from holon.domain.job import Status
 from holon.domain.value import replace
-from holon.errors import StoreUnavailable
+from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import Appended, Created, Creation, Quota
 from holon.storage.sqlite import SqliteStorage, writer
 from tests.contract.world import World
@@ -287,6 +289,27 @@ async def test_a_store_whose_disk_fails_stops_for_good_and_a_restart_finds_what_
     async with SqliteStorage(tmp_path / "holon.db", world.settings, ManualClock()) as again:
         assert await again.job(kept) is not None
         assert await again.job(lost.job.id) is None
+
+
+async def test_an_i_o_error_of_a_full_disk_says_that_it_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = Faults()
+    world = World(FaultyBackend(faults), tmp_path, {})
+    await world.open()
+    store = world.storage
+    assert isinstance(store, SqliteStorage)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=0))
+    faults.fail_next("disk I/O error", sqlite3.SQLITE_IOERR)
+    with pytest.raises(StoreUnavailable):
+        await world.create()
+    with pytest.raises(StoreUnavailable, match=r"failed: disk I/O error, and its disk is full; the node has to"):
+        await store.failure()
+    await world.close()
+    faults.fail_next("disk I/O error", sqlite3.SQLITE_IOERR)
+    another = FaultyBackend(faults).open(tmp_path / "another", world.settings, ManualClock())
+    with pytest.raises(ConfigError, match="cannot be opened: disk I/O error, and its disk is full; see STORAGE_URI"):
+        await another.__aenter__()
 
 
 async def test_a_file_that_is_damaged_under_a_store_is_unavailable_to_reads(tmp_path: Path) -> None:

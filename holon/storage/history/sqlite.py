@@ -34,7 +34,7 @@ from holon.storage.history.columns import (
 )
 from holon.storage.history.sqlite_schema import upgrade
 from holon.storage.sealing import Seal
-from holon.storage.sqlite.opening import make_private
+from holon.storage.sqlite.opening import make_private, reason_of
 
 # How long a write waits for another process that writes.
 BUSY_S = 5.0
@@ -118,7 +118,8 @@ class SqliteHistory:
             await reader.execute_fetchall("PRAGMA query_only = ON")
         except (OSError, sqlite3.Error) as error:
             await self._open.aclose()
-            raise ConfigError(f"{self._path} cannot be opened: {error}; see HISTORY_DATABASE_URI") from error
+            reason = reason_of(self._path, error)
+            raise ConfigError(f"{self._path} cannot be opened: {reason}; see HISTORY_DATABASE_URI") from error
         except BaseException:
             await self._open.aclose()
             raise

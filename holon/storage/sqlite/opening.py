@@ -98,5 +98,18 @@ def make_private(path: Path) -> None:
         os.close(directory)
 
 
+def reason_of(path: Path, error: Exception) -> str:
+    """What an error of a file says, and that the disk is full if it is: SQLite has I/O errors of some of that.
+
+    Arguments:
+        path: the file.
+    """
+    try:
+        full = isinstance(error, sqlite3.OperationalError) and os.statvfs(path.parent).f_bavail == 0
+    except OSError:
+        full = False
+    return f"{error}, and its disk is full" if full else str(error)
+
+
 def _wrong(path: Path, error: Exception) -> ConfigError:
-    return ConfigError(f"the store's file {path} cannot be opened: {error}; see STORAGE_URI")
+    return ConfigError(f"the store's file {path} cannot be opened: {reason_of(path, error)}; see STORAGE_URI")

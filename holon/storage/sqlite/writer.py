@@ -30,7 +30,7 @@ from holon.storage.sqlite.known import Known, Told
 from holon.storage.sqlite.lane import RETRY_AFTER_S, Call, Lane
 from holon.storage.sqlite.loading import Visitors, load
 from holon.storage.sqlite.needs import Needs
-from holon.storage.sqlite.opening import opened
+from holon.storage.sqlite.opening import opened, reason_of
 from holon.storage.sqlite.purging import Purging
 from holon.storage.sqlite.room import Room
 from holon.storage.sqlite.sheets import Sheets
@@ -343,7 +343,8 @@ class Writer:
     def _broken(self, error: sqlite3.Error) -> StoreUnavailable:
         # Who opens the file anew beside this, to move the log, may be the first to see it, and makes an empty one.
         return self._gone() or StoreUnavailable(
-            f"the store's file {self._path} failed: {error}; the node has to be restarted, and the disk looked at"
+            f"the store's file {self._path} failed: {reason_of(self._path, error)}; "
+            "the node has to be restarted, and the disk looked at"
         )
 
 
