@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,10 +53,6 @@ def serve(
         # As a path it would be the folder that this runs in, whose files would run.
         raise InvalidArgument("--blueprints names no folder; name one, or leave it out")
     silence_grpc()
-    from holon.config import Config
-    from holon.node import Node, run_alone
-    from holon.telemetry import set_up_logging
-
     given: dict[str, Value | None] = {
         "BLUEPRINTS_DIR": blueprints,
         "STORAGE_URI": storage,
@@ -64,6 +64,33 @@ def serve(
     }
     if dev and log_format is None and not os.environ.get("LOG_FORMAT"):
         given["LOG_FORMAT"] = "text"
+    with _hangups_passed_over():
+        _run(given, dev=dev, as_json=as_json)
+
+
+@contextmanager
+def _hangups_passed_over() -> Iterator[None]:
+    """Have no SIGHUP end the process before its node hears them; the files to read again are not read yet.
+
+    One of a terminal that goes away still ends it.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    at_terminal = sys.stdin is not None and sys.stdin.isatty()
+    if not in_main or at_terminal or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def _run(given: dict[str, Value | None], *, dev: bool, as_json: bool) -> None:
+    from holon.config import Config
+    from holon.node import Node, run_alone
+    from holon.telemetry import set_up_logging
+
     config = Config(None, **{name: value for name, value in given.items() if value is not None})
     if dev:
         from holon.cli.dev import prepare

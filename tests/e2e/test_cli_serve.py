@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import ssl
@@ -17,7 +18,18 @@ import pytest
 
 from holon.client import Client
 from holon.security.certificates import describe
-from tests.e2e.cli_node import ANY_PORTS, GUARD, Started, holon, holon_forked, holon_here, project, serve, until
+from tests.e2e.cli_node import (
+    ANY_PORTS,
+    GUARD,
+    Started,
+    environment,
+    holon,
+    holon_forked,
+    holon_here,
+    project,
+    serve,
+    until,
+)
 from tests.plaintext import PLAINTEXT
 
 pytestmark = pytest.mark.own_store("how a node begins and ends, on the default store or none")
@@ -159,6 +171,34 @@ def test_a_node_with_https_takes_a_renewed_certificate_and_says_so(folder: Path,
         )
     assert node.end(signal.SIGTERM) == 0
     assert "new TLS files are in use" in node.log
+
+
+HANGS_UP = """
+import os
+import signal
+import sys
+
+
+class HangsUp:
+    def find_spec(self, name, path=None, target=None):
+        if name == "holon.node":
+            os.kill(os.getpid(), signal.SIGHUP)
+
+
+sys.meta_path.insert(0, HangsUp())
+"""
+
+
+def test_a_node_that_is_told_to_read_its_files_again_while_it_starts_goes_on(
+    folder: Path, started: list[Started]
+) -> None:
+    (folder / "sitecustomize.py").write_text(HANGS_UP)
+    path = os.pathsep.join((str(folder), environment()["PYTHONPATH"]))
+    env = {"STORAGE_URI": "memory://", "CLIENT_TOKEN": TOKEN, "PYTHONPATH": path}
+    node, doors = serve(folder, env=env, fresh=True)
+    started.append(node)
+    assert doors
+    assert node.end(signal.SIGTERM) == 0
 
 
 def test_every_wrong_setting_is_listed_at_once(tmp_path: Path) -> None:
