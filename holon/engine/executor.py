@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from holon.engine.run import Run, Tools
-from holon.errors import StoreUnavailable
+from holon.errors import StoreUnavailable, Unavailable
 from holon.ports import Claim
 from holon.telemetry.seldom import Seldom
 
@@ -77,7 +77,7 @@ class Executor:
     async def _go(self, claim: Claim) -> None:
         try:
             await Run(self._tools, claim).go()
-        except StoreUnavailable as error:
+        except Unavailable as error:
             job_id = claim.job.id
             self._away.warn("job %s: its step was not stored", job_id, why=error.message, job_id=job_id)
             # Nothing of this run happened. A claim that expires counts as if its handler had ended the node.

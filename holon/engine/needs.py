@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import orjson
-
 from holon.domain.costs import Cost
 from holon.domain.matching import ANY_CONTRACT, Need
 from holon.domain.policy import Allowed
 from holon.engine.contracts import Contracts
+from holon.engine.payloads import parse
 from holon.engine.unused import Unused
 from holon.errors import Violation
 
@@ -108,7 +107,7 @@ class Needs:
         if not untried:
             return need
         # Nobody else's bounds count here: it was encoded by a node.
-        params = orjson.loads(text) if text else None
+        params = parse(text) if text else None
         accepted = self._contracts.accepting(untried, params)
         refused = [contract for contract in untried if contract not in accepted]
         known = _need(

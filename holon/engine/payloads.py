@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from holon.errors import InvalidArgument, TooLarge
+from holon.errors import RETRY_S, InvalidArgument, TooLarge, Unavailable
 
 # Python's parsers and ours recurse: nobody's data needs more, and an attacker's must not have it.
 MAX_DEPTH = 64
@@ -40,16 +40,34 @@ def encode(value: Any, limit: int, what: object) -> bytes:
     return text
 
 
+def parse(text: bytes) -> Any:
+    """The value of JSON text.
+
+    Raises:
+        ValueError: it is no JSON.
+        Unavailable: the node has no memory to read it.
+    """
+    try:
+        return orjson.loads(text)
+    except ValueError as error:
+        # The same kind of error, which says nothing of the text.
+        if "not enough memory" in str(error).lower():
+            reason = f"the node has no memory to read {len(text)} bytes of JSON; try again"
+            raise Unavailable(reason, retry_after=RETRY_S) from error
+        raise
+
+
 def decode(text: bytes, what: str) -> Any:
     """The value of JSON text; None for no text.
 
     Raises:
         InvalidArgument: (NOT_JSON) it is no JSON, nested deeper than 64, or has a whole number beyond 64 bits.
+        Unavailable: the node has no memory to read it.
     """
     if not text:
         return None
     try:
-        value = orjson.loads(text)
+        value = parse(text)
     except ValueError as error:
         raise InvalidArgument(f"{what}: {error}", code="NOT_JSON") from error
     if may_be_deep(text):

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from holon.domain.matching import Need
 from holon.engine.needs import Needs
-from holon.errors import StoreUnavailable
+from holon.errors import StoreUnavailable, Unavailable
 from holon.ports import Leases, TaskRecord
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Rekeying:
             try:
                 await self._look_up()
                 await self._turn()
-            except StoreUnavailable as error:
+            except Unavailable as error:
                 log.warning("cannot try waiting tasks on new contracts: %s", error.message)
                 await asyncio.sleep(error.again_after)
             if not self._skills and not self._trying:
@@ -125,7 +125,7 @@ class Rekeying:
                     return
                 await self._store.rekey([one async for one in self._tried(need, page)])
                 after = page[-1].id
-        except StoreUnavailable:
+        except Unavailable:
             self._trying.setdefault(need, after)
             raise
         self._trying.setdefault(need, after)

@@ -30,7 +30,7 @@ from holon.engine.payloads import decode
 from holon.engine.planning import Plan
 from holon.engine.session import Session
 from holon.engine.slots import Slots, Wanted
-from holon.errors import RETRY_S, InvalidArgument, StoreUnavailable, TooLarge
+from holon.errors import RETRY_S, InvalidArgument, TooLarge, Unavailable
 from holon.ports import Completed, Offer, Result, Seat, Storage, Superseded
 from holon.telemetry.events import Telemetry
 from holon.telemetry.seldom import Seldom
@@ -110,6 +110,15 @@ class Results:
 
     async def complete(self, session: Session, reported: Sequence[Reported]) -> Sequence[Answer]:
         """Apply results of one session; each is its worker's final word about its lease."""
+        try:
+            return await self._applied(session, reported)
+        except Unavailable as error:
+            worker = session.worker_id
+            self._unstored.warn("results of worker %s were not stored", worker, why=error.message, worker_id=worker)
+            return [_again(one) for one in reported]
+
+    async def _applied(self, session: Session, reported: Sequence[Reported]) -> Sequence[Answer]:
+        """The same; raises Unavailable when nothing of it happened."""
         checked = [self._checked(session, one) for one in reported]
         results = []
         for n, one in enumerate(reported):
@@ -119,14 +128,9 @@ class Results:
                 after = await self._retry_after(session, one, what.outcome)
             cost = charge_of(session, one)
             results.append(Result(one.task_id, one.lease_id, what.outcome, after, one.took, None, cost))
-        try:
-            with self._slots.wanting(len(results)) as wanted:
-                plans = self._plans(session, reported, checked, results)
-                reply = await self._write(session, results, plans, wanted)
-        except StoreUnavailable as error:
-            worker = session.worker_id
-            self._unstored.warn("results of worker %s were not stored", worker, why=error.message, worker_id=worker)
-            return [_again(one) for one in reported]
+        with self._slots.wanting(len(results)) as wanted:
+            plans = self._plans(session, reported, checked, results)
+            reply = await self._write(session, results, plans, wanted)
         if reply.unstored:
             facts = {"worker_id": session.worker_id}
             n = len(reply.unstored)

@@ -6,9 +6,7 @@ import json
 import re
 from typing import Any
 
-import orjson
-
-from holon.engine.payloads import check_depth, may_be_deep
+from holon.engine.payloads import check_depth, may_be_deep, parse
 from holon.errors import InvalidArgument, Violation
 
 # What the fast reader passes over: it keeps the last of several equal keys, and whole numbers of more than 64 bits lose
@@ -27,9 +25,10 @@ def read_object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
     Raises:
         InvalidArgument: (INVALID_JSON) it is no JSON object, nested deeper than 64, or has a whole number beyond 64
             bits; or it names the fields that are unknown, or there twice.
+        Unavailable: the node has no memory to read it.
     """
     try:
-        value = orjson.loads(body)
+        value = parse(body)
     except ValueError as error:
         raise _invalid(f"Invalid JSON body: {_why(body, error)}") from error
     if not isinstance(value, dict):
