@@ -21,6 +21,7 @@ from holon.domain.texts import MAX_ERROR_CODE, MAX_ERROR_MESSAGE, told
 from holon.domain.value import replace
 from holon.engine.blueprints import Blueprints
 from holon.errors import HolonError, InvalidArgument
+from holon.json_in import parse
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,8 @@ class Handlers:
         Arguments:
             results: of the fan-out that led here, by task id.
             before: lines of history that go before those of this run.
+        Raises:
+            Unavailable: there is no memory for it.
         """
         return await self._run(job, results, before)
 
@@ -124,15 +127,15 @@ class Handlers:
         self, job: Job, results: Mapping[str, Any], before: tuple[HistoryEvent, ...], *, at_once: bool = False
     ) -> Change:
         before = (*before, machine.started(job, self._now()))
+        # What a handler changes counts only if its step is stored: it works on a copy.
+        initial_data, history = parse(orjson.dumps((job.initial_data, job.state_history)))
+        client = ClientConfig(job.owner, job.plan, parse(job.client_params) if job.client_params else {})
         began = time.perf_counter()
         actions = ActionFactory()
         span = self._telemetry.tracing.step(job)
         watched: _Watched | None = None
         try:
             state = self._state(job)
-            # What a handler changes counts only if its step is stored: it works on a copy.
-            initial_data, history = orjson.loads(orjson.dumps((job.initial_data, job.state_history)))
-            client = ClientConfig(job.owner, job.plan, orjson.loads(job.client_params) if job.client_params else {})
             context = JobContext(
                 job.id,
                 job.blueprint,

@@ -11,9 +11,9 @@ from holon.domain.costs import Cost
 from holon.domain.matching import ANY_CONTRACT, Need
 from holon.domain.policy import Allowed
 from holon.engine.contracts import Contracts
-from holon.engine.payloads import parse
 from holon.engine.unused import Unused
 from holon.errors import Violation
+from holon.json_in import parse
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from holon.errors import RETRY_S, InvalidArgument, TooLarge, Unavailable
+from holon.errors import InvalidArgument, TooLarge
+from holon.json_in import parse
 
 # Python's parsers and ours recurse: nobody's data needs more, and an attacker's must not have it.
 MAX_DEPTH = 64
@@ -38,23 +39,6 @@ def encode(value: Any, limit: int, what: object) -> bytes:
     if len(text) > limit:
         raise TooLarge(f"{what}: {len(text)} bytes of JSON, over the limit of {limit}", code="LIMIT_EXCEEDED")
     return text
-
-
-def parse(text: bytes) -> Any:
-    """The value of JSON text.
-
-    Raises:
-        ValueError: it is no JSON.
-        Unavailable: the node has no memory to read it.
-    """
-    try:
-        return orjson.loads(text)
-    except ValueError as error:
-        # The same kind of error, which says nothing of the text.
-        if "not enough memory" in str(error).lower():
-            reason = f"the node has no memory to read {len(text)} bytes of JSON; try again"
-            raise Unavailable(reason, retry_after=RETRY_S) from error
-        raise
 
 
 def decode(text: bytes, what: str) -> Any:

@@ -10,6 +10,7 @@ from holon.domain.matching import Need
 from holon.engine.needs import Needs
 from holon.errors import StoreUnavailable, Unavailable
 from holon.ports import Leases, TaskRecord
+from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Rekeying:
         self._some = asyncio.Event()
         self._none = asyncio.Event()
         self._none.set()
+        self._away = Seldom(log)
 
     def __repr__(self) -> str:
         return f"Rekeying(skills={len(self._skills)}, trying={len(self._trying)})"
@@ -82,7 +84,7 @@ class Rekeying:
                 await self._look_up()
                 await self._turn()
             except Unavailable as error:
-                log.warning("cannot try waiting tasks on new contracts: %s", error.message)
+                self._away.warn("cannot try waiting tasks on new contracts", why=error.message)
                 await asyncio.sleep(error.again_after)
             if not self._skills and not self._trying:
                 self._some.clear()

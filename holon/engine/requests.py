@@ -17,6 +17,7 @@ from holon.domain.value import Value
 from holon.engine.paging import DEFAULT_PAGE
 from holon.engine.payloads import check_depth, encode, may_be_deep
 from holon.errors import InvalidArgument, Violation
+from holon.json_in import parse
 from holon.ports import Note
 
 MAX_REQUEST_ID = 128
@@ -135,7 +136,7 @@ def digest_of(
     """What makes two requests the same: all that was asked for, but the request id itself; 30 s are 30.0 s."""
     if not asked.request_id:
         return b""
-    canonical = orjson.dumps(orjson.loads(initial_data), option=orjson.OPT_SORT_KEYS)
+    canonical = orjson.dumps(parse(initial_data), option=orjson.OPT_SORT_KEYS)
     terms: list[Any] = [blueprint, dispatch_timeout, result_timeout]
     if asked.allowed_skills is not None:
         terms.append(asked.allowed_skills)

@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 
 from holon.domain.plain import MAX_DEPTH, no_number, unwritten
-from holon.errors import InvalidArgument
+from holon.errors import InvalidArgument, StoreUnavailable, Unavailable
+from holon.json_in import parse
 
 # As deep as the encoder goes: what is stored stands a few levels deeper in an answer.
 _ENCODER_DEPTH = 254
@@ -42,5 +43,8 @@ def _wrapped(value: Any) -> Any:
 
 
 def from_json(text: bytes) -> Any:
-    """The value of JSON text; None for no text."""
-    return orjson.loads(text) if text else None
+    """The value of JSON text; None for no text. Raises StoreUnavailable where there is no memory to read it."""
+    try:
+        return parse(text) if text else None
+    except Unavailable as error:
+        raise StoreUnavailable(error.message, retry_after=error.retry_after) from error

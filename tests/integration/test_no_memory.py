@@ -16,16 +16,16 @@ from tests.integration.http_node import AUTH, running
 
 
 class Short:
-    """Has no memory for the first time that a text with each of some words in it is read."""
+    """Has no memory for the first times that a text with each of some words in it is read."""
 
-    def __init__(self, *words: bytes) -> None:
+    def __init__(self, *words: bytes, times: int = 1) -> None:
         self.refused: Counter[bytes] = Counter()
-        self._left = set(words)
+        self._words = words
+        self._times = times
         self._loads = orjson.loads
 
     def __call__(self, text: bytes) -> Any:
-        for word in [one for one in self._left if one in bytes(text)]:
-            self._left.remove(word)
+        for word in [one for one in self._words if one in bytes(text) and self.refused[one] < self._times]:
             self.refused[word] += 1
             raise orjson.JSONDecodeError("Not enough memory to allocate buffer for parsing", "", 0)
         return self._loads(text)
@@ -61,6 +61,26 @@ async def test_a_job_and_a_result_that_there_was_no_memory_for_are_taken_when_th
     assert job.status == "finished", job.error
     assert short.refused == {b"the client's": 1, b"the result": 1}
     assert len(ran) == 1
+
+
+async def test_a_run_that_there_was_no_memory_for_is_no_failure_of_its_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    bp = Blueprint("one", api_endpoint="/jobs/one", api_version="v1")
+
+    @bp.handler(is_start=True)
+    async def start(actions: ActionFactory, state_history: dict[str, Any]) -> None:
+        state_history["left"] = "by the start"
+        actions.go_to("finished")
+
+    @bp.handler(is_end=True)
+    async def finished() -> None:
+        pass
+
+    async with running_node(bp, JOB_MAX_RETRIES=0) as node:
+        short = Short(b"by the start", times=2)
+        monkeypatch.setattr(orjson, "loads", short)
+        job = await node.run("one", {})
+    assert job.status == "finished", job.error
+    assert short.refused == {b"by the start": 2}
 
 
 async def test_a_body_that_there_is_no_memory_for_is_not_said_to_be_no_json(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,9 @@ import json
 import re
 from typing import Any
 
-from holon.engine.payloads import check_depth, may_be_deep, parse
+from holon.engine.payloads import check_depth, may_be_deep
 from holon.errors import InvalidArgument, Violation
+from holon.json_in import parse
 
 # What the fast reader passes over: it keeps the last of several equal keys, and whole numbers of more than 64 bits lose
 # digits. A body is read again, slowly, only where one of them may be: a key of ours can hide in \\u escapes alone.
