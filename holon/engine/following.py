@@ -122,6 +122,10 @@ class Following:
             self._expected.discard(job_id)
             self._watched.drop(job_id)
 
+    def of(self, jobs: AbstractSet[str]) -> AbstractSet[str]:
+        """Those of some jobs that are followed."""
+        return self._jobs.keys() & jobs if jobs and self._jobs else frozenset()
+
     def changed(self, jobs: Iterable[str]) -> None:
         """These watched jobs have changed."""
         for job_id in jobs:

@@ -88,8 +88,8 @@ class Wakeups:
     def _hear(self, hint: Hint) -> None:
         # First, for a client waits: what is at hand is told here and now.
         self._watching.changed(hint.jobs)
-        if hint.jobs:
-            self._followed |= hint.jobs
+        if followed := self._following.of(hint.jobs):
+            self._followed |= followed
             self._follow.set()
         if hint.notices:
             self._told()
