@@ -21,7 +21,7 @@ from holon.worker.tracing import Tracing
 _log = logging.getLogger("holon.worker")
 
 
-class HandlerTask(asyncio.Task[worker_pb2.TaskResult]):
+class HandlerTask(asyncio.Task[None]):
     """Runs an async handler, and tells a cancel of the handler's own from one of its loop's end.
 
     Attributes:
@@ -42,10 +42,10 @@ class Call:
         began: when it was received, on the stream's loop's clock.
         stopping: why it is being stopped; empty while it is not.
         verdict: the result that stands whatever the handler still returns; None leaves it the word.
-        timer: the next thing that happens to it by time alone.
+        due: when something happens to it by time alone, on the stream's loop's clock, and what; see `Alarm`.
         outlived: whether the handler went on after its stop, and so holds a slot for nothing.
         task: an async handler's task, once it runs.
-        result: what an async handler came to, once it has returned.
+        told: whether it was told what an async handler came to.
     """
 
     def __init__(self, lease: Lease, offer: worker_pb2.TaskOffer, skill: Skill, began: float, tracing: Tracing) -> None:
@@ -57,9 +57,9 @@ class Call:
         self.stopping = ""
         self.verdict: worker_pb2.TaskResult | None = None
         self.outlived = False
-        self.timer: asyncio.TimerHandle | None = None
+        self.due: tuple[float, Callable[[Call], None]] | None = None
         self.task: HandlerTask | None = None
-        self.result: worker_pb2.TaskResult | None = None
+        self.told = False
         self.progress: Progress | None = None
         self.cancelled = Cancelled() if "cancelled" in skill.injected else None
 
@@ -76,9 +76,11 @@ class Call:
             span.ended(result)
             return result
 
-    async def run_async(self) -> worker_pb2.TaskResult:
+    async def run_async(self, returned: Callable[[Call, worker_pb2.TaskResult], None]) -> None:
         """Await an async handler; a cancel of this is one of the handler.
 
+        Arguments:
+            returned: told what it came to, at once.
         Raises:
             CancelledError: somebody else than us cancelled it: its loop is being closed.
             KeyboardInterrupt, GeneratorExit: the loop is being ended with it.
@@ -96,8 +98,8 @@ class Call:
             except BaseException as error:  # noqa: BLE001  # user code
                 result = self._failed(error)
             span.ended(result)
-            self.result = result
-            return result
+            self.told = True
+            returned(self, result)
 
     def _arguments(self) -> dict[str, Any]:
         data = self.offer.params.data

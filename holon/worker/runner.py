@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 
 from holon.rxon.v1 import worker_pb2
+from holon.worker.alarm import Alarm
 from holon.worker.call import Call, HandlerTask
 from holon.worker.leases import Lease
 from holon.worker.link import Link
@@ -56,6 +57,7 @@ class Runner:
         self._outward = Mailbox(handlers)
         self._threads = Threads("holon-handler")
         self._calls: dict[Lease, Call] = {}
+        self._alarm = Alarm(self._loop, self._calls.values)
         self._unaccepted: dict[Lease, Call] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._granted = slots
@@ -84,7 +86,7 @@ class Runner:
             report = functools.partial(self._progress, call)
             call.progress = Progress(self._inward, report, self._timing.progress_every)
         if offer.HasField("time_left"):
-            self._limit(call, offer.time_left.seconds + offer.time_left.nanos / 1e9)
+            self._alarm.set(call, offer.time_left.seconds + offer.time_left.nanos / 1e9, self._time_over)
         self._unaccepted[lease] = call
         if self._sweep is None:
             self._sweep = self._loop.call_later(self._timing.accept_after, self._accept)
@@ -101,7 +103,10 @@ class Runner:
     def resumed(self, lease: Lease, time_left: float | None) -> None:
         """Go on under the limit as it is now."""
         if (call := self._calls.get(lease)) and not call.stopping:
-            self._limit(call, time_left)
+            if time_left is None:
+                self._alarm.drop(call)
+            else:
+                self._alarm.set(call, time_left, self._time_over)
 
     def settled(self, lease: Lease, committed: bool) -> None:
         """Nothing here is kept for a result."""
@@ -126,6 +131,7 @@ class Runner:
             self._silence(call)
         if self._sweep:
             self._sweep.cancel()
+        self._alarm.close()
         self._threads.close()
 
     def _skill_of(self, offer: worker_pb2.TaskOffer) -> Skill | None:
@@ -158,11 +164,6 @@ class Runner:
             self._reports.accept(call.lease)
         self._reports.progress(call.lease, percent, message)
 
-    def _limit(self, call: Call, seconds: float | None) -> None:
-        if call.timer:
-            call.timer.cancel()
-        call.timer = None if seconds is None else self._loop.call_later(seconds, self._time_over, call)
-
     def _time_over(self, call: Call) -> None:
         call.verdict = self._timed_out(call)
         self._stop(call, DEADLINE, self._timing.stop_patience)
@@ -174,8 +175,7 @@ class Runner:
     def _stop(self, call: Call, reason: str, patience: float) -> None:
         if not call.stopping:
             self._tell_handler(call, reason)
-            self._limit(call, None)
-            call.timer = self._loop.call_later(patience, self._outlived, call)
+            self._alarm.set(call, patience, self._outlived)
 
     def _tell_handler(self, call: Call, reason: str) -> None:
         call.stopping = call.stopping or reason
@@ -240,7 +240,7 @@ class Runner:
         if call.progress:
             call.progress.end(last=last)
         self._accepted(call)
-        self._limit(call, None)
+        self._alarm.drop(call)
 
     def _done(self, call: Call, result: worker_pb2.TaskResult) -> None:
         """The handler returned."""
@@ -256,17 +256,21 @@ class Runner:
     def _begin(self, call: Call) -> None:
         """On the handlers' loop."""
         loop = asyncio.get_running_loop()
-        call.task = HandlerTask(call.run_async(), loop=loop, name=f"task-{call.lease.task_id}")
-        call.task.add_done_callback(functools.partial(self._returned, call))
+        call.task = HandlerTask(call.run_async(self._returned), loop=loop, name=f"task-{call.lease.task_id}")
+        call.task.add_done_callback(functools.partial(self._over, call))
 
-    def _returned(self, call: Call, task: asyncio.Task[worker_pb2.TaskResult]) -> None:
+    def _returned(self, call: Call, result: worker_pb2.TaskResult) -> None:
+        """On the handlers' loop, in the call's task: what becomes of that is not waited for."""
+        self._inward.post(self._done, call, result)
+
+    def _over(self, call: Call, task: asyncio.Task[None]) -> None:
         """On the handlers' loop. A task that was cancelled before its first step never ran at all."""
         # Looked at, or it would be said that nobody did.
         lost = task.cancelled() or task.exception() is not None
-        if call.result is not None:
+        if call.told:
             # Also where the task is cancelled: a handler may have done that in its last step.
-            self._inward.post(self._done, call, call.result)
-        elif lost and not call.stopping:
+            return
+        if lost and not call.stopping:
             self._inward.post(self._abandoned, call)
         else:
             self._inward.post(self._done, call, cancelled())
