@@ -115,11 +115,14 @@ class Wakeups:
             self._spawn.set()
 
     async def _tell_followers(self) -> None:
-        """Tell of what a turn of the loop brought together, after its replies: by those workers' places are free."""
+        """Tell of what a turn of the loop brought, together.
+
+        That is before whoever waits for a reply goes on: a parent's time is the job's, and a worker's place is free
+        before anything else is done here.
+        """
         while True:
             await self._follow.wait()
             self._follow.clear()
-            await asyncio.sleep(0)
             jobs, self._followed = self._followed, set()
             self._following.changed(jobs)
 

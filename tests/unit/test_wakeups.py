@@ -53,10 +53,13 @@ class Timers:
 
 
 class Deaf:
-    """Who watches no job."""
+    """Who watches and follows no job."""
 
     def changed(self, jobs: frozenset[str]) -> None:
         pass
+
+    def of(self, jobs: frozenset[str]) -> frozenset[str]:
+        return frozenset()
 
 
 async def caught_up() -> None:
@@ -199,10 +202,12 @@ async def test_i6_a_task_that_began_to_wait_since_is_not_forgotten_by_who_leased
     assert waiting.keys == {"another", "k"}
 
 
-async def test_who_watches_is_told_at_once_and_who_follows_after_the_replies_of_the_turn_and_once() -> None:
+async def test_who_watches_is_told_at_once_and_who_follows_once_before_what_a_reply_of_the_turn_brings() -> None:
     store, told = Quiet(), list[Any]()
     watching = SimpleNamespace(changed=lambda jobs: told.append(("watching", set(jobs))))
-    following = SimpleNamespace(changed=lambda jobs: told.append(("following", set(jobs))))
+    following = SimpleNamespace(
+        changed=lambda jobs: told.append(("following", set(jobs))), of=lambda jobs: jobs - {"c"}
+    )
     parts: list[Any] = [store, Slots(1), None, None, None, watching, following, None, caught_up]
     running = asyncio.create_task(Wakeups(*parts).run())
     reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -217,7 +222,7 @@ async def test_who_watches_is_told_at_once_and_who_follows_after_the_replies_of_
     def commits_are_told() -> None:
         store.told(Hint(jobs=frozenset({"a"})))
         reply.set_result(None)
-        store.told(Hint(jobs=frozenset({"b"})))
+        store.told(Hint(jobs=frozenset({"b", "c"})))
 
     asyncio.get_running_loop().call_soon(commits_are_told)
     await caller
@@ -225,7 +230,7 @@ async def test_who_watches_is_told_at_once_and_who_follows_after_the_replies_of_
         await asyncio.sleep(0)
     running.cancel()
     await asyncio.wait([running])
-    assert told == [("watching", {"a"}), ("watching", {"b"}), "the reply", ("following", {"a", "b"})]
+    assert told == [("watching", {"a"}), ("watching", {"b", "c"}), ("following", {"a", "b"}), "the reply"]
 
 
 class AwayAtFirst(Waiting):
