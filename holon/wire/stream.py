@@ -176,14 +176,17 @@ class StreamWriter:
 
     async def run(self) -> None:
         """Send what is put, until `close` and the last frame. When `send` raises, or on cancel, what waits is lost."""
+        much = False
         try:
             while True:
-                # What a turn of the loop brings shares a frame.
-                await self._bell.heard()
+                # While much comes, what two turns of the loop bring shares a frame. What comes alone goes at once.
+                await self._bell.heard(gathers=much)
+                much = self._waiting_items > 1
                 while not self._stopped and (frame := self._next()) is not None:
                     # Before it is gone: what is put meanwhile comes after it.
                     self._sent += 1
                     await self._send(frame)
+                    much = much or self._waiting_items > 0
                 if self._closed:
                     return
         finally:

@@ -17,42 +17,42 @@ async def turns(n: int = 4) -> None:
 
 async def test_it_wakes_who_waits_and_who_comes_later_once() -> None:
     bell = Bell()
-    hearing = asyncio.create_task(bell.heard())
+    hearing = asyncio.create_task(bell.heard(gathers=False))
     await turns()
     assert not hearing.done()
     bell.ring()
     bell.ring()
     await hearing
-    again = asyncio.create_task(bell.heard())
+    again = asyncio.create_task(bell.heard(gathers=False))
     await turns()
     assert not again.done()
     bell.ring()
     await again
     bell.ring()
-    await bell.heard()
+    await bell.heard(gathers=False)
 
 
 async def test_what_rings_as_the_hearing_is_cancelled_is_heard_by_the_next() -> None:
     bell = Bell()
-    hearing = asyncio.create_task(bell.heard())
+    hearing = asyncio.create_task(bell.heard(gathers=False))
     await turns()
     bell.ring()
     hearing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await hearing
     async with asyncio.timeout(10):
-        await bell.heard()
-    unheard = asyncio.create_task(bell.heard())
+        await bell.heard(gathers=False)
+    unheard = asyncio.create_task(bell.heard(gathers=False))
     await turns()
     unheard.cancel()
     with pytest.raises(asyncio.CancelledError):
         await unheard
     bell.ring()
     async with asyncio.timeout(10):
-        await bell.heard()
+        await bell.heard(gathers=False)
 
 
-async def test_who_hears_it_finds_all_that_the_turn_after_it_was_rung_brings() -> None:
+async def test_who_gathers_finds_all_that_the_turn_after_it_was_rung_brings() -> None:
     bell = Bell()
     brought: list[str] = []
 
@@ -61,7 +61,7 @@ async def test_who_hears_it_finds_all_that_the_turn_after_it_was_rung_brings() -
         bell.ring()
 
     async def hear() -> list[str]:
-        await bell.heard()
+        await bell.heard(gathers=True)
         return list(brought)
 
     hearing = asyncio.create_task(hear())
@@ -72,12 +72,30 @@ async def test_who_hears_it_finds_all_that_the_turn_after_it_was_rung_brings() -
     assert await hearing == ["first", "second"]
 
 
-async def test_who_lets_two_turns_pass_comes_after_who_was_woken_before() -> None:
+async def test_who_does_not_gather_hears_it_one_turn_after() -> None:
     bell = Bell()
     order: list[str] = []
 
     async def hear() -> None:
-        await bell.heard()
+        await bell.heard(gathers=False)
+        order.append("heard")
+
+    hearing = asyncio.create_task(hear())
+    await asyncio.sleep(0)
+    bell.ring()
+    asyncio.get_running_loop().call_soon(order.append, "a turn later")
+    await turns()
+    assert order == ["heard", "a turn later"]
+    await hearing
+
+
+@pytest.mark.parametrize("gathers", [False, True])
+async def test_who_lets_two_turns_pass_comes_after_who_was_woken_before(gathers: bool) -> None:
+    bell = Bell()
+    order: list[str] = []
+
+    async def hear() -> None:
+        await bell.heard(gathers=gathers)
         order.append("woken")
 
     hearing = asyncio.create_task(hear())

@@ -96,12 +96,15 @@ class Clerk:
 
     async def run(self) -> None:
         """Work until `close` and the last answer. On cancel, what waits is dropped; the worker sends it again."""
+        much = False
         while not (self._closed and not self._results and self._catalog is None):
-            # The results that a turn of the loop brings share a transaction.
-            await self._bell.heard()
+            # While many come, the results that two turns of the loop bring share a transaction.
+            await self._bell.heard(gathers=much)
+            much = len(self._results) > 1
             while self._results or self._catalog is not None:
                 await self._learn()
                 await self._complete()
+                much = much or bool(self._results)
 
     async def _learn(self) -> None:
         if self._catalog is None:

@@ -47,7 +47,7 @@ async def watch(
         wait = min((until - clock.now_ms()) / 1000 + _PAST_S, silent_in, old - began)
         try:
             async with asyncio.timeout(wait):
-                await standing.renewed.heard()
+                await standing.renewed.heard(gathers=False)
             continue
         except TimeoutError:
             pass
