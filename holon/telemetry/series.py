@@ -71,11 +71,11 @@ class Histogram:
     def __repr__(self) -> str:
         return f"Histogram({self.name}, { ({labels: sum(one.counts) for labels, one in self.series.items()}) })"
 
-    def observe(self, value: float, *labels: str, times: int = 1) -> None:
-        """Note that this was observed so many times."""
+    def observe(self, value: float, *labels: str) -> None:
+        """Note that this was observed."""
         series = self.series.get(labels) or self._first(labels)
-        series.counts[bisect_left(self.bounds, value)] += times
-        series.total += value * times
+        series.counts[bisect_left(self.bounds, value)] += 1
+        series.total += value
 
     def _first(self, labels: Labels) -> Distribution:
         key = labels if len(self.series) < MOST else (OTHER,) * len(labels)

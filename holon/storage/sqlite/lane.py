@@ -31,7 +31,7 @@ class Call(Struct, Generic[Subject], eq=False):
 
     operation: Callable[[Subject], Any]
     promise: Promise[Any]
-    handed_over: float = 0.0
+    handed_over: float
 
     def __repr__(self) -> str:
         # Not of its reply.
@@ -56,8 +56,6 @@ class Lane(Generic[Subject]):
         self._body = body
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Call[Subject] | None] = SimpleQueue()
-        # What this tick of the loop collects; it goes to the thread together, so that it shares a transaction.
-        self._tick: list[Call[Subject]] = []
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._ended = asyncio.Event()
         self._closing = False
@@ -70,7 +68,7 @@ class Lane(Generic[Subject]):
     @property
     def waiting(self) -> int:
         """How many calls the thread has not taken yet."""
-        return self._queue.qsize() + len(self._tick)
+        return self._queue.qsize()
 
     # On the event loop -----------------------------------------------------------------------------------------
 
@@ -102,23 +100,14 @@ class Lane(Generic[Subject]):
             self._metrics.failures.add()
             raise StoreUnavailable(f"the store has {waiting} calls waiting; try again", retry_after=RETRY_AFTER_S)
         promise: Promise[T] = Promise(loop=self._loop)
-        self._tick.append(Call(operation, promise))
-        if len(self._tick) == 1:
-            self._loop.call_soon(self._hand_over)
+        # At once: the thread begins when this loop waits, and has by then what else this turn brings.
+        self._queue.put(Call(operation, promise, perf_counter()))
         return await self._promises.kept(promise)
-
-    def _hand_over(self) -> None:
-        now = perf_counter()
-        for call in self._tick:
-            call.handed_over = now
-            self._queue.put(call)
-        self._tick.clear()
 
     def finish(self) -> None:
         """Take no more calls; the thread ends when it has done those that it has."""
         if not self._closing:
             self._closing = True
-            self._hand_over()
             self._queue.put(None)
 
     async def ended(self) -> None:
@@ -208,7 +197,6 @@ class Lane(Generic[Subject]):
             self._started.set_exception(error or self._unavailable())
         elif error is not None:
             log.critical("%s has stopped: %s", self.name, error, exc_info=error)
-        self._hand_over()
         left: list[Call[Subject] | None] = [*self._taken]
         while self._queue.qsize():
             left.append(self._queue.get_nowait())
@@ -233,11 +221,8 @@ class Lane(Generic[Subject]):
             if then is not None:
                 then()
         now = perf_counter()
-        together: dict[float, int] = {}
         for call in calls:
-            together[call.handed_over] = together.get(call.handed_over, 0) + 1
-        for since, times in together.items():
-            self._metrics.calls.observe(now - since, times=times)
+            self._metrics.calls.observe(now - call.handed_over)
 
     def _reject(self, calls: Sequence[Call[Subject]], errors: Sequence[BaseException]) -> None:
         for call, error in zip(calls, errors, strict=True):
