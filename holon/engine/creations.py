@@ -112,6 +112,8 @@ class Creations:
         made = self._made(items, reply)
         if needs:
             await self._dispatcher.wait_without(seats, needs)
+        # First their offers go out, and their handlers go on: that is the jobs' time, and their creator's is not.
+        await asyncio.sleep(0)
         return made
 
     def _made(self, items: Sequence[_Item], reply: Created) -> Sequence[Made]:

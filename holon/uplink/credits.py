@@ -18,10 +18,8 @@ from holon.worker.link import Link
 
 # Workers come, go and get other work without a word to the uplink; how soon that counts.
 LOOK_S = 1.0
-# Jobs come and go many at a time: how long it waits for more of that before it looks.
-LINGER_S = 0.002
-# And how long after it has looked, where there are many workers: so many times as long as that took.
-_LINGER_SHARE = 40
+# How long it does not look after it has, where there are many workers: so many times as long as that took.
+_REST_SHARE = 40
 # A change by less than this share is not told before it would be anyway.
 _SLIGHT = 1 / 8
 # Each word of more is a heartbeat, and often one of less comes after it. So many go at once, and after that one each
@@ -247,21 +245,14 @@ class Credits:
         """Grant what is due, whenever that may have changed, until cancelled."""
         loop, look_at, rested_at = asyncio.get_running_loop(), 0.0, 0.0
         while True:
-            # A job that comes or goes comes first: what it changes here is found out while others work on it.
-            await asyncio.sleep(max(LINGER_S, rested_at - loop.time()))
-            self._serving.changed.clear()
+            await self._serving.changed.heard(max(look_at, rested_at), rested_at)
             # What can be done is not found out with each job that comes or goes.
             if (now := loop.time()) >= look_at:
                 self.look()
                 look_at = now + LOOK_S
             elif (granted := self.due) != self._granted and not self._is_slight(granted):
                 self._grant(granted)
-            rested_at = loop.time() + _LINGER_SHARE * (loop.time() - now)
-            try:
-                async with asyncio.timeout_at(look_at):
-                    await self._serving.changed.wait()
-            except TimeoutError:
-                pass
+            rested_at = loop.time() + _REST_SHARE * (loop.time() - now)
 
 
 def _less(before: Granted, now: Granted) -> Granted:

@@ -10,7 +10,6 @@ from typing import TypeAlias
 from holon.domain.job import Job, Status
 from holon.domain.value import Value
 from holon.engine.requests import Accepted, Creating
-from holon.engine.turns import two_turns
 from holon.errors import HolonError, InvalidArgument, NotFound
 from holon.ports import Note
 from holon.rxon.v1 import worker_pb2
@@ -109,7 +108,6 @@ class Making:
             following.expect(one.entry.job_id)
         try:
             made = await self._books.write_with_jobs([one.entry for one in jobs], partial(self._create, jobs))
-            await two_turns()
             return [await self._tried(one, accepted) for one, accepted in zip(jobs, made, strict=True)]
         finally:
             for one in jobs:

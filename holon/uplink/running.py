@@ -14,6 +14,7 @@ from holon.errors import HolonError, NotFound
 from holon.ports import JobRecord
 from holon.rxon.v1 import worker_pb2
 from holon.uplink.books import Books, Delegation
+from holon.uplink.changed import Changed
 from holon.uplink.delegated import DEADLINE, Delegated
 from holon.uplink.place import Place
 from holon.uplink.summaries import Summaries
@@ -38,6 +39,8 @@ _NOT_ASKED_FOR = {
     UNSURE: "uplink: its task went back to the parent holon",
     UNSERVABLE: "uplink: its task went back to the parent holon, for nobody here can do it",
 }
+# Jobs come and go many at a time: how soon it is looked at what that changes.
+LINGER_S = 0.002
 # What was offered while its stream was being replaced is lost with that, and offered again at once.
 _COMES_BACK_S = 0.5
 
@@ -56,7 +59,7 @@ class Running:
     def __init__(
         self, place: Place, books: Books, reports: Reports, summaries: Summaries, group: asyncio.TaskGroup
     ) -> None:
-        self.changed = asyncio.Event()
+        self.changed = Changed(LINGER_S)
         self._place = place
         self._words = Words(place)
         self._books = books

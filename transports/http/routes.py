@@ -7,7 +7,6 @@ from holon.domain.value import replace
 from holon.engine.feeds import Seen
 from holon.engine.jobs import Jobs
 from holon.engine.requests import Creating, Listing, request_id_of
-from holon.engine.turns import two_turns
 from holon.engine.watching import Watching
 from holon.errors import AlreadyExists, HolonError, InvalidArgument, TooLarge, Violation
 from holon.telemetry.audit import audited
@@ -54,11 +53,11 @@ class JobRoutes:
         fields, wait = fields_of(wanted.get("fields"), ALL_FIELDS), seconds(wanted, "wait", MAX_WAIT_S)
         creating = _creating(blueprint, await request.body(), request)
         if not wait:
-            return _accepted(await self._create(request, creating))
+            return _accepted((await self._jobs.create(request.client, creating)).job_id)
         creating = replace(creating, job_id=self._jobs.new_id(request.client, creating))
         expected = self._watching.expect(creating.job_id)
         try:
-            job_id = await self._create(request, creating)
+            job_id = (await self._jobs.create(request.client, creating)).job_id
             # One that was made by an earlier request has another id.
             mine = expected and job_id == creating.job_id
             return await self._over(request, job_id, wait, fields, expected=mine) or _accepted(job_id)
@@ -79,12 +78,6 @@ class JobRoutes:
             return None
         over = await self._over(request, made.job_id, wait, fields, expected=False) if wait else None
         return over or _accepted(made.job_id)
-
-    async def _create(self, request: Request, creating: Creating) -> str:
-        accepted = await self._jobs.create(request.client, creating)
-        # Its offers go out first, in two turns of the loop: a worker's time is the job's, and this client's is not.
-        await two_turns()
-        return accepted.job_id
 
     async def get(self, request: Request) -> Reply:
         """Show one job: at once, or once it is over, or when that was waited for long enough.
