@@ -103,12 +103,9 @@ class Creations:
         rows = [new if plan is None else replace(new, history=(), step=plan.step) for new, plan in items]
         with self._slots.wanting(len(items)) as wanted:
             seats = self._dispatcher.seats_for(needs)
-            reply: Created | None = None
-            try:
+            with self._dispatcher.naming(seats) as named:
                 reply = await self._store.create_jobs(rows, wanted.n, seats)
-                wanted.claims = reply.claims
-            finally:
-                self._dispatcher.settle(seats, reply.leased if reply is not None else None)
+                wanted.claims, named.leased = reply.claims, reply.leased
         made = self._made(items, reply)
         if needs:
             await self._dispatcher.wait_without(seats, needs)

@@ -11,6 +11,7 @@ from operator import attrgetter
 from holon.domain.costs import Cost
 from holon.domain.matching import Need, Offering
 from holon.engine.matches import Matches
+from holon.engine.named import Named
 from holon.engine.prices import Prices
 from holon.engine.session import Session
 from holon.engine.waits import Reasons, Said, passed_over
@@ -195,8 +196,11 @@ class Dispatcher:
         only = frozenset([key for key in keys if self._matches.only(key)])
         return Seat(session.worker_id, session.session_id, n, keys, only)
 
-    def settle(self, seats: Sequence[Seat], leased: Leased | None) -> None:
-        """The call with these seats is over; None: it failed. Brings the offers to their sessions."""
+    def naming(self, seats: Sequence[Seat]) -> Named:
+        """A store call with these seats; what it leases is brought to their sessions as it is left."""
+        return Named(seats, self._settle)
+
+    def _settle(self, seats: Sequence[Seat], leased: Leased | None) -> None:
         for seat in seats:
             session = self._matches.sessions.get(seat.session_id)
             if session is not None:
@@ -300,22 +304,18 @@ class Dispatcher:
         seats = [seat for session in sessions for seat in self.seats_at(session, session.free)]
         if not seats:
             return True
-        leased: Leased | None = None
-        away: StoreUnavailable | None = None
         try:
-            leased = await self._store.lease(seats)
+            with self.naming(seats) as named:
+                leased = named.leased = await self._store.lease(seats)
         except StoreUnavailable as error:
             self._away.warn("cannot lease", why=error.message)
-            away = error
-        finally:
-            self.settle(seats, leased)
-        if away is not None:
             # It is asked again, for that a call has failed wakes this; but it may refuse at once, so not before.
-            await asyncio.sleep(away.again_after)
-        if leased is not None and leased.offers and leased.left:
+            await asyncio.sleep(error.again_after)
+            return False
+        if leased.offers and leased.left:
             # There may be room for more, that a part of the store which was away did not hand over.
             self.look()
-        return away is None
+        return True
 
     async def _begin(self) -> None:
         """Learn what waits already; a store that is away just now is waited for."""

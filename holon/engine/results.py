@@ -173,16 +173,12 @@ class Results:
             for need, n in plan.needs.items():
                 needs[need] = needs.get(need, 0) + n
         seats = self._dispatcher.seats_at(session, session.free + sum(held)) + self._dispatcher.seats_for(needs)
-        reply: Completed | None = None
-        try:
+        with self._dispatcher.naming(seats) as named:
             reply = await self._complete(session, results, plans, wanted.n, seats)
-            wanted.claims = reply.claims
+            wanted.claims, named.leased = reply.claims, reply.leased
             self._tell(session, results, held, plans, reply)
-        finally:
-            if reply is not None:
-                stored = [one.lease_id for one in results if one.lease_id not in reply.unstored]
-                self._dispatcher.freed(session, *stored)
-            self._dispatcher.settle(seats, reply.leased if reply is not None else None)
+            stored = [one.lease_id for one in results if one.lease_id not in reply.unstored]
+            self._dispatcher.freed(session, *stored)
         for lease_id in reply.landed:
             self._fusing.mirror.keep(plans[lease_id].step.job)
             self._telemetry.written(plans[lease_id].step.job, self._store.now())

@@ -24,7 +24,7 @@ from holon.engine.planning import Planner
 from holon.engine.slots import Slots
 from holon.engine.untaken import explained, is_untaken
 from holon.errors import InvalidArgument, TooLarge
-from holon.ports import Claim, Leased, Storage
+from holon.ports import Claim, Storage
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
@@ -172,16 +172,12 @@ class Run:
         plan = await tools.planner.plan(self._job, change, self._claim.claim_id, tuple(self._consumed))
         step = plan.step
         seats = tools.dispatcher.seats_for(plan.needs)
-        leased: Leased | None = None
-        try:
-            with tools.slots.wanting(1) as wanted:
-                reply = await tools.store.commit(step, wanted.n, seats)
-                wanted.claims = reply.claims
-                # Any other reply has leased nothing, and says nothing of what waits.
-                if not (reply.conflict or reply.over_budget or reply.cancel_pending):
-                    leased = reply.leased
-        finally:
-            tools.dispatcher.settle(seats, leased)
+        with tools.dispatcher.naming(seats) as named, tools.slots.wanting(1) as wanted:
+            reply = await tools.store.commit(step, wanted.n, seats)
+            wanted.claims = reply.claims
+            # Any other reply has leased nothing, and says nothing of what waits.
+            if not (reply.conflict or reply.over_budget or reply.cancel_pending):
+                named.leased = reply.leased
         if reply.over_budget:
             raise tools.planner.over_budget(self._job, change)
         if reply.conflict:

@@ -173,12 +173,12 @@ class Touches:
         ]
         touched: Touched | None = None
         try:
-            touched = await self._store.touch(touch, seats)
+            with self._dispatcher.naming(seats) as named:
+                touched = await self._store.touch(touch, seats)
+                named.leased = touched.leased
         except StoreUnavailable as error:
             self._away.warn("cannot reach the store for accepts and heartbeats", why=error.message)
             self._put_back(touch, accepts)
-        finally:
-            self._dispatcher.settle(seats, touched.leased if touched else None)
         if touched is not None:
             for one in touched.replaced:
                 self.replaced(one)

@@ -165,10 +165,11 @@ async def test_needs_that_nothing_waits_with_are_forgotten_and_learned_again() -
     dispatcher.learn(waiting)
     await dispatcher.wait_for([waiting.key])
     (seat,) = dispatcher.seats_for({asked: 1})
-    for number in range(5 * MOST_NEEDS):
-        dispatcher.learn(Need("t", contracts=(f"c{number}",)))
-    assert len(session.fits) <= 2 * MOST_NEEDS
-    dispatcher.settle([seat], Leased(left=frozenset({asked.key})))
+    with dispatcher.naming([seat]) as named:
+        for number in range(5 * MOST_NEEDS):
+            dispatcher.learn(Need("t", contracts=(f"c{number}",)))
+        assert len(session.fits) <= 2 * MOST_NEEDS
+        named.leased = Leased(left=frozenset({asked.key}))
     (both,) = dispatcher.seats_at(session, 1)
     assert set(both.keys) == {waiting.key, asked.key}
     (again,) = dispatcher.seats_for({Need("t", contracts=("c1",)): 1})
@@ -241,9 +242,9 @@ def test_a_skill_with_credits_of_its_own_gets_no_more_than_those_and_the_others_
     offers(session, first="limited", second="free")
     limited, free = Need("limited"), Need("free")
     (seat,) = dispatcher.seats_for({limited: 9})
-    assert (seat.n, dispatcher.seats_for({limited: 1})) == (2, [])
-    assert [one.n for one in dispatcher.seats_for({free: 9})] == [6]
-    dispatcher.settle([seat], None)
+    with dispatcher.naming([seat]):
+        assert (seat.n, dispatcher.seats_for({limited: 1})) == (2, [])
+        assert [one.n for one in dispatcher.seats_for({free: 9})] == [6]
 
     # Nothing is left at 0; the other skill is not held up by that.
     assert session.grant({("limited", "", ""): 0, ("unknown", "", ""): 7})

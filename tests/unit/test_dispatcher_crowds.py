@@ -77,11 +77,11 @@ def test_why_a_thousand_tasks_wait_that_no_worker_can_do_is_found_once_until_tha
 def test_nothing_is_said_of_a_task_for_which_a_call_has_a_seat_until_that_call_is_over() -> None:
     dispatcher = Dispatcher(NOTHING, Telemetry())
     dispatcher.add(Session("w", "s", 1, SKILL, NOTHING))
-    seats = dispatcher.seats_for({T: 1})
-    assert dispatcher.why(T) == ""
-    dispatcher.settle(seats, Leased())
+    with dispatcher.naming(dispatcher.seats_for({T: 1})) as named:
+        assert dispatcher.why(T) == ""
+        named.leased = Leased()
     assert "has room" in dispatcher.why(T)
-    seats = dispatcher.seats_for({T: 1})
+    dispatcher.seats_for({T: 1})
     for session in list(dispatcher.sessions):
         dispatcher.remove(session)
     assert dispatcher.why(T) == "waiting: no worker connected to this node offers skill 't'"
