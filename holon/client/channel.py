@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from holon.errors import ConfigError
-from holon.wire.address import parse_url
+from holon.wire.address import parse_url, socket_target
 from holon.wire.pem import certificates_problem
 from holon.wire.stream import MOST_MESSAGE_BYTES
 
@@ -75,7 +75,8 @@ def open_channel(url: str, ca: str | Path | None, *, apart: bool = False) -> grp
     if url == _SOCKET:
         raise ConfigError(f"{url!r} names no socket; write unix:/path")
     if url.startswith(_SOCKET):
-        return grpc.aio.insecure_channel(url, options=_OPTIONS + (_APART if apart else ()))
+        path = url.removeprefix(_SOCKET)
+        return grpc.aio.insecure_channel(socket_target(path), options=_OPTIONS + (_APART if apart else ()))
     try:
         where = parse_url(url, DEFAULT_PORT)
     except ValueError as error:

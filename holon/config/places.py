@@ -24,8 +24,10 @@ def socket_problem(path: str) -> str | None:
 
 
 def _problem(path: str, look: Callable[[Path], str | None]) -> str | None:
+    # Outside, for this fails where the folder that the process runs in is gone, which is another matter.
+    whole = Path(path).absolute()
     try:
-        return look(Path(path).absolute())
+        return look(whole)
     except OSError as error:
         return f"{path} cannot be looked at: {error.strerror}"
     except ValueError:

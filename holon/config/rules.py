@@ -187,10 +187,7 @@ def _parent(settings: Settings) -> Iterator[Violation]:
         yield Violation("PARENT_URL", "names no node; write grpcs://host:7700, or unset it")
     if not settings.ENABLE_CLIENT_API and not settings.PARENT_URL:
         yield Violation("ENABLE_CLIENT_API", "is false and PARENT_URL is unset, so nobody could give this node work")
-    socket = settings.ADMIN_SOCKET
-    if len(os.fsencode(os.path.abspath(socket))) > _SOCKET_PATH_BYTES:  # noqa: PTH100  as bytes, and of no file yet
-        yield Violation("ADMIN_SOCKET", f"has over {_SOCKET_PATH_BYTES} bytes as a whole path, the most for a socket")
-    elif socket and (reason := socket_problem(socket)):
+    if settings.ADMIN_SOCKET and (reason := _socket_problem(settings.ADMIN_SOCKET)):
         yield Violation("ADMIN_SOCKET", reason)
     for one in parents:
         found = _NODE_URL.fullmatch(one)
@@ -220,6 +217,15 @@ def _parent(settings: Settings) -> Iterator[Violation]:
     lacking = [skill for skill in passed if skill not in allowed]
     if allowed and lacking:
         yield Violation("UPLINK_ALLOWED_SKILLS", f"lacks {lacking[0]!r}, which UPLINK_SKILLS passes on; add it")
+
+
+def _socket_problem(path: str) -> str | None:
+    whole = os.path.abspath(path)  # noqa: PTH100  as text, and of no file yet
+    if len(os.fsencode(whole)) > _SOCKET_PATH_BYTES:
+        return f"has over {_SOCKET_PATH_BYTES} bytes as a whole path, the most for a socket"
+    if "," in whole:
+        return f"{whole} has a comma, at which gRPC parts addresses, so that nobody could connect; choose another path"
+    return socket_problem(path)
 
 
 def _tls_files(settings: Settings) -> Iterator[Violation]:

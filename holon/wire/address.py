@@ -1,10 +1,14 @@
-"""The wire: where a node is, as users write it: `grpcs://host:port`, or on the loopback `grpc://host:port`."""
+"""The wire: where a node is, as users write it: `grpcs://host:port`, or on the loopback `grpc://host:port`.
+
+Or the path of a socket on this machine.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +64,8 @@ def parse_url(text: str, default_port: int) -> NodeUrl:
     if not url.secure and not url.is_loopback:
         raise ValueError(f"{text!r} is not encrypted, which is allowed on the loopback only; write grpcs://")
     return url
+
+
+def socket_target(path: str) -> str:
+    """The unix socket of this path, as gRPC takes it: in a plain one it reads what stands for a character in URLs."""
+    return f"unix:{quote(os.fsencode(path))}"

@@ -38,10 +38,20 @@ def test_a_node_without_clients_needs_a_parent_and_a_socket_a_folder(tmp_path: P
     parent = "grpcs://root:7700"
     Config({}, ENABLE_CLIENT_API=False, PARENT_URL=parent, ADMIN_SOCKET=str(tmp_path / "s")).check()
     (tmp_path / "file").write_text("precious")
-    for path in (tmp_path / "none" / "s", tmp_path / ("s" * 100), tmp_path, tmp_path / "file"):
+    for path in (tmp_path / "none" / "s", tmp_path / ("s" * 100), tmp_path, tmp_path / "file", tmp_path / "a,b"):
         assert set(reasons(Config({}, ADMIN_SOCKET=str(path)))) == {"ADMIN_SOCKET"}
     lacking = reasons(Config({}, PARENT_TLS_CERT_PATH=str(tmp_path / "cert")))["PARENT_TLS_KEY_PATH"]
     assert lacking.endswith("PARENT_TLS_CERT_PATH and PARENT_TLS_KEY_PATH belong together; set both or neither")
+
+
+def test_a_node_without_a_socket_runs_in_a_folder_with_a_long_path_or_a_comma(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("d" * 100) / "a,b"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    Config({}).check()
+    assert set(reasons(Config({}, ADMIN_SOCKET="s"))) == {"ADMIN_SOCKET"}
 
 
 def test_a_limit_of_skills_for_the_parent_has_those_that_are_passed_on() -> None:

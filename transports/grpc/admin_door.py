@@ -17,6 +17,7 @@ from holon.engine.trees import Trees
 from holon.engine.watching import Watching
 from holon.errors import ConfigError, Violation
 from holon.security.sts.exchange import Exchange
+from holon.wire.address import socket_target
 from transports.grpc.clients import OperatorCheck
 from transports.grpc.health import Health
 from transports.grpc.job_service import JobService
@@ -73,7 +74,7 @@ class AdminDoor:
         # The file is made with these permissions, and never has others.
         before = os.umask(0o777 & ~_OURS_ALONE)
         try:
-            self._server.add_insecure_port(f"unix:{self._path}")
+            self._server.add_insecure_port(socket_target(str(self._path)))
         except RuntimeError as error:
             raise _unavailable(f"{self._path} cannot be listened at") from error
         finally:

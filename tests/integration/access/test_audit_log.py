@@ -96,3 +96,11 @@ async def test_an_edit_of_the_tls_files_is_counted_and_in_the_audit_log(
     assert audit(caplog, "node_reloaded") == [
         {"act": "node_reloaded", "result": "CONFIG_INVALID", "via": "file", "on": "tls"}
     ]
+
+
+@pytest.mark.parametrize("name", ["a%41", "a b?c#d", "\udcff"])
+async def test_the_operators_socket_is_where_it_was_said_to_be_whatever_its_name(tmp_path: Path, name: str) -> None:
+    socket = tmp_path / name
+    async with a_place(tmp_path, ADMIN_SOCKET=str(socket)), Client(f"unix:{socket}") as operator:
+        assert socket.is_socket()
+        assert (await operator.node.info()).node_id
