@@ -31,7 +31,9 @@ def check(
         # As a path it would be the folder that this runs in, whose files would run.
         raise ConfigError("no blueprints are named: give a file or a folder, or set BLUEPRINTS_DIR")
     where = Path(named)
-    report = examine([where]) if where.is_file() else examine_directory(where)
+    # False also where it may not be looked at, which the other says then.
+    is_file = os.path.isfile(where)  # noqa: PTH113  a path's own raises that
+    report = examine([where]) if is_file else examine_directory(where)
     if as_json:
         found = [
             {"name": blueprint.name, "path": blueprint.path, "states": list(blueprint.states), "file": str(file)}

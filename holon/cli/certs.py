@@ -114,7 +114,11 @@ def _own_files(folder: Path) -> list[Path]:
     config = Config()
     if named := [Path(path) for path in (config.TLS_CERT_PATH, config.TLS_CA_PATH) if path]:
         return named
-    if there := sorted(folder.glob("*.pem")):
+    try:
+        there = sorted(folder.glob("*.pem"))
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be looked at: {error.strerror}; name a file, or another --dir") from error
+    if there:
         return there
     raise ConfigError(f"there is no certificate in {folder}, nor is TLS_CERT_PATH set; name a file, or give --dir")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -70,11 +69,12 @@ def _check_parents(config: Config) -> None:
 
 
 def _check_blueprints(config: Config) -> None:
+    from holon.config.places import folder_problem
     from holon.engine.loader import examine_directory
 
     folder = config.BLUEPRINTS_DIR
     # One that is not there is a wrong setting, which is told already.
-    if not folder or not Path(folder).is_dir():
+    if not folder or folder_problem(folder):
         return
     try:
         errors = [str(one).removeprefix("error: ") for one in examine_directory(folder).errors]

@@ -1,4 +1,4 @@
-"""Files that a node writes: what is seen to be in the way, without writing anything. None: nothing is."""
+"""Files that a node writes, and the folder that it reads: what is seen to be in the way. None: nothing is."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def database_problem(path: Path) -> str | None:
 def socket_problem(path: str) -> str | None:
     """What keeps a unix socket from being made in a folder that is there, or in the place of an earlier one."""
     return _problem(path, _socket)
+
+
+def folder_problem(path: str) -> str | None:
+    """What keeps a path from being a folder."""
+    return _problem(path, lambda whole: None if whole.is_dir() else f"{path} is no folder; create it, or name another")
 
 
 def _problem(path: str, look: Callable[[Path], str | None]) -> str | None:

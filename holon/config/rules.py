@@ -7,11 +7,10 @@ import os
 import re
 import zoneinfo
 from collections.abc import Iterator
-from pathlib import Path
 
 from holon.config.encryption_keys import read_keys
 from holon.config.history_uri import HistoryURI
-from holon.config.places import database_problem, file_problem, socket_problem
+from holon.config.places import database_problem, file_problem, folder_problem, socket_problem
 from holon.config.settings import DAY_SECONDS, KIB, Settings
 from holon.config.storage_uri import StorageURI, is_redis
 from holon.config.values import has_port, names_in, shown
@@ -106,8 +105,8 @@ def _names(settings: Settings) -> Iterator[Violation]:
         yield from _files_of("HISTORY_DATABASE_URI", HistoryURI.parse(settings.HISTORY_DATABASE_URI), settings)
     except ConfigError as error:
         yield from error.details
-    if settings.BLUEPRINTS_DIR and not Path(settings.BLUEPRINTS_DIR).is_dir():
-        yield Violation("BLUEPRINTS_DIR", f"{settings.BLUEPRINTS_DIR} is no folder; create it or unset the variable")
+    if settings.BLUEPRINTS_DIR and (reason := folder_problem(settings.BLUEPRINTS_DIR)):
+        yield Violation("BLUEPRINTS_DIR", reason)
     if settings.TZ != "UTC" and not _is_zone(settings.TZ):
         yield Violation("TZ", f"{settings.TZ!r} is no time zone known here; use a name such as Europe/Moscow or UTC")
     if settings.AUDIT_LOG_PATH and (reason := file_problem(settings.AUDIT_LOG_PATH)):

@@ -87,7 +87,11 @@ def open_authority(folder: Path, *, make: bool = True) -> Authority:
             to be made; the message says what to do.
     """
     files = KeyPair(folder / "ca.pem", folder / "ca.key")
-    if not files.certificate.exists() and not files.key.exists():
+    try:
+        is_there = files.certificate.exists() or files.key.exists()
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be looked at: {error.strerror}; name another with --dir") from error
+    if not is_there:
         if not make:
             raise ConfigError(
                 f"there is no authority in {folder}; run `holon certs dev` first, or name its folder with --dir"

@@ -17,6 +17,9 @@ from holon import __version__
 from holon.cli.app import app
 from tests.e2e.cli_node import environment, holon_forked, holon_here, project
 
+# A path that no system can look at.
+UNSEEN = "x" * 300
+
 
 def told_at_the_end(folder: Path, expression: str) -> str:
     """What an expression is at the end of `holon --version`."""
@@ -174,8 +177,10 @@ def test_check_finds_the_blueprints_that_a_start_refuses(tmp_path: Path) -> None
     (tmp_path / "flows" / "a.py").unlink()
     problems = holon_here(tmp_path, "check", "--json", env=env | {"API_PORT": "http"}).json["problems"]
     assert [problem["field"] for problem in problems] == ["API_PORT", "BLUEPRINTS_DIR", "BLUEPRINTS_DIR"]
-    missing = holon_here(tmp_path, "check", "--json", env={"BLUEPRINTS_DIR": "none"}).json["problems"]
-    assert [problem["field"] for problem in missing] == ["BLUEPRINTS_DIR"]
+    # The latter cannot even be looked at.
+    for folder in ("none", UNSEEN):
+        missing = holon_here(tmp_path, "check", "--json", env={"BLUEPRINTS_DIR": folder}).json["problems"]
+        assert [problem["field"] for problem in missing] == ["BLUEPRINTS_DIR"]
 
 
 # Blueprints ----------------------------------------------------------------------------------------------------------
@@ -202,7 +207,7 @@ def test_the_faults_of_blueprints_are_listed_with_their_files(tmp_path: Path) ->
     assert {problem["severity"] for problem in problems} == {"error"}
 
 
-@pytest.mark.parametrize("arguments", [("missing.py",), (), ("",)])
+@pytest.mark.parametrize("arguments", [("missing.py",), (), ("",), (UNSEEN,)])
 def test_blueprints_that_are_not_there_are_a_usage_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert holon_here(tmp_path, "blueprints", "check", *arguments).code == 2
 
@@ -280,6 +285,9 @@ def test_certificates_that_end_soon_are_shown_as_such(tmp_path: Path) -> None:
         (("issue", "x", "--days", "0"), "--days"),
         (("show", "missing.pem"), "missing.pem cannot be read"),
         (("dev", "--host", "no host"), "no host"),
+        (("dev", "--dir", UNSEEN), f"{UNSEEN} cannot be looked at"),
+        (("issue", "x", "--dir", UNSEEN), f"{UNSEEN} cannot be looked at"),
+        (("show", "--dir", UNSEEN), UNSEEN),
     ],
 )
 def test_a_wrong_certificate_command_is_a_usage_error(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
