@@ -13,6 +13,8 @@ import orjson
 import typer
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+# No row is as wide, in characters.
+_UNBROKEN = 10**9
 # Python's way to hold bytes that are no UTF-8.
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -72,7 +74,7 @@ def show_lines(pairs: Iterable[tuple[str, object]]) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table."""
+    """Print a table, on a terminal within its width; into a file or a pipe each row as one line."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -81,10 +83,11 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
+    to_people = sys.stdout.isatty()
+    shown = safe if to_people else one_line
     for row in rows:
-        table.add_row(*(Text(safe("" if cell is None else cell)) for cell in row))
-    # Into a file or a pipe a line is never broken.
-    Console(width=None if sys.stdout.isatty() else 500).print(table)
+        table.add_row(*(Text(shown("" if cell is None else cell)) for cell in row))
+    Console(width=None if to_people else _UNBROKEN).print(table)
 
 
 def local_time(seconds: float | None) -> str:

@@ -125,7 +125,7 @@ from holon.worker import TaskError, Worker
 worker = Worker()
 
 
-@worker.skill
+@worker.skill(description="two lines,\\n" + "and long" * 100)
 def double(n: int) -> dict:
     return {"twice": 2 * n}
 
