@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 
 import grpc.aio
 
@@ -30,8 +30,8 @@ class Streams:
     def __repr__(self) -> str:
         return f"Streams(channels={len(self._used)}, streams={sum(self._used.values())})"
 
-    @asynccontextmanager
-    async def lend(self) -> AsyncIterator[grpc.aio.Channel]:
+    @contextmanager
+    def lend(self) -> Iterator[grpc.aio.Channel]:
         """A channel with room for one more stream, for as long as that lasts."""
         channel = next((one for one in self._used if self._used[one] < self._most(one)), None)
         if channel is None:

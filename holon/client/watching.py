@@ -82,7 +82,7 @@ async def _stream(
     calls.check_open()
     request = request_of(job_pb2.WatchJobRequest, job_id=job_id, after_sequence=after)
     over = False
-    async with streams.lend() as channel:
+    with streams.lend() as channel:
         stub = cast("JobServiceAsyncStub", JobServiceStub(channel))
         call = stub.WatchJob(request, metadata=calls.metadata)
         try:

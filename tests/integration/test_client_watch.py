@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 
-from holon.client import Client, CreatedJob, Job, JobRequest
+from holon.client import Client, CreatedJob, Job, JobRequest, Update
 from holon.errors import NotFound, ResourceExhausted, Unauthenticated
 from holon.testing import RunningNode, running_node
 from tests.integration.client_site import GUARD, echo, told, working
@@ -94,3 +94,20 @@ async def test_a_wrong_token_ends_a_watch(node: RunningNode) -> None:
     async with Client(f"grpcs://localhost:{node.ports.client}", "wrong", node.folder / "ca.pem") as client:
         with pytest.raises(Unauthenticated):
             await told(client, job_id)
+
+
+async def test_watches_that_are_left_open_are_closed_at_the_end_of_the_loop_without_a_word(
+    node: RunningNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = (await node.client.create_job("echo", {"n": 1})).job_id
+
+    async def leave() -> list[AsyncGenerator[Update, None]]:
+        url = f"grpcs://localhost:{node.ports.client}"
+        async with Client(url, node.token, node.folder / "ca.pem") as client:
+            watches = [client.watch(job_id) for _ in range(8)]
+            for one in watches:
+                await anext(one)
+            return watches
+
+    await asyncio.to_thread(lambda: asyncio.run(leave()))
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
