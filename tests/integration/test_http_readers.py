@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import struct
 import tracemalloc
+import weakref
 from contextlib import ExitStack
 
 import pytest
@@ -14,6 +16,7 @@ import uvloop
 
 from tests.integration.http_node import GUARD, Node, running, until
 from tests.integration.http_wire import answers
+from transports.http.connection import Connection
 from transports.http.door import HttpSettings
 
 STATUS = b"GET /_public/status HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -84,6 +87,19 @@ def test_what_was_asked_behind_each_other_is_dropped_without_a_word_when_the_cli
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(story())
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_nothing_is_kept_of_a_connection_that_was_reset() -> None:
+    async with running(HttpSettings(port=0, keep_alive=3600)) as node:
+        with await connected(node, STATUS) as connection:
+            assert await asyncio.get_running_loop().sock_recv(connection, 1)
+            served = [weakref.ref(one) for one in gc.get_objects() if type(one) is Connection]
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        async with asyncio.timeout(GUARD):
+            while any(one() is not None for one in served):
+                await asyncio.sleep(0)
+                gc.collect()
+        assert served
 
 
 async def test_one_connection_too_many_is_refused_and_the_others_go_on() -> None:

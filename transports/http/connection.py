@@ -100,6 +100,8 @@ class Connection(HttpToolsProtocol):
             self._served.message_event.set()
         self._hurry.begin()
         super().connection_lost(exc)
+        # Where it was reset the wait for its next request is left, and would keep all of it, however many there were.
+        self._unset_keepalive_if_required()
 
     def shutdown(self) -> None:
         """End it: at once where it is idle, else after its answer."""
