@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from holon.config.values import has_port
 from holon.errors import ConfigError, Violation
@@ -120,7 +120,7 @@ def _redis(parts: SplitResult) -> StorageURI:
         elif key == "synced" and value in ("true", "false"):
             synced = value == "true"
         elif (key == "db" and socket and value.isdecimal()) or (key in _TLS_FILES and parts.scheme in _TLS):
-            kept.append(f"{key}={value}")
+            kept.append(f"{key}={quote(value)}")
         else:
             # Not shown: what is special in a password, and not percent-encoded, makes an option of the rest of it.
             raise _wrong(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -85,6 +86,14 @@ def test_a_storage_uri_says_which_store_and_where(text: str, expected: StorageUR
 )  # fmt: skip
 def test_a_storage_uri_of_no_store_is_refused(text: str) -> None:
     assert set(reasons(Config({"STORAGE_URI": text}))) == {"STORAGE_URI"}
+
+
+def test_a_file_of_a_redis_is_named_by_whatever_characters_percent_encoded(tmp_path: Path) -> None:
+    file = tmp_path / "a+b&c=%41 d.pem"
+    file.write_text("authorities")
+    uri = f"rediss://h?ssl_ca_certs={quote(str(file))}"
+    Config({"STORAGE_URI": uri}).check()
+    assert StorageURI.parse(uri).tls_files == [("ssl_ca_certs", str(file))]
 
 
 DATABASES = {"STORAGE_URI": "sqlite:///{}", "HISTORY_DATABASE_URI": "sqlite:///{}"}
