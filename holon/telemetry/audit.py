@@ -6,6 +6,7 @@ workers, not what they presented. `docs/access.md` lists the acts.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -19,6 +20,8 @@ LOGGER = "holon.audit"
 log = logging.getLogger(LOGGER)
 
 OK = "ok"
+# Whoever asked has gone before there was an answer: it may be done, or not.
+LEFT = "left"
 # What strangers say is told no further than this.
 MOST = 512
 # So many refused calls of a kind a second are told one by one, after as many at once; the next line counts the others.
@@ -73,6 +76,9 @@ def audited(act: str, by: By, on: Callable[[], str], **more: str | int) -> Itera
         result = OK
     except HolonError as error:
         result = error.code
+        raise
+    except asyncio.CancelledError:
+        result = LEFT
         raise
     finally:
         note(act, by, on=on(), result=result, **more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import logging
@@ -12,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from holon.errors import ConfigError
-from holon.telemetry.audit import REFUSALS_AT_ONCE, By, Refusals, note
+from holon.telemetry.audit import LEFT, REFUSALS_AT_ONCE, By, Refusals, audited, note
 from holon.telemetry.audit_file import audit_to
 from holon.telemetry.log import JsonLines, TextLines
 
@@ -40,6 +41,24 @@ def test_a_line_says_who_did_what_on_what_from_where_and_what_came_of_it(caplog:
     assert json.loads(record.getMessage()) == told
     line = json.loads(FORMS[0].format(record))
     assert (line["name"], line["message"], line["audit"]) == ("holon.audit", "job_cancelled", told)
+
+
+@pytest.mark.parametrize(
+    ("error", "result"),
+    [(None, "ok"), (ConfigError("no"), ConfigError.code), (KeyError(), "INTERNAL"), (asyncio.CancelledError(), LEFT)],
+)
+def test_a_line_says_what_came_of_an_act_also_where_who_asked_has_gone(
+    error: BaseException | None, result: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[BaseException] = []
+    try:
+        with audited("job_cancelled", By("grpc", "shop"), lambda: "0-a"):
+            if error is not None:
+                raise error
+    except BaseException as raised:  # noqa: BLE001  it is one of those above
+        told.append(raised)
+    assert told == ([] if error is None else [error])
+    assert json.loads(caplog.records[0].getMessage())["result"] == result
 
 
 @pytest.mark.parametrize("form", FORMS)
