@@ -6,6 +6,8 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from threading import Semaphore
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from holon.domain.value import replace
 from holon.ports import Hint, JobFilter, JobRecord
 from holon.storage.ledger.tables import Tables
 from holon.storage.sqlite import SqliteStorage, known
+from holon.storage.sqlite.lane import Lane
 from tests.contract.backends import Sqlite
 from tests.contract.world import T, World
 from tests.hints import hints_of
@@ -107,6 +110,38 @@ async def test_what_was_answered_is_seen_by_every_read_after_it_however_many_rea
     await asyncio.gather(*readers)
     for job_id in steps:
         assert (await world.record(job_id)).job.status is Status.FINISHED
+
+
+async def test_what_was_told_before_a_job_was_given_up_and_read_anew_is_not_newer_than_that(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known, "MAX_JOBS", 1)
+    storage = world.storage
+    assert isinstance(storage, SqliteStorage)
+    committed, answer = Semaphore(0), Lane.answer
+
+    def answered(*arguments: Any) -> None:
+        answer(*arguments)
+        committed.release()
+
+    async def give_up() -> None:
+        committed.acquire(timeout=60)
+        storage.expect("0-another", history=False)
+
+    async def read() -> int:
+        committed.acquire(timeout=60)
+        return (await world.record(job_id)).job.step
+
+    claim = await world.start()
+    job_id = claim.job.id
+    await world.record(job_id)
+    monkeypatch.setattr(Lane, "answer", answered)
+    first = world.step(claim, keep=True)
+    second = world.step(replace(claim, job=first.job, events=()), Status.FINISHED)
+    # In one turn of the loop: so it hears of either commit only after the job is read anew.
+    done = await asyncio.gather(world.commit(first), give_up(), world.commit(second), read())
+    assert done[3] == 2
+    assert (await world.record(job_id)).job.step == 2
 
 
 async def test_what_is_watched_and_read_between_a_commit_and_its_word_is_hinted_at(

@@ -31,10 +31,24 @@ class Copy(Value, gc=True):
     record: Callable[[], JobRecord]
 
 
+class Reading:
+    """One read of the file; what it says counts only while nothing newer is known."""
+
+    __slots__ = ()
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """Where a job is kept, as long as it is. What the writer found here is told here, and not at its next place."""
+
+    now: JobRecord | Copy | Reading
+
+
 # The number of a first line, the lines from there on as they are stored, and how many bytes those are.
 Lines: TypeAlias = tuple[int, Sequence[HistoryEvent], int]
-# By id. The job: None is one that is not to be kept. Its new lines: None where there are none, or nobody wants them.
-Told: TypeAlias = Sequence[tuple[str, Copy | None, Lines | None]]
+# By id. Its place, where it had one. The job: None is one that is not to be kept. Its new lines: None where there are
+# none, or nobody wants them.
+Told: TypeAlias = Sequence[tuple[str, Place | None, Copy | None, Lines | None]]
 
 
 @dataclass(slots=True)
@@ -45,17 +59,11 @@ class _History:
     size: int = 0
 
 
-class Reading:
-    """One read of the file; what it says counts only while nothing newer is known."""
-
-    __slots__ = ()
-
-
 class Known:
     """The jobs, each as it was last committed, or that its first read is on its way."""
 
     def __init__(self) -> None:
-        self._jobs: dict[str, JobRecord | Copy | Reading] = {}
+        self._jobs: dict[str, Place] = {}
         # None once they are too many.
         self._lines: dict[str, _History | None] = {}
         # Those of them of which no second commit was told; whether the first was.
@@ -68,13 +76,14 @@ class Known:
 
     def job(self, job_id: str) -> JobRecord | Reading:
         """A job as it is committed; else the file is to be read, and from here on what is committed of it is told."""
-        known = self._jobs.get(job_id)
-        if known is None:
+        place = self._jobs.get(job_id)
+        if place is None:
             if len(self._jobs) >= MAX_JOBS:
                 del self._jobs[next(iter(self._jobs))]
-            known = self._jobs[job_id] = Reading()
-        elif isinstance(known, Copy):
-            known = self._jobs[job_id] = known.record()
+            place = self._jobs[job_id] = Place(Reading())
+        known = place.now
+        if isinstance(known, Copy):
+            known = place.now = known.record()
         return known
 
     def at_hand(self, job_id: str) -> JobRecord | None:
@@ -84,7 +93,10 @@ class Known:
 
     def over(self, job_id: str) -> bool | None:
         """Whether a job is over as it is committed, if it is here."""
-        known = self._jobs.get(job_id)
+        place = self._jobs.get(job_id)
+        if place is None:
+            return None
+        known = place.now
         if isinstance(known, JobRecord):
             return known.job.status.terminal
         return known.over if isinstance(known, Copy) else None
@@ -104,7 +116,8 @@ class Known:
         """Nobody asks for its history any more."""
         self._lines.pop(job_id, None)
         self._created.pop(job_id, None)
-        if isinstance(self._jobs.get(job_id), Reading):
+        place = self._jobs.get(job_id)
+        if place is not None and isinstance(place.now, Reading):
             # It was never made, perhaps; one that is being read is read again next time.
             del self._jobs[job_id]
 
@@ -122,19 +135,21 @@ class Known:
 
     def read(self, job_id: str, reading: Reading, record: JobRecord | None, size: int) -> None:
         """What the file said, with the size of the state in bytes; what was told meanwhile is newer, and stays."""
-        if self._jobs.get(job_id) is reading:
+        place = self._jobs.get(job_id)
+        if place is not None and place.now is reading:
             if record is None or size > MAX_STATE:
                 del self._jobs[job_id]
             else:
-                self._jobs[job_id] = record
+                place.now = record
 
     def told(self, jobs: Told) -> None:
         """The writer has committed these."""
-        for job_id, copy, lines in jobs:
+        for job_id, place, copy, lines in jobs:
             if copy is None:
                 self._jobs.pop(job_id, None)
-            elif job_id in self._jobs:
-                self._jobs[job_id] = copy
+            elif place is not None:
+                # It may be given up by now, and the job be read anew: that may have told more than this.
+                place.now = copy
             if self._created.pop(job_id, None) is False and copy is not None:
                 self._created[job_id] = True
             if lines is not None:
@@ -185,6 +200,7 @@ class Known:
         return [
             (
                 job_id,
+                self._jobs.get(job_id),
                 Copy(row.over, copied(tables, row)) if len(row.state) <= MAX_STATE else None,
                 lines.get(job_id) if job_id in self._lines else None,
             )
