@@ -20,7 +20,7 @@ from holon.domain.value import replace
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import Appended, Created, Creation, Quota
 from holon.storage.sqlite import SqliteStorage, writer
-from tests.contract.world import World
+from tests.contract.world import T, World
 from tests.integration.sqlite_faults import Faults, FaultyBackend, settled
 
 
@@ -209,7 +209,10 @@ async def test_a_job_that_waits_for_a_fan_out_is_read_while_nothing_can_be_writt
         await asked.wait()
     with pytest.raises(StoreUnavailable, match="injected"):
         await creating
-    assert (await reading).job.status is Status.WAITING_FOR_PARALLEL
+    read = await reading
+    assert (read.job.status, read.queued_need) == (Status.WAITING_FOR_PARALLEL, None)
+    # Why it waits was not to be had then, and is told as soon as it is.
+    assert (await world.record(job_id)).queued_need == T
 
 
 async def test_i3_tasks_of_a_step_that_failed_and_is_repeated_are_leased_once(world: World, faults: Faults) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
@@ -187,7 +188,12 @@ class SqliteStorage(LedgerCalls):
             return known
         record, size = await self._reader.job(job_id)
         if record is not None:
-            [record] = await self._with_branches([record])
+            try:
+                [record] = await self._with_branches([record])
+            except StoreUnavailable:
+                # It can be read while nothing can be written; why it waits is not known then, and it is not kept so.
+                self._known.read(job_id, known, None, 0)
+                return record
         self._known.read(job_id, known, record, size)
         return record
 
@@ -200,20 +206,23 @@ class SqliteStorage(LedgerCalls):
             found += page
         more = found[limit - 1] if len(found) > limit else None
         records, last = await self._reader.job_records(found[:limit])
-        return await self._with_branches(records), more if last is None else last
+        # They can be read while nothing can be written.
+        with suppress(StoreUnavailable):
+            records = await self._with_branches(records)
+        return records, more if last is None else last
 
-    async def _with_branches(self, records: Sequence[JobRecord]) -> Sequence[JobRecord]:
-        """Jobs as they were read, with why they wait for fan-outs, from memory: a read does not see branches."""
+    async def _with_branches(self, records: Sequence[JobRecord]) -> list[JobRecord]:
+        """Jobs as they were read, with why they wait for fan-outs, from memory: a read does not see branches.
+
+        Raises:
+            StoreUnavailable: the writer does not answer.
+        """
         fans = [record.job.id for record in records if record.job.status is Status.WAITING_FOR_PARALLEL]
         if not fans:
-            return records
-        try:
-            live = await self._do(
-                lambda tables, _: [copied(tables, tables.jobs[one]) for one in fans if one in tables.jobs]
-            )
-        except StoreUnavailable:
-            # They can be read while nothing can be written.
-            return records
+            return [*records]
+        live = await self._do(
+            lambda tables, _: [copied(tables, tables.jobs[one]) for one in fans if one in tables.jobs]
+        )
         told = {(record.job.id, record.sequence): record for record in (copy() for copy in live)}
         # Of one that has gone on since it was read nothing is taken: it may be none that was asked for any more.
         return [
