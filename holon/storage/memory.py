@@ -156,8 +156,8 @@ class MemoryStorage(LedgerCalls):
         self._outbox.settled(notices)
 
     async def counts(self) -> Counts:
-        records = (reads.job_record(self._tables, row) for row in self._tables.jobs.values() if not row.over)
-        return Counts(Counter(record.job.status for record in records), *reads.task_counts(self._tables))
+        jobs = Counter([reads.status_seen(row) for row in self._tables.jobs.values() if not row.over])
+        return Counts(jobs, *reads.task_counts(self._tables))
 
     async def surplus(self, keep: int) -> int | None:
         ends = sorted(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from holon.domain.job import Status
 from holon.domain.matching import Need
 from holon.domain.task import task_id
 from holon.ports import JobFilter, JobRecord, TaskRecord
@@ -77,6 +78,11 @@ def _queued_need(tables: Tables, row: JobRow) -> Need | None:
 
 def _job_record(state: bytes, deliveries: int, **rest: Any) -> JobRecord:
     return JobRecord(decode_job(state).seen(deliveries), **rest)
+
+
+def status_seen(row: JobRow) -> Status:
+    """A job's status as clients see it; its state is not looked into for that."""
+    return Status.RUNNING if row.status == Status.PENDING and row.deliveries else Status(row.status)
 
 
 def task_counts(tables: Tables) -> tuple[int, int, dict[str, int]]:
