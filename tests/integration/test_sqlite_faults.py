@@ -387,6 +387,40 @@ async def test_what_is_over_does_not_stay_in_memory(world: World) -> None:
     assert in_memory == [{}] * 5
 
 
+async def test_a_job_of_which_its_purge_s_own_transaction_tells_something_stays_until_that_is_moved(
+    tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(_: Any) -> None: ...
+
+    async def moved() -> list[str]:
+        notices = await world.storage.take(100)
+        await world.storage.settle([notice.id for notice in notices])
+        return [event.type for notice in notices for event in notice.events if notice.record.job.id == job_id]
+
+    world = World(FaultyBackend(faults), tmp_path, {"history_backlog": 10 * 2**20})
+    await world.open()
+    assert isinstance(world.storage, SqliteStorage)
+    offer = await world.accepted(await world.hand())
+    job_id = offer.job_id
+    await world.complete(offer)
+    await world.finish(await world.claim_of(job_id))
+    assert await moved()
+    async with faults.held_up(world):
+        late = asyncio.create_task(world.complete(replace(offer, lease_id="another")))
+        await settled()
+        with monkeypatch.context() as patching:
+            # What has expired is deleted by a call before, which has a transaction of its own.
+            patching.setattr(world.storage, "_do", nothing)
+            purging = asyncio.create_task(world.storage.purge(world.now + 1, 10))
+            await settled()
+    await asyncio.gather(late, purging)
+    assert await moved() == ["result_superseded"]
+    assert world.storage.history_backlog == 0
+    assert await world.storage.purge(world.now + 1, 10) == 1
+    assert await world.storage.job(job_id) is None
+    await world.close()
+
+
 async def test_i2_documents_and_quotas_of_a_group_that_fails_are_as_they_were(world: World, faults: Faults) -> None:
     storage, quota = world.storage, Quota("ann", 5, "2026-11", world.now + 60_000)
     await storage.create_jobs([replace(world.new_job(), quota=quota)], 0)

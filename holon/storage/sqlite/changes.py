@@ -141,6 +141,7 @@ class Changes:
         if settled:
             self._rows[SETTLE] = list(settled)
         if purged:
+            purged.leave_to_be_moved([job.n for job in notices])
             self._rows.update(purged.statements())
             self._large += PAGE * purged.rows
 

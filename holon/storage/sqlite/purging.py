@@ -56,6 +56,7 @@ class Purging:
         self.rows = 0
         self._db = db
         self._most = most
+        self._moving = moving
         self._old = _MOVED_FINISHED_BEFORE if moving else _FINISHED_BEFORE
         self._whole: set[int] = set()
         self._parts: set[int] = set()
@@ -89,6 +90,12 @@ class Purging:
     def _rows(self, n: int) -> int:
         (rows,) = self._db.execute(_ROWS, (n, self._most) * len(PARTS)).fetchone()
         return int(rows) + _OF_ITS_OWN
+
+    def leave_to_be_moved(self, told: Collection[int]) -> None:
+        """Of these jobs, by their numbers, the same transaction tells something: where that is moved, they stay."""
+        if self._moving:
+            self._whole.difference_update(told)
+            self._parts.difference_update(told)
 
     def statements(self) -> Mapping[str, list[tuple[Any, ...]]]:
         """What is to be run, with its parameters."""
