@@ -166,7 +166,8 @@ class MemoryStorage(LedgerCalls):
         return ends[keep] if len(ends) > keep else None
 
     async def purge(self, finished_before: int, limit: int, spared: Collection[str] = ()) -> int:
-        await self._do(shared.forget_expired)
+        while await self._do(shared.forget_expired):
+            pass
         tables = self._tables
         unmoved = self._history if self._outbox.moving else {}
         old = [

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from holon.domain.value import replace
+from holon.ports import Put, Quota
 from holon.storage.sqlite import SqliteStorage, writer
 from holon.storage.sqlite.storage import PURGE_AT_A_TIME
 from tests.contract.backends import Sqlite
@@ -100,6 +102,21 @@ async def test_what_is_noted_of_late_results_goes_with_the_job(world: World) -> 
     assert await world.storage.purge(world.now + 1, 10) == 1
     assert max(Counting.noted) <= MOST + 2
     assert rows(world) == dict.fromkeys(TABLES, 0)
+
+
+async def test_what_has_expired_is_deleted_in_transactions_of_so_many_rows(world: World) -> None:
+    many, quota = 2_500, Quota("ann", 5, "2026-11", world.now + 1_000)
+    for kind in ("a_kind", "another"):
+        puts = [Put(str(n), b"{}", 0, 1_000 if n else None) for n in range(many)]
+        await world.storage.put_documents(kind, puts)
+    await world.storage.create_jobs([replace(world.new_job(), quota=quota)], 0)
+    world.clock.advance(1_000)
+    Counting.noted.clear()
+    assert await world.storage.purge(world.now, 10) == 0
+    assert sum(Counting.noted) >= 2 * (many - 1) + 1
+    assert max(Counting.noted) <= 1_010
+    assert (await world.kept())["documents"] == 2
+    assert await world.quota_used("ann", "2026-11") == 0
 
 
 async def test_a_large_job_of_which_a_part_is_deleted_goes_on_being_deleted_after_a_restart(world: World) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from holon.ports import MAX_DOCUMENTS, Document, Quota
 from holon.storage.documents import too_many_documents
 from holon.storage.ledger.shared_rows import DocumentRow, QuotaRow
 from holon.storage.ledger.tables import Tables
+
+# So many of what has expired are deleted at a time, at most.
+AT_A_TIME = 1_000
 
 
 def document(tables: Tables, kind: str, key: str, now: int) -> Document | None:
@@ -49,12 +53,19 @@ def put_document(
     return new
 
 
-def forget_expired(tables: Tables, now: int) -> None:
-    """Delete what nobody can see any more, of every kind, and the counts of periods that are over."""
+def forget_expired(tables: Tables, now: int) -> bool:
+    """Delete what nobody can see any more, of every kind, and the counts of periods that are over: some of it.
+
+    Returns:
+        whether to ask again: there may be more.
+    """
+    left = AT_A_TIME
     for of_kind in tables.documents.values():
-        _delete_expired(tables, of_kind, now)
-    for key in [key for key, row in tables.quotas.items() if row.expires_at <= now]:
+        left -= _delete_expired(tables, of_kind, now, left)
+    over = list(islice((key for key, row in tables.quotas.items() if row.expires_at <= now), left))
+    for key in over:
         tables.drop(tables.quotas, key).used = None
+    return len(over) == left
 
 
 def count_job(tables: Tables, quota: Quota) -> bool:
@@ -81,11 +92,14 @@ def _delete(tables: Tables, of_kind: dict[str, DocumentRow], row: DocumentRow) -
 def _make_room(tables: Tables, kind: str, of_kind: dict[str, DocumentRow], now: int) -> None:
     if len(of_kind) < MAX_DOCUMENTS:
         return
-    _delete_expired(tables, of_kind, now)
+    _delete_expired(tables, of_kind, now, AT_A_TIME)
     if len(of_kind) >= MAX_DOCUMENTS:
         raise too_many_documents(kind)
 
 
-def _delete_expired(tables: Tables, of_kind: dict[str, DocumentRow], now: int) -> None:
-    for row in [row for row in of_kind.values() if not row.there(now)]:
+def _delete_expired(tables: Tables, of_kind: dict[str, DocumentRow], now: int, most: int) -> int:
+    """Delete at most so many; how many it were."""
+    expired = list(islice((row for row in of_kind.values() if not row.there(now)), most))
+    for row in expired:
         _delete(tables, of_kind, row)
+    return len(expired)

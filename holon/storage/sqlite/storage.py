@@ -266,7 +266,8 @@ class SqliteStorage(LedgerCalls):
     async def purge(self, finished_before: int, limit: int, spared: Collection[str] = ()) -> int:
         if self._writer is None:
             raise StoreUnavailable("the store is not open")
-        await self._do(forget_expired)
+        while await self._do(forget_expired):
+            pass
         purged = 0
         while purged < limit:
             at_once = min(PURGE_AT_A_TIME, limit - purged)
