@@ -211,3 +211,24 @@ async def test_what_was_purged_is_gone_after_a_restart(durable: Factory) -> None
     await world.storage.purge(0, 1)
     await world.restart()
     assert (await world.kept())["documents"] == 0
+
+
+@pytest.mark.parametrize("expired", [False, True])
+async def test_no_version_comes_again_after_a_restart(durable: Factory, *, expired: bool) -> None:
+    world = await durable()
+    storage = world.storage
+    await world.create()
+    gone = await storage.put_document("keys", "a", b"1", version=0, expires_in=1_000 if expired else None)
+    assert gone
+    given = {gone}
+    if expired:
+        world.clock.advance(1_000)
+        await storage.purge(0, 1)
+    else:
+        given.add(await storage.put_document("keys", "a", None, version=gone) or 0)
+    await world.restart()
+    for _ in range(3):
+        version = await world.storage.put_document("keys", "a", b"2", version=0)
+        assert version
+        assert version not in given
+        given |= {version, await world.storage.put_document("keys", "a", None, version=version) or 0}

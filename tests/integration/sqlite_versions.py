@@ -17,6 +17,7 @@ _UNDO = {
         "DROP TABLE endings",
     ),
     7: ("DROP TABLE lates",),
+    8: ("ALTER TABLE clock DROP COLUMN number",),
 }
 
 

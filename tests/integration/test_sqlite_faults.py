@@ -421,6 +421,23 @@ async def test_a_job_of_which_its_purge_s_own_transaction_tells_something_stays_
     await world.close()
 
 
+async def test_a_version_that_is_deleted_together_with_a_change_of_a_job_does_not_come_again(
+    world: World, faults: Faults
+) -> None:
+    claim, storage = await world.start(), world.storage
+    first = await storage.put_document("keys", "a", b"1", version=0)
+    async with faults.held_up(world):
+        ending = asyncio.create_task(world.finish(claim))
+        deleting = asyncio.create_task(storage.put_document("keys", "a", None, version=first or 0))
+    await ending
+    deleted = await deleting
+    assert deleted
+    await world.restart()
+    again = await world.storage.put_document("keys", "a", b"2", version=0)
+    assert again
+    assert again > deleted
+
+
 async def test_i2_documents_and_quotas_of_a_group_that_fails_are_as_they_were(world: World, faults: Faults) -> None:
     storage, quota = world.storage, Quota("ann", 5, "2026-11", world.now + 60_000)
     await storage.create_jobs([replace(world.new_job(), quota=quota)], 0)

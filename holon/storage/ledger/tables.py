@@ -130,6 +130,11 @@ class Tables:
         self._number += 1
         return self._number
 
+    @property
+    def last_number(self) -> int:
+        """The last that was given out."""
+        return self._number
+
     def number_from(self, last: int) -> None:
         """Go on after the last number that an earlier process used."""
         self._number = max(self._number, last)

@@ -25,7 +25,7 @@ PAGE = 4096
 
 INSERT_HISTORY = "INSERT INTO history (job, last, events) VALUES (?, ?, ?)"
 SETTLE = "DELETE FROM history WHERE job = ? AND last = ?"
-WRITTEN_AT = "UPDATE clock SET written = ?"
+WRITTEN_AT = "UPDATE clock SET written = ?, number = ?"
 # Run where jobs go, and not only a part of one.
 GONE = purging.WHOLE[-1]
 
@@ -93,6 +93,7 @@ class Changes:
         # By statement, of those that have any: most of a transaction have a few.
         self._rows: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
         self._jobs = tables.jobs
+        self._number = tables.last_number
         self._needs: dict[str, tuple[Need, int]] = {}
         self._large = 0
         # When a job that is written was changed last.
@@ -149,14 +150,19 @@ class Changes:
         return bool(self._rows)
 
     def tells(self, now: int) -> bool:
-        """Whether what is written says itself that it was not before this time, for as long as the file is there."""
-        return self._newest >= now and GONE not in self._rows
+        """Whether what is written says itself that it was not before this time, for as long as the file is there.
+
+        And of each number that was used for what clients or nodes know by it.
+        """
+        rows = self._rows
+        return self._newest >= now and GONE not in rows and shared_rows.DELETE_DOCUMENT not in rows
 
     def write(self, db: sqlite3.Connection, now: int | None) -> None:
         """Write everything in one transaction, and commit it; what is raised leaves the transaction to be ended.
 
         Arguments:
-            now: noted as the time of the last write, in epoch milliseconds: a page more. None: there is no need.
+            now: noted as the time of the last write, in epoch milliseconds, with the last number: a page more. None:
+                there is no need.
         """
         db.execute("BEGIN IMMEDIATE")
         for statement in sorted(self._rows, key=_PLACE.__getitem__):
@@ -164,7 +170,7 @@ class Changes:
         if GONE in self._rows:
             db.execute(needs.PURGE)
         if now is not None:
-            db.execute(WRITTEN_AT, (now,))
+            db.execute(WRITTEN_AT, (now, self._number))
         db.execute("COMMIT")
 
     def written(self) -> None:

@@ -31,7 +31,8 @@ _NUMBERS = """
         (SELECT coalesce(max(n), 0) FROM sheets),
         (SELECT coalesce(max(n), 0) FROM offers),
         (SELECT coalesce(max(n), 0) FROM endings),
-        (SELECT coalesce(max(version), 0) FROM documents)
+        (SELECT coalesce(max(version), 0) FROM documents),
+        (SELECT number FROM clock)
     )
 """
 _BY_REQUEST = "SELECT id FROM jobs WHERE owner = ? AND request_id = ?"

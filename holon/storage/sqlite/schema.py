@@ -170,6 +170,8 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX lates_of_job ON lates (job)",
     ),
+    # The last number that was used when something was deleted: it may have gone with that, and is not used again.
+    ("ALTER TABLE clock ADD COLUMN number INTEGER NOT NULL DEFAULT 0",),
 )
 
 
