@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 MAX_BYTES = 1024 * 1024
+# The most that a unix socket's whole path may have, wherever it is: on macOS it and its end are 104.
+SOCKET_PATH_BYTES = 100
 Facts: TypeAlias = tuple[int, ...] | None
 # Workers run on Windows too, which has none of these, and says in another way who may open a file.
 _NO_LINK: int = getattr(os, "O_NOFOLLOW", 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import grpc
 import grpc.aio
 
 from holon.errors import ConfigError
+from holon.files import SOCKET_PATH_BYTES
 from holon.wire.address import parse_url, socket_target
 from holon.wire.pem import certificates_problem
 from holon.wire.stream import MOST_MESSAGE_BYTES
@@ -76,6 +78,8 @@ def open_channel(url: str, ca: str | Path | None, *, apart: bool = False) -> grp
         raise ConfigError(f"{url!r} names no socket; write unix:/path")
     if url.startswith(_SOCKET):
         path = url.removeprefix(_SOCKET)
+        if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
+            raise ConfigError(f"{url!r} names no socket: its path has over {SOCKET_PATH_BYTES} bytes")
         return grpc.aio.insecure_channel(socket_target(path), options=_OPTIONS + (_APART if apart else ()))
     try:
         where = parse_url(url, DEFAULT_PORT)

@@ -15,7 +15,7 @@ from holon.config.settings import DAY_SECONDS, KIB, Settings
 from holon.config.storage_uri import StorageURI, is_redis
 from holon.config.values import has_port, names_in, shown
 from holon.errors import ConfigError, Violation
-from holon.files import read_private, read_public
+from holon.files import SOCKET_PATH_BYTES, read_private, read_public
 
 _DOORS = (("API_HOST", "API_PORT"), ("GRPC_HOST", "GRPC_PORT"), ("CLIENT_GRPC_HOST", "CLIENT_GRPC_PORT"))
 # The worker door's second port.
@@ -33,7 +33,6 @@ _SKILL = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _WORKER_ID = re.compile(r"[A-Za-z0-9._:/-]{1,253}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _EXPOSED_TOKEN_LENGTH = 32
-_SOCKET_PATH_BYTES = 100
 # What stands around a payload in a message: a task that fits alone, and not with that, could never be offered.
 AROUND_BYTES = 16 * KIB
 _TOO_SHORT = (
@@ -220,8 +219,8 @@ def _parent(settings: Settings) -> Iterator[Violation]:
 
 def _socket_problem(path: str) -> str | None:
     whole = os.path.abspath(path)  # noqa: PTH100  as text, and of no file yet
-    if len(os.fsencode(whole)) > _SOCKET_PATH_BYTES:
-        return f"has over {_SOCKET_PATH_BYTES} bytes as a whole path, the most for a socket"
+    if len(os.fsencode(whole)) > SOCKET_PATH_BYTES:
+        return f"has over {SOCKET_PATH_BYTES} bytes as a whole path, the most for a socket"
     if "," in whole:
         return f"{whole} has a comma, at which gRPC parts addresses, so that nobody could connect; choose another path"
     return socket_problem(path)

@@ -214,6 +214,7 @@ def test_jobs_are_listed_in_pages_and_by_status(dev: Dev) -> None:
         (("jobs", "create", "double", "--data", "[]"), {}, 2, "initial_data"),
         (("jobs", "create", "double", "--data", "@"), {}, 2, "--data names no file"),
         (("jobs", "list"), {"HOLON_URL": "unix:"}, 2, "'unix:' names no socket"),
+        (("jobs", "list"), {"HOLON_URL": "", "ADMIN_SOCKET": "a" * 120}, 2, "its path has over 100 bytes"),
         (("jobs", "create", "double", "--data", "@missing.json"), {}, 2, "missing.json cannot be read"),
         (("jobs", "create", "double", "--dispatch-timeout", "-1"), {}, 2, "dispatch_timeout"),
         (("jobs", "list", "--limit", "0"), {}, 2, "--limit"),
