@@ -1,4 +1,7 @@
-"""Files that hold secrets, or say whom to trust: read only where nobody else had a hand in them, written whole."""
+"""Files that hold secrets, or say whom to trust: read only where nobody else had a hand in them, written whole.
+
+And how many may be open.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,15 @@ _AT_ONCE: int = getattr(os, "O_NONBLOCK", 0)
 _HAS_MODES = hasattr(os, "geteuid")
 # What `O_NOFOLLOW` says of a link: BSD says it otherwise.
 _IS_LINK = (errno.ELOOP, errno.EMLINK)
+
+
+def share_of_files(parts: int, most: int) -> int:
+    """How many files are one of so many equal parts of those that this process may open: at most so many."""
+    # Not on Windows, where workers run, and no node.
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if limit == resource.RLIM_INFINITY else min(most, limit // parts)
 
 
 def read_private(path: str, *, mounted: bool = False) -> bytes:

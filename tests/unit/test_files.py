@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
 from holon import files
-from holon.files import read_private, read_public
+from holon.files import read_private, read_public, share_of_files
 
 
 def a_file(folder: Path, mode: int = 0o600, content: bytes = b"secret") -> Path:
@@ -84,3 +85,11 @@ def test_what_is_no_file_of_content_is_refused_by_name(tmp_path: Path, read: obj
         read(str(a_file(tmp_path, content=b"x" * (files.MAX_BYTES + 1))))
     with pytest.raises(ValueError, match="is no path"):
         read("a\0b")
+
+
+@pytest.mark.parametrize(("limit", "share"), [(1024, 256), (10**6, 10_000), (resource.RLIM_INFINITY, 10_000)])
+def test_a_door_takes_its_part_of_the_files_or_all_that_it_may_have(
+    limit: int, share: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    assert share_of_files(4, 10_000) == share

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import resource
 import socket
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -14,6 +13,7 @@ import grpc
 import grpc.aio
 
 from holon.errors import ConfigError, Violation
+from holon.files import share_of_files
 from holon.security.tls_files import TlsFiles
 from transports.grpc.health import Health, names_of
 from transports.grpc.settings import DoorSettings
@@ -26,7 +26,7 @@ def options(settings: DoorSettings, max_streams: int) -> tuple[tuple[str, Any], 
     """Return what grpc is told of a door; `max_streams` is of one connection."""
     bounds = settings.bounds
     # What else needs files, the HTTP door and the store, has them whatever strangers do here.
-    connections = min(bounds.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+    connections = share_of_files(4, bounds.connections)
     return (
         ("grpc.so_reuseport", int(settings.reuse_port)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),

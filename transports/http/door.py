@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
-import resource
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from holon.engine.rates import RateLimits
 from holon.engine.trees import Trees
 from holon.engine.watching import Watching
 from holon.errors import ConfigError, Violation
+from holon.files import share_of_files
 from holon.security.clients import Clients
 from holon.security.tls_files import TlsFiles
 from transports.http.app import App, Metrics
@@ -200,7 +200,7 @@ class HttpDoor:
         """What listens on an address, and says on which port."""
         settings, state, tls = self._settings, self._state, self._tls
         # The other half is of the other doors and of the store, whatever strangers do here.
-        most = min(settings.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        most = share_of_files(2, settings.connections)
 
         async def listen(host: str, port: int) -> int:
             listener = await loop.create_server(
