@@ -136,7 +136,10 @@ def read() -> Found:
             content = tomllib.load(file)
     except FileNotFoundError:
         return Found()
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        wanted = "set HOLON_URL, or NODE_URL for a worker"
+        raise ConfigError(f"{FILE} cannot be read: {error.strerror}; {wanted}") from error
+    except ValueError as error:
         raise ConfigError(f"{FILE} cannot be read: {error}; remove it and start `holon serve --dev` again") from error
     worker = content.get("worker")
     certs = _text(worker, "CERTS_DIR")

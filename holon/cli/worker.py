@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,8 +39,6 @@ def run(
 
     Without NODE_URL it is that of `holon serve --dev` in this folder, and the worker gets a certificate while it runs.
     """
-    from tempfile import TemporaryDirectory
-
     from holon.cli.dev import Found, read
 
     silence_grpc()
@@ -47,8 +47,7 @@ def run(
     if worker_id is not None:
         os.environ["WORKER_ID"] = worker_id
     found = Found() if os.environ.get("NODE_URL") else read()
-    with TemporaryDirectory(prefix="holon-worker-") as folder:
-        _join(found, Path(folder))
+    with _joined(found):
         worker.run()
 
 
@@ -90,20 +89,33 @@ def _why(name: str, error: BaseException) -> str:
     return f"{name} cannot be imported: {reason_of(name, error)}"
 
 
-def _join(found: Found, folder: Path) -> None:
-    """Serve a development node, under a certificate of its authority that is kept in `folder`."""
+@contextmanager
+def _joined(found: Found) -> Iterator[None]:
+    """While it is entered, serve a development node, under a certificate of its authority that is then thrown away.
+
+    Without such a node nothing is written anywhere: a worker may run where it cannot.
+    """
     if found.worker_url is None or found.ca is None or found.certs is None:
+        yield
         return
+    from tempfile import TemporaryDirectory
+
     from holon.security.certificates import issue_worker, open_authority
 
     authority = open_authority(found.certs, make=False)
-    pair = issue_worker(authority, folder, os.environ.get("WORKER_ID") or _own_id(), days=30)
-    os.environ |= {
-        "NODE_URL": found.worker_url,
-        "TLS_CA_PATH": found.ca,
-        "TLS_CERT_PATH": str(pair.certificate),
-        "TLS_KEY_PATH": str(pair.key),
-    }
+    try:
+        folder = TemporaryDirectory(prefix="holon-worker-")
+    except OSError as error:
+        raise ConfigError(f"there is no folder for the worker's certificate: {error.strerror}; set TMPDIR") from error
+    with folder as name:
+        pair = issue_worker(authority, Path(name), os.environ.get("WORKER_ID") or _own_id(), days=30)
+        os.environ |= {
+            "NODE_URL": found.worker_url,
+            "TLS_CA_PATH": found.ca,
+            "TLS_CERT_PATH": str(pair.certificate),
+            "TLS_KEY_PATH": str(pair.key),
+        }
+        yield
 
 
 def _own_id() -> str:

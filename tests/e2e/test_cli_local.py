@@ -133,6 +133,13 @@ def test_no_node_is_named_in_an_empty_folder(tmp_path: Path) -> None:
 # Settings ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_file_of_a_development_node_that_cannot_be_read_says_what_to_set(tmp_path: Path) -> None:
+    (tmp_path / ".holon/dev.toml").mkdir(parents=True)
+    ran = holon_here(tmp_path, "jobs", "list")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == "holon: .holon/dev.toml cannot be read: Is a directory; set HOLON_URL, or NODE_URL for a worker\n"
+
+
 def test_an_authority_that_is_none_is_a_usage_error_and_not_a_node_that_is_away(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     ran = holon_here(tmp_path, "jobs", "list", env={"HOLON_URL": "grpcs://127.0.0.1:1", "HOLON_CA": "ca.pem"})

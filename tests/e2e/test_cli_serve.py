@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import ssl
 import stat
+import subprocess
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -20,6 +23,7 @@ from holon.client import Client
 from holon.security.certificates import describe
 from tests.e2e.cli_node import (
     ANY_PORTS,
+    COMMAND,
     GUARD,
     Started,
     environment,
@@ -318,6 +322,30 @@ def test_a_worker_that_cannot_start_says_what_to_write(folder: Path, target: str
     assert (ran.code, ran.out) == (2, "")
     assert says in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_a_worker_needs_no_folder_to_write_in_but_for_a_development_node(folder: Path) -> None:
+    def run(env: Mapping[str, str]) -> str:
+        command = [*COMMAND, "worker", "run", "my_worker:worker"]
+        pipe = subprocess.PIPE
+        ran = subprocess.run(
+            command, env=environment(env), cwd=folder, stderr=pipe, text=True, preexec_fn=no_room, timeout=GUARD
+        )
+        assert ran.returncode == 2
+        assert "Traceback" not in ran.stderr
+        return ran.stderr
+
+    assert "is not encrypted" in run({"NODE_URL": "grpc://elsewhere.example:7700"})
+    assert holon_here(folder, "certs", "dev").code == 0
+    (folder / ".holon").mkdir()
+    told = 'HOLON_CA = "certs/ca.pem"\n[worker]\nNODE_URL = "grpcs://127.0.0.1:1"\nCERTS_DIR = "certs"\n'
+    (folder / ".holon/dev.toml").write_text(told)
+    assert "set TMPDIR" in run({})
+
+
+def no_room() -> None:
+    """Let no file take anything, as where all that there is can only be read."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
 @pytest.mark.parametrize(
