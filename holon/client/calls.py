@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import reprlib
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
@@ -12,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from holon.client.failures import error_of
-from holon.errors import FailedPrecondition, InvalidArgument, Unreachable
+from holon.errors import FailedPrecondition, InvalidArgument, Unreachable, Violation
 from holon.wire.trace import current_trace
 
 A = TypeVar("A")
@@ -94,6 +95,19 @@ def request_of(kind: Callable[P, A], *args: P.args, **fields: P.kwargs) -> A:
     except ValueError as error:
         name, value = next((name, value) for name, value in fields.items() if not _takes(kind, name, value))
         raise InvalidArgument(f"{name} is {reprlib.repr(value)}, which cannot be sent: {error}") from error
+
+
+def repeatable(request_id: str | None) -> str:
+    """The request id of a call: the caller's, or a new one for None.
+
+    Raises:
+        InvalidArgument: it is empty: who gives that means to have one, and the call could not be repeated.
+    """
+    if request_id == "":
+        raise InvalidArgument(
+            "request_id is empty; give it a value, or leave it out", details=[Violation("request_id", "is empty")]
+        )
+    return uuid.uuid4().hex if request_id is None else request_id
 
 
 def _takes(kind: Callable[..., object], name: str, value: object) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from math import inf
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from holon.client.calls import Calls, request_of, timestamp_of
+from holon.client.calls import Calls, repeatable, request_of, timestamp_of
 from holon.client.channel import open_channel
 from holon.client.creating import create_all, creation_of
 from holon.client.node import NodeClient
@@ -113,7 +112,7 @@ class Client:
 
         Arguments:
             initial_data: what JSON can hold, an object; None is an empty one.
-            request_id: the same again answers with the same job; by default a new one for each call.
+            request_id: the same again answers with the same job; by default a new one for each call. It is never empty.
             dispatch_timeout: seconds that each of its tasks may wait for a worker.
             result_timeout: seconds that each of its tasks may take in all.
             allowed_skills: all that it may use, here and in holons below; None: whatever there is.
@@ -207,7 +206,7 @@ class Client:
         Arguments:
             request_id: makes the call repeatable: the same id is the same cancel. Each call has a new one by default.
         """
-        request = request_of(job_pb2.CancelJobRequest, job_id=job_id, request_id=request_id or uuid.uuid4().hex)
+        request = request_of(job_pb2.CancelJobRequest, job_id=job_id, request_id=repeatable(request_id))
         answer = await self._calls.call(self._stub.CancelJob, request)
         return job_of(answer.job)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import orjson
 
-from holon.client.calls import Calls, duration_of, request_of
+from holon.client.calls import Calls, duration_of, repeatable, request_of
 from holon.client.failures import error_in_band
 from holon.client.shapes import CreatedJob, JobRequest
 from holon.domain.costs import costing
@@ -28,7 +27,8 @@ def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
     """A job as it is asked for; without a request id it gets a new one.
 
     Raises:
-        InvalidArgument: something of it cannot be sent; where that is its initial data, as NOT_JSON.
+        InvalidArgument: something of it cannot be sent, or its request id is empty; where it is its initial data, as
+            NOT_JSON.
     """
     try:
         data = orjson.dumps({} if job.initial_data is None else job.initial_data)
@@ -42,7 +42,7 @@ def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
         raise InvalidArgument(f"allowed_skills is {job.allowed_skills!r}; give a list of names")
     return request_of(
         job_pb2.CreateJobRequest,
-        request_id=job.request_id or uuid.uuid4().hex,
+        request_id=repeatable(job.request_id),
         blueprint_name=job.blueprint,
         initial_data=types_pb2.Payload(data=data),
         dispatch_timeout=duration_of("dispatch_timeout", job.dispatch_timeout),

@@ -30,7 +30,6 @@ from holon.engine.requests import (
     digest_of,
     input_of,
     request_id_of,
-    statuses_of,
     time_ms,
     timeout_ms,
 )
@@ -263,10 +262,10 @@ class Jobs:
         """A page of the owner's jobs, newest first, and the token of the next page (empty: that was all).
 
         Raises:
-            InvalidArgument: a page size, page token, status or time that is none.
+            InvalidArgument: a page size, page token or time that is none.
         """
         size = size_of_page(listing.page_size)
-        statuses = statuses_of(listing.statuses)
+        statuses = tuple(listing.statuses)
         if listing.terminal is not None:
             statuses = tuple(one for one in statuses or Status if one.terminal is listing.terminal)
             if not statuses:

@@ -72,7 +72,7 @@ class Listing(Value):
     `terminal` lists only those that are over, or only those that are not; None: both.
     """
 
-    statuses: Sequence[str] = ()
+    statuses: Sequence[Status] = ()
     blueprint: str | None = None
     page_size: int = DEFAULT_PAGE
     page_token: str = ""
@@ -155,13 +155,13 @@ def time_ms(field: str, seconds: float | None) -> int | None:
     return math.ceil(round(seconds * 1000, 3))
 
 
-def statuses_of(names: Sequence[str]) -> tuple[Status, ...]:
-    """The statuses of these names, each once; raises InvalidArgument for one that is none."""
+def statuses_of(names: Sequence[str], field: str) -> tuple[Status, ...]:
+    """The statuses of these names, each once; raises InvalidArgument, by their `field`, for one that is none."""
     known = {status.value: status for status in Status}
     # A message has room for half a million of them, and each that is kept is compared with every job.
     each = tuple(dict.fromkeys(names))
     for name in each:
         if name not in known:
             reason = f"{name[:64]!r} is no status; known are {', '.join(known)}"
-            raise InvalidArgument(f"status {reason}", details=[Violation("status", reason)])
+            raise InvalidArgument(f"{field}: {reason}", details=[Violation(field, reason)])
     return tuple(known[name] for name in each)

@@ -31,9 +31,19 @@ def timestamp(ms: int) -> Timestamp:
     return time
 
 
-def time_of(value: Timestamp) -> float:
-    """A Timestamp in epoch seconds."""
-    return value.seconds + value.nanos / 1e9
+def asked_time(request: Message, field: str) -> float | None:
+    """A Timestamp that somebody asks for, in epoch seconds; None where it is unset. Which time it is is not looked at.
+
+    Raises:
+        InvalidArgument: it is none by the rules of protobuf: its nanoseconds are below 0, or a second or more.
+    """
+    if not request.HasField(field):
+        return None
+    value = getattr(request, field)
+    if not 0 <= value.nanos < 10**9:
+        raise _none("Timestamp", field, value)
+    time: float = value.seconds + value.nanos / 1e9
+    return time
 
 
 def duration(ms: int) -> Duration:
@@ -58,8 +68,7 @@ def asked_seconds(request: Message, field: str) -> float | None:
         return None
     value = getattr(request, field)
     if abs(value.nanos) >= 10**9 or value.seconds * value.nanos < 0:
-        reason = f"is no Duration: {value.seconds} s and {value.nanos} ns"
-        raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
+        raise _none("Duration", field, value)
     return seconds(value)
 
 
@@ -96,6 +105,11 @@ def json_of(payload: types_pb2.Payload, where: str) -> bytes:
 def json_payload(text: bytes) -> types_pb2.Payload:
     """JSON text as a payload."""
     return types_pb2.Payload(data=text)
+
+
+def _none(kind: str, field: str, value: Timestamp | Duration) -> InvalidArgument:
+    reason = f"is no {kind}: {value.seconds} s and {value.nanos} ns"
+    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
 
 
 def _unsupported(where: str, reason: str) -> InvalidArgument:

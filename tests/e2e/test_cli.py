@@ -122,6 +122,14 @@ def test_one_request_id_makes_one_job(dev: Dev) -> None:
     assert first.out == again.out
 
 
+def test_a_request_id_that_is_empty_is_refused_and_makes_no_job(dev: Dev) -> None:
+    before = dev.jobs("limit=1")
+    ran = dev("jobs", "create", "waiting", "--request-id", "")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == "holon: request_id is empty; give it a value, or leave it out\n"
+    assert dev.jobs("limit=1") == before
+
+
 def test_how_a_job_ended_is_the_exit_code_of_waiting_for_it(dev: Dev) -> None:
     failed = dev("jobs", "create", "failing", "--wait")
     assert failed.code == 10

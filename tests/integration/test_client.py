@@ -118,6 +118,17 @@ async def test_one_request_id_makes_one_job(client: Client) -> None:
     assert caught.value.code == "REQUEST_ID_REUSED"
 
 
+async def test_a_request_id_that_is_empty_is_refused(client: Client) -> None:
+    created = await client.create_job("waiting")
+    with pytest.raises(InvalidArgument, match=r"^request_id is empty"):
+        await client.create_job("waiting", request_id="")
+    with pytest.raises(InvalidArgument, match=r"^request_id is empty"):
+        await client.cancel_job(created.job_id, request_id="")
+    (refused,) = await client.create_jobs([JobRequest("waiting", request_id="")])
+    assert isinstance(refused, InvalidArgument)
+    assert [job.id for job in (await client.list_page()).jobs] == [created.job_id]
+
+
 async def test_jobs_are_listed_over_all_pages_newest_first(client: Client) -> None:
     made = [(await client.create_job("waiting")).job_id for _ in range(5)]
     page = await client.list_page(page_size=2)

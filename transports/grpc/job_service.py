@@ -11,7 +11,7 @@ from holon.domain.client import ADMIN
 from holon.domain.tree import Asked
 from holon.engine.batches import create_all
 from holon.engine.jobs import Jobs
-from holon.engine.requests import Accepted, Creating, Listing, request_id_of
+from holon.engine.requests import Accepted, Creating, Listing, request_id_of, statuses_of
 from holon.engine.trees import Trees
 from holon.engine.watching import Watching
 from holon.errors import HolonError, Unavailable
@@ -21,7 +21,7 @@ from holon.telemetry.audit import audited
 from holon.wire.grpc_status import error_of
 from holon.wire.jobs import ALL_FIELDS, LISTED_FIELDS, event_message, fields_of, fields_of_others, job_message
 from holon.wire.trees import node_message
-from holon.wire.values import time_of
+from holon.wire.values import asked_time
 from transports.grpc.calls import invalid, missing, refuse, streamed, unary
 from transports.grpc.clients import acting, client
 from transports.grpc.creation import creating_of
@@ -105,12 +105,12 @@ class JobService:
             check_role(client(), ADMIN, "to list the jobs of another client")
             names = fields_of_others(request.fields)
         listing = Listing(
-            tuple(request.statuses),
+            statuses_of(request.statuses, "statuses"),
             request.blueprint_name or None,
             request.page_size,
             request.page_token,
-            time_of(request.created_after) if request.HasField("created_after") else None,
-            time_of(request.created_before) if request.HasField("created_before") else None,
+            asked_time(request, "created_after"),
+            asked_time(request, "created_before"),
             request.terminal if request.HasField("terminal") else None,
         )
         records, more = await self._jobs.list(owner, listing)

@@ -6,7 +6,7 @@ from holon.domain.policy import allowing
 from holon.domain.value import replace
 from holon.engine.feeds import Seen
 from holon.engine.jobs import Jobs
-from holon.engine.requests import Creating, Listing, request_id_of
+from holon.engine.requests import Creating, Listing, request_id_of, statuses_of
 from holon.engine.watching import Watching
 from holon.errors import AlreadyExists, HolonError, InvalidArgument, TooLarge, Violation
 from holon.telemetry.audit import audited
@@ -127,7 +127,7 @@ class JobRoutes:
             reason = "pages are turned by page_token; give the next_page_token of the page before"
             raise InvalidArgument(f"offset: {reason}", details=[Violation("offset", reason)])
         fields = fields_of(asked.get("fields"), LISTED_FIELDS)
-        statuses = tuple(asked["status"].split(",")) if "status" in asked else ()
+        statuses = statuses_of(asked["status"].split(","), "status") if "status" in asked else ()
         listing = Listing(
             statuses,
             asked.get("blueprint"),
