@@ -152,6 +152,17 @@ async def test_what_is_wrong_with_a_long_parameter_is_said_in_few_words(node: No
     assert len(reply.content) < 1_000
 
 
+async def test_pages_of_any_kind_are_turned_by_token_and_offset_is_no_parameter(node: Node) -> None:
+    job = await node.created()
+    for path in ("/api/v1/jobs", f"/api/v1/jobs/{job}/history", f"/api/v1/jobs/{job}/tree"):
+        reply = await node.client.get(f"{path}?offset=1", headers=AUTH)
+        assert reply.status_code == 400
+        assert reply.json()["error"].startswith("offset: pages are turned by page_token")
+        known = (await node.client.get(f"{path}?order=asc", headers=AUTH)).json()["error"]
+        assert "page_token" in known
+        assert "offset" not in known
+
+
 async def test_the_history_tells_what_happened_in_order(node: Node) -> None:
     job_id = await node.created("/api/v1/jobs/doubling", {"n": 1})
     await node.ended(job_id)

@@ -190,7 +190,19 @@ async def test_a_blueprint_without_an_endpoint_has_no_route(node: Node) -> None:
         assert (await node.client.post(path, json={}, headers=AUTH)).status_code in (404, 405)
 
 
-@pytest.mark.parametrize("path", ["/", "/api", "/api/v1/jobs/", "/api/v1/jobs/a/b", "/api/v1/jobs/a/b/c", "/_public"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/api",
+        "/api/v1/jobs/",
+        "/api/v1/jobs/a/",
+        "/api/v1/jobs/a/b",
+        "/api/v1/jobs/a/b/c",
+        "/api/v1/jobs/a/history/",
+        "/_public",
+    ],
+)
 async def test_an_unknown_path_is_not_found_in_the_shape_of_all_errors(node: Node, path: str) -> None:
     reply = await node.client.get(path, headers=AUTH)
     assert (reply.status_code, reply.json()["code"]) == (404, "ROUTE_NOT_FOUND")

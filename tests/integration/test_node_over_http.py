@@ -273,7 +273,7 @@ async def test_workers_are_listed_by_skill_and_while_they_are_connected(doors: D
         ("page_token=ab==", "page_token", "is not one that a page ended with; start without it"),
         ("page_token=%C3%A4bc", "page_token", "is not one that a page ended with; start without it"),
         (f"page_token={'AAAA' * 1_025}", "page_token", "is not one that a page ended with; start without it"),
-        ("offset=1", "offset", "is no parameter here; known are: "),
+        ("offset=1", "offset", "pages are turned by page_token; "),
         ("page_size=1&page_size=1", "page_size", "is given twice"),
     ],
 )

@@ -188,8 +188,9 @@ class App:
     def _naming(self, path: str, request: Request) -> _Methods | None:
         for before, after in self._around.items():
             if path.startswith(before):
-                request.named, _, what = path.removeprefix(before).partition("/")
-                return after.get(what) if request.named else None
+                request.named, slash, what = path.removeprefix(before).partition("/")
+                # A slash at the end is another path, as everywhere else.
+                return after.get(what) if request.named and bool(slash) == bool(what) else None
         return None
 
     def _add(self, operation: Operation) -> None:

@@ -210,6 +210,8 @@ class Connection(HttpToolsProtocol):
     def _objection(self, error: httptools.HttpParserError) -> Reply:
         if isinstance(error.__context__, _Objection):
             return error.__context__.reply
+        if isinstance(error, httptools.HttpParserInvalidMethodError):
+            return malformed("what came begins with no method of HTTP/1.1, such as GET; the connection is closed")
         # The parser of addresses gives up at this length.
         return _TOO_LONG if len(getattr(self, "url", b"")) >= MAX_HEAD else malformed()
 

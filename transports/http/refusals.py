@@ -38,7 +38,7 @@ RETRIED = frozenset({429, 503})
 
 # What the routes answer with: the kind of error, or the status where only HTTP knows it, and what is the matter.
 CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
-    "MALFORMED_REQUEST": (400, "what came is not HTTP; the connection is closed"),
+    "MALFORMED_REQUEST": (400, "what came is not HTTP/1.1, or its method is none; the connection is closed"),
     "INVALID_ARGUMENT": (
         InvalidArgument,
         "a field, parameter or header is unknown, or has a value that it cannot have",

@@ -186,6 +186,9 @@ class Request:
         except ValueError as error:
             raise InvalidArgument(f"the query has more than {_MAX_PARAMETERS} parameters") from error
         for name, value in pairs:
+            if name == "offset" and "page_token" in known:
+                reason = "pages are turned by page_token; give the next_page_token of the page before"
+                raise InvalidArgument(f"offset: {reason}", details=[Violation("offset", reason)])
             if name not in known:
                 reason = f"is no parameter here; known are: {', '.join(sorted(known)) or 'none'}"
                 raise InvalidArgument(f"{name[:128]!r} {reason}", details=[Violation(name[:128], reason)])

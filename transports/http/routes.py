@@ -8,7 +8,7 @@ from holon.engine.feeds import Seen
 from holon.engine.jobs import Jobs
 from holon.engine.requests import Creating, Listing, request_id_of, statuses_of
 from holon.engine.watching import Watching
-from holon.errors import AlreadyExists, HolonError, InvalidArgument, TooLarge, Violation
+from holon.errors import AlreadyExists, HolonError, InvalidArgument, TooLarge
 from holon.telemetry.audit import audited
 from transports.http.asgi import Reply
 from transports.http.inputs import (
@@ -34,8 +34,7 @@ _CREATE_REPEATABLE = repeatable(OF_CREATE)
 _GET = names(OF_GET)
 _GET_REPEATABLE = repeatable(OF_GET)
 _PAGES = names(OF_PAGES) | {"limit"}
-# `offset` is known, to say what there is in its place.
-_LIST = names(OF_LIST) | {"limit", "offset"}
+_LIST = names(OF_LIST) | {"limit"}
 _LIST_REPEATABLE = repeatable(OF_LIST)
 _CANCELLED = Reply.of(200, {"status": "cancellation_request_accepted"})
 
@@ -123,9 +122,6 @@ class JobRoutes:
     async def list(self, request: Request) -> Reply:
         """Show a page of jobs, newest first."""
         asked = request.parameters(_LIST, _LIST_REPEATABLE)
-        if "offset" in asked:
-            reason = "pages are turned by page_token; give the next_page_token of the page before"
-            raise InvalidArgument(f"offset: {reason}", details=[Violation("offset", reason)])
         fields = fields_of(asked.get("fields"), LISTED_FIELDS)
         statuses = statuses_of(asked["status"].split(","), "status") if "status" in asked else ()
         listing = Listing(
