@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sqlite3
 from base64 import b64encode
 from contextlib import AbstractAsyncContextManager, aclosing, closing
@@ -311,6 +312,9 @@ async def broken(node: RunningNode, path: str, where: str, data: dict[str, str] 
     headers = {"X-Client-Token": node.token} | ({"Idempotency-Key": key} if key else {})
     async with httpx.AsyncClient(base_url=node.url, headers=headers) as http:
         answer = await (http.get(path) if data is None else http.post(path, json={"initial_data": data}))
+        paths = (await http.get("/_public/openapi.json")).json()["paths"]
+    operation = paths[re.sub("0-[0-9a-f]{32}", "{job_id}", path)]["get" if data is None else "post"]
+    assert f"`{answer.json()['code']}`" in operation["responses"]["503"]["description"]
     return (answer.status_code, answer.json()["code"]) == (503, "SEAL_BROKEN") and where in answer.json()["error"]
 
 

@@ -127,6 +127,9 @@ SHAPES: dict[str, Schema] = {
     "CancelAccepted": _object(status=_constant("cancellation_request_accepted")),
 }
 _OF_BODY = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "REQUEST_TIMEOUT")
+# Of one job that does not open; lists leave it out.
+_OF_SEALS = ("SEAL_BROKEN", "ENCRYPTION_KEY_UNKNOWN")
+_OF_ONE_JOB = (*_OF_SEALS, "STORE_UNAVAILABLE", "HISTORY_UNAVAILABLE")
 
 
 def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
@@ -153,7 +156,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             "Where it stands, and once it is over, how it ended. `wait` answers as soon as that is known.",
             (Answer(200, "The job", "Job"),),
             (JOB_ID, *OF_GET),
-            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "WATCHES_FULL", "STORE_UNAVAILABLE", "HISTORY_UNAVAILABLE"),
+            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "WATCHES_FULL", *_OF_ONE_JOB),
         ),
         Operation(
             "get_job_history",
@@ -164,7 +167,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             "The oldest event first.",
             (Answer(200, "A page of events", "History"),),
             (JOB_ID, *OF_PAGES),
-            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "STORE_UNAVAILABLE", "HISTORY_UNAVAILABLE"),
+            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", *_OF_ONE_JOB),
         ),
         Operation(
             "get_job_tree",
@@ -176,7 +179,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             "with `offline` and `as_of`. Each node after the one above it, which may be on a page before.",
             (Answer(200, "A page of the tree", "Tree"),),
             (JOB_ID, *OF_TREE),
-            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "STORE_UNAVAILABLE", "HISTORY_UNAVAILABLE"),
+            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", *_OF_ONE_JOB),
         ),
         Operation(
             "cancel_job",
@@ -187,15 +190,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             "A second cancel ends the clean-up that the first began. The body is empty, or `{}`.",
             (Answer(200, "It was asked to", "CancelAccepted"),),
             (JOB_ID, CANCEL_KEY),
-            (
-                *_OF_BODY,
-                "JOB_NOT_FOUND",
-                "ROUTE_NOT_FOUND",
-                "JOB_TERMINATED",
-                "INBOX_FULL",
-                "STORE_UNAVAILABLE",
-                "HISTORY_UNAVAILABLE",
-            ),
+            (*_OF_BODY, "JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "JOB_TERMINATED", "INBOX_FULL", *_OF_ONE_JOB),
             takes_body=True,
         ),
     ]
@@ -255,6 +250,7 @@ def creation(routes: JobRoutes, blueprint: Blueprint) -> Operation:
             "REQUEST_ID_REUSED",
             "QUOTA_EXCEEDED",
             "HISTORY_BACKLOG",
+            *_OF_SEALS,
             "STORE_UNAVAILABLE",
             "DRAINING",
         ),

@@ -67,6 +67,8 @@ CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
     "INTERNAL": (500, "a fault of the node; the cause is in its log"),
     "STORE_UNAVAILABLE": (Unavailable, "the store is away; what was asked may be repeated"),
     "HISTORY_UNAVAILABLE": (Unavailable, "what was asked for is in the database of history, which is away"),
+    "SEAL_BROKEN": (Unavailable, "what is stored was changed or moved, and cannot be decrypted"),
+    "ENCRYPTION_KEY_UNKNOWN": (Unavailable, "what is stored was encrypted with a key that the node does not have"),
     "DRAINING": (Unavailable, "the node is shutting down and takes no new jobs"),
     "CONNECTIONS_FULL": (Unavailable, "the node has as many HTTP connections as it takes"),
 }
