@@ -78,7 +78,7 @@ def list_(as_json: Json = False) -> None:
             }
             for one in found
         ]
-        show_json({"blueprints": blueprints})
+        show_json({"blueprints": blueprints, "next_page_token": ""})
     else:
         show_table(("NAME", "PATH"), ((one.name, one.api_endpoint) for one in found))
 

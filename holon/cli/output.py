@@ -15,6 +15,8 @@ import typer
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 # No row is as wide, in characters.
 _UNBROKEN = 10**9
+# Blanks between two columns.
+_BETWEEN = 3
 # Python's way to hold bytes that are no UTF-8.
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -74,20 +76,30 @@ def show_lines(pairs: Iterable[tuple[str, object]]) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table, on a terminal within its width; into a file or a pipe each row as one line."""
+    """Print a table, on a terminal within its width; into a file or a pipe each row as one line.
+
+    The first column, which other commands are given, is not broken, and no column is narrower than its name: on a
+    terminal that is too narrow for these, rows go on in its next line.
+    """
     from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column is columns[0])
     to_people = sys.stdout.isatty()
     shown = safe if to_people else one_line
+    widest = 0
     for row in rows:
-        table.add_row(*(Text(shown("" if cell is None else cell)) for cell in row))
-    Console(width=None if to_people else _UNBROKEN).print(table)
+        cells = [shown("" if cell is None else cell) for cell in row]
+        widest = max(widest, cell_len(cells[0]))
+        table.add_row(*map(Text, cells))
+    console = Console(width=None if to_people else _UNBROKEN)
+    console.width = max(console.width, widest + sum(len(column) + _BETWEEN for column in columns))
+    console.print(table)
 
 
 def local_time(seconds: float | None) -> str:

@@ -28,7 +28,7 @@ def list_(
 
     found = with_client(go)
     if as_json:
-        show_json({"workers": [asdict(one) for one in found]})
+        show_json({"workers": [asdict(one) for one in found], "next_page_token": ""})
         return
     show_table(
         ("WORKER", "SKILLS", "HOLDS", "OF", "STATE", "SINCE", "LABELS", "SDK"),
@@ -95,7 +95,7 @@ def catalog(as_json: Json = False) -> None:
 
     found = with_client(go)
     if as_json:
-        show_json({"skills": [asdict(one) for one in found]})
+        show_json({"skills": [asdict(one) for one in found], "next_page_token": ""})
         return
     show_table(
         ("SKILL", "TYPE", "VERSION", "WORKERS", "DESCRIPTION"),

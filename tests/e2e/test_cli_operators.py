@@ -7,11 +7,14 @@ import os
 import pty
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.e2e.cli_node import COMMAND, GUARD, Dev, Started, development_node, environment, holon, until
+from tests.plaintext import PLAINTEXT
 from tests.stores import NewStore
 
 
@@ -137,6 +140,52 @@ def test_on_a_terminal_a_watch_shows_a_bar_and_leaves_the_job_as_it_ended(dev: D
         os.close(screen)
 
 
+# Lists -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [20, 80])
+def test_what_a_row_is_known_by_is_whole_on_a_narrow_terminal(dev: Dev, columns: int) -> None:
+    job_id = created(dev, "failing")
+    assert job_id in on_a_terminal(dev, columns, "jobs", "list", "--limit", "1").split()
+    assert "w-cli" in on_a_terminal(dev, columns, "workers", "list").split()
+
+
+def on_a_terminal(dev: Dev, columns: int, *arguments: str) -> str:
+    """What a command shows on a terminal that is so wide."""
+    screen, terminal = pty.openpty()
+    env = environment({"TERM": "xterm", "COLUMNS": str(columns)})
+    ran = subprocess.Popen([*COMMAND, *arguments], cwd=dev.folder, env=env, stdout=terminal)
+    os.close(terminal)
+    shown = b""
+    # A terminal that nobody has open any more ends by an error.
+    with suppress(OSError):
+        while piece := os.read(screen, 4096):
+            shown += piece
+    os.close(screen)
+    assert ran.wait(GUARD) == 0
+    return shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        (("jobs", "list"), "jobs"),
+        (("blueprints", "list"), "blueprints"),
+        (("workers", "list"), "workers"),
+        (("workers", "catalog"), "workers/catalog"),
+    ],
+)
+def test_a_list_has_the_json_of_the_http_door(dev: Dev, command: tuple[str, ...], path: str) -> None:
+    headers = {"X-Client-Token": dev.file["HOLON_TOKEN"]}
+    url = f"{dev.doors['http']}/api/v1/{path}"
+    shown = dev(*command, "--json").json
+    over_http = httpx.get(url, headers=headers, trust_env=False, verify=PLAINTEXT).json()
+    for worker in (*shown.get("workers", ()), *over_http.get("workers", ())):
+        # It may be heard of between the two.
+        del worker["last_seen_at"]
+    assert shown == over_http
+
+
 # Workers ---------------------------------------------------------------------------------------------------------
 
 
@@ -147,7 +196,7 @@ def test_workers_are_listed_with_what_they_offer(dev: Dev) -> None:
     text = dev("workers", "list").out
     assert "w-cli" in text
     assert "double, poison" in text
-    assert dev("workers", "list", "--skill", "nothing", "--json").json == {"workers": []}
+    assert dev("workers", "list", "--skill", "nothing", "--json").json["workers"] == []
 
 
 def test_the_catalog_lists_skills_with_their_contracts(dev: Dev) -> None:
