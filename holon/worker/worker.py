@@ -62,6 +62,8 @@ class Worker:
     ) -> None:
         if type(max_concurrent) is not int or not 1 <= max_concurrent <= MAX_CREDITS:
             raise InvalidArgument(f"max_concurrent is a whole number from 1 to {MAX_CREDITS}, not {max_concurrent!r}")
+        if not _is_time(drain_grace):
+            raise InvalidArgument(f"drain_grace is a number of seconds, 0 or more, not {drain_grace!r}")
         self._given: dict[str, Any] = {
             "node_url": node_url,
             "worker_id": worker_id,
@@ -276,3 +278,7 @@ def _version() -> str:
         return metadata.version("holon-node")
     except metadata.PackageNotFoundError:
         return "source"
+
+
+def _is_time(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and seconds >= 0

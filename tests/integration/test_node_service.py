@@ -34,7 +34,7 @@ CODE = grpc.StatusCode
 NODES = "/holon.rxon.v1.NodeService/"
 METHODS = (
     "GetNode", "ListBlueprints", "GetBlueprint", "ListWorkers", "GetWorkerHistory", "ListSkills", "GetStats",
-    "DrainNode", "DrainWorker", "ReloadNode", "AcceptHolon",
+    "DrainNode", "DrainWorker", "ReloadNode", "AcceptHolon", "RotateTokens",
 )  # fmt: skip
 
 
@@ -367,6 +367,14 @@ async def test_an_unknown_worker_is_not_found(node: Node) -> None:
 
 
 # Bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("secret", [0, 7])
+async def test_a_secret_that_is_none_is_refused_with_those_that_there_are(node: Node, secret: int) -> None:
+    error = await refused(node, "RotateTokens", b"\x08%c" % secret)
+    assert (error.code(), fields_of(error)) == (CODE.INVALID_ARGUMENT, ["secret"])
+    known = "TOKEN_SECRET_SIGNING_KEY (1), TOKEN_SECRET_REFRESH (2)"
+    assert error.details() == f"secret is {secret}; there are {known}"
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypedDict, cast
@@ -203,6 +204,14 @@ def test_a_worker_holds_no_more_tasks_than_a_node_gives_it() -> None:
     for wrong in (0, MAX_CREDITS + 1, 1.5, "4", True):
         with pytest.raises(InvalidArgument, match=f"max_concurrent is a whole number from 1 to 10000, not {wrong!r}"):
             Worker(max_concurrent=cast("Any", wrong))
+
+
+def test_a_worker_that_leaves_has_a_number_of_seconds_for_what_runs() -> None:
+    for right in (0, 0.5, 30, math.inf):
+        Worker(drain_grace=right)
+    for wrong in (-1, math.nan, "30", None):
+        with pytest.raises(InvalidArgument, match=f"drain_grace is a number of seconds, 0 or more, not {wrong!r}"):
+            Worker(drain_grace=cast("Any", wrong))
 
 
 def test_a_skill_has_one_home_and_keeps_its_function() -> None:

@@ -143,7 +143,8 @@ class NodeService:
         """Make anew what workers' tokens are made with."""
         what = _SECRETS.get(request.secret)
         if what is None:
-            raise invalid("secret", f"is {request.secret}; there are {', '.join(map(str, _SECRETS))}")
+            known = ", ".join(f"{node_pb2.TokenSecret.Name(one)} ({one})" for one in _SECRETS)
+            raise invalid("secret", f"is {request.secret}; there are {known}")
         if self._exchange is None:
             raise FailedPrecondition("this node gives no tokens", code="NOT_CONFIGURED")
         with audited("tokens_rotated", acting(), lambda: what, revoked=request.revoke):
