@@ -20,7 +20,9 @@ app = typer.Typer(help=f"Blueprints, of files and of a node. {NAMED}", no_args_i
 
 @app.command()
 def check(
-    path: Annotated[str | None, typer.Argument(help="A file or a folder of them; BLUEPRINTS_DIR by default.")] = None,
+    path: Annotated[
+        str | None, typer.Argument(metavar="PATH", help="A file or a folder of them; BLUEPRINTS_DIR by default.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check blueprints as a node does at its start. Runs the files. Exits 1 when one has an error."""

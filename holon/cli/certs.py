@@ -42,7 +42,9 @@ def dev(
 
 @app.command()
 def issue(
-    worker_id: Annotated[str, typer.Argument(help="The worker's id: the common name of its certificate.")],
+    worker_id: Annotated[
+        str, typer.Argument(metavar="WORKER_ID", help="The worker's id: the common name of its certificate.")
+    ],
     folder: _Folder = Path("certs"),
     days: Annotated[int, typer.Option(min=1, max=3650, help="Days that it is valid.")] = 397,
     as_json: Json = False,
@@ -67,7 +69,7 @@ def show(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FILE]...",
+            metavar="FILE",
             help="Files with certificates (PEM); without any, those of TLS_CERT_PATH and TLS_CA_PATH, or of --dir.",
         ),
     ] = None,

@@ -31,7 +31,7 @@ _ENDINGS = {
 
 @app.command()
 def create(
-    blueprint: Annotated[str, typer.Argument(help="The blueprint to run.")],
+    blueprint: Annotated[str, typer.Argument(metavar="BLUEPRINT", help="The blueprint to run.")],
     data: Annotated[
         str, typer.Option("--data", "-d", help="JSON object; @FILE reads a file, - standard input.")
     ] = "{}",

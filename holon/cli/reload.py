@@ -12,7 +12,7 @@ from holon.cli.output import Json, safe, show_json
 
 def reload(
     targets: Annotated[
-        list[str] | None, typer.Argument(metavar="[TARGET]...", help="What to read, such as clients; all by default.")
+        list[str] | None, typer.Argument(metavar="TARGET", help="What to read, such as clients; all by default.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -19,9 +19,7 @@ def _group() -> None:
 
 @app.command()
 def accept(
-    worker: Annotated[
-        str, typer.Argument(metavar="[WORKER]", help="The child, by its worker id; else the parent.")
-    ] = "",
+    worker: Annotated[str, typer.Argument(metavar="WORKER", help="The child, by its worker id; else the parent.")] = "",
     as_json: Json = False,
 ) -> None:
     """Let another holon come in the place of the one that is known: its store was replaced, and that was meant."""

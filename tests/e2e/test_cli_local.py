@@ -68,6 +68,12 @@ def test_the_help_of_every_command_fills_its_lines() -> None:
     assert [one for one in paragraphs if "\n" in one] == []
 
 
+@pytest.mark.parametrize("command", ["certs show", "reload", "uplink accept"])
+def test_what_may_be_left_out_is_in_one_pair_of_brackets(tmp_path: Path, command: str) -> None:
+    (usage,) = [line for line in holon_here(tmp_path, *command.split(), "--help").out.splitlines() if "Usage" in line]
+    assert "[[" not in usage
+
+
 @pytest.mark.parametrize("command", ["keys new", "keys new --json", "check", "--help"])
 def test_output_that_there_is_no_room_for_is_told_in_a_line(tmp_path: Path, command: str) -> None:
     def without_room() -> None:
