@@ -51,6 +51,8 @@ _CODES: Mapping[type[HolonError], ExitCode] = {
 
 # How a file that is written to says that it takes no more.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+# How a file that is named says that whoever runs the command may not have it so: that is no fault of ours.
+_NOT_SO = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR})
 
 
 def code_of(error: HolonError) -> ExitCode:
@@ -62,8 +64,9 @@ def code_of(error: HolonError) -> ExitCode:
 def ending() -> Iterator[None]:
     """End the process on an error of ours with its message on standard error, as JSON where the command asked for it.
 
-    So it does where there is no room for what the command prints, or no folder any more that it could run in. Anything
-    else goes on as it is: a fault, with its traceback and exit code 1.
+    So it does where there is no room for what the command prints, no folder any more that it could run in, or a file
+    that it may not have, as where the shell's own are not to be written. Anything else goes on as it is: a fault, with
+    its traceback and exit code 1.
     """
     try:
         try:
@@ -80,6 +83,8 @@ def ending() -> Iterator[None]:
         if _folder_is_gone(error):
             reason = "the folder that the command runs in is not there any more; go to one that is, and run it there"
             sys.exit(_tell(errors.ConfigError(reason)))
+        if error.errno in _NOT_SO and isinstance(error.filename, str):
+            sys.exit(_tell(errors.FailedPrecondition(f"{error.filename}: {error.strerror}")))
         if error.errno not in (*_NO_ROOM, errno.EPIPE) or error.filename is not None:
             raise
         from holon.cli.output import discard

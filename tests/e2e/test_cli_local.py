@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from holon import __version__
 from holon.cli.app import app
-from tests.e2e.cli_node import environment, holon_forked, holon_here, project
+from tests.e2e.cli_node import environment, holon, holon_forked, holon_here, project
 
 # A path that no system can look at.
 UNSEEN = "x" * 300
@@ -109,6 +109,13 @@ def test_what_became_of_a_command_is_its_exit_code_where_nobody_can_be_told(tmp_
     for options in ((), ("--json",)):
         shell = ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", *command, *options]
         assert subprocess.run(shell, env=environment(), cwd=tmp_path, timeout=60).returncode == 2
+
+
+def test_a_shell_whose_file_cannot_be_written_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / ".bashrc").mkdir()
+    env = {"HOME": str(tmp_path), "SHELL": "/bin/bash", "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    ran = holon(tmp_path, "--install-completion", "bash", env=env)
+    assert (ran.code, ran.out, ran.err) == (1, "", f"holon: {tmp_path}/.bashrc: Is a directory\n")
 
 
 def test_an_interrupt_before_a_command_begins_ends_it_without_a_word(tmp_path: Path) -> None:
