@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from holon.node import Ports
 
 log = logging.getLogger(__name__)
+# What a door is called for people, where that is no name for programs.
+_SAID = {"worker_tokens": "workers with tokens"}
 
 
 def serve(
@@ -114,7 +116,7 @@ def _ready(config: Config, ports: Ports, *, dev: bool, as_json: bool) -> None:
     if config.ADMIN_SOCKET:
         doors["operators"] = f"unix:{config.ADMIN_SOCKET}"
     if ports.worker_tokens is not None:
-        doors["workers with tokens"] = f"{scheme}://{_in_url(config.GRPC_HOST)}:{ports.worker_tokens}"
+        doors["worker_tokens"] = f"{scheme}://{_in_url(config.GRPC_HOST)}:{ports.worker_tokens}"
     written = None
     if dev:
         from holon.cli.dev import write
@@ -124,7 +126,7 @@ def _ready(config: Config, ports: Ports, *, dev: bool, as_json: bool) -> None:
         if as_json:
             show_json(doors | ({"dev": str(written)} if written else {}))
             return
-        said = f"ready: {', '.join(f'{name} {url}' for name, url in doors.items())}\n"
+        said = f"ready: {', '.join(f'{_SAID.get(name, name)} {url}' for name, url in doors.items())}\n"
         if written:
             said += f"{written} tells `holon jobs` and `holon worker run` in this folder where it is\n"
         # In one piece: the log may share the stream.

@@ -271,6 +271,21 @@ def test_a_development_node_logs_text_unless_it_is_told_otherwise(
     assert all(line.startswith("{") == is_json for line in node.log.splitlines() if line)
 
 
+def test_a_node_says_where_each_of_its_doors_is(folder: Path, started: list[Started]) -> None:
+    env = {
+        "STORAGE_URI": "memory://",
+        "WORKER_AUTH_MODE": "mixed",
+        "WORKER_TOKEN_PORT": "0",
+        "GLOBAL_WORKER_TOKEN": TOKEN,
+        "ADMIN_SOCKET": "admin.sock",
+    }
+    node, doors = serve(folder, "--dev", env=env)
+    started.append(node)
+    assert set(doors) == {"http", "workers", "clients", "worker_tokens", "operators", "dev"}
+    assert doors["worker_tokens"].startswith("grpcs://127.0.0.1:")
+    assert (doors["operators"], doors["dev"]) == ("unix:admin.sock", ".holon/dev.toml")
+
+
 def test_a_server_certificate_of_another_authority_is_made_anew(folder: Path) -> None:
     holon_here(folder, "certs", "dev")
     for name in ("ca.pem", "ca.key"):
