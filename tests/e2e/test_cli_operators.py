@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.e2e.cli_node import COMMAND, GUARD, Dev, Started, development_node, environment, holon, until
+from tests.e2e.cli_node import COMMAND, GUARD, ROOT, Dev, Started, development_node, environment, holon, until
 from tests.plaintext import PLAINTEXT
 from tests.stores import NewStore
 
@@ -184,6 +186,50 @@ def test_a_list_has_the_json_of_the_http_door(dev: Dev, command: tuple[str, ...]
         # It may be heard of between the two.
         del worker["last_seen_at"]
     assert shown == over_http
+
+
+def on_the_page() -> dict[str, set[str]]:
+    """The names that docs/cli.md says the JSON of a command has, by command."""
+    page = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    section = page.split("## What `--json` prints")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`holon .*?) \| (.*) \|$", section, re.MULTILINE)
+    names = {commands: set(re.findall(r"`(\w+)`", said)) for commands, said in rows}
+    return {command: said for commands, said in names.items() for command in re.findall(r"`holon (.*?)`", commands)}
+
+
+def names_in(shown: dict[str, Any]) -> set[str]:
+    """The names of an object, and those of what it lists."""
+    below = [one for value in shown.values() for one in (value if isinstance(value, list) else [value])]
+    return set(shown) | {name for one in below if isinstance(one, dict) for name in one}
+
+
+# What there must be before they print anything: a database of history, and a holon that is known.
+NEEDS_MORE = {"workers history", "uplink accept"}
+
+
+@pytest.mark.parametrize("command", sorted(set(on_the_page()) - NEEDS_MORE))
+def test_what_a_command_prints_as_json_has_the_names_on_the_page(dev: Dev, command: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import nosuch")
+    job_id = created(dev, "failing")
+    arguments = {
+        "jobs create": ["failing"],
+        "jobs verify": [job_id, f"1:{'0' * 64}"],
+        "workers drain": ["w-cli", "--undo"],
+        "blueprints graph": ["failing"],
+        "blueprints check": [str(tmp_path)],
+        "tokens rotate": ["signing-key"],
+        "certs dev": ["--dir", str(tmp_path)],
+        "certs issue": ["w9"],
+    }
+    shown = dev(*command.split(), *arguments.get(command, []), "--json", stdin="t" * 32, API_PORT="none").json
+    if command == "workers drain":
+        shown["worker"] = None
+    elif command == "check":
+        shown["settings"] = None
+    elif command == "blueprints check":
+        whole = dev("blueprints", "check", "blueprints", "--json").json
+        shown["blueprints"] = whole["blueprints"]
+    assert names_in(shown) == on_the_page()[command]
 
 
 # Workers ---------------------------------------------------------------------------------------------------------
