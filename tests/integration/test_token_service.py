@@ -262,6 +262,15 @@ async def test_a_credential_that_proves_whatever_id_is_named_buys_a_token_and_no
         assert await node.engine.store.documents(KIND) == []
 
 
+@pytest.mark.parametrize("claimed", ["a/b", "a:b", "-a", ".a", "a" * 129])
+async def test_what_no_hello_may_claim_buys_no_token(claimed: str) -> None:
+    async with a_node(secure=False, tokens=TOKENS) as node:
+        channel = await node.worker_channel(None)
+        refusal = await refused(channel, worker_token=WORKER_TOKEN, worker_id=claimed)
+        assert refusal == (CODE.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+        assert (await exchange(channel, worker_token=WORKER_TOKEN, worker_id="a" * 128)).worker_id == "a" * 128
+
+
 async def test_a_worker_that_ends_one_family_after_the_other_takes_no_more_room_than_one() -> None:
     async with a_node(tokens=TOKENS) as node:
         channel = await node.worker_channel(worker_files("w1"))

@@ -59,12 +59,17 @@ def worker_of(hello: worker_pb2.Hello, caller: Caller, admission: Admission) -> 
     """
     claimed = hello.worker_id
     try:
-        if claimed and caller.identity is None and not is_id(claimed):
-            reason = "must be 1 to 128 letters, digits, dots, underscores or dashes, the first a letter or digit"
-            raise _invalid("worker_id", reason)
+        check_claim(caller, claimed)
         return admission.worker_of(caller, claimed)
     except InvalidArgument as error:
         raise hello_invalid(error) from error
+
+
+def check_claim(caller: Caller, claimed: str) -> None:
+    """Check the id that a worker claims where no certificate names it; raises InvalidArgument for an impossible one."""
+    if claimed and caller.identity is None and not is_id(claimed):
+        reason = "must be 1 to 128 letters, digits, dots, underscores or dashes, the first a letter or digit"
+        raise _invalid("worker_id", reason)
 
 
 def reads_of(hello: worker_pb2.Hello) -> int:

@@ -17,6 +17,7 @@ from holon.telemetry.audit import note
 from holon.wire.values import duration, timestamp
 from transports.grpc.caller import acting, caller
 from transports.grpc.calls import invalid, unary
+from transports.grpc.hello import check_claim
 
 SERVICE = "holon.rxon.v1.TokenService"
 # Answers are small, whatever is asked.
@@ -77,6 +78,7 @@ class TokenService:
         if kind == "certificate":
             return _given(await self._exchange.by_certificate(caller(), *asked, request.scopes))
         if kind == "worker_token":
+            check_claim(caller(), request.worker_id)
             token = request.worker_token
             return _given(await self._exchange.by_worker_token(caller(), token, *asked, request.scopes))
         if kind == "refresh_token":
