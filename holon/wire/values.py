@@ -90,15 +90,19 @@ def json_of(payload: types_pb2.Payload, where: str) -> bytes:
     Arguments:
         where: the payload's field, for the message.
     Raises:
-        InvalidArgument: (PAYLOAD_UNSUPPORTED) it is of another media type, encoded, or a reference.
+        InvalidArgument: (PAYLOAD_UNSUPPORTED) it is of another media type, encoded, or a reference; (NOT_JSON) it is a
+            value of zero bytes, and not none.
     """
     if (media_type := payload.media_type) not in _JSON and not _SAID_JSON.fullmatch(media_type):
         raise _unsupported(where, f"is {media_type[:80]!r}; only application/json is taken")
     if encoding := payload.encoding:
         raise _unsupported(where, f"is encoded as {encoding[:80]!r}; this node reads no encodings")
     data = payload.data
-    if not data and payload.WhichOneof("content") == "ref":
-        raise _unsupported(where, "is a reference to a file; this node does not list PAYLOAD_REFS, send the bytes")
+    if not data and (content := payload.WhichOneof("content")) is not None:
+        if content == "ref":
+            raise _unsupported(where, "is a reference to a file; this node does not list PAYLOAD_REFS, send the bytes")
+        reason = "has zero bytes, which are no JSON; leave the payload empty for no value"
+        raise InvalidArgument(f"{where} {reason}", code="NOT_JSON", details=[Violation(where, reason)])
     return data
 
 

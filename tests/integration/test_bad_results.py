@@ -31,6 +31,7 @@ async def test_a_result_for_a_task_that_is_not_held_is_superseded(node: Node) ->
     [
         ({"status": ""}, "STATUS_MISSING", "CONTRACT_VIOLATION"),
         ({"data": types_pb2.Payload(data=b"{")}, "NOT_JSON", "CONTRACT_VIOLATION"),
+        ({"data": types_pb2.Payload(data=b"")}, "NOT_JSON", "CONTRACT_VIOLATION"),
         ({"data": types_pb2.Payload(data=b"[1]")}, "SCHEMA_MISMATCH", "CONTRACT_VIOLATION"),
         ({"data": types_pb2.Payload(data=b'{"n":"no number"}')}, "SCHEMA_MISMATCH", "CONTRACT_VIOLATION"),
         ({"data": types_pb2.Payload(data=b"{}", encoding="zstd")}, "PAYLOAD_UNSUPPORTED", "CONTRACT_VIOLATION"),
@@ -47,6 +48,14 @@ async def test_a_result_for_a_task_that_is_not_held_is_superseded(node: Node) ->
             {
                 "status": "failure",
                 "error": types_pb2.TaskError(code="TRANSIENT_ERROR", details=types_pb2.Payload(data=b"{")),
+            },
+            "NOT_JSON",
+            "CONTRACT_VIOLATION",
+        ),
+        (
+            {
+                "status": "failure",
+                "error": types_pb2.TaskError(code="TRANSIENT_ERROR", details=types_pb2.Payload(data=b"")),
             },
             "NOT_JSON",
             "CONTRACT_VIOLATION",
@@ -72,11 +81,18 @@ async def test_a_result_that_breaks_the_rules_is_invalid_and_ends_its_attempt(
     assert (await node.finishes_another(worker)).status == "finished"
 
 
-@pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", 'Application/JSON;charset="UTF-8"'])
-async def test_json_that_names_its_characters_is_taken(node: Node, media_type: str) -> None:
+@pytest.mark.parametrize(
+    "data",
+    [
+        types_pb2.Payload(data=b"{}", media_type="application/json; charset=utf-8"),
+        types_pb2.Payload(data=b"{}", media_type='Application/JSON;charset="UTF-8"'),
+        types_pb2.Payload(data=b"null"),
+        types_pb2.Payload(),
+    ],
+)
+async def test_json_that_names_its_characters_and_no_value_are_taken(node: Node, data: types_pb2.Payload) -> None:
     worker = await node.worker()
     job_id = await node.create()
-    data = types_pb2.Payload(data=b"{}", media_type=media_type)
     done = worker_pb2.TaskResult(status="success", data=data)
     await worker.send(updates(update(await worker.offer(), result=done)))
     assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED

@@ -407,6 +407,8 @@ async def test_a_page_that_cannot_be_is_refused_by_name(
         ({"labels": {"k": "x" * 257}}, "labels"),
         ({"price": -1}, "catalog.offerings.0.price"),
         ({"properties": b"[]"}, "catalog.profiles.0.resources.properties"),
+        ({"properties": b""}, "catalog.profiles.0.resources.properties"),
+        ({"input_schema": types_pb2.Payload(data=b"")}, "catalog.offerings.0.input_schema"),
         ({"properties": b"{" + b" " * 65_536 + b"}"}, "catalog.profiles.0.resources"),
         ({"properties": b'{"p":[' + b",".join([b"1e15"] * 4_000) + b"]}"}, "catalog.profiles.0.resources"),
         ({"description": "x" * 4_097}, "catalog.offerings.0.description"),

@@ -40,12 +40,10 @@ def creating_of(request: job_pb2.CreateJobRequest) -> Creating:
 
 
 def _initial_data(request: job_pb2.CreateJobRequest) -> Any:
-    payload = request.initial_data
-    text = json_of(payload, "initial_data")
     try:
-        if not text and payload.HasField("data"):
-            raise InvalidArgument("initial_data: zero bytes; leave the payload empty for no value")
-        return decode(text, "initial_data")
+        return decode(json_of(request.initial_data, "initial_data"), "initial_data")
     except InvalidArgument as error:
+        if error.code == "PAYLOAD_UNSUPPORTED":
+            raise
         details = [Violation("initial_data", "is no JSON that can be taken")]
         raise InvalidArgument(f"Invalid JSON: {error.message}", code="INVALID_JSON", details=details) from error
