@@ -99,7 +99,7 @@ def _names(settings: Settings) -> Iterator[Violation]:
         # What the parser says may show the part with the password.
         yield Violation("STORAGE_URI", "is no URI; what is special in its parts is percent-encoded")
     if settings.REDIS_HOST and not _HOST.fullmatch(settings.REDIS_HOST):
-        yield Violation("REDIS_HOST", f"{settings.REDIS_HOST!r} {_NO_HOST}")
+        yield Violation("REDIS_HOST", f"{shown(settings.REDIS_HOST)!r} {_NO_HOST}")
     try:
         yield from _files_of("HISTORY_DATABASE_URI", HistoryURI.parse(settings.HISTORY_DATABASE_URI), settings)
     except ConfigError as error:

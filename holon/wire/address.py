@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
+
+_CREDENTIALS = re.compile(r"\A(\w+://|).*@", re.DOTALL)
+_OPTIONS = re.compile(r"([?#]).+", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +59,20 @@ def parse_url(text: str, default_port: int) -> NodeUrl:
         parts = urlsplit(text.strip())
         port = parts.port or default_port
     except ValueError as error:
-        raise ValueError(f"{text!r} is no address of a node; write {example}") from error
+        raise ValueError(f"{_shown(text)!r} is no address of a node; write {example}") from error
     if parts.scheme not in ("grpc", "grpcs") or not parts.hostname:
-        raise ValueError(f"{text!r} is no address of a node; write {example}")
+        raise ValueError(f"{_shown(text)!r} is no address of a node; write {example}")
     if parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError(f"{text!r} has more than a host and a port; write {example}")
+        raise ValueError(f"{_shown(text)!r} has more than a host and a port; write {example}")
     url = NodeUrl(parts.hostname, port, parts.scheme == "grpcs")
     if not url.secure and not url.is_loopback:
         raise ValueError(f"{text!r} is not encrypted, which is allowed on the loopback only; write grpcs://")
     return url
+
+
+def _shown(text: str) -> str:
+    """What somebody took for an address, without what it may hold that is secret: user, password and options."""
+    return _OPTIONS.sub(r"\1(hidden)", _CREDENTIALS.sub(r"\1(hidden)@", text))
 
 
 def socket_target(path: str) -> str:

@@ -146,6 +146,17 @@ def test_no_node_is_named_in_an_empty_folder(tmp_path: Path) -> None:
 # Settings ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("url", ["grpcs://ann:s3cr3t@host", "ann:s3cr3t@host", "grpcs://host?token=s3cr3t", "s3cr3t@h"])
+def test_an_address_that_is_none_is_told_of_without_what_is_secret_in_it(tmp_path: Path, url: str) -> None:
+    project(tmp_path / "it")
+    for command, name in ((("jobs", "list"), "HOLON_URL"), (("worker", "run", "my_worker:worker"), "NODE_URL")):
+        ran = holon_forked(tmp_path / "it", *command, env={name: url})
+        assert (ran.code, ran.out) == (2, "")
+        assert "(hidden)" in ran.err
+        assert "write grpcs://host:77" in ran.err
+        assert "s3cr3t" not in ran.err
+
+
 def test_a_file_of_a_development_node_that_cannot_be_read_says_what_to_set(tmp_path: Path) -> None:
     (tmp_path / ".holon/dev.toml").mkdir(parents=True)
     ran = holon_here(tmp_path, "jobs", "list")

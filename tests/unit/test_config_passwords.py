@@ -46,6 +46,10 @@ def test_what_is_shown_of_a_uri_that_is_wrong_has_none_either(uri: str, shown: s
     assert Config({"STORAGE_URI": uri}).effective()["STORAGE_URI"] == shown
 
 
+def test_what_is_wrong_with_a_host_shows_no_password_that_is_before_it() -> None:
+    assert reasons(Config({"REDIS_HOST": "ann:s3cr3t@host"}))["REDIS_HOST"].startswith("'ann:(hidden)@host' is no host")
+
+
 @pytest.mark.parametrize("name", ["PARENT_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"])
 def test_what_is_wrong_with_an_address_shows_no_password_that_is_in_it(name: str) -> None:
     for address in ("http://ann:s3cr3t@host:4317", "grpcs://host?token=s3cr3t"):
