@@ -28,7 +28,7 @@ def blueprint_message(blueprint: Blueprint, graph: Graph | None = None) -> node_
     message = node_pb2.Blueprint(
         name=blueprint.name,
         api_endpoint=blueprint.path or "",
-        api_version=blueprint.api_version or "",
+        api_version=(blueprint.path and blueprint.api_version) or "",
         price=blueprint.price,
     )
     if blueprint.input_schema is not None:

@@ -65,7 +65,7 @@ def blueprints() -> list[Blueprint]:
     async def only() -> dict[str, bool]:
         return {"tried": True}
 
-    hidden = Blueprint("hidden")
+    hidden = Blueprint("hidden", api_version="v1")
 
     @hidden.handler(is_start=True, is_end=True)
     async def alone() -> None: ...

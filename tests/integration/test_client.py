@@ -158,6 +158,11 @@ async def test_a_cancelled_job_ends_and_cannot_be_cancelled_again(client: Client
     assert caught.value.code == "JOB_TERMINATED"
 
 
+async def test_a_blueprint_without_a_path_has_no_version_of_one(client: Client) -> None:
+    found = {one.name: (one.api_endpoint, one.api_version) async for one in client.node.list_blueprints()}
+    assert (found["doubling"], found["hidden"]) == (("/api/v1/jobs/doubling", "v1"), (None, None))
+
+
 async def test_the_errors_of_the_node_come_back_as_what_they_were(client: Client) -> None:
     with pytest.raises(NotFound) as missing:
         await client.get_job("none")

@@ -97,7 +97,7 @@ def blueprint_json(blueprint: Blueprint) -> dict[str, Any]:
     return {
         "name": blueprint.name,
         "api_endpoint": blueprint.path,
-        "api_version": blueprint.api_version,
+        "api_version": blueprint.path and blueprint.api_version,
         "input_schema": blueprint.input_schema,
         "price": blueprint.price,
     }
