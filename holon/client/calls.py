@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import reprlib
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 import grpc.aio
@@ -95,6 +95,17 @@ def request_of(kind: Callable[P, A], *args: P.args, **fields: P.kwargs) -> A:
     except ValueError as error:
         name, value = next((name, value) for name, value in fields.items() if not _takes(kind, name, value))
         raise InvalidArgument(f"{name} is {reprlib.repr(value)}, which cannot be sent: {error}") from error
+
+
+def names_of(field: str, given: Sequence[str]) -> Sequence[str]:
+    """The texts of a list.
+
+    Raises:
+        InvalidArgument: it is one text, which is a sequence of texts too: of its letters.
+    """
+    if isinstance(given, str):
+        raise InvalidArgument(f"{field} is {given!r}; give a list of names")
+    return given
 
 
 def repeatable(request_id: str | None) -> str:

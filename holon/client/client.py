@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from holon.client.calls import Calls, repeatable, request_of, timestamp_of
+from holon.client.calls import Calls, names_of, repeatable, request_of, timestamp_of
 from holon.client.channel import open_channel
 from holon.client.creating import create_all, creation_of
 from holon.client.node import NodeClient
@@ -162,7 +162,7 @@ class Client:
         """
         request = request_of(
             job_pb2.ListJobsRequest,
-            statuses=statuses,
+            statuses=names_of("statuses", statuses),
             blueprint_name=blueprint,
             created_after=timestamp_of("created_after", created_after),
             created_before=timestamp_of("created_before", created_before),

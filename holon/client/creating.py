@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from holon.client.calls import Calls, duration_of, repeatable, request_of
+from holon.client.calls import Calls, duration_of, names_of, repeatable, request_of
 from holon.client.failures import error_in_band
 from holon.client.shapes import CreatedJob, JobRequest
 from holon.domain.costs import costing
@@ -37,9 +37,7 @@ def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
         raise InvalidArgument(why, code="NOT_JSON") from error
     if b"null" in data and (where := no_number(job.initial_data, "initial_data")):
         raise InvalidArgument(where, code="NOT_JSON")
-    if isinstance(job.allowed_skills, str):
-        # A sequence of texts too: of its letters.
-        raise InvalidArgument(f"allowed_skills is {job.allowed_skills!r}; give a list of names")
+    skills = None if job.allowed_skills is None else names_of("allowed_skills", job.allowed_skills)
     return request_of(
         job_pb2.CreateJobRequest,
         request_id=repeatable(job.request_id),
@@ -47,7 +45,7 @@ def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
         initial_data=types_pb2.Payload(data=data),
         dispatch_timeout=duration_of("dispatch_timeout", job.dispatch_timeout),
         result_timeout=duration_of("result_timeout", job.result_timeout),
-        skill_limit=None if job.allowed_skills is None else request_of(types_pb2.SkillLimit, skills=job.allowed_skills),
+        skill_limit=None if skills is None else request_of(types_pb2.SkillLimit, skills=skills),
         budget=costing("budget", job.budget),
     )
 

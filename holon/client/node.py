@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import grpc.aio
 
-from holon.client.calls import Calls, duration_of, request_of
+from holon.client.calls import Calls, duration_of, names_of, request_of
 from holon.client.node_shapes import (
     BlueprintInfo,
     NodeInfo,
@@ -124,7 +124,7 @@ class NodeClient:
             FailedPrecondition: (CONFIG_INVALID) a file is bad; nothing has changed.
             InvalidArgument: the node reads no such file.
         """
-        request = request_of(node_pb2.ReloadNodeRequest, targets=targets)
+        request = request_of(node_pb2.ReloadNodeRequest, targets=names_of("targets", targets))
         return tuple((await self._calls.call(self._stub.ReloadNode, request)).reloaded)
 
     async def drain(self, *, grace: float | None = None, reason: str = "") -> None:

@@ -347,6 +347,10 @@ def test_a_call_has_a_time_that_ends(timeout: float) -> None:
         Client("grpc://127.0.0.1:7701", timeout=timeout)
 
 
-async def test_skills_that_are_one_text_are_not_taken_for_its_letters(client: Client) -> None:
+async def test_names_that_are_one_text_are_not_taken_for_its_letters(client: Client) -> None:
     with pytest.raises(InvalidArgument, match="allowed_skills is 'echo'; give a list"):
         await client.create_job("waiting", allowed_skills="echo")
+    with pytest.raises(InvalidArgument, match="statuses is 'failed'; give a list"):
+        await client.list_page(statuses="failed")
+    with pytest.raises(InvalidArgument, match="targets is 'clients'; give a list"):
+        await client.node.reload("clients")
