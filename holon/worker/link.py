@@ -70,6 +70,8 @@ class Link:
         self.hearing = Hearing(self.reports, credits)
         self._session_id = ""
         self._drain_reason: str | None = None
+        # Of the last connection; None where its files could not be read, and there was none.
+        self._shown: Certificate | None = None
         self._finished = asyncio.Event()
         self._ready = asyncio.Event()
         self._carriers: dict[Session, asyncio.Task[None]] = {}
@@ -177,10 +179,12 @@ class Link:
             if self.reports.session is session:
                 self.reports.session = None
             losses += 1
-            await self._lost(session.end or Ended(f"{url}: the stream ended"), losses, session.shown)
+            await self._lost(session.end or Ended(f"{url}: the stream ended"), losses)
 
     async def _open(self, url: NodeUrl) -> Session:
+        self._shown = None
         channel, shown = open_channel(url, self._credentials)
+        self._shown = shown
         try:
             metadata = await self._proof(channel, url, shown.pem)
         except BaseException:
@@ -296,11 +300,9 @@ class Link:
         # Spread, for the node says it to many at once.
         await asyncio.sleep(random.uniform(0, min(self._timing.reconnect_first, left / 4)))  # noqa: S311
 
-    async def _lost(self, error: Exception, losses: int, shown: Certificate | None = None) -> None:
+    async def _lost(self, error: Exception, losses: int) -> None:
         """Say why there is no session, and wait before the next attempt.
 
-        Arguments:
-            shown: the certificate of the session that was lost; None: of none.
         Raises:
             Ended: there must be none.
         """
@@ -313,18 +315,27 @@ class Link:
                     "the result of task %s was too large and fails LIMIT_EXCEEDED instead", lease.task_id, extra=facts
                 )
         wait = self._timing.pause(losses)
-        if isinstance(error, Ended) and error.refused and not self._shows_another(shown):
+        if isinstance(error, Ended) and error.refused and not self._shows_another():
             wait = self._timing.pause_refused(losses)
             _log.error("%s; trying again in %.0f s", error, wait)
         else:
             _log.warning("%s; trying again in %.1f s", error, wait)
-        await asyncio.sleep(wait)
+        await self._wait(wait)
 
-    def _shows_another(self, refused: Certificate | None) -> bool:
+    async def _wait(self, seconds: float) -> None:
+        """Wait so long before the next attempt, or until that shows another certificate, which may be all it needs."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + seconds
+        while (left := ends - loop.time()) > 0 and not self._is_renewed():  # noqa: ASYNC110  nobody tells of a file
+            await asyncio.sleep(min(left, self._timing.look_at_files))
+
+    def _shows_another(self) -> bool:
         """Whether the next attempt shows something else than what was refused."""
-        if refused is not None and refused.renewed():
-            return True
-        return self._tokens is not None and self._tokens.distrust()
+        return self._is_renewed() or (self._tokens is not None and self._tokens.distrust())
+
+    def _is_renewed(self) -> bool:
+        """Whether there is another certificate than the last attempt has shown."""
+        return self._shown is not None and self._shown.renewed()
 
     async def _leave(self) -> None:
         """Half-close the last session and wait for the node's end; then drop whatever is left."""

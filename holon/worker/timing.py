@@ -16,6 +16,7 @@ class Timing:
         reconnect_longest: where that ceiling stops growing.
         refused_first: least wait after a refusal that repeating does not mend; it doubles with each further one.
         reconnect_refused: where that stops growing.
+        look_at_files: how often it is looked, during such a wait, whether another certificate can be shown.
         settled: how long a session lasts for what was lost before it not to count any more.
         least_heartbeat: an interval below it is read as this.
         accept_after: when a task that still runs is accepted; a shorter one is accepted by its result.
@@ -30,6 +31,7 @@ class Timing:
     reconnect_longest: float = 30.0
     refused_first: float = 30.0
     reconnect_refused: float = 30.0
+    look_at_files: float = 1.0
     settled: float = 10.0
     least_heartbeat: float = 1.0
     accept_after: float = 0.05

@@ -73,6 +73,23 @@ async def test_a_worker_that_is_refused_for_its_old_certificate_comes_back_with_
         assert (await node.session()).certificate == renewed
 
 
+@pytest.mark.parametrize("opened", [True, False])
+async def test_a_worker_that_was_refused_comes_back_as_soon_as_there_is_a_new_certificate(
+    node: ScriptedNode, certificates: Certificates, tmp_path: Path, opened: bool
+) -> None:
+    own = own_files(certificates, tmp_path)
+    timing = replace(FAST, reconnect_refused=2 * GUARD, refused_first=2 * GUARD, look_at_files=0.02)
+    worker = worker_for(own, node, timing=timing)
+    worker.skill(nothing)
+    with LogWatch("trying again") as watch:
+        async with serving(worker):
+            stream = await node.welcomed() if opened else await node.session()
+            stream.end(grpc.StatusCode.UNAUTHENTICATED, "CERTIFICATE_EXPIRED")
+            await asyncio.wait_for(watch.seen.wait(), GUARD)
+            renewed = renew(own, certificates, tmp_path)
+            assert (await node.session()).certificate == renewed
+
+
 def own_files(certificates: Certificates, folder: Path) -> Certificates:
     """The same, in files that a test may write to."""
     ca, pair = certificates.ca, certificates.worker
