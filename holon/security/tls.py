@@ -74,7 +74,7 @@ class ServerCredentials:
     trust: Trust = field(compare=False)
 
 
-def load_server_credentials(paths: TlsPaths, now_ms: int) -> ServerCredentials:
+def load_server_credentials(paths: TlsPaths, now_ms: int, served: ServerCredentials | None = None) -> ServerCredentials:
     """Read and validate the files of TLS_CERT_PATH, TLS_KEY_PATH, TLS_CA_PATH and TLS_CRL_PATH.
 
     Blocks for the reads: call it before the loop serves, or in a thread. The files are read once, so what was validated
@@ -82,12 +82,14 @@ def load_server_credentials(paths: TlsPaths, now_ms: int) -> ServerCredentials:
 
     Arguments:
         now_ms: the time, in epoch milliseconds, by which certificates are valid or not.
+        served: what is served now. That its own certificate has ended keeps nothing else from being taken: what was
+            revoked since counts, whether or not anybody renews that.
 
     Raises:
         ConfigError: all that is wrong, each with its variable and file.
     """
     wrong: list[Violation] = []
-    found = _look(paths, "", now_ms, wrong)
+    found = _look(paths, "", now_ms, wrong, served.chain if served is not None else b"")
     if found.own:
         wrong += _name_problems(paths.certificate, found.own[0])
     if wrong or not found.own:
@@ -130,11 +132,12 @@ class _Found:
     trusted: Sequence[x509.Certificate]
 
 
-def _look(paths: TlsPaths, prefix: str, now_ms: int, wrong: list[Violation]) -> _Found:
+def _look(paths: TlsPaths, prefix: str, now_ms: int, wrong: list[Violation], served: bytes = b"") -> _Found:
     """Read the files, and add what is wrong with them by itself and with each other.
 
     Arguments:
         prefix: what the names of their variables begin with; empty for the server's.
+        served: the certificate, with its intermediates, whose dates are no matter, PEM.
     """
     cert_name, key_name, ca_name = (f"{prefix}TLS_{kind}_PATH" for kind in ("CERT", "KEY", "CA"))
     cert_path, ca_path = paths.certificate, paths.authorities
@@ -144,7 +147,7 @@ def _look(paths: TlsPaths, prefix: str, now_ms: int, wrong: list[Violation]) -> 
     own = _certificates(cert_name, cert_path, chain_pem, wrong)
     trusted = _certificates(ca_name, ca_path, authorities, wrong)
     if own:
-        wrong += _date_problems(cert_name, cert_path, own[0], now_ms)
+        wrong += _date_problems(cert_name, cert_path, own[0], now_ms) if chain_pem != served else []
         wrong += _kind_problems(cert_name, cert_path, own[0])
         wrong += _use_problems(cert_name, cert_path, own[0])
         wrong += _key_problems(key_name, paths.key, key, own[0], f"{cert_path} ({cert_name})")

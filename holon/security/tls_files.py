@@ -42,7 +42,7 @@ class TlsFiles:
 
     def read(self) -> ServerCredentials:
         """Read the files as they are now, and check them; blocks, and raises as `load_server_credentials`."""
-        return load_server_credentials(self._paths, self._clock.now_ms())
+        return load_server_credentials(self._paths, self._clock.now_ms(), self.current)
 
     def use(self, loaded: ServerCredentials) -> None:
         """Serve with these from now on, and tell those who listen, if they are others than before."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
 import pytest
 
-from holon.clock import SystemClock
+from holon.clock import Clock, SystemClock
 from holon.config import Config
 from holon.engine.reloading import Reloading
 from holon.errors import ConfigError, FailedPrecondition
@@ -25,19 +26,25 @@ from tests.integration.worker_certificates import revoke
 
 REVOKED = (grpc.StatusCode.PERMISSION_DENIED, "REVOKED")
 SOON = 0.02
+DAY_MS = 86_400_000
 
 
 @asynccontextmanager
-async def a_site(folder: Path, workers: str = "# Nobody is special.") -> AsyncIterator[tuple[Node, Reloading]]:
-    """A node whose door goes by files in a folder: `ca.pem`, the lists in `lists`, and `workers.toml`."""
-    server = issue_server(authority("ours"), folder)
+async def a_site(
+    folder: Path, workers: str = "# Nobody is special.", clock: Clock | None = None
+) -> AsyncIterator[tuple[Node, Reloading]]:
+    """A node whose door goes by files in a folder: `ca.pem`, the lists in `lists`, and `workers.toml`.
+
+    Its own certificate lasts three days.
+    """
+    server = issue_server(authority("ours"), folder, days=3)
     ca, lists, file = folder / "ca.pem", folder / "lists", folder / "workers.toml"
     ca.write_bytes(authority("ours").files.certificate.read_bytes())
     lists.mkdir()
-    revoke(lists / "ours.pem", authority("ours"))
+    revoke(lists / "ours.pem", authority("ours"), lasts=timedelta(days=9))
     write(file, workers)
     config = Config({"WORKERS_CONFIG_PATH": str(file)})
-    clock = SystemClock()
+    clock = clock or SystemClock()
     tls = TlsFiles(TlsPaths(str(server.certificate), str(server.key), str(ca), lists=str(lists)), clock)
     admission = open_admission(config, tls, clock)
     reloading = Reloading([workers_part(config, admission), tls_part(tls)])
@@ -63,6 +70,15 @@ async def test_a_new_revocation_list_ends_who_is_in_it(tmp_path: Path) -> None:
         revoke(tmp_path / "lists/ours.pem", authority("ours"), worker_files("w1"))
         assert await end_of(wires[0]) == REVOKED
         await wires[1].beat()
+
+
+async def test_a_new_revocation_list_counts_though_the_nodes_own_certificate_has_ended(tmp_path: Path) -> None:
+    clock = SystemClock()
+    async with a_site(tmp_path, clock=clock) as (node, _):
+        wire = await node.worker("w1")
+        clock.not_before(clock.now_ms() + 4 * DAY_MS)
+        revoke(tmp_path / "lists/ours.pem", authority("ours"), worker_files("w1"), lasts=timedelta(days=9))
+        assert await end_of(wire) == REVOKED
 
 
 async def test_an_authority_that_leaves_the_file_takes_its_workers_with_it(tmp_path: Path) -> None:
