@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from holon.domain.value import replace
-from holon.ports import Put, Quota
+from holon.ports import JobFilter, Put, Quota
 from holon.storage.sqlite import SqliteStorage, writer
 from holon.storage.sqlite.storage import PURGE_AT_A_TIME
 from tests.contract.backends import Sqlite
@@ -47,14 +47,22 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await world.close()
 
 
-async def over(world: World, branches: int) -> str:
+async def over(world: World, branches: int, request_id: str | None = None) -> str:
     """The id of a job that is over, and that has a row and a line of history for each of its branches."""
     hand = await world.hand()
-    await world.fan_out(branches, claim=(claim := await world.start()))
+    await world.fan_out(branches, claim=(claim := await world.start(request_id=request_id)))
     for offer in await world.lease(hand.seat(branches)):
         await world.complete(offer)
     await world.finish(await world.claim_of(claim.job.id))
     return claim.job.id
+
+
+async def delete_a_part(world: World) -> None:
+    """Of the jobs that are over, as much as one transaction may."""
+    storage, at = world.storage, world.now + 1
+    assert isinstance(storage, SqliteStorage)
+    assert storage._writer is not None
+    assert await storage._writer.submit(lambda ledger: ledger.purging.purge(at, 10, ())) == (0, True)
 
 
 def rows(world: World) -> dict[str, int]:
@@ -120,15 +128,27 @@ async def test_what_has_expired_is_deleted_in_transactions_of_so_many_rows(world
 
 
 async def test_a_large_job_of_which_a_part_is_deleted_goes_on_being_deleted_after_a_restart(world: World) -> None:
-    job, before = await over(world, 100), rows(world)
-    storage = world.storage
-    assert isinstance(storage, SqliteStorage)
-    assert storage._writer is not None
-    at = world.now + 1
-    assert await storage._writer.submit(lambda ledger: ledger.purging.purge(at, 10, ())) == (0, True)
+    await over(world, 100)
+    before = rows(world)
+    await delete_a_part(world)
     after = rows(world)
     assert sum(before.values()) - MOST <= sum(after.values()) < sum(before.values())
-    assert await world.storage.job(job) is not None
     await world.restart()
+    at = world.now + 1
     assert await world.storage.purge(at, 10) == 1
     assert rows(world) == dict.fromkeys(TABLES, 0)
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+async def test_a_large_job_of_which_a_part_is_deleted_is_there_for_nobody(world: World, restarts: int) -> None:
+    job = await over(world, 100, request_id="r1")
+    await delete_a_part(world)
+    for _ in range(restarts):
+        await world.restart()
+    assert await world.storage.job(job) is None
+    assert list(await world.storage.history(job, 0, 10)) == []
+    assert (await world.storage.jobs(JobFilter("ann"), 10))[0] == []
+    again = await world.create(request_id="r1")
+    assert again != job
+    assert await world.storage.purge(world.now + 1, 10) == 1
+    assert await world.storage.job(again) is not None

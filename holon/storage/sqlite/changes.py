@@ -50,6 +50,7 @@ _ORDER: Final = (
     late_rows.REPLACE,
     INSERT_HISTORY,
     SETTLE,
+    purging.HIDDEN,
     *purging.PARTS,
     *purging.WHOLE,
     shared_rows.DELETE_DOCUMENT,

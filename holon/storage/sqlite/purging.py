@@ -23,7 +23,9 @@ _ROWS = """
 # Beside these a job has its own row, and one for its state.
 _OF_ITS_OWN = 2
 
-# The job itself goes last, when the rest is small: until then it is found again, also after a restart.
+# A job goes last, when the rest of it is small: until then a purge finds it again, also after a restart. Nobody else
+# does from its first part on: its history would begin somewhere, and its request id stand for what is half gone.
+HIDDEN = "UPDATE jobs SET id = 'purged ' || n, owner = '', request_id = NULL WHERE n = ?"
 PARTS = (
     "DELETE FROM history WHERE job = ? AND last IN (SELECT last FROM history WHERE job = ? ORDER BY last LIMIT ?)",
     "DELETE FROM tasks WHERE job = ? AND n IN (SELECT n FROM tasks WHERE job = ? LIMIT ?)",
@@ -99,11 +101,11 @@ class Purging:
 
     def statements(self) -> Mapping[str, list[tuple[Any, ...]]]:
         """What is to be run, with its parameters."""
-        part = self._most // len(PARTS)
+        part = (self._most - 1) // len(PARTS)
         parts = [(n, n, part) for n in self._parts]
         whole = [(n,) for n in self._whole]
         return {
-            **(dict.fromkeys(PARTS, parts) if parts else {}),
+            **({HIDDEN: [(n,) for n in self._parts], **dict.fromkeys(PARTS, parts)} if parts else {}),
             **(dict.fromkeys(WHOLE, whole) if whole else {}),
         }
 
