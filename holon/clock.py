@@ -8,12 +8,16 @@ from typing import Protocol
 _NS_PER_MS = 1_000_000
 
 
-class Clock(Protocol):
+class Time(Protocol):
     """What says the time. Reading it never blocks and is safe from any thread."""
 
     def now_ms(self) -> int:
-        """Return the time in milliseconds since the epoch; never less than an earlier answer."""
+        """Return the time in milliseconds since the epoch."""
         ...
+
+
+class Clock(Time, Protocol):
+    """A time that never goes back: no answer is less than an earlier one."""
 
     def not_before(self, floor_ms: int) -> None:
         """Make every later answer at least `floor_ms` (epoch milliseconds), such as the last time a store wrote."""
@@ -34,6 +38,27 @@ class SystemClock:
 
     def not_before(self, floor_ms: int) -> None:
         self._offset_ns = max(self._offset_ns, floor_ms * _NS_PER_MS - time.monotonic_ns())
+
+
+class Calendar:
+    """The time by which certificates count: a clock's, or the wall's where that is ahead.
+
+    A clock that no step moves falls behind when the machine sleeps, and stays behind when it is set right; whoever
+    issues certificates does not, and TLS goes by the wall.
+
+    Arguments:
+        clock: whose time it is at least.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"Calendar({self._clock!r})"
+
+    def now_ms(self) -> int:
+        """Return the time in milliseconds since the epoch; less than an earlier answer once the wall was set back."""
+        return max(self._clock.now_ms(), time.time_ns() // _NS_PER_MS)
 
 
 class ManualClock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from holon.clock import Clock
+from holon.clock import Time
 from holon.config import Config
 from holon.engine.reloading import Changes, Part
 from holon.security.admission import Admission
@@ -14,7 +14,7 @@ from holon.security.worker_rules import WorkerRules
 from holon.security.workers_file import load_workers
 
 
-def open_admission(config: Config, tls: TlsFiles | None, clock: Clock) -> Admission:
+def open_admission(config: Config, tls: TlsFiles | None, clock: Time) -> Admission:
     """Read the files; from then on it goes by the newest of `tls`. Blocks for reads.
 
     Raises:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import holon
-from holon.clock import Clock
+from holon.clock import Calendar, Clock
 from holon.config import Config
 from holon.domain.client import DEFAULT
 from holon.engine.holarchy import Holarchy
@@ -133,7 +133,7 @@ async def opened(
                 parts.clients,
                 measuring.text,
                 secure,
-                clock,
+                Calendar(clock),
                 engine.rates,
                 parts.exchange.key_set,
             )

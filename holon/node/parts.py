@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from holon.clock import Clock
+from holon.clock import Calendar, Clock
 from holon.config import Config, HistoryURI, StorageURI, read_keys
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine
@@ -81,14 +81,15 @@ async def parts_of(
         ConfigError: settings, certificates or the store's file are wrong; nothing is open.
         BlueprintError: a blueprint is not sound.
     """
-    tls = TlsFiles(tls_paths(config), clock) if config.tls else None
-    check_parent_files(parent_tls_paths(config), clock.now_ms())
+    calendar = Calendar(clock)
+    tls = TlsFiles(tls_paths(config), calendar) if config.tls else None
+    check_parent_files(parent_tls_paths(config), calendar.now_ms())
     clients = Clients(client_entries(config))
     if config.CLIENTS_CONFIG_PATH:
         files.add(clients_part(config, clients))
     if tls is not None:
         files.add(tls_part(tls))
-    admission = open_admission(config, tls, clock)
+    admission = open_admission(config, tls, calendar)
     if config.WORKERS_CONFIG_PATH:
         files.add(workers_part(config, admission))
     settings = store_settings(config)
@@ -143,7 +144,7 @@ async def parts_of(
             loops["certificates"] = tls.run
         # What the parent is shown, where that is not what the doors show.
         own = config.PARENT_TLS_CERT_PATH if config.PARENT_URL else ""
-        at_parent = OwnCertificate(own, clock) if own else None
+        at_parent = OwnCertificate(own, calendar) if own else None
         if at_parent is not None:
             loops["certificate-at-parent"] = at_parent.run
         if uplink is not None:

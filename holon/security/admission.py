@@ -6,12 +6,13 @@ import hmac
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from operator import attrgetter
+from typing import NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from cryptography import x509
 
-from holon.clock import Clock
+from holon.clock import Time
 from holon.errors import InvalidArgument, PermissionDenied, Unauthenticated, Violation
 from holon.security.identity import Identity, certificates_in, check_length, identify, is_identity
 from holon.security.sts.access_tokens import SESSION, AccessToken
@@ -49,6 +50,18 @@ class Caller:
         return self.identity.name if self.identity is not None else ""
 
 
+class Until(NamedTuple):
+    """When what was let in ends if nothing changes. Both are infinite where that is never.
+
+    Attributes:
+        at_ms: in epoch milliseconds, by the clock that it ends by: a certificate by another one than a token.
+        left_ms: in how many milliseconds.
+    """
+
+    at_ms: float
+    left_ms: float
+
+
 class Reader(Protocol):
     """Who reads access tokens."""
 
@@ -56,8 +69,8 @@ class Reader(Protocol):
         """What a token says, if it is good; raises Unauthenticated."""
         ...
 
-    def check(self, token: AccessToken) -> None:
-        """Return while a token that was read is still good; raises Unauthenticated or PermissionDenied."""
+    def check(self, token: AccessToken) -> int:
+        """How many milliseconds a token that was read is good still; raises Unauthenticated or PermissionDenied."""
         ...
 
     def credential_of(self, digest: bytes) -> str:
@@ -76,7 +89,7 @@ class Admission:
     """
 
     def __init__(
-        self, clock: Clock, rules: WorkerRules | None = None, trust: Trust | None = None, shared: str = ""
+        self, clock: Time, rules: WorkerRules | None = None, trust: Trust | None = None, shared: str = ""
     ) -> None:
         self._clock = clock
         self._rules = rules or WorkerRules()
@@ -193,48 +206,49 @@ class Admission:
         rule = self._rules.standing(worker_id).rule
         return rule is not None and rule.holon
 
-    def check(self, caller: Caller, worker_id: str = "") -> float:
+    def check(self, caller: Caller, worker_id: str = "") -> Until:
         """Look again at a caller that was let in, perhaps as a worker.
 
         Returns:
-            until when it counts if nothing changes, in epoch milliseconds.
+            until when it counts if nothing changes.
         Raises:
             Unauthenticated, PermissionDenied: it would not be let in any more.
         """
-        until = math.inf
+        until = _NEVER
         if caller.identity is not None:
             until = self._check_certificate(caller, caller.identity)
         if caller.token is not None:
             self._check_token(caller.token)
         if caller.access is not None:
-            until = min(until, self._check_access(caller.access, caller.identity))
+            until = min(until, self._check_access(caller.access, caller.identity), key=_left)
         if worker_id:
             self._check_worker(caller, worker_id)
         return until
 
     # What is looked at ------------------------------------------------------------------------------------------------
 
-    def _check_certificate(self, caller: Caller, identity: Identity) -> float:
+    def _check_certificate(self, caller: Caller, identity: Identity) -> Until:
         now = self._clock.now_ms()
         identity.check(now)
         if self._rules.revoked.names(identity.certificate, identity.thumbprint):
             raise PermissionDenied("this certificate was revoked by the node's operator", code="REVOKED")
         if self._trust is None:
-            return identity.expires_at_ms
+            return Until(identity.expires_at_ms, identity.expires_at_ms - now)
         path = self._paths.get(identity)
         if path is None or now >= path.expires_at_ms:
             path = self._paths[identity] = self._trust.path(identity.certificate, caller.presented, now)
-        return min(path.expires_at_ms, self._trust.check(path, now))
+        at = min(path.expires_at_ms, self._trust.check(path, now))
+        return Until(at, at - now)
 
     def _check_token(self, digest: bytes) -> None:
         shared = self._shared is not None and hmac.compare_digest(self._shared, digest)
         if not shared and self._rules.of_token(digest) is None:
             raise _invalid("no worker of this node has this worker token; it may have been changed, or be cut short")
 
-    def _check_access(self, access: AccessToken, identity: Identity | None) -> float:
+    def _check_access(self, access: AccessToken, identity: Identity | None) -> Until:
         if self._reader is None:
             raise _invalid("this node takes no access tokens")
-        self._reader.check(access)
+        left = self._reader.check(access)
         if SESSION not in access.scopes:
             raise _invalid(f"the access token is not for {SESSION}s")
         bound = access.thumbprint
@@ -242,7 +256,7 @@ class Admission:
             raise _invalid("the access token is bound to a certificate, and there is none on this connection")
         if identity is not None and (bound is None or not hmac.compare_digest(bound, identity.thumbprint)):
             raise _invalid("the access token is not bound to the certificate of this connection")
-        return access.expires_at * 1000
+        return Until(access.expires_at * 1000, left)
 
     def _check_worker(self, caller: Caller, worker_id: str) -> None:
         standing = self._rules.standing(worker_id)
@@ -292,6 +306,10 @@ class Admission:
         if rule is not None and not rule.is_pattern:
             return rule.name
         raise _unclaimed("is needed: several workers may show this token, so it does not say which of them this is")
+
+
+_NEVER = Until(math.inf, math.inf)
+_left = attrgetter("left_ms")
 
 
 def _invalid(message: str) -> Unauthenticated:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
-from holon.clock import Clock
+from holon.clock import Time
 from holon.files import read_public
 from holon.security.identity import certificates_in
 
@@ -49,7 +49,7 @@ class Endings:
         clock: by which they end.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Time) -> None:
         self._clock = clock
         self._told: dict[Ending, int] = {}
 
@@ -82,7 +82,7 @@ class OwnCertificate:
         expires_at_ms: when it ends, in epoch milliseconds; None while the file cannot be read.
     """
 
-    def __init__(self, path: str, clock: Clock) -> None:
+    def __init__(self, path: str, clock: Time) -> None:
         self._path = path
         self._endings = Endings(clock)
         self.expires_at_ms: int | None = None

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 
-from holon.clock import Clock
+from holon.clock import Time
 from holon.security.endings import EVERY_S, Endings
 from holon.security.revocation import RevocationList
 from holon.security.tls import ServerCredentials, TlsPaths, load_server_credentials
@@ -24,7 +24,7 @@ class TlsFiles:
         ConfigError: as `load_server_credentials`; this blocks for reads.
     """
 
-    def __init__(self, paths: TlsPaths, clock: Clock) -> None:
+    def __init__(self, paths: TlsPaths, clock: Time) -> None:
         self._paths = paths
         self._clock = clock
         self._endings = Endings(clock)

@@ -17,6 +17,7 @@ import grpc.aio
 import httpx
 
 from holon.client import Client
+from holon.clock import Clock
 from holon.config import Config
 from holon.context import ActionFactory, ClientConfig
 from holon.domain.blueprint import Blueprint
@@ -188,6 +189,7 @@ async def a_place(
     folder: Path,
     storage: MemoryStorage | SqliteStorage | None = None,
     children: tuple[str, ...] = (),
+    clock: Clock | None = None,
     **settings: str | float | bool,
 ) -> AsyncIterator[Place]:
     """A node that runs, with TLS at every door, workers by certificate and by token, two clients and an operator."""
@@ -222,7 +224,7 @@ async def a_place(
     place = Place(folder, authority, {name: token(name) for name in names}, storage, config, children)
     place.write_clients()
     place.write_workers()
-    async with a_running(Node(config, blueprints(), storage)) as place.ports, place.resources:
+    async with a_running(Node(config, blueprints(), storage, clock)) as place.ports, place.resources:
         yield place
 
 

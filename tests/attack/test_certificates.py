@@ -15,13 +15,21 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from holon.clock import ManualClock, SystemClock
 from holon.security.certificates import Authority, KeyPair, open_authority
-from tests.attack.place import CODE, HEALTH, Place, opened, outcome, said_hello
+from tests.attack.place import CODE, HEALTH, Place, a_place, opened, outcome, said_hello
 from tests.integration.grpc_node import a_node, end_of, worker_files
 from tests.integration.worker_certificates import certificate_of, intermediate, issue
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+DAY_MS = 86_400_000
 INVALID = (CODE.UNAUTHENTICATED, "CERTIFICATE_INVALID")
+
+
+class Slept(SystemClock):
+    """That of a node whose machine slept for ten days."""
+
+    def now_ms(self) -> int:
+        return super().now_ms() - 10 * DAY_MS
 
 
 def by_a_worker(place: Place, folder: Path) -> KeyPair:
@@ -173,3 +181,10 @@ async def test_what_a_server_shows_is_not_taken_from_a_worker_and_a_worker_is_no
         assert await outcome(await place.channel(port), HEALTH) == (CODE.UNAVAILABLE, "")
     finally:
         await server.stop(0)
+
+
+async def test_a_node_whose_machine_slept_takes_a_new_certificate_and_none_that_has_ended(tmp_path: Path) -> None:
+    async with a_place(tmp_path, clock=Slept()) as place:
+        wire = await place.worker(issue(tmp_path, place.authority, "w1", lasts=timedelta(seconds=4)))
+        assert await end_of(wire) == (CODE.UNAUTHENTICATED, "CERTIFICATE_EXPIRED")
+        await (await place.worker("w2")).beat()

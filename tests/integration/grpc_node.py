@@ -370,7 +370,7 @@ async def a_node(
         drain = lambda grace, reason: drains.append((grace, reason))  # noqa: E731
         overview = Overview(engine, door.node_id, "1.2.3", drain, reloading.reload, holarchy)
         plain = DoorSettings(bounds=door.bounds)
-        exchange = Exchange(store, clock.now_ms, admission, tokens, Seal()) if tokens is not None else None
+        exchange = Exchange(store, store.now, admission, tokens, Seal()) if tokens is not None else None
         running = [asyncio.create_task(engine.run())]
         if exchange is not None:
             engine.follow_documents(exchange.state.hints.changed)

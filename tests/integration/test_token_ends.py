@@ -10,8 +10,10 @@ import grpc
 import pytest
 
 from holon.clock import ManualClock, SystemClock
+from holon.ports import StoreSettings
 from holon.rxon.v1 import token_pb2
-from holon.security.admission import Admission
+from holon.security.admission import Admission, Until
+from holon.storage.memory import MemoryStorage
 from tests.integration.grpc_node import GUARD, WORKER_TOKEN, a_node, end_of, worker_files
 from tests.integration.token_calls import (
     CERTIFICATE,
@@ -29,6 +31,7 @@ from tests.integration.token_calls import (
     welcomed,
 )
 from transports.grpc.session import Session
+from transports.grpc.standing import Standing
 
 # How sessions go on, and end ----------------------------------------------
 
@@ -48,6 +51,28 @@ async def test_a_session_ends_with_its_token_unless_a_new_one_comes_in_time() ->
         clock.advance(600_000)
         assert await end_of(wire) == (CODE.UNAUTHENTICATED, "TOKEN_EXPIRED")
         assert await refusal(channel, second.access_token) == (CODE.UNAUTHENTICATED, "TOKEN_EXPIRED")
+
+
+async def test_a_session_is_not_looked_at_all_the_time_where_the_nodes_clock_is_ahead_of_the_stores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, looked, check = SystemClock(), [0], Standing.check
+    clock.not_before(clock.now_ms() + 3_600_000)
+
+    def counted(standing: Standing) -> Until:
+        looked[0] += 1
+        return check(standing)
+
+    monkeypatch.setattr(Standing, "check", counted)
+    async with (
+        MemoryStorage(StoreSettings("ahead", lease=30_000, offer=5_000), SystemClock()) as store,
+        a_node(tokens=TOKENS, store=store, clock=clock) as node,
+    ):
+        channel = await node.worker_channel(worker_files("w1"))
+        wire = await welcomed(channel, (await exchange(channel, certificate=CERTIFICATE)).access_token)
+        for sequence in range(1, 51):
+            await wire.beat(sequence)
+    assert looked[0] < 10
 
 
 async def test_a_token_that_is_not_the_workers_is_refused_in_the_stream_and_the_session_goes_on() -> None:

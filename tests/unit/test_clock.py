@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from holon.clock import Clock, ManualClock, SystemClock
+from holon.clock import Calendar, Clock, ManualClock, SystemClock
 
 
 def test_the_system_clock_tells_the_epoch_in_whole_milliseconds() -> None:
@@ -50,3 +50,11 @@ def test_the_manual_clock_moves_only_by_hand_and_only_forward() -> None:
     assert clock.now_ms() == 1_250
     with pytest.raises(ValueError, match="never goes backwards"):
         clock.advance(-1)
+
+
+@pytest.mark.parametrize(("wall", "told"), [(1_000, 2_000), (3_000, 3_000)])
+def test_certificates_count_by_the_wall_where_that_is_ahead(
+    monkeypatch: pytest.MonkeyPatch, wall: int, told: int
+) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: wall * 1_000_000)
+    assert Calendar(ManualClock(2_000)).now_ms() == told

@@ -224,9 +224,7 @@ class Session:
         reading = self._start(self._read(incoming), "reader")
         writing = self._start(writer.run(), "writer")
         working = self._start(clerk.run(), "clerk")
-        watching = self._start(
-            watch(member, self._frames, self._standing, self._workers, self._settings, self._clock), "watch"
-        )
+        watching = self._start(watch(member, self._frames, self._standing, self._workers, self._settings), "watch")
         try:
             ending = await self._ending
             reading.cancel()

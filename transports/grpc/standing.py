@@ -8,7 +8,7 @@ from typing import Any
 
 from holon.errors import HolonError, PermissionDenied
 from holon.rxon.v1 import worker_pb2
-from holon.security.admission import Admission, Caller
+from holon.security.admission import Admission, Caller, Until
 from holon.wire.bell import Bell
 from transports.grpc.hello import worker_of
 from transports.grpc.outgoing import Outgoing
@@ -58,8 +58,8 @@ class Standing:
         """Whether the worker may be one."""
         return self._admission.is_holon(self.worker_id)
 
-    def check(self) -> float:
-        """Return until when it is let in, in epoch milliseconds; raises as `Admission.check` when it is not."""
+    def check(self) -> Until:
+        """Return until when it is let in; raises as `Admission.check` when it is not."""
         return self._admission.check(self.caller, self.worker_id)
 
     def check_holon(self) -> None:
@@ -85,4 +85,4 @@ class Standing:
                 continue
             self.caller = caller
             self.renewed.ring()
-            outgoing.renewed(until)
+            outgoing.renewed(until.at_ms)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 
-from holon.clock import Clock
 from holon.engine.members import Member
 from holon.engine.workers import Workers
 from holon.errors import ResourceExhausted, Unavailable
@@ -19,7 +18,7 @@ _LATE_S = 1.0
 
 
 async def watch(
-    member: Member, frames: Frames, standing: Standing, workers: Workers, settings: WorkerDoorSettings, clock: Clock
+    member: Member, frames: Frames, standing: Standing, workers: Workers, settings: WorkerDoorSettings
 ) -> None:
     """Send the worker to another stream when this one has become old.
 
@@ -44,7 +43,7 @@ async def watch(
             moving, old = True, began + settings.moving
             workers.rotate(member, round(settings.moving * 1000))
         # Past the end and not short of it: what is asked a moment too early would be asked once more.
-        wait = min((until - clock.now_ms()) / 1000 + _PAST_S, silent_in, old - began)
+        wait = min(until.left_ms / 1000 + _PAST_S, silent_in, old - began)
         try:
             async with asyncio.timeout(wait):
                 await standing.renewed.heard(gathers=False)

@@ -47,7 +47,7 @@ def welcome_of(
         catalog_needed=hello.WhichOneof("offered") == "catalog_hash",
         node_time=timestamp(now_ms),
     )
-    if (until := standing.check()) < math.inf:
+    if (until := standing.check().at_ms) < math.inf:
         welcome.session_expires_at.CopyFrom(timestamp(int(until)))
     if child is not None:
         child.tell(welcome)

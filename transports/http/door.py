@@ -14,7 +14,7 @@ from typing import Self
 import uvicorn
 from uvicorn.server import ServerState
 
-from holon.clock import Clock, SystemClock
+from holon.clock import SystemClock, Time
 from holon.engine.blueprints import Blueprints
 from holon.engine.jobs import Jobs
 from holon.engine.overview import Overview
@@ -99,7 +99,7 @@ class HttpDoor:
         clients: Clients,
         metrics: Metrics | None = None,
         tls: TlsFiles | None = None,
-        clock: Clock | None = None,
+        clock: Time | None = None,
         rates: RateLimits | None = None,
         keys: Keys | None = None,
     ) -> None:

@@ -19,7 +19,7 @@ from cryptography import x509
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from holon.clock import Clock
+from holon.clock import Time
 from holon.errors import HolonError
 from holon.security.context import server_context
 from holon.security.identity import certificates_of, valid_until
@@ -31,6 +31,8 @@ from transports.http.connection import Connection
 
 log = logging.getLogger(__name__)
 
+# How often it is looked at whether a client's certificate counts.
+_LOOK_SECONDS = 60.0
 # How long the goodbye of TLS is waited for.
 _GOODBYE_SECONDS = 1.0
 # What waits in a connection for who does not read, as without TLS; by default it is eight times that.
@@ -52,7 +54,7 @@ class Tls:
     """
 
     files: TlsFiles
-    clock: Clock
+    clock: Time
     client_certificates: bool
     handshake: float
     refused: Refused
@@ -96,8 +98,13 @@ class SecuredConnection(Connection):
             return
         if self._end is not None:
             self._end.cancel()
-        # Idle it ends then, else after its answer.
-        self._end = self.loop.call_later((until - now) / 1000, self.shutdown)
+        left = (until - now) / 1000
+        # Idle it ends then, else after its answer. What the loop waits by does not hear of a clock that is set.
+        self._end = (
+            self.loop.call_later(left, self.shutdown)
+            if left <= _LOOK_SECONDS
+            else self.loop.call_later(_LOOK_SECONDS, self.look_again)
+        )
 
     def _trusted_until(self, now: int) -> float:
         leaf, *above = self._presented

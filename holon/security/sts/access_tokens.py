@@ -129,16 +129,20 @@ class AccessTokens:
         self.check(token)
         return token
 
-    def check(self, token: AccessToken) -> None:
-        """Return while a token that was verified has not ended, and its key was not taken back.
+    def check(self, token: AccessToken) -> int:
+        """See that a token that was verified has not ended, and that its key was not taken back.
 
+        Returns:
+            in how many milliseconds it ends.
         Raises:
             Unauthenticated: TOKEN_EXPIRED, or TOKEN_INVALID.
         """
         if self._ring().find(token.key_id) is None:
             raise invalid("the key that signed the access token was taken back; exchange a new one")
-        if self._now() >= token.expires_at * 1000:
+        left = token.expires_at * 1000 - self._now()
+        if left <= 0:
             raise Unauthenticated("the access token has expired; exchange a new one", code="TOKEN_EXPIRED")
+        return left
 
     def _verified(self, text: str) -> AccessToken:
         try:

@@ -304,16 +304,19 @@ class Exchange:
         with suppress(TimeoutError):
             await self.state.look()
 
-    def check(self, token: AccessToken) -> None:
-        """Return while an access token that was read is still taken.
+    def check(self, token: AccessToken) -> int:
+        """See that an access token that was read is still taken.
 
+        Returns:
+            for how many milliseconds more.
         Raises:
             Unauthenticated: TOKEN_EXPIRED, or TOKEN_INVALID.
             PermissionDenied: REVOKED.
         """
-        self._access.check(token)
+        left = self._access.check(token)
         if self.state.ended(token.family):
             raise PermissionDenied("the access token was revoked", code="REVOKED")
+        return left
 
     def credential_of(self, digest: bytes) -> str:
         """What a static token is known by in access tokens: nobody can find it out from there."""
