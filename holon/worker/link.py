@@ -163,8 +163,7 @@ class Link:
             except (Ended, OSError) as error:
                 self._take_crossing()
                 self._check_replaced()
-                losses += 1
-                await self._lost(error, losses)
+                losses = await self._lost(error, losses + 1)
                 continue
             began = asyncio.get_running_loop().time()
             self._carriers[session] = group.create_task(self._carry(session), name="link-session")
@@ -178,8 +177,7 @@ class Link:
                 continue
             if self.reports.session is session:
                 self.reports.session = None
-            losses += 1
-            await self._lost(session.end or Ended(f"{url}: the stream ended"), losses)
+            losses = await self._lost(session.end or Ended(f"{url}: the stream ended"), losses + 1)
 
     async def _open(self, url: NodeUrl) -> Session:
         self._shown = None
@@ -300,9 +298,13 @@ class Link:
         # Spread, for the node says it to many at once.
         await asyncio.sleep(random.uniform(0, min(self._timing.reconnect_first, left / 4)))  # noqa: S311
 
-    async def _lost(self, error: Exception, losses: int) -> None:
+    async def _lost(self, error: Exception, losses: int) -> int:
         """Say why there is no session, and wait before the next attempt.
 
+        Arguments:
+            losses: how many in a row, this one counted.
+        Returns:
+            how many count still.
         Raises:
             Ended: there must be none.
         """
@@ -320,14 +322,32 @@ class Link:
             _log.error("%s; trying again in %.0f s", error, wait)
         else:
             _log.warning("%s; trying again in %.1f s", error, wait)
-        await self._wait(wait)
+        serving = [carrier for session, carrier in self._carriers.items() if session.end is None]
+        if not await self._wait(wait, serving):
+            return losses
+        # Until then nothing was lost, there was nowhere to go; now its node may be about to start again.
+        await asyncio.sleep(self._timing.pause(1))
+        return 0
 
-    async def _wait(self, seconds: float) -> None:
-        """Wait so long before the next attempt, or until that shows another certificate, which may be all it needs."""
+    async def _wait(self, seconds: float, serving: Sequence[asyncio.Task[None]]) -> bool:
+        """Wait so long before the next attempt, or until that shows another certificate, which may be all it needs.
+
+        Arguments:
+            serving: the streams that we were sent away from, and that serve as long as there is no other.
+        Returns:
+            whether one of these has ended, with which the wait does too.
+        """
         loop = asyncio.get_running_loop()
         ends = loop.time() + seconds
-        while (left := ends - loop.time()) > 0 and not self._is_renewed():  # noqa: ASYNC110  nobody tells of a file
-            await asyncio.sleep(min(left, self._timing.look_at_files))
+        while (left := ends - loop.time()) > 0 and not self._is_renewed():
+            look = asyncio.create_task(asyncio.sleep(min(left, self._timing.look_at_files)))
+            try:
+                await asyncio.wait((look, *serving), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                look.cancel()
+            if any(carrier.done() for carrier in serving):
+                return True
+        return False
 
     def _shows_another(self) -> bool:
         """Whether the next attempt shows something else than what was refused."""

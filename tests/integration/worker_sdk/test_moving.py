@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import ClassVar
 
 import grpc
@@ -12,6 +13,7 @@ from holon.rxon.v1 import worker_pb2
 from holon.worker import Worker
 from holon.worker.timing import Timing
 from tests.integration.scripted_node import (
+    GUARD,
     Certificates,
     Gate,
     ScriptedNode,
@@ -22,6 +24,7 @@ from tests.integration.scripted_node import (
     worker_for,
 )
 from tests.integration.worker_sdk.skills import nothing
+from tests.log_watch import LogWatch
 
 
 async def test_a_node_that_rotates_gets_the_new_stream_before_the_old_one_is_closed(
@@ -196,6 +199,29 @@ class Counting(Timing):
     def pause(self, losses: int) -> float:
         self.counted.append(losses)
         return 0.0
+
+
+class Patient(Timing):
+    """Waits long from the second loss on."""
+
+    def pause(self, losses: int) -> float:
+        return 0.0 if losses < 2 else 2 * GUARD
+
+
+async def test_who_was_sent_away_and_had_nowhere_to_go_comes_back_soon_once_the_old_stream_has_ended(
+    node: ScriptedNode, certificates: Certificates
+) -> None:
+    worker = worker_for(certificates, node, timing=Patient())
+    worker.skill(nothing)
+    async with serving(worker):
+        old = await node.welcomed("old")
+        await old.send(go_away=worker_pb2.GoAway(reason="DRAINING"))
+        (await node.session()).end(grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        with LogWatch("trying again in 120") as watch:
+            (await node.session()).end(grpc.StatusCode.UNAVAILABLE, "DRAINING")
+            await asyncio.wait_for(watch.seen.wait(), GUARD)
+        old.end(grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        await node.welcomed("new")
 
 
 async def test_what_was_lost_before_a_session_that_lasted_does_not_slow_down_who_is_sent_away(
