@@ -74,7 +74,7 @@ NODE: Schema = record(
         "error": record("why it failed", _TROUBLE, ["object", "null"]),
         "created_at": time_or_null("when it was accepted, or sent"),
         "finished_at": time_or_null("when it ended; null until then"),
-        "offline": {"type": "boolean", "description": "whether its holon could not be asked now"},
+        "offline": {"type": "boolean", "description": "whether its holon could not be asked, or has deleted the job"},
         "as_of": time_or_null("when this was true; null: now"),
         "reported": {"type": "boolean", "description": "whether another holon told it"},
         "digest": _DIGEST,

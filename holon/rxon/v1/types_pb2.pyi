@@ -832,7 +832,7 @@ class TreeNode(google.protobuf.message.Message):
     worker_id: builtins.str
     """Who runs a task; empty when not disclosed."""
     offline: builtins.bool
-    """Whether its holon could be asked now; if not, all of this is as of `as_of`."""
+    """Whether its holon could not be asked now, or has deleted the job: all of this is as of `as_of` then."""
     reported: builtins.bool
     """Whether a child holon reported it, as opposed to this node's own records."""
     cost: builtins.int
