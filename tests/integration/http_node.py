@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from holon.clock import Clock
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine, EngineSettings
@@ -103,6 +104,7 @@ async def running(
     tls: TlsFiles | None = None,
     keys: Keys | None = None,
     store: Storage | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Node]:
     engine = Engine(store or MemoryStorage(STORE), STORE, EngineSettings(), read_told=read_summary)
     engine.blueprints.register_all([*blueprints(), *more])
@@ -124,6 +126,7 @@ async def running(
                 clients,
                 metrics,
                 tls,
+                clock,
                 keys=keys,
             ) as door,
             httpx.AsyncClient(

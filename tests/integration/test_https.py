@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from holon.clock import SystemClock
+from holon.clock import ManualClock, SystemClock
 from holon.errors import ConfigError
 from holon.security import certificates
 from holon.security.certificates import open_authority
@@ -26,6 +26,7 @@ from tests.integration.http_node import GUARD, LIMIT, TOKEN, Node, running, unti
 from tests.integration.http_wire import answers
 from tests.integration.tls_site import Site, only, serial_of
 from tests.integration.worker_certificates import certificate_of, intermediate, issue, revoke, root
+from transports.http import secured
 from transports.http.door import HttpSettings
 
 STATUS = b"GET /_public/status HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -313,6 +314,22 @@ async def test_a_connection_ends_when_the_certificate_does_that_opened_it(
         # Who takes up a session of before is looked at as well.
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await asyncio.to_thread(_once_more, node.door.port, old, session)
+
+
+async def test_a_connection_ends_where_the_clock_is_set_past_the_end_of_its_certificate(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secured, "_LOOK_SECONDS", 0.02)
+    clock = ManualClock(SystemClock().now_ms())
+    async with running(HttpSettings(port=0, client_certificates=True), tls=site.files, clock=clock) as node:
+        reader, writer = await dial(node, site.trust(site.worker(days=1)))
+        assert b'"ok"' in await ask(reader, writer, STATUS)
+        clock.advance(2 * 86_400_000)
+        # Sooner than one that says nothing.
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        writer.close()
 
 
 def _once_more(
