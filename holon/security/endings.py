@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from cryptography import x509
 
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 WARN_DAYS = (30, 7, 1, 0)
 EVERY_S = 60.0
 _DAY_MS = 86_400_000
+_HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +116,6 @@ def _warn(ending: Ending, left_ms: int) -> None:
     if left_ms <= 0:
         log.error("the certificate %s has expired: renew it now, callers refuse it or are refused", ending.name)
     else:
-        log.warning("the certificate %s expires in %.1f days: renew it", ending.name, left_ms / _DAY_MS)
+        at = f"{datetime.fromtimestamp(ending.at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+        left = f"{left_ms / _DAY_MS:.1f} days" if left_ms > _DAY_MS else f"{left_ms / _HOUR_MS:.1f} hours"
+        log.warning("the certificate %s expires at %s UTC, in %s: renew it", ending.name, at, left)

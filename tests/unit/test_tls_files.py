@@ -170,6 +170,18 @@ def test_a_certificate_is_spoken_of_30_7_and_1_days_before_its_end_once_each(
     assert said == [(30, logging.WARNING), (7, logging.WARNING), (1, logging.WARNING), (0, logging.ERROR)]
 
 
+@pytest.mark.parametrize(("hours", "says"), [(30, "UTC, in 1.2 days"), (6, "UTC, in 6.0 hours")])
+def test_what_is_said_of_it_is_how_long_it_lasts_also_on_its_last_day(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, hours: int, says: str
+) -> None:
+    authority, clock = open_authority(tmp_path), ManualClock(_now_ms())
+    files = TlsFiles(_paths(issue_server(authority, tmp_path, days=2), authority.files), clock)
+    clock.advance(files.current.expires_at_ms - clock.now_ms() - hours * 3_600_000)
+    files.speak_of_ends()
+    [said] = [record.message for record in caplog.records]
+    assert says in said
+
+
 async def test_what_a_parent_is_shown_is_spoken_of_too_and_so_is_the_one_that_takes_its_place(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
