@@ -45,6 +45,8 @@ _REFUSED = frozenset(
 )
 # Before the Welcome: of a holon that has no place where it comes, until somebody makes room for it.
 _NO_PLACE = frozenset({grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED})
+# Of all workers of an authority at once, until the operator has put its new list there: it is no worker's to mend.
+_PASSING = "REVOCATION_UNKNOWN"
 _DETAILS = "grpc-status-details-bin"
 _NO_TOKENS = "this node gives no access tokens; unset WORKER_STS"
 
@@ -136,7 +138,7 @@ async def end_of(call: Call, url: NodeUrl, hints: Hints, *, welcomed: bool) -> E
         message = f"{message} ({hint})"
     return Ended(
         message,
-        refused=code in _REFUSED or (not welcomed and code in _NO_PLACE),
+        refused=_is_refused(code, reasons) or (not welcomed and code in _NO_PLACE),
         replaced=code is grpc.StatusCode.ABORTED and "REPLACED" in reasons,
         too_large=code is grpc.StatusCode.RESOURCE_EXHAUSTED
         and "larger than max" in details
@@ -164,4 +166,9 @@ def refusal_of(error: grpc.aio.AioRpcError, url: NodeUrl, hints: Hints) -> Ended
     unserved = code is grpc.StatusCode.UNIMPLEMENTED
     hint = _NO_TOKENS if unserved else hints.of(code, reasons, url, told=told)
     message = f"{url}: no access token: {code.name}: {details}"
-    return Ended(f"{message} ({hint})" if hint else message, refused=code in _REFUSED)
+    return Ended(f"{message} ({hint})" if hint else message, refused=_is_refused(code, reasons))
+
+
+def _is_refused(code: grpc.StatusCode, reasons: str) -> bool:
+    """Whether a status, with what was said with it, is of what does not pass soon."""
+    return code in _REFUSED and _PASSING not in reasons

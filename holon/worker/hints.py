@@ -12,6 +12,8 @@ from holon.wire.address import NodeUrl
 _REFUSED = ("Connection refused",)
 _NO_SUCH_NAME = ("errors resolving", "DNS resolution failed", "lookup failed")
 _NOT_TRUSTED = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification Check failed")
+# Of these the node says whose what is to be renewed.
+_PLAIN = ("CERTIFICATE_EXPIRED", "REVOCATION_UNKNOWN")
 _NOT_TLS = ("WRONG_VERSION_NUMBER",)
 
 
@@ -42,6 +44,8 @@ class Hints:
         if code is grpc.StatusCode.UNAVAILABLE:
             return "" if told else self._unreachable(reasons, where)
         if code is grpc.StatusCode.UNAUTHENTICATED:
+            if any(reason in reasons for reason in _PLAIN):
+                return ""
             return (
                 f"check {self.token} and the certificate, which may both have expired, and that {self.url} names the "
                 "worker door"

@@ -85,3 +85,9 @@ def test_who_shows_no_certificate_is_told_that_the_door_asks_for_one() -> None:
 def test_nothing_is_added_to_a_refusal_that_says_itself_what_to_do(reason: str) -> None:
     assert Hints().of(StatusCode.PERMISSION_DENIED, reason, SECURE, told=True) == ""
     assert Hints().of(StatusCode.UNAVAILABLE, "", SECURE, told=True) == ""
+
+
+@pytest.mark.parametrize("reason", ["CERTIFICATE_EXPIRED", "REVOCATION_UNKNOWN"])
+def test_nor_is_a_word_of_tokens_to_what_is_of_a_certificate(reason: str) -> None:
+    assert Hints().of(StatusCode.UNAUTHENTICATED, reason, SECURE, told=True) == ""
+    assert "WORKER_TOKEN" in Hints().of(StatusCode.UNAUTHENTICATED, "TOKEN_INVALID", SECURE, told=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -11,6 +12,7 @@ import pytest
 
 from holon.worker import Worker
 from tests.integration.scripted_node import (
+    FAST,
     GUARD,
     Certificates,
     ScriptedNode,
@@ -43,6 +45,18 @@ async def test_who_has_no_place_where_it_comes_is_refused_but_who_loses_its_sess
         await node.welcomed()
     levels = {text: one.levelno for one in caplog.records for text in ("no place", "no time") if text in one.message}
     assert levels == {"no place": logging.ERROR, "no time": logging.WARNING}
+
+
+async def test_who_is_shut_out_by_a_list_that_has_expired_comes_again_soon(
+    node: ScriptedNode, certificates: Certificates
+) -> None:
+    """The operator renews it, and all workers of its authority have their leases still."""
+    worker = worker_for(certificates, node, timing=replace(FAST, reconnect_refused=2 * GUARD, refused_first=2 * GUARD))
+    worker.skill(nothing)
+    async with serving(worker):
+        (await node.welcomed()).end(grpc.StatusCode.UNAUTHENTICATED, "REVOCATION_UNKNOWN")
+        (await node.session()).end(grpc.StatusCode.UNAUTHENTICATED, "REVOCATION_UNKNOWN")
+        await node.welcomed()
 
 
 async def test_a_node_of_another_authority_is_not_trusted_and_the_log_says_what_to_check(
