@@ -21,8 +21,11 @@ BATCH = 250
 LINGER_S = 0.2
 # A hint can be lost; this is how long history can then wait.
 LOOK_EVERY_S = 10.0
+# And so long a node that ends waits for the database to take one batch.
+LAST_BATCH_S = 5.0
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
+LEFT = "what history is left stays in the store, until a node moves it: %s"
 
 
 class Mover:
@@ -76,14 +79,22 @@ class Mover:
                 await asyncio.sleep(LINGER_S)
 
     async def flush(self) -> None:
-        """Move all that is there, or as far as that can be done at once."""
+        """Move all that is there, or as far as the database takes it without delay.
+
+        When it is cancelled, what is left stays in the store too.
+        """
         try:
-            while await self._move():
-                pass
+            moved = 1
+            while moved:
+                async with asyncio.timeout(LAST_BATCH_S):
+                    moved = await self._move()
+        except TimeoutError:
+            log.warning(LEFT, f"the database did not take it within {LAST_BATCH_S:g} s")
+        except asyncio.CancelledError:
+            log.warning(LEFT, "there was no time left to move it")
+            raise
         except Exception as error:
-            log.warning(
-                "what history is left stays in the store, until a node moves it: %s", error, exc_info=_unexpected(error)
-            )
+            log.warning(LEFT, error, exc_info=_unexpected(error))
 
     async def _move(self) -> int:
         """Move a batch; how many notices it had. One that failed stays in hand, and is the next."""

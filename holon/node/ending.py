@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -18,8 +19,9 @@ log = logging.getLogger(__name__)
 LAST_S = 10.0
 # And where it is to end at once.
 AT_ONCE_S = 2.0
-# Why it is left as it is may take so long to say.
+# Why it is left as it is may take so long to say, with so many names of what still ran.
 _SAID_S = 1.0
+_NAMES = 20
 
 
 class LastResort:
@@ -42,7 +44,7 @@ class LastResort:
         ends = time.monotonic() + seconds
         if self._real and ends < self._ends:
             self.over()
-            self._ends, self._timer = ends, threading.Timer(seconds, _leave, (seconds,))
+            self._ends, self._timer = ends, threading.Timer(seconds, _leave, (seconds, _loop()))
             self._timer.daemon = True
             self._timer.start()
 
@@ -72,18 +74,39 @@ def last_resort() -> LastResort:
     return _ours.get(None) or LastResort(real=False)
 
 
-def _leave(seconds: float) -> None:
+def _loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _leave(seconds: float, loop: asyncio.AbstractEventLoop | None) -> None:
     # Who reads the log may stand still as well.
-    last_words = threading.Thread(target=_say, args=(seconds,), name="last-words", daemon=True)
+    last_words = threading.Thread(target=_say, args=(seconds, loop), name="last-words", daemon=True)
     last_words.start()
     last_words.join(_SAID_S)
     os._exit(1)
 
 
-def _say(seconds: float) -> None:
-    names = ", ".join(sorted(one.name for one in threading.enumerate() if not one.daemon))
-    said = "not ended in %g s, and left as it is: what a handler began goes on, and runs again later (threads: %s)"
+def _say(seconds: float, loop: asyncio.AbstractEventLoop | None) -> None:
+    said = "not ended in %g s, and left as it is: what still ran runs again later (tasks: %s; threads: %s)"
     with suppress(Exception):
-        log.critical(said, seconds, names)
+        threads = {one.name for one in threading.enumerate() if not one.daemon}
+        log.critical(said, seconds, _told(_tasks(loop)), _told(threads))
         logging.shutdown()
         sys.stdout.flush()
+
+
+def _tasks(loop: asyncio.AbstractEventLoop | None) -> set[str]:
+    """What tasks are called; those that nobody gave a name, by what they run."""
+    names = set()
+    for task in asyncio.all_tasks(loop) if loop is not None else ():
+        name = task.get_name()
+        names.add(getattr(task.get_coro(), "__qualname__", name) if name.startswith("Task-") else name)
+    return names
+
+
+def _told(names: set[str]) -> str:
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return (", ".join(sorted(names)[:_NAMES]) or "none") + more

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -50,12 +48,8 @@ class PostgresServer:
         await self.mend()
 
     async def pause(self, seconds: float) -> None:
-        processes = self._server.processes()
-        self._signal(processes, signal.SIGSTOP)
-        try:
+        with self._server.silent():
             await asyncio.sleep(seconds)
-        finally:
-            self._signal(processes, signal.SIGCONT)
 
     async def mend(self) -> None:
         await asyncio.to_thread(self._server.start)
@@ -63,8 +57,3 @@ class PostgresServer:
     def left(self) -> list[str]:
         # It keeps what there was; what nodes tell of it is checked.
         return []
-
-    def _signal(self, processes: list[int], number: signal.Signals) -> None:
-        for process in processes:
-            with suppress(ProcessLookupError):
-                os.kill(process, number)

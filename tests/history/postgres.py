@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,16 @@ class Server:
         children = Path(f"/proc/{main}/task/{main}/children").read_text()
         return [main, *map(int, children.split())]
 
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Nothing of it answers meanwhile, and no connection of it ends."""
+        processes = self.processes()
+        _signal(processes, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(processes, signal.SIGCONT)
+
     def database(self) -> str:
         """The URI of a new, empty database."""
         self._databases += 1
@@ -125,6 +135,12 @@ class Server:
     def sql(self, statement: str, uri: str | None = None) -> list[str]:
         """What a statement answers, a line for each row."""
         return _run(self._programs / "psql", "-X", "-A", "-t", "-d", uri or self.uri(), "-c", statement).splitlines()
+
+
+def _signal(processes: list[int], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from holon.storage.history import SqliteHistory
 from holon.storage.memory import MemoryStorage
 from tests.history.waiting import until
 
+GUARD_S = 30.0
+
 
 class Fickle(SqliteHistory):
     """A history that fails as often as it is told to: before the write, or after it, when its reply is lost."""
@@ -30,6 +32,8 @@ class Fickle(SqliteHistory):
 
     async def add(self, notices: Sequence[Notice]) -> None:
         fails = self.failures.pop(0) if self.failures else ""
+        if fails == "no answer":
+            await asyncio.Event().wait()
         if fails == "before":
             raise StoreUnavailable("it is away", code="HISTORY_UNAVAILABLE")
         if fails == "as never before":
@@ -135,6 +139,31 @@ async def test_nothing_is_asked_for_while_nothing_is_told(site: Site, monkeypatc
         for _ in range(50):
             await asyncio.sleep(0.002)
     assert asked <= 3
+
+
+async def test_who_ends_waits_no_longer_for_a_database_that_does_not_answer(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mover_module, "LAST_BATCH_S", 0.05)
+    site.history.failures = ["no answer"]
+    await site.tell()
+    await asyncio.wait_for(site.mover.flush(), GUARD_S)
+    assert "stays in the store, until a node moves it: the database did not take it within 0.05 s" in caplog.text
+    await site.mover.flush()
+    await site.all_moved()
+
+
+async def test_who_has_no_time_left_to_move_history_says_that_it_stays(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.history.failures = ["no answer"]
+    await site.tell()
+    flushing = asyncio.create_task(site.mover.flush())
+    await until(lambda: not site.history.failures)
+    flushing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flushing
+    assert "stays in the store, until a node moves it: there was no time left" in caplog.text
 
 
 @pytest.mark.parametrize("how", ["before", "after", "as never before"])

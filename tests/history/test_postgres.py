@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -15,7 +16,7 @@ from holon.storage.history import postgres as of_postgres
 from holon.storage.history.postgres_schema import LOCK, VERSIONS
 from tests.history.postgres import Server
 from tests.history.test_contract import RICH, notice, record
-from tests.history.waiting import GUARD_S
+from tests.history.waiting import GUARD_S, until
 
 
 async def count(history: PostgresHistory, job_id: str) -> int:
@@ -153,6 +154,40 @@ async def test_who_holds_its_tables_does_not_hold_up_a_start(
             assert await count(history, "0-a") == 1
     finally:
         await other.close()
+
+
+@pytest.mark.parametrize("what", ["write", "read"])
+async def test_who_gives_up_does_not_wait_for_a_server_that_does_not_answer(own: Server, what: str) -> None:
+    uri = own.database()
+    async with PostgresHistory(uri) as history:
+        await history.add([notice(record("0-a"))])
+        # One that is in the middle of its transaction.
+        holds = await asyncpg.connect(uri)
+        await holds.execute("BEGIN; LOCK TABLE holon_history IN ACCESS EXCLUSIVE MODE")
+        waits = asyncio.create_task(history.add([notice(record("0-b"))]) if what == "write" else count(history, "0-a"))
+        await until(lambda: own.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+        with own.silent():
+            waits.cancel()
+            # Else it would be told that the database is away, some seconds later, and go on.
+            with pytest.raises(asyncio.CancelledError):
+                await waits
+        await holds.close()
+        await history.add([notice(record("0-b"))])
+        assert await count(history, "0-b") == 1
+
+
+async def test_a_session_that_the_server_ends_in_a_transaction_is_told_of_as_that(postgres: Server) -> None:
+    uri = postgres.database()
+    async with PostgresHistory(uri) as history:
+        await history.add([notice(record("0-a"))])
+        holds = await asyncpg.connect(uri)
+        await holds.execute("BEGIN; LOCK TABLE holon_history IN ACCESS EXCLUSIVE MODE")
+        waits = asyncio.create_task(history.add([notice(record("0-b"))]))
+        of_it = f"WHERE wait_event_type = 'Lock' AND datname = '{urlsplit(uri).path[1:]}'"
+        await until(lambda: postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity {of_it}"))
+        with pytest.raises(StoreUnavailable, match="terminating connection due to administrator command"):
+            await waits
+        await holds.close()
 
 
 async def test_what_was_kept_outlives_a_kill_of_the_server_and_its_clients_find_it_again(own: Server) -> None:

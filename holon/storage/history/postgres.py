@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,7 +28,7 @@ from holon.storage.history.columns import (
     worker_events,
     written,
 )
-from holon.storage.history.postgres_schema import upgrade
+from holon.storage.history.postgres_schema import transaction, upgrade
 from holon.storage.sealing import Seal
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds: to connect, for a statement, and for those that run when the history is closed.
+# Seconds: to connect, for a statement, and to say goodbye, which is less than a node has that is to end at once.
 CONNECT_S = 5.0
 STATEMENT_S = 30.0
-CLOSE_S = 5.0
+CLOSE_S = 1.0
 CONNECTIONS = 4
 
 # How asyncpg begins what it says of options that TLS has.
@@ -168,7 +168,7 @@ class PostgresHistory:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait a few seconds for what runs, and disconnect."""
+        """Disconnect; a server that does not answer is waited for a second."""
         await self._close()
 
     @staticmethod
@@ -190,7 +190,7 @@ class PostgresHistory:
             return
         # Whatever the loop has to do for jobs comes in between.
         jobs, lines = await asyncio.to_thread(written, notices, self._seal)
-        async with self._connection() as db, db.transaction():
+        async with self._connection() as db, transaction(db):
             await db.execute(_ADD_JOBS, *zip(*jobs, strict=True))
             await db.execute(_ADD_LINES, *zip(*lines, strict=True))
 
@@ -255,9 +255,12 @@ class PostgresHistory:
                 try:
                     await self._upgrade(db)
                     yield db
-                except Exception:
-                    # What was set for its session, or a server that only reads by now, is not what a new one meets.
-                    db.terminate()
+                except BaseException:
+                    # What was set for its session, or a server that only reads by now, is not what a new one meets. Nor
+                    # does who gives a statement up wait until a server that does not answer has heard of that.
+                    with suppress(asyncpg.InterfaceError):
+                        # One that the server has closed is the pool's again.
+                        db.terminate()
                     raise
         except (
             asyncpg.PostgresError,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from holon.errors import ConfigError
@@ -68,6 +70,19 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
 )
 
 
+@asynccontextmanager
+async def transaction(db: PoolConnectionProxy[Any]) -> AsyncIterator[None]:
+    """A transaction of a connection that is ended when anything fails on it: then nothing else has to be said there.
+
+    To roll back would wait for a server that does not answer, and on a connection that is lost it fails: that would be
+    told of, and not why.
+    """
+    begun = db.transaction()
+    await begun.start()
+    yield
+    await begun.commit()
+
+
 async def upgrade(db: PoolConnectionProxy[Any]) -> None:
     """Bring a database to this release's version, in one transaction.
 
@@ -81,7 +96,7 @@ async def upgrade(db: PoolConnectionProxy[Any]) -> None:
             f"HISTORY_DATABASE_URI: the database has the encoding {encoding}, and history may have any character: "
             f"create one with ENCODING '{ENCODING}', and name that"
         )
-    async with db.transaction():
+    async with transaction(db):
         await db.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
         await db.execute("CREATE TABLE IF NOT EXISTS holon_history_version (version integer NOT NULL)")
         version = await db.fetchval("SELECT coalesce(max(version), 0) FROM holon_history_version")
