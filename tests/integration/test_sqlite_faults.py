@@ -331,15 +331,17 @@ async def test_a_file_that_is_damaged_under_a_store_is_unavailable_to_reads(tmp_
 @pytest.mark.parametrize("another", [False, True])
 @pytest.mark.parametrize("name", ["holon.db", "holon.db-wal"])
 async def test_a_store_whose_file_is_removed_stops_and_accepts_nothing_that_would_be_lost(
-    world: World, tmp_path: Path, name: str, another: bool
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, another: bool
 ) -> None:
+    monkeypatch.setattr(writer, "LOOK_S", 0.0)
     store = world.storage
     assert isinstance(store, SqliteStorage)
     await world.create()
     (tmp_path / name).unlink()
     if another:
         (tmp_path / name).touch()
-    await world.create()
+    with pytest.raises(StoreUnavailable, match=f"the store has stopped: .*{name} was removed while the node ran"):
+        await world.create()
     with pytest.raises(StoreUnavailable, match=f"{name} was removed while the node ran"):
         await store.failure()
     with pytest.raises(StoreUnavailable, match="stopped"):

@@ -51,6 +51,8 @@ LARGE_LOG_PAGES = 64 * 2**20 // PAGE
 # And when nothing more can be written: a log that was moved is written over, and on a full disk there may be no other
 # room. Where that is refused too, it is tried again after so many seconds, for nothing that is written asks for it.
 FULL_S = 5.0
+# How often it is looked whether the files are there still, before what comes then is written.
+LOOK_S = 1.0
 # How far, in seconds, a clock may have been set back between two starts without a word.
 AHEAD_S = 60.0
 
@@ -170,8 +172,12 @@ class Writer:
     def _work(self, lane: Lane[Ledger], db: sqlite3.Connection, ledger: Ledger, checkpoints: Checkpointer) -> None:
         room = Room(self._log, LOG_BYTES)
         patience: float | None = IDLE_S
+        looks_at = 0.0
         while (calls := lane.take(MAX_OPERATIONS, patience)) is not None:
             idle = not calls
+            if monotonic() >= looks_at:
+                self._look()
+                looks_at = monotonic() + LOOK_S
             while calls:
                 calls = self._group(lane, db, ledger, calls)
             if (self._log_bytes >= LOG_BYTES or (idle and self._log_bytes)) and monotonic() >= self._moves_at:
@@ -310,10 +316,9 @@ class Writer:
         Or the disk: then all that is free is for the file.
 
         Raises:
-            StoreUnavailable: a file is gone. SQLite goes on with what nobody will ever open again.
+            StoreUnavailable: a file is gone.
         """
-        if (gone := self._gone()) is not None:
-            raise gone
+        self._look()
         if checkpoints.length < LARGE_LOG_PAGES and not self._full:
             checkpoints.ask()
             return
@@ -323,6 +328,11 @@ class Writer:
                 self._full = False
         except sqlite3.Error as error:
             self._unmoved(error)
+
+    def _look(self) -> None:
+        """Raise if a file is gone: SQLite goes on with what nobody will ever open again."""
+        if (gone := self._gone()) is not None:
+            raise gone
 
     def _unmoved(self, error: sqlite3.Error) -> None:
         """The log could not be moved, which is tried again later; raises if the error says that the file is broken."""
