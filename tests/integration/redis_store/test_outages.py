@@ -133,6 +133,30 @@ async def test_a_server_that_is_no_master_for_a_moment_is_waited_for(
     assert await creating
 
 
+async def test_of_a_server_that_is_no_master_and_knows_no_code_no_line_is_logged_for_each_connection(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = await nodes.add("a")
+    caplog.set_level("INFO")
+    async with nodes.redis() as redis:
+        # As a replica that had not heard of it yet when it took its master's place, or was taken for that.
+        if (await redis.info("server"))["redis_version"] >= "7":
+            await redis.function_flush()
+        await redis.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
+        try:
+            connections = (await redis.info("stats"))["total_connections_received"]
+            creating = asyncio.create_task(world.create())
+
+            async def tried() -> bool:
+                return bool((await redis.info("stats"))["total_connections_received"] >= connections + 3)
+
+            await until(tried, "it was tried again")
+        finally:
+            await redis.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
+    assert await creating
+    assert caplog.text.count("read only replica") == 1, caplog.text
+
+
 async def test_a_server_that_has_no_memory_and_forgot_its_code_is_given_scripts(nodes: Nodes) -> None:
     world = await nodes.add("a")
     offer = await world.accepted(await world.hand())

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
 from holon.storage.redis.server import Connection, ask
 
@@ -103,6 +103,9 @@ async def load_first(connection: Connection, codes: Sequence[Code]) -> Code:
     for code in better:
         try:
             await code.load(connection)
+        except ReadOnlyError:
+            # It will take it once it is the master; until then every call says so, on one connection after another.
+            continue
         except ResponseError as error:
             log.info("the server of the store does not take %s: %s", code, error)
         else:
