@@ -16,8 +16,9 @@ T = TypeVar("T")
 # in cycles, as sessions and what gRPC makes for each call, is to be gone within minutes where little is done: hence few
 # walks of the younger for one of the older, which CPython does not begin before there is a quarter more of those.
 THRESHOLDS = (5_000, 5, 5)
-# Each worker and each client is a file descriptor; each of up to four doors takes 10,000, and many systems give 1,024.
-DESCRIPTORS = 44_000
+# Each worker and each client is a file descriptor, and many systems give 1,024; each of up to four doors takes 10,000,
+# which is a sixth of these, as much as a gRPC door may have.
+DESCRIPTORS = 60_000
 
 
 def run_alone(main: Coroutine[Any, Any, T]) -> T:

@@ -97,7 +97,7 @@ async def test_connections_are_so_many_and_silent_ones_count(door: str) -> None:
 async def test_a_process_of_few_files_takes_fewer_connections_so_that_others_have_some(
     door: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (8, 8))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (12, 12))
     async with a_node() as node, connection(node, door), connection(node, door):
         with pytest.raises((OSError, EOFError)):
             async with asyncio.timeout(GUARD), connection(node, door) as third:

@@ -87,9 +87,9 @@ def test_what_is_no_file_of_content_is_refused_by_name(tmp_path: Path, read: obj
         read("a\0b")
 
 
-@pytest.mark.parametrize(("limit", "share"), [(1024, 256), (10**6, 10_000), (resource.RLIM_INFINITY, 10_000)])
+@pytest.mark.parametrize(("limit", "share"), [(1200, 200), (10**6, 10_000), (resource.RLIM_INFINITY, 10_000)])
 def test_a_door_takes_its_part_of_the_files_or_all_that_it_may_have(
     limit: int, share: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
-    assert share_of_files(4, 10_000) == share
+    assert share_of_files(6, 10_000) == share

@@ -25,8 +25,9 @@ FAREWELL_S = 1.0
 def options(settings: DoorSettings, max_streams: int) -> tuple[tuple[str, Any], ...]:
     """Return what grpc is told of a door; `max_streams` is of one connection."""
     bounds = settings.bounds
-    # What else needs files, the HTTP door and the store, has them whatever strangers do here.
-    connections = share_of_files(4, bounds.connections)
+    # Three of these and the HTTP door leave a sixth: what else needs files, as a store that is connected to again, has
+    # them whatever strangers do here.
+    connections = share_of_files(6, bounds.connections)
     return (
         ("grpc.so_reuseport", int(settings.reuse_port)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),

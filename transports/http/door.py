@@ -46,7 +46,7 @@ class HttpSettings:
         keep_alive: seconds that a connection may be idle.
         silence: seconds that a request may take to come in, that its body may pause, and that its answer may go unread.
         handshake: seconds that a TLS handshake may take.
-        connections: how many there may be at once, handshakes counted; never more than half of the files that the
+        connections: how many there may be at once, handshakes counted; never more than a third of the files that the
             process may open.
         client_certificates: whether, with TLS, a client must present a certificate.
         behind_proxy: whether it may listen off loopback in plaintext, as a proxy in front ends TLS.
@@ -199,8 +199,8 @@ class HttpDoor:
     ) -> Callable[[str, int], Awaitable[int]]:
         """What listens on an address, and says on which port."""
         settings, state, tls = self._settings, self._state, self._tls
-        # The other half is of the other doors and of the store, whatever strangers do here.
-        most = share_of_files(2, settings.connections)
+        # What is left is of the other doors, which have a sixth each, and of the store, whatever strangers do here.
+        most = share_of_files(3, settings.connections)
 
         async def listen(host: str, port: int) -> int:
             listener = await loop.create_server(
