@@ -59,6 +59,18 @@ async def test_a_second_node_is_refused_by_whatever_name_it_has_for_the_file(tmp
                 await SqliteStorage(tmp_path / name, SETTINGS).__aenter__()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has locks of a descriptor on a file")
+async def test_a_second_node_is_refused_though_it_has_another_name_for_the_file_that_is_no_link_to_it(
+    tmp_path: Path,
+) -> None:
+    async with SqliteStorage(tmp_path / "holon.db", SETTINGS):
+        (tmp_path / "hard.db").hardlink_to(tmp_path / "holon.db")
+        with pytest.raises(ConfigError, match=r"hard\.db belongs to another node, which has that file by another name"):
+            await SqliteStorage(tmp_path / "hard.db", SETTINGS).__aenter__()
+    async with SqliteStorage(tmp_path / "hard.db", SETTINGS):
+        pass
+
+
 @pytest.fixture
 def somebody() -> Iterator[Path]:
     """A folder of everybody, for whoever is not root: for root nothing is read-only."""
