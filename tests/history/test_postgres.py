@@ -156,6 +156,21 @@ async def test_who_holds_its_tables_does_not_hold_up_a_start(
         await other.close()
 
 
+async def test_a_server_that_ends_every_connection_at_once_is_away_and_that_is_said_in_words(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.close()
+
+    async with await asyncio.start_server(end, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with PostgresHistory(f"postgresql://holon@127.0.0.1:{port}/holon") as history:
+            assert "cannot be used now: it ended the connection before it answered; try again" in caplog.text
+            with pytest.raises(StoreUnavailable, match="it ended the connection before it answered"):
+                await count(history, "0-a")
+
+
 @pytest.mark.parametrize("what", ["write", "read"])
 async def test_who_gives_up_does_not_wait_for_a_server_that_does_not_answer(own: Server, what: str) -> None:
     uri = own.database()

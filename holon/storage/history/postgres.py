@@ -44,6 +44,8 @@ CONNECTIONS = 4
 
 # How asyncpg begins what it says of options that TLS has.
 _OF_TLS = ("`sslmode`", "`sslnegotiation`", "direct TLS")
+# What it says of a server, or what is in front of it, that ends a connection when it is asked for TLS.
+_LOST = "unexpected connection_lost() call"
 _TYPES = {"progress": "float8", "sequence": "int8", "time": "int8", "duration_ms": "int8", "attempt_number": "int8"}
 _TYPES |= {"created_at": "int8", "updated_at": "int8", "finished_at": "int8", "sealed": "bytea", "cost": "int8"}
 _JSON = ("result", "details", "error_details")
@@ -272,13 +274,18 @@ class PostgresHistory:
         ) as error:
             # Whatever it is, it may be another database, or an empty one, that answers next.
             self._upgraded = False
-            raise away("PostgreSQL", error) from error
+            raise away("PostgreSQL", _in_words(error)) from error
 
     async def _upgrade(self, db: PoolConnectionProxy[Any]) -> None:
         async with self._upgrading:
             if not self._upgraded:
                 await upgrade(db)
                 self._upgraded = True
+
+
+def _in_words(error: Exception) -> Exception:
+    """What an error says to who does not know asyncpg from within."""
+    return ConnectionError("it ended the connection before it answered") if str(error) == _LOST else error
 
 
 def _wrong_uri(error: Exception) -> ConfigError:
