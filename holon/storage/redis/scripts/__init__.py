@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 
 from holon.storage.redis.scripts.code import Code, Functions, Scripts, load_first
-from holon.storage.redis.scripts.compose import Definition, definitions, lua, lua_of_script, needed
+from holon.storage.redis.scripts.compose import Definition, definitions, lua, lua_of_script, needed, plain_lua
 
 __all__ = ["Code", "code_for", "commands", "functions", "load_first", "scripts"]
 
@@ -23,8 +23,12 @@ _SHARED = (
     "packed",
     "rows",
     "ready",
+    "kept_history",
     "inbox",
-    "tasks",
+    "queues",
+    "held",
+    "fans",
+    "tries",
     "costs",
     "endings",
     "leases",
@@ -70,8 +74,6 @@ _ADDS_WORK = ("create_jobs",)
 # Functions came with this version, and so did flags.
 _FUNCTIONS = (7,)
 _COMMAND = re.compile(r"\b(?:read|write|write_many|put|redis\.call)\('([A-Z]+)'(?:, '(CREATE|DELCONSUMER)')?")
-# What so many operations need is there for all of them.
-_MANY = 9
 
 
 def code_for(version: tuple[int, ...]) -> Sequence[Code]:
@@ -92,20 +94,16 @@ def commands() -> tuple[str, ...]:
 
 @cache
 def functions() -> Functions:
-    """The library: what many operations need is there once, and each has what else it needs beside it."""
-    shared = _shared()
-    needs = {name: needed(shared, _operation(name)) for name in _ALL}
-    uses = Counter(one for some in needs.values() for one in some)
-    common = [one for one in shared if uses[one] >= _MANY]
-    parts = [f"{lua(common)};"]
-    for name, some in needs.items():
+    """The library: what operations have in common is there once, and each has beside it what is its own."""
+    operations = {name: _operation(name) for name in _ALL}
+    parts = [lua(_shared(), chain.from_iterable(operations.values()))]
+    for name, own in operations.items():
         # A function of its own, as Lua counts the locals of each, and there may not be many.
-        own = lua([*(one for one in some if uses[one] < _MANY), *_operation(name)])
         flags = ", ".join(f"'{flag}'" for flag in _flags(name))
         register = (
             f"redis.register_function{{function_name = LIBRARY .. '_{name}', callback = call, flags = {{{flags}}}}}"
         )
-        parts.append(f"(function()\n{own}{register}\nend)();\n")
+        parts.append(f";(function()\n{plain_lua(own)}{register}\nend)()\n")
     text = "local SHRINKS, REMEMBERS = false, true\n" + "".join(parts)
     library = f"holon_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     return Functions(library, f"#!lua name={library}\nlocal LIBRARY = '{library}'\n{text}".encode())
@@ -118,18 +116,18 @@ def scripts(version: tuple[int, ...]) -> Scripts:
     shared = _shared()
     for name in _ALL:
         own = _operation(name)
-        text = lua_of_script([*needed(shared, own), *own], "call(KEYS, ARGV)")
+        text = lua_of_script(needed(shared, own), own, "call(KEYS, ARGV)")
         texts[name] = f"{_header(name, version)}{text}".encode()
     return Scripts(texts)
 
 
 def _shared() -> list[Definition]:
-    return [one for name in _SHARED for one in definitions(_source(name))]
+    return [one for name in _SHARED for one in definitions(_source(name), name)]
 
 
 def _operation(name: str) -> list[Definition]:
     """What an operation consists of; the last is how it is called."""
-    return [*definitions(_source(name)), *definitions(f"local call = {_begun(name)}")]
+    return [*definitions(_source(name), name), *definitions(f"local call = {_begun(name)}", name)]
 
 
 def _begun(name: str) -> str:

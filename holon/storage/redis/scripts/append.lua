@@ -3,7 +3,7 @@
 -- Remember a key of a job. Of those of one time the first in the order of their letters is forgotten first.
 local function remember(row, keys, key)
     write('ZADD', keys, (row.arrived or 0) + 1, key)
-    write('ZREMRANGEBYRANK', keys, 0, -MAX_INBOX - 1)
+    write('ZREMRANGEBYRANK', keys, 0, -settings.max_inbox - 1)
 end
 
 local function operation()
@@ -20,9 +20,9 @@ local function operation()
         return done({'duplicate', told_claims(claim(want))})
     end
     if over(row) then return done({'over', {}}) end
-    if row.inbox and #words(row.inbox) >= MAX_INBOX then return done({'full', {}}) end
+    if row.inbox and #words(row.inbox) >= settings.max_inbox then return done({'full', {}}) end
     if request ~= '' then remember(row, keys, request) end
     remember(row, keys, key)
-    deliver(row, 'E' .. event, is_cancel)
+    inbox.deliver(row, 'E' .. event, is_cancel)
     return done({'appended', told_claims(claim(want))})
 end

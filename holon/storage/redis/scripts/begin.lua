@@ -20,11 +20,12 @@ local function read_meta()
         'lane:' .. NODE, 'id', 'seen')
     if not meta[1] then return empty_store() end
     if meta[9] ~= args[#args] then return redis.error_reply('OUTDATED this node has connected again since') end
-    NUMBER, NEWEST, FOUND_NEWEST, POISONED = tonumber(meta[1]), meta[4], meta[4], tonumber(meta[5])
+    NUMBER, CHANGED = tonumber(meta[1]), {}
     READY.known, SUSPECTS.known = meta[3], nil
-    STORE = meta[10]
-    IDLE, FOUND_IDLE, WATCHED, NEXT_DUE = meta[6], meta[6], meta[7] ~= '0', tonumber(meta[8])
-    CHANGED = {}
+    facts = {
+        id = meta[10], newest = meta[4], found_newest = meta[4], poisoned = tonumber(meta[5]), idle = meta[6],
+        found_idle = meta[6], watched = meta[7] ~= '0', next_due = tonumber(meta[8]),
+    }
     NOW = store_time(tonumber(args[1]) or server_time(), tonumber(meta[2]), meta[11] and tonumber(meta[11]))
     NOW_TEXT = int(NOW)
     change('time', NOW)
@@ -34,11 +35,11 @@ end
 -- What a library remembers of the call before is nothing to this one.
 local function forget()
     writes, begun, texts, kept, known = {}, {}, {}, 0, {}
-    mine, all, theirs = {}, emptied(all), emptied(theirs)
+    hints.mine, hints.all, hints.theirs = {}, emptied(hints.all), emptied(hints.theirs)
     jobs, tasks, workers = {}, {}, {}
     inboxes, backlog = emptied(inboxes), 0
     counts, counted, queues, wanted_keys = {}, {}, {}, {}
-    asked, left, left_for_me, ALONE = false, false, false, false
+    claiming.asked, claiming.left, claiming.left_for_me, claiming.alone = false, false, false, false
     reset_stream(READY)
     reset_stream(SUSPECTS)
     seats = NONE
@@ -51,7 +52,7 @@ local function run(operation, keys, argv)
     META, NODE, TOKEN = keys[1], argv[2], argv[3]
     P = string.sub(META, 1, -5)
     args, at = argv, 4
-    if argv[4] ~= SETTINGS then read_settings(argv[4]) end
+    if argv[4] ~= settings.text then read_settings(argv[4]) end
     local refused = read_meta()
     if refused then return refused end
     forget()

@@ -2,6 +2,6 @@
 
 local function operation()
     local want = num()
-    ALONE = flag()
+    claiming.alone = flag()
     return done(told_claims(claim(want)))
 end

@@ -3,6 +3,6 @@
 local function operation()
     local id, session = arg(), arg()
     local holder = worker(id)
-    if holder and holder.session == session and holder.live then end_session(holder) end
+    if holder and holder.session == session and holder.live then leasing.end_session(holder) end
     return done({})
 end

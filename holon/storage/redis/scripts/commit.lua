@@ -7,7 +7,7 @@ local function offered_before(row)
     for i = 3, #known, 2 do
         local one = task(known[i])
         if one and one.lease == known[i + 1] and one.place == 'offered' then
-            tell_offer(offers, one, tonumber(known[2]))
+            leasing.tell_offer(offers, one, tonumber(known[2]))
         end
     end
     return offers
@@ -15,30 +15,30 @@ end
 
 local function operation()
     local id, claim_id, step = arg(), arg(), {}
-    read_step(step)
+    steps.read(step)
     local form = step.decided
     local want = num()
     read_seats()
     local row = job(id)
     if row and row.commit == step.commit then
-        local events = row.claim == claim_id and unread(row) or {}
-        return done({0, row.cancels and 1 or 0, events, {offered_before(row), still_waiting()}, {}})
+        local events = row.claim == claim_id and inbox.unread(row) or {}
+        return done({0, row.cancels and 1 or 0, events, {offered_before(row), leasing.still_waiting()}, {}})
     end
     if not row or not row.claim or row.claim ~= claim_id or form.n ~= row.step + 1 then
-        return done({1, 0, {}, {{}, still_waiting()}, {}})
+        return done({1, 0, {}, {{}, leasing.still_waiting()}, {}})
     end
-    if form.reserves and not affords(row, form.reserves) then return done({2, 0, {}, {{}, {}}, {}}) end
-    land(row, step)
+    if form.reserves and not costs.affords(row, form.reserves) then return done({2, 0, {}, {{}, {}}, {}}) end
+    steps.land(row, step)
     local events = {}
     if form.keep and not form.ends then
-        row['until'] = NOW + CLAIM
-        events = unread(row)
+        row['until'] = NOW + settings.claim
+        events = inbox.unread(row)
     else
         unclaim(row)
     end
     local cancel_pending = row.cancels and 1 or 0
     local answer, leased = {{}, NONE}, NONE
-    if cancel_pending == 1 then answer[2] = still_waiting() else answer, leased = lease() end
+    if cancel_pending == 1 then answer[2] = leasing.still_waiting() else answer, leased = lease() end
     if leased[1] then
         local reply = {step.commit, int(NOW)}
         for _, one in ipairs(leased) do

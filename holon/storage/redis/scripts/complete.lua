@@ -3,9 +3,9 @@
 -- Whose results they are, and the leases whose steps were written with them.
 local worker_id, landed
 
-local result_form = forms(function(status, code, who, succeeded, to_retry, costs, decided)
+local result_form = forms(function(status, code, who, succeeded, to_retry, has_cost, decided)
     return {
-        status = status, code = code, worker = who, succeeded = succeeded, to_retry = to_retry, costs = costs,
+        status = status, code = code, worker = who, succeeded = succeeded, to_retry = to_retry, costs = has_cost,
         decided = decided,
     }
 end)
@@ -27,7 +27,7 @@ local function read_result()
     if form.costs then outcome.cost = num() end
     if form.decided then
         one.time = arg()
-        read_step(one)
+        steps.read(one)
     end
     return one
 end
@@ -50,13 +50,13 @@ local function may_tell(row)
 end
 
 local function superseded(row, lease_id, outcome)
-    local reason = why_not(row.ID, row, lease_id)
+    local reason = leasing.why_not(row.ID, row, lease_id)
     local owner = job(row.job)
-    local charged = reported(owner, lease_id, outcome.cost)
+    local charged = costs.reported(owner, lease_id, outcome.cost)
     -- What is charged is told in any case: who knows a job by its history alone knows what it cost.
     if owner and (may_tell(row) or (charged or 0) > 0) then
         local cost = charged or outcome.cost
-        tell(owner, 1, 'S' .. cmsgpack.pack({int(NOW), worker_id, row.ID, reason, outcome.form.status,
+        history.tell(owner, 1, 'S' .. cmsgpack.pack({int(NOW), worker_id, row.ID, reason, outcome.form.status,
             cost and int(cost) or ''}))
     end
     return reason
@@ -66,7 +66,7 @@ end
 local function as_decided_upon(owner, row, form)
     if row.branch or row.step ~= owner.open_step or row.step ~= owner.step - 1 then return false end
     if over(owner) or RUNS[owner.status] or owner.claim or owner.inbox then return false end
-    return form.n == owner.step + 1 and (not form.reserves or affords(owner, form.reserves))
+    return form.n == owner.step + 1 and (not form.reserves or costs.affords(owner, form.reserves))
 end
 
 -- A task's worker has stopped since its lease ran out, whether or not that was taken up again since. Nobody cancelled the
@@ -75,7 +75,7 @@ local function stopped(row, outcome)
     if row.place == 'queued' then
         row.session = nil
     else
-        given_back(row, NOW + LEASE, settle(row, outcome.cost))
+        endings.given_back(row, NOW + settings.lease, costs.settle(row, outcome.cost))
     end
 end
 
@@ -84,8 +84,8 @@ local function verdict(one)
     local row = task(task_id, one.task_key)
     -- One that was given back is over, while nobody else has the task too.
     local ours = row and row.lease == lease_id and row.worker == worker_id and row.session
-    give_up(worker_id, lease_id)
-    if not row then return why_not(task_id, nil, lease_id) end
+    held.give_up(worker_id, lease_id)
+    if not row then return leasing.why_not(task_id, nil, lease_id) end
     local result = lease_id .. ' ' .. worker_id
     if row.applied == result then return '' end
     ours = ours and row.place ~= 'over' and row.place ~= 'back_off'
@@ -96,22 +96,22 @@ local function verdict(one)
     end
     if not ours then return superseded(row, lease_id, outcome) end
     row.applied = result
-    outcome.cost = settle(row, outcome.cost)
+    if row.reserves or outcome.cost then outcome.cost = costs.settle(row, outcome.cost) end
     local took = one.took ~= '' and one.took or nil
     local owner = one.decided and not retry_after and job(row.job, one.job_key)
     if not owner or not as_decided_upon(owner, row, one.decided) then
-        apply(row, outcome, retry_after, took)
+        endings.apply(row, outcome, retry_after, took)
         return ''
     end
-    close_attempt(row)
+    tries.close(row)
     -- The step was decided upon the outcome before this call, and its lines come after this one.
     local time = tonumber(one.time)
-    finished_line(row, owner, outcome, took, time and time < NOW and one.time or NOW_TEXT)
-    end_task(row, outcome)
-    went(owner, outcome)
+    endings.line(row, owner, outcome, took, time and time < NOW and one.time or NOW_TEXT)
+    endings.end_task(row, outcome)
+    endings.went(owner, outcome)
     -- It was the only one.
     owner.open_count = 0
-    land(owner, one)
+    steps.land(owner, one)
     if RUNS[owner.status] then mark_ready(owner) end
     landed[#landed + 1] = lease_id
     return ''
@@ -127,7 +127,7 @@ local function operation()
         keys[2 * i - 1], keys[2 * i] = one.task_key, one.job_key
     end
     fetch(keys)
-    look_up_held(worker_id, leases)
+    held.look_up(worker_id, leases)
     for i, one in ipairs(results) do verdicts[i] = verdict(one) end
     local want = num()
     read_seats()

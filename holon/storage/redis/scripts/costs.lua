@@ -1,11 +1,12 @@
 -- What jobs cost. Of a job with a budget each attempt is reserved before it can begin; with its outcome that becomes a
 -- charge, of no more than it. What is not known to have ended stays reserved under its lease until its worker reports.
 
+local costs = {}
 local MOST_COST = 9007199254740991
 -- Of so many leases it is waited for what they cost; a lease that is lost beyond them is charged all of it at once.
 local MOST_UNREPORTED = 256
 
-local function money_text(money)
+function costs.text(money)
     local values, leases = {int(money.budget), int(money.reserved)}, {}
     for lease_id in pairs(money.unreported) do leases[#leases + 1] = lease_id end
     table.sort(leases)
@@ -16,7 +17,7 @@ local function money_text(money)
 end
 
 -- Whether so much may be reserved of what is left of a job's budget.
-local function affords(row, amount)
+function costs.affords(row, amount)
     local money = money_of(row)
     if not money then return true end
     return amount <= money.budget - (row.cost or 0) - money.reserved - unreported_of(row)
@@ -25,7 +26,7 @@ end
 local function charge(owner, cost) owner.cost = math.min((owner.cost or 0) + cost, MOST_COST) end
 
 -- No attempt of a task begins any more: what it has reserved is free.
-local function free(row)
+function costs.free(row)
     if not row.reserved then return end
     local money = money_of(job(row.job))
     money.reserved = money.reserved - row.reserved
@@ -33,9 +34,9 @@ local function free(row)
 end
 
 -- Charge a task's job for the attempt of its last lease; what that was charged, if anything.
-local function settle(row, cost)
+function costs.settle(row, cost)
     if row.reserves then
-        free(row)
+        costs.free(row)
         if row.written_off then return row.reserves end
         cost = math.min(cost or row.reserves, row.reserves)
         money_of(job(row.job)).unreported[row.lease] = nil
@@ -48,10 +49,10 @@ local function settle(row, cost)
 end
 
 -- A task's lease is over, and what its attempt costs will be known later, if ever.
-local function leave(row)
+function costs.leave(row)
     local kept = row.reserved
     if not kept then return end
-    free(row)
+    costs.free(row)
     if row.written_off then return end
     local unreported, count = money_of(job(row.job)).unreported, 0
     for _ in pairs(unreported) do count = count + 1 end
@@ -65,10 +66,10 @@ local function leave(row)
 end
 
 -- Reserve another attempt of a task, if what is left of its job's budget is enough.
-local function again(row)
+function costs.again(row)
     if not row.reserves or row.reserved then return true end
     local owner = job(row.job)
-    if not affords(owner, row.reserves) then return false end
+    if not costs.affords(owner, row.reserves) then return false end
     local money = money_of(owner)
     money.reserved = money.reserved + row.reserves
     row.reserved = row.reserves
@@ -76,12 +77,12 @@ local function again(row)
 end
 
 -- A lease that was over goes on, under what was reserved for the next attempt.
-local function resumed(row)
+function costs.resumed(row)
     if row.reserves then money_of(job(row.job)).unreported[row.lease] = nil end
 end
 
 -- A worker says, late, what the attempt of a lease cost that is over; what its job was charged, if anything.
-local function reported(owner, lease_id, cost)
+function costs.reported(owner, lease_id, cost)
     local money = owner and money_of(owner)
     local kept = money and money.unreported[lease_id]
     if not kept then return nil end

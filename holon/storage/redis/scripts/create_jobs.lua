@@ -19,7 +19,7 @@ local function read_item()
     if form.counts_against then
         item.quota = {name = arg(), ends = num(), allowed = num(), generation = arg(), last = flag()}
     end
-    if form.lines then item.state, item.history = arg(), arg() else read_step(item) end
+    if form.lines then item.state, item.history = arg(), arg() else steps.read(item) end
     return item
 end
 
@@ -60,10 +60,10 @@ local function create(item)
         put('HSET', P .. 'r:' .. item.owner, item.request, item.id)
     end
     if item.decided then
-        land(row, item)
+        steps.land(row, item)
     else
         set_state(row, item.state)
-        if form.lines > 0 then tell(row, form.lines, item.history) end
+        if form.lines > 0 then history.tell(row, form.lines, item.history) end
     end
     if RUNS[row.status] then mark_ready(row) end
 end
@@ -80,7 +80,7 @@ local function decide(items, made, some, full)
         else
             local is_new = not (some and job(item.id))
             if is_new and full then return nil end
-            local over_quota = is_new and item.quota and not count_job(item.quota)
+            local over_quota = is_new and item.quota and not quotas.count(item.quota)
             if is_new and not over_quota then
                 new, item.is_new = new + 1, true
                 if item.request then
@@ -105,9 +105,9 @@ end
 local function create_for(items, made, some, waited)
     local waits = waited and waited + backlog
     local new = decide(items, made, some, waits and waits >= MAX_BACKLOG)
-    local short = short_quotas()
+    local short = quotas.short()
     local created = new and not short[1]
-    count_all(created)
+    quotas.count_all(created)
     if created then
         for _, item in ipairs(items) do
             if item.is_new then create(item) end
@@ -139,7 +139,7 @@ local function read_callers()
 end
 
 local function operation()
-    quotas = {}
+    quotas.forget()
     local waited = MAX_BACKLOG and tonumber(read('HGET', P .. 'totals', 'history') or 0)
     local callers, items = read_callers()
     local made, some = made_before(items), any_is_there(items)
@@ -148,7 +148,7 @@ local function operation()
         caller.created, answers[i] = create_for(caller.items, made, some, waited)
         if caller.created then want = want + caller.want end
     end
-    write_quotas()
+    quotas.write()
     for i, caller in ipairs(callers) do
         seats = caller.seats
         if caller.created then caller.leased = lease() end

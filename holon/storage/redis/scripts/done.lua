@@ -24,12 +24,13 @@ end
 local function add_up(name, by) totals[name] = (totals[name] or 0) + by end
 
 local function write_jobs()
+    local watched = facts.watched
     for _, row in pairs(jobs) do
         if row then
             if row.FAN then row.fan = fan_text(row.FAN) elseif row.FAN == false then row.fan = nil end
-            if row.MONEY then row.money = money_text(row.MONEY) end
+            if row.MONEY then row.money = costs.text(row.MONEY) end
             set_timer(row, 'j', job_time(row))
-            if (write_row(row, job_text(row)) or inboxes[row]) and WATCHED then touched[row.ID] = true end
+            if (write_row(row, job_text(row)) or inboxes[row]) and watched then touched[row.ID] = true end
             local before = row.SHOWN
             local after = not row.finished and shown(row.status, row.deliveries)
             if before ~= after then
@@ -57,10 +58,11 @@ local function write_jobs()
 end
 
 local function write_tasks()
+    local watched = facts.watched
     for _, row in pairs(tasks) do
         if row then
             set_timer(row, 't', task_time(row))
-            if write_row(row, task_text(row)) and WATCHED then touched[row.job] = true end
+            if write_row(row, task_text(row)) and watched then touched[row.job] = true end
             if row.place ~= 'over' then remember(row) end
         end
     end
@@ -119,7 +121,7 @@ local function write_queues()
             end
         end
         if now > 0 and wanted_keys[key] then
-            mine['k' .. key], all['k' .. key] = true, true
+            hints.mine['k' .. key], hints.all['k' .. key] = true, true
         end
     end
 end
@@ -131,7 +133,7 @@ local function write_stream(one)
     end
     for _, added in ipairs(one.added) do
         write('XADD', one.key, added[2], 'j', added[1].ID)
-        if one == READY then NEWEST = added[2] end
+        if one == READY then facts.newest = added[2] end
     end
     if one.taken > 0 then
         write('XREADGROUP', 'GROUP', GROUP, NODE, 'COUNT', one.taken, 'STREAMS', one.key, '>')
@@ -151,14 +153,14 @@ end
 
 -- An earlier timer than any is told to every node.
 local function note_due()
-    local due = NEXT_DUE
-    mine['d' .. int(earliest)] = true
+    local due = facts.next_due
+    hints.mine['d' .. int(earliest)] = true
     if not due or due <= NOW then due = tonumber(read('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2]) end
     if not due or earliest < due then
-        all['d' .. int(earliest)] = true
+        hints.all['d' .. int(earliest)] = true
         due = earliest
     end
-    if due ~= NEXT_DUE then change('due', due) end
+    if due ~= facts.next_due then change('due', due) end
 end
 
 local function note_watchers()
@@ -175,13 +177,13 @@ end
 -- What others are to know of this; a node that wants jobs is told of those that are left.
 local function note_hints()
     if earliest then note_due() end
-    if not asked then
-        left = #READY.added > 0 or #SUSPECTS.added > 0
-        left_for_me = left
+    if not claiming.asked then
+        claiming.left = #READY.added > 0 or #SUSPECTS.added > 0
+        claiming.left_for_me = claiming.left
     end
-    if left_for_me then mine.r = true end
-    if left then
-        for node in gmatch(IDLE, '%S+') do
+    if claiming.left_for_me then hints.mine.r = true end
+    if claiming.left then
+        for node in gmatch(facts.idle, '%S+') do
             if node ~= NODE then
                 tell_node(node, 'r')
                 no_longer_idle(node)
@@ -203,8 +205,8 @@ end
 -- What has become of the store as a whole. How many there are of some is looked up once they are written.
 local function write_meta()
     change('last', NUMBER)
-    if IDLE ~= FOUND_IDLE then change('idle', IDLE) end
-    if NEWEST ~= FOUND_NEWEST then change('newest', NEWEST) end
+    if facts.idle ~= facts.found_idle then change('idle', facts.idle) end
+    if facts.newest ~= facts.found_newest then change('newest', facts.newest) end
     if SUSPECTS.added[1] or SUSPECTS.freed[1] or SUSPECTS.stale[1] then
         change('poisoned', read('XLEN', SUSPECTS.key))
     end
@@ -216,8 +218,8 @@ local function write_meta()
 end
 
 local function publish()
-    if next(all) then read('PUBLISH', STORE .. ':', NODE .. ' ' .. joined(all)) end
-    for node, set in pairs(theirs) do read('PUBLISH', STORE .. ':' .. node, NODE .. ' ' .. joined(set)) end
+    if next(hints.all) then read('PUBLISH', facts.id .. ':', NODE .. ' ' .. joined(hints.all)) end
+    for node, set in pairs(hints.theirs) do read('PUBLISH', facts.id .. ':' .. node, NODE .. ' ' .. joined(set)) end
 end
 
 -- How many leases the workers hold here that this call was about: worker, session, count...
@@ -226,7 +228,7 @@ local function holdings()
     for _, row in pairs(workers) do
         if row and (row.BASE or row.DELTA ~= 0) then
             local n = #found
-            found[n + 1], found[n + 2], found[n + 3] = row.ID, row.session, held_count(row)
+            found[n + 1], found[n + 2], found[n + 3] = row.ID, row.session, held.count(row)
         end
     end
     return found
@@ -247,10 +249,10 @@ local function done(answer, then_read)
     if disarmed[1] then write_many('ZREM', P .. 'timers', disarmed) end
     if armed[1] then write_many('ZADD', P .. 'timers', armed) end
     note_hints()
-    local held = PARTITIONS > 1 and holdings() or nil
+    local holds = PARTITIONS > 1 and holdings() or nil
     write_all()
     write_meta()
-    if next(all) or next(theirs) then publish() end
+    if next(hints.all) or next(hints.theirs) then publish() end
     if then_read then then_read(answer) end
-    return {NOW, joined(mine), answer, held}
+    return {NOW, joined(hints.mine), answer, holds}
 end

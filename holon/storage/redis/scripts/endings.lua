@@ -1,7 +1,9 @@
 -- How tasks end, and how their jobs learn of it. An outcome is a table: its bytes, and what is read of them here.
 
+local endings = {}
+
 -- An outcome that is written here, in the place of a worker's.
-local function failed(code, message, worker_id)
+function endings.failed(code, message, worker_id)
     return {
         bytes = table.concat({'!', code, message, worker_id or ''}, '\n'), form = {status = 'failure', code = code},
         message = message, worker = worker_id or '', size = #message,
@@ -9,9 +11,9 @@ local function failed(code, message, worker_id)
 end
 
 -- How long it took, and when it was, are texts, if they are given.
-local function finished_line(row, owner, outcome, took, time)
+function endings.line(row, owner, outcome, took, time)
     if not took and row.attempts then
-        local _, _, offered, leased = last_attempt(row)
+        local _, _, offered, leased = tries.last(row)
         took = int(NOW - tonumber(leased == '-' and offered or leased))
     end
     time, took = time or NOW_TEXT, took or ''
@@ -20,7 +22,7 @@ local function finished_line(row, owner, outcome, took, time)
     local attempt, generation, status = int(row.attempt or 0), int(row.generation), form.status
     local code, cost = form.code and '1' .. form.code or '', outcome.cost and int(outcome.cost) or ''
     -- A list of texts, and of nothing else: these come back as they were.
-    tell(owner, 1, 'F\156'
+    history.tell(owner, 1, 'F\156'
         .. (BEGINS[#time] or begins(#time)) .. time .. (BEGINS[#took] or begins(#took)) .. took
         .. (BEGINS[#worker_id] or begins(#worker_id)) .. worker_id
         .. (BEGINS[#attempt] or begins(#attempt)) .. attempt .. (BEGINS[#id] or begins(#id)) .. id
@@ -30,19 +32,18 @@ local function finished_line(row, owner, outcome, took, time)
         .. (BEGINS[#message] or begins(#message)) .. message .. (BEGINS[#cost] or begins(#cost)) .. cost)
 end
 
-local function end_task(row, outcome)
+function endings.end_task(row, outcome)
     if row.place == 'queued' then dequeued(row) end
-    if row.place == 'queued' or row.place == 'back_off' then queued_changed(row, -1) end
+    if row.branch and (row.place == 'queued' or row.place == 'back_off') then fans.queued(row, -1) end
     row.place = 'over'
-    free(row)
+    if row.reserved then costs.free(row) end
     keep(P .. 'x:' .. row.ID, outcome.bytes)
 end
 
-local function end_open_tasks(row, reason)
-    clear_fan_out(row)
-    local count = row.open_count or 0
+function endings.end_open(row, reason)
+    local fan, count = fan_of(row), row.open_count or 0
+    if fan then fans.clear(row, fan) end
     row.open_count = row.open_count and 0
-    local fan = fan_of(row)
     if fan and fan.step == row.open_step and fan.pending == 0 then return end
     for from = 0, count - 1, 1000 do
         local prefix, ids, keys = row.ID .. '-' .. int(row.open_step) .. '-', {}, {}
@@ -64,7 +65,7 @@ local function end_open_tasks(row, reason)
             if one and one.place ~= 'over' then
                 if one.place == 'queued' then dequeued(one) end
                 stop_holder(one, 'cancelled')
-                if placed(one) then leave(one) end
+                if placed(one) then costs.leave(one) end
                 one.reserved = nil
                 one.place = 'over'
                 one.reason = reason
@@ -91,18 +92,18 @@ local function count_down(owner, row, outcome)
     local succeeded = outcome.form.succeeded
     owner.progress = rounded(fan.progress / fan.total)
     if not succeeded then fan.failed = fan.failed + 1 end
-    local too_large = fan.bytes > MAX_FAN_IN
+    local too_large = fan.bytes > settings.max_fan_in
     local fail_fast = not succeeded and fan.fail_fast == 1
     if fan.pending > 0 and not too_large and not fail_fast then return end
-    if fan.pending > 0 then end_open_tasks(owner, 'job_already_terminated') end
+    if fan.pending > 0 then endings.end_open(owner, 'job_already_terminated') end
     fan.over = 1
-    deliver(owner, table.concat({
+    inbox.deliver(owner, table.concat({
         'B', int(fan.step), int(fan.failed), fail_fast and '1' or '0', too_large and '1' or '0'}, ' '))
 end
 
 -- How far a job is once its single task is over: what ended well is done, as a branch is. The last that the task itself
 -- told need not be stored: its end may have been quicker.
-local function went(owner, outcome)
+function endings.went(owner, outcome)
     if outcome.form.code then
         owner.progress = nil
     elseif owner.progress and outcome.form.succeeded then
@@ -113,20 +114,20 @@ end
 -- End a task with an outcome, and tell its job: at once, or with the last branch.
 local function task_over(row, outcome, took)
     local owner = job(row.job)
-    end_task(row, outcome)
+    endings.end_task(row, outcome)
     if not owner or over(owner) then return end
     owner.updated = NOW
-    finished_line(row, owner, outcome, took)
+    endings.line(row, owner, outcome, took)
     if row.branch then
         count_down(owner, row, outcome)
         return
     end
-    went(owner, outcome)
-    deliver(owner, table.concat({'T', int(row.step), int(row.generation), row.ID, outcome.bytes}, ' '))
+    endings.went(owner, outcome)
+    inbox.deliver(owner, table.concat({'T', int(row.step), int(row.generation), row.ID, outcome.bytes}, ' '))
 end
 
 -- End a task whose result timeout is over, or its dispatch timeout; whether one is.
-local function out_of_time(row)
+function endings.out_of_time(row)
     local code, message
     if row.result_due and row.result_due <= NOW then
         code, message = 'RESULT_TIMEOUT', "no result came before the task's result timeout"
@@ -137,10 +138,10 @@ local function out_of_time(row)
         return false
     end
     stop_holder(row, 'deadline')
-    if placed(row) then leave(row) end
-    close_attempt(row)
+    if placed(row) then costs.leave(row) end
+    tries.close(row)
     row.reason = 'deadline_exceeded'
-    task_over(row, failed(code, message, row.worker))
+    task_over(row, endings.failed(code, message, row.worker))
     return true
 end
 
@@ -150,16 +151,16 @@ local function not_covered(row, last)
         .. int(row.reserves)
     local code = last and last.form.code
     if code then message = message .. '; the last one ended with ' .. code end
-    local outcome = failed('LIMIT_EXCEEDED', message, row.worker)
+    local outcome = endings.failed('LIMIT_EXCEEDED', message, row.worker)
     outcome.cost = last and last.cost
     return outcome
 end
 
 -- Whether a task may be attempted again. It is over where its job's budget does not cover that; `cost` is what the attempt
 -- was charged, if that is known.
-local function goes_on(row, cost)
-    if again(row) then return true end
-    close_attempt(row)
+function endings.goes_on(row, cost)
+    if costs.again(row) then return true end
+    tries.close(row)
     local outcome = not_covered(row)
     outcome.cost = cost
     task_over(row, outcome)
@@ -168,41 +169,41 @@ end
 
 -- The worker of a task's lease has ended it without an outcome: run it again, as `goes_on` allows. With its worker's final
 -- word the lease is over: it is no session's, and no later one goes on with it.
-local function given_back(row, avoid_until, cost, how)
+function endings.given_back(row, avoid_until, cost, how)
     row.session = nil
-    if goes_on(row, cost) then requeue(row, avoid_until, how) end
+    if endings.goes_on(row, cost) then requeue(row, avoid_until, how) end
 end
 
 -- The session of a task's lease ended without an outcome: run it again, or give it up.
-local function lost(row)
-    give_up(row.worker, row.lease)
-    leave(row)
+function endings.lost(row)
+    held.give_up(row.worker, row.lease)
+    costs.leave(row)
     row.losses = (row.losses or 0) + 1
-    if row.losses < MAX_LOSSES then
-        if goes_on(row) then requeue(row) end
+    if row.losses < settings.max_losses then
+        if endings.goes_on(row) then requeue(row) end
         return
     end
-    close_attempt(row)
+    tries.close(row)
     local message = int(row.losses) .. ' sessions ended while they held the task; it may be what ends them'
-    task_over(row, failed('WORKER_LOST', message, row.worker))
+    task_over(row, endings.failed('WORKER_LOST', message, row.worker))
 end
 
 -- Apply the outcome of a task's current attempt: it runs again after a while, or is over.
-local function apply(row, outcome, retry_after, took)
-    close_attempt(row)
-    if retry_after and not again(row) then outcome, retry_after = not_covered(row, outcome), nil end
+function endings.apply(row, outcome, retry_after, took)
+    tries.close(row)
+    if retry_after and not costs.again(row) then outcome, retry_after = not_covered(row, outcome), nil end
     if not retry_after then
         task_over(row, outcome, took)
         return
     end
     local owner = job(row.job)
-    if owner then finished_line(row, owner, outcome, took) end
-    if row.place == 'queued' then dequeued(row) else queued_changed(row, 1) end
+    if owner then endings.line(row, owner, outcome, took) end
+    if row.place == 'queued' then dequeued(row) elseif row.branch then fans.queued(row, 1) end
     row.place = 'back_off'
     -- Whoever ends an attempt had begun it, whether that was said or not.
     row.accepted = 1
     row.generation = row.generation + 1
     row.execution_due = nil
     row['until'] = NOW + retry_after
-    avoid(row, row['until'] + LEASE, '1')
+    avoid(row, row['until'] + settings.lease, '1')
 end

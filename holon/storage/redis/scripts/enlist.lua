@@ -2,7 +2,7 @@
 -- where to go on, or nothing when that was all.
 
 local function enlist(row)
-    visit_lines(row.ID, 1, row.told or 0, function(last, lines)
+    history.visit(row.ID, 1, row.told or 0, function(last, lines)
         local member = row.ID .. ':' .. int(last)
         if not read('ZSCORE', P .. 'outbox', member) then
             put('ZADD', P .. 'outbox', number(), member)

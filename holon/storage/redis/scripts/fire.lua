@@ -7,21 +7,21 @@ local function fire_job(row)
     if row.claim and row['until'] <= NOW then unclaim(row) end
     if row.wake and row.wake <= NOW then
         row.wake = nil
-        deliver(row, 'W ' .. int(row.wake_step))
+        inbox.deliver(row, 'W ' .. int(row.wake_step))
     end
     if row.spawn and row.spawn <= NOW then
         row.spawn = nil
         local fan = fan_of(row)
-        if fan and fan.chunks > 0 and fan.over == 0 and fan.queued < SPAWN_BELOW then
+        if fan and fan.chunks > 0 and fan.over == 0 and fan.queued < fans.BELOW then
             spawns[#spawns + 1] = row.ID .. '-' .. int(fan.step)
-            row.spawn = NOW + SPAWN_CHECK
+            row.spawn = NOW + fans.CHECK
         end
     end
 end
 
 local function timed_out(row)
     stop_holder(row, 'deadline')
-    leave(row)
+    costs.leave(row)
     -- The lease has ended as if its worker had said so: it is no session's, and no later one goes on with it.
     row.session = nil
     row.reason = 'deadline_exceeded'
@@ -30,24 +30,24 @@ local function timed_out(row)
         local longest = math.min(tonumber(policy[3]), tonumber(policy[2]) * 2 ^ math.min(failures, 30))
         after = math.floor(longest * math.random() + 0.5)
     end
-    local seconds = format('%g', may_take(row) / 1000)
+    local seconds = format('%g', leasing.may_take(row) / 1000)
     local message = 'Worker task timed out: no result within ' .. seconds .. ' s of its start'
-    apply(row, failed('TIMEOUT_ERROR', message, row.worker), after)
+    endings.apply(row, endings.failed('TIMEOUT_ERROR', message, row.worker), after)
 end
 
 local function lease_over(row)
     local holder = worker(row.worker)
     if not holder or holder.live ~= '1' or holder.session ~= row.session then
-        lost(row)
+        endings.lost(row)
         return
     end
     stop_holder(row, 'lease_lost')
-    leave(row)
-    if goes_on(row) then requeue(row, NOW + LEASE) end
+    costs.leave(row)
+    if endings.goes_on(row) then requeue(row, NOW + settings.lease) end
 end
 
 local function fire_task(row)
-    if out_of_time(row) then return end
+    if endings.out_of_time(row) then return end
     if row.place == 'back_off' and row['until'] <= NOW then
         row.place = 'queued'
         enqueue(row)

@@ -3,11 +3,11 @@
 
 local LOOK_AT = 2000
 
-local function lines_of(id, after, limit)
+local function lines_after(id, after, limit)
     local row, found = job(id), {}
     local told = row and row.told or 0
     local to = math.min(told, after + LOOK_AT)
-    visit_lines(id, after + 1, to, function(last, lines)
+    history.visit(id, after + 1, to, function(last, lines)
         found[#found + 1], found[#found + 2] = last, lines
         return #found >= 2 * limit
     end)
@@ -16,6 +16,6 @@ end
 
 local function operation()
     local answers = {}
-    for i = 1, num() do answers[i] = lines_of(arg(), num(), num()) end
+    for i = 1, num() do answers[i] = lines_after(arg(), num(), num()) end
     return answers
 end

@@ -5,7 +5,7 @@ local function operation()
     for i = 1, num() do
         local row, claim_id = job(arg()), arg()
         local ours = row and row.claim == claim_id
-        if ours then row['until'] = NOW + CLAIM end
+        if ours then row['until'] = NOW + settings.claim end
         answer[i] = ours and 1 or 0
     end
     return done(answer)

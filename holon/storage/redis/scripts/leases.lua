@@ -1,28 +1,30 @@
 -- Sessions, and the leases that they get within their credits.
 
+local leasing = {}
+
 -- How long a task's worker may execute it, and keeps its lease without a word.
-local function may_take(row)
+function leasing.may_take(row)
     if row.execution > 0 then return row.execution end
     local holder = worker(row.worker)
-    return holder and holder.takes or EXECUTION
+    return holder and holder.takes or settings.execution
 end
 
-local function keeps_for(row)
-    if row.lost_after then return math.max(row.lost_after, LEASE) end
+function leasing.keeps_for(row)
+    if row.lost_after then return math.max(row.lost_after, settings.lease) end
     local holder = worker(row.worker)
-    return holder and holder.keeps or LEASE
+    return holder and holder.keeps or settings.lease
 end
 
 -- Add a task under its lease, as its worker gets it at this time, to a list of such. All are in one: each table of a reply
 -- costs as much as many values.
-local function tell_offer(offers, row, time)
-    local till = row.execution_due or time + may_take(row)
+function leasing.tell_offer(offers, row, time)
+    local till = row.execution_due or time + leasing.may_take(row)
     if row.result_due then till = math.min(till, row.result_due) end
     local n = #offers
     offers[n + 1], offers[n + 2], offers[n + 3] = row.HEAD or head_of(row), row.worker, row.session
     offers[n + 4], offers[n + 5], offers[n + 6] = row.lease, carried_by(row), row.generation
     offers[n + 7], offers[n + 8], offers[n + 9] = row.attempt, math.max(0, till - time), till
-    offers[n + 10] = row.lost_after and keeps_for(row) or false
+    offers[n + 10] = row.lost_after and leasing.keeps_for(row) or false
 end
 
 -- Of a task so many attempts are known, the newest; nothing else bounds how often it is leased.
@@ -35,16 +37,16 @@ local function newest_attempts(row)
     return string.sub(attempts, from)
 end
 
-local function granted(row, holder)
+local function grant(row, holder)
     row.place = 'offered'
     row.worker, row.session = holder.ID, holder.session
     row.lease = token()
     row.written_off, row.reason, row.execution_due = nil, nil, nil
-    row['until'] = NOW + OFFER
+    row['until'] = NOW + settings.offer
     row.attempt = (row.attempt or 0) + 1
-    set_attempt(row, newest_attempts(row), holder.ID, NOW_TEXT, '-', '-')
-    take_hold(holder, row.lease, row.ID)
-    queued_changed(row, -1)
+    tries.set(row, newest_attempts(row), holder.ID, NOW_TEXT, '-', '-')
+    held.take(holder, row.lease, row.ID)
+    if row.branch then fans.queued(row, -1) end
 end
 
 -- The seats that a call names: worker, session, room, match keys, those that nobody else could do, and how many leases
@@ -63,14 +65,14 @@ local function read_seats()
         -- Who shares a session's credits out among partitions hears what this one has of them, whatever is answered: a
         -- repeat hands over what was leased before.
         local holder = seats[i].most and worker(seats[i].worker)
-        if holder then held_count(holder) end
+        if holder then held.count(holder) end
     end
 end
 
 local NO_OFFERS = {NONE, NONE}
 
 -- The keys of the seats for which tasks wait.
-local function still_waiting()
+function leasing.still_waiting()
     local more, known = {}, {}
     for _, seat in ipairs(seats) do
         fetch_counts(seat.keys)
@@ -94,66 +96,66 @@ local function lease()
         local holder = worker(seat.worker)
         if holder and holder.live == '1' and holder.session == seat.session then
             if any_wait(seat.keys) then
-                local n = math.min(seat.n, (seat.most or holder.credits) - held_count(holder))
+                local n = math.min(seat.n, (seat.most or holder.credits) - held.count(holder))
                 PAGE = math.max(1, math.ceil(n / #seat.keys))
                 for _ = 1, n do
                     local row = best(seat.keys, holder.ID, seat.only)
                     if not row then break end
-                    granted(row, holder)
-                    tell_offer(offers, row, NOW)
+                    grant(row, holder)
+                    leasing.tell_offer(offers, row, NOW)
                     leased[#leased + 1] = row
                 end
             end
         end
     end
-    local more = still_waiting()
+    local more = leasing.still_waiting()
     if not offers[1] and not more[1] then return NO_OFFERS, NONE end
     return {offers, more}, leased
 end
 
 -- A task's worker has it: its lease runs from now, its execution from the first time. It took it `ago` milliseconds
 -- before.
-local function hold(row, ago)
+function leasing.hold(row, ago)
     row.place = 'leased'
-    row['until'] = NOW + keeps_for(row)
+    row['until'] = NOW + leasing.keeps_for(row)
     row.accepted = 1
-    row.execution_due = row.execution_due or NOW + may_take(row)
-    local earlier, who, offered, leased = last_attempt(row)
+    row.execution_due = row.execution_due or NOW + leasing.may_take(row)
+    local earlier, who, offered, leased = tries.last(row)
     if leased == '-' then
         local since = math.max(tonumber(offered), NOW - (ago or 0))
-        set_attempt(row, earlier, who, offered, int(since), '-')
+        tries.set(row, earlier, who, offered, int(since), '-')
     end
 end
 
 -- Whether a result under this lease was applied: the task keeps the last one's lease and worker.
-local function applied(row, lease_id)
+function leasing.applied(row, lease_id)
     return row.applied ~= nil and string.sub(row.applied, 1, #lease_id + 1) == lease_id .. ' '
 end
 
 -- Move a lease to its worker's current session, also one that ran out but went to nobody else; not one that was given
 -- back.
-local function resume(row, holder)
-    if applied(row, row.lease) or row.place == 'over' or row.place == 'back_off' then return false end
+function leasing.resume(row, holder)
+    if leasing.applied(row, row.lease) or row.place == 'over' or row.place == 'back_off' then return false end
     if not row.session or row.worker ~= holder.ID then return false end
     if row.place == 'queued' then
         dequeued(row)
-        queued_changed(row, -1)
-        local earlier, who, offered, leased = last_attempt(row)
-        set_attempt(row, earlier, who, offered, leased, '-')
-        resumed(row)
+        if row.branch then fans.queued(row, -1) end
+        local earlier, who, offered, leased = tries.last(row)
+        tries.set(row, earlier, who, offered, leased, '-')
+        costs.resumed(row)
         -- Its worker may have stopped since it ran out, and says so only now.
         row.reason = 'stale_task'
     end
     row.session = holder.session
-    if not holds(holder, row.lease) then take_hold(holder, row.lease, row.ID) end
-    hold(row)
+    if not held.has(holder, row.lease) then held.take(holder, row.lease, row.ID) end
+    leasing.hold(row)
     return true
 end
 
 -- Why a lease is not, or no longer, its holder's.
-local function why_not(task_id, row, lease_id)
+function leasing.why_not(task_id, row, lease_id)
     if not row then return job(job_of(task_id)) and 'stale_task' or 'job_not_found' end
-    if applied(row, lease_id) or row.place == 'over' or row.place == 'back_off' then
+    if leasing.applied(row, lease_id) or row.place == 'over' or row.place == 'back_off' then
         return row.reason or 'stale_task'
     end
     if row.lease ~= lease_id then return 'stale_task' end
@@ -162,15 +164,15 @@ local function why_not(task_id, row, lease_id)
 end
 
 -- A session has ended. Its leases live on until their deadline; what it was to stop is over with it.
-local function end_session(holder)
+function leasing.end_session(holder)
     holder.live = nil
-    local held = all_held(holder)
-    for i = 1, #held, 2 do
-        local row = task(held[i + 1])
-        if not row or row.lease ~= held[i] or not placed(row) then
-            holder.HELD[held[i]] = held[i + 1]
-            lose_hold(holder, held[i])
+    local found = held.all(holder)
+    for i = 1, #found, 2 do
+        local row = task(found[i + 1])
+        if not row or row.lease ~= found[i] or not placed(row) then
+            holder.HELD[found[i]] = found[i + 1]
+            held.lose(holder, found[i])
         end
     end
-    if held_count(holder) == 0 then holder.GONE = true end
+    if held.count(holder) == 0 then holder.GONE = true end
 end

@@ -1,14 +1,14 @@
 -- A node is here, and looks what waits: ready jobs, the next timer, match keys with tasks, stops for its workers.
 -- One that has been here for a while sees to those that have not.
 
-local function see_to_others(nodes)
-    local late = read('ZRANGEBYSCORE', nodes, '-inf', int(NOW - AWAY_AFTER), 'WITHSCORES', 'LIMIT', 0, 100)
+local function see_to_others(present)
+    local late = read('ZRANGEBYSCORE', present, '-inf', int(NOW - nodes.AWAY_AFTER), 'WITHSCORES', 'LIMIT', 0, 100)
     local gone = {}
     for i = 1, #late, 2 do
         local node = late[i]
-        if node ~= NODE and tonumber(late[i + 1]) <= NOW - GONE_AFTER then
+        if node ~= NODE and tonumber(late[i + 1]) <= NOW - nodes.GONE_AFTER then
             gone[node] = true
-            write('ZREM', nodes, node)
+            write('ZREM', present, node)
             write('HDEL', META, 'lane:' .. node, 'process:' .. node, 'keeps:' .. node)
             for _, one in ipairs({READY, SUSPECTS}) do
                 if not read('XPENDING', one.key, GROUP, '-', '+', 1, node)[1] then
@@ -16,28 +16,28 @@ local function see_to_others(nodes)
                 end
             end
         elseif node ~= NODE then
-            set_away(node, true)
+            nodes.set_away(node, true)
         end
     end
-    if next(gone) then end_nodes(gone) end
+    if next(gone) then nodes.end_all(gone) end
 end
 
 local function suspects_wait()
-    local newest = POISONED > 0 and read('XREVRANGE', SUSPECTS.key, '+', '-', 'COUNT', 1)[1]
+    local newest = facts.poisoned > 0 and read('XREVRANGE', SUSPECTS.key, '+', '-', 'COUNT', 1)[1]
     return newest and tonumber(match(newest[1], '^%d+')) > tonumber(match(last_taken(SUSPECTS), '^%d+'))
 end
 
 local function operation()
-    local watchful, nodes = flag(), P .. 'nodes'
-    local seen_at = tonumber(read('ZSCORE', nodes, NODE) or NOW)
-    if seen_at <= NOW - AWAY_AFTER then set_away(NODE, false) end
-    write('ZADD', nodes, NOW, NODE)
-    if watchful then see_to_others(nodes) end
+    local watchful, present = flag(), P .. 'nodes'
+    local seen_at = tonumber(read('ZSCORE', present, NODE) or NOW)
+    if seen_at <= NOW - nodes.AWAY_AFTER then nodes.set_away(NODE, false) end
+    write('ZADD', present, NOW, NODE)
+    if watchful then see_to_others(present) end
     local found = read('HKEYS', P .. 'needs')
     for i, key in ipairs(found) do found[i] = 'k' .. key end
     local due = read('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2]
     if due then found[#found + 1] = 'd' .. due end
-    if NEWEST ~= last_taken(READY) or suspects_wait() then found[#found + 1] = 'r' end
+    if facts.newest ~= last_taken(READY) or suspects_wait() then found[#found + 1] = 'r' end
     if read('ZCARD', P .. 'outbox') > 0 then found[#found + 1] = 'n' end
     if read('LLEN', P .. 'stops:' .. NODE) > 0 then found[#found + 1] = 's' end
     return done({table.concat(found, ' '), tonumber(read('HGET', P .. 'totals', 'history') or 0)})

@@ -1,12 +1,12 @@
 -- Nodes: who is here. One that was not seen for a while is away: its sessions get nothing, and go on when it is back;
 -- in the end it is gone.
 
-local AWAY_AFTER, GONE_AFTER = 30000, 86400000
+local nodes = {AWAY_AFTER = 30000, GONE_AFTER = 86400000}
 
-local function sessions_of(node) return read('SMEMBERS', P .. 'sessions:' .. node) end
+function nodes.sessions(node) return read('SMEMBERS', P .. 'sessions:' .. node) end
 
 -- Who watches a job besides these nodes.
-local function watchers_without(watchers, gone)
+function nodes.watchers_without(watchers, gone)
     local rest = {}
     for _, node in ipairs(words(watchers)) do
         if not gone[node] then rest[#rest + 1] = node end
@@ -14,7 +14,7 @@ local function watchers_without(watchers, gone)
     return table.concat(rest, ' ')
 end
 
-local function keep_watchers(id, watchers)
+function nodes.keep_watchers(id, watchers)
     if watchers == '' then
         put('HDEL', P .. 'watched', id)
     else
@@ -23,24 +23,24 @@ local function keep_watchers(id, watchers)
 end
 
 -- The sessions of these nodes have ended; what was there for them to hear is over with them.
-local function end_nodes(gone)
+function nodes.end_all(gone)
     for node in pairs(gone) do
-        for _, id in ipairs(sessions_of(node)) do
+        for _, id in ipairs(nodes.sessions(node)) do
             local holder = worker(id)
-            if holder and holder.live and holder.node == node then end_session(holder) end
+            if holder and holder.live and holder.node == node then leasing.end_session(holder) end
         end
         write('DEL', P .. 'stops:' .. node)
         no_longer_idle(node)
     end
     local watched = read('HGETALL', P .. 'watched')
     for i = 1, #watched, 2 do
-        local rest = watchers_without(watched[i + 1], gone)
-        if #rest < #watched[i + 1] then keep_watchers(watched[i], rest) end
+        local rest = nodes.watchers_without(watched[i + 1], gone)
+        if #rest < #watched[i + 1] then nodes.keep_watchers(watched[i], rest) end
     end
 end
 
-local function set_away(node, away)
-    for _, id in ipairs(sessions_of(node)) do
+function nodes.set_away(node, away)
+    for _, id in ipairs(nodes.sessions(node)) do
         local holder = worker(id)
         if holder and holder.live and holder.node == node then holder.live = away and AWAY_SESSION or '1' end
     end

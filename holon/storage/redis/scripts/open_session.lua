@@ -17,7 +17,7 @@ local function operation()
         if first then tell_worker(holder, 'replaced', id, replaced, session, instance) end
     end
     local old = {}
-    if holder then old = all_held(holder) else holder = new_worker(id) end
+    if holder then old = held.all(holder) else holder = new_worker(id) end
     holder.session, holder.live, holder.credits, holder.node, holder.opened = session, '1', credits, NODE, order
     holder.keeps, holder.takes = keeps, takes
     holder.FRESH, holder.HELD, holder.CHANGES, holder.BASE, holder.DROPPED = true, {}, {}, 0, #old / 2
@@ -25,15 +25,15 @@ local function operation()
     for _ = 1, num() do
         local task_id, lease_id = arg(), arg()
         local row = task(task_id)
-        if row and row.lease == lease_id and resume(row, holder) then
-            tell_offer(kept, row, NOW)
+        if row and row.lease == lease_id and leasing.resume(row, holder) then
+            leasing.tell_offer(kept, row, NOW)
         else
-            dropped[#dropped + 1] = {task_id, lease_id, why_not(task_id, row, lease_id)}
+            dropped[#dropped + 1] = {task_id, lease_id, leasing.why_not(task_id, row, lease_id)}
         end
     end
     for i = 1, #old, 2 do
         local row = not holder.HELD[old[i]] and task(old[i + 1])
-        if row and row.lease == old[i] and placed(row) then lost(row) end
+        if row and row.lease == old[i] and placed(row) then endings.lost(row) end
     end
     return done({replaced, kept, dropped, order and int(order) or ''})
 end

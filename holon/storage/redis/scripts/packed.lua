@@ -20,13 +20,13 @@ local function begins(size)
 end
 
 -- Numbers, packed, and false: most are small, or times that many have.
-local NUMBERS, numbers = {[false] = '\194'}, 0
+local NUMBERS, number_count = {[false] = '\194'}, 0
 local function packed_number(number)
-    if numbers == 1000 then NUMBERS, numbers = {[false] = '\194'}, 0 end
+    if number_count == 1000 then NUMBERS, number_count = {[false] = '\194'}, 0 end
     local text = pack(number)
     -- In rows of an earlier release some are texts.
     if type(number) ~= 'number' then return text end
-    NUMBERS[number], numbers = text, numbers + 1
+    NUMBERS[number], number_count = text, number_count + 1
     return text
 end
 

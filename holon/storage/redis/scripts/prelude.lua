@@ -1,6 +1,6 @@
 -- What every call has: its arguments, the time, and what it is going to write. `begin` comes first.
 -- All reading comes before all writing, so that a call does all that it decided, or nothing.
--- A file holds definitions, each begun by `local` in the first column: see `holon.storage.redis.scripts.compose`.
+-- A file holds definitions, each begun in the first column: see `holon.storage.redis.scripts.compose`.
 
 local META, P, NODE, TOKEN
 local args, at
@@ -48,19 +48,23 @@ local NONE = {}
 -- A table that may have been filled by the call before.
 local function emptied(set) return next(set) == nil and set or {} end
 
-local SETTINGS
-local CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN, EXECUTION
--- How many there are, and how many digits the numbers have that they give.
-local PARTITIONS, PLACE, DIGITS
+-- How many partitions there are, and how a number is written that one of them gives.
+local PARTITIONS, PLACE
 -- How many bytes of history may wait to be moved; nil, where it stays.
 local MAX_BACKLOG
+-- What else operations go by: durations, in milliseconds, and limits, as their `text` says; and how many `digits` those
+-- numbers have.
+local settings = {}
 local function read_settings(text)
     local found = {}
     for one in gmatch(text, '%d+') do found[#found + 1] = tonumber(one) end
-    CLAIM, LEASE, OFFER, MAX_INBOX, MAX_LOSSES, MAX_FAN_IN, PARTITIONS, EXECUTION, MAX_BACKLOG = unpack(found)
-    DIGITS = PARTITIONS > 1 and 16 or 12
-    PLACE = '%0' .. DIGITS .. string.sub(INTEGER, 2)
-    SETTINGS = text
+    local claim, lease, offer, max_inbox, max_losses, max_fan_in, partitions, execution, max_backlog = unpack(found)
+    local digits = partitions > 1 and 16 or 12
+    PARTITIONS, PLACE, MAX_BACKLOG = partitions, '%0' .. digits .. string.sub(INTEGER, 2), max_backlog
+    settings = {
+        text = text, claim = claim, lease = lease, offer = offer, max_inbox = max_inbox, max_losses = max_losses,
+        max_fan_in = max_fan_in, execution = execution, digits = digits,
+    }
 end
 
 -- What is to be written: commands in their order, and those that were begun and take more of the same: by command, by key.
@@ -101,14 +105,10 @@ local function write_many(command, key, items)
 end
 
 local NUMBER, NOW, NOW_TEXT
--- The newest entry of the stream of ready jobs.
-local NEWEST, FOUND_NEWEST
--- How many entries the stream of suspects has.
-local POISONED
--- The nodes that would take a job, each between blanks; who watches; no timer is due before that time.
-local IDLE, FOUND_IDLE, WATCHED, NEXT_DUE
--- The partition's id, by which nodes hear of each other.
-local STORE
+-- What else is known of the partition as a whole: `id`, by which nodes hear of each other; `newest`, the newest entry of
+-- the stream of ready jobs; `poisoned`, how many entries the stream of suspects has; `idle`, the nodes that would take a
+-- job, each between blanks; `watched`, whether any job is; `next_due`, before which no timer is due.
+local facts = {}
 local CHANGED
 local function change(name, value) CHANGED[#CHANGED + 1], CHANGED[#CHANGED + 2] = name, value end
 
@@ -135,7 +135,7 @@ local function token()
 end
 
 -- The place of something among those of the same score is its number, and its id: what came first is first.
-local function id_of(member) return string.sub(member, DIGITS + 1) end
+local function id_of(member) return string.sub(member, settings.digits + 1) end
 
 local function words(text)
     local found = {}
@@ -146,20 +146,20 @@ local function words(text)
 end
 
 -- What others are to know: the tokens of a hint, see `holon.storage.redis.channel`.
-local mine, all, theirs = {}, {}, {}
+local hints = {mine = {}, all = {}, theirs = {}}
 local function tell_node(node, word)
     if node == NODE then
-        mine[word] = true
+        hints.mine[word] = true
     else
-        theirs[node] = theirs[node] or {}
-        theirs[node][word] = true
+        hints.theirs[node] = hints.theirs[node] or {}
+        hints.theirs[node][word] = true
     end
 end
 
 local function no_longer_idle(node)
-    local from, to = string.find(IDLE, ' ' .. node .. ' ', 1, true)
+    local from, to = string.find(facts.idle, ' ' .. node .. ' ', 1, true)
     if from then
-        IDLE = string.sub(IDLE, 1, from) .. string.sub(IDLE, to + 1)
-        if IDLE == ' ' then IDLE = '' end
+        facts.idle = string.sub(facts.idle, 1, from) .. string.sub(facts.idle, to + 1)
+        if facts.idle == ' ' then facts.idle = '' end
     end
 end

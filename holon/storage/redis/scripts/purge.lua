@@ -8,7 +8,7 @@ local MOST = 5000
 local function is_to_move(row)
     local found = false
     if MAX_BACKLOG then
-        visit_lines(row.ID, 1, row.told or 0, function()
+        history.visit(row.ID, 1, row.told or 0, function()
             found = true
             return true
         end)
@@ -26,7 +26,7 @@ local function forgotten(id, row, keys)
             keys[#keys + 1], keys[#keys + 2] = P .. 't:' .. task_id, P .. 'x:' .. task_id
         end
     end
-    for last = 1, row.told or 0 do keys[#keys + 1] = lines_of(id) .. int(last) end
+    for last = 1, row.told or 0 do keys[#keys + 1] = history.lines_of(id) .. int(last) end
     keys[#keys + 1], keys[#keys + 2] = row.KEY, P .. 's:' .. id
     if row.arrived then keys[#keys + 1] = P .. 'i:' .. id end
     keys[#keys + 1] = P .. 'd:' .. id

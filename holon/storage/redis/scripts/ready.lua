@@ -16,12 +16,10 @@ local function last_taken(queue)
     return queue.known
 end
 
--- Whether a suspect may be handed over. Where there are several partitions, a claim says so: no other call knows what
--- its node has of the others.
-local ALONE
-
--- Whether this call asked for jobs, and whether some are left for others, and for this node.
-local asked, left, left_for_me = false, false, false
+-- Whether this call `asked` for jobs, and whether some are `left` for others, and for this node; and whether a suspect may
+-- be handed over, as the node has nothing else. Where there are several partitions, a claim says that: no other call knows
+-- what its node has of the others.
+local claiming = {asked = false, left = false, left_for_me = false, alone = false}
 
 local function mark_ready(row)
     if row.ready or row.claim or over(row) then return end
@@ -50,7 +48,7 @@ end
 -- The first jobs of a stream that nobody has, at most so many; whether there are more.
 local function waiting(queue, count)
     local found = {}
-    if queue == SUSPECTS or NEWEST ~= last_taken(queue) then
+    if queue == SUSPECTS or facts.newest ~= last_taken(queue) then
         local entries = read('XRANGE', queue.key, '(' .. last_taken(queue), '+', 'COUNT', count + 1)
         local keys = {}
         for i, entry in ipairs(entries) do
@@ -107,7 +105,7 @@ local function take(queue, one, claims)
     row.deliveries = (row.deliveries or 0) + 1
     -- Whose reply was lost can say so: by the call, and the connection on which it came.
     row.claim = TOKEN .. '.' .. args[#args] .. '.' .. int(number())
-    row['until'] = NOW + CLAIM
+    row['until'] = NOW + settings.claim
     claims[#claims + 1] = row
 end
 
@@ -115,22 +113,22 @@ end
 local function claim(want)
     local claims = {}
     if want == 0 then return claims end
-    asked = true
-    if POISONED > 0 or #SUSPECTS.added > 0 then
+    claiming.asked = true
+    if facts.poisoned > 0 or #SUSPECTS.added > 0 then
         local found, more = waiting(SUSPECTS, 1)
         if found[1] and not found[1][1] then
             -- Its job is gone; the next one is looked at by the next claim.
             take(SUSPECTS, found[1], claims)
-            left, left_for_me = true, true
+            claiming.left, claiming.left_for_me = true, true
             return claims
         end
         local alone = holds_any(SUSPECTS)
         if found[1] then
-            left = more
-            if (ALONE or PARTITIONS == 1) and not alone and not holds_any(READY) then
+            claiming.left = more
+            if (claiming.alone or PARTITIONS == 1) and not alone and not holds_any(READY) then
                 take(SUSPECTS, found[1], claims)
             else
-                left, mine.x = true, true
+                claiming.left, hints.mine.x = true, true
             end
             return claims
         end
@@ -138,9 +136,9 @@ local function claim(want)
     end
     local found, more = waiting(READY, want)
     for _, one in ipairs(found) do take(READY, one, claims) end
-    left, left_for_me = more, more
-    if not more and not string.find(IDLE, ' ' .. NODE .. ' ', 1, true) then
-        IDLE = (IDLE == '' and ' ' or IDLE) .. NODE .. ' '
+    claiming.left, claiming.left_for_me = more, more
+    if not more and not string.find(facts.idle, ' ' .. NODE .. ' ', 1, true) then
+        facts.idle = (facts.idle == '' and ' ' or facts.idle) .. NODE .. ' '
     end
     return claims
 end

@@ -143,7 +143,7 @@ local function task(id, key)
     return row
 end
 
--- `form` is what it is made with: see `made_with`.
+-- `form` is what it is made with: see `steps.made_with`.
 local function new_task(id, owner_id, step, form)
     local n = format(PLACE, number())
     local row = {

@@ -5,7 +5,7 @@ local function operation()
         local member = arg()
         local id, last = match(member, '^(.*):(%d+)$')
         if id and read('HGET', P .. 'taken', member) then
-            local key = lines_of(id) .. last
+            local key = history.lines_of(id) .. last
             local size = read('STRLEN', key)
             if size > 0 then
                 backlog = backlog - size

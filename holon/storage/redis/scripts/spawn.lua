@@ -9,16 +9,16 @@ local function make_stored(row, from, dispatched)
     dispatch, result = tonumber(dispatch), tonumber(result)
     if alike.text ~= text or alike.need ~= need or alike.key ~= key or alike.dispatch ~= dispatch
         or alike.result ~= result then
-        alike = made_with(key, need, text, dispatch, result)
+        alike = steps.made_with(key, need, text, dispatch, result)
     end
-    return create_task(row, id, alike, carried_text(params, trace), dispatched)
+    return steps.create_task(row, id, alike, carried_text(params, trace), dispatched)
 end
 
 local function operation()
     local row, step = job(arg()), num()
     local fan = row and fan_of(row)
     if not fan or over(row) or fan.over == 1 or fan.step ~= step or fan.chunks == 0 then return done({}) end
-    if fan.queued < SPAWN_BELOW then
+    if fan.queued < fans.BELOW then
         local key = P .. 'c:' .. row.ID .. '-' .. int(step) .. '-' .. int(fan.first_chunks - fan.chunks + 1)
         args = read('LRANGE', key, 0, -1)
         local count = #args / STORED_WORDS
@@ -29,9 +29,9 @@ local function operation()
         local made = {}
         for i = 1, count do made[i] = make_stored(row, (i - 1) * STORED_WORDS, fan.dispatched) end
         for _, one in ipairs(made) do
-            if one.place ~= 'over' then out_of_time(one) end
+            if one.place ~= 'over' then endings.out_of_time(one) end
         end
     end
-    want_spawn(row)
+    fans.want_spawn(row)
     return done({})
 end

@@ -1,5 +1,6 @@
 -- Steps: a job's new state and all its effects.
 
+local steps = {}
 local TASK_WORDS = 3
 
 local step_form = forms(function(
@@ -11,7 +12,7 @@ local step_form = forms(function(
 end)
 
 -- Read a step, as a call brings it, into the table of what brings it: `decided` is what it has in common with others.
-local function read_step(step)
+function steps.read(step)
     local form = step_form(args[at + 1])
     step.decided, step.commit, step.state, step.history, step.FROM = form, args[at + 2], args[at + 3], args[at + 4], at + 4
     at = at + 4 + TASK_WORDS * form.tasks
@@ -25,7 +26,7 @@ local function read_step(step)
     end
 end
 
-local function made_with(key, need, text, dispatch, result)
+function steps.made_with(key, need, text, dispatch, result)
     local priority, execution, retry, lost_after, reserves = terms_of(text)
     return {
         key = key, need = need, text = text, dispatch = dispatch, result = result, priority = priority,
@@ -33,10 +34,10 @@ local function made_with(key, need, text, dispatch, result)
         packed = pack(key, need, priority, execution, retry, lost_after or false),
     }
 end
-local task_form = forms(made_with)
+local task_form = forms(steps.made_with)
 
 -- Make a task, whose timeouts count from when it was dispatched.
-local function create_task(row, id, form, carried, dispatched)
+function steps.create_task(row, id, form, carried, dispatched)
     local one = new_task(id, row.ID, row.open_step, form)
     if fan_of(row) then one.branch = '1' end
     carry(one, carried)
@@ -72,29 +73,29 @@ local function create_tasks(row, step)
     row.made = (row.made or '') .. ' ' .. int(row.open_step) .. ':' .. int(total)
     local first = step.FROM
     for from = first, first + TASK_WORDS * (form.tasks - 1), TASK_WORDS do
-        create_task(row, args[from + 1], task_form(args[from + 2]), args[from + 3], NOW)
+        steps.create_task(row, args[from + 1], task_form(args[from + 2]), args[from + 3], NOW)
     end
-    want_spawn(row)
+    if step.fan then fans.want_spawn(row) end
 end
 
 -- Write a step and its effects; whoever calls has made sure that it may, and sees to the claim.
-local function land(row, step)
+function steps.land(row, step)
     local form = step.decided
     set_state(row, step.state)
     row.status, row.step, row.commit = form.status, form.n, step.commit
     row.updated = NOW
     row.deliveries = nil
     row.wake = nil
-    if row.inbox then consume(row, words(form.consumed)) end
-    if form.lines > 0 then tell(row, form.lines, step.history) end
+    if row.inbox then inbox.consume(row, words(form.consumed)) end
+    if form.lines > 0 then history.tell(row, form.lines, step.history) end
     if form.ends then
         row.finished = NOW
-        clear_inbox(row)
+        inbox.clear(row)
         put('ZADD', P .. 'over', NOW_TEXT, row.ID)
     end
     if form.end_tasks or form.ends then
         local cancelled = form.status == 'cancelled' or not form.ends
-        end_open_tasks(row, cancelled and 'job_cancelled' or 'job_already_terminated')
+        endings.end_open(row, cancelled and 'job_cancelled' or 'job_already_terminated')
     end
     if form.tasks > 0 and not form.ends then create_tasks(row, step) end
     if form.wake_after and not form.ends then row.wake, row.wake_step = NOW + form.wake_after, form.n - 1 end

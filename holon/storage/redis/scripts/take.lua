@@ -2,14 +2,14 @@
 
 local PAGE = 100
 
-local function is_taken(held)
-    return held and tonumber(words(held)[1]) > NOW
+local function is_taken(by)
+    return by and tonumber(words(by)[1]) > NOW
 end
 
 local function notice(member)
     local id, last = match(member, '^(.*):(%d+)$')
     local row = job(id)
-    local lines = row and value_of(lines_of(id) .. last)
+    local lines = row and value_of(history.lines_of(id) .. last)
     if not lines then
         write('ZREM', P .. 'outbox', member)
         return nil
@@ -24,16 +24,16 @@ local function operation()
     while #answer < limit do
         local members = read('ZRANGE', P .. 'outbox', from, from + PAGE - 1)
         if not members[1] then break end
-        local held = read('HMGET', P .. 'taken', unpack(members))
+        local taken = read('HMGET', P .. 'taken', unpack(members))
         for i, member in ipairs(members) do
             if #answer == limit then break end
-            if not is_taken(held[i]) then
+            if not is_taken(taken[i]) then
                 local one, size = notice(member)
                 if one then
                     room = room - size
                     if room < 0 and answer[1] then return done(answer) end
                     answer[#answer + 1] = one
-                    write('HSET', P .. 'taken', member, int(NOW + CLAIM) .. ' ' .. NODE)
+                    write('HSET', P .. 'taken', member, int(NOW + settings.claim) .. ' ' .. NODE)
                 end
             end
         end

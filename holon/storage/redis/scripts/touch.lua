@@ -13,10 +13,10 @@ local function still_holds(ref, ago)
     local row = current(ref)
     if not row then return false end
     if placed(row) then
-        hold(row, ago)
+        leasing.hold(row, ago)
         return true
     end
-    return row.place == 'queued' and resume(row, worker(row.worker))
+    return row.place == 'queued' and leasing.resume(row, worker(row.worker))
 end
 
 -- What an earlier session says of a lease with which a later one goes on is of no account.
@@ -31,8 +31,8 @@ local MOST_AT_ONCE = 5
 
 -- Nobody has begun a task under its last lease: unless somebody has before, its dispatch timeout goes on.
 local function not_begun(row)
-    local earlier, who, offered = last_attempt(row)
-    set_attempt(row, earlier, who, offered, '-', '-')
+    local earlier, who, offered = tries.last(row)
+    tries.set(row, earlier, who, offered, '-', '-')
     -- With when it was offered, and when it was taken.
     local begun = '^%S+ %d+ %d+ '
     local before = row.generation > 1 or match(earlier, begun) or match(earlier, ';' .. string.sub(begun, 2))
@@ -42,22 +42,22 @@ end
 local function hand_back(ref, after, cost, unbegun, unheard)
     if moved(ref) then return end
     local row = current(ref)
-    give_up(ref.worker, ref.lease)
+    held.give_up(ref.worker, ref.lease)
     if row and placed(row) then
-        if not after or after >= LEASE or (row.at_once or 0) >= MOST_AT_ONCE then
-            after = LEASE
+        if not after or after >= settings.lease or (row.at_once or 0) >= MOST_AT_ONCE then
+            after = settings.lease
         else
             row.at_once = (row.at_once or 0) + 1
         end
-        if unheard then leave(row) end
+        if unheard then costs.leave(row) end
         if unbegun then not_begun(row) end
-        given_back(row, after > 0 and NOW + after, cost and settle(row, cost), unbegun and '2')
+        endings.given_back(row, after > 0 and NOW + after, cost and costs.settle(row, cost), unbegun and '2')
     elseif not unheard then
         local owner = job(job_of(ref.task))
-        local charged = reported(owner, ref.lease, cost or 0)
+        local charged = costs.reported(owner, ref.lease, cost or 0)
         if row and (charged or 0) > 0 then
             -- As of a late result.
-            tell(owner, 1, 'S' .. cmsgpack.pack({int(NOW), ref.worker, row.ID, row.reason or 'stale_task', 'rejected',
+            history.tell(owner, 1, 'S' .. cmsgpack.pack({int(NOW), ref.worker, row.ID, row.reason or 'stale_task', 'rejected',
                 int(charged)}))
         end
     end

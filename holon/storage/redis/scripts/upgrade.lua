@@ -38,7 +38,7 @@ local function upgrade_job(id, key, fields)
     keep(P .. 's:' .. id, fields.state)
     for name, value in pairs(fields) do
         local last = match(name, '^h(%d+)$')
-        if last then keep(lines_of(id) .. last, value) end
+        if last then keep(history.lines_of(id) .. last, value) end
     end
     keep(key, row_of(WORDS_OF_JOB, fields))
 end

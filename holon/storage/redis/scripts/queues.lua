@@ -1,7 +1,6 @@
--- Tasks: their queues, and what is done to them by all who change where they stand.
+-- Queues: the tasks that wait for a lease, by match key.
 
 local LOOK_PAST = 16
-local SPAWN_BELOW, SPAWN_CHECK = 100, 5000
 
 -- How many tasks wait behind each match key.
 local counts, counted = {}, {}
@@ -21,7 +20,7 @@ local function fetch_counts(keys)
     end
 end
 
--- Queues: what is stored, a page at a time, without what is taken out and with what is put in; lists of members, and the
+-- A queue: what is stored, a page at a time, without what is taken out and with what is put in; lists of members, and the
 -- scores of these. The first page has as many tasks as are about to be taken out.
 local queues = {}
 local PAGE = 1
@@ -160,143 +159,4 @@ local function best(keys, worker_id, only)
         passed[first] = true
         looked[found] = (looked[found] or 0) + 1
     end
-end
-
--- Workers and what they hold: how many as stored, if that was asked for, and how many more or fewer since.
-local function held_count(row)
-    row.BASE = row.BASE or read('HLEN', P .. 'held:' .. row.ID)
-    return row.BASE + row.DELTA
-end
-
-local function holds(row, lease_id)
-    local found = row.HELD[lease_id]
-    if found == nil then
-        found = not row.FRESH and read('HGET', P .. 'held:' .. row.ID, lease_id) or false
-        row.HELD[lease_id] = found
-    end
-    return found
-end
-
--- Ask at once whether a worker holds these leases.
-local function look_up_held(worker_id, leases)
-    local row = worker_id ~= '' and leases[1] and worker(worker_id)
-    if not row then return end
-    for from = 1, #leases, 4000 do
-        local to = math.min(from + 3999, #leases)
-        local found = read('HMGET', P .. 'held:' .. row.ID, unpack(leases, from, to))
-        for i = from, to do row.HELD[leases[i]] = found[i - from + 1] end
-    end
-end
-
-local function take_hold(row, lease_id, task_id)
-    row.DELTA = row.DELTA + 1
-    row.HELD[lease_id], row.CHANGES[lease_id] = task_id, true
-end
-
-local function lose_hold(row, lease_id)
-    row.DELTA = row.DELTA - 1
-    row.HELD[lease_id], row.CHANGES[lease_id] = false, true
-end
-
--- All that a worker holds: lease, task, lease, task...
-local function all_held(row) return read('HGETALL', P .. 'held:' .. row.ID) end
-
-local function give_up(worker_id, lease_id)
-    if worker_id == '' then return end
-    local row = worker(worker_id)
-    if row and holds(row, lease_id) then
-        lose_hold(row, lease_id)
-        if not row.live and held_count(row) == 0 then row.GONE = true end
-    end
-end
-
-local function held_by(row, session_id)
-    local holder = row.worker and worker(row.worker)
-    if not holder or holder.session ~= session_id or row.session ~= session_id then return nil end
-    return holder
-end
-
--- What workers are to be told: a list for the node of each.
-local function tell_worker(holder, ...)
-    put('RPUSH', P .. 'stops:' .. holder.node, table.concat({int(number()), ...}, ' '))
-    tell_node(holder.node, 's')
-end
-
-local function stop_holder(row, reason)
-    if not placed(row) then return end
-    local holder = worker(row.worker)
-    if not holder then return end
-    if holder.live and holder.session == row.session then
-        tell_worker(holder, reason, row.worker, row.session, row.ID, row.lease)
-    elseif not holder.live then
-        give_up(row.worker, row.lease)
-    end
-end
-
--- Fan-outs.
-local function want_spawn(row)
-    local fan = fan_of(row)
-    if fan and fan.chunks > 0 and fan.over == 0 and fan.queued < SPAWN_BELOW then
-        mine['f' .. row.ID .. '-' .. int(fan.step)] = true
-        row.spawn = NOW + SPAWN_CHECK
-    end
-end
-
-local function queued_changed(row, by)
-    if not row.branch then return end
-    local owner = job(row.job)
-    local fan = owner and fan_of(owner)
-    if fan and fan.step == row.step then
-        fan.queued = fan.queued + by
-        if by < 0 then want_spawn(owner) end
-    end
-end
-
-local function clear_fan_out(row)
-    local fan = fan_of(row)
-    if not fan then return end
-    for i = fan.first_chunks - fan.chunks + 1, fan.first_chunks do
-        write('DEL', P .. 'c:' .. row.ID .. '-' .. int(fan.step) .. '-' .. int(i))
-    end
-    fan.over, fan.chunks = 1, 0
-    row.spawn = nil
-end
-
--- Attempts: "worker offered leased ended;", with - for what did not come to pass.
-local function last_attempt(row)
-    -- Looked for from the end: there may be many before it.
-    local from = match(row.attempts, '^.*;()[^;]') or 1
-    return string.sub(row.attempts, 1, from - 1), match(row.attempts, '^(%S+) (%S+) (%S+) (%S+);$', from)
-end
-
-local function set_attempt(row, earlier, who, offered, leased, ended)
-    row.attempts = earlier .. who .. ' ' .. offered .. ' ' .. leased .. ' ' .. ended .. ';'
-end
-
-local function close_attempt(row)
-    local attempts = row.attempts
-    if attempts and string.sub(attempts, -2) == '-;' then
-        row.attempts = string.sub(attempts, 1, -3) .. NOW_TEXT .. ';'
-    end
-end
-
--- Of those who failed a task it avoids the last alone: else it would wait once each of a few workers has failed it.
--- Those below whom nobody can do it are asked again together: else it would go round among a few of them for ever.
-local function avoid(row, till, how)
-    local text = ''
-    for _, entry in ipairs(avoided(row)) do
-        local ends = how == '2' and entry[3] == '2' and math.max(entry[2], till) or entry[2]
-        if entry[1] ~= row.worker and ends > NOW and not (how == '1' and entry[3] == '1') then
-            text = text .. entry[1] .. ' ' .. int(ends) .. ' ' .. entry[3] .. ';'
-        end
-    end
-    row.avoid = text .. row.worker .. ' ' .. int(till) .. ' ' .. how .. ';'
-end
-
-local function requeue(row, avoid_until, how)
-    close_attempt(row)
-    row.place = 'queued'
-    if avoid_until then avoid(row, avoid_until, how or '0') end
-    enqueue(row)
-    queued_changed(row, 1)
 end
