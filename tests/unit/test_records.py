@@ -10,7 +10,6 @@ from holon.domain.task import RetryPolicy
 from holon.domain.value import replace
 from holon.ports import NewTask
 from holon.storage.records import (
-    UPGRADES,
     decode_chunk,
     decode_job,
     decode_need,
@@ -19,6 +18,7 @@ from holon.storage.records import (
     encode_need,
     unpack,
 )
+from holon.storage.records.schema import UPGRADES
 
 
 def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:

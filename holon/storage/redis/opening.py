@@ -13,7 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from holon.errors import ConfigError
 from holon.randomness import random_id
-from holon.storage import records
+from holon.storage.records import schema as records
 from holon.storage.redis.keys import SHARED, Keys
 from holon.storage.redis.lane import passes
 from holon.storage.redis.replay import check_replay

@@ -13,13 +13,13 @@ from holon.domain.events import BranchesDone
 from holon.domain.job import Status
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import StoreSettings
-from holon.storage import records
+from holon.storage.records import jobs, schema
 from holon.storage.redis import RedisStorage, scripts
 from tests.contract.backends import REDIS
 from tests.contract.world import World
 from tests.redis_server import RedisServer
 
-NEWER = records.SCHEMA + 1
+NEWER = schema.SCHEMA + 1
 
 
 class Releases:
@@ -49,7 +49,7 @@ async def releases(server: RedisServer) -> AsyncIterator[Releases]:
 def newer() -> Iterator[None]:
     """What runs meanwhile is of a release that puts one more field at the end of a job's record."""
 
-    pack, unpack = records.pack, records.unpack
+    pack, unpack = schema.pack, schema.unpack
 
     def longer(*fields: Any) -> bytes:
         # A job's record is the one that begins with its id.
@@ -62,10 +62,10 @@ def newer() -> Iterator[None]:
         return fields
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(records.UPGRADES, ("job", records.SCHEMA), lambda fields: [*fields, "new"])
-        patch.setattr(records, "SCHEMA", NEWER)
-        patch.setattr(records, "pack", longer)
-        patch.setattr(records, "unpack", shorter)
+        patch.setitem(schema.UPGRADES, ("job", schema.SCHEMA), lambda fields: [*fields, "new"])
+        patch.setattr(schema, "SCHEMA", NEWER)
+        patch.setattr(jobs, "pack", longer)
+        patch.setattr(jobs, "unpack", shorter)
         yield
 
 
@@ -114,7 +114,7 @@ async def test_what_a_newer_release_wrote_is_left_to_it_and_an_older_node_says_s
         new = await releases.node("b")
         job_id = await new.create()
     for ask in (old.storage.job(job_id), old.storage.claim(1)):
-        with pytest.raises(StoreUnavailable, match=f"schema {NEWER}.* reads {records.SCHEMA} at most: replace"):
+        with pytest.raises(StoreUnavailable, match=f"schema {NEWER}.* reads {schema.SCHEMA} at most: replace"):
             await ask
     with pytest.raises(StoreUnavailable, match="replace this node"):
         await old.storage.failure()

@@ -1,0 +1,113 @@
+"""Jobs as bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holon.domain.job import Job, JobError, Status, Waiting
+from holon.storage.json_text import from_json, to_json
+from holon.storage.records.schema import pack, unpack
+from holon.storage.records.tasks import allowed_of, word_of
+
+# In the place of a result that is the state history, which is there already.
+_HISTORY = True
+
+
+def encode_job(job: Job) -> bytes:
+    """A job as bytes.
+
+    Raises:
+        InvalidArgument: (NOT_JSON) as for `to_json`.
+    """
+    waiting, error = job.waiting, job.error
+    return pack(
+        job.id,
+        job.blueprint,
+        job.owner,
+        to_json(job.initial_data, "initial_data"),
+        job.current_state,
+        str(job.status),
+        job.step,
+        job.transitions,
+        job.failures,
+        job.cancelling,
+        to_json(job.state_history, "state_history"),
+        waiting and (waiting.step, waiting.transitions, waiting.aggregate_into),
+        job.aggregates,
+        _HISTORY if job.result is job.state_history else _returned(job.result),
+        error and (error.code, error.message, _returned(error.details), *word_of(error)),
+        job.dispatch_timeout,
+        job.result_timeout,
+        job.trace,
+        job.created_at,
+        job.plan,
+        job.client_params,
+        job.priority,
+        job.allowed_skills,
+        job.budget,
+        job.deadline,
+    )
+
+
+def _returned(value: Any) -> bytes | None:
+    """What a handler has ended its job with."""
+    return None if value is None else to_json(value, "result")
+
+
+def decode_job(record: bytes) -> Job:
+    """A job from its state's bytes."""
+    (
+        job_id,
+        blueprint,
+        owner,
+        initial_data,
+        current_state,
+        status,
+        step,
+        transitions,
+        failures,
+        cancelling,
+        history,
+        waiting,
+        aggregates,
+        result,
+        error,
+        dispatch_timeout,
+        result_timeout,
+        trace,
+        created_at,
+        plan,
+        client_params,
+        priority,
+        allowed_skills,
+        budget,
+        deadline,
+    ) = unpack("job", record)
+    state_history = from_json(history)
+    return Job(
+        id=job_id,
+        blueprint=blueprint,
+        owner=owner,
+        initial_data=from_json(initial_data),
+        current_state=current_state,
+        status=Status(status),
+        step=step,
+        transitions=transitions,
+        failures=failures,
+        cancelling=cancelling,
+        state_history=state_history,
+        waiting=waiting and Waiting(*waiting),
+        aggregates=aggregates,
+        result=state_history if result == _HISTORY else result and from_json(result),
+        error=error and JobError(error[0], error[1], error[2] and from_json(error[2]), *error[3:]),
+        dispatch_timeout=dispatch_timeout,
+        result_timeout=result_timeout,
+        trace=trace,
+        created_at=created_at,
+        plan=plan,
+        client_params=client_params,
+        priority=priority,
+        allowed_skills=allowed_of(allowed_skills),
+        budget=budget,
+        deadline=deadline,
+    )

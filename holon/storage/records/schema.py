@@ -1,0 +1,62 @@
+"""How a record is stored: msgpack, with a schema number first, so that later releases can upgrade on read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+from msgspec.msgpack import Encoder
+
+from holon.domain.client import NO_PLAN
+from holon.errors import StoreUnavailable
+
+SCHEMA = 8
+# What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
+UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
+    ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
+    ("job", 2): lambda fields: [*fields, None],
+    ("task", 2): lambda fields: [*fields, 0],
+    ("task", 3): lambda fields: [*fields, 0, 0],
+    ("task", 4): lambda fields: [*fields, 0, False],
+    ("task", 6): lambda fields: [*fields, 0],
+    ("endings", 6): lambda fields: [[[*end[:3], [*end[3], 0]] for end in fields[0]]],
+    ("job", 3): lambda fields: [*fields, None, None],
+    ("job", 5): lambda fields: [*fields, None],
+    ("need", 3): lambda fields: [*fields, None, None],
+    ("need", 7): lambda fields: [*fields, ()],
+    ("chunk", 2): lambda fields: [[[*task, 0] for task in fields[0]]],
+    ("chunk", 3): lambda fields: [[[*task[:2], [*task[2], None, None], *task[3:], 0] for task in fields[0]]],
+    ("chunk", 7): lambda fields: [[[*task[:2], [*task[2], ()], *task[3:]] for task in fields[0]], *fields[1:]],
+}
+
+# Byte for byte what `msgpack` packs, in less than half the time; in reading it there is nothing to gain.
+to_msgpack = Encoder().encode
+
+
+def pack(*fields: Any) -> bytes:
+    """Plain values as a record."""
+    return to_msgpack((SCHEMA, *fields))
+
+
+class NewerRecord(StoreUnavailable):
+    """Expected: a newer release wrote what was to be read; a node of that release can take the call."""
+
+
+def unpack(kind: str, record: bytes) -> list[Any]:
+    """The values of a record, as this release has them whichever wrote it.
+
+    Raises:
+        NewerRecord: a newer release wrote it.
+    """
+    fields: list[Any]
+    schema, *fields = msgpack.unpackb(record, use_list=True)
+    if schema > SCHEMA:
+        raise NewerRecord(
+            f"a record of the store ({kind}) is of schema {schema}, and this release reads {SCHEMA} at most: "
+            "replace this node by one of the newer release"
+        )
+    for older in range(schema, SCHEMA):
+        if (upgrade := UPGRADES.get((kind, older))) is not None:
+            fields = upgrade(fields)
+    return fields
