@@ -10,7 +10,7 @@ from holon.storage.ledger.tables import Tables
 from holon.storage.sealing import Seal
 from holon.storage.sqlite.loading import load
 from holon.storage.sqlite.sheets import Sheets
-from holon.storage.sqlite.writer import Ledger
+from holon.storage.sqlite.work import Ledger
 
 _LIVE = "(SELECT n FROM jobs WHERE finished_at = 0)"
 # Rows that are nobody's any more.

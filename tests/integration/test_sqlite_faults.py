@@ -19,7 +19,7 @@ from holon.domain.job import Status
 from holon.domain.value import replace
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import Appended, Created, Creation, Quota
-from holon.storage.sqlite import SqliteStorage, writer
+from holon.storage.sqlite import SqliteStorage, log_moves, writer
 from tests.contract.world import T, World
 from tests.integration.sqlite_faults import Faults, FaultyBackend, settled
 
@@ -138,7 +138,7 @@ async def test_a_full_disk_has_its_log_moved_which_may_be_all_the_room_that_is_l
 async def test_what_becomes_free_on_a_full_disk_is_for_the_file_before_the_log_takes_it(
     world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "FULL_S", 1e6)
+    monkeypatch.setattr(log_moves, "FULL_S", 1e6)
     refused = faults.refuse_checkpoints(1)
     faults.fail_next("database or disk is full", sqlite3.SQLITE_FULL)
     with pytest.raises(StoreUnavailable):
@@ -152,7 +152,7 @@ async def test_what_becomes_free_on_a_full_disk_is_for_the_file_before_the_log_t
 async def test_a_log_that_cannot_be_moved_is_tried_again_while_nothing_is_written_and_told_of_once(
     world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(writer, "FULL_S", 0.0)
+    monkeypatch.setattr(log_moves, "FULL_S", 0.0)
     faults.refuse_checkpoints(3)
     await world.create()
     assert await asyncio.to_thread(faults.checkpointed.wait, 30)
@@ -356,8 +356,8 @@ async def test_an_idle_store_moves_its_log_into_the_file(world: World, faults: F
 async def test_a_log_that_has_outgrown_what_is_moved_beside_is_moved_once_where_it_is_written(
     world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "LOG_BYTES", 1)
-    monkeypatch.setattr(writer, "LARGE_LOG_PAGES", 100)
+    monkeypatch.setattr(log_moves, "LOG_BYTES", 1)
+    monkeypatch.setattr(log_moves, "LARGE_LOG_PAGES", 100)
     async with asyncio.timeout(30):
         while "holon-sqlite-writer" not in faults.moved_by:
             await world.create()

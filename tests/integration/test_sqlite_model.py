@@ -17,7 +17,7 @@ from holon.storage.sealing import Seal
 from holon.storage.sqlite import SqliteStorage, sheets
 from holon.storage.sqlite.loading import load
 from holon.storage.sqlite.sheets import Sheets
-from holon.storage.sqlite.writer import Ledger
+from holon.storage.sqlite.work import Ledger
 from tests.contract.judgement import judge, settle
 from tests.contract.model import Model
 from tests.contract.world import World

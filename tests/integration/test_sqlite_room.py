@@ -15,8 +15,8 @@ import pytest
 
 from holon.clock import ManualClock
 from holon.storage.sqlite import SqliteStorage
+from holon.storage.sqlite.log_moves import LOG_BYTES
 from holon.storage.sqlite.room import PIECE, Room
-from holon.storage.sqlite.writer import LOG_BYTES
 from tests.contract.world import World
 from tests.integration.sqlite_faults import Faults, FaultyBackend
 

@@ -21,7 +21,7 @@ import grpc.aio
 from holon.client import Client
 from holon.rxon.v1 import node_pb2
 from holon.security.certificates import KeyPair, issue_server, issue_worker, open_authority
-from holon.storage.sqlite.writer import IDLE_S
+from holon.storage.sqlite.log_moves import IDLE_S
 from tests.bench.process import Child
 from tests.soak.clients import Clients
 from tests.soak.measure import Growth, Sample, Watch, sample

@@ -31,7 +31,8 @@ from holon.storage.sealing import Seal
 from holon.storage.sqlite.known import Known, Reading
 from holon.storage.sqlite.lane import MAX_WAITING, Lane
 from holon.storage.sqlite.reading import Reader, notice_key
-from holon.storage.sqlite.writer import Ledger, Writer
+from holon.storage.sqlite.work import Ledger
+from holon.storage.sqlite.writer import Writer
 from holon.telemetry.metrics import StoreMetrics
 
 T = TypeVar("T")

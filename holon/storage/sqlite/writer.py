@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,21 +18,16 @@ from holon.domain.value import replace
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import Hint, StoreSettings
 from holon.storage.hints import Hints
-from holon.storage.ledger.row import Row
-from holon.storage.ledger.rows import JobRow
-from holon.storage.ledger.tables import Tables
 from holon.storage.outbox import Outbox
 from holon.storage.sealing import Seal
-from holon.storage.sqlite.changes import PAGE, Changes
-from holon.storage.sqlite.checkpoints import Checkpointer, move_log
+from holon.storage.sqlite.changes import Changes
+from holon.storage.sqlite.file import File
 from holon.storage.sqlite.known import Known, Told
 from holon.storage.sqlite.lane import RETRY_AFTER_S, Call, Lane
-from holon.storage.sqlite.loading import Visitors, load
-from holon.storage.sqlite.needs import Needs
-from holon.storage.sqlite.opening import opened, reason_of
-from holon.storage.sqlite.purging import Purging
-from holon.storage.sqlite.room import Room
-from holon.storage.sqlite.sheets import Sheets
+from holon.storage.sqlite.loading import load
+from holon.storage.sqlite.log_moves import LogMoves
+from holon.storage.sqlite.opening import opened
+from holon.storage.sqlite.work import Ledger
 from holon.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)
@@ -41,23 +35,11 @@ log = logging.getLogger(__name__)
 # The bounds of one transaction: operations, and rows that changed.
 MAX_OPERATIONS = 256
 MAX_ROWS = 2_000
-# The write-ahead log is moved into the file when the store has been idle this long, or has written about this much (a
-# page for each row, and several rows share one: it is a third of that in truth); and by the writer itself, which then
-# nobody outruns, when it has grown too large for all that. The first time that the store has been idle the log is made
-# as long as it will be.
-IDLE_S = 1.0
-LOG_BYTES = 16 * 2**20
-LARGE_LOG_PAGES = 64 * 2**20 // PAGE
-# And when nothing more can be written: a log that was moved is written over, and on a full disk there may be no other
-# room. Where that is refused too, it is tried again after so many seconds, for nothing that is written asks for it.
-FULL_S = 5.0
-# How often it is looked whether the files are there still, before what comes then is written.
+# How often it is looked whether the files are there still, before what comes then is written (seconds).
 LOOK_S = 1.0
 # How far, in seconds, a clock may have been set back between two starts without a word.
 AHEAD_S = 60.0
 
-# After these the file, or what the kernel has of it, cannot be trusted: a restart reads what is really there.
-_BROKEN = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # These come from what one operation wanted to write, not from the file.
 _OF_ONE = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 
@@ -70,39 +52,6 @@ _WRITTEN = """
         coalesce((SELECT max(updated_at) FROM jobs WHERE finished_at = 0), 0)
     ) FROM clock
 """
-
-
-class Ledger:
-    """What operations work on: the ledger's tables, and the jobs and the history that this transaction deletes."""
-
-    def __init__(self, db: sqlite3.Connection, settings: StoreSettings, outbox: Outbox, seal: Seal) -> None:
-        self.tables = Tables(settings)
-        self.visitors = Visitors(db, seal)
-        self.tables.load_job = self.visitors.job
-        self.tables.load_task = self.visitors.task
-        self.tables.load_request = self.visitors.request
-        self.tables.load_late = self.visitors.late
-        self.made = Sheets()
-        self.offered = Sheets()
-        self.needs = Needs()
-        self.purging = Purging(db, MAX_ROWS, moving=outbox.moving)
-        self.settled: dict[tuple[int, int], int] = {}
-        self.now = 0
-
-    def at(self, now: int) -> int:
-        """An operation begins at this time, in epoch milliseconds; answers with that."""
-        self.now = now
-        return now
-
-    def leave(self, over: Iterable[Row]) -> None:
-        """The transaction is over; these rows are durable and will hardly be asked for again."""
-        for row in over:
-            self.tables.forget(row)
-            if isinstance(row, JobRow):
-                self.visitors.remember(row)
-        self.visitors.leave()
-        self.purging.clear()
-        self.settled.clear()
 
 
 class Writer:
@@ -142,15 +91,11 @@ class Writer:
         self._known = known
         self._seal = seal
         self._metrics = metrics
-        self._log = path.with_name(f"{path.name}-wal")
-        # By what the files that are written are known, whatever stands at their names later.
-        self._numbers: dict[Path, int] = {}
-        self._log_bytes = 0
-        # Whether the disk was full, and the log was not moved since; and when it may be, by `monotonic`.
-        self._full = False
-        self._moves_at = 0.0
         # What was said last of the file's taking nothing; empty while it does.
         self._refusing = ""
+        # What there is while it runs.
+        self._file: File
+        self._moves: LogMoves
 
     def run(self, lane: Lane[Ledger]) -> None:
         """Open the file, work until the lane is closed, and close it.
@@ -161,39 +106,26 @@ class Writer:
         """
         with opened(self._path, self._synchronous, self._kind) as db:
             ledger = self._loaded(db)
-            self._numbers = {file: number for file in (self._path, self._log) if (number := _number(file)) is not None}
-            checkpoints = Checkpointer(self._path, self._kind)
-            try:
+            self._file = File(self._path)
+            with LogMoves(self._file, db, self._kind, lambda: lane.waiting) as self._moves:
                 lane.ready()
-                self._work(lane, db, ledger, checkpoints)
-            finally:
-                checkpoints.close()
+                self._work(lane, db, ledger)
 
-    def _work(self, lane: Lane[Ledger], db: sqlite3.Connection, ledger: Ledger, checkpoints: Checkpointer) -> None:
-        room = Room(self._log, LOG_BYTES)
-        patience: float | None = IDLE_S
+    def _work(self, lane: Lane[Ledger], db: sqlite3.Connection, ledger: Ledger) -> None:
         looks_at = 0.0
-        while (calls := lane.take(MAX_OPERATIONS, patience)) is not None:
+        while (calls := lane.take(MAX_OPERATIONS, self._moves.patience)) is not None:
             idle = not calls
             if monotonic() >= looks_at:
-                self._look()
+                self._file.look()
                 looks_at = monotonic() + LOOK_S
             while calls:
                 calls = self._group(lane, db, ledger, calls)
-            if (self._log_bytes >= LOG_BYTES or (idle and self._log_bytes)) and monotonic() >= self._moves_at:
-                self._log_bytes = 0
-                self._move_log(db, checkpoints)
-            if checkpoints.error is not None:
-                self._unmoved(checkpoints.error)
-                checkpoints.error = None
-            if idle and not room.made:
-                room.make(db, lambda: lane.waiting)
-            patience = IDLE_S if self._log_bytes or checkpoints.pending or not room.made else None
+            self._moves.go_on(idle=idle)
 
     def _loaded(self, db: sqlite3.Connection) -> Ledger:
         try:
             self._go_on_from(db.execute(_WRITTEN).fetchone()[0])
-            ledger = Ledger(db, self._settings, self._outbox, self._seal)
+            ledger = Ledger(db, self._settings, MAX_ROWS, self._outbox, self._seal)
             if self._outbox.moving:
                 (self._outbox.bytes,) = db.execute(_UNMOVED).fetchone()
             now = self._clock.now_ms()
@@ -246,8 +178,8 @@ class Writer:
         if self._outbox.moving:
             self._outbox.bytes += changes.told() - sum(ledger.settled.values())
         if some and self._refusing:
-            # What has become free is for the file first: the log could take all of it, and never be moved.
-            self._refusing, self._moves_at = "", 0.0
+            self._refusing = ""
+            self._moves.taken_again()
             log.info("the store's file %s takes what is written again", self._path)
         changes.written()
         told = self._known.committed(tables, changes.lines)
@@ -257,7 +189,7 @@ class Writer:
         then = partial(self._hints.give, replace(hint, jobs=frozenset()))
         lane.answer(calls[: len(replies)], replies, partial(self._tell, hint.jobs, told, purged), then)
         if some:
-            self._log_bytes += changes.volume()
+            self._moves.grown(changes.volume())
         return calls[len(replies) :]
 
     def _tell(self, jobs: frozenset[str], told: Told, purged: bool) -> None:
@@ -288,82 +220,27 @@ class Writer:
             try:
                 db.execute("ROLLBACK")
             except sqlite3.Error as error:
-                raise self._broken(error) from error
+                raise self._file.failed(error) from error
 
     def _failed(
         self, lane: Lane[Ledger], db: sqlite3.Connection, ledger: Ledger, calls: list[Call[Ledger]], error: Exception
     ) -> None:
         """Tell the callers of a group that was taken back."""
         if isinstance(error, sqlite3.Error) and not isinstance(error, _OF_ONE):
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
-                raise self._broken(error) from error
+            if (broken := self._file.broken(error)) is not None:
+                raise broken from error
             if str(error) != self._refusing:
                 # Once, and not for each that comes: a full disk is to have room for other logs.
                 self._refusing = str(error)
                 log.warning("the store's file %s took nothing of %d calls: %s", self._path, len(calls), error)
             lane.refuse(calls, [_unavailable(error) for _ in calls])
-            self._full, self._log_bytes = True, LOG_BYTES
+            self._moves.refused()
         elif len(calls) == 1:
             lane.refuse(calls, [error])
         else:
             # One of them is at fault: each runs alone, so that it fails alone.
             for call in calls:
                 self._group(lane, db, ledger, [call])
-
-    def _move_log(self, db: sqlite3.Connection, checkpoints: Checkpointer) -> None:
-        """Have the log moved; here, where nothing is written meanwhile, if it has outgrown what is moved beside.
-
-        Or the disk: then all that is free is for the file.
-
-        Raises:
-            StoreUnavailable: a file is gone.
-        """
-        self._look()
-        if checkpoints.length < LARGE_LOG_PAGES and not self._full:
-            checkpoints.ask()
-            return
-        try:
-            if move_log(db) is not None:
-                checkpoints.length = 0
-                self._full = False
-        except sqlite3.Error as error:
-            self._unmoved(error)
-
-    def _look(self) -> None:
-        """Raise if a file is gone: SQLite goes on with what nobody will ever open again."""
-        if (gone := self._gone()) is not None:
-            raise gone
-
-    def _unmoved(self, error: sqlite3.Error) -> None:
-        """The log could not be moved, which is tried again later; raises if the error says that the file is broken."""
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
-            raise self._broken(error) from error
-        self._full, self._moves_at = True, monotonic() + FULL_S
-        self._log_bytes = max(self._log_bytes, 1)
-
-    def _gone(self) -> StoreUnavailable | None:
-        for file, number in self._numbers.items():
-            if _number(file) != number:
-                return StoreUnavailable(
-                    f"{file} was removed while the node ran: what it accepts from now on is in no file; the node has "
-                    "to be restarted, with a backup of the file if there is one"
-                )
-        return None
-
-    def _broken(self, error: sqlite3.Error) -> StoreUnavailable:
-        # Who opens the file anew beside this, to move the log, may be the first to see it, and makes an empty one.
-        return self._gone() or StoreUnavailable(
-            f"the store's file {self._path} failed: {reason_of(self._path, error)}; "
-            "the node has to be restarted, and the disk looked at"
-        )
-
-
-def _number(file: Path) -> int | None:
-    """What tells a file from another one of its name; None where there is none."""
-    try:
-        return file.stat().st_ino
-    except FileNotFoundError:
-        return None
 
 
 def _unavailable(error: sqlite3.Error) -> StoreUnavailable:
