@@ -22,17 +22,14 @@ from holon.security.certificates import open_authority
 from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
 from tests.audit_lines import audited
-from tests.integration.http_node import GUARD, LIMIT, TOKEN, Node, running, until
+from tests.integration.http_node import GUARD, LIMIT, Node, running, until
 from tests.integration.http_wire import answers
+from tests.integration.https_calls import CREATE, LARGE, LAST, STATUS, ask, at_once, dial, once_more, serves, speaks
 from tests.integration.tls_site import Site, only, serial_of
 from tests.integration.worker_certificates import certificate_of, intermediate, issue, revoke, root
 from transports.http import secured
 from transports.http.door import HttpSettings
 
-STATUS = b"GET /_public/status HTTP/1.1\r\nHost: x\r\n\r\n"
-LAST = STATUS.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-CREATE = f"POST /api/v1/jobs/waiting HTTP/1.1\r\nHost: x\r\nX-Client-Token: {TOKEN}\r\n".encode()
-LARGE = b"GET /_public/docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
 SECURED = HttpSettings(port=0, max_body=LIMIT)
 
 
@@ -40,20 +37,6 @@ SECURED = HttpSettings(port=0, max_body=LIMIT)
 async def node(site: Site) -> AsyncIterator[Node]:
     async with running(SECURED, tls=site.files) as it:
         yield it
-
-
-async def dial(node: Node, context: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    async with asyncio.timeout(GUARD):
-        return await asyncio.open_connection("127.0.0.1", node.door.port, ssl=context, server_hostname="localhost")
-
-
-async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytes) -> bytes:
-    """Send a request, and read the head and body of one answer."""
-    writer.write(sent)
-    async with asyncio.timeout(GUARD):
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-        return head + await reader.readexactly(length)
 
 
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -68,33 +51,12 @@ def test_it_serves_over_tls_whatever_comes_with_the_handshake(
                 assert (await ask(reader, writer, sent)).startswith(b"HTTP/1.1 %d " % status)
                 writer.close()
             for _ in range(30):
-                got = await asyncio.to_thread(_at_once, node.door.port, site.trust())
+                got = await asyncio.to_thread(at_once, node.door.port, site.trust())
                 assert got.startswith(b"HTTP/1.1 200 ")
             await until(node, "connections=0 requests=0 handshakes=0")
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(story())
-
-
-def _at_once(port: int, context: ssl.SSLContext) -> bytes:
-    """The answer to who sends the request in one packet with the end of his handshake."""
-    come, go = ssl.MemoryBIO(), ssl.MemoryBIO()
-    side = context.wrap_bio(come, go, server_hostname="localhost")
-    with socket.create_connection(("127.0.0.1", port), GUARD) as wire:
-        while True:
-            try:
-                side.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                wire.sendall(go.read())
-                come.write(wire.recv(65_536))
-        side.write(LAST)
-        wire.sendall(go.read())
-        while True:
-            try:
-                return side.read(65_536)
-            except ssl.SSLWantReadError:
-                come.write(wire.recv(65_536))
 
 
 async def test_refusals_come_over_tls_as_they_do_without(node: Node, site: Site) -> None:
@@ -131,17 +93,6 @@ def test_what_is_offered_is_tls_1_2_and_1_3_with_authenticated_encryption_alone(
                     await speaks(node, site, old, "ALL")
 
     asyncio.run(story())
-
-
-async def speaks(node: Node, site: Site, version: ssl.TLSVersion, suites: str) -> tuple[str, str]:
-    """What is agreed on with a client that speaks this version alone, and of 1.2 and older these suites alone."""
-    context = site.trust()
-    context.set_ciphers(f"{suites}:@SECLEVEL=0")
-    only(context, version)
-    _, writer = await dial(node, context)
-    secured = writer.get_extra_info("ssl_object")
-    writer.close()
-    return str(secured.version()), str(secured.cipher()[0])
 
 
 async def test_a_handshake_that_does_not_come_to_its_end_is_given_up(site: Site) -> None:
@@ -281,19 +232,6 @@ async def test_once_a_list_has_expired_its_authoritys_clients_are_refused_or_kep
         assert await serves(node, site.trust(own)) is not strict
 
 
-async def serves(node: Node, context: ssl.SSLContext) -> bool:
-    """Whether a client gets an answer; in TLS 1.3 it hears of a refusal only after its own handshake."""
-    writer: asyncio.StreamWriter | None = None
-    try:
-        reader, writer = await dial(node, context)
-        return (await ask(reader, writer, LAST)).startswith(b"HTTP/1.1 200 ")
-    except (ssl.SSLError, ConnectionError, asyncio.IncompleteReadError):
-        return False
-    finally:
-        if writer is not None:
-            writer.close()
-
-
 async def test_a_connection_ends_when_the_certificate_does_that_opened_it(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,7 +242,7 @@ async def test_a_connection_ends_when_the_certificate_does_that_opened_it(
     async with running(HttpSettings(port=0, client_certificates=True), tls=site.files) as node:
         old = site.trust(short)
         only(old, ssl.TLSVersion.TLSv1_2)
-        session, taken_up = await asyncio.to_thread(_once_more, node.door.port, old, None)
+        session, taken_up = await asyncio.to_thread(once_more, node.door.port, old, None)
         assert not taken_up
         reader, writer = await dial(node, site.trust(short))
         assert b'"ok"' in await ask(reader, writer, STATUS)
@@ -313,7 +251,7 @@ async def test_a_connection_ends_when_the_certificate_does_that_opened_it(
         assert not await serves(node, site.trust(short))
         # Who takes up a session of before is looked at as well.
         with pytest.raises((ssl.SSLError, ConnectionError)):
-            await asyncio.to_thread(_once_more, node.door.port, old, session)
+            await asyncio.to_thread(once_more, node.door.port, old, session)
 
 
 async def test_a_connection_ends_where_the_clock_is_set_past_the_end_of_its_certificate(
@@ -330,20 +268,6 @@ async def test_a_connection_ends_where_the_clock_is_set_past_the_end_of_its_cert
             with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""
         writer.close()
-
-
-def _once_more(
-    port: int, context: ssl.SSLContext, session: ssl.SSLSession | None
-) -> tuple[ssl.SSLSession | None, bool | None]:
-    """Ask, with a session of before; the session of now, and whether it is that one."""
-    with (
-        socket.create_connection(("127.0.0.1", port), GUARD) as wire,
-        context.wrap_socket(wire, server_hostname="localhost", session=session) as side,
-    ):
-        side.sendall(LAST)
-        if not side.recv(65_536):
-            raise ConnectionResetError
-        return side.session, side.session_reused
 
 
 async def test_an_answer_over_tls_that_nobody_reads_is_not_kept_for_ever(site: Site) -> None:

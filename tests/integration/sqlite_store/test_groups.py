@@ -1,40 +1,21 @@
-"""The SQLite store when the disk, a commit or an operation fails: nothing half done, everybody told."""
+"""The SQLite store: what shares a transaction is written together or not at all, and then everybody is told."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from holon.clock import ManualClock
 from holon.domain.events import Woken
 from holon.domain.job import Status
 from holon.domain.value import replace
-from holon.errors import ConfigError, StoreUnavailable
+from holon.errors import StoreUnavailable
 from holon.ports import Appended, Created, Creation, Quota
-from holon.storage.sqlite import SqliteStorage, log_moves, writer
+from holon.storage.sqlite import SqliteStorage
 from tests.contract.world import T, World
 from tests.integration.sqlite_faults import Faults, FaultyBackend, settled
-
-
-@pytest.fixture
-def faults() -> Faults:
-    return Faults()
-
-
-@pytest.fixture
-async def world(tmp_path: Path, faults: Faults) -> AsyncIterator[World]:
-    world = World(FaultyBackend(faults), tmp_path, {})
-    await world.open()
-    yield world
-    await world.close()
 
 
 async def test_i1_no_reply_leaves_before_its_commit(world: World, faults: Faults) -> None:
@@ -84,81 +65,6 @@ async def test_what_is_not_kept_in_the_file_costs_no_commit(world: World, faults
     assert await world.lease(hand.seat()) == []
     assert (await world.commit(replace(world.step(claim), claim_id="another"))).conflict
     assert faults.commits == before
-
-
-async def test_i2_when_the_disk_is_full_everybody_is_told_and_no_job_of_the_group_exists(
-    world: World, faults: Faults
-) -> None:
-    kept = await world.create()
-    small = [world.new_job() for _ in range(20)]
-    large = world.new_job(data={"text": "x" * 500_000})
-    async with faults.held_up(world):
-        faults.max_pages = 100
-        group = [*small[:10], large, *small[10:]]
-        creating = [asyncio.create_task(world.storage.create_jobs([new], 1)) for new in group]
-    replies = await asyncio.gather(*creating, return_exceptions=True)
-    for reply in replies:
-        assert isinstance(reply, StoreUnavailable)
-        assert reply.retry_after is not None
-        assert "full" in reply.message
-    for new in group:
-        assert await world.storage.job(new.job.id) is None
-
-    faults.max_pages = 1_000_000
-    again = await world.storage.create_jobs(group, 0)
-    assert {made for _, made in again.jobs} == {Creation.CREATED}
-    assert {kept, *(new.job.id for new in group)} <= set(await world.ready())
-
-
-async def test_a_disk_that_stays_full_is_told_once_and_then_that_it_has_room(
-    world: World, faults: Faults, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "holon.storage.sqlite")
-    for _ in range(3):
-        faults.fail_next("database or disk is full", sqlite3.SQLITE_FULL)
-        with pytest.raises(StoreUnavailable):
-            await world.create()
-    assert [await world.create() for _ in range(2)]
-    said = [record.getMessage().partition(".db ")[2] for record in caplog.records]
-    assert said == ["took nothing of 1 calls: database or disk is full", "takes what is written again"]
-
-
-async def test_a_full_disk_has_its_log_moved_which_may_be_all_the_room_that_is_left(
-    world: World, faults: Faults
-) -> None:
-    await world.create()
-    assert await asyncio.to_thread(faults.checkpointed.wait, 30)
-    faults.checkpointed.clear()
-    faults.fail_next("database or disk is full", sqlite3.SQLITE_FULL)
-    with pytest.raises(StoreUnavailable):
-        await world.create()
-    assert await asyncio.to_thread(faults.checkpointed.wait, 30)
-
-
-async def test_what_becomes_free_on_a_full_disk_is_for_the_file_before_the_log_takes_it(
-    world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(log_moves, "FULL_S", 1e6)
-    refused = faults.refuse_checkpoints(1)
-    faults.fail_next("database or disk is full", sqlite3.SQLITE_FULL)
-    with pytest.raises(StoreUnavailable):
-        await world.create()
-    assert await asyncio.to_thread(refused.wait, 30)
-    await world.create()
-    assert await asyncio.to_thread(faults.checkpointed.wait, 30)
-    assert faults.moved_by == ["holon-sqlite-writer"]
-
-
-async def test_a_log_that_cannot_be_moved_is_tried_again_while_nothing_is_written_and_told_of_once(
-    world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(log_moves, "FULL_S", 0.0)
-    faults.refuse_checkpoints(3)
-    await world.create()
-    assert await asyncio.to_thread(faults.checkpointed.wait, 30)
-    said = [record.getMessage().partition(".db ")[2] for record in caplog.records]
-    assert said == ["stays as it is for now: database or disk is full"]
-    await world.create()
 
 
 async def test_i2_a_commit_that_fails_takes_its_whole_group_back(world: World, faults: Faults) -> None:
@@ -268,104 +174,6 @@ async def test_what_was_asked_for_before_the_end_is_done(tmp_path: Path) -> None
         await world.create()
     with pytest.raises(StoreUnavailable, match="closed"):
         await world.storage.job(new.job.id)
-
-
-async def test_a_store_whose_disk_fails_stops_for_good_and_a_restart_finds_what_was_committed(tmp_path: Path) -> None:
-    faults = Faults()
-    world = World(FaultyBackend(faults), tmp_path, {})
-    await world.open()
-    store = world.storage
-    assert isinstance(store, SqliteStorage)
-    kept = await world.create()
-    failing = asyncio.create_task(store.failure())
-    await settled()
-    assert not failing.done()
-    faults.fail_next("disk I/O error", sqlite3.SQLITE_IOERR | (4 << 8))
-    lost = world.new_job()
-    with pytest.raises(StoreUnavailable):
-        await store.create_jobs([lost], 0)
-    with pytest.raises(StoreUnavailable, match="restart"):
-        await failing
-    with pytest.raises(StoreUnavailable):
-        await world.create()
-    await world.close()
-    async with SqliteStorage(tmp_path / "holon.db", world.settings, ManualClock()) as again:
-        assert await again.job(kept) is not None
-        assert await again.job(lost.job.id) is None
-
-
-async def test_an_i_o_error_of_a_full_disk_says_that_it_is_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    faults = Faults()
-    world = World(FaultyBackend(faults), tmp_path, {})
-    await world.open()
-    store = world.storage
-    assert isinstance(store, SqliteStorage)
-    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=0))
-    faults.fail_next("disk I/O error", sqlite3.SQLITE_IOERR)
-    with pytest.raises(StoreUnavailable):
-        await world.create()
-    with pytest.raises(StoreUnavailable, match=r"failed: disk I/O error, and its disk is full; the node has to"):
-        await store.failure()
-    await world.close()
-    faults.fail_next("disk I/O error", sqlite3.SQLITE_IOERR)
-    another = FaultyBackend(faults).open(tmp_path / "another", world.settings, ManualClock())
-    with pytest.raises(ConfigError, match="cannot be opened: disk I/O error, and its disk is full; see STORAGE_URI"):
-        await another.__aenter__()
-
-
-async def test_a_file_that_is_damaged_under_a_store_is_unavailable_to_reads(tmp_path: Path) -> None:
-    world = World(FaultyBackend(Faults()), tmp_path, {})
-    await world.open()
-    job = await world.create()
-    await world.close()
-    await world.open()
-    file = tmp_path / "holon.db"
-    file.write_bytes(b"no database" * 10_000)
-    with pytest.raises(StoreUnavailable, match="could not read: file is not a database"):
-        await world.storage.job(job)
-    await world.close()
-
-
-@pytest.mark.parametrize("another", [False, True])
-@pytest.mark.parametrize("name", ["holon.db", "holon.db-wal"])
-async def test_a_store_whose_file_is_removed_stops_and_accepts_nothing_that_would_be_lost(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, another: bool
-) -> None:
-    monkeypatch.setattr(writer, "LOOK_S", 0.0)
-    store = world.storage
-    assert isinstance(store, SqliteStorage)
-    await world.create()
-    (tmp_path / name).unlink()
-    if another:
-        (tmp_path / name).touch()
-    with pytest.raises(StoreUnavailable, match=f"the store has stopped: .*{name} was removed while the node ran"):
-        await world.create()
-    with pytest.raises(StoreUnavailable, match=f"{name} was removed while the node ran"):
-        await store.failure()
-    with pytest.raises(StoreUnavailable, match="stopped"):
-        await world.create()
-
-
-async def test_an_idle_store_moves_its_log_into_the_file(world: World, faults: Faults) -> None:
-    await world.create()
-    assert await asyncio.to_thread(faults.checkpointed.wait, 30)
-
-
-async def test_a_log_that_has_outgrown_what_is_moved_beside_is_moved_once_where_it_is_written(
-    world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(log_moves, "LOG_BYTES", 1)
-    monkeypatch.setattr(log_moves, "LARGE_LOG_PAGES", 100)
-    async with asyncio.timeout(30):
-        while "holon-sqlite-writer" not in faults.moved_by:
-            await world.create()
-    # From here on SQLite's file is as long as that, whatever is in it: that is not what counts.
-    faults.moved_by.clear()
-    for _ in range(60):
-        await world.create()
-    assert faults.moved_by.count("holon-sqlite-writer") < 20
 
 
 async def test_what_is_over_does_not_stay_in_memory(world: World) -> None:
