@@ -186,6 +186,7 @@ class Tables:
         row = self.workers.get(worker_id)
         if row is None:
             row = self.workers[worker_id] = WorkerRow(worker_id)
+            self._undo.append(lambda: self.workers.pop(worker_id, None))
         return row
 
     def drop_worker(self, row: WorkerRow) -> None:

@@ -136,6 +136,17 @@ async def test_i3_tasks_of_a_step_that_failed_and_is_repeated_are_leased_once(wo
         assert await world.complete(offer) is None
 
 
+async def test_a_worker_of_a_group_that_failed_is_not_kept(world: World, faults: Faults) -> None:
+    async with faults.held_up(world, then_fail="injected"):
+        creating = asyncio.create_task(world.create())
+        joining = asyncio.create_task(world.hand("w1"))
+    for reply in await asyncio.gather(creating, joining, return_exceptions=True):
+        assert isinstance(reply, StoreUnavailable)
+    assert (await world.kept())["workers"] == 0
+    await world.hand("w1")
+    assert (await world.kept())["workers"] == 1
+
+
 async def test_an_operation_that_cannot_be_written_fails_alone(world: World, faults: Faults) -> None:
     claim = await world.start()
     async with faults.held_up(world):
