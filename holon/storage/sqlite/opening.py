@@ -40,7 +40,7 @@ def opened(path: Path, synchronous: str, kind: type[sqlite3.Connection]) -> Iter
         make_private(path)
         lock = FileLock(path)
     except OSError as error:
-        raise _wrong(path, error) from error
+        raise wrong(path, error) from error
     try:
         db = _connect(path, kind)
         try:
@@ -56,7 +56,7 @@ def _connect(path: Path, kind: type[sqlite3.Connection]) -> sqlite3.Connection:
     try:
         return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, factory=kind)
     except sqlite3.Error as error:
-        raise _wrong(path, error) from error
+        raise wrong(path, error) from error
 
 
 def _prepare(db: sqlite3.Connection, path: Path, synchronous: str) -> None:
@@ -72,7 +72,7 @@ def _prepare(db: sqlite3.Connection, path: Path, synchronous: str) -> None:
         if db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
             raise ConfigError(f"{path} cannot keep a write-ahead log; put it on a local file system")
     except sqlite3.Error as error:
-        raise _wrong(path, error) from error
+        raise wrong(path, error) from error
 
 
 def make_private(path: Path) -> None:
@@ -111,5 +111,6 @@ def reason_of(path: Path, error: Exception) -> str:
     return f"{error}, and its disk is full" if full else str(error)
 
 
-def _wrong(path: Path, error: Exception) -> ConfigError:
+def wrong(path: Path, error: Exception) -> ConfigError:
+    """What to say when the store's file cannot be opened."""
     return ConfigError(f"the store's file {path} cannot be opened: {reason_of(path, error)}; see STORAGE_URI")

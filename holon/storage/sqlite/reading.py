@@ -28,7 +28,7 @@ from holon.storage.records import decode_history, decode_job, decode_need
 from holon.storage.sealing import Seal, SealBroken
 from holon.storage.sqlite import endings
 from holon.storage.sqlite.lane import RETRY_AFTER_S
-from holon.storage.sqlite.opening import BUSY_SECONDS
+from holon.storage.sqlite.opening import BUSY_SECONDS, wrong
 from holon.storage.sqlite.task_rows import opened_outcome, until_of
 from holon.telemetry.metrics import StoreMetrics
 
@@ -102,8 +102,22 @@ class Reader:
         return f"Reader({self._path}, {'closed' if self._db is None else 'open'})"
 
     async def __aenter__(self) -> Self:
-        self._db = await aiosqlite.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
-        await self._db.execute_fetchall("PRAGMA query_only = ON")
+        """Connect.
+
+        Raises:
+            ConfigError: the file cannot be opened.
+        """
+        try:
+            db = await aiosqlite.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
+            try:
+                await db.execute_fetchall("PRAGMA query_only = ON")
+            except BaseException:
+                # Its thread would keep the process from ending.
+                await db.close()
+                raise
+        except sqlite3.Error as error:
+            raise wrong(self._path, error) from error
+        self._db = db
         return self
 
     async def __aexit__(

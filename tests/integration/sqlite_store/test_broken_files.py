@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import aiosqlite
 import pytest
 
 from holon.clock import ManualClock
@@ -93,3 +95,22 @@ async def test_a_store_whose_file_is_removed_stops_and_accepts_nothing_that_woul
         await store.failure()
     with pytest.raises(StoreUnavailable, match="stopped"):
         await world.create()
+
+
+async def test_a_store_that_cannot_be_read_does_not_open_and_leaves_no_thread_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    before = set(threading.enumerate())
+    store = SqliteStorage(tmp_path / "holon.db", clock=ManualClock())
+    with monkeypatch.context() as patching:
+        patching.setattr(aiosqlite.Connection, "execute_fetchall", fail)
+        with pytest.raises(ConfigError, match=r"holon\.db cannot be opened: disk I/O error; see STORAGE_URI"):
+            await store.__aenter__()
+    for thread in set(threading.enumerate()) - before:
+        await asyncio.to_thread(thread.join, 30)
+        assert not thread.is_alive()
+    async with SqliteStorage(tmp_path / "holon.db", clock=ManualClock()) as again:
+        assert await again.job("0-none") is None
