@@ -24,6 +24,7 @@ class Faults:
         self.commits = 0
         self.on_commit: Callable[[], None] = lambda: None
         self.on_checkpoint: Callable[[], None] = lambda: None
+        self.on_connect: Callable[[], None] = lambda: None
         self.max_pages: int | None = None
         self.checkpointed = Event()
         # The threads that moved the log, in order.
@@ -95,6 +96,10 @@ def faulty(faults: Faults) -> type[SqliteStorage]:
     """The store's class, with these faults."""
 
     class Connection(sqlite3.Connection):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            faults.on_connect()
+            super().__init__(*given, **named)
+
         def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
             if sql.startswith("BEGIN") and faults.max_pages is not None:
                 super().execute(f"PRAGMA max_page_count = {faults.max_pages}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from threading import Event, Thread
 
@@ -59,13 +59,18 @@ class Checkpointer:
         self._thread.join()
 
     def _run(self) -> None:
-        with closing(sqlite3.connect(self._path, isolation_level=None, factory=self._kind)) as db:
+        db: sqlite3.Connection | None = None
+        with ExitStack() as opened:
             while True:
                 self._asked.wait()
                 self._asked.clear()
                 if self._closing:
                     return
                 try:
+                    if db is None:
+                        # There may be none to be had for now: then the writer moves the log.
+                        connection = sqlite3.connect(self._path, isolation_level=None, factory=self._kind)
+                        db = opened.enter_context(closing(connection))
                     self.length = move_log(db) or self.length
                     self._said = ""
                 except sqlite3.Error as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+from pathlib import Path
+from threading import current_thread
 
 import pytest
 
@@ -12,7 +14,7 @@ from holon.errors import StoreUnavailable
 from holon.ports import Creation
 from holon.storage.sqlite import log_moves
 from tests.contract.world import World
-from tests.integration.sqlite_faults import Faults
+from tests.integration.sqlite_faults import Faults, FaultyBackend, failure
 
 
 async def test_i2_when_the_disk_is_full_everybody_is_told_and_no_job_of_the_group_exists(
@@ -108,3 +110,20 @@ async def test_a_log_that_has_outgrown_what_is_moved_beside_is_moved_once_where_
     for _ in range(60):
         await world.create()
     assert faults.moved_by.count("holon-sqlite-writer") < 20
+
+
+async def test_a_log_for_which_no_second_connection_is_to_be_had_is_moved_by_the_writer(
+    tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        if current_thread().name == "holon-sqlite-checkpoints":
+            raise failure("unable to open database file", sqlite3.SQLITE_CANTOPEN)
+
+    monkeypatch.setattr(log_moves, "FULL_S", 0.0)
+    faults.on_connect = refuse
+    world = World(FaultyBackend(faults), tmp_path, {})
+    await world.open()
+    await world.create()
+    assert await asyncio.to_thread(faults.checkpointed.wait, 30)
+    assert faults.moved_by == ["holon-sqlite-writer"]
+    await world.close()
