@@ -12,10 +12,9 @@ from holon.domain import asking, fleet
 from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
 from holon.engine import catalogs, contracts, paging, planning, schema_work, watching
 from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, StoreSettings
-from holon.storage import windows
+from holon.storage import waiting, windows
 from holon.storage.history import columns
 from holon.storage.ledger import costs, leases, touches
-from holon.storage.sqlite import lane, storage
 from holon.telemetry import behind, log
 from holon.uplink import books, fitting, parent
 from holon.wire import stream
@@ -90,7 +89,7 @@ BOUNDS = STREAM.bounds
         ("a document that nodes share", f"{MAX_DOCUMENT_BYTES // KIB} KiB"),
         ("documents of one kind", f"{MAX_DOCUMENTS:,}"),
         ("callers whose windows are counted, with SQLite and in memory", f"{windows.MAX_KEYS:,}"),
-        ("calls that wait for the store", f"{lane.MAX_WAITING:,}; {storage.MAX_WAITING_TO_CREATE:,}"),
+        ("calls that wait for the store", f"{waiting.MAX_WAITING:,}; {waiting.MAX_WAITING_TO_CREATE:,}"),
         ("a message, and an exception", f"{log.MOST_CHARACTERS:,} characters each"),
         ("lines that nobody has read yet", f"{behind.MOST_LINES:,}"),
         ("tasks that were taken back and may come again", f"{books.MAX_REMEMBERED:,}, for a day"),

@@ -34,13 +34,11 @@ from holon.storage.promises import Promise, Promises
 from holon.storage.redis.flight import Call, marks_of, there_and_back
 from holon.storage.redis.scripts import Code
 from holon.storage.redis.server import Connection, Strictness
+from holon.storage.waiting import MAX_WAITING, MAX_WAITING_TO_CREATE, RETRY_AFTER_S, too_many_wait
 from holon.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING = 10_000
-# New jobs are refused while there is still room for results and cancels.
-MAX_WAITING_TO_CREATE = MAX_WAITING // 2
 # So many calls at most are sent at once, of so many bytes: over a slow link they are to arrive before the connection is
 # taken for lost, or they would be sent again and again.
 MAX_FLIGHT = 256
@@ -51,7 +49,6 @@ RIDE_OUT_TO_CREATE_S = 2.0
 # The same once the node is about to end: well within the farewell of its doors.
 LAST_WAIT_S = 0.3
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 1.0
-RETRY_AFTER_S = 1.0
 # Of so many calls without a reply it is said that nobody heard what they claimed; of older ones that expires.
 _MOST_UNHEARD = 1_000
 # The server says these of itself, and may have got over it, or another have taken its place, by the next time; or else
@@ -143,7 +140,7 @@ class Lane:
             raise StoreUnavailable("the store is closed")
         if len(self._queue) >= (MAX_WAITING_TO_CREATE if new_work else MAX_WAITING):
             self._metrics.failures.add()
-            raise StoreUnavailable(f"the store has {len(self._queue)} calls waiting", retry_after=RETRY_AFTER_S)
+            raise too_many_wait(len(self._queue))
         return await self._promises.kept(self._put(command, operation, new_work))
 
     def send(

@@ -19,11 +19,12 @@ from holon.storage.redis.arguments import Argument
 from holon.storage.redis.calls import Calls, Ears
 from holon.storage.redis.channel import Channel, hint_of
 from holon.storage.redis.keys import Keys
-from holon.storage.redis.lane import RETRY_AFTER_S, RIDE_OUT_S, Lane
+from holon.storage.redis.lane import RIDE_OUT_S, Lane
 from holon.storage.redis.opening import Found
 from holon.storage.redis.presence import Presence, ServersTime
 from holon.storage.redis.scripts import Code, load_first
 from holon.storage.redis.server import Connection, Place, Strictness, ask, objection_of
+from holon.storage.waiting import RETRY_AFTER_S
 from holon.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)

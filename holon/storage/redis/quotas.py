@@ -17,7 +17,7 @@ from holon.ports import NewJob, Quota
 from holon.storage.redis.answers import ALL_CREATED
 from holon.storage.redis.arguments import Allowance, quota_name
 from holon.storage.redis.calls import Calls
-from holon.storage.redis.lane import RETRY_AFTER_S
+from holon.storage.waiting import RETRY_AFTER_S
 
 # So many quotas are known at a time; of another one it is asked.
 MAX_KNOWN = 10_000

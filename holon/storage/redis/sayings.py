@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from holon.errors import StoreUnavailable
 from holon.ports import Progress, Touch, Touched
-from holon.storage.redis.lane import RETRY_AFTER_S
 from holon.storage.redis.partition import Partition
 from holon.storage.redis.partitions import Partitions
+from holon.storage.waiting import RETRY_AFTER_S
 
 # How long a partition that does not answer holds up those that do (seconds): much shorter than an offer is good for.
 PATIENCE_S = 0.5

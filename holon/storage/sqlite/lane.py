@@ -14,16 +14,13 @@ from msgspec import Struct
 
 from holon.errors import StoreUnavailable
 from holon.storage.promises import Promise, Promises
+from holon.storage.waiting import MAX_WAITING, RETRY_AFTER_S, too_many_wait
 from holon.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Subject = TypeVar("Subject")
-
-# So many calls may wait for the thread; those that only add work are refused earlier.
-MAX_WAITING = 10_000
-RETRY_AFTER_S = 1.0
 
 
 class Call(Struct, Generic[Subject], eq=False):
@@ -98,7 +95,7 @@ class Lane(Generic[Subject]):
         waiting = self.waiting
         if waiting >= room:
             self._metrics.failures.add()
-            raise StoreUnavailable(f"the store has {waiting} calls waiting; try again", retry_after=RETRY_AFTER_S)
+            raise too_many_wait(waiting)
         promise: Promise[T] = Promise(loop=self._loop)
         # At once: the thread begins when this loop waits, and has by then what else this turn brings.
         self._queue.put(Call(operation, promise, perf_counter()))

@@ -27,9 +27,9 @@ from holon.storage.json_text import from_json
 from holon.storage.records import decode_history, decode_job, decode_need
 from holon.storage.sealing import Seal, SealBroken
 from holon.storage.sqlite import endings
-from holon.storage.sqlite.lane import RETRY_AFTER_S
 from holon.storage.sqlite.opening import BUSY_SECONDS, wrong
 from holon.storage.sqlite.task_rows import opened_outcome, until_of
+from holon.storage.waiting import RETRY_AFTER_S
 from holon.telemetry.metrics import StoreMetrics
 
 # A list looks at so many jobs at a time for those that it shows, so that other reads come in between.

@@ -29,16 +29,15 @@ from holon.storage.ledger.tables import Tables
 from holon.storage.outbox import TAKE_BYTES
 from holon.storage.sealing import Seal
 from holon.storage.sqlite.known import Known, Reading
-from holon.storage.sqlite.lane import MAX_WAITING, Lane
+from holon.storage.sqlite.lane import Lane
 from holon.storage.sqlite.reading import Reader, notice_key
 from holon.storage.sqlite.work import Ledger
 from holon.storage.sqlite.writer import Writer
+from holon.storage.waiting import MAX_WAITING, MAX_WAITING_TO_CREATE
 from holon.telemetry.metrics import StoreMetrics
 
 T = TypeVar("T")
 
-# New jobs are refused while there is still room for results and cancels.
-MAX_WAITING_TO_CREATE = MAX_WAITING // 2
 PURGE_AT_A_TIME = 50
 FIRST_OF_ALL = 2**63 - 1
 

@@ -23,11 +23,12 @@ from holon.storage.sealing import Seal
 from holon.storage.sqlite.changes import Changes
 from holon.storage.sqlite.file import File
 from holon.storage.sqlite.known import Known, Told
-from holon.storage.sqlite.lane import RETRY_AFTER_S, Call, Lane
+from holon.storage.sqlite.lane import Call, Lane
 from holon.storage.sqlite.loading import load
 from holon.storage.sqlite.log_moves import LogMoves
 from holon.storage.sqlite.opening import opened
 from holon.storage.sqlite.work import Ledger
+from holon.storage.waiting import RETRY_AFTER_S
 from holon.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from holon.domain.events import CancelRequested
 from holon.domain.job import Status
+from holon.errors import StoreUnavailable
 from holon.ports import JobFilter, Result
 from holon.storage.redis import queues
+from holon.storage.waiting import MAX_WAITING, MAX_WAITING_TO_CREATE, RETRY_AFTER_S
 from tests.contract.steps import unclaimed, with_step
 from tests.contract.test_reads import listed
 from tests.contract.world import OK, T, U
@@ -38,6 +42,22 @@ async def test_a_job_of_one_task_costs_two_calls_and_at_most_forty_commands(node
     # Both nodes and tests look around meanwhile, now and then.
     assert calls < 10 * 2 + 5
     assert sum(counts.values()) / calls < 40 / 2
+
+
+async def test_i8_calls_beyond_so_many_are_refused_and_new_jobs_first(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    # All that is asked for in one turn of the loop waits until its end, beside what the node itself may ask just then.
+    calls = [asyncio.create_task(world.ready()) for _ in range(MAX_WAITING_TO_CREATE)]
+    creating = asyncio.create_task(world.create())
+    calls += [asyncio.create_task(world.ready()) for _ in range(MAX_WAITING - MAX_WAITING_TO_CREATE + 1)]
+    with pytest.raises(StoreUnavailable, match=r"the store has 500[01] calls waiting; try again") as refused:
+        await creating
+    assert refused.value.retry_after == RETRY_AFTER_S
+    replies = await asyncio.gather(*calls, return_exceptions=True)
+    assert replies.count([]) in (MAX_WAITING - 1, MAX_WAITING)
+    with pytest.raises(StoreUnavailable, match="the store has 10000 calls waiting; try again"):
+        await calls[-1]
+    assert await world.create()
 
 
 async def test_a_list_reads_no_more_of_a_job_that_is_not_asked_for_than_its_row(nodes: Nodes) -> None:

@@ -14,6 +14,7 @@ from holon.domain.value import replace
 from holon.errors import StoreUnavailable
 from holon.ports import Appended, Created, Creation, Quota
 from holon.storage.sqlite import SqliteStorage
+from holon.storage.waiting import MAX_WAITING, MAX_WAITING_TO_CREATE, RETRY_AFTER_S
 from tests.contract.world import T, World
 from tests.integration.sqlite_faults import Faults, FaultyBackend, settled
 
@@ -43,6 +44,21 @@ async def test_i8_a_transaction_has_a_bounded_number_of_operations(world: World,
         creating = [asyncio.create_task(world.create()) for _ in range(257)]
     await asyncio.gather(*creating)
     assert faults.commits == before + 2
+
+
+async def test_i8_calls_beyond_so_many_are_refused_and_new_jobs_first(world: World, faults: Faults) -> None:
+    async with faults.held_up(world):
+        calls = [asyncio.create_task(world.ready()) for _ in range(MAX_WAITING_TO_CREATE)]
+        await settled()
+        with pytest.raises(StoreUnavailable, match=f"{MAX_WAITING_TO_CREATE} calls waiting; try again"):
+            await world.create()
+        calls += [asyncio.create_task(world.ready()) for _ in range(MAX_WAITING - MAX_WAITING_TO_CREATE)]
+        await settled()
+        with pytest.raises(StoreUnavailable, match=f"{MAX_WAITING} calls waiting; try again") as refused:
+            await world.ready()
+    assert refused.value.retry_after == RETRY_AFTER_S
+    await asyncio.gather(*calls)
+    assert await world.create()
 
 
 async def test_a_transaction_has_a_bounded_number_of_rows(world: World, faults: Faults) -> None:
