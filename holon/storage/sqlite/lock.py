@@ -45,20 +45,21 @@ class FileLock:
         except BaseException:
             os.close(self._descriptor)
             raise
+        self._of_file: int | None = None
         try:
             self._of_file = _locked(file)
+            owner = f"{os.getpid()}\n"
+            os.pwrite(self._descriptor, owner.encode(), 0)
+            os.ftruncate(self._descriptor, len(owner))
         except BlockingIOError as error:
-            os.close(self._descriptor)
+            self.release()
             raise ConfigError(
                 f"{database} belongs to another node, which has that file by another name, as by a hard link or a "
                 "mount: stop that one first, or name another file in STORAGE_URI"
             ) from error
         except BaseException:
-            os.close(self._descriptor)
+            self.release()
             raise
-        owner = f"{os.getpid()}\n"
-        os.pwrite(self._descriptor, owner.encode(), 0)
-        os.ftruncate(self._descriptor, len(owner))
 
     def release(self) -> None:
         """Let the next node have the file; after SQLite has closed it."""

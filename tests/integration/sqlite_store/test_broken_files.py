@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import threading
@@ -113,4 +114,19 @@ async def test_a_store_that_cannot_be_read_does_not_open_and_leaves_no_thread_be
         await asyncio.to_thread(thread.join, 30)
         assert not thread.is_alive()
     async with SqliteStorage(tmp_path / "holon.db", clock=ManualClock()) as again:
+        assert await again.job("0-none") is None
+
+
+async def test_a_store_that_cannot_say_whose_its_file_is_leaves_it_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = SqliteStorage(tmp_path / "holon.db", clock=ManualClock())
+    with monkeypatch.context() as patching:
+        patching.setattr(os, "pwrite", full)
+        with pytest.raises(ConfigError, match="No space left on device"):
+            await store.__aenter__()
+    async with store as again:
         assert await again.job("0-none") is None
