@@ -138,6 +138,12 @@ local function read_callers()
     return callers, items
 end
 
+local function some_of(claims, first, last)
+    local found = {}
+    for i = first, last do found[#found + 1] = claims[i] end
+    return found
+end
+
 local function operation()
     quotas.forget()
     local waited = MAX_BACKLOG and tonumber(read('HGET', P .. 'totals', 'history') or 0)
@@ -159,7 +165,7 @@ local function operation()
             local last = math.min(#claims, first + caller.want - 1)
             -- Most need to be told no more than that all is created.
             local is_all = caller.created == #caller.items and last < first and caller.leased == NO_OFFERS
-            answers[i] = is_all and 1 or {outcomes(caller.items), {unpack(claims, first, last)}, caller.leased}
+            answers[i] = is_all and 1 or {outcomes(caller.items), some_of(claims, first, last), caller.leased}
             first = last + 1
         end
     end

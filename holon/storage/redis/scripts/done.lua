@@ -126,11 +126,16 @@ local function write_queues()
     end
 end
 
-local function write_stream(one)
-    if one.freed[1] then
-        write('XACK', one.key, GROUP, unpack(one.freed))
-        write('XDEL', one.key, unpack(one.freed))
+local function write_gone(one, entries)
+    for from = 1, #entries, 4000 do
+        local to = math.min(from + 3999, #entries)
+        write('XACK', one.key, GROUP, unpack(entries, from, to))
+        write('XDEL', one.key, unpack(entries, from, to))
     end
+end
+
+local function write_stream(one)
+    write_gone(one, one.freed)
     for _, added in ipairs(one.added) do
         write('XADD', one.key, added[2], 'j', added[1].ID)
         if one == READY then facts.newest = added[2] end
@@ -139,10 +144,7 @@ local function write_stream(one)
         write('XREADGROUP', 'GROUP', GROUP, NODE, 'COUNT', one.taken, 'STREAMS', one.key, '>')
         change(one.name, one.last)
     end
-    if one.stale[1] then
-        write('XACK', one.key, GROUP, unpack(one.stale))
-        write('XDEL', one.key, unpack(one.stale))
-    end
+    write_gone(one, one.stale)
 end
 
 local function joined(set)

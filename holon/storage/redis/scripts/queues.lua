@@ -12,11 +12,14 @@ local function fetch_counts(keys)
             asked[#asked + 1] = key
         end
     end
-    if not asked[1] then return end
-    local found = read('HMGET', P .. 'waiting', unpack(asked))
-    for i, key in ipairs(asked) do
-        counts[key] = tonumber(found[i] or 0)
-        counted[key] = counts[key]
+    for from = 1, #asked, 4000 do
+        local to = math.min(from + 3999, #asked)
+        local found = read('HMGET', P .. 'waiting', unpack(asked, from, to))
+        for i = from, to do
+            local key = asked[i]
+            counts[key] = tonumber(found[i - from + 1] or 0)
+            counted[key] = counts[key]
+        end
     end
 end
 
