@@ -41,7 +41,7 @@ local function operation()
     for _, id in ipairs(read('ZRANGEBYSCORE', P .. 'over', '-inf', '(' .. int(before_it), 'LIMIT', 0, int(most))) do
         if #keys > MOST or count == limit then break end
         local row = not spared[id] and job(id)
-        if row ~= false and not (row and is_to_move(row)) then
+        if not (spared[id] or row and is_to_move(row)) then
             forgotten(id, row, keys)
             count = count + 1
         end
