@@ -22,10 +22,8 @@ local function read_meta()
     if meta[9] ~= args[#args] then return redis.error_reply('OUTDATED this node has connected again since') end
     NUMBER, CHANGED = tonumber(meta[1]), {}
     READY.known, SUSPECTS.known = meta[3], nil
-    facts = {
-        id = meta[10], newest = meta[4], found_newest = meta[4], poisoned = tonumber(meta[5]), idle = meta[6],
-        found_idle = meta[6], watched = meta[7] ~= '0', next_due = tonumber(meta[8]),
-    }
+    facts.id, facts.newest, facts.found_newest, facts.poisoned = meta[10], meta[4], meta[4], tonumber(meta[5])
+    facts.idle, facts.found_idle, facts.watched, facts.next_due = meta[6], meta[6], meta[7] ~= '0', tonumber(meta[8])
     NOW = store_time(tonumber(args[1]) or server_time(), tonumber(meta[2]), meta[11] and tonumber(meta[11]))
     NOW_TEXT = int(NOW)
     change('time', NOW)

@@ -135,7 +135,7 @@ local function write_gone(one, entries)
 end
 
 local function write_stream(one)
-    write_gone(one, one.freed)
+    if one.freed[1] then write_gone(one, one.freed) end
     for _, added in ipairs(one.added) do
         write('XADD', one.key, added[2], 'j', added[1].ID)
         if one == READY then facts.newest = added[2] end
@@ -144,7 +144,7 @@ local function write_stream(one)
         write('XREADGROUP', 'GROUP', GROUP, NODE, 'COUNT', one.taken, 'STREAMS', one.key, '>')
         change(one.name, one.last)
     end
-    write_gone(one, one.stale)
+    if one.stale[1] then write_gone(one, one.stale) end
 end
 
 local function joined(set)

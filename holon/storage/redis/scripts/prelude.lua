@@ -108,7 +108,9 @@ local NUMBER, NOW, NOW_TEXT
 -- What else is known of the partition as a whole: `id`, by which nodes hear of each other; `newest`, the newest entry of
 -- the stream of ready jobs; `poisoned`, how many entries the stream of suspects has; `idle`, the nodes that would take a
 -- job, each between blanks; `watched`, whether any job is; `next_due`, before which no timer is due.
-local facts = {}
+local facts = {
+    id = nil, newest = nil, found_newest = nil, poisoned = nil, idle = nil, found_idle = nil, watched = nil, next_due = nil,
+}
 local CHANGED
 local function change(name, value) CHANGED[#CHANGED + 1], CHANGED[#CHANGED + 2] = name, value end
 
