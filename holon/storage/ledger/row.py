@@ -8,8 +8,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 
-class Row(Struct, eq=False):
+class Row(Struct, eq=False, gc=False):
     """A row that a transaction can put back as it was. What its fields hold is replaced, never changed in place.
+
+    The garbage collector does not look at rows, for nothing that one has leads back to it: it would walk all that live
+    every time, hundreds of thousands, and nobody else runs meanwhile.
 
     `job_id` is the job that it is, or belongs to; empty: to none.
     """
