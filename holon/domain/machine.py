@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from holon.domain.decisions import Decision, DispatchParallel, DispatchTask, GoTo
@@ -10,7 +11,7 @@ from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.policy import denied
 from holon.domain.policy import told as allowed_of
 from holon.domain.retries import back_off
-from holon.domain.specs import spec_of
+from holon.domain.specs import Branches, spec_of
 from holon.domain.states import State
 from holon.domain.task import CANCELLED, FAILURE, POLICY_DENIED, SUCCESS, Outcome, RetryPolicy, TaskSpec
 from holon.domain.value import Value, replace
@@ -33,7 +34,7 @@ class Change(Value, gc=True):
 
     job: Job
     history: tuple[HistoryEvent, ...] = ()
-    tasks: tuple[TaskSpec, ...] = ()
+    tasks: Sequence[TaskSpec] = ()
     fan_out: bool = False
     fail_fast: bool = False
     wake_after: int | None = None
@@ -138,10 +139,12 @@ def _fan_out(
 ) -> Change:
     if not decision.branches:
         return Change(replace(job, **went_on | {"current_state": decision.aggregate_into}), told)
-    specs = tuple([spec_of(job, index, one, retry, now, branch=True) for index, one in enumerate(decision.branches)])
+    branches = Branches(job, decision.branches, retry, now)
     waits = {"status": Status.WAITING_FOR_PARALLEL, "waiting": Waiting(job.step, {}, decision.aggregate_into)}
-    sent = HistoryEvent("task_dispatched", now, job.current_state, details={"branches": len(specs), "step": job.step})
-    return Change(replace(job, **went_on | waits), (*told, sent), specs, fan_out=True, fail_fast=decision.fail_fast)
+    sent = HistoryEvent(
+        "task_dispatched", now, job.current_state, details={"branches": len(branches), "step": job.step}
+    )
+    return Change(replace(job, **went_on | waits), (*told, sent), branches, fan_out=True, fail_fast=decision.fail_fast)
 
 
 def _denied(job: Job, decision: DispatchTask | DispatchParallel) -> str | None:

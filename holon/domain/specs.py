@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import overload
+
 from holon.domain.decisions import AskedTask
 from holon.domain.job import Job
 from holon.domain.policy import both
@@ -35,6 +38,50 @@ def spec_of(job: Job, index: int, asked: AskedTask, retry: RetryPolicy, now: int
         both(job.allowed_skills, asked.allowed_skills),
         asked.max_cost,
     )
+
+
+class Branches(Sequence[TaskSpec]):
+    """What a fan-out asks for, as the tasks of its job: each is made when it is looked at, for there may be thousands.
+
+    Arguments:
+        asked: what its handler asked for.
+        retry, now: as in `spec_of`.
+    """
+
+    def __init__(self, job: Job, asked: Sequence[AskedTask], retry: RetryPolicy, now: int) -> None:
+        self.asked = asked
+        self._job = job
+        self._retry = retry
+        self._now = now
+
+    def __repr__(self) -> str:
+        return f"Branches({len(self.asked)})"
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    @overload
+    def __getitem__(self, index: int) -> TaskSpec: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[TaskSpec]: ...
+
+    def __getitem__(self, index: int | slice) -> TaskSpec | Sequence[TaskSpec]:
+        if isinstance(index, slice):
+            return [self._made(one) for one in range(*index.indices(len(self.asked)))]
+        return self._made(range(len(self.asked))[index])
+
+    def __iter__(self) -> Iterator[TaskSpec]:
+        return map(self._made, range(len(self.asked)))
+
+    def _made(self, index: int) -> TaskSpec:
+        return spec_of(self._job, index, self.asked[index], self._retry, self._now, branch=True)
+
+
+def without_limit(tasks: Sequence[TaskSpec]) -> set[str]:
+    """The skills of those of a step's tasks that say nothing of what they may cost."""
+    asked = tasks.asked if isinstance(tasks, Branches) else tasks
+    return {one.skill for one in asked if one.max_cost is None}
 
 
 def _within(job: Job, timeout: int | None, now: int) -> int | None:

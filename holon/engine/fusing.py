@@ -3,7 +3,8 @@
 Nothing leaves before that call has returned, so a crash before it is as if nothing had happened. A fused step does not
 raise the job's deliveries, so these are never fused: a handler that has not yet ended well in this process, a job that
 was alive before it started, and a result that its worker sends again. Nor is a handler that awaits anything: it would
-have to be given up half-way, and run again.
+have to be given up half-way, and run again. One whose decision took too long to be made here has been run in vain, and
+is not tried here again for a while.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from holon.errors import InvalidArgument
 MOST_BYTES = 64 * 2**20
 LARGEST = 64 * 2**10
 MOST_JOBS = 20_000
+# For so many of the next runs of a handler whose decision took too long none is tried here.
+SKIPPED = 100
 
 
 class Mirror:
@@ -85,6 +88,8 @@ class Fusing:
         self._handlers = handlers
         self._planner = planner
         self._limit = limit
+        # By blueprint and state, how many of the next runs of its handler are left to the longer way.
+        self._skipped: dict[tuple[str, str], int] = {}
         self.mirror = Mirror()
 
     def first(self, job: Job, before: tuple[HistoryEvent, ...]) -> Plan | None:
@@ -95,7 +100,7 @@ class Fusing:
         """
         if not self._may_run(job):
             return None
-        return self._plan(job, self._handlers.run_now(job, before))
+        return self._plan(job, job, self._handlers.run_now(job, before))
 
     def after(self, job_id: str, ended: Ended, now: int) -> Plan | None:
         """The step by which a job goes on after its task; None when it is not to be fused."""
@@ -107,17 +112,30 @@ class Fusing:
         if change is not None and change.job.status.due:
             if not self._may_run(change.job):
                 return None
-            change = self._handlers.run_now(change.job, change.history)
-        return self._plan(job, change)
+            due = change.job
+            return self._plan(job, due, self._handlers.run_now(due, change.history))
+        return self._plan(job, job, change)
 
     def _may_run(self, job: Job) -> bool:
-        return self._handlers.waiting < self._limit and self._handlers.prompt(job)
+        if self._handlers.waiting >= self._limit or not self._handlers.prompt(job):
+            return False
+        return not self._skipped or not self._skip((job.blueprint, job.current_state))
 
-    def _plan(self, job: Job, change: Change | None) -> Plan | None:
+    def _skip(self, handler: tuple[str, str]) -> bool:
+        left = self._skipped.pop(handler, 0)
+        if left > 1:
+            self._skipped[handler] = left - 1
+        return left > 0
+
+    def _plan(self, job: Job, due: Job, change: Change | None) -> Plan | None:
+        """The step of a change that is due to the handler of `due`, if to any."""
         if change is None:
             return None
         try:
-            return self._planner.plan_now(job, change)
+            plan = self._planner.plan_now(job, change)
         except InvalidArgument:
             # The longer way finds the same, and makes it the handler's failure.
             return None
+        if plan is None:
+            self._skipped[due.blueprint, due.current_state] = SKIPPED
+        return plan

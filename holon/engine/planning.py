@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from time import perf_counter
+from collections.abc import Callable, Iterator, Mapping
 
 from holon.domain.costs import Cost
 from holon.domain.job import Job
 from holon.domain.machine import Change
 from holon.domain.matching import Need
+from holon.domain.specs import without_limit
 from holon.domain.task import LIMIT_EXCEEDED, TaskSpec, own_statuses
 from holon.domain.value import Value, replace
 from holon.engine.needs import Needs
@@ -17,13 +16,12 @@ from holon.engine.payloads import encode
 from holon.errors import TooLarge
 from holon.ports import NewFanOut, NewTask, Step
 from holon.randomness import random_id
+from holon.turns import Turn
 
 # The branches of a large fan-out that become tasks together.
 CHUNK = 200
-# So long tasks are made before others run: trying the params of one on strangers' contracts may take that and more.
-AT_ONCE_S = 0.01
-# What has taken so long already is made once more, with others in between, rather than held on to.
-PATIENCE_S = 0.25
+# What has taken so long already, in seconds, is made once more, with others in between, rather than held on to.
+PATIENCE_S = 0.025
 # A step is written in one call: what it holds is in memory more than once.
 MAX_FAN_OUT_BYTES = 64 * 2**20
 
@@ -42,6 +40,45 @@ class _Params:
 
     def __str__(self) -> str:
         return f"the params of task {self.spec.index} for skill {self.spec.skill!r}"
+
+
+class _Made:
+    """The tasks of a step as far as they are made, in chunks, and how many have which need."""
+
+    __slots__ = ("_bytes", "_change", "_job", "_left", "chunks", "needs")
+
+    def __init__(self, job: Job, change: Change) -> None:
+        self.chunks: list[list[NewTask]] = []
+        self.needs: dict[Need, int] = {}
+        self._job = job
+        self._change = change
+        self._left = len(change.tasks)
+        self._bytes = 0
+
+    @property
+    def between_chunks(self) -> bool:
+        """Whether the next task begins a chunk."""
+        return not self.chunks or len(self.chunks[-1]) == CHUNK
+
+    @property
+    def done(self) -> bool:
+        """Whether these are all."""
+        return self._left == 0
+
+    def add(self, task: NewTask) -> None:
+        """Take the next one; raises TooLarge when the params of all branches are."""
+        if self.between_chunks:
+            self.chunks.append([])
+        self.chunks[-1].append(task)
+        self.needs[task.need] = self.needs.get(task.need, 0) + 1
+        self._left -= 1
+        self._bytes += len(task.params)
+        if self._bytes > MAX_FAN_OUT_BYTES and self._change.fan_out:
+            message = (
+                f"the params of the {len(self._change.tasks)} tasks of state {self._job.current_state!r} have over "
+                f"{MAX_FAN_OUT_BYTES} bytes together, and nothing was sent; keep large data elsewhere"
+            )
+            raise TooLarge(message, code=LIMIT_EXCEEDED)
 
 
 class Planner:
@@ -64,40 +101,27 @@ class Planner:
             InvalidArgument: (NOT_JSON, LIMIT_EXCEEDED) the params of a task cannot be sent, or those of a fan-out
                 together, or the job's budget does not cover what they may cost.
         """
-        chunks: list[tuple[NewTask, ...]] = []
-        began = perf_counter()
-        for chunk in self._chunks(job, change):
-            if chunk is None:
-                # A turn would not be enough: what others do takes many.
-                await asyncio.sleep(perf_counter() - began)
-                began = perf_counter()
-                continue
-            if chunks:
-                await asyncio.sleep(0)
-            chunks.append(chunk)
-        return self._plan(job, change, tuple(chunks), claim_id, consumed)
+        made, turn = _Made(job, change), Turn()
+        for task in self._tasks(job, change):
+            # Trying the params of one on strangers' contracts may take a whole turn.
+            if made.chunks and (made.between_chunks or turn.over):
+                await turn.rest()
+            made.add(task)
+        return self._plan(job, change, made, claim_id, consumed)
 
     def plan_now(self, job: Job, change: Change) -> Plan | None:
         """The same for a job that nobody has claimed; None when making its tasks takes too long at once."""
         if len(change.tasks) > CHUNK:
             return None
-        chunks: list[tuple[NewTask, ...]] = []
-        began = perf_counter()
-        for chunk in self._chunks(job, change):
-            if chunk is not None:
-                chunks.append(chunk)
-            elif perf_counter() - began > PATIENCE_S:
+        made, turn = _Made(job, change), Turn()
+        for task in self._tasks(job, change):
+            made.add(task)
+            if not made.done and turn.seconds > PATIENCE_S:
                 return None
-        return self._plan(job, change, tuple(chunks), "", ())
+        return self._plan(job, change, made, "", ())
 
-    def _plan(
-        self,
-        job: Job,
-        change: Change,
-        chunks: tuple[tuple[NewTask, ...], ...],
-        claim_id: str,
-        consumed: tuple[int, ...],
-    ) -> Plan:
+    def _plan(self, job: Job, change: Change, made: _Made, claim_id: str, consumed: tuple[int, ...]) -> Plan:
+        chunks = tuple(map(tuple, made.chunks))
         step = Step(
             claim_id,
             random_id(),
@@ -113,7 +137,7 @@ class Planner:
         )
         if job.budget is not None and step.reserves > job.budget:
             raise self.over_budget(job, change)
-        needs = _counted(chunks) if chunks else {}
+        needs = made.needs
         if change.fan_out and sum(_named(need) * count for need, count in needs.items()) > MAX_FAN_OUT_BYTES:
             message = (
                 f"the {len(change.tasks)} tasks of state {job.current_state!r} name over {MAX_FAN_OUT_BYTES} "
@@ -122,32 +146,12 @@ class Planner:
             raise TooLarge(message, code=LIMIT_EXCEEDED)
         return Plan(step, needs)
 
-    def _chunks(self, job: Job, change: Change) -> Iterator[tuple[NewTask, ...] | None]:
-        """The tasks, in chunks; None where the next one is to wait for others, as those before took long."""
-        size = 0
-        for at in range(0, len(change.tasks), CHUNK):
-            chunk: list[NewTask] = []
-            began = perf_counter()
-            for task in self._chunk(job, change, change.tasks[at : at + CHUNK]):
-                if chunk and perf_counter() - began > AT_ONCE_S:
-                    yield None
-                    began = perf_counter()
-                chunk.append(task)
-            if change.fan_out:
-                size += sum(len(task.params) for task in chunk)
-            if size > MAX_FAN_OUT_BYTES:
-                message = (
-                    f"the params of the {len(change.tasks)} tasks of state {job.current_state!r} have over "
-                    f"{MAX_FAN_OUT_BYTES} bytes together, and nothing was sent; keep large data elsewhere"
-                )
-                raise TooLarge(message, code=LIMIT_EXCEEDED)
-            yield tuple(chunk)
-
-    def _chunk(self, job: Job, change: Change, specs: tuple[TaskSpec, ...]) -> Iterator[NewTask]:
+    def _tasks(self, job: Job, change: Change) -> Iterator[NewTask]:
+        """The tasks of a step, each made when it is asked for."""
         what, trace, waiting = _Params(), change.trace or job.trace, change.job.waiting
         # How a branch ends its aggregator sees, whatever it says; its job goes on by none of it.
         statuses = () if waiting is None or change.fan_out else own_statuses(waiting.transitions)
-        return (self._new_task(job, spec, trace, statuses, what) for spec in specs)
+        return (self._new_task(job, spec, trace, statuses, what) for spec in change.tasks)
 
     def _new_task(self, job: Job, spec: TaskSpec, trace: str, statuses: tuple[str, ...], what: _Params) -> NewTask:
         max_cost = spec.max_cost if job.budget is None else self._cap(spec, job.budget)
@@ -182,7 +186,7 @@ class Planner:
             f"cost: the tasks of state {job.current_state!r} may cost more than what is left of the job's budget of "
             f"{budget}; nothing was sent. "
         )
-        asked = sorted({spec.skill for spec in change.tasks if spec.max_cost is None})
+        asked = sorted(without_limit(change.tasks))
         if unpriced := [skill for skill in asked if self._price(skill, budget) is None]:
             message += (
                 f"Nobody here declares a price for skill {unpriced[0]!r}, so each of its tasks may cost all of it: "
@@ -195,11 +199,3 @@ class Planner:
 
 def _named(need: Need) -> int:
     return sum(map(len, need.allowed_skills or ()))
-
-
-def _counted(chunks: Iterable[Iterable[NewTask]]) -> dict[Need, int]:
-    needs: dict[Need, int] = {}
-    for chunk in chunks:
-        for task in chunk:
-            needs[task.need] = needs.get(task.need, 0) + 1
-    return needs

@@ -11,6 +11,7 @@ from holon.engine.needs import Needs
 from holon.errors import StoreUnavailable, Unavailable
 from holon.ports import Leases, TaskRecord
 from holon.telemetry.seldom import Seldom
+from holon.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +20,6 @@ PAGE = 250
 # So many pages of one need in a row, then it is the turn of the next. The store in Redis looks through a queue once for
 # as many tasks as these have.
 TURN = 40
-# So long tasks are tried before others run.
-AT_ONCE_S = 0.01
 # Whoever brings a contract waits so long for what waits to be tried on it: a few thousand tasks are, and no newer one
 # overtakes them. Of more than that, what is left is tried afterwards.
 PATIENCE_S = 0.5
@@ -102,14 +101,11 @@ class Rekeying:
 
     async def _tried(self, need: Need, page: Sequence[TaskRecord]) -> AsyncIterator[tuple[str, Need]]:
         """Each task's new need. Others run in between where their params are dear to check: each may take long."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        turn = Turn()
         for task in page:
             yield task.id, self._needs.tried(need, task.params)
-            if (took := loop.time() - began) > AT_ONCE_S:
-                # A turn for each of them would not be enough: what others do takes many.
-                await asyncio.sleep(took)
-                began = loop.time()
+            if turn.over:
+                await turn.rest()
 
     async def _turn(self) -> None:
         """Try tasks of the need whose turn it is. What was tried waits there no more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from holon.engine.untaken import explained, is_untaken
 from holon.errors import InvalidArgument, TooLarge
 from holon.ports import Claim, Storage
 from holon.telemetry.events import Telemetry
+from holon.turns import in_chunks
 
 log = logging.getLogger(__name__)
 
@@ -124,9 +125,14 @@ class Run:
             if failed is not None and is_untaken(failed[1]):
                 failed = failed[0], await self._explained(failed[1], failed[0])
         change = react(self._job, event, data, details, self._now(), failed)
-        for outcome in ended if change is not None else ():
-            self._tools.telemetry.metrics.outcome(self._job.blueprint, outcome)
+        if change is not None:
+            async for some in in_chunks(ended):
+                self._count(self._job, some)
         return change
+
+    def _count(self, job: Job, ended: Iterable[Outcome]) -> None:
+        for outcome in ended:
+            self._tools.telemetry.metrics.outcome(job.blueprint, outcome)
 
     async def _explained(self, outcome: Outcome, task_id: str) -> Outcome:
         return await explained(outcome, task_id, self._tools.store, self._tools.dispatcher)
@@ -135,19 +141,19 @@ class Run:
         if job.aggregates is None:
             return {}
         branches = await self._tools.store.branches(job.id, job.aggregates)
-        if not job.failures:
-            for _, outcome in branches:
-                self._tools.telemetry.metrics.outcome(job.blueprint, outcome)
-        return {
-            task_id: machine.branch_result(
-                job.id,
-                task_id,
-                outcome,
-                decode(outcome.data, "the data of a branch"),
-                decode(outcome.error.details, "the details of an error") if outcome.error else None,
-            )
-            for task_id, outcome in branches
-        }
+        results: dict[str, Any] = {}
+        async for some in in_chunks(branches):
+            if not job.failures:
+                self._count(job, (outcome for _, outcome in some))
+            for task_id, outcome in some:
+                results[task_id] = machine.branch_result(
+                    job.id,
+                    task_id,
+                    outcome,
+                    decode(outcome.data, "the data of a branch"),
+                    decode(outcome.error.details, "the details of an error") if outcome.error else None,
+                )
+        return results
 
     def _crashed(self) -> Change:
         message = (

@@ -209,7 +209,7 @@ async def test_others_run_between_two_branches_whose_params_are_dear_to_check(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each may take some tenths of a second on contracts that a stranger brings, and there may be hundreds."""
-    monkeypatch.setattr(planning, "AT_ONCE_S", -1.0)
+    monkeypatch.setattr("holon.turns.AT_ONCE_S", -1.0)
     monkeypatch.setattr(planning, "PATIENCE_S", -1.0)
     find, tried, turns = Needs.of, [], 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ async def handler() -> None:
 START = State("start", handler, is_start=True, is_end=False, outcome=None, is_aggregator=False, wants=())
 
 
-def tasks_of(decision: Decision | None) -> tuple[TaskSpec, ...]:
+def tasks_of(decision: Decision | None) -> Sequence[TaskSpec]:
     job = Job("0-a", "bp", "ann", {}, "start", Status.RUNNING)
     return decide(job, START, decision, None, Limits(10, RetryPolicy()), 1_700_000_000_000, 0).tasks
 

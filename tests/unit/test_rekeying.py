@@ -82,7 +82,7 @@ async def test_what_waits_is_tried_on_a_new_contract_however_often_the_store_is_
 
 
 async def test_others_run_between_two_tasks_whose_params_are_dear_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rekeying, "AT_ONCE_S", -1.0)
+    monkeypatch.setattr("holon.turns.AT_ONCE_S", -1.0)
     store = Waiting(**{f"t{number}": Need("t") for number in range(50)})
     turns = 0
     read_at: list[int] = []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory
+from holon.domain import machine, specs
 from holon.engine import planning
 from tests.integration.cases.site import (
     Start,
@@ -284,3 +286,77 @@ async def test_branches_of_too_much_together_fail_the_job_and_none_is_sent(
                 assert job.error.code == "LIMIT_EXCEEDED"
                 assert f"the {count} tasks of state 'start'" in job.error.message
         assert len(sent) == 2 * count
+
+
+class Passes:
+    """Counts what is done in one pass of the node's event loop, and keeps the most of any."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, int] = {}
+        self.most: dict[str, int] = {}
+        self.all: dict[str, int] = {}
+
+    def counted(self, what: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        """The same work, counted."""
+
+        def counting(*arguments: Any, **more: Any) -> Any:
+            for counts in (self._now, self.all):
+                counts[what] = counts.get(what, 0) + 1
+            self.most[what] = max(self.most.get(what, 0), self._now[what])
+            return work(*arguments, **more)
+
+        return counting
+
+    async def run(self) -> None:
+        """See each pass end, until cancelled."""
+        while True:
+            self._now.clear()
+            await asyncio.sleep(0)
+
+
+async def test_a_large_fan_out_is_made_and_gathered_a_part_at_a_time_and_others_run_in_between(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 4 * planning.CHUNK
+    passes = Passes()
+    for module, name in ((specs, "spec_of"), (planning, "encode"), (machine, "branch_result")):
+        monkeypatch.setattr(module, name, passes.counted(name, getattr(module, name)))
+    async with start(fan_out(numbered(count))) as node:
+        worker = node.new_worker("w1", max_concurrent=200)
+
+        @worker.skill("t")
+        async def t(n: int) -> dict[str, int]:
+            return {"n": n}
+
+        watching = asyncio.create_task(passes.run())
+        async with worker:
+            job = await node.run("fan_out", {})
+        watching.cancel()
+        assert [one["data"]["n"] for one in job.result["results"]] == list(range(count))
+    assert passes.all["spec_of"] == passes.all["branch_result"] == count
+    assert max(passes.most.values()) <= planning.CHUNK + 1
+
+
+async def test_a_handler_whose_fan_outs_are_large_runs_once_for_each_and_not_once_more_in_vain(start: Start) -> None:
+    ran: list[str] = []
+    bp = Blueprint("spreads", api_endpoint="/jobs/spreads", api_version="v1")
+
+    @bp.handler(is_start=True)
+    async def begin(job_id: str, actions: ActionFactory) -> None:
+        ran.append(job_id)
+        actions.dispatch_parallel(numbered(planning.CHUNK + 1), "gather")
+
+    @bp.aggregator
+    async def gather(actions: ActionFactory) -> None:
+        actions.go_to("finished")
+
+    @bp.handler(is_end=True)
+    async def finished() -> None: ...
+
+    async with start(bp) as node:
+        jobs = []
+        for _ in range(4):
+            jobs.append(await create(node, "spreads"))
+            await waits(node, jobs[-1], "waiting_for_parallel")
+    # Of the second it is found out that its decision takes too long to be made while the job is created.
+    assert ran == [jobs[0], jobs[1], *jobs[1:]]

@@ -1,0 +1,53 @@
+"""Turns: long work on the event loop is done for so long at a time, and lets others run in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from time import perf_counter
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# So long a piece of work is at it before others run, in seconds.
+AT_ONCE_S = 0.01
+# So many of what is worked on are taken together: what is done with each takes microseconds.
+CHUNK = 200
+
+
+class Turn:
+    """How long one piece of work has kept the event loop since others ran last; it begins when this is made."""
+
+    __slots__ = ("_began",)
+
+    def __init__(self) -> None:
+        self._began = perf_counter()
+
+    def __repr__(self) -> str:
+        return f"Turn({self.seconds:.3f} s)"
+
+    @property
+    def seconds(self) -> float:
+        """How long it has lasted."""
+        return perf_counter() - self._began
+
+    @property
+    def over(self) -> bool:
+        """Whether others are to run now."""
+        return perf_counter() - self._began > AT_ONCE_S
+
+    async def rest(self) -> None:
+        """Let others run, for as long as the turn has lasted where it is over; then the next one begins."""
+        took = perf_counter() - self._began
+        # A pass of the loop would not be enough then: what others do takes many.
+        await asyncio.sleep(took if took > AT_ONCE_S else 0)
+        self._began = perf_counter()
+
+
+async def in_chunks(every: Sequence[T]) -> AsyncIterator[Sequence[T]]:
+    """A few of these after the other, in their order; others run in between. It begins with no wait."""
+    turn = Turn()
+    for at in range(0, len(every), CHUNK):
+        if at:
+            await turn.rest()
+        yield every[at : at + CHUNK]

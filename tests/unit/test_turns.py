@@ -1,0 +1,78 @@
+"""Turns: long work lets others run, after so much of it at a time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from holon import turns
+from holon.turns import CHUNK, Turn, in_chunks
+
+
+class Others:
+    """What others have run meanwhile: one pass of the loop after the other."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+
+    async def run(self) -> None:
+        while True:
+            self.passes += 1
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that turns go by; its only entry is changed by the test."""
+    time = [0.0]
+    monkeypatch.setattr(turns, "perf_counter", lambda: time[0])
+    return time
+
+
+async def test_a_turn_is_over_after_so_long_and_the_rest_after_it_lasts_as_long(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    turn = Turn()
+    clock[0] += turns.AT_ONCE_S
+    assert not turn.over
+    await turn.rest()
+    clock[0] += 7.0
+    assert (turn.over, turn.seconds) == (True, 7.0)
+    assert repr(turn) == "Turn(7.000 s)"
+    await turn.rest()
+    assert (turn.over, turn.seconds) == (False, 0.0)
+    assert rests == [0, 7.0]
+
+
+async def test_of_many_a_few_are_taken_at_a_time_in_their_order_and_others_run_in_between() -> None:
+    others = Others()
+    running = asyncio.create_task(others.run())
+    taken: list[int] = []
+    passes: list[int] = []
+    async for some in in_chunks(range(3 * CHUNK + 1)):
+        taken += some
+        assert len(some) <= CHUNK
+        passes.append(others.passes)
+    running.cancel()
+    assert taken == list(range(3 * CHUNK + 1))
+    # It begins at once.
+    assert passes[0] == 0
+    assert len(set(passes)) == 4
+
+
+async def test_of_few_all_are_taken_at_once_and_of_none_nothing() -> None:
+    others = Others()
+    running = asyncio.create_task(others.run())
+    assert [list(some) async for some in in_chunks([1, 2])] == [[1, 2]]
+    none: list[int] = []
+    assert [some async for some in in_chunks(none)] == []
+    assert others.passes == 0
+    running.cancel()
