@@ -13,14 +13,24 @@ from holon.domain.plain import obstacle
 from holon.domain.policy import LONGEST_SKILL, Allowed, allowing
 from holon.errors import BlueprintError, InvalidArgument
 
-_TIMEOUTS = ("timeout_seconds", "dispatch_timeout_seconds", "result_timeout_seconds")
-NO_TIMEOUTS = (None,) * len(_TIMEOUTS)
+NO_TIMEOUTS = (None, None, None)
 # A dict is found to be one without a search among all classes that are mappings: there may be thousands of tasks.
 MAPPINGS = (dict, Mapping)
 # A step is written in one call, and a Redis before 7 takes no call of over 2^20 words, of which a branch is eight.
 MAX_BRANCHES = 100_000
 _BRANCH_KEYS = frozenset(
-    {"task_type", "type", "params", "priority", "on_lost", "allowed_skills", "max_cost", *_TIMEOUTS}
+    {
+        "task_type",
+        "type",
+        "params",
+        "priority",
+        "timeout_seconds",
+        "dispatch_timeout_seconds",
+        "result_timeout_seconds",
+        "on_lost",
+        "allowed_skills",
+        "max_cost",
+    }
 )
 # No task takes longer, so that no sum of times overflows anywhere; one that is never given to another waits as long.
 _WAIT_S = 10 * 366 * 86_400.0
@@ -43,8 +53,21 @@ def branches(tasks: Iterable[Any]) -> Iterator[AskedTask]:
         BlueprintError: (ACTION_INVALID) one cannot be; the message says which. Or there are over MAX_BRANCHES.
     """
     where, asked = _Place(), iter(tasks)
+    known: Any = None
     for where.index, task in enumerate(islice(asked, MAX_BRANCHES)):
-        yield _branch(where, task)
+        if type(task) is dict and len(task) == 2 and "task_type" in task and "params" in task:
+            # Most say nothing else, and ask for the skill of the one before. There may be thousands, and everybody
+            # waits for them: so nothing is called for what need not be looked at.
+            skill, params = task["task_type"], task["params"]
+            if skill is known and type(params) is dict:
+                plain = params.copy()
+                if found := obstacle(plain, "params"):
+                    raise wrong(f"{where}: {found}")
+                yield AskedTask(skill, plain)
+                continue
+        one = _branch(where, task)
+        known = one.skill
+        yield one
     for _ in asked:
         raise wrong(f"dispatch_parallel: there are over {MAX_BRANCHES} tasks; give fewer, of which each has more to do")
 
@@ -52,19 +75,17 @@ def branches(tasks: Iterable[Any]) -> Iterator[AskedTask]:
 def _branch(where: _Place, task: Any) -> AskedTask:
     if not isinstance(task, MAPPINGS):
         raise wrong(f"{where} is a {type(task).__name__}; give a dict with task_type and params")
-    if len(task) == 2 and "task_type" in task and "params" in task:
-        # Most say nothing else, and there may be thousands.
-        return asked_task(where, task["task_type"], task["params"], 0.0, NO_TIMEOUTS, None, None, None)
     if not _BRANCH_KEYS.issuperset(task):
         unknown = [key for key in task if key not in _BRANCH_KEYS]
         raise wrong(f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(_BRANCH_KEYS))}")
-    skill = task.get("task_type", task.get("type"))
-    if task.get("type", skill) != skill:
+    given = task.get
+    skill = given("task_type", given("type"))
+    if given("type", skill) != skill:
         raise wrong(f"{where} has task_type {skill!r} and type {task['type']!r}; give one of them")
-    timeouts = tuple([task.get(name) for name in _TIMEOUTS])
-    priority, on_lost, allowed = task.get("priority", 0.0), task.get("on_lost"), task.get("allowed_skills")
-    max_cost = task.get("max_cost")
-    return asked_task(where, skill, task.get("params"), priority, timeouts, on_lost, allowed, max_cost)
+    timeouts = given("timeout_seconds"), given("dispatch_timeout_seconds"), given("result_timeout_seconds")
+    priority, on_lost, allowed = given("priority", 0.0), given("on_lost"), given("allowed_skills")
+    max_cost = given("max_cost")
+    return asked_task(where, skill, given("params"), priority, timeouts, on_lost, allowed, max_cost)
 
 
 def asked_task(
@@ -96,29 +117,27 @@ def asked_task(
         raise wrong(f"{where}: {found}")
     if not _is_number(priority):
         raise wrong(f"{where}: priority is {priority!r}; give a finite number")
-    # Most tasks say nothing of these.
-    execution, dispatch, result = NO_TIMEOUTS if timeouts == NO_TIMEOUTS else _seconds(where, timeouts)
-    # In the order of its fields: so many names take longer to match than all the rest.
+    execution, dispatch, result = timeouts
+    # Most tasks say nothing of these. In the order of its fields: so many names take longer to match than all the rest.
     return AskedTask(
         skill,
         plain,
         float(priority),
-        execution,
-        dispatch,
-        result,
+        None if execution is None else _seconds(where, "timeout_seconds", execution),
+        None if dispatch is None else _seconds(where, "dispatch_timeout_seconds", dispatch),
+        None if result is None else _seconds(where, "result_timeout_seconds", result),
         None if on_lost is None else _lost_after(where, on_lost, ends=execution is not None or result is not None),
         None if allowed_skills is None else _allowed(where, skill, allowed_skills),
         None if max_cost is None else _max_cost(where, max_cost),
     )
 
 
-def _seconds(where: str | _Place, timeouts: tuple[Any, ...]) -> tuple[float | None, ...]:
-    for name, value in zip(_TIMEOUTS, timeouts, strict=True):
-        if value is not None and not (_is_number(value) and 0 < value <= _WAIT_S):
-            raise wrong(
-                f"{where}: {name} is {value!r}; give a number of seconds above 0 and at most {_WAIT_S:.0f}, or None"
-            )
-    return tuple(None if value is None else float(value) for value in timeouts)
+def _seconds(where: str | _Place, name: str, value: Any) -> float:
+    if not (_is_number(value) and 0 < value <= _WAIT_S):
+        raise wrong(
+            f"{where}: {name} is {value!r}; give a number of seconds above 0 and at most {_WAIT_S:.0f}, or None"
+        )
+    return float(value)
 
 
 def _allowed(where: str | _Place, skill: str, asked: Any) -> Allowed:

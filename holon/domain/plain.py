@@ -11,6 +11,8 @@ from typing import Any
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 # As deep as the codec goes.
 MAX_DEPTH = 200
+# Of these there is nothing to be said, whatever the value.
+_ALWAYS_PLAIN = frozenset({str, bool, type(None)})
 # What is no number that is none: for each of the others its path is put together.
 _NEVER_NULL = frozenset({str, int, bool, type(None)})
 
@@ -18,7 +20,10 @@ _NEVER_NULL = frozenset({str, int, bool, type(None)})
 def _is_simple(value: Any) -> bool:
     """Whether nothing has to be said of a value, as of most: for each of the others its path is put together."""
     kind = type(value)
-    return kind is str or kind is bool or value is None or (kind is int and _SMALLEST <= value <= _LARGEST)
+    if kind is int:
+        fits: bool = _SMALLEST <= value <= _LARGEST
+        return fits
+    return kind in _ALWAYS_PLAIN or (kind is float and math.isfinite(value))
 
 
 def obstacle(value: Any, path: str, depth: int = 0) -> str | None:
@@ -37,11 +42,19 @@ def obstacle(value: Any, path: str, depth: int = 0) -> str | None:
         for key, item in value.items():
             if not isinstance(key, str):
                 return f"{path} has the key {key!r}; keys are text"
-            if not _is_simple(item) and (found := obstacle(item, f"{path}.{key}", depth + 1)):
+            if (
+                type(item) not in _ALWAYS_PLAIN
+                and not _is_simple(item)
+                and (found := obstacle(item, f"{path}.{key}", depth + 1))
+            ):
                 return found
         return None
     for index, item in enumerate(value):
-        if not _is_simple(item) and (found := obstacle(item, f"{path}[{index}]", depth + 1)):
+        if (
+            type(item) not in _ALWAYS_PLAIN
+            and not _is_simple(item)
+            and (found := obstacle(item, f"{path}[{index}]", depth + 1))
+        ):
             return found
     return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -79,6 +81,47 @@ def test_dispatch_parallel_takes_no_more_tasks_than_a_step_may_have(monkeypatch:
     actions.dispatch_parallel(repeat(task, 1_000), "met")
     assert isinstance(actions.decision, DispatchParallel)
     assert len(actions.decision.branches) == 1_000
+
+
+def test_of_tasks_that_say_little_and_ask_for_the_same_skill_only_the_params_are_looked_at_and_are_copied() -> None:
+    params: list[dict[str, Any]] = [{"n": n, "list": [n]} for n in range(1_000)]
+    given = [{"task_type": "t", "params": one} for one in params]
+    actions, called = ActionFactory(), 0
+
+    def count(_: object, event: str, __: object) -> None:
+        nonlocal called
+        called += event == "call"
+
+    sys.setprofile(count)
+    try:
+        actions.dispatch_parallel(given, "gather")
+    finally:
+        sys.setprofile(None)
+    # The generator goes on; the params are looked at, and their number, and their list, twice, and what is in that.
+    assert called <= 6 * 1_000 + 50
+    assert actions.decision == DispatchParallel(
+        tuple([AskedTask("t", {"n": n, "list": [n]}) for n in range(1_000)]), "gather"
+    )
+    params[1]["n"] = -1
+    assert actions.decision.branches[1].params == {"n": 1, "list": [1]}
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        ({"task_type": "t", "params": {"x": {1}}}, "task 1: params.x is a set, which JSON cannot hold"),
+        ({"task_type": "t", "params": {"x": 2**64}}, "task 1: params.x is an integer of over 64 bits"),
+        ({"task_type": "t", "params": {"x": float("inf")}}, "task 1: params.x is inf, which is no number in JSON"),
+        ({"task_type": "t", "params": [1]}, "task 1: params is a list; give a dict"),
+        ({"task_type": "", "params": {}}, "task 1: task_type is ''; give text that is not empty"),
+    ],
+)
+def test_a_task_after_one_of_the_same_skill_is_refused_as_that_would_be(second: dict[str, Any], reason: str) -> None:
+    for tasks in ([{"task_type": "t", "params": {}}, second], [{"task_type": "u"}, second]):
+        with pytest.raises(BlueprintError, match=re.escape(reason)):
+            ActionFactory().dispatch_parallel(tasks, "gather")
+    with pytest.raises(BlueprintError, match=re.escape(reason.replace("task 1", "task 0"))):
+        ActionFactory().dispatch_parallel([second], "gather")
 
 
 def test_dispatch_parallel_takes_any_iterable_even_an_empty_one() -> None:
