@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 from urllib.parse import quote
@@ -16,10 +16,12 @@ from holon.domain.task import job_of
 from holon.domain.value import Value
 from holon.ports import LeaseRef, NewFanOut, NewJob, NewTask, Opening, Quota, Result, Seat, Step, StoreSettings, Touch
 from holon.storage.records import encode_event, encode_history, encode_need, encode_outcome
+from holon.storage.redis.packing import Packed, Word
 from holon.storage.sealing import Seal
 from holon.storage.states import encode_state
+from holon.turns import Turn
 
-Argument: TypeAlias = str | bytes | int | float
+Argument: TypeAlias = Word | Packed
 Arguments: TypeAlias = list[Argument]
 
 # So long a need is hardly that of another job: a client says which skills may be used, and thousands of such would take
@@ -48,7 +50,7 @@ def settings_text(settings: StoreSettings, partitions: int) -> str:
     )
 
 
-def maybe(number: float | None) -> Argument:
+def maybe(number: float | None) -> Word:
     """A number, or nothing."""
     return "" if number is None else number
 
@@ -97,7 +99,7 @@ def _task(task: NewTask, seal: Seal) -> Arguments:
     return [task.id, form, b"%d\n%b%b" % (len(trace), trace, params)]
 
 
-def _stored_task(task: NewTask, seal: Seal) -> Arguments:
+def _stored_task(task: NewTask, seal: Seal) -> list[Word]:
     """A task of a chunk, as it is kept there until it is made, by this release or another."""
     return [
         task.id,
@@ -111,20 +113,36 @@ def _stored_task(task: NewTask, seal: Seal) -> Arguments:
     ]
 
 
-def _fan_out(fan: NewFanOut, seal: Seal) -> Arguments:
-    arguments: Arguments = [fan.total, int(fan.fail_fast), len(fan.rest)]
+def _chunk(chunk: Sequence[NewTask], seal: Seal) -> Iterator[Word]:
+    stored = [_stored_task(task, seal) for task in chunk]
+    yield sum(map(len, stored))
+    for words in stored:
+        yield from words
+
+
+async def packed_chunks(fan: NewFanOut, seal: Seal) -> Sequence[Packed]:
+    """What of a fan-out are no tasks yet, for `step_arguments`: tens of thousands, so others run in between."""
+    chunks: list[Packed] = []
+    turn = Turn()
     for chunk in fan.rest:
-        tasks = [word for task in chunk for word in _stored_task(task, seal)]
-        arguments += (len(tasks), *tasks)
-    return arguments
+        chunks.append(Packed.of(_chunk(chunk, seal)))
+        await turn.rest()
+    return chunks
 
 
 def _history(job_id: str, events: Sequence[HistoryEvent], seal: Seal) -> Argument:
     return seal.seal("history", job_id, "lines", encode_history(events)) if events else ""
 
 
-def step_arguments(step: Step, limit: int, seal: Seal, before: NewJob | None = None) -> Arguments:
-    """A step; `before` is the new job whose history its own goes after. Raises as `encode_state`."""
+def step_arguments(
+    step: Step, limit: int, seal: Seal, before: NewJob | None = None, chunks: Sequence[Packed] | None = None
+) -> Arguments:
+    """A step; raises as `encode_state`.
+
+    Arguments:
+        before: the new job whose history its own goes after.
+        chunks: what `packed_chunks` made of it; None: that is made here, at once.
+    """
     job = step.job
     history = step.history if before is None else (*before.history, *step.history)
     form = _form(
@@ -145,7 +163,9 @@ def step_arguments(step: Step, limit: int, seal: Seal, before: NewJob | None = N
     for task in step.tasks:
         arguments += _task(task, seal)
     if step.fan_out is not None:
-        arguments += _fan_out(step.fan_out, seal)
+        fan = step.fan_out
+        arguments += (fan.total, int(fan.fail_fast), len(fan.rest))
+        arguments += [word for chunk in fan.rest for word in _chunk(chunk, seal)] if chunks is None else chunks
     return arguments
 
 

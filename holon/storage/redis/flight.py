@@ -14,6 +14,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from holon.storage.promises import Promise
+from holon.storage.redis.packing import Packed
 from holon.storage.redis.scripts import Code
 from holon.storage.redis.server import Connection, Strictness, ask
 
@@ -25,6 +26,8 @@ JOINED = {"create_jobs": _WRITING, "put_document": _WRITING, "watch": _WRITING, 
 # Operations that may hand jobs over.
 _HANDING_OVER = frozenset({"append", "claim", "commit", "complete", "create_jobs", "fire"})
 _TOKEN = 5
+# What words are of that may be long.
+_LONG = frozenset({bytes, Packed})
 # One run is given so much at most: the server does nothing else meanwhile.
 _MOST_WORDS, _MOST_BYTES = 2_000, 1_000_000
 
@@ -54,7 +57,7 @@ class Call:
         self.promise = promise
         self.deadline = deadline
         self.handed_over = perf_counter()
-        self.size = sum([len(word) for word in command if type(word) is bytes])
+        self.size = sum([len(word) for word in command if type(word) in _LONG])
 
 
 def marks_of(calls: Iterable[Call], number: bytes) -> list[str]:

@@ -81,7 +81,8 @@ class StepCalls(Part):
         return ours
 
     async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
-        decided = arguments.step_arguments(step, self._settings.max_state_bytes, self._seal)
+        chunks = await arguments.packed_chunks(step.fan_out, self._seal) if step.fan_out is not None else ()
+        decided = arguments.step_arguments(step, self._settings.max_state_bytes, self._seal, chunks=chunks)
         given = step.job.id, step.claim_id, *decided
         with self._asking(want) as n, self._places(seats) as places:
             conflict, cancel_pending, events, leased, claims = await self.link.call("commit", *given, n, *places)

@@ -17,6 +17,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 
 from holon.domain.value import Value
 from holon.errors import ConfigError
+from holon.storage.redis.packing import packed
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ def _closed_is_lost() -> Iterator[None]:
 async def say(connection: Connection, *commands: tuple[Any, ...]) -> None:
     """Send some commands; raises RedisError or OSError when the connection is lost."""
     with _closed_is_lost():
-        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        await connection.send_packed_command([packed(one) for one in commands], check_health=False)
 
 
 async def ask(connection: Connection, *commands: tuple[Any, ...]) -> list[Any]:

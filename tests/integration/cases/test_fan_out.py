@@ -12,6 +12,7 @@ from holon import Blueprint
 from holon.context import ActionFactory
 from holon.domain import machine, specs
 from holon.engine import planning
+from holon.storage.redis import arguments
 from tests.integration.cases.site import (
     Start,
     create,
@@ -319,7 +320,9 @@ async def test_a_large_fan_out_is_made_and_gathered_a_part_at_a_time_and_others_
 ) -> None:
     count = 4 * planning.CHUNK
     passes = Passes()
-    for module, name in ((specs, "spec_of"), (planning, "encode"), (machine, "branch_result")):
+    # In Redis those that wait for their turn are sent as words, of which there are many.
+    in_parts = ((specs, "spec_of"), (planning, "encode"), (machine, "branch_result"), (arguments, "_stored_task"))
+    for module, name in in_parts:
         monkeypatch.setattr(module, name, passes.counted(name, getattr(module, name)))
     async with start(fan_out(numbered(count))) as node:
         worker = node.new_worker("w1", max_concurrent=200)
