@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from holon.domain.costs import Cost, least
@@ -34,6 +34,7 @@ from holon.errors import RETRY_S, InvalidArgument, TooLarge, Unavailable
 from holon.ports import Completed, Offer, Result, Seat, Storage, Superseded
 from holon.telemetry.events import Telemetry
 from holon.telemetry.seldom import Seldom
+from holon.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -73,13 +74,24 @@ class Answer(Value, gc=True):
     again_after: float | None = None
 
 
-class _Checked(Value, gc=True):
-    """A result that was read: the outcome to apply, the worker's own or a failure in its place, and its JSON."""
+class _Taken(Value, gc=True):
+    """A result on its way: as it was sent, and as it is to be applied, the worker's own or a failure in its place.
 
-    outcome: Outcome
+    `broken` is what was wrong with it. `data` and `details` are the outcome's, decoded. `plan` is the step of its job
+    that is written with it, if that was decided here.
+    """
+
+    sent: Reported
+    result: Result
     broken: InvalidArgument | None = None
     data: dict[str, Any] | None = None
     details: Any = None
+    plan: Plan | None = None
+
+    @property
+    def lease_id(self) -> str:
+        """The lease that it was done under."""
+        return self.result.lease_id
 
 
 class Results:
@@ -119,104 +131,78 @@ class Results:
 
     async def _applied(self, session: Session, reported: Sequence[Reported]) -> Sequence[Answer]:
         """The same; raises Unavailable when nothing of it happened."""
-        checked = [self._checked(session, one) for one in reported]
-        results = []
-        for n, one in enumerate(reported):
-            what, after = checked[n], None
-            if what.outcome.status == FAILURE:
-                what = checked[n] = await self._limited(session, one, what)
-                after = await self._retry_after(session, one, what.outcome)
-            cost = charge_of(session, one)
-            results.append(Result(one.task_id, one.lease_id, what.outcome, after, one.took, None, cost))
-        with self._slots.wanting(len(results)) as wanted:
-            plans = self._plans(session, reported, checked, results)
-            reply = await self._write(session, results, plans, wanted)
+        taken = [self._taken(session, one) for one in reported]
+        for at, one in enumerate(taken):
+            if one.result.outcome.status == FAILURE:
+                taken[at] = await self._failed(session, one)
+        with self._slots.wanting(len(taken)) as wanted:
+            turn = Turn()
+            for at, one in enumerate(taken):
+                # A handler each, and there may be hundreds.
+                if turn.over:
+                    await turn.rest()
+                if (plan := self._decided(session, one)) is not None:
+                    taken[at] = replace(one, plan=plan)
+            reply = await self._write(session, taken, wanted)
         if reply.unstored:
             facts = {"worker_id": session.worker_id}
             n = len(reply.unstored)
             log.warning("%d results of worker %s were not stored", n, session.worker_id, extra=facts)
         return [
-            _again(one)
+            _again(one.sent)
             if one.lease_id in reply.unstored
-            else Answer(one.task_id, one.lease_id, superseded, None if superseded else what.broken)
-            for one, what, superseded in zip(reported, checked, reply.verdicts, strict=True)
+            else Answer(one.sent.task_id, one.lease_id, superseded, None if superseded else one.broken)
+            for one, superseded in zip(taken, reply.verdicts, strict=True)
         ]
 
-    def _plans(
-        self,
-        session: Session,
-        reported: Sequence[Reported],
-        checked: Sequence[_Checked],
-        results: Sequence[Result],
-    ) -> dict[str, Plan]:
-        """What jobs decide upon these results, by lease, as far as that may be decided here."""
-        plans: dict[str, Plan] = {}
-        for one, what, result in zip(reported, checked, results, strict=True):
-            # The single task of a step is its first: nothing is decided upon any other alone.
-            if not one.task_id.endswith("-0"):
-                continue
-            offer = session.leases.get(one.lease_id)
-            if offer is None or one.resent or result.retry_after is not None:
-                continue
-            ended = Ended(one.task_id, what.outcome, offer.generation, what.data or {}, what.details)
-            plan = self._fusing.after(offer.job_id, ended, self._store.now())
-            if plan is not None:
-                plans[one.lease_id] = plan
-        return plans
+    def _decided(self, session: Session, one: _Taken) -> Plan | None:
+        """What its job decides upon this result, as far as that may be decided here."""
+        sent, result = one.sent, one.result
+        # The single task of a step is its first: nothing is decided upon any other alone.
+        if not sent.task_id.endswith("-0"):
+            return None
+        offer = session.leases.get(one.lease_id)
+        if offer is None or sent.resent or result.retry_after is not None:
+            return None
+        ended = Ended(sent.task_id, result.outcome, offer.generation, one.data or {}, one.details)
+        return self._fusing.after(offer.job_id, ended, self._store.now())
 
-    async def _write(
-        self, session: Session, results: Sequence[Result], plans: Mapping[str, Plan], wanted: Wanted
-    ) -> Completed:
-        held = [result.lease_id in session.leases for result in results]
+    async def _write(self, session: Session, taken: Sequence[_Taken], wanted: Wanted) -> Completed:
+        held = {one.lease_id for one in taken if one.lease_id in session.leases}
         needs: dict[Need, int] = {}
-        for plan in plans.values():
-            for need, n in plan.needs.items():
+        for one in taken:
+            for need, n in one.plan.needs.items() if one.plan is not None else ():
                 needs[need] = needs.get(need, 0) + n
-        seats = self._dispatcher.seats_at(session, session.free + sum(held)) + self._dispatcher.seats_for(needs)
+        seats = self._dispatcher.seats_at(session, session.free + len(held)) + self._dispatcher.seats_for(needs)
         with self._dispatcher.naming(seats) as named:
-            reply = await self._complete(session, results, plans, wanted.n, seats)
+            reply = await self._complete(session, taken, wanted.n, seats)
             wanted.claims, named.leased = reply.claims, reply.leased
-            self._tell(session, results, held, plans, reply)
-            stored = [one.lease_id for one in results if one.lease_id not in reply.unstored]
+            self._tell(session, taken, held, reply)
+            stored = [one.lease_id for one in taken if one.lease_id not in reply.unstored]
             self._dispatcher.freed(session, *stored)
-        for lease_id in reply.landed:
-            self._fusing.mirror.keep(plans[lease_id].step.job)
-            self._telemetry.written(plans[lease_id].step.job, self._store.now())
+        for one in taken if reply.landed else ():
+            if one.plan is not None and one.lease_id in reply.landed:
+                self._fusing.mirror.keep(one.plan.step.job)
+                self._telemetry.written(one.plan.step.job, self._store.now())
         await self._dispatcher.wait_without(seats, needs)
         return reply
 
-    def _tell(
-        self,
-        session: Session,
-        results: Sequence[Result],
-        held: Sequence[bool],
-        plans: Mapping[str, Plan],
-        reply: Completed,
-    ) -> None:
-        ended = zip(results, reply.verdicts, held, strict=True)
+    def _tell(self, session: Session, taken: Sequence[_Taken], held: Container[str], reply: Completed) -> None:
         # A result that is taken under a lease that nobody holds was taken before, and counted then.
         news = [
-            (result, why)
-            for result, why, was_held in ended
-            if (was_held or why is not None) and result.lease_id not in reply.unstored
+            (one.result, why)
+            for one, why in zip(taken, reply.verdicts, strict=True)
+            if (why is not None or one.lease_id in held) and one.lease_id not in reply.unstored
         ]
         self._telemetry.ended(news, session.worker_id)
-        for result in results if reply.landed else ():
-            if result.lease_id in reply.landed:
-                self._telemetry.metrics.outcome(plans[result.lease_id].step.job.blueprint, result.outcome)
+        for one in taken if reply.landed else ():
+            if one.plan is not None and one.lease_id in reply.landed:
+                self._telemetry.metrics.outcome(one.plan.step.job.blueprint, one.result.outcome)
 
-    async def _complete(
-        self,
-        session: Session,
-        results: Sequence[Result],
-        plans: Mapping[str, Plan],
-        want: int,
-        seats: Sequence[Seat],
-    ) -> Completed:
-        if plans:
-            with_steps = [
-                replace(one, step=plans[one.lease_id].step) if one.lease_id in plans else one for one in results
-            ]
+    async def _complete(self, session: Session, taken: Sequence[_Taken], want: int, seats: Sequence[Seat]) -> Completed:
+        results = [one.result for one in taken]
+        if any(one.plan is not None for one in taken):
+            with_steps = [one.result if one.plan is None else replace(one.result, step=one.plan.step) for one in taken]
             try:
                 return await self._store.complete(with_steps, session.worker_id, want, seats)
             except InvalidArgument as error:
@@ -227,24 +213,25 @@ class Results:
                 )
         return await self._store.complete(results, session.worker_id, want, seats)
 
-    def _checked(self, session: Session, one: Reported) -> _Checked:
+    def _taken(self, session: Session, one: Reported) -> _Taken:
+        """A result that was read; what cannot be used is a failure."""
         outcome = one.outcome
         if outcome.error is not None and not session.is_holon:
             outcome = replace(outcome, error=word_of_worker(outcome.error))
         if one.broken is not None:
-            return _Checked(outcome, one.broken)
+            return _of(session, one, outcome, one.broken)
         try:
             data = self._decoded(outcome.data, "the data of the result")
             details = None
             if outcome.error is not None:
                 details = self._decoded(outcome.error.details, "the details of the result's error")
         except InvalidArgument as error:
-            return _refused(session, LIMIT_EXCEEDED if isinstance(error, TooLarge) else CONTRACT_VIOLATION, error)
+            return _refused(session, one, LIMIT_EXCEEDED if isinstance(error, TooLarge) else CONTRACT_VIOLATION, error)
         if outcome.status == FAILURE:
-            return _Checked(outcome, details=details)
+            return _of(session, one, outcome, None, None, details)
         if data is not None and not isinstance(data, dict):
             broken = InvalidArgument("the data of a result must be a JSON object", code="SCHEMA_MISMATCH")
-            return _refused(session, CONTRACT_VIOLATION, broken)
+            return _refused(session, one, CONTRACT_VIOLATION, broken)
         offer = session.offered(one.lease_id)
         terms = session.terms_of(offer) if offer is not None else None
         if outcome.status == SUCCESS and terms is not None and terms.output:
@@ -252,29 +239,35 @@ class Results:
             if violations:
                 message = f"the result breaks the skill's output schema: {violations[0].field} {violations[0].reason}"
                 broken = InvalidArgument(message, code="SCHEMA_MISMATCH", details=violations)
-                return _refused(session, CONTRACT_VIOLATION, broken)
-        return _Checked(outcome, None, data, details)
+                return _refused(session, one, CONTRACT_VIOLATION, broken)
+        return _of(session, one, outcome, None, data, details)
 
     def _decoded(self, text: bytes, what: str) -> Any:
         if len(text) > self._max_payload:
             raise TooLarge(f"{what} has {len(text)} bytes, over the limit of {self._max_payload}")
         return decode(text, what)
 
-    async def _limited(self, session: Session, one: Reported, what: _Checked) -> _Checked:
+    async def _failed(self, session: Session, one: _Taken) -> _Taken:
+        """A failure, and when its task is tried again, if it is."""
+        outcome = await self._limited(session, one.sent, one.result.outcome)
+        after = await self._retry_after(session, one.sent, outcome)
+        return replace(one, result=replace(one.result, outcome=outcome, retry_after=after))
+
+    async def _limited(self, session: Session, one: Reported, outcome: Outcome) -> Outcome:
         """A failure as it was told; but a holon that was out of time tells the result timeout, if it was that.
 
         A holon is told of one time, whichever of the task's is over first, and stops a little before: which it was it
         cannot know. Nor that it was the time of the whole job here, which another try does not prolong. It is taken for
         the end of the time where that is near: whoever works below may use the word for something else.
         """
-        error = what.outcome.error
+        error = outcome.error
         if error is None or error.code != DEADLINE_EXCEEDED or not session.is_holon:
-            return what
+            return outcome
         offer = session.offered(one.lease_id)
         error = replace(error, retryable=None)
         if offer is not None and _is_nearly_over(offer, self._store.now()):
             error = await self._out_of_time(one, offer, error)
-        return replace(what, outcome=replace(what.outcome, error=error))
+        return replace(outcome, error=error)
 
     async def _out_of_time(self, one: Reported, offer: Offer, error: TaskError) -> TaskError:
         task = await self._store.task(one.task_id)
@@ -321,5 +314,18 @@ def _again(one: Reported) -> Answer:
     return Answer(one.task_id, one.lease_id, again_after=RETRY_S)
 
 
-def _refused(session: Session, code: str, error: InvalidArgument) -> _Checked:
-    return _Checked(Outcome.failed(code, error.message, session.worker_id), error)
+def _refused(session: Session, one: Reported, code: str, error: InvalidArgument) -> _Taken:
+    return _of(session, one, Outcome.failed(code, error.message, session.worker_id), error)
+
+
+def _of(
+    session: Session,
+    one: Reported,
+    outcome: Outcome,
+    broken: InvalidArgument | None = None,
+    data: dict[str, Any] | None = None,
+    details: Any = None,
+) -> _Taken:
+    """A result as it is to be applied."""
+    result = Result(one.task_id, one.lease_id, outcome, None, one.took, None, charge_of(session, one))
+    return _Taken(one, result, broken, data, details)

@@ -97,6 +97,35 @@ def fan_out(
     return bp
 
 
+# Looking at the node's loop --------------------------------------------------------------------------------------
+
+
+class Passes:
+    """Counts what is done in one pass of the node's event loop, and keeps the most of any."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, int] = {}
+        self.most: dict[str, int] = {}
+        self.all: dict[str, int] = {}
+
+    def counted(self, what: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        """The same work, counted."""
+
+        def counting(*arguments: Any, **more: Any) -> Any:
+            for counts in (self._now, self.all):
+                counts[what] = counts.get(what, 0) + 1
+            self.most[what] = max(self.most.get(what, 0), self._now[what])
+            return work(*arguments, **more)
+
+        return counting
+
+    async def run(self) -> None:
+        """See each pass end, until cancelled."""
+        while True:
+            self._now.clear()
+            await asyncio.sleep(0)
+
+
 # Looking at jobs -------------------------------------------------------------------------------------------------
 
 

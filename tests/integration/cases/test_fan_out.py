@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from holon.domain import machine, specs
 from holon.engine import planning
 from holon.storage.redis import arguments
 from tests.integration.cases.site import (
+    Passes,
     Start,
     create,
     ended,
@@ -287,32 +287,6 @@ async def test_branches_of_too_much_together_fail_the_job_and_none_is_sent(
                 assert job.error.code == "LIMIT_EXCEEDED"
                 assert f"the {count} tasks of state 'start'" in job.error.message
         assert len(sent) == 2 * count
-
-
-class Passes:
-    """Counts what is done in one pass of the node's event loop, and keeps the most of any."""
-
-    def __init__(self) -> None:
-        self._now: dict[str, int] = {}
-        self.most: dict[str, int] = {}
-        self.all: dict[str, int] = {}
-
-    def counted(self, what: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        """The same work, counted."""
-
-        def counting(*arguments: Any, **more: Any) -> Any:
-            for counts in (self._now, self.all):
-                counts[what] = counts.get(what, 0) + 1
-            self.most[what] = max(self.most.get(what, 0), self._now[what])
-            return work(*arguments, **more)
-
-        return counting
-
-    async def run(self) -> None:
-        """See each pass end, until cancelled."""
-        while True:
-            self._now.clear()
-            await asyncio.sleep(0)
 
 
 async def test_a_large_fan_out_is_made_and_gathered_a_part_at_a_time_and_others_run_in_between(

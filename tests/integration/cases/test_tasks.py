@@ -10,9 +10,21 @@ import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory
+from holon.engine.handlers import Handlers
 from holon.rxon.v1 import worker_pb2
 from holon.worker import Result
-from tests.integration.cases.site import SUCCESS_ONLY, Start, a_wire, create, ended, happened, history, one_task, waits
+from tests.integration.cases.site import (
+    SUCCESS_ONLY,
+    Passes,
+    Start,
+    a_wire,
+    create,
+    ended,
+    happened,
+    history,
+    one_task,
+    waits,
+)
 from tests.integration.grpc_node import result, updates
 
 
@@ -283,3 +295,36 @@ async def test_a_result_that_comes_twice_counts_once(start: Start) -> None:
         assert verdicts == [worker_pb2.VERDICT_COMMITTED] * 2
         assert (await ended(node, job_id)).result == {"n": 1}
         assert len(await history(node, job_id, "task_finished")) == 1
+
+
+async def test_results_that_come_together_are_decided_upon_one_after_the_other_and_others_run_in_between(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes, count = Passes(), 20
+    async with start(one_task()) as node:
+        worker = node.new_worker("w1", max_concurrent=count)
+        began, done = asyncio.Semaphore(0), asyncio.Event()
+
+        @worker.skill("t")
+        async def t() -> None:
+            began.release()
+            await done.wait()
+
+        async with worker:
+            # From then on it is known that its handlers await nothing.
+            done.set()
+            assert (await node.run("one_task", {})).status == "finished"
+            done.clear()
+            jobs = [await create(node, "one_task") for _ in range(count)]
+            for _ in range(1 + count):
+                await began.acquire()
+            # As if each of them took long.
+            monkeypatch.setattr("holon.turns.AT_ONCE_S", -1.0)
+            monkeypatch.setattr(Handlers, "run_now", passes.counted("run_now", Handlers.run_now))
+            watching = asyncio.create_task(passes.run())
+            done.set()
+            for job_id in jobs:
+                assert (await ended(node, job_id)).status == "finished"
+            watching.cancel()
+    assert passes.all["run_now"] > count // 2
+    assert passes.most["run_now"] == 1
