@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from holon.domain.costs import Cost
 from holon.domain.job import Job
@@ -101,16 +101,20 @@ class Planner:
             InvalidArgument: (NOT_JSON, LIMIT_EXCEEDED) the params of a task cannot be sent, or those of a fan-out
                 together, or the job's budget does not cover what they may cost.
         """
+        if not change.tasks:
+            return self._plan(job, change, (), {}, claim_id, consumed)
         made, turn = _Made(job, change), Turn()
         for task in self._tasks(job, change):
             # Trying the params of one on strangers' contracts may take a whole turn.
             if made.chunks and (made.between_chunks or turn.over):
                 await turn.rest()
             made.add(task)
-        return self._plan(job, change, made, claim_id, consumed)
+        return self._plan(job, change, made.chunks, made.needs, claim_id, consumed)
 
     def plan_now(self, job: Job, change: Change) -> Plan | None:
         """The same for a job that nobody has claimed; None when making its tasks takes too long at once."""
+        if not change.tasks:
+            return self._plan(job, change, (), {}, "", ())
         if len(change.tasks) > CHUNK:
             return None
         made, turn = _Made(job, change), Turn()
@@ -118,10 +122,18 @@ class Planner:
             made.add(task)
             if not made.done and turn.seconds > PATIENCE_S:
                 return None
-        return self._plan(job, change, made, "", ())
+        return self._plan(job, change, made.chunks, made.needs, "", ())
 
-    def _plan(self, job: Job, change: Change, made: _Made, claim_id: str, consumed: tuple[int, ...]) -> Plan:
-        chunks = tuple(map(tuple, made.chunks))
+    def _plan(
+        self,
+        job: Job,
+        change: Change,
+        made: Sequence[Sequence[NewTask]],
+        needs: Mapping[Need, int],
+        claim_id: str,
+        consumed: tuple[int, ...],
+    ) -> Plan:
+        chunks = tuple(map(tuple, made))
         step = Step(
             claim_id,
             random_id(),
@@ -137,7 +149,6 @@ class Planner:
         )
         if job.budget is not None and step.reserves > job.budget:
             raise self.over_budget(job, change)
-        needs = made.needs
         if change.fan_out and sum(_named(need) * count for need, count in needs.items()) > MAX_FAN_OUT_BYTES:
             message = (
                 f"the {len(change.tasks)} tasks of state {job.current_state!r} name over {MAX_FAN_OUT_BYTES} "

@@ -88,11 +88,6 @@ class _Taken(Value, gc=True):
     details: Any = None
     plan: Plan | None = None
 
-    @property
-    def lease_id(self) -> str:
-        """The lease that it was done under."""
-        return self.result.lease_id
-
 
 class Results:
     """Takes results in, whole batches of one session at a time.
@@ -150,8 +145,8 @@ class Results:
             log.warning("%d results of worker %s were not stored", n, session.worker_id, extra=facts)
         return [
             _again(one.sent)
-            if one.lease_id in reply.unstored
-            else Answer(one.sent.task_id, one.lease_id, superseded, None if superseded else one.broken)
+            if one.sent.lease_id in reply.unstored
+            else Answer(one.sent.task_id, one.sent.lease_id, superseded, None if superseded else one.broken)
             for one, superseded in zip(taken, reply.verdicts, strict=True)
         ]
 
@@ -161,14 +156,14 @@ class Results:
         # The single task of a step is its first: nothing is decided upon any other alone.
         if not sent.task_id.endswith("-0"):
             return None
-        offer = session.leases.get(one.lease_id)
+        offer = session.leases.get(one.sent.lease_id)
         if offer is None or sent.resent or result.retry_after is not None:
             return None
         ended = Ended(sent.task_id, result.outcome, offer.generation, one.data or {}, one.details)
         return self._fusing.after(offer.job_id, ended, self._store.now())
 
     async def _write(self, session: Session, taken: Sequence[_Taken], wanted: Wanted) -> Completed:
-        held = {one.lease_id for one in taken if one.lease_id in session.leases}
+        held = {one.sent.lease_id for one in taken if one.sent.lease_id in session.leases}
         needs: dict[Need, int] = {}
         for one in taken:
             for need, n in one.plan.needs.items() if one.plan is not None else ():
@@ -178,10 +173,10 @@ class Results:
             reply = await self._complete(session, taken, wanted.n, seats)
             wanted.claims, named.leased = reply.claims, reply.leased
             self._tell(session, taken, held, reply)
-            stored = [one.lease_id for one in taken if one.lease_id not in reply.unstored]
+            stored = [one.sent.lease_id for one in taken if one.sent.lease_id not in reply.unstored]
             self._dispatcher.freed(session, *stored)
         for one in taken if reply.landed else ():
-            if one.plan is not None and one.lease_id in reply.landed:
+            if one.plan is not None and one.sent.lease_id in reply.landed:
                 self._fusing.mirror.keep(one.plan.step.job)
                 self._telemetry.written(one.plan.step.job, self._store.now())
         await self._dispatcher.wait_without(seats, needs)
@@ -192,11 +187,11 @@ class Results:
         news = [
             (one.result, why)
             for one, why in zip(taken, reply.verdicts, strict=True)
-            if (why is not None or one.lease_id in held) and one.lease_id not in reply.unstored
+            if (why is not None or one.sent.lease_id in held) and one.sent.lease_id not in reply.unstored
         ]
         self._telemetry.ended(news, session.worker_id)
         for one in taken if reply.landed else ():
-            if one.plan is not None and one.lease_id in reply.landed:
+            if one.plan is not None and one.sent.lease_id in reply.landed:
                 self._telemetry.metrics.outcome(one.plan.step.job.blueprint, one.result.outcome)
 
     async def _complete(self, session: Session, taken: Sequence[_Taken], want: int, seats: Sequence[Seat]) -> Completed:
