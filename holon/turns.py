@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from time import perf_counter
 from typing import TypeVar
 
 T = TypeVar("T")
+Made = TypeVar("Made")
 
 # So long a piece of work is at it before others run, in seconds.
 AT_ONCE_S = 0.01
@@ -51,3 +52,17 @@ async def in_chunks(every: Sequence[T]) -> AsyncIterator[Sequence[T]]:
         if at:
             await turn.rest()
         yield every[at : at + CHUNK]
+
+
+async def one_by_one(work: Callable[[T], Made], every: Iterable[T]) -> list[Made]:
+    """What is made of each of these, in their order; others run in between where that takes more than a turn.
+
+    Raises what `work` does.
+    """
+    made: list[Made] = []
+    turn = Turn()
+    for one in every:
+        if turn.over:
+            await turn.rest()
+        made.append(work(one))
+    return made

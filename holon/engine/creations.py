@@ -18,6 +18,7 @@ from holon.engine.slots import Slots
 from holon.errors import HolonError, InvalidArgument, ResourceExhausted
 from holon.ports import Created, Creation, NewJob, Quota, Storage
 from holon.telemetry.events import Telemetry
+from holon.turns import one_by_one
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Creations:
 
     async def write_all(self, new: Sequence[NewJob]) -> Sequence[Made | HolonError]:
         """Write new jobs, each by itself: for each, in their order, what became of it, or why it could not be."""
-        items = [(one, self._first(one)) for one in new]
+        items: Sequence[_Item] = await one_by_one(lambda one: (one, self._first(one)), new)
         if len(items) > 1 and self._store.at_one_place:
             try:
                 return await self._write(items)

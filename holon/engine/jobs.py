@@ -45,6 +45,7 @@ from holon.errors import (
 from holon.ports import Appended, Creation, JobFilter, JobRecord, NewJob, Storage
 from holon.telemetry.events import Telemetry
 from holon.telemetry.tracing import Span
+from holon.turns import one_by_one
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,8 @@ class Jobs:
     async def _all(
         self, client: Client, asked: Sequence[Creating], found: Callable[[str], tuple[Blueprint, str]]
     ) -> list[Accepted | HolonError]:
-        tried = [self._new_or_not(client, one, found) for one in asked]
+        # Each may have as much as a call can carry, and all of it is looked at.
+        tried = await one_by_one(lambda one: self._new_or_not(client, one, found), asked)
         good = [one for one in tried if not isinstance(one, HolonError)]
         try:
             made = iter(await self._creations.write_all([new for new, _ in good]))

@@ -17,8 +17,8 @@ MAX_DEPTH = 64
 # The parser turns whole numbers beyond 64 bits into floats: text that may hold one is read again, to refuse it.
 _DIGITS = 19
 _LONG = re.compile(rb"[0-9]{%d}" % _DIGITS)
-# Each level takes two brackets: what is no longer than this is not too deep.
-_SHALLOW = 2 * MAX_DEPTH
+_AS_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_NO_SHAPE = bytes(byte for byte in range(256) if byte not in b'[]{}"')
 _INT64 = range(-(2**63), 2**64)
 
 
@@ -67,9 +67,27 @@ def _check_whole(what: str, digits: str) -> None:
         raise InvalidArgument(f"{what}: {digits[:40]} does not fit into 64 bits; send it as text", code="NOT_JSON")
 
 
-def may_be_deep(text: bytes) -> bool:
-    """Whether JSON text can be nested deeper than 64: it has more brackets than that, if only in its strings."""
-    return len(text) > _SHALLOW and text.count(b"{") + text.count(b"[") > MAX_DEPTH
+def may_be_deep(text: bytes, depth: int = MAX_DEPTH) -> bool:
+    """Whether JSON text is nested deeper than that: it is, or would be if it did not give a name twice.
+
+    Large data has many brackets and few levels: to look at each value would take longer than to read the text.
+    """
+    if len(text) <= 2 * depth or text.count(b"{") + text.count(b"[") <= depth:
+        return False
+    if b"\\" in text:
+        # Of a quote behind an odd number of them one is left over.
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    shape = text.translate(_AS_ONE_KIND, _NO_SHAPE)
+    if b'"' in (outside := shape.replace(b'""', b"")):
+        # Some texts have brackets in them.
+        outside = b"".join(shape.split(b'"')[::2])
+    shape = outside
+    for _ in range(depth):
+        if not shape:
+            return False
+        # What holds nothing but what is gone already.
+        shape = shape.replace(b"[]", b"")
+    return bool(shape)
 
 
 def check_depth(value: Any, what: str) -> None:

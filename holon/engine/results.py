@@ -34,7 +34,7 @@ from holon.errors import RETRY_S, InvalidArgument, TooLarge, Unavailable
 from holon.ports import Completed, Offer, Result, Seat, Storage, Superseded
 from holon.telemetry.events import Telemetry
 from holon.telemetry.seldom import Seldom
-from holon.turns import Turn
+from holon.turns import one_by_one
 
 log = logging.getLogger(__name__)
 
@@ -131,13 +131,8 @@ class Results:
             if one.result.outcome.status == FAILURE:
                 taken[at] = await self._failed(session, one)
         with self._slots.wanting(len(taken)) as wanted:
-            turn = Turn()
-            for at, one in enumerate(taken):
-                # A handler each, and there may be hundreds.
-                if turn.over:
-                    await turn.rest()
-                if (plan := self._decided(session, one)) is not None:
-                    taken[at] = replace(one, plan=plan)
+            # A handler each, and there may be hundreds.
+            taken = await one_by_one(lambda one: self._decided(session, one), taken)
             reply = await self._write(session, taken, wanted)
         if reply.unstored:
             facts = {"worker_id": session.worker_id}
@@ -150,17 +145,18 @@ class Results:
             for one, superseded in zip(taken, reply.verdicts, strict=True)
         ]
 
-    def _decided(self, session: Session, one: _Taken) -> Plan | None:
-        """What its job decides upon this result, as far as that may be decided here."""
+    def _decided(self, session: Session, one: _Taken) -> _Taken:
+        """A result with what its job decides upon it, as far as that may be decided here."""
         sent, result = one.sent, one.result
         # The single task of a step is its first: nothing is decided upon any other alone.
         if not sent.task_id.endswith("-0"):
-            return None
+            return one
         offer = session.leases.get(one.sent.lease_id)
         if offer is None or sent.resent or result.retry_after is not None:
-            return None
+            return one
         ended = Ended(sent.task_id, result.outcome, offer.generation, one.data or {}, one.details)
-        return self._fusing.after(offer.job_id, ended, self._store.now())
+        plan = self._fusing.after(offer.job_id, ended, self._store.now())
+        return one if plan is None else replace(one, plan=plan)
 
     async def _write(self, session: Session, taken: Sequence[_Taken], wanted: Wanted) -> Completed:
         held = {one.sent.lease_id for one in taken if one.sent.lease_id in session.leases}

@@ -10,10 +10,14 @@ import grpc
 import grpc.aio
 import pytest
 
+from holon.engine import jobs
+from holon.engine.handlers import Handlers
 from holon.errors import ResourceExhausted, StoreUnavailable
 from holon.ports import NewJob
 from holon.rxon.v1 import job_pb2
+from tests.integration.cases.site import Passes
 from tests.integration.grpc_node import ENDED, GUARD, Node, fields_of, json_payload, reason_of, result, updates
+from transports.grpc import job_service
 
 CODE = grpc.StatusCode
 
@@ -93,6 +97,25 @@ async def test_a_whole_batch_is_done(node: Node) -> None:
             page = await node.call("ListJobs", finished, job_pb2.ListJobsResponse.FromString)
             ended = {job.id for job in page.jobs}
     assert ended == jobs
+
+
+async def test_others_run_between_two_jobs_of_a_batch_that_take_long_to_look_at(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = await node.worker(credits=1)
+    await node.create()
+    # Its handler has ended well: it is run with the creation of those that come.
+    await worker.offer()
+    passes, count = Passes(), 20
+    monkeypatch.setattr("holon.turns.AT_ONCE_S", -1.0)
+    for where, name in ((job_service, "creating_of"), (jobs, "input_of"), (Handlers, "run_now")):
+        monkeypatch.setattr(where, name, passes.counted(name, getattr(where, name)))
+    watching = asyncio.create_task(passes.run())
+    made = await create(node, *map(creation, range(count)))
+    watching.cancel()
+    assert all(one.HasField("created") for one in made)
+    assert passes.all == dict.fromkeys(("creating_of", "input_of", "run_now"), count)
+    assert max(passes.most.values()) == 1
 
 
 async def test_a_batch_over_the_limit_is_refused_and_an_empty_one_makes_nothing(node: Node) -> None:

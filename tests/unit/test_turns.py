@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from holon import turns
-from holon.turns import CHUNK, Turn, in_chunks
+from holon.turns import CHUNK, Turn, in_chunks, one_by_one
 
 
 class Others:
@@ -76,3 +76,23 @@ async def test_of_few_all_are_taken_at_once_and_of_none_nothing() -> None:
     assert [some async for some in in_chunks(none)] == []
     assert others.passes == 0
     running.cancel()
+
+
+async def test_what_takes_more_than_a_turn_is_made_one_by_one_in_order_and_others_run_in_between(
+    clock: list[float],
+) -> None:
+    others = Others()
+    running = asyncio.create_task(others.run())
+    passes: list[int] = []
+
+    def make(number: int) -> int:
+        passes.append(others.passes)
+        # Two of them are one turn.
+        clock[0] += 0.6 * turns.AT_ONCE_S
+        return -number
+
+    assert await one_by_one(make, range(5)) == [0, -1, -2, -3, -4]
+    running.cancel()
+    assert passes[0] == passes[1] == 0 < passes[2] == passes[3] < passes[4]
+    with pytest.raises(ZeroDivisionError):
+        await one_by_one(lambda one: 1 // one, [1, 0])

@@ -18,6 +18,7 @@ from holon.errors import HolonError, Unavailable
 from holon.rxon.v1 import job_pb2
 from holon.security.clients import check_role
 from holon.telemetry.audit import audited
+from holon.turns import one_by_one
 from holon.wire.grpc_status import error_of
 from holon.wire.jobs import ALL_FIELDS, LISTED_FIELDS, event_message, fields_of, fields_of_others, job_message
 from holon.wire.trees import node_message
@@ -76,7 +77,7 @@ class JobService:
         if len(request.requests) > MAX_BATCH:
             raise invalid("requests", f"has {len(request.requests)} of them, over the limit of {MAX_BATCH}")
         self._refuse_while_draining()
-        asked = [_creating_or_not(one) for one in request.requests]
+        asked = await one_by_one(_creating_or_not, request.requests)
         made = iter(await create_all(self._jobs, client(), [one for one in asked if isinstance(one, Creating)]))
         outcomes = [next(made) if isinstance(one, Creating) else one for one in asked]
         return job_pb2.BatchCreateJobsResponse(results=[_result(outcome) for outcome in outcomes])
@@ -147,7 +148,8 @@ class JobService:
             request.digests_wanted,
         )
         page = await self._trees.page(client().name, request.job_id, asked)
-        return job_pb2.GetJobTreeResponse(nodes=map(node_message, page.nodes), next_page_token=page.token)
+        nodes = await one_by_one(node_message, page.nodes)
+        return job_pb2.GetJobTreeResponse(nodes=nodes, next_page_token=page.token)
 
     async def watch(self, request: job_pb2.WatchJobRequest) -> AsyncGenerator[bytes, None]:
         """Follow a job to its end."""

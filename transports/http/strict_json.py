@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from holon.engine.payloads import check_depth, may_be_deep
+from holon.engine.payloads import MAX_DEPTH, check_depth, may_be_deep
 from holon.errors import InvalidArgument, Violation
 from holon.json_in import parse
 
@@ -39,7 +39,8 @@ def read_object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
         fields = ", ".join(repr(violation.field) for violation in unknown[:10])
         takes = ", ".join(sorted(known)) or "none"
         raise InvalidArgument(f"unknown field {fields} in the body; known are: {takes}", details=unknown[:10])
-    if may_be_deep(body):
+    # Each field may be as deep as anything is.
+    if may_be_deep(body, MAX_DEPTH + 1):
         for name, inner in value.items():
             _check_depth(inner, name)
     if _HIDDEN in body or _LONG.search(body) or any(body.count(b'"%b"' % name.encode()) > 1 for name in value):

@@ -31,6 +31,7 @@ from holon.ports import (
 from holon.storage.records import decode_event, decode_history, decode_job, decode_need, decode_outcome
 from holon.storage.redis.arguments import MOST_REMEMBERED
 from holon.storage.sealing import Seal, SealBroken
+from holon.turns import Turn
 
 # As the client library reads it: bytes, integers, and lists of these.
 Answer: TypeAlias = Any
@@ -210,10 +211,16 @@ def record_of(fields: Answer, seal: Seal) -> JobRecord:
     )
 
 
-def records_of(answer: Answer, seal: Seal) -> list[tuple[JobRecord, int]]:
-    """Jobs as clients see them, each with the bytes of its state, but those that cannot be opened."""
+async def records_of(answer: Answer, seal: Seal) -> list[tuple[JobRecord, int]]:
+    """Jobs as clients see them, each with the bytes of its state, but those that cannot be opened.
+
+    Others run in between where the jobs are large.
+    """
     records: list[tuple[JobRecord, int]] = []
+    turn = Turn()
     for fields in answer:
+        if turn.over:
+            await turn.rest()
         with suppress(SealBroken):
             records.append((record_of(fields, seal), len(fields[0])))
     return records

@@ -74,7 +74,7 @@ class RecordCalls(Part):
             if not start:
                 break
         more = found[:limit][-1][9] if full or len(found) > limit else None
-        return answers.records_of(found[:limit], self._seal), more
+        return await answers.records_of(found[:limit], self._seal), more
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         lines: list[tuple[int, HistoryEvent]] = []

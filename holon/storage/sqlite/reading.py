@@ -31,6 +31,7 @@ from holon.storage.sqlite.opening import BUSY_SECONDS, wrong
 from holon.storage.sqlite.task_rows import opened_outcome, until_of
 from holon.storage.waiting import RETRY_AFTER_S
 from holon.telemetry.metrics import StoreMetrics
+from holon.turns import Turn
 
 # A list looks at so many jobs at a time for those that it shows, so that other reads come in between.
 LOOK_AT = 5_000
@@ -184,10 +185,13 @@ class Reader:
         size = last = 0
         for first in range(0, len(ns), STATES_AT_ONCE):
             some = orjson.dumps(ns[first : first + STATES_AT_ONCE]).decode()
-            for columns in await self._fetch(_JOBS_BY_N, (some,)):
+            rows, turn = await self._fetch(_JOBS_BY_N, (some,)), Turn()
+            for columns in rows:
                 size += len(columns[1])
                 if records and size > MAX_PAGE_BYTES:
                     return records, last
+                if turn.over:
+                    await turn.rest()
                 records += _sound_records([columns], self._seal).values()
                 last = columns[0]
         return records, None

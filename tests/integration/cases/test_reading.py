@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,9 +16,11 @@ from holon.domain.job import Job as DomainJob
 from holon.errors import FailedPrecondition, InvalidArgument, NotFound
 from holon.ports import NewJob, StoreSettings
 from holon.storage.memory import MemoryStorage
-from holon.storage.sqlite import SqliteStorage
+from holon.storage.records import decode_job
+from holon.storage.redis import answers
+from holon.storage.sqlite import SqliteStorage, reading
 from holon.testing import running_node
-from tests.integration.cases.site import Start, create, ended, history, http, one_task
+from tests.integration.cases.site import Passes, Start, create, ended, history, http, one_task
 
 FIELDS = {
     "budget",
@@ -292,3 +295,21 @@ async def test_actions_of_a_finished_step_are_in_the_history_even_while_the_job_
             pass
         told = await history(node, job_id, "state_finished")
         assert [(event.state, event.next_state) for event in told] == [("start_", "ask"), ("ask", None)]
+
+
+async def test_others_run_between_two_jobs_of_a_page_that_take_long_to_read(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes, count = Passes(), 10
+    async with start(one_task()) as node:
+        jobs = [await create(node, "one_task", {"n": n}) for n in range(count)]
+        monkeypatch.setattr("holon.turns.AT_ONCE_S", -1.0)
+        for module in (reading, answers):
+            monkeypatch.setattr(module, "decode_job", passes.counted("decode_job", decode_job))
+        watching = asyncio.create_task(passes.run())
+        page = await node.client.list_page()
+        watching.cancel()
+        assert [job.id for job in page.jobs] == jobs[::-1]
+    # What is kept in memory alone is of no size that would matter.
+    assert passes.all in ({"decode_job": count}, {})
+    assert passes.most in ({"decode_job": 1}, {})
