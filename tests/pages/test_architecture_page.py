@@ -18,7 +18,7 @@ KNOWS = {
     name: known for rooms, known in ROWS for name in re.findall(r"`(?:holon\.)?(\w+)[.\w]*`", rooms) if name != "web"
 }
 # Any room above the domain may know these.
-ANYBODYS = {"errors", "clock", "randomness"}
+ANYBODYS = {"errors", "clock", "randomness", "turns"}
 
 
 def room_of(module: str) -> str:
