@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # So many sessions are named at once to the store for what waits: one task may, and thousands of workers be idle.
 SESSIONS_AT_ONCE = 100
+# And about so many tasks are leased at once: many more may wait, for one worker that takes them all when it comes.
+LEASES_AT_ONCE = 1_000
 
 _key_of = attrgetter("key")
 
@@ -299,9 +301,10 @@ class Dispatcher:
                 if not (self._waiting and await self._lease_to(sessions[at : at + SESSIONS_AT_ONCE])):
                     break
 
-    async def _lease_to(self, sessions: Iterable[Session]) -> bool:
+    async def _lease_to(self, sessions: Sequence[Session]) -> bool:
         """Lease what waits to these sessions, as far as they have room; whether others may be asked now."""
-        seats = [seat for session in sessions for seat in self.seats_at(session, session.free)]
+        most = max(1, LEASES_AT_ONCE // len(sessions))
+        seats = [seat for session in sessions for seat in self.seats_at(session, min(most, session.free))]
         if not seats:
             return True
         try:
@@ -313,7 +316,7 @@ class Dispatcher:
             await asyncio.sleep(error.again_after)
             return False
         if leased.offers and leased.left:
-            # There may be room for more, that a part of the store which was away did not hand over.
+            # There may be room for more: nobody asked for it, or a part of the store was away and did not hand it over.
             self.look()
         return True
 

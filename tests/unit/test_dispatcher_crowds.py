@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from holon.domain.matching import ANY_CONTRACT, Need, Offering
-from holon.engine.dispatcher import SESSIONS_AT_ONCE, Dispatcher
+from holon.domain.task import RetryPolicy
+from holon.engine.dispatcher import LEASES_AT_ONCE, SESSIONS_AT_ONCE, Dispatcher
 from holon.engine.session import Session
 from holon.errors import StoreUnavailable
-from holon.ports.tasks import Leased, Seat
+from holon.ports.tasks import Leased, Offer, Seat
 from holon.telemetry.events import Telemetry
 
 CROWD = 5_000
@@ -157,3 +162,53 @@ async def test_a_store_that_is_away_is_asked_again_for_the_first_workers() -> No
     async with asking(store):
         first, *others = store.calls
         assert others == [first, first]
+
+
+class Backlog:
+    """A store in which many tasks wait that any session takes; for how many it was asked each time, and by whom."""
+
+    def __init__(self, tasks: int) -> None:
+        self.left = tasks
+        self.asked: list[int] = []
+        self.leased: Counter[str] = Counter()
+        self.over = asyncio.Event()
+
+    async def needs(self) -> dict[str, Need]:
+        return {T.key: T}
+
+    async def lease(self, seats: Sequence[Seat]) -> Leased:
+        self.asked.append(sum(seat.n for seat in seats))
+        offers = []
+        for seat in seats:
+            n = min(seat.n, self.left)
+            self.left -= n
+            made = range(self.leased[seat.session_id], self.leased[seat.session_id] + n)
+            offers += [an_offer(seat, f"{seat.session_id}-{number}") for number in made]
+            self.leased[seat.session_id] += n
+        if not self.left:
+            self.over.set()
+        return Leased(tuple(offers), frozenset([T.key] if self.left else []))
+
+
+def an_offer(seat: Seat, name: str) -> Offer:
+    return Offer(
+        seat.worker_id, seat.session_id, name, name, "j", "t", "", "", b"{}", 0.0, 1, 1, None, None, RetryPolicy()
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 3, SESSIONS_AT_ONCE])
+async def test_workers_with_much_room_get_what_waits_a_part_at_a_time_until_they_have_all_that_they_can(
+    workers: int,
+) -> None:
+    room = 5 * LEASES_AT_ONCE // workers
+    store = Backlog(workers * room)
+    dispatcher = Dispatcher(store, Telemetry())  # type: ignore[arg-type]
+    connection: Any = SimpleNamespace(offer=lambda _: None)
+    for number in range(workers):
+        dispatcher.add(Session(f"w{number}", f"s{number}", room, SKILL, connection))
+    loop = asyncio.create_task(dispatcher.run())
+    async with asyncio.timeout(10):
+        await store.over.wait()
+    loop.cancel()
+    assert max(store.asked) <= LEASES_AT_ONCE
+    assert store.leased == {f"s{number}": room for number in range(workers)}
