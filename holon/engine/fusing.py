@@ -38,7 +38,9 @@ class Mirror:
     """
 
     def __init__(self) -> None:
-        self._jobs: OrderedDict[str, tuple[Job, int]] = OrderedDict()
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        # Beside them, and not in pairs: the garbage collector would walk each pair, and everybody waits for that.
+        self._sizes: dict[str, int] = {}
         self._bytes = 0
 
     def __repr__(self) -> str:
@@ -52,19 +54,19 @@ class Mirror:
         size = len(orjson.dumps((job.initial_data, job.state_history)))
         if size > LARGEST:
             return
-        self._jobs[job.id] = (job, size)
+        self._jobs[job.id] = job
+        self._sizes[job.id] = size
         self._bytes += size
         while self._bytes > MOST_BYTES or len(self._jobs) > MOST_JOBS:
-            _, (_, dropped) = self._jobs.popitem(last=False)
-            self._bytes -= dropped
+            oldest, _ = self._jobs.popitem(last=False)
+            self._bytes -= self._sizes.pop(oldest)
 
     def take(self, job_id: str) -> Job | None:
         """A job as it was committed last, if it is here; it is forgotten."""
-        entry = self._jobs.pop(job_id, None)
-        if entry is None:
-            return None
-        self._bytes -= entry[1]
-        return entry[0]
+        job = self._jobs.pop(job_id, None)
+        if job is not None:
+            self._bytes -= self._sizes.pop(job_id)
+        return job
 
 
 class Ended(Value, gc=True):
