@@ -77,7 +77,7 @@ class Answer(Value, gc=True):
 class _Taken(Value, gc=True):
     """A result on its way: as it was sent, and as it is to be applied, the worker's own or a failure in its place.
 
-    `broken` is what was wrong with it. `data` and `details` are the outcome's, decoded. `plan` is the step of its job
+    `broken` is what was wrong with it. `data` and `details` are the outcome's, decoded. `plan` has the step of its job
     that is written with it, if that was decided here.
     """
 
@@ -156,13 +156,14 @@ class Results:
             return one
         ended = Ended(sent.task_id, result.outcome, offer.generation, one.data or {}, one.details)
         plan = self._fusing.after(offer.job_id, ended, self._store.now())
-        return one if plan is None else replace(one, plan=plan)
+        return one if plan is None else replace(one, result=replace(result, step=plan.step), plan=plan)
 
     async def _write(self, session: Session, taken: Sequence[_Taken], wanted: Wanted) -> Completed:
         held = {one.sent.lease_id for one in taken if one.sent.lease_id in session.leases}
         needs: dict[Need, int] = {}
-        for one in taken:
-            for need, n in one.plan.needs.items() if one.plan is not None else ():
+        planned = [(one, one.plan) for one in taken if one.plan is not None]
+        for _, plan in planned:
+            for need, n in plan.needs.items():
                 needs[need] = needs.get(need, 0) + n
         seats = self._dispatcher.seats_at(session, session.free + len(held)) + self._dispatcher.seats_for(needs)
         with self._dispatcher.naming(seats) as named:
@@ -171,10 +172,11 @@ class Results:
             self._tell(session, taken, held, reply)
             stored = [one.sent.lease_id for one in taken if one.sent.lease_id not in reply.unstored]
             self._dispatcher.freed(session, *stored)
-        for one in taken if reply.landed else ():
-            if one.plan is not None and one.sent.lease_id in reply.landed:
-                self._fusing.mirror.keep(one.plan.step.job)
-                self._telemetry.written(one.plan.step.job, self._store.now())
+        for one, plan in planned:
+            if one.sent.lease_id in reply.landed:
+                self._fusing.mirror.keep(plan.step.job)
+                self._telemetry.written(plan.step.job, self._store.now())
+                self._telemetry.metrics.outcome(plan.step.job.blueprint, one.result.outcome)
         await self._dispatcher.wait_without(seats, needs)
         return reply
 
@@ -186,23 +188,21 @@ class Results:
             if (why is not None or one.sent.lease_id in held) and one.sent.lease_id not in reply.unstored
         ]
         self._telemetry.ended(news, session.worker_id)
-        for one in taken if reply.landed else ():
-            if one.plan is not None and one.sent.lease_id in reply.landed:
-                self._telemetry.metrics.outcome(one.plan.step.job.blueprint, one.result.outcome)
 
     async def _complete(self, session: Session, taken: Sequence[_Taken], want: int, seats: Sequence[Seat]) -> Completed:
         results = [one.result for one in taken]
-        if any(one.plan is not None for one in taken):
-            with_steps = [one.result if one.plan is None else replace(one.result, step=one.plan.step) for one in taken]
-            try:
-                return await self._store.complete(with_steps, session.worker_id, want, seats)
-            except InvalidArgument as error:
-                # A state that cannot be stored: without steps, it is found again and made its handler's failure.
-                facts = {"worker_id": session.worker_id}
-                log.debug(
-                    "results of worker %s are stored without steps: %s", session.worker_id, error.message, extra=facts
-                )
-        return await self._store.complete(results, session.worker_id, want, seats)
+        try:
+            return await self._store.complete(results, session.worker_id, want, seats)
+        except InvalidArgument as error:
+            if all(one.plan is None for one in taken):
+                raise
+            # A state that cannot be stored: without steps, it is found again and made its handler's failure.
+            facts = {"worker_id": session.worker_id}
+            log.debug(
+                "results of worker %s are stored without steps: %s", session.worker_id, error.message, extra=facts
+            )
+        without_steps = [replace(one, step=None) for one in results]
+        return await self._store.complete(without_steps, session.worker_id, want, seats)
 
     def _taken(self, session: Session, one: Reported) -> _Taken:
         """A result that was read; what cannot be used is a failure."""
