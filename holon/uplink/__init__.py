@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holon.uplink.books import owner_of
+from holon.uplink.delegation import owner_of
 from holon.uplink.settings import UplinkSettings
 from holon.uplink.uplink import Uplink
 

@@ -24,6 +24,13 @@ class Alone:
             await left.wait()
         self._taken[name] = None
 
+    def take_if_free(self, name: str) -> bool:
+        """Have it, if nobody has it; whether that is so."""
+        free = name not in self._taken
+        if free:
+            self._taken[name] = None
+        return free
+
     def leave(self, name: str) -> None:
         """The next may have it."""
         left = self._taken.pop(name)

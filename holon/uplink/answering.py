@@ -11,7 +11,7 @@ from holon.domain.value import replace
 from holon.engine.trees import Trees
 from holon.errors import HolonError, NotFound, PermissionDenied, ResourceExhausted
 from holon.rxon.v1 import worker_pb2
-from holon.uplink.books import owner_of
+from holon.uplink.delegation import owner_of
 from holon.wire.grpc_status import error_of, told
 from holon.wire.trees import node_message
 from holon.wire.values import MAX_ID, seconds, timestamp

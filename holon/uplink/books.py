@@ -6,18 +6,16 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, fields
-from functools import lru_cache
-from hashlib import blake2b
+from dataclasses import fields
 from itertools import islice
 
 import orjson
 
-from holon.domain.client import Client
 from holon.engine.requests import Accepted
 from holon.errors import Aborted, HolonError, InvalidArgument, NotFound
 from holon.ports import Document, Note, Put, Shared
 from holon.uplink.alone import Alone
+from holon.uplink.delegation import Delegation
 from holon.uplink.tenure import TenureLost
 from holon.worker.leases import Lease
 
@@ -32,63 +30,6 @@ _RETRY_S = 1.0
 # How long a task that was taken back may still come again to this holon, and of how many that is remembered.
 REMEMBERED_MS = 86_400_000
 MAX_REMEMBERED = 1_000
-
-
-@dataclass(slots=True)
-class Delegation:
-    """A task of the parent's, and the job that does it.
-
-    Attributes:
-        parent: whose task it is, by holon id.
-        generation, attempt: of the newest lease that was taken.
-        run: the attempt with which the job began, where an earlier one of this generation was withdrawn; else 0.
-        deadline: when the job is to be stopped, in epoch milliseconds of this holon's store; None: not at all.
-        withdrawn: whether the job is cancelled because the lease was taken back.
-        skill: what the parent asked for: the name of the job's blueprint.
-        stopping: why the job is being cancelled by the uplink; empty while it is not.
-        cleans_until: when its clean-up is ended then, in epoch milliseconds of this holon's store.
-    """
-
-    parent: str
-    task_id: str
-    job_id: str
-    generation: int
-    attempt: int
-    lease_id: str
-    run: int = 0
-    deadline: int | None = None
-    withdrawn: bool = False
-    skill: str = ""
-    stopping: str = ""
-    cleans_until: int = 0
-
-    @property
-    def lease(self) -> Lease:
-        """The newest lease."""
-        return Lease(self.task_id, self.lease_id)
-
-    def ends_by(self, deadline: int) -> None:
-        """Its job is to be stopped by then. A newer lease never gives it longer: its tasks were told of the first."""
-        self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
-
-    @property
-    def owner(self) -> Client:
-        """Whose the job is here."""
-        return owner_of(self.parent)
-
-
-@lru_cache(maxsize=8)
-def owner_of(parent_id: str) -> Client:
-    """Whose the jobs are that a parent holon has done here; no client can have such a name."""
-    return Client(f"@{parent_id}", plan="parent")
-
-
-def origin_key(task_id: str, generation: int, run: int) -> str:
-    """What makes the creation of a task's job repeatable: the same key never makes a second one.
-
-    The parent is in it by the job's owner.
-    """
-    return blake2b(orjson.dumps((task_id, generation, run)), digest_size=20).hexdigest()
 
 
 async def owed(store: Shared) -> frozenset[str]:
@@ -108,15 +49,13 @@ class Books:
         # Of the documents that were read or written here; whose document has another has lost the link.
         self._versions: dict[str, int] = {}
         self._remembered: OrderedDict[str, None] = OrderedDict()
-        # Had while a task's document is read or written.
+        # Had while a task's document is read, written or deleted.
         self._alone = Alone()
-        # Settled, and to be deleted; and those of them whose deletion is under way.
+        # Settled, and to be deleted.
         self._settled: dict[str, None] = {}
         self._some = asyncio.Event()
-        self._going: frozenset[str] = frozenset()
-        # What was to be written when the store failed: it may be there.
-        self._unsure: dict[str, bytes] = {}
-        self._deleting = asyncio.Lock()
+        # What was to be written when the store failed: it may be there. None: it was to be deleted.
+        self._unsure: dict[str, bytes | None] = {}
 
     def __repr__(self) -> str:
         counts = f"known={len(self._versions)}, settled={len(self._settled)}, remembered={len(self._remembered)}"
@@ -132,7 +71,7 @@ class Books:
         return [entry for entry in entries if entry is not None]
 
     def may_have(self, task_id: str) -> bool:
-        """Whether there may be anything of a task, or it is being deleted."""
+        """Whether there may be anything of a task."""
         return task_id in self._versions
 
     async def find(self, task_id: str) -> Delegation | None:
@@ -140,7 +79,7 @@ class Books:
 
         Nobody but the node that links writes them: of a task that it has not seen since `load` there is none.
         """
-        if task_id not in self._versions or task_id in self._settled or task_id in self._going:
+        if task_id not in self._versions or task_id in self._settled:
             return None
         await self._alone.take(task_id)
         try:
@@ -160,8 +99,11 @@ class Books:
             TenureLost: another node has written it meanwhile: the link is that one's.
             ResourceExhausted: (TOO_MANY_DOCUMENTS) there are as many as there may be.
         """
-        await self._put(entry, None)
-        self._remembered.pop(entry.task_id, None)
+        await self._alone.take(entry.task_id)
+        try:
+            await self._put(entry, None)
+        finally:
+            self._alone.leave(entry.task_id)
 
     async def write_with_jobs(
         self,
@@ -178,10 +120,11 @@ class Books:
         taken: list[str] = []
         try:
             for entry in entries:
-                await self._not_going(entry.task_id)
                 await self._alone.take(entry.task_id)
                 taken.append(entry.task_id)
             texts = [orjson.dumps(entry) for entry in entries]
+            for task_id in taken:
+                self._keep(task_id)
             seen = [await self._version(entry.task_id) for entry in entries]
             made = await make([Note(KIND, Put(*put)) for put in zip(taken, texts, seen, strict=True)])
             for put in zip(taken, texts, seen, made, strict=True):
@@ -203,13 +146,21 @@ class Books:
         else:
             if made.noted is not None:
                 self._versions[task_id] = made.noted
-            self._remembered.pop(task_id, None)
 
-    async def remember(self, entry: Delegation) -> None:
-        """Nothing is owed for the task any more; but it may come again. Raises as `write`."""
-        await self._put(entry, REMEMBERED_MS)
+    async def remember(self, entry: Delegation, lease: Lease) -> None:
+        """Nothing is owed for the task any more; but it may come again. Raises as `write`.
+
+        Arguments:
+            lease: under which that is so. Where the task has come again meanwhile, nothing is done.
+        """
+        await self._alone.take(entry.task_id)
+        try:
+            if entry.lease != lease:
+                return
+            await self._put(entry, REMEMBERED_MS)
+        finally:
+            self._alone.leave(entry.task_id)
         self._remembered[entry.task_id] = None
-        self._remembered.move_to_end(entry.task_id)
         while len(self._remembered) > MAX_REMEMBERED:
             # By `run`: who waits for this is not to wait for what concerns another task.
             self._settled[self._remembered.popitem(last=False)[0]] = None
@@ -234,60 +185,65 @@ class Books:
             self._some.clear()
             while self._settled:
                 try:
-                    await self._delete_settled()
+                    if not await self._delete_settled():
+                        # What is being written may be settled all the same.
+                        await asyncio.sleep(GATHER_S)
                 except HolonError as error:
                     log.warning("%d settled tasks are still in the books: %s", len(self._settled), error.message)
                     await asyncio.sleep(error.retry_after or _RETRY_S)
 
-    async def _delete_settled(self) -> None:
-        some = list(islice(self._settled, DELETED_AT_ONCE))
-        async with self._deleting:
-            self._going = frozenset(some)
+    async def _delete_settled(self) -> bool:
+        """Delete some of what nobody is at; whether there was any."""
+        some = [one for one in islice(self._settled, DELETED_AT_ONCE) if self._alone.take_if_free(one)]
+        try:
+            for task_id in self._unsure.keys() & some:
+                await self._version(task_id)
+            puts = [Put(task_id, None, self._versions.get(task_id, 0)) for task_id in some]
             try:
-                puts = [Put(task_id, None, self._versions.get(task_id, 0)) for task_id in some]
                 await self._store.put_documents(KIND, puts)
-                for task_id in some:
-                    self.forgotten(task_id)
-            finally:
-                self._going = frozenset()
+            except HolonError:
+                self._unsure |= dict.fromkeys(some)
+                raise
+            for task_id in some:
+                self.forgotten(task_id)
+        finally:
+            for task_id in some:
+                self._alone.leave(task_id)
+        return bool(some)
 
     def forgotten(self, task_id: str) -> None:
         """Nothing of a settled task is in the store any more."""
         self._settled.pop(task_id, None)
         self._versions.pop(task_id, None)
 
-    async def _put(self, entry: Delegation, expires_in: int | None) -> None:
-        task_id = entry.task_id
-        await self._not_going(task_id)
-        await self._alone.take(task_id)
-        try:
-            text, seen = orjson.dumps(entry), await self._version(task_id)
-            try:
-                version = await self._store.put_document(KIND, task_id, text, version=seen, expires_in=expires_in)
-            except HolonError:
-                self._unsure[task_id] = text
-                raise
-            if version is None:
-                raise _lost(task_id)
-            self._versions[task_id] = version
-        finally:
-            self._alone.leave(task_id)
-
-    async def _not_going(self, task_id: str) -> None:
-        """Wait until nothing is deleted of a task that comes again, and see to it that nothing will be."""
-        if task_id in self._going:
-            async with self._deleting:
-                pass
+    def _keep(self, task_id: str) -> None:
+        """From here on it is not to be forgotten: what was, or is too old, is about to be written anew."""
         self._settled.pop(task_id, None)
+        self._remembered.pop(task_id, None)
+
+    async def _put(self, entry: Delegation, expires_in: int | None) -> None:
+        """Write it; its turn is had."""
+        task_id = entry.task_id
+        self._keep(task_id)
+        text, seen = orjson.dumps(entry), await self._version(task_id)
+        try:
+            version = await self._store.put_document(KIND, task_id, text, version=seen, expires_in=expires_in)
+        except HolonError:
+            self._unsure[task_id] = text
+            raise
+        if version is None:
+            raise _lost(task_id)
+        self._versions[task_id] = version
 
     async def _version(self, task_id: str) -> int:
         """The version to be written over. From here on there may be a document, whatever the store answers."""
-        text = self._unsure.get(task_id)
-        if text is not None:
-            document = await self._store.document(KIND, task_id)
+        if task_id in self._unsure:
+            text, document = self._unsure[task_id], await self._store.document(KIND, task_id)
+            # What was asked for was done, though nobody said so.
             if document is not None and document.value == text:
-                # What was asked for was done, though nobody said so.
                 self._versions[task_id] = document.version
+            elif document is None and text is None:
+                self._versions[task_id] = 0
             del self._unsure[task_id]
         return self._versions.setdefault(task_id, 0)
 
@@ -296,7 +252,12 @@ class Books:
         try:
             if task_id not in self._versions:
                 return
-            await self._store.put_document(KIND, task_id, None, version=self._versions.get(task_id, 0))
+            seen = await self._version(task_id)
+            try:
+                await self._store.put_document(KIND, task_id, None, version=seen)
+            except HolonError:
+                self._unsure[task_id] = None
+                raise
             self._versions.pop(task_id, None)
         finally:
             self._alone.leave(task_id)

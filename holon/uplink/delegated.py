@@ -5,22 +5,38 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from enum import IntEnum
 
 from holon.domain.job import Job, Status
 from holon.engine.following import Following
 from holon.engine.jobs import Jobs
 from holon.errors import FailedPrecondition, HolonError, NotFound
 from holon.ports import JobRecord
-from holon.uplink.books import Delegation
+from holon.uplink.delegation import Delegation
+from holon.uplink.stopping import Why
 
 log = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
 # Only the result says that all is done.
 _MOST_BEFORE_RESULT = 99.0
-DEADLINE = "DEADLINE_EXCEEDED"
 # All that is said of why a task waits, where a holon discloses nothing of how its jobs are done.
 WAITING = "waiting in a holon below"
+
+
+class Stage(IntEnum):
+    """How far a job of the parent's is. No stage goes back to one before it.
+
+    GOES_ON: it runs, as far as is known. STOPS: it is being cancelled, and cleans up. ENDS: it is over, and nothing is
+    done to it any more; its end is being told, however long that takes.
+    """
+
+    GOES_ON = 0
+    STOPS = 1
+    ENDS = 2
+
+
+_ENDS = Stage.ENDS
 
 
 class Delegated:
@@ -40,8 +56,9 @@ class Delegated:
         unplaced: whether it has yet to take a place: nothing is known of it yet, or its task waits for a worker.
         was_placed: whether a worker has begun a task of it, as far as was seen.
         fanned: whether it waits for the tasks of a fan-out, of which that is not seen.
-        stopping: why it is being cancelled; empty while it is not.
-        why: the same, in words, where there are some.
+        stage: how far it is.
+        why: the reason why it is cancelled; None: it is not, by the uplink.
+        reason: the same, in words, where there are some.
         over: set once the job has ended, and what is to be told of it has been.
     """
 
@@ -59,8 +76,9 @@ class Delegated:
         in_words: bool = True,
     ) -> None:
         self.entry = entry
-        self.stopping = ""
-        self.why = ""
+        self.stage = Stage.GOES_ON
+        self.why: Why | None = None
+        self.reason = ""
         self.over = asyncio.Event()
         self._jobs = jobs
         self._following = following
@@ -76,11 +94,17 @@ class Delegated:
         self._ended = ended
         self._percent = min(passed, _MOST_BEFORE_RESULT)
         self._in_words = in_words
-        # None once the job is over: nothing is done to it any more, however long its end takes to be told.
-        self._timers: dict[str, asyncio.TimerHandle] | None = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def __repr__(self) -> str:
-        return f"Delegated({self.entry.task_id}, job_id={self.entry.job_id}, stopping={self.stopping or 'no'})"
+        return f"Delegated({self.entry.task_id}, job_id={self.entry.job_id}, {self.stage.name}, why={self.why})"
+
+    def stops(self, why: Why) -> bool:
+        """It is to be cancelled; False: that is so already, or it is over."""
+        if self.stage is not Stage.GOES_ON:
+            return False
+        self.stage, self.why = Stage.STOPS, why
+        return True
 
     def limit(self, seconds: float | None, passed: Callable[[], None]) -> None:
         """Have `passed` called after so many seconds, unless it is over by then; None: never."""
@@ -91,7 +115,7 @@ class Delegated:
         self._after("soon", seconds, call)
 
     def _after(self, name: str, seconds: float | None, call: Callable[[], None]) -> None:
-        if self._timers is None:
+        if self.stage >= _ENDS:
             return
         if (before := self._timers.pop(name, None)) is not None:
             before.cancel()
@@ -108,9 +132,10 @@ class Delegated:
         self._following.follow(self.entry.job_id, self._seen, record)
 
     def _seen(self, record: JobRecord | None) -> None:
-        if self._timers is None:
+        if self.stage >= _ENDS:
             return
         if record is None or record.job.status.terminal:
+            self.stage = _ENDS
             self._stop_timers()
             self._ended(self, record)
             return
@@ -128,13 +153,14 @@ class Delegated:
 
     def leave(self) -> None:
         """See to the job no more: its end is told, or somebody else sees to it."""
+        self.stage = _ENDS
         self._following.leave(self.entry.job_id)
         self._stop_timers()
 
     def _stop_timers(self) -> None:
-        timers, self._timers = self._timers or {}, None
-        for timer in timers.values():
+        for timer in self._timers.values():
             timer.cancel()
+        self._timers.clear()
 
     def _tell(self, percent: float | None, message: str) -> None:
         """What goes up never falls, and is not all before the result."""
@@ -148,7 +174,7 @@ class Delegated:
     @property
     def placeless(self) -> bool:
         """Whether it has no place: it has yet to take one, or is over, and the place is for the next job."""
-        return self.unplaced or self._timers is None
+        return self.unplaced or self.stage >= _ENDS
 
     @property
     def came_back(self) -> bool:
@@ -200,8 +226,8 @@ class Delegated:
             except (NotFound, FailedPrecondition):
                 return
             except HolonError as error:
-                facts = {"job_id": self.entry.job_id, "task_id": self.entry.task_id}
-                log.warning("job %s is cancelled later: %s", self.entry.job_id, error.message, extra=facts)
+                message = "job %s is cancelled later: %s"
+                log.warning(message, self.entry.job_id, error.message, extra=self.entry.facts)
                 await asyncio.sleep(error.retry_after or _RETRY_S)
             else:
                 return

@@ -14,9 +14,11 @@ from holon.errors import HolonError, InvalidArgument, NotFound
 from holon.ports import Note
 from holon.rxon.v1 import worker_pb2
 from holon.uplink.asked import Terms, creating_of
-from holon.uplink.books import Books, Delegation, origin_key, owner_of
+from holon.uplink.books import Books
+from holon.uplink.delegation import Delegation, origin_key, owner_of
 from holon.uplink.place import Place
-from holon.uplink.running import UNSURE, Running
+from holon.uplink.running import Running
+from holon.uplink.stopping import Why
 from holon.uplink.tenure import TenureLost
 from holon.worker.leases import Lease
 from holon.worker.outcome import INVALID_INPUT_ERROR, failure
@@ -146,10 +148,10 @@ class Making:
             self._accept(entry, one.lease, made.begun)
             return None
         if isinstance(made, NotFound):
-            await self._running.forget(entry)
+            await self._running.telling.forget(entry)
             return Refusal("UNKNOWN_SKILL", made.message)
         if isinstance(made, InvalidArgument):
-            await self._running.forget(entry)
+            await self._running.telling.forget(entry)
             self._reports.finish(one.lease, failure(INVALID_INPUT_ERROR, made.message))
             return None
         self._stop_if_made(one)
@@ -174,4 +176,4 @@ class Making:
     def _stop_if_made(self, one: New) -> None:
         """The store may have made the job all the same: it is looked for, and stopped."""
         one.followed = True
-        self._running.stop(self._running.goes_on(one.entry), UNSURE)
+        self._running.stop(self._running.goes_on(one.entry), Why.UNSURE)

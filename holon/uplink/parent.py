@@ -101,7 +101,7 @@ class Parent:
 
     def settled(self, lease: Lease, committed: bool) -> None:
         """A result was answered for good."""
-        self._serving.jobs.settled(lease, committed)
+        self._serving.settled(lease, committed)
 
 
 def _chain_of(welcome: worker_pb2.Welcome) -> Chain:

@@ -1,44 +1,28 @@
-"""The uplink: jobs of the parent's: each is followed to its end, and its lease has one final word."""
+"""The uplink: jobs of the parent's: each is followed to its end, and stopped when it must be."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from holon.domain.events import OUT_OF_TIME
-from holon.domain.job import Job, Status
+from holon.domain.job import Job
 from holon.errors import HolonError, NotFound
 from holon.ports import JobRecord
-from holon.rxon.v1 import worker_pb2
-from holon.uplink.books import Books, Delegation
+from holon.uplink.books import Books
 from holon.uplink.changed import Changed
-from holon.uplink.delegated import DEADLINE, Delegated
+from holon.uplink.delegated import Delegated
+from holon.uplink.delegation import Delegation
 from holon.uplink.place import Place
+from holon.uplink.stopping import Why, noted
 from holon.uplink.summaries import Summaries
+from holon.uplink.telling import Telling
 from holon.uplink.unknown import cancel_unknown
-from holon.uplink.words import Words
-from holon.wire.worker import UNSERVABLE
-from holon.worker.leases import Lease
-from holon.worker.outcome import cancelled
 from holon.worker.reports import Reports
 
 log = logging.getLogger(__name__)
 
-LEASE_LOST = "LEASE_LOST"
-# Nobody knows whether there is a job, and the parent was told of none.
-UNSURE = "UNSURE"
-# Why a job is stopped of which nobody hears any result: the parent has the task again.
-_GIVEN_BACK = (LEASE_LOST, UNSURE, UNSERVABLE)
-# Why a job is stopped whose parent has not asked for that: whoever looks at the job is to know.
-_NOT_ASKED_FOR = {
-    DEADLINE: OUT_OF_TIME,
-    LEASE_LOST: "uplink: its task went back to the parent holon",
-    UNSURE: "uplink: its task went back to the parent holon",
-    UNSERVABLE: "uplink: its task went back to the parent holon, for nobody here can do it",
-}
 # Jobs come and go many at a time: how soon it is looked at what that changes.
 LINGER_S = 0.002
 # What was offered while its stream was being replaced is lost with that, and offered again at once.
@@ -46,7 +30,7 @@ _COMES_BACK_S = 0.5
 
 
 class Running:
-    """The jobs that do the parent's tasks, until nothing has to be known of them any more.
+    """The jobs that do the parent's tasks, until their ends are told.
 
     Arguments:
         summaries: who tells how the jobs are done.
@@ -54,6 +38,7 @@ class Running:
 
     Attributes:
         changed: set whenever there are more or fewer jobs, or one has found its place.
+        telling: who tells how they ended.
     """
 
     def __init__(
@@ -61,17 +46,15 @@ class Running:
     ) -> None:
         self.changed = Changed(LINGER_S)
         self._place = place
-        self._words = Words(place)
         self._books = books
         self._reports = reports
         self._summaries = summaries
         self._group = group
         self._jobs: dict[str, Delegated] = {}
-        # Said, and not acknowledged; those of which the node has heard nothing yet.
-        self._told: dict[Lease, Delegation] = {}
+        self.telling = Telling(place, books, reports, summaries, self.start)
 
     def __repr__(self) -> str:
-        return f"Running({len(self._jobs)}, told={len(self._told)})"
+        return f"Running({len(self._jobs)}, {self.telling})"
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -86,16 +69,18 @@ class Running:
     @property
     def coming_back(self) -> bool:
         """Whether a job may get its task back in a moment. Until then the parent has one credit more than there is."""
-        return any(not one.stopping and not self._reports.leases.holds(one.entry.lease) for one in self)
+        return any(one.why is None and not self._reports.leases.holds(one.entry.lease) for one in self)
 
     def may_know(self, task_id: str) -> bool:
         """Whether there may be anything of a task in the books."""
         return task_id in self._jobs or self._books.may_have(task_id)
 
     async def known(self, task_id: str) -> Delegation | None:
-        """What the books have of a task."""
+        """What there is of a task, here or in the books."""
         running = self._jobs.get(task_id)
-        return running.entry if running is not None else await self._books.find(task_id)
+        if running is not None:
+            return running.entry
+        return self.telling.told(task_id) or await self._books.find(task_id)
 
     async def restore(self, parent_id: Callable[[], str]) -> None:
         """Take up what the holon did for its parent before; raises StoreUnavailable."""
@@ -104,16 +89,13 @@ class Running:
             record = await self._record(entry)
             if record is None:
                 # It ended before the job was made: nothing of it is known to anybody.
-                await self.forget(entry)
+                await self.telling.forget(entry)
                 continue
-            running = self._run(entry, await self._passed(record))
-            if entry.withdrawn:
-                self.stop(running, LEASE_LOST)
-                continue
-            self._reports.leases.take(entry.lease)
+            passed = await self._passed(record)
+            if not entry.withdrawn:
+                self._reports.leases.take(entry.lease)
+            running = self._run(entry, passed, Why.LEASE_LOST if entry.withdrawn else noted(entry.stopping))
             self.limit(running)
-            if entry.stopping:
-                self.stop(running, entry.stopping)
 
     def _does(self, job_id: str) -> bool:
         """Whether a job does a task of the parent's."""
@@ -146,49 +128,23 @@ class Running:
 
     def give_back(self, running: Delegated, why: str) -> None:
         """Nobody here can do what a job waits for: the parent may find another."""
-        task_id, job_id = running.entry.task_id, running.entry.job_id
-        log.info("task %s is given back: %s", task_id, why, extra={"task_id": task_id, "job_id": job_id})
-        running.why = why
-        self.stop(running, UNSERVABLE)
+        entry = running.entry
+        log.info("task %s is given back: %s", entry.task_id, why, extra=entry.facts)
+        running.reason = why
+        self.stop(running, Why.UNSERVABLE)
 
-    def stop_soon(self, running: Delegated, reason: str) -> None:
+    def stop_soon(self, running: Delegated, why: Why) -> None:
         """Stop a job; but one whose lease alone was lost goes on if the task comes back here within a moment."""
-        if reason != LEASE_LOST:
-            self.stop(running, reason)
+        if why is not Why.LEASE_LOST:
+            self.stop(running, why)
             return
         lease = running.entry.lease
 
         def withdraw() -> None:
             if running.entry.lease == lease:
-                self.stop(running, LEASE_LOST)
+                self.stop(running, why)
 
         running.soon(_COMES_BACK_S, withdraw)
-
-    def settled(self, lease: Lease, committed: bool) -> None:
-        """The parent has used a result, or does not need it: nothing has to be known of the task any more.
-
-        But where its job was taken back, or is not the first of this generation, and the task may come again, that has
-        to be.
-        """
-        entry = self._told.pop(lease, None)
-        if entry is not None and entry.lease == lease:
-            if committed or not (entry.run or entry.withdrawn):
-                self._books.settle(entry)
-            else:
-                self.start(self._remember(entry), f"settled-{lease.task_id}")
-
-    def outdated(self, lease: Lease) -> None:
-        """The task has a newer lease: what is answered of the result of this one settles the task no more."""
-        self._told.pop(lease, None)
-
-    async def forget(self, entry: Delegation) -> None:
-        """Nothing has to be known of a task any more."""
-        try:
-            await self._books.forget(entry)
-        except HolonError as error:
-            # It is found again at the next start, and its result answered as one that is not needed.
-            facts = {"task_id": entry.task_id, "job_id": entry.job_id}
-            log.warning("task %s stays in the books: %s", entry.task_id, error.message, extra=facts)
 
     def goes_on(self, entry: Delegation, begun: Job | None = None) -> Delegated:
         """There is a job for a task: see it to its end, under the lease that it has now.
@@ -200,7 +156,9 @@ class Running:
         self.limit(running)
         return running
 
-    def _run(self, entry: Delegation, passed: float = 0.0, begun: Job | None = None) -> Delegated:
+    def _run(
+        self, entry: Delegation, passed: float = 0.0, why: Why | None = None, *, begun: Job | None = None
+    ) -> Delegated:
         place = self._place
         told = self._summaries.changed
         running = Delegated(
@@ -215,24 +173,16 @@ class Running:
             in_words=place.in_words,
         )
         self._jobs[entry.task_id] = running
+        if why is not None:
+            self.stop(running, why)
         running.follow(begun)
         return running
 
     def _ended(self, running: Delegated, record: JobRecord | None) -> None:
-        if not self._told_at_once(running, record):
+        if self.telling.at_once(running, record):
+            self._over(running)
+        else:
             self.start(self._to_end(running, record), f"delegated-{running.entry.task_id}")
-
-    def _told_at_once(self, running: Delegated, record: JobRecord | None) -> bool:
-        """Tell the end of a job where nothing has to be waited for, as it nearly always is; whether it is told."""
-        if record is None or running.stopping or not self._reports.leases.holds(running.entry.lease):
-            return False
-        word = self._words.at_once(record)
-        if word is None or not self._summaries.add_at_hand(record, word):
-            return False
-        running.entry.withdrawn = False
-        self._tell(running.entry, word)
-        self._over(running)
-        return True
 
     def _progress(self, entry: Delegation, percent: float | None, message: str) -> None:
         self._reports.progress(entry.lease, percent, message)
@@ -241,52 +191,42 @@ class Running:
         """Have a job stopped when the time for its task is over."""
         deadline = running.entry.deadline
         left = None if deadline is None else (deadline - self._place.store.now()) / 1000
-        running.limit(left, lambda: self.stop(running, DEADLINE))
+        running.limit(left, lambda: self.stop(running, Why.DEADLINE))
 
-    def stop(self, running: Delegated, reason: str) -> None:
-        """Cancel a job; the first reason counts."""
-        if not running.stopping:
-            running.stopping = reason
+    def stop(self, running: Delegated, why: Why) -> None:
+        """Cancel a job that is not over; the first reason counts."""
+        if running.stops(why):
             self.changed.set()
-            self.start(self._cancel(running), f"cancel-{running.entry.task_id}")
+            self.start(self._cancel(running, why), f"cancel-{running.entry.task_id}")
 
-    async def _cancel(self, running: Delegated) -> None:
+    async def _cancel(self, running: Delegated, why: Why) -> None:
         entry, cleanup, now = running.entry, self._place.cleanup, self._place.store.now()
         if entry.stopping:
             # Noted by another node, or by this one before it started again.
             cleanup = max(0.0, (entry.cleans_until - now) / 1000)
         else:
             # Before it is done: the next offer of a task that is given back is to find that it must begin again.
-            entry.withdrawn = running.stopping in _GIVEN_BACK
-            entry.stopping, entry.cleans_until = running.stopping, now + round(cleanup * 1000)
-            await self._write(entry)
-        by = _NOT_ASKED_FOR.get(running.stopping, "")
-        await running.cancel(by, insist=False)
+            entry.stops(why, now + round(cleanup * 1000))
+            await self._note(entry)
+        await running.cancel(why.by, insist=False)
         while not await running.ended(cleanup):
             job_id, cleanup = entry.job_id, self._place.cleanup
             log.warning("job %s has cleaned up for too long, and is ended", job_id, extra={"job_id": job_id})
-            await running.cancel(by, insist=True)
+            await running.cancel(why.by, insist=True)
+
+    async def _note(self, entry: Delegation) -> None:
+        try:
+            await self._books.write(entry)
+        except HolonError as error:
+            message = "what became of task %s could not be noted: %s"
+            log.warning(message, entry.task_id, error.message, extra=entry.facts)
 
     async def _to_end(self, running: Delegated, record: JobRecord | None) -> None:
-        entry = running.entry
-        was_cancelled = record is None or record.job.status is Status.CANCELLED
-        if running.stopping in _GIVEN_BACK and was_cancelled:
-            reason = UNSERVABLE if running.stopping == UNSERVABLE else "STALE_OFFER"
-            words = running.why if self._place.in_words else ""
-            why, cost = words or "the task was taken back", record.spent if record is not None else None
-            counts = record is not None and record.job.budget is not None
-            said = self._reports.reject(entry.lease, reason, why, cost=cost, counts=counts)
-            if said or running.stopping == UNSURE or not await self._tell_lost(entry, record):
-                await self._remember(entry)
-        else:
-            entry.withdrawn = False
-            word = await self._words.of(entry, record, running.stopping)
-            if record is not None:
-                await self._summaries.add(entry, record, word)
-            lost = bool(running.stopping) and was_cancelled
-            if not self._tell(entry, word) and not (lost and await self._tell_lost(entry, record)):
-                await self._remember(entry)
+        await self.telling.tell(running, record)
         self._over(running)
+        if self._reports.leases.holds(running.entry.lease):
+            # The task came again meanwhile: the end is told under that lease too.
+            self._run(running.entry)
 
     def _over(self, running: Delegated) -> None:
         """The end of a job is told, or nobody waits for it."""
@@ -296,52 +236,9 @@ class Running:
         self.changed.set()
         running.over.set()
 
-    def _tell(self, entry: Delegation, result: worker_pb2.TaskResult) -> bool:
-        """The final word, kept until it is acknowledged. False where the lease is gone: the next offer asks for it."""
-        lease = entry.lease
-        if not self._reports.leases.holds(lease):
-            return False
-        self._told[lease] = entry
-        self._reports.finish(lease, result)
-        return True
-
-    async def _tell_lost(self, entry: Delegation, record: JobRecord | None) -> bool:
-        """Nobody waits for a word of a lease that was lost with its session; but what it cost counts, and its task may
-        be over: then this is how it is shown. Until it is acknowledged, the entry stays as it is.
-
-        False where there is nothing to be said.
-        """
-        if record is None:
-            return False
-        counts = record.spent is not None or record.job.budget is not None
-        word = cancelled(record.spent or 0 if counts else None)
-        await self._summaries.add(entry, record, word)
-        if not (counts or word.HasField("summary")):
-            return False
-        self._told[entry.lease] = entry
-        self._reports.finish_lost(entry.lease, word)
-        return True
-
-    async def _write(self, entry: Delegation) -> None:
-        with _noted(entry):
-            await self._books.write(entry)
-
-    async def _remember(self, entry: Delegation) -> None:
-        with _noted(entry):
-            await self._books.remember(entry)
-
     def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Have something done beside; not once the link ends, for then another node sees to it, or this one anew."""
         try:
             self._group.create_task(work, name=name)
         except RuntimeError:
             work.close()
-
-
-@contextmanager
-def _noted(entry: Delegation) -> Iterator[None]:
-    try:
-        yield
-    except HolonError as error:
-        facts = {"task_id": entry.task_id, "job_id": entry.job_id}
-        log.warning("what became of task %s could not be noted: %s", entry.task_id, error.message, extra=facts)

@@ -10,6 +10,7 @@ from holon.uplink.books import Books
 from holon.uplink.delegated import Delegated
 from holon.uplink.place import Place
 from holon.uplink.running import Running
+from holon.uplink.stopping import asked
 from holon.uplink.summaries import Summaries
 from holon.uplink.taking import Taking
 from holon.worker.leases import Lease
@@ -85,7 +86,7 @@ class Serving:
             job_id = running.entry.job_id
             unplaced = job_id not in here and (running.placeless or (job_id in left and not running.fanned))
             # One that may get its task back in a moment keeps the room for that.
-            uncounted = bool(running.stopping) and not self._leases.holds(running.entry.lease)
+            uncounted = running.why is not None and not self._leases.holds(running.entry.lease)
             held = found.setdefault(running.entry.skill, Held())
             held.add(unplaced=unplaced, uncounted=uncounted, fanned=running.fanned)
         for starting in self.taking.starting.values():
@@ -109,7 +110,7 @@ class Serving:
         return [
             running
             for running in self.jobs
-            if (running.unplaced or running.fanned) and not (running.was_placed or running.stopping)
+            if (running.unplaced or running.fanned) and not (running.was_placed or running.why)
         ]
 
     async def job_of(self, task_id: str) -> str:
@@ -125,11 +126,15 @@ class Serving:
 
     def stopped(self, lease: Lease, reason: str) -> None:
         """The parent wants the work to stop, or has given the task to somebody else."""
-        starting = self.taking.starting.get(lease)
+        starting, why = self.taking.starting.get(lease), asked(reason)
         if starting is not None:
-            starting.reason = reason
+            starting.why = why
         elif (running := self.jobs.get(lease.task_id)) is not None and running.entry.lease == lease:
-            self.jobs.stop_soon(running, reason)
+            self.jobs.stop_soon(running, why)
+
+    def settled(self, lease: Lease, committed: bool) -> None:
+        """The parent has used a result, or does not need it."""
+        self.jobs.telling.settled(lease, committed)
 
     def resumed(self, lease: Lease, time_left: float | None) -> None:
         """The lease goes on."""

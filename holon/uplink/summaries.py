@@ -14,7 +14,7 @@ from holon.errors import HolonError
 from holon.ports import JobRecord
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.alone import Alone
-from holon.uplink.books import Delegation
+from holon.uplink.delegation import Delegation
 from holon.wire.trees import fill_summary
 from holon.worker.reports import Reports
 
@@ -81,8 +81,7 @@ class Summaries:
         try:
             fill_summary(result.summary, await self._summary(job, record))
         except HolonError as error:
-            facts = {"task_id": entry.task_id, "job_id": entry.job_id}
-            log.warning("how job %s was done is not told: %s", entry.job_id, error.message, extra=facts)
+            log.warning("how job %s was done is not told: %s", entry.job_id, error.message, extra=entry.facts)
 
     def forget(self, entry: Delegation) -> None:
         """A job is over, and its end was told."""
@@ -120,8 +119,7 @@ class Summaries:
                 fill_summary(message, await self._summary(job, record))
                 self._reports.summary(entry.lease, message)
         except HolonError as error:
-            facts = {"task_id": entry.task_id, "job_id": entry.job_id}
-            log.debug("how far job %s is cannot be told: %s", entry.job_id, error.message, extra=facts)
+            log.debug("how far job %s is cannot be told: %s", entry.job_id, error.message, extra=entry.facts)
 
     async def _summary(self, job: _Job, record: JobRecord) -> Summary:
         job_id = job.entry.job_id

@@ -12,16 +12,18 @@ from holon.engine.batches import AT_ONCE
 from holon.errors import HolonError, InvalidArgument
 from holon.rxon.v1 import worker_pb2
 from holon.uplink.alone import Alone
-from holon.uplink.asked import Terms, terms_of, time_for
-from holon.uplink.books import Books, Delegation
+from holon.uplink.asked import terms_of, time_for
+from holon.uplink.books import Books
+from holon.uplink.delegation import Delegation
 from holon.uplink.making import Making, New, Outcome, Refusal
+from holon.uplink.moving import Moving
 from holon.uplink.place import Place
-from holon.uplink.running import LEASE_LOST, Running
+from holon.uplink.running import Running
+from holon.uplink.stopping import Why
 from holon.uplink.tenure import TenureLost
 from holon.wire.values import MAX_ID
 from holon.wire.worker import UNSERVABLE
 from holon.worker.leases import Lease
-from holon.worker.outcome import cancelled
 from holon.worker.reports import BUSY_S, Reports
 
 log = logging.getLogger(__name__)
@@ -32,10 +34,10 @@ _OF_ONE_TASK = 2
 
 @dataclass(slots=True)
 class Starting:
-    """An offer that is being looked at; `reason` is why it is to stop already."""
+    """An offer that is being looked at; `why` it is to stop already, if it is."""
 
     skill: str
-    reason: str = ""
+    why: Why | None = None
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ class Taking:
         # Those that came in this turn of the loop, of tasks of which nothing is known.
         self._fresh: list[_Offered] = []
         self._making = Making(place, books, reports, running, self._accept)
+        self._moving = Moving(books, reports, running, self._accept)
 
     def __repr__(self) -> str:
         return f"Taking({len(self._starting)})"
@@ -167,19 +170,12 @@ class Taking:
         until = loop.time() + self.answer_in / 2
         known = await self._running.known(offer.task_id)
         if known is not None:
-            if (offer.generation, offer.attempt) <= (known.generation, known.attempt):
+            if not known.precedes(offer):
                 return Refusal("STALE_OFFER", f"this holon has had attempt {known.attempt} of the task")
-            if not await self._made_way(known, offer, until):
+            if not await self._moving.made_way(known, offer, until):
                 return Refusal("BUSY", "an earlier attempt of the task is still being stopped here", again_after=BUSY_S)
-        if known is not None and await self._goes_on(known, offer):
-            before = known.lease
-            await self._move_noted(known, offer, terms)
-            told = self._reports.reject(before, "STALE_OFFER", "the task is here under a newer lease")
-            if not told and offer.lineage.HasField("budget"):
-                # Lost with its session; what the job costs is told under the newer one, and the parent waits for both.
-                self._reports.finish_lost(before, cancelled(0))
-            self._accept(known, lease)
-            return None
+            if await self._moving.moved(known, lease, offer, terms):
+                return None
         if self.closed:
             return Refusal("DRAINING", "this node of the holon is leaving", again_after=0)
         if len(self._running) + self._creating >= self._place.max_jobs:
@@ -189,50 +185,22 @@ class Taking:
             return Refusal(UNSERVABLE, "no worker here has a skill that it needs", again_after=0)
         if loop.time() > until:
             return Refusal("BUSY", "the holon was too slow to take it", again_after=BUSY_S)
+        run = 0
         if known is not None:
-            self._running.outdated(known.lease)
-        again = known is not None and known.generation == offer.generation
-        one.new = self._making.new(lease, offer, terms, self.parent_id, offer.attempt if again else 0)
+            self._running.telling.outdated(offer.task_id)
+            if known.generation == offer.generation:
+                run = offer.attempt if known.withdrawn else known.run
+        one.new = self._making.new(lease, offer, terms, self.parent_id, run)
         self._creating += 1
         return None
-
-    async def _made_way(self, known: Delegation, offer: worker_pb2.TaskOffer, until: float) -> bool:
-        """Whether nothing is left of what must be over before the offer is taken."""
-        running = self._running.get(known.task_id)
-        if running is None or (known.generation == offer.generation and not known.withdrawn):
-            return True
-        self._running.stop(running, LEASE_LOST)
-        return await running.ended(until - asyncio.get_running_loop().time())
-
-    async def _goes_on(self, known: Delegation, offer: worker_pb2.TaskOffer) -> bool:
-        """Whether the job that did the task before does it still, or again tells what came of it."""
-        if known.generation != offer.generation or known.withdrawn:
-            return False
-        return self._running.get(known.task_id) is not None or await self._running.exists(known)
-
-    async def _move_noted(self, entry: Delegation, offer: worker_pb2.TaskOffer, terms: Terms) -> None:
-        """The task is under this lease now, here and in the books; where they refuse, its job is stopped."""
-        before = entry.lease, entry.attempt, entry.deadline
-        self._running.outdated(entry.lease)
-        entry.lease_id, entry.attempt = offer.lease_id, offer.attempt
-        entry.ends_by(terms.until)
-        try:
-            await self._books.write(entry)
-        except HolonError:
-            # The parent gives the task to others now: nobody would stop the job for a lease that was never taken.
-            (_, entry.lease_id), entry.attempt, entry.deadline = before
-            running = self._running.get(entry.task_id)
-            if running is not None:
-                self._running.stop(running, LEASE_LOST)
-            raise
 
     def _accept(self, entry: Delegation, lease: Lease, begun: Job | None = None) -> None:
         """The job is in the store: say so, and see it to its end."""
         starting = self._started(lease)
         self._reports.accept(lease)
         running = self._running.goes_on(entry, begun)
-        if starting is not None and starting.reason:
-            self._running.stop_soon(running, starting.reason)
+        if starting is not None and starting.why is not None:
+            self._running.stop_soon(running, starting.why)
 
     def _started(self, lease: Lease) -> Starting | None:
         """It is settled what becomes of an offer."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from holon.engine.requests import Listing
 from holon.errors import FailedPrecondition, HolonError, NotFound
-from holon.uplink.books import owner_of
+from holon.uplink.delegation import owner_of
 from holon.uplink.place import Place
 
 log = logging.getLogger(__name__)

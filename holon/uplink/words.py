@@ -6,13 +6,14 @@ import asyncio
 
 from holon.domain.events import OUT_OF_TIME, HistoryEvent
 from holon.domain.job import Status
+from holon.domain.task import DEADLINE_EXCEEDED
 from holon.errors import HolonError, NotFound
 from holon.ports import JobRecord
 from holon.rxon.v1 import worker_pb2
-from holon.uplink.books import Delegation
-from holon.uplink.delegated import DEADLINE
+from holon.uplink.delegation import Delegation
 from holon.uplink.outcomes import passed_on, result_of
 from holon.uplink.place import Place
+from holon.uplink.stopping import Why
 from holon.worker.outcome import CANCELLED, FAILURE, TRANSIENT_ERROR, cancelled, failure
 
 # So many lines of a job's history are looked at together: all of those of a job of one task.
@@ -35,19 +36,21 @@ class Words:
             return None
         return self._of(record)
 
-    async def of(self, entry: Delegation, record: JobRecord | None, stopping: str) -> worker_pb2.TaskResult:
+    async def of(self, entry: Delegation, record: JobRecord | None, why: Why | None) -> worker_pb2.TaskResult:
         """Of any job.
 
         Arguments:
             record: None: there is no such job any more.
-            stopping: why it was stopped; empty where it was not.
+            why: it was stopped; None: the uplink did not.
         """
         if record is None:
             return failure(TRANSIENT_ERROR, f"job {entry.job_id} is gone from the holon that had it")
         if record.job.status is Status.CANCELLED:
-            if stopping == DEADLINE or (not stopping and await self._is_out_of_time(entry)):
-                return _costing(failure(DEADLINE, "the time for the task was over, and its job was cancelled"), record)
-            if stopping:
+            if why is Why.DEADLINE or (why is None and await self._is_out_of_time(entry)):
+                return _costing(
+                    failure(DEADLINE_EXCEEDED, "the time for the task was over, and its job was cancelled"), record
+                )
+            if why is not None:
                 return _costing(cancelled(), record)
         if self._place.offerings.passes(record.job.blueprint):
             result = passed_on(record.job, await self._lines(entry))

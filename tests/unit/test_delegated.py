@@ -9,8 +9,8 @@ from typing import Any
 from holon.domain.job import Job, Status
 from holon.domain.matching import Need
 from holon.ports import JobRecord
-from holon.uplink.books import Delegation
 from holon.uplink.delegated import Delegated
+from holon.uplink.delegation import Delegation
 
 Seen = Callable[[JobRecord | None], None]
 

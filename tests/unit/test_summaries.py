@@ -14,7 +14,7 @@ from holon.errors import StoreUnavailable, TooLarge
 from holon.ports import JobRecord
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink import summaries
-from holon.uplink.books import Delegation
+from holon.uplink.delegation import Delegation
 from holon.uplink.summaries import Summaries
 from holon.worker.leases import Lease
 from holon.worker.reports import Reports

@@ -17,7 +17,8 @@ from holon.ports import Put
 from holon.storage.memory import MemoryStorage
 from holon.storage.promises import Promise, Promises
 from holon.uplink import books, tenure
-from holon.uplink.books import Books, Delegation, origin_key
+from holon.uplink.books import Books
+from holon.uplink.delegation import Delegation, origin_key
 from holon.uplink.tenure import LEASE_MS, Tenure, TenureLost
 
 

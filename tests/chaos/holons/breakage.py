@@ -16,7 +16,8 @@ from holon.ports import Result, Superseded
 from holon.storage.ledger import outcomes
 from holon.storage.ledger.rows import TaskState
 from holon.storage.ledger.tables import Tables
-from holon.uplink.books import Books, Delegation
+from holon.uplink.books import Books
+from holon.uplink.delegation import Delegation
 from holon.uplink.serving import Serving
 from holon.worker.leases import Lease
 

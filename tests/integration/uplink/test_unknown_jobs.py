@@ -16,7 +16,7 @@ from holon.engine.requests import Creating, Listing
 from holon.errors import HolonError, ResourceExhausted, StoreUnavailable
 from holon.storage.memory import MemoryStorage
 from holon.uplink import unknown
-from holon.uplink.books import origin_key, owner_of
+from holon.uplink.delegation import origin_key, owner_of
 from tests.integration.a_child import PARENT, STORE, Child, Leaf, a_child, answer, offered
 from tests.integration.scripted_node import GUARD, Certificates
 from tests.integration.uplink.echoing import blueprints, finishes
