@@ -14,7 +14,9 @@ from holon.errors import BlueprintError, HolonError
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.answering import Answering
 from holon.uplink.books import Books, owed
+from holon.uplink.counting import Counting
 from holon.uplink.credits import Credits
+from holon.uplink.due import Due
 from holon.uplink.escalation import Escalation
 from holon.uplink.offerings import Offerings
 from holon.uplink.parent import Parent
@@ -183,19 +185,18 @@ class Uplink:
             link.introduce(self._parent.identity())
             group.create_task(self._parent.run(), name="uplink-introduction")
             await serving.jobs.restore(lambda: self._holarchy.parent_id)
-            self._credits = Credits(
+            counting = Counting(
                 serving,
-                self._engine.slots,
-                lambda: self._engine.dispatcher.sessions,
+                engine.slots,
+                lambda: engine.dispatcher.sessions,
                 self._place.offerings,
                 self._providers,
                 self._places,
-                settings.max_jobs,
-                settings.share,
-                link,
             )
+            due = Due(counting, self._place.offerings, settings.max_jobs, settings.share)
+            self._credits = Credits(serving, self._place.offerings, due, link)
             serving.taking.lacking = self._credits.look
-            self._places.heard = self._credits.heard
+            self._places.heard = counting.heard
             if self._draining:
                 self._credits.close()
             group.create_task(self._credits.run(), name="uplink-credits")

@@ -63,7 +63,7 @@ async def test_places_are_counted_once_while_the_store_is_slow_to_show_how_jobs_
         monkeypatch.setattr(child.store, "job", job)
         monkeypatch.setattr(child.store, "at_hand", lambda _: None)
         monkeypatch.setattr(child.store, "is_as_created", lambda _: False)
-        await child.until(lambda: (one := child.uplink._credits) is not None and one.due[1]["work"] == 3)
+        await child.until(lambda: (one := child.uplink._credits) is not None and one._due()[1]["work"] == 3)
         granting = child.uplink._credits
         assert granting is not None
         for task in ("t1", "t2"):
@@ -71,21 +71,21 @@ async def test_places_are_counted_once_while_the_store_is_slow_to_show_how_jobs_
         given = [await leaf.given() for _ in range(2)]
         assert {(await answer(stream)).WhichOneof("update") for _ in range(2)} == {"accepted"}
         # What would count twice stays so for as long as the store shows nothing.
-        await child.until(lambda: granting.due[1]["work"] == 3)
+        await child.until(lambda: granting._due()[1]["work"] == 3)
         # Nor is a place gone that a call to the store has for a moment, for what may wait.
         leaf.member.session.promised = 1
-        await child.until(lambda: granting.due[1]["work"] == 3)
+        await child.until(lambda: granting._due()[1]["work"] == 3)
         leaf.member.session.promised = 0
         # Nor the slots for handlers that one has.
         with child.engine.slots.wanting(child.engine.slots.limit):
-            assert granting.due[1]["work"] == 3
+            assert granting._due()[1]["work"] == 3
         # One is over, and its place is idle, though the parent is not told of it yet.
         await leaf.ends(given[0], DONE)
-        await child.until(lambda: (child.uplink.held, granting.due[1]["work"]) == (2, 3))
+        await child.until(lambda: (child.uplink.held, granting._due()[1]["work"]) == (2, 3))
         shown.set()
         told = await stream.result()
         assert (told.task_id, told.result.status) == ("t1", "success")
-        await child.until(lambda: (child.uplink.held, granting.due[1]["work"]) == (1, 3))
+        await child.until(lambda: (child.uplink.held, granting._due()[1]["work"]) == (1, 3))
 
 
 async def test_the_parent_has_its_share_of_the_places_and_what_is_idle(certificates: Certificates) -> None:
@@ -170,7 +170,7 @@ async def test_work_of_one_task_has_every_idle_place_and_other_work_no_more_than
 async def test_jobs_that_end_together_show_what_those_after_them_will_take(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holon.uplink.credits.SHOWN_S", 3_600)
+    monkeypatch.setattr("holon.uplink.due.SHOWN_S", 3_600)
     async with a_child(certificates, alike()) as child:
         stream = await child.linked()
         async with Leaf(child.engine, "leaf", Skill("leaf"), credits=12) as leaf:

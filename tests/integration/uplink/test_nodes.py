@@ -101,7 +101,7 @@ async def tell(child: Child, idle: dict[str, Any], jobs: Sequence[str] = ()) -> 
 
 async def granted(child: Child, number: int) -> None:
     """The parent comes to have so many credits."""
-    await child.until(lambda: (one := child.uplink._credits) is not None and one.due[1] == {"mid": number})
+    await child.until(lambda: (one := child.uplink._credits) is not None and one._due()[1] == {"mid": number})
 
 
 async def test_what_another_node_tells_of_its_places_is_granted(certificates: Certificates) -> None:
@@ -132,4 +132,4 @@ async def test_places_that_the_parents_jobs_have_at_another_node_stay_theirs(cer
         await stream.stop("t1")
         await child.until(lambda: child.uplink.held == 1)
         assert child.uplink._credits is not None
-        assert child.uplink._credits.due[1] == {"mid": 2}
+        assert child.uplink._credits._due()[1] == {"mid": 2}

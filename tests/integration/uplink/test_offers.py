@@ -425,7 +425,7 @@ async def test_who_lacks_somebody_for_an_offer_says_that_it_has_no_credits_for_i
     async with a_child(certificates, blueprints()) as child:
         async with Leaf(child.engine, "counter", Skill("count")):
             stream = await child.linked()
-            await child.until(lambda: bool(child.uplink._credits.due[1].get("counting")))  # type: ignore[union-attr]
+            await child.until(lambda: bool(child.uplink._credits._due()[1].get("counting")))  # type: ignore[union-attr]
             # By itself it looks later.
             monkeypatch.setattr("holon.uplink.credits.LOOK_S", GUARD)
             await asyncio.sleep(0.1)
