@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from holon.uplink import offerings, providers
 from tests.integration.admission import admission
 from tests.integration.grpc_node import Node, a_node
 
@@ -21,3 +22,10 @@ async def parent(tmp_path: Path) -> AsyncIterator[Node]:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a child grants its parent is counted again at once."""
     monkeypatch.setattr("holon.uplink.credits.LOOK_S", 0.02)
+
+
+@pytest.fixture
+def withdrawn_soon(soon: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody can do is offered no more a moment later, and other nodes hear at once what workers offer."""
+    monkeypatch.setattr(offerings, "WITHDRAWN_AFTER_S", 0.3)
+    monkeypatch.setattr(providers, "LOOK_S", 0.02)
