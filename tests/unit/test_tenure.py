@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from holon.clock import ManualClock
-from holon.errors import (
-    StoreUnavailable,
-)
-from holon.ports import Put
 from holon.storage.memory import MemoryStorage
 from holon.storage.promises import Promise, Promises
-from holon.uplink import books, tenure
-from holon.uplink.books import Books
-from holon.uplink.delegation import Delegation, origin_key
+from holon.uplink import tenure
 from holon.uplink.tenure import LEASE_MS, Tenure, TenureLost
 
 
@@ -105,63 +98,6 @@ async def test_a_lease_on_the_link_that_cannot_be_read_is_taken_with_a_higher_ep
         before, taken = taken.epoch, Tenure(store, store.now, "n2", "j")
         await taken.take()
         assert taken.epoch > before
-
-
-async def test_who_has_lost_the_link_cannot_write_into_the_books_of_who_has_it(store: MemoryStorage) -> None:
-    old, new = Books(store), Books(store)
-    await old.write(Delegation("above", "t1", "j1", 1, 1, "l1"))
-    (entry,) = await new.load()
-    stale = await old.find("t1")
-    assert stale is not None
-    entry.attempt, entry.lease_id = 2, "l2"
-    await new.write(entry)
-    with pytest.raises(TenureLost):
-        await old.write(stale)
-    assert await old.find("t1") == entry
-    await new.forget(entry)
-    assert await old.find("t1") is None
-
-
-async def test_what_is_settled_is_deleted_soon_and_a_task_that_comes_again_before_that_is_noted(
-    store: MemoryStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(books, "GATHER_S", 0.001)
-    noted = Books(store)
-    entries = [Delegation("above", f"t{n}", f"j{n}", 1, 1, "l") for n in range(4)]
-    for entry in entries:
-        await noted.write(entry)
-        noted.settle(entry)
-        assert await noted.find(entry.task_id) is None
-    again = Delegation("above", "t0", "j5", 2, 2, "m")
-    await noted.write(again)
-    assert await noted.find("t0") == again
-    put, asked = store.put_documents, 0
-
-    async def comes_again(kind: str, puts: Sequence[Put]) -> Any:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
-            raise StoreUnavailable("away", retry_after=0.001)
-        writing.append(asyncio.create_task(noted.write(Delegation("above", "t1", "j6", 2, 2, "m"))))
-        await asyncio.sleep(0)
-        return await put(kind, puts)
-
-    writing: list[asyncio.Task[None]] = []
-    monkeypatch.setattr(store, "put_documents", comes_again)
-    running = asyncio.create_task(noted.run())
-    async with asyncio.timeout(10):
-        while not writing or not writing[0].done():  # noqa: ASYNC110  it looks from outside, and nothing tells it
-            await asyncio.sleep(0.001)
-    await writing[0]
-    running.cancel()
-    # A node that starts finds those that are not settled, and no others.
-    assert {one.task_id: one.job_id for one in await Books(store).load()} == {"t0": "j5", "t1": "j6"}
-
-
-def test_the_origin_of_a_job_is_its_task_and_generation_and_the_run_after_a_withdrawal() -> None:
-    keys = {origin_key(*origin) for origin in (("t", 1, 0), ("t", 2, 0), ("t", 1, 3), ("u", 1, 0))}
-    assert len(keys) == 4
-    assert origin_key("t", 1, 0) == origin_key("t", 1, 0)
 
 
 class Late(MemoryStorage):
