@@ -12,6 +12,9 @@ Made = TypeVar("Made")
 
 # So long a piece of work is at it before others run, in seconds.
 AT_ONCE_S = 0.01
+# A pass of the loop that takes less, in seconds, ran nothing; after so many of them others have nothing to do.
+IDLE_PASS_S = 0.000_05
+IDLE_PASSES = 3
 # So many of what is worked on are taken together: what is done with each takes microseconds.
 CHUNK = 200
 
@@ -38,10 +41,18 @@ class Turn:
         return perf_counter() - self._began > AT_ONCE_S
 
     async def rest(self) -> None:
-        """Let others run, for as long as the turn has lasted where it is over; then the next one begins."""
-        took = perf_counter() - self._began
+        """Let others run; where the turn is over, for as long as it has lasted, if they have so much to do.
+
+        Then the next turn begins.
+        """
+        now = perf_counter()
+        ends = now + self.seconds if self.over else now
+        await asyncio.sleep(0)
+        idle = 0
         # A pass of the loop would not be enough then: what others do takes many.
-        await asyncio.sleep(took if took > AT_ONCE_S else 0)
+        while idle < IDLE_PASSES and (before := perf_counter()) < ends:
+            await asyncio.sleep(0)
+            idle = idle + 1 if perf_counter() - before < IDLE_PASS_S else 0
         self._began = perf_counter()
 
 

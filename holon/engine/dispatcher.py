@@ -169,9 +169,9 @@ class Dispatcher:
         return seats
 
     def seats_at(self, session: Session, n: int) -> list[Seat]:
-        """Room for what waits at a session that is about to have room for `n` more."""
+        """Room for what waits at a session that is about to have room for `n` more; not for all of very many."""
         keys = session.fits & self._waiting
-        return self._seats(session, n, keys) if keys and session.taking and n > 0 else []
+        return self._seats(session, min(n, LEASES_AT_ONCE), keys) if keys and session.taking and n > 0 else []
 
     def _seats(self, session: Session, n: int, keys: Collection[str]) -> list[Seat]:
         """Room for `n` at a session; one seat for each skill with a limit of its own, and one for the others.
@@ -216,6 +216,9 @@ class Dispatcher:
             for seat in seats:
                 self._waiting.difference_update(seat.keys)
             self._waiting |= leased.left
+            if leased.offers and leased.left:
+                # There may be room for more: nobody asked for it, or a part of the store was away and handed none over.
+                self.look()
         for seat in seats:
             self._unname(seat.keys)
         if leased is None:
@@ -309,15 +312,12 @@ class Dispatcher:
             return True
         try:
             with self.naming(seats) as named:
-                leased = named.leased = await self._store.lease(seats)
+                named.leased = await self._store.lease(seats)
         except StoreUnavailable as error:
             self._away.warn("cannot lease", why=error.message)
             # It is asked again, for that a call has failed wakes this; but it may refuse at once, so not before.
             await asyncio.sleep(error.again_after)
             return False
-        if leased.offers and leased.left:
-            # There may be room for more: nobody asked for it, or a part of the store was away and did not hand it over.
-            self.look()
         return True
 
     async def _begin(self) -> None:

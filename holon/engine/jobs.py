@@ -144,10 +144,18 @@ class Jobs:
     async def _all(
         self, client: Client, asked: Sequence[Creating], found: Callable[[str], tuple[Blueprint, str]]
     ) -> list[Accepted | HolonError]:
-        # Each may have as much as a call can carry, and all of it is looked at.
-        tried = await one_by_one(lambda one: self._new_or_not(client, one, found), asked)
-        good = [one for one in tried if not isinstance(one, HolonError)]
+        good: list[tuple[NewJob, Span]] = []
+
+        def try_one(one: Creating) -> tuple[NewJob, Span] | HolonError:
+            try:
+                good.append(self._new(client, one, *found(one.blueprint)))
+            except HolonError as error:
+                return error
+            return good[-1]
+
         try:
+            # Each may have as much as a call can carry, and all of it is looked at.
+            tried = await one_by_one(try_one, asked)
             made = iter(await self._creations.write_all([new for new, _ in good]))
         finally:
             for _, span in good:
@@ -156,14 +164,6 @@ class Jobs:
             one if isinstance(one, HolonError) else self._outcome(one[0], wanted, next(made))
             for one, wanted in zip(tried, asked, strict=True)
         ]
-
-    def _new_or_not(
-        self, client: Client, asked: Creating, found: Callable[[str], tuple[Blueprint, str]]
-    ) -> tuple[NewJob, Span] | HolonError:
-        try:
-            return self._new(client, asked, *found(asked.blueprint))
-        except HolonError as error:
-            return error
 
     def _new(self, client: Client, asked: Creating, blueprint: Blueprint, contract: str) -> tuple[NewJob, Span]:
         """A job that may be created; the span is to be ended once it is, or is not."""
@@ -178,7 +178,11 @@ class Jobs:
             )
         now = self._store.now()
         request_id = request_id_of(asked.request_id)
+        dispatch_timeout = timeout_ms("dispatch_timeout", asked.dispatch_timeout)
+        result_timeout = timeout_ms("result_timeout", asked.result_timeout)
+        budget = costing("budget", asked.budget)
         job_id = asked.job_id or self.new_id(client, asked)
+        # What is wrong is found before it begins.
         span = self._telemetry.tracing.job(job_id, blueprint.name, asked.trace)
         job = Job(
             id=job_id,
@@ -186,15 +190,15 @@ class Jobs:
             owner=client.name,
             initial_data=data,
             current_state=blueprint.start.name,
-            dispatch_timeout=timeout_ms("dispatch_timeout", asked.dispatch_timeout),
-            result_timeout=timeout_ms("result_timeout", asked.result_timeout),
+            dispatch_timeout=dispatch_timeout,
+            result_timeout=result_timeout,
             trace=span.trace,
             created_at=now,
             plan=client.plan,
             client_params=client.params,
             priority=asked.priority,
             allowed_skills=asked.allowed_skills,
-            budget=costing("budget", asked.budget),
+            budget=budget,
             deadline=asked.deadline,
         )
         details = {"blueprint": job.blueprint}

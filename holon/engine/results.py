@@ -130,9 +130,11 @@ class Results:
         for at, one in enumerate(taken):
             if one.result.outcome.status == FAILURE:
                 taken[at] = await self._failed(session, one)
+        # A handler each, and there may be hundreds.
+        taken = await one_by_one(lambda one: self._decided(session, one), taken)
+        # Another stream of the worker's may have taken over its leases meanwhile.
+        session = self._dispatcher.newest(session)
         with self._slots.wanting(len(taken)) as wanted:
-            # A handler each, and there may be hundreds.
-            taken = await one_by_one(lambda one: self._decided(session, one), taken)
             reply = await self._write(session, taken, wanted)
         if reply.unstored:
             facts = {"worker_id": session.worker_id}
@@ -151,7 +153,7 @@ class Results:
         # The single task of a step is its first: nothing is decided upon any other alone.
         if not sent.task_id.endswith("-0"):
             return one
-        offer = session.leases.get(one.sent.lease_id)
+        offer = self._dispatcher.newest(session).leases.get(sent.lease_id)
         if offer is None or sent.resent or result.retry_after is not None:
             return one
         ended = Ended(sent.task_id, result.outcome, offer.generation, one.data or {}, one.details)

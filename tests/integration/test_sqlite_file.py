@@ -23,6 +23,7 @@ from holon.domain.value import replace
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import JobFilter, NewJob, Step, StoreSettings
 from holon.storage.sqlite import SqliteStorage, schema
+from holon.storage.sqlite.lock import FileLock
 
 SETTINGS = StoreSettings("node-1")
 
@@ -69,6 +70,22 @@ async def test_a_second_node_is_refused_though_it_has_another_name_for_the_file_
             await SqliteStorage(tmp_path / "hard.db", SETTINGS).__aenter__()
     async with SqliteStorage(tmp_path / "hard.db", SETTINGS):
         pass
+
+
+def test_who_comes_while_a_node_lets_go_of_the_file_is_not_told_of_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, close = FileLock(tmp_path / "holon.db"), os.close
+
+    def come_in_between(descriptor: int) -> None:
+        monkeypatch.undo()
+        close(descriptor)
+        with pytest.raises(ConfigError, match=rf"process {os.getpid()}\b"):
+            FileLock(tmp_path / "holon.db")
+
+    monkeypatch.setattr(os, "close", come_in_between)
+    lock.release()
+    FileLock(tmp_path / "holon.db").release()
 
 
 @pytest.fixture

@@ -212,3 +212,21 @@ async def test_workers_with_much_room_get_what_waits_a_part_at_a_time_until_they
     loop.cancel()
     assert max(store.asked) <= LEASES_AT_ONCE
     assert store.leased == {f"s{number}": room for number in range(workers)}
+
+
+async def test_whoever_names_a_worker_with_much_room_gets_a_part_for_it_and_the_rest_is_asked_for_after_that() -> None:
+    room = 5 * LEASES_AT_ONCE
+    store = Backlog(room)
+    dispatcher = Dispatcher(store, Telemetry())  # type: ignore[arg-type]
+    session = Session("w", "s", room, SKILL, SimpleNamespace(offer=lambda _: None))  # type: ignore[arg-type]
+    dispatcher.add(session)
+    loop = asyncio.create_task(dispatcher.run())
+    await dispatcher.wait_for([T.key])
+    # As with a result, or with news of its credits.
+    with dispatcher.naming(dispatcher.seats_at(session, session.free)) as named:
+        named.leased = await store.lease(named.seats)
+    async with asyncio.timeout(10):
+        await store.over.wait()
+    loop.cancel()
+    assert max(store.asked) <= LEASES_AT_ONCE
+    assert store.leased == {"s": room}

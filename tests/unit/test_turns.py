@@ -18,8 +18,11 @@ class Others:
 
     async def run(self) -> None:
         while True:
-            self.passes += 1
-            await asyncio.sleep(0)
+            await self.ran()
+
+    async def ran(self) -> None:
+        self.passes += 1
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -30,26 +33,39 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return time
 
 
-async def test_a_turn_is_over_after_so_long_and_the_rest_after_it_lasts_as_long(
-    clock: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rests: list[float] = []
+async def test_a_rest_lasts_as_long_as_the_turn_while_others_have_so_much_to_do(clock: list[float]) -> None:
+    others = Others()
 
-    async def sleep(seconds: float) -> None:
-        rests.append(seconds)
-        clock[0] += seconds
+    async def work() -> None:
+        while True:
+            clock[0] += 1.0
+            await others.ran()
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    working = asyncio.create_task(work())
     turn = Turn()
-    clock[0] += turns.AT_ONCE_S
-    assert not turn.over
-    await turn.rest()
     clock[0] += 7.0
     assert (turn.over, turn.seconds) == (True, 7.0)
     assert repr(turn) == "Turn(7.000 s)"
     await turn.rest()
+    working.cancel()
+    assert others.passes == 7
     assert (turn.over, turn.seconds) == (False, 0.0)
-    assert rests == [0, 7.0]
+
+
+async def test_a_rest_ends_once_others_have_nothing_to_do_or_after_a_pass_where_the_turn_is_not_over(
+    clock: list[float],
+) -> None:
+    others = Others()
+    running = asyncio.create_task(others.run())
+    turn = Turn()
+    clock[0] += turns.AT_ONCE_S
+    assert not turn.over
+    await turn.rest()
+    assert others.passes == 1
+    clock[0] += 7.0
+    await turn.rest()
+    running.cancel()
+    assert others.passes == 1 + 1 + turns.IDLE_PASSES
 
 
 async def test_of_many_a_few_are_taken_at_a_time_in_their_order_and_others_run_in_between() -> None:

@@ -19,8 +19,8 @@ class FileLock:
     """An exclusive lock on a side file, held as long as this process lives or until `release`.
 
     One on the file itself is beside it, on Linux: who has the file by another name, as by a hard link or mounted alone
-    into a container, has another side file, and another log too. That one is released last, since SQLite's own locks of
-    a process are dropped when any of its descriptors of that file closes.
+    into a container, has another side file, and another log too. It is released once SQLite has closed the file, since
+    SQLite's own locks of a process are dropped when any of its descriptors of that file closes.
 
     Arguments:
         database: the file whose only node this is to be; the side file has the same name with `.lock` behind it, of the
@@ -63,9 +63,10 @@ class FileLock:
 
     def release(self) -> None:
         """Let the next node have the file; after SQLite has closed it."""
-        os.close(self._descriptor)
+        # Who gets the side file is not to find the other lock held still.
         if self._of_file is not None:
             os.close(self._of_file)
+        os.close(self._descriptor)
 
 
 def _locked(file: Path) -> int | None:

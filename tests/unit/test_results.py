@@ -1,0 +1,95 @@
+"""Results that come together: what may change while they are decided upon, for others run in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from holon.domain.matching import ANY_CONTRACT, Offering
+from holon.domain.task import SUCCESS, Outcome, RetryPolicy
+from holon.engine.contracts import Contracts
+from holon.engine.dispatcher import Dispatcher
+from holon.engine.results import Reported, Results
+from holon.engine.session import Session
+from holon.engine.slots import Slots
+from holon.ports import Completed, Offer
+from holon.ports.tasks import Leased, Seat
+from holon.telemetry.events import Telemetry
+
+SKILL = {Offering("t"): ANY_CONTRACT}
+NOTHING: Any = None
+
+
+class Store:
+    """A store that takes every result; what it was asked for with each of its calls."""
+
+    def __init__(self) -> None:
+        self.seats: list[Seat] = []
+
+    def now(self) -> int:
+        return 0
+
+    async def complete(self, results: Any, worker_id: str, want: int, seats: Any) -> Completed:
+        self.seats += seats
+        return Completed((None,) * len(results), leased=Leased())
+
+
+class Node:
+    """What takes results in, around a store; `deciding` is called where a job would decide upon each."""
+
+    def __init__(self, deciding: Callable[[], None]) -> None:
+        self.store = Store()
+        store: Any = self.store
+        self.slots = Slots(10)
+        self.telemetry = Telemetry()
+        self.dispatcher = Dispatcher(store, self.telemetry)
+        fusing: Any = SimpleNamespace(after=lambda *_: deciding())
+        contracts = Contracts()
+        self._results = Results(store, self.slots, self.dispatcher, contracts, fusing, 1000, self.telemetry)
+
+    def session(self, name: str, leases: int) -> Session:
+        session = Session("w", name, leases, SKILL, NOTHING)
+        made = [f"{number}-0" for number in range(leases)]
+        session.leases = {one: offer(name, one) for one in made}
+        self.dispatcher.add(session)
+        return session
+
+    async def complete(self, session: Session) -> None:
+        done = Outcome(SUCCESS, data=b"{}")
+        answers = await self._results.complete(session, [Reported(one, one, done) for one in session.leases])
+        assert {(one.superseded, one.invalid, one.again_after) for one in answers} == {(None, None, None)}
+
+
+def offer(session_id: str, name: str) -> Offer:
+    return Offer("w", session_id, name, name, "j", "t", "", "", b"{}", 0.0, 1, 1, None, None, RetryPolicy())
+
+
+@pytest.fixture(autouse=True)
+def every_turn_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if to decide upon one result took long."""
+    monkeypatch.setattr("holon.turns.AT_ONCE_S", -1.0)
+
+
+async def test_results_that_are_decided_upon_keep_no_slots_from_others() -> None:
+    taken: list[int] = []
+    node = Node(lambda: taken.append(node.slots.taken))
+    await node.complete(node.session("s1", 3))
+    assert taken == [0, 0, 0]
+
+
+async def test_results_are_those_of_the_stream_that_has_taken_over_their_leases_meanwhile() -> None:
+    some = asyncio.Event()
+    node = Node(some.set)
+    older = node.session("s1", 3)
+    completing = asyncio.create_task(node.complete(older))
+    await some.wait()
+    node.dispatcher.remove(older)
+    newer = node.session("s2", 3)
+    older.past, older.leases = older.leases, {}
+    await completing
+    assert newer.leases == {}
+    assert sum(node.telemetry.metrics.results.values.values()) == 3
