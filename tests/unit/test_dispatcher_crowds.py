@@ -218,7 +218,8 @@ async def test_whoever_names_a_worker_with_much_room_gets_a_part_for_it_and_the_
     room = 5 * LEASES_AT_ONCE
     store = Backlog(room)
     dispatcher = Dispatcher(store, Telemetry())  # type: ignore[arg-type]
-    session = Session("w", "s", room, SKILL, SimpleNamespace(offer=lambda _: None))  # type: ignore[arg-type]
+    connection: Any = SimpleNamespace(offer=lambda _: None)
+    session = Session("w", "s", room, SKILL, connection)
     dispatcher.add(session)
     loop = asyncio.create_task(dispatcher.run())
     await dispatcher.wait_for([T.key])
