@@ -1,4 +1,4 @@
-"""The command line: how `serve` and `worker run` begin and end."""
+"""The command line: how `serve` begins and ends."""
 
 from __future__ import annotations
 
@@ -6,24 +6,17 @@ import asyncio
 import contextlib
 import json
 import os
-import resource
 import signal
 import socket
 import ssl
-import stat
-import subprocess
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
 import pytest
 
 from holon.client import Client
-from holon.security.certificates import describe
 from tests.e2e.cli_node import (
     ANY_PORTS,
-    COMMAND,
     GUARD,
     Started,
     environment,
@@ -231,158 +224,3 @@ def test_a_blueprint_that_is_not_sound_keeps_a_node_from_starting(folder: Path) 
     ran = holon_forked(folder, "serve", *ANY_PORTS, env={"STORAGE_URI": "memory://", "BLUEPRINTS_DIR": "blueprints"})
     assert ran.code == 2
     assert "bad.py" in ran.err
-
-
-# Development ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_development_node_makes_what_it_needs_and_keeps_it(folder: Path, started: list[Started]) -> None:
-    node, doors = serve(folder, "--dev")
-    started.append(node)
-    file = folder / ".holon/dev.toml"
-    first = tomllib.loads(file.read_text())
-    assert doors["clients"] == first["HOLON_URL"]
-    assert doors["http"] == first["HOLON_HTTP_URL"]
-    assert first["HOLON_URL"].startswith("grpcs://127.0.0.1:")
-    assert doors["workers"] == first["worker"]["NODE_URL"]
-    assert len(first["HOLON_TOKEN"]) >= 32
-    for secret in (file, folder / "certs/ca.key", folder / "certs/server.key"):
-        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
-    assert first["HOLON_TOKEN"] not in node.log
-    assert node.end() == 0
-
-    certificates = [(folder / "certs" / name).read_bytes() for name in ("ca.pem", "server.pem")]
-    node, _ = serve(folder, "--dev")
-    started.append(node)
-    assert tomllib.loads(file.read_text())["HOLON_TOKEN"] == first["HOLON_TOKEN"]
-    assert [(folder / "certs" / name).read_bytes() for name in ("ca.pem", "server.pem")] == certificates
-
-
-@pytest.mark.parametrize(
-    ("options", "env", "is_json"),
-    [((), {}, False), ((), {"LOG_FORMAT": ""}, False), (("--log-format", "json"), {}, True)],
-)
-def test_a_development_node_logs_text_unless_it_is_told_otherwise(
-    folder: Path, started: list[Started], options: tuple[str, ...], env: dict[str, str], is_json: bool
-) -> None:
-    node, _ = serve(folder, "--dev", *options, env={"STORAGE_URI": "memory://", **env})
-    started.append(node)
-    assert node.end() == 0
-    assert all(line.startswith("{") == is_json for line in node.log.splitlines() if line)
-
-
-def test_a_node_says_where_each_of_its_doors_is(folder: Path, started: list[Started]) -> None:
-    env = {
-        "STORAGE_URI": "memory://",
-        "WORKER_AUTH_MODE": "mixed",
-        "WORKER_TOKEN_PORT": "0",
-        "GLOBAL_WORKER_TOKEN": TOKEN,
-        "ADMIN_SOCKET": "admin.sock",
-    }
-    node, doors = serve(folder, "--dev", env=env)
-    started.append(node)
-    assert set(doors) == {"http", "workers", "clients", "worker_tokens", "operators", "dev"}
-    assert doors["worker_tokens"].startswith("grpcs://127.0.0.1:")
-    assert (doors["operators"], doors["dev"]) == ("unix:admin.sock", ".holon/dev.toml")
-
-
-def test_a_server_certificate_of_another_authority_is_made_anew(folder: Path) -> None:
-    holon_here(folder, "certs", "dev")
-    for name in ("ca.pem", "ca.key"):
-        (folder / "certs" / name).unlink()
-    before = describe(folder / "certs/server.pem")[0]
-    holon_here(folder, "certs", "dev")
-    after = describe(folder / "certs/server.pem")[0]
-    assert after.serial != before.serial
-    assert after.issuer == describe(folder / "certs/ca.pem")[0].subject
-
-
-def test_a_development_node_is_for_its_own_machine_only(folder: Path) -> None:
-    ran = holon_forked(folder, "serve", "--dev", env={"API_HOST": "0.0.0.0", "API_BEHIND_PROXY": "true"})
-    assert ran.code == 2
-    assert "API_HOST" in ran.err
-    assert not (folder / ".holon").exists()
-
-
-# Workers -------------------------------------------------------------------------------------------------------------
-
-
-def test_a_worker_that_is_told_to_end_drains_and_exits_with_zero(folder: Path, started: list[Started]) -> None:
-    node, _ = serve(folder, "--dev", env={"STORAGE_URI": "memory://"})
-    started.append(node)
-    worker = Started(folder, "worker", "run", "my_worker:worker", fresh=True)
-    started.append(worker)
-    until(lambda: "session" in worker.log, "it is welcomed")
-    job = holon_here(folder, "jobs", "create", "double", "-d", '{"n": 3}', "--wait", "--json").json
-    assert job["result"] == {"twice": 6}
-    assert worker.end() == 0
-    assert "Traceback" not in worker.log
-
-
-@pytest.mark.parametrize(
-    ("target", "says"),
-    [
-        ("my_worker", "MODULE:WORKER"),
-        ("my_worker.py:worker", "no module 'my_worker.py'"),
-        ("./my_worker:worker", "MODULE:WORKER"),
-        ("missing:worker", "no module 'missing'"),
-        ("my_worker:wrong", "there is my_worker:worker"),
-        ("my_worker:TaskError", "is no Worker"),
-        ("my_worker:worker", "NODE_URL"),
-        ("my_worker:worker", "where `holon serve --dev` has started"),
-    ],
-)
-def test_a_worker_that_cannot_start_says_what_to_write(folder: Path, target: str, says: str) -> None:
-    ran = holon_forked(folder, "worker", "run", target)
-    assert (ran.code, ran.out) == (2, "")
-    assert says in ran.err
-    assert "Traceback" not in ran.err
-
-
-def test_a_worker_needs_no_folder_to_write_in_but_for_a_development_node(folder: Path) -> None:
-    def run(env: Mapping[str, str]) -> str:
-        command = [*COMMAND, "worker", "run", "my_worker:worker"]
-        pipe = subprocess.PIPE
-        ran = subprocess.run(
-            command, env=environment(env), cwd=folder, stderr=pipe, text=True, preexec_fn=no_room, timeout=GUARD
-        )
-        assert ran.returncode == 2
-        assert "Traceback" not in ran.stderr
-        return ran.stderr
-
-    assert "is not encrypted" in run({"NODE_URL": "grpc://elsewhere.example:7700"})
-    assert holon_here(folder, "certs", "dev").code == 0
-    (folder / ".holon").mkdir()
-    told = 'HOLON_CA = "certs/ca.pem"\n[worker]\nNODE_URL = "grpcs://127.0.0.1:1"\nCERTS_DIR = "certs"\n'
-    (folder / ".holon/dev.toml").write_text(told)
-    assert "set TMPDIR" in run({})
-
-
-def no_room() -> None:
-    """Let no file take anything, as where all that there is can only be read."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("import os\nimport nosuch\n", "line 2: ModuleNotFoundError: No module named 'nosuch'"),
-        ("def (", "line 1: SyntaxError"),
-        ("raise SystemExit(0)", "line 1: SystemExit: 0"),
-    ],
-)
-def test_what_a_workers_module_raises_is_told_with_its_line(folder: Path, text: str, says: str) -> None:
-    (folder / "broken_worker.py").write_text(text)
-    ran = holon_forked(folder, "worker", "run", "broken_worker:worker", "--json")
-    told = json.loads(ran.err)
-    assert (ran.code, told["code"]) == (2, "CONFIG_INVALID")
-    assert f"broken_worker.py cannot be imported: {says}" in told["error"]
-
-
-def test_a_package_that_cannot_be_imported_is_told_of_for_its_modules(folder: Path) -> None:
-    (folder / "broken").mkdir()
-    (folder / "broken" / "__init__.py").write_text("1 / 0")
-    ran = holon(folder, "worker", "run", "broken.inside:worker")
-    assert (ran.code, ran.out) == (2, "")
-    assert "broken.inside cannot be imported: ZeroDivisionError" in ran.err
-    assert "Traceback" not in ran.err

@@ -1,0 +1,94 @@
+"""The command line: a node for development, and where its doors are."""
+
+from __future__ import annotations
+
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from holon.security.certificates import describe
+from tests.e2e.cli_node import (
+    Started,
+    holon_forked,
+    holon_here,
+    project,
+    serve,
+)
+
+pytestmark = pytest.mark.own_store("how a node begins and ends, on the default store or none")
+TOKEN = "a-token-for-tests-of-the-command-line"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return project(tmp_path / "it")
+
+
+def test_a_development_node_makes_what_it_needs_and_keeps_it(folder: Path, started: list[Started]) -> None:
+    node, doors = serve(folder, "--dev")
+    started.append(node)
+    file = folder / ".holon/dev.toml"
+    first = tomllib.loads(file.read_text())
+    assert doors["clients"] == first["HOLON_URL"]
+    assert doors["http"] == first["HOLON_HTTP_URL"]
+    assert first["HOLON_URL"].startswith("grpcs://127.0.0.1:")
+    assert doors["workers"] == first["worker"]["NODE_URL"]
+    assert len(first["HOLON_TOKEN"]) >= 32
+    for secret in (file, folder / "certs/ca.key", folder / "certs/server.key"):
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert first["HOLON_TOKEN"] not in node.log
+    assert node.end() == 0
+
+    certificates = [(folder / "certs" / name).read_bytes() for name in ("ca.pem", "server.pem")]
+    node, _ = serve(folder, "--dev")
+    started.append(node)
+    assert tomllib.loads(file.read_text())["HOLON_TOKEN"] == first["HOLON_TOKEN"]
+    assert [(folder / "certs" / name).read_bytes() for name in ("ca.pem", "server.pem")] == certificates
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "is_json"),
+    [((), {}, False), ((), {"LOG_FORMAT": ""}, False), (("--log-format", "json"), {}, True)],
+)
+def test_a_development_node_logs_text_unless_it_is_told_otherwise(
+    folder: Path, started: list[Started], options: tuple[str, ...], env: dict[str, str], is_json: bool
+) -> None:
+    node, _ = serve(folder, "--dev", *options, env={"STORAGE_URI": "memory://", **env})
+    started.append(node)
+    assert node.end() == 0
+    assert all(line.startswith("{") == is_json for line in node.log.splitlines() if line)
+
+
+def test_a_node_says_where_each_of_its_doors_is(folder: Path, started: list[Started]) -> None:
+    env = {
+        "STORAGE_URI": "memory://",
+        "WORKER_AUTH_MODE": "mixed",
+        "WORKER_TOKEN_PORT": "0",
+        "GLOBAL_WORKER_TOKEN": TOKEN,
+        "ADMIN_SOCKET": "admin.sock",
+    }
+    node, doors = serve(folder, "--dev", env=env)
+    started.append(node)
+    assert set(doors) == {"http", "workers", "clients", "worker_tokens", "operators", "dev"}
+    assert doors["worker_tokens"].startswith("grpcs://127.0.0.1:")
+    assert (doors["operators"], doors["dev"]) == ("unix:admin.sock", ".holon/dev.toml")
+
+
+def test_a_server_certificate_of_another_authority_is_made_anew(folder: Path) -> None:
+    holon_here(folder, "certs", "dev")
+    for name in ("ca.pem", "ca.key"):
+        (folder / "certs" / name).unlink()
+    before = describe(folder / "certs/server.pem")[0]
+    holon_here(folder, "certs", "dev")
+    after = describe(folder / "certs/server.pem")[0]
+    assert after.serial != before.serial
+    assert after.issuer == describe(folder / "certs/ca.pem")[0].subject
+
+
+def test_a_development_node_is_for_its_own_machine_only(folder: Path) -> None:
+    ran = holon_forked(folder, "serve", "--dev", env={"API_HOST": "0.0.0.0", "API_BEHIND_PROXY": "true"})
+    assert ran.code == 2
+    assert "API_HOST" in ran.err
+    assert not (folder / ".holon").exists()
