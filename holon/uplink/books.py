@@ -123,9 +123,9 @@ class Books:
                 await self._alone.take(entry.task_id)
                 taken.append(entry.task_id)
             texts = [orjson.dumps(entry) for entry in entries]
+            seen = [await self._version(task_id) for task_id in taken]
             for task_id in taken:
                 self._keep(task_id)
-            seen = [await self._version(entry.task_id) for entry in entries]
             made = await make([Note(KIND, Put(*put)) for put in zip(taken, texts, seen, strict=True)])
             for put in zip(taken, texts, seen, made, strict=True):
                 self._made(*put)
@@ -224,8 +224,8 @@ class Books:
     async def _put(self, entry: Delegation, expires_in: int | None) -> None:
         """Write it; its turn is had."""
         task_id = entry.task_id
-        self._keep(task_id)
         text, seen = orjson.dumps(entry), await self._version(task_id)
+        self._keep(task_id)
         try:
             version = await self._store.put_document(KIND, task_id, text, version=seen, expires_in=expires_in)
         except HolonError:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from holon.errors import StoreUnavailable
-from holon.ports import Put
+from holon.engine.requests import Accepted
+from holon.errors import HolonError, StoreUnavailable
+from holon.ports import Note, Put
 from holon.storage.memory import MemoryStorage
 from holon.uplink import books
 from holon.uplink.books import KIND, Books
@@ -149,3 +150,35 @@ async def test_what_was_written_for_all_that_is_known_is_deleted_once_it_is_sett
     noted.settle(entry)
     await deleted(noted)
     assert (await kept(store), noted.may_have("t1")) == ({}, False)
+
+
+async def never(_: Sequence[Note]) -> Sequence[Accepted | HolonError]:
+    raise AssertionError("nothing was to be made")
+
+
+@pytest.mark.parametrize("with_jobs", [True, False])
+async def test_what_was_settled_is_deleted_also_where_its_task_could_not_be_noted_anew(
+    store: MemoryStorage, monkeypatch: pytest.MonkeyPatch, with_jobs: bool
+) -> None:
+    noted, entry = Books(store), Delegation("above", "t1", "j1", 1, 1, "l1")
+    await noted.write(entry)
+    noted.settle(entry)
+    asked = asyncio.Event()
+
+    async def away(*_: Any, **__: Any) -> Any:
+        asked.set()
+        raise StoreUnavailable("away", retry_after=0.001)
+
+    again = Delegation("above", "t1", "j2", 2, 1, "l2")
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "put_documents", away)
+        patched.setattr(store, "document", away)
+        running = asyncio.create_task(noted.run())
+        await asked.wait()
+        with pytest.raises(StoreUnavailable):
+            await (noted.write_with_jobs([again], never) if with_jobs else noted.write(again))
+    async with asyncio.timeout(10):
+        while noted._settled:  # noqa: ASYNC110  it looks from outside, and nothing tells it
+            await asyncio.sleep(0.001)
+    running.cancel()
+    assert await kept(store) == {}
