@@ -48,6 +48,8 @@ class Books:
         self._store = store
         # Of the documents that were read or written here; whose document has another has lost the link.
         self._versions: dict[str, int] = {}
+        # By task: which was written last, or was to be.
+        self._newest: dict[str, Delegation] = {}
         self._remembered: OrderedDict[str, None] = OrderedDict()
         # Had while a task's document is read, written or deleted.
         self._alone = Alone()
@@ -68,7 +70,8 @@ class Books:
         old = sorted((one for one in documents if one.expires_at is not None), key=lambda one: one.expires_at or 0)
         self._remembered = OrderedDict((one.key, None) for one in old)
         entries = [_read(one) for one in documents if one.expires_at is None]
-        return [entry for entry in entries if entry is not None]
+        self._newest = {entry.task_id: entry for entry in entries if entry is not None}
+        return list(self._newest.values())
 
     def may_have(self, task_id: str) -> bool:
         """Whether there may be anything of a task."""
@@ -85,7 +88,7 @@ class Books:
         try:
             document = await self._store.document(KIND, task_id)
             if document is None:
-                self._versions.pop(task_id, None)
+                self._gone(task_id)
                 return None
             self._versions[task_id] = document.version
         finally:
@@ -101,6 +104,7 @@ class Books:
         """
         await self._alone.take(entry.task_id)
         try:
+            self._newest[entry.task_id] = entry
             await self._put(entry, None)
         finally:
             self._alone.leave(entry.task_id)
@@ -127,35 +131,38 @@ class Books:
             for task_id in taken:
                 self._keep(task_id)
             made = await make([Note(KIND, Put(*put)) for put in zip(taken, texts, seen, strict=True)])
-            for put in zip(taken, texts, seen, made, strict=True):
+            for put in zip(entries, texts, seen, made, strict=True):
                 self._made(*put)
         finally:
             for task_id in taken:
                 self._alone.leave(task_id)
         return made
 
-    def _made(self, task_id: str, text: bytes, seen: int, made: Accepted | HolonError) -> None:
+    def _made(self, entry: Delegation, text: bytes, seen: int, made: Accepted | HolonError) -> None:
         """What became of an entry that was to be written with its job."""
+        task_id = entry.task_id
         if isinstance(made, NotFound | InvalidArgument):
             if not seen:
-                del self._versions[task_id]
-        elif isinstance(made, Aborted):
+                self._gone(task_id)
+            return
+        if isinstance(made, Aborted):
             raise _lost(task_id) from made
-        elif isinstance(made, HolonError):
+        self._newest[task_id] = entry
+        if isinstance(made, HolonError):
             self._unsure[task_id] = text
-        else:
-            if made.noted is not None:
-                self._versions[task_id] = made.noted
+        elif made.noted is not None:
+            self._versions[task_id] = made.noted
 
     async def remember(self, entry: Delegation, lease: Lease) -> None:
         """Nothing is owed for the task any more; but it may come again. Raises as `write`.
 
         Arguments:
-            lease: under which that is so. Where the task has come again meanwhile, nothing is done.
+            lease: under which that is so. Where the task has come again meanwhile, under another lease or for another
+                job, nothing is done.
         """
         await self._alone.take(entry.task_id)
         try:
-            if entry.lease != lease:
+            if entry.lease != lease or self._newest.get(entry.task_id) is not entry:
                 return
             await self._put(entry, REMEMBERED_MS)
         finally:
@@ -214,7 +221,12 @@ class Books:
     def forgotten(self, task_id: str) -> None:
         """Nothing of a settled task is in the store any more."""
         self._settled.pop(task_id, None)
+        self._gone(task_id)
+
+    def _gone(self, task_id: str) -> None:
+        """There is nothing of a task in the store."""
         self._versions.pop(task_id, None)
+        self._newest.pop(task_id, None)
 
     def _keep(self, task_id: str) -> None:
         """From here on it is not to be forgotten: what was, or is too old, is about to be written anew."""
@@ -258,7 +270,7 @@ class Books:
             except HolonError:
                 self._unsure[task_id] = None
                 raise
-            self._versions.pop(task_id, None)
+            self._gone(task_id)
         finally:
             self._alone.leave(task_id)
 

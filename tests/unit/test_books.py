@@ -111,6 +111,8 @@ async def test_a_task_that_comes_again_is_not_the_oldest_that_is_forgotten(
     monkeypatch.setattr(books, "MAX_REMEMBERED", 1)
     noted = Books(store)
     old, other = (Delegation("above", task, "j", 1, 1, "l") for task in ("old", "other"))
+    for entry in (old, other):
+        await noted.write(entry)
     await noted.remember(old, old.lease)
     put, goes_on = store.put_document, asyncio.Event()
 
@@ -150,6 +152,50 @@ async def test_what_was_written_for_all_that_is_known_is_deleted_once_it_is_sett
     noted.settle(entry)
     await deleted(noted)
     assert (await kept(store), noted.may_have("t1")) == ({}, False)
+
+
+async def test_what_is_remembered_late_is_not_written_over_the_next_job_of_its_task(store: MemoryStorage) -> None:
+    known, old = Books(store), Delegation("above", "t1", "j1", 1, 1, "l1", withdrawn=True)
+    await known.write(old)
+    new = Delegation("above", "t1", "j2", 1, 2, "l2", run=2)
+    making, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def make(notes: Sequence[Note]) -> Sequence[Accepted | HolonError]:
+        making.set()
+        await goes_on.wait()
+        [note] = notes
+        noted = await store.put_document(note.kind, note.put.key, note.put.value, version=note.put.version)
+        return [Accepted("j2", existing=False, noted=noted)]
+
+    writing = asyncio.create_task(known.write_with_jobs([new], make))
+    await making.wait()
+    late = asyncio.create_task(known.remember(old, old.lease))
+    await asyncio.sleep(0)
+    goes_on.set()
+    await asyncio.gather(writing, late)
+    await known.remember(old, old.lease)
+    assert await kept(store) == {"t1": False}
+    assert await Books(store).load() == [new]
+
+
+async def test_what_is_remembered_late_is_where_no_other_job_could_be_made(
+    store: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted, old = Books(store), Delegation("above", "t1", "j1", 1, 1, "l1", withdrawn=True)
+    await noted.write(old)
+
+    async def away(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "put_document", away)
+        with pytest.raises(StoreUnavailable):
+            await noted.remember(old, old.lease)
+        patched.setattr(store, "document", away)
+        with pytest.raises(StoreUnavailable):
+            await noted.write_with_jobs([Delegation("above", "t1", "j2", 1, 2, "l2", run=2)], never)
+    await noted.remember(old, old.lease)
+    assert await kept(store) == {"t1": True}
 
 
 async def never(_: Sequence[Note]) -> Sequence[Accepted | HolonError]:
