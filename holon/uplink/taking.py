@@ -42,11 +42,15 @@ class Starting:
 
 @dataclass(slots=True)
 class _Offered:
-    """An offer that is being looked at: the job that is to be made for it, or why it is given back."""
+    """An offer that is being looked at: the job that is to be made for it, or why it is given back.
+
+    `told`: whose word that job outdates.
+    """
 
     lease: Lease
     offer: worker_pb2.TaskOffer
     new: New | None = None
+    told: Delegation | None = None
     refusal: Refusal | None = None
 
 
@@ -156,6 +160,9 @@ class Taking:
             outcomes = await self._making.make(jobs)
         except Exception as error:  # noqa: BLE001  told below
             outcomes = [error] * len(jobs)
+            for one in offers:
+                if one.told is not None:
+                    self._running.telling.not_outdated(one.told)
         for one, outcome in zip(offers, outcomes, strict=True):
             one.refusal = _refusal(one, outcome) if isinstance(outcome, Exception) else outcome
 
@@ -187,7 +194,7 @@ class Taking:
             return Refusal("BUSY", "the holon was too slow to take it", again_after=BUSY_S)
         run = 0
         if known is not None:
-            self._running.telling.outdated(offer.task_id)
+            one.told = self._running.telling.outdated(offer.task_id)
             if known.generation == offer.generation:
                 run = offer.attempt if known.withdrawn else known.run
         one.new = self._making.new(lease, offer, terms, self.parent_id, run)

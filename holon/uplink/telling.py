@@ -58,9 +58,18 @@ class Telling:
         """The delegation whose end was told, while the parent has not acknowledged that."""
         return self._told.get(task_id)
 
-    def outdated(self, task_id: str) -> None:
-        """The task has another job, or its end is to be told anew: what is answered of the old word settles nothing."""
-        self._told.pop(task_id, None)
+    def outdated(self, task_id: str) -> Delegation | None:
+        """The task has another job, or its end is to be told anew: what is answered of the old word settles nothing.
+
+        Returns:
+            whose that was.
+        """
+        return self._told.pop(task_id, None)
+
+    def not_outdated(self, entry: Delegation) -> None:
+        """There is no other job after all: what is answered of its word, or was meanwhile, counts."""
+        self._told[entry.task_id] = entry
+        self.not_moved(entry)
 
     def at_once(self, running: Delegated, record: JobRecord | None) -> bool:
         """Tell the end of a job where nothing has to be waited for, as it nearly always is; whether it is told."""

@@ -109,3 +109,23 @@ async def test_a_task_that_was_taken_back_while_the_store_was_away_is_remembered
         await stream.stop("t1", "LEASE_LOST")
         assert (await answer(stream)).rejected.reason == "STALE_OFFER"
         await comes_to_be_noted(child, {"t1": True})
+
+
+async def test_what_was_told_is_settled_once_it_is_heard_also_where_the_next_job_of_its_task_could_not_be_made(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_child(certificates, blueprints()) as child:
+        stream = await child.linked()
+        await offered(stream, "t1", "echo", {"n": 1})
+        assert (await stream.result()).result.status == SUCCESS
+
+        async def away(*_: Any) -> Any:
+            raise StoreUnavailable("away")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(child.engine.jobs, "create_for_parent", away)
+            await offered(stream, "t1", "echo", {"n": 1}, lease_id="next", generation=2, attempt=2)
+            assert (await answer(stream)).rejected.reason == "BUSY"
+        assert await noted(child) == {"t1": False}
+        await stream.ack("t1")
+        await comes_to_be_noted(child, {})
