@@ -108,7 +108,8 @@ class Link:
     @property
     def linked(self) -> bool:
         """Whether there is a session now."""
-        return self.reports.session is not None
+        session = self.reports.session
+        return session is not None and session.end is None
 
     async def ready(self) -> None:
         """Return once a session is open."""

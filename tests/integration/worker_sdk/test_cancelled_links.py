@@ -6,6 +6,7 @@ import asyncio
 import gc
 from typing import cast
 
+import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from holon.rxon.v1 import worker_pb2
@@ -111,3 +112,22 @@ async def test_a_link_that_drains_and_is_cancelled_while_a_hello_is_on_its_way_l
     del running
     gc.collect()
     assert lost == []
+
+
+async def test_a_worker_that_was_sent_away_is_not_linked_once_that_stream_has_ended_and_there_is_no_other(
+    certificates: Certificates, node: ScriptedNode
+) -> None:
+    link, tasks = link_to(node, certificates), Slow()
+    tasks.answer.set()
+    running = asyncio.create_task(link.run(cast("Tasks", tasks)))
+    old = await node.welcomed("old")
+    await link.ready()
+    await old.send(go_away=worker_pb2.GoAway(reason="ROTATE", time_left=Duration(seconds=5)))
+    new = await node.session()
+    old.end()
+    new.end(grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    async with asyncio.timeout(GUARD):
+        while link.linked:  # noqa: ASYNC110  it looks from outside, and nothing tells it
+            await asyncio.sleep(0.001)
+    running.cancel()
+    await asyncio.wait((running,))
