@@ -95,15 +95,19 @@ class Books:
             self._alone.leave(task_id)
         return _read(document)
 
-    async def write(self, entry: Delegation) -> None:
+    async def write(self, entry: Delegation, unless: Callable[[], bool] = lambda: False) -> None:
         """Keep an entry as it is now, until its task is settled.
 
+        Arguments:
+            unless: asked when nobody else is at the task any more; where that is so by then, nothing is done.
         Raises:
             TenureLost: another node has written it meanwhile: the link is that one's.
             ResourceExhausted: (TOO_MANY_DOCUMENTS) there are as many as there may be.
         """
         await self._alone.take(entry.task_id)
         try:
+            if unless():
+                return
             self._newest[entry.task_id] = entry
             await self._put(entry, None)
         finally:
@@ -202,6 +206,8 @@ class Books:
     async def _delete_settled(self) -> bool:
         """Delete some of what nobody is at; whether there was any."""
         some = [one for one in islice(self._settled, DELETED_AT_ONCE) if self._alone.take_if_free(one)]
+        if not some:
+            return False
         try:
             for task_id in self._unsure.keys() & some:
                 await self._version(task_id)
@@ -216,7 +222,7 @@ class Books:
         finally:
             for task_id in some:
                 self._alone.leave(task_id)
-        return bool(some)
+        return True
 
     def forgotten(self, task_id: str) -> None:
         """Nothing of a settled task is in the store any more."""

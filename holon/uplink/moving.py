@@ -9,6 +9,7 @@ from holon.errors import HolonError
 from holon.rxon.v1 import worker_pb2
 from holon.uplink.asked import Terms
 from holon.uplink.books import Books
+from holon.uplink.delegated import Stage
 from holon.uplink.delegation import Delegation
 from holon.uplink.running import Running
 from holon.uplink.stopping import Why
@@ -83,7 +84,7 @@ class Moving:
 
     def _refused(self, entry: Delegation) -> None:
         running = self._running.get(entry.task_id)
-        if running is None:
+        if running is None or running.stage is Stage.ENDS:
             self._running.telling.not_moved(entry)
         else:
             # The parent gives the task to others now: nobody would stop the job for a lease that was never taken.

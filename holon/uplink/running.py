@@ -12,7 +12,7 @@ from holon.errors import HolonError, NotFound
 from holon.ports import JobRecord
 from holon.uplink.books import Books
 from holon.uplink.changed import Changed
-from holon.uplink.delegated import Delegated
+from holon.uplink.delegated import Delegated, Stage
 from holon.uplink.delegation import Delegation
 from holon.uplink.place import Place
 from holon.uplink.stopping import Why, noted
@@ -128,6 +128,8 @@ class Running:
 
     def give_back(self, running: Delegated, why: str) -> None:
         """Nobody here can do what a job waits for: the parent may find another."""
+        if running.stage is not Stage.GOES_ON:
+            return
         entry = running.entry
         log.info("task %s is given back: %s", entry.task_id, why, extra=entry.facts)
         running.reason = why
@@ -207,16 +209,18 @@ class Running:
         else:
             # Before it is done: the next offer of a task that is given back is to find that it must begin again.
             entry.stops(why, now + round(cleanup * 1000))
-            await self._note(entry)
+            await self._note(running)
         await running.cancel(why.by, insist=False)
-        while not await running.ended(cleanup):
+        # One that is over may wait for its end to be noted.
+        while not await running.ended(cleanup) and running.stage is not Stage.ENDS:
             job_id, cleanup = entry.job_id, self._place.cleanup
             log.warning("job %s has cleaned up for too long, and is ended", job_id, extra={"job_id": job_id})
             await running.cancel(why.by, insist=True)
 
-    async def _note(self, entry: Delegation) -> None:
+    async def _note(self, running: Delegated) -> None:
+        entry = running.entry
         try:
-            await self._books.write(entry)
+            await self._books.write(entry, unless=running.over.is_set)
         except HolonError as error:
             message = "what became of task %s could not be noted: %s"
             log.warning(message, entry.task_id, error.message, extra=entry.facts)

@@ -90,8 +90,9 @@ class Telling:
             lease = entry.lease
             told = self._give_back(running, why, record) or why is Why.UNSURE
             if why is Why.UNSURE and record is None:
-                # It was not made, or is another's under the same key: that is found once the key is used again.
-                entry.withdrawn = False
+                # It was not made, or is another's under the same key: that is found once the key is used again, and
+                # may have to be stopped then.
+                entry.withdrawn, entry.stopping, entry.cleans_until = False, "", 0
             if told or not await self._tell_lost(entry, lease, record):
                 await self._remember(entry, lease)
             return

@@ -228,3 +228,33 @@ async def test_what_was_settled_is_deleted_also_where_its_task_could_not_be_note
             await asyncio.sleep(0.001)
     running.cancel()
     assert await kept(store) == {}
+
+
+async def test_where_somebody_is_at_all_that_is_settled_the_store_is_not_asked_for_anything(
+    store: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, entry = Books(store), Delegation("above", "t1", "j1", 1, 1, "l1")
+    put, looked, puts = store.put_document, asyncio.Event(), 0
+
+    async def slowly(*arguments: Any, **more: Any) -> Any:
+        known.settle(entry)
+        running = asyncio.create_task(known.run())
+        monkeypatch.setattr(known._alone, "take_if_free", is_looked_at)
+        for _ in range(3):
+            looked.clear()
+            await looked.wait()
+        running.cancel()
+        return await put(*arguments, **more)
+
+    def is_looked_at(_: str) -> bool:
+        looked.set()
+        return False
+
+    async def counted(*_: Any) -> Any:
+        nonlocal puts
+        puts += 1
+
+    monkeypatch.setattr(store, "put_document", slowly)
+    monkeypatch.setattr(store, "put_documents", counted)
+    await known.write(entry)
+    assert puts == 0
