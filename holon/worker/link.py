@@ -14,10 +14,10 @@ from holon.errors import FailedPrecondition
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.address import NodeUrl
 from holon.wire.stream import MOST_MESSAGE_BYTES
-from holon.worker.certificate import Certificate
 from holon.worker.channel import Ended, Metadata, open_channel, replaced_by
 from holon.worker.hearing import Hearing, Tasks
 from holon.worker.leases import Lease
+from holon.worker.losses import Losses
 from holon.worker.reports import Reports
 from holon.worker.session import Session
 from holon.worker.settings import Credentials
@@ -70,8 +70,7 @@ class Link:
         self.hearing = Hearing(self.reports, credits)
         self._session_id = ""
         self._drain_reason: str | None = None
-        # Of the last connection; None where its files could not be read, and there was none.
-        self._shown: Certificate | None = None
+        self._losses = Losses(self._timing, tokens)
         self._finished = asyncio.Event()
         self._ready = asyncio.Event()
         self._carriers: dict[Session, asyncio.Task[None]] = {}
@@ -156,7 +155,6 @@ class Link:
         self._finished.set()
 
     async def _stay_connected(self, group: asyncio.TaskGroup) -> None:
-        losses = 0
         while True:
             url = self._urls.next()
             try:
@@ -164,7 +162,7 @@ class Link:
             except (Ended, OSError) as error:
                 self._take_crossing()
                 self._check_replaced()
-                losses = await self._lost(error, losses + 1)
+                await self._lost(error)
                 continue
             began = asyncio.get_running_loop().time()
             self._carriers[session] = group.create_task(self._carry(session), name="link-session")
@@ -172,18 +170,18 @@ class Link:
             await session.left.wait()
             self._check_replaced()
             if asyncio.get_running_loop().time() - began >= self._timing.settled:
-                losses = 0
+                self._losses.forget()
             if session.going and session.end is None:
                 await self._sent_away(session.going)
                 continue
             if self.reports.session is session:
                 self.reports.session = None
-            losses = await self._lost(session.end or Ended(f"{url}: the stream ended"), losses + 1)
+            await self._lost(session.end or Ended(f"{url}: the stream ended"))
 
     async def _open(self, url: NodeUrl) -> Session:
-        self._shown = None
+        self._losses.shown = None
         channel, shown = open_channel(url, self._credentials)
-        self._shown = shown
+        self._losses.shown = shown
         try:
             metadata = await self._proof(channel, url, shown.pem)
         except BaseException:
@@ -299,16 +297,8 @@ class Link:
         # Spread, for the node says it to many at once.
         await asyncio.sleep(random.uniform(0, min(self._timing.reconnect_first, left / 4)))  # noqa: S311
 
-    async def _lost(self, error: Exception, losses: int) -> int:
-        """Say why there is no session, and wait before the next attempt.
-
-        Arguments:
-            losses: how many in a row, this one counted.
-        Returns:
-            how many count still.
-        Raises:
-            Ended: there must be none.
-        """
+    async def _lost(self, error: Exception) -> None:
+        """There is no session: wait before the next attempt; raises Ended when there must be none."""
         if isinstance(error, Ended):
             if error.replaced:
                 raise error
@@ -317,46 +307,8 @@ class Link:
                 _log.error(
                     "the result of task %s was too large and fails LIMIT_EXCEEDED instead", lease.task_id, extra=facts
                 )
-        wait = self._timing.pause(losses)
-        if isinstance(error, Ended) and error.refused and not self._shows_another():
-            wait = self._timing.pause_refused(losses)
-            _log.error("%s; trying again in %.0f s", error, wait)
-        else:
-            _log.warning("%s; trying again in %.1f s", error, wait)
         serving = [carrier for session, carrier in self._carriers.items() if session.end is None]
-        if not await self._wait(wait, serving):
-            return losses
-        # Until then nothing was lost, there was nowhere to go; now its node may be about to start again.
-        await asyncio.sleep(self._timing.pause(1))
-        return 0
-
-    async def _wait(self, seconds: float, serving: Sequence[asyncio.Task[None]]) -> bool:
-        """Wait so long before the next attempt, or until that shows another certificate, which may be all it needs.
-
-        Arguments:
-            serving: the streams that we were sent away from, and that serve as long as there is no other.
-        Returns:
-            whether one of these has ended, with which the wait does too.
-        """
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + seconds
-        while (left := ends - loop.time()) > 0 and not self._is_renewed():
-            look = asyncio.create_task(asyncio.sleep(min(left, self._timing.look_at_files)))
-            try:
-                await asyncio.wait((look, *serving), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                look.cancel()
-            if any(carrier.done() for carrier in serving):
-                return True
-        return False
-
-    def _shows_another(self) -> bool:
-        """Whether the next attempt shows something else than what was refused."""
-        return self._is_renewed() or (self._tokens is not None and self._tokens.distrust())
-
-    def _is_renewed(self) -> bool:
-        """Whether there is another certificate than the last attempt has shown."""
-        return self._shown is not None and self._shown.renewed()
+        await self._losses.wait(error, serving)
 
     async def _leave(self) -> None:
         """Half-close the last session and wait for the node's end; then drop whatever is left."""
