@@ -24,7 +24,7 @@ from holon.worker.reports import Reports
 log = logging.getLogger(__name__)
 
 # Jobs come and go many at a time: how soon it is looked at what that changes.
-LINGER_S = 0.002
+LINGER_S = 0.01
 # What was offered while its stream was being replaced is lost with that, and offered again at once.
 _COMES_BACK_S = 0.5
 

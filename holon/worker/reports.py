@@ -12,6 +12,7 @@ from holon.errors import HolonError, ResourceExhausted, TooLarge
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.frames import member_of
 from holon.wire.stream import MAX_MESSAGE_BYTES
+from holon.worker.accepting import Accepting
 from holon.worker.leases import Lease, Leases
 from holon.worker.outcome import cancelled, too_large
 from holon.worker.session import Session
@@ -45,6 +46,7 @@ class Reports:
         self.session: Session | None = None
         self._timing = timing
         self._settled = settled
+        self._accepting = Accepting(timing.accept_after, self._accept)
         self._retries: dict[Lease, asyncio.TimerHandle] = {}
         # What was given back had cost, since the session of the moment began.
         self._spent: OrderedDict[Lease, int] = OrderedDict()
@@ -53,20 +55,20 @@ class Reports:
         return f"Reports({self.leases})"
 
     def accept(self, lease: Lease) -> None:
-        """Tell the node that the task runs, if it is still ours. A result says the same: a short task needs none."""
+        """Tell the node that the task runs, a moment from now: a final word before that says the same."""
         if self.leases.holds(lease):
-            update = _update(lease)
-            update.accepted.SetInParent()
-            self._tell(update)
+            self._accepting.soon(lease)
 
     def progress(self, lease: Lease, percent: float | None, message: str) -> None:
         """Tell the node how far a task is; lost when there is no session."""
         if self.leases.holds(lease):
+            self._accepting.first(lease)
             self._tell(_update(lease, progress=worker_pb2.TaskProgress(percent=percent, message=message)))
 
     def summary(self, lease: Lease, summary: types_pb2.JobSummary) -> None:
         """Tell the node of the job behind a task that runs, from a holon; lost when there is no session."""
         if self.leases.holds(lease):
+            self._accepting.first(lease)
             self._tell(_update(lease, progress=worker_pb2.TaskProgress(summary=summary)))
 
     @property
@@ -98,6 +100,7 @@ class Reports:
         """
         held = self.leases.drop(lease)
         if held:
+            self._accepting.over(lease)
             if cost is not None or counts:
                 self._spent[lease] = cost or 0
                 if len(self._spent) > _MOST_SPENT:
@@ -113,6 +116,7 @@ class Reports:
     def finish(self, lease: Lease, result: worker_pb2.TaskResult) -> None:
         """Say how a task ended: the final word on its lease. It is kept, and repeated, until it is acknowledged."""
         if self.leases.keep(lease, result):
+            self._accepting.over(lease)
             self._send_result(lease)
 
     def reject_again(self, leases: Iterable[Lease]) -> None:
@@ -162,9 +166,16 @@ class Reports:
             self._send_result(lease)
 
     def stop(self) -> None:
-        """Repeat nothing more."""
+        """Accept and repeat nothing more."""
+        self._accepting.stop()
         for timer in self._retries.values():
             timer.cancel()
+
+    def _accept(self, lease: Lease) -> None:
+        if self.leases.holds(lease):
+            update = _update(lease)
+            update.accepted.SetInParent()
+            self._tell(update)
 
     def _tell(self, update: worker_pb2.TaskUpdate) -> None:
         """Queue an update on the current session; without one it is lost."""

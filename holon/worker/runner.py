@@ -58,8 +58,6 @@ class Runner:
         self._threads = Threads("holon-handler")
         self._calls: dict[Lease, Call] = {}
         self._alarm = Alarm(self._loop, self._calls.values)
-        self._unaccepted: dict[Lease, Call] = {}
-        self._sweep: asyncio.TimerHandle | None = None
         self._granted = slots
 
     def __repr__(self) -> str:
@@ -83,13 +81,11 @@ class Runner:
             return
         call = self._calls[lease] = Call(lease, offer, skill, self._loop.time(), self._tracing)
         if "progress" in skill.injected:
-            report = functools.partial(self._progress, call)
+            report = functools.partial(self._reports.progress, lease)
             call.progress = Progress(self._inward, report, self._timing.progress_every)
         if offer.HasField("time_left"):
             self._alarm.set(call, offer.time_left.seconds + offer.time_left.nanos / 1e9, self._time_over)
-        self._unaccepted[lease] = call
-        if self._sweep is None:
-            self._sweep = self._loop.call_later(self._timing.accept_after, self._accept)
+        self._reports.accept(lease)
         if skill.is_async:
             self._outward.post(self._begin, call)
         else:
@@ -129,8 +125,6 @@ class Runner:
         for call in self._calls.values():
             self._tell_handler(call, "DRAINING")
             self._silence(call)
-        if self._sweep:
-            self._sweep.cancel()
         self._alarm.close()
         self._threads.close()
 
@@ -150,19 +144,6 @@ class Runner:
         if granted != self._granted:
             self._granted = granted
             self._link.set_credits(granted)
-
-    def _accept(self) -> None:
-        """Accept what was not over at once."""
-        self._sweep = None
-        for lease in self._unaccepted:
-            self._reports.accept(lease)
-        self._unaccepted.clear()
-
-    def _progress(self, call: Call, percent: float | None, message: str) -> None:
-        if self._unaccepted.get(call.lease):
-            self._accepted(call)
-            self._reports.accept(call.lease)
-        self._reports.progress(call.lease, percent, message)
 
     def _time_over(self, call: Call) -> None:
         call.verdict = self._timed_out(call)
@@ -229,17 +210,9 @@ class Runner:
         cost = result.cost if result is not None and result.HasField("cost") else call.skill.price
         self._reports.reject(call.lease, reason, message, again_after=again_after, cost=cost)
 
-    def _accepted(self, call: Call) -> None:
-        """A task is accepted by what is said of it next. Who has no other to accept is not woken for that."""
-        self._unaccepted.pop(call.lease, None)
-        if self._sweep and not self._unaccepted:
-            self._sweep.cancel()
-            self._sweep = None
-
     def _silence(self, call: Call, *, last: bool = False) -> None:
         if call.progress:
             call.progress.end(last=last)
-        self._accepted(call)
         self._alarm.drop(call)
 
     def _done(self, call: Call, result: worker_pb2.TaskResult) -> None:

@@ -26,6 +26,7 @@ from holon.uplink import Uplink, UplinkSettings, owner_of
 from holon.uplink.settings import parent_urls
 from holon.wire.trees import read_summary
 from holon.worker.settings import Credentials
+from holon.worker.timing import Timing
 from tests.integration.scripted_node import FAST, GUARD, Certificates, ScriptedNode, Stream
 
 PARENT = "the-parent"
@@ -137,6 +138,7 @@ async def a_child(
     store: MemoryStorage | None = None,
     parent: ScriptedNode | None = None,
     of_engine: EngineSettings | None = None,
+    timing: Timing = FAST,
     **settings: Any,
 ) -> AsyncIterator[Child]:
     """The child, running; its parent too, unless that is given."""
@@ -149,7 +151,7 @@ async def a_child(
         holarchy = Holarchy(kept, "the-child", 8)
         await holarchy.recall()
         own = Credentials("", certificates.ca, certificates.worker.certificate, certificates.worker.key)
-        link = UplinkSettings(parent_urls(node.url), own, "n1", timing=FAST, **settings)
+        link = UplinkSettings(parent_urls(node.url), own, "n1", timing=timing, **settings)
         uplink = Uplink(engine, holarchy, link)
         running = [asyncio.create_task(part.run()) for part in (engine, uplink)]
         try:

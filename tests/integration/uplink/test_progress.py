@@ -77,7 +77,7 @@ async def test_what_the_parent_may_not_have_heard_of_a_tasks_progress_is_said_ag
         first.end()
         second = await child.linked(session_id="second", leases=keep("t1"))
         # It waits no more, whatever was said before.
-        while (update := await second.update()).progress.HasField("summary"):
+        while (update := await second.update()).HasField("accepted") or update.progress.HasField("summary"):
             pass
         assert (update.task_id, update.WhichOneof("update")) == ("t1", "progress")
         assert update.progress == worker_pb2.TaskProgress()

@@ -4,25 +4,44 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from holon.domain.digest import Fingerprint
+from holon.domain.fleet import Skill
 from holon.domain.job import Status
 from holon.ports import NewJob
 from holon.rxon.v1 import worker_pb2
 from holon.storage.memory import MemoryStorage
 from holon.wire.stream import MOST_MESSAGE_BYTES
-from tests.integration.a_child import a_child, answer, offered
-from tests.integration.scripted_node import Certificates, is_at_once
+from tests.integration.a_child import Leaf, a_child, answer, offered
+from tests.integration.scripted_node import FAST, Certificates, is_at_once
+from tests.integration.uplink.blueprints import DONE
+from tests.integration.uplink.blueprints import blueprints as named
 from tests.integration.uplink.echoing import blueprints, finishes
 
 
 async def test_a_child_reads_as_much_as_a_parent_can_send(certificates: Certificates) -> None:
     async with a_child(certificates, blueprints()) as child:
         assert (await child.linked()).hello.max_message_bytes == MOST_MESSAGE_BYTES
+
+
+async def test_a_task_whose_job_is_over_soon_is_accepted_by_its_result_and_another_one_by_word(
+    certificates: Certificates,
+) -> None:
+    patient = replace(FAST, accept_after=60.0)
+    for timing, told in ((patient, ["result"]), (FAST, ["accepted", "result"])):
+        async with a_child(certificates, named(), timing=timing) as child, Leaf(child.engine, "w1", Skill("a")) as leaf:
+            stream = await child.linked()
+            await offered(stream, "t1", "named", {"of": "a"})
+            given = await leaf.given()
+            heard = [(await answer(stream)).WhichOneof("update")] if timing is FAST else []
+            await leaf.ends(given, DONE)
+            heard.append((await answer(stream)).WhichOneof("update"))
+            assert heard == told
 
 
 async def test_the_end_of_a_job_that_is_at_hand_is_told_without_a_read_of_it(
