@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -122,13 +122,11 @@ class Following:
             self._expected.discard(job_id)
             self._watched.drop(job_id)
 
-    def of(self, jobs: AbstractSet[str]) -> AbstractSet[str]:
-        """Those of some jobs that are followed."""
-        return self._jobs.keys() & jobs if jobs and self._jobs else frozenset()
-
-    def changed(self, jobs: Iterable[str]) -> None:
+    def changed(self, jobs: AbstractSet[str]) -> None:
         """These watched jobs have changed."""
-        for job_id in jobs:
+        if not self._jobs:
+            return
+        for job_id in self._jobs.keys() & jobs:
             one = self._jobs.get(job_id)
             if one is not None:
                 self._look(job_id, one)

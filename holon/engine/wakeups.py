@@ -64,8 +64,6 @@ class Wakeups:
         self._spawns: set[tuple[str, int]] = set()
         self._spawn = asyncio.Event()
         self._keys: set[str] = set()
-        self._followed: set[str] = set()
-        self._follow = asyncio.Event()
         self._waiting = asyncio.Event()
 
     async def run(self) -> None:
@@ -79,18 +77,16 @@ class Wakeups:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._tell_followers(), name="followers")
             loops.create_task(self._place(), name="placer")
             loops.create_task(self._claim(), name="claimer")
             loops.create_task(self._fire(), name="timers")
             loops.create_task(self._spawn_chunks(), name="spawner")
 
     def _hear(self, hint: Hint) -> None:
-        # First, for a client waits: what is at hand is told here and now.
+        # First, for somebody waits: what is at hand is told here and now. A parent's time is the job's, and what goes up
+        # is on its way before whoever waits for a reply of the same turn goes on.
         self._watching.changed(hint.jobs)
-        if followed := self._following.of(hint.jobs):
-            self._followed |= followed
-            self._follow.set()
+        self._following.changed(hint.jobs)
         if hint.notices:
             self._told()
         if hint.documents:
@@ -113,18 +109,6 @@ class Wakeups:
         self._spawns.update(spawns)
         if self._spawns:
             self._spawn.set()
-
-    async def _tell_followers(self) -> None:
-        """Tell of what a turn of the loop brought, together.
-
-        That is before whoever waits for a reply goes on: a parent's time is the job's, and a worker's place is free
-        before anything else is done here.
-        """
-        while True:
-            await self._follow.wait()
-            self._follow.clear()
-            jobs, self._followed = self._followed, set()
-            self._following.changed(jobs)
 
     async def _place(self) -> None:
         while True:

@@ -83,19 +83,19 @@ async def test_what_is_at_hand_of_a_job_that_was_expected_is_told_at_once_and_ne
     store.hand = RECORD
     jobs.follow("j", told.append)
     assert told == [RECORD]
-    jobs.changed(("j", "another"))
+    jobs.changed({"j", "another"})
     assert told == [RECORD]
     store.hand = replace(RECORD, sequence=2)
-    jobs.changed(("j",))
+    jobs.changed({"j"})
     assert told == [RECORD, store.hand]
     # From here on it changes all the time, and is told a little later.
     store.record = store.hand = replace(RECORD, sequence=3)
-    jobs.changed(("j",))
+    jobs.changed({"j"})
     assert len(told) == 2
     await until(lambda: len(told) == 3)
     assert told[2] is store.hand
     jobs.leave("j")
-    jobs.changed(("j",))
+    jobs.changed({"j"})
     assert (len(told), store.watched) == (3, [])
 
 
@@ -107,10 +107,10 @@ async def test_what_a_job_was_created_as_is_told_without_the_store_until_it_has_
     jobs.expect("j")
     store.hand, store.as_created = RECORD, True
     jobs.follow("j", told.append, begun)
-    jobs.changed(("j",))
+    jobs.changed({"j"})
     assert told == [begun]
     store.hand, store.as_created = replace(RECORD, sequence=2), False
-    jobs.changed(("j",))
+    jobs.changed({"j"})
     assert told == [begun, store.hand]
 
 
@@ -133,7 +133,7 @@ async def test_what_is_not_at_hand_is_read_and_again_where_the_store_is_away(
     await until(lambda: bool(told))
     assert (told, store.reads, store.watched) == ([RECORD], 3, ["j"])
     store.record = None
-    jobs.changed(("j",))
+    jobs.changed({"j"})
     await until(lambda: len(told) == 2)
     assert told[1] is None
     jobs.leave("j")

@@ -100,7 +100,7 @@ async def test_a_lease_is_extended_only_while_the_store_shows_its_job(
 
         monkeypatch.setattr(child.store, "job", job)
         monkeypatch.setattr(child.store, "at_hand", lambda _: None)
-        child.engine.following.changed([gone])
+        child.engine.following.changed({gone})
         async with asyncio.timeout(GUARD):
             while not (beat := (await stream.message("heartbeat")).heartbeat).HasField("held"):
                 pass
