@@ -83,8 +83,8 @@ class Wakeups:
             loops.create_task(self._spawn_chunks(), name="spawner")
 
     def _hear(self, hint: Hint) -> None:
-        # First, for somebody waits: what is at hand is told here and now. A parent's time is the job's, and what goes up
-        # is on its way before whoever waits for a reply of the same turn goes on.
+        # First, for somebody waits: what is at hand is told here and now. A parent's time is the job's, and what goes
+        # up is on its way before whoever waits for a reply of the same turn goes on.
         self._watching.changed(hint.jobs)
         self._following.changed(hint.jobs)
         if hint.notices:
