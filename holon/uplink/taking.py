@@ -100,7 +100,6 @@ class Taking:
             return
         self._starting[lease] = Starting(offer.skill)
         self._of_task[lease.task_id] = of_task + 1
-        self._running.changed.set()
         if of_task or self._running.may_know(lease.task_id):
             # It may have to wait, for what is done of the task already.
             self._running.start(self._take([_Offered(lease, offer)]), f"offer-{lease.task_id}")
