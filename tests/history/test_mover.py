@@ -144,10 +144,11 @@ async def test_nothing_is_asked_for_while_nothing_is_told(site: Site, monkeypatc
 async def test_who_ends_waits_no_longer_for_a_database_that_does_not_answer(
     site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mover_module, "LAST_BATCH_S", 0.05)
     site.history.failures = ["no answer"]
     await site.tell()
-    await asyncio.wait_for(site.mover.flush(), GUARD_S)
+    with monkeypatch.context() as impatient:
+        impatient.setattr(mover_module, "LAST_BATCH_S", 0.05)
+        await asyncio.wait_for(site.mover.flush(), GUARD_S)
     assert "stays in the store, until a node moves it: the database did not take it within 0.05 s" in caplog.text
     await site.mover.flush()
     await site.all_moved()
