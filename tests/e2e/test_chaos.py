@@ -16,7 +16,7 @@ SHORT = Plan(seconds=15, seed=1, fault_every_s=0.8)
 PAUSES = replace(SHORT, seconds=9, faults=("worker paused",), fault_every_s=0.6, long=0.4, jobs_per_s=1.5, workers=4)
 QUIET = replace(SHORT, seconds=5, faults=("worker killed",), fault_every_s=3, jobs_per_s=10)
 # So many that workers have more to do than they grant.
-MUCH = replace(QUIET, jobs_per_s=20)
+MUCH = replace(QUIET, jobs_per_s=12)
 # Jobs that a broken node has forgotten do not end, however long they are waited for.
 TWICE = replace(QUIET, repeated=0.8, calm_s=15)
 
