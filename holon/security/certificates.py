@@ -90,7 +90,7 @@ def open_authority(folder: Path, *, make: bool = True) -> Authority:
     try:
         is_there = files.certificate.exists() or files.key.exists()
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be looked at: {error.strerror}; name another with --dir") from error
+        raise ConfigError(f"{folder} cannot be looked at: {error.strerror}; it must be a folder that you may read") from error
     if not is_there:
         if not make:
             raise ConfigError(
@@ -251,7 +251,8 @@ def _write_pair(files: KeyPair, certificate: x509.Certificate, key: ec.EllipticC
         write_atomically(files.key, private, mode=0o600)
         write_atomically(files.certificate, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
     except OSError as error:
-        raise ConfigError(f"{error.filename or files.key.parent} cannot be written: {error.strerror}") from error
+        what = f"{error.filename or files.key.parent} cannot be written: {error.strerror}"
+        raise ConfigError(f"{what}; it must be in a folder that you may write to") from error
 
 
 def _facts(certificate: x509.Certificate) -> CertificateFacts:
