@@ -90,7 +90,8 @@ def open_authority(folder: Path, *, make: bool = True) -> Authority:
     try:
         is_there = files.certificate.exists() or files.key.exists()
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be looked at: {error.strerror}; it must be a folder that you may read") from error
+        what = f"{folder} cannot be looked at: {error.strerror}"
+        raise ConfigError(f"{what}; it must be a folder that you may read") from error
     if not is_there:
         if not make:
             raise ConfigError(

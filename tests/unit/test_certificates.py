@@ -142,7 +142,7 @@ def test_a_validity_out_of_bounds_is_refused(authority: Authority, tmp_path: Pat
 
 def test_a_folder_that_cannot_be_written_is_said(authority: Authority, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="cannot be written.*; it must be in a folder that you may write to"):
+    with pytest.raises(ConfigError, match="it must be in a folder that you may write to"):
         certificates.issue_server(authority, tmp_path / "file")
 
 
