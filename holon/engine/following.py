@@ -141,11 +141,19 @@ class Following:
             return
         one.begun, record = False, None
         if one.watched and asyncio.get_running_loop().time() >= one.next_at:
-            record = self._store.at_hand(job_id)
+            record = self._at_hand(job_id)
         if record is None:
             self._rounds.mark(job_id)
         else:
             self._tell(job_id, one, record)
+
+    def _at_hand(self, job_id: str) -> JobRecord | None:
+        try:
+            return self._store.at_hand(job_id)
+        except Exception:
+            # Whoever hints is not to end for one job, nor are others to go untold; a reading of it finds the same.
+            log.exception("job %s cannot be told at once", job_id, extra={"job_id": job_id})
+            return None
 
     def _tell(self, job_id: str, one: _Followed, record: JobRecord | None) -> None:
         if record is not None and record is one.last:

@@ -25,6 +25,7 @@ class Store:
     def __init__(self) -> None:
         self.watched: list[str] = []
         self.hand: JobRecord | None = None
+        self.unreadable = ""
         self.as_created = False
         self.record: JobRecord | None = RECORD
         self.expects = True
@@ -43,6 +44,8 @@ class Store:
         self.watched.remove(job_id)
 
     def at_hand(self, job_id: str) -> JobRecord | None:
+        if job_id == self.unreadable:
+            raise RuntimeError("no job like that")
         return self.hand
 
     def is_as_created(self, job_id: str) -> bool:
@@ -164,6 +167,21 @@ async def test_who_fails_to_take_what_is_told_harms_nobody_else(store: Store, jo
         jobs.expect(job_id)
         jobs.follow(job_id, seen)
     assert told == [RECORD]
+
+
+async def test_a_job_that_is_no_use_at_hand_is_read_and_keeps_nothing_from_others_of_its_hint(
+    store: Store, jobs: Following, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: dict[str, list[JobRecord | None]] = {job_id: [] for job_id in "hij"}
+    store.hand = RECORD
+    for job_id, of_job in told.items():
+        jobs.expect(job_id)
+        jobs.follow(job_id, of_job.append)
+    store.unreadable, store.hand, store.record = "i", replace(RECORD, sequence=2), replace(RECORD, sequence=3)
+    jobs.changed(told.keys())
+    assert (told["h"], told["j"]) == ([RECORD, store.hand], [RECORD, store.hand])
+    assert "job i cannot be told at once" in caplog.text
+    await until(lambda: told["i"] == [RECORD, store.record])
 
 
 async def test_a_job_is_watched_as_long_as_one_of_many_wants_that(store: Any) -> None:
