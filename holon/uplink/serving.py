@@ -53,7 +53,8 @@ class Serving:
     Attributes:
         jobs: what becomes of tasks that were taken.
         taking: what becomes of offers.
-        changed: set whenever there are more or fewer tasks, or one has found its place.
+        changed: set whenever there are more or fewer jobs, or one has found its place; and once it is settled what
+            becomes of an offer, but not when that comes.
     """
 
     def __init__(
