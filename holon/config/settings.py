@@ -292,7 +292,7 @@ class Settings:
         25, "How long a worker stream may be silent; more than two heartbeats, less than a lease"
     )
     TASK_LEASE_SECONDS: float = _seconds(30, "How long a worker keeps a task after its last heartbeat")
-    # Workers accept what is not over after 0.05 s; a task that takes longer is to come to an end at all.
+    # Workers accept what is not over after 0.05 s: with less than that, a longer task would go from one to the next.
     TASK_OFFER_SECONDS: float = _seconds(5, "How long an offered task waits for its worker's answer", minimum=0.25)
 
     RATE_LIMITING_ENABLED: bool = _setting(False, "Count the calls of each client and worker, and refuse those over")

@@ -272,6 +272,8 @@ async def alive(worker: Wire) -> AsyncIterator[list[worker_pb2.TaskUpdate]]:
             await asyncio.sleep(0.05)
 
     beats = asyncio.create_task(beat())
-    yield say
-    beats.cancel()
+    try:
+        yield say
+    finally:
+        beats.cancel()
     await asyncio.gather(beats, return_exceptions=True)
