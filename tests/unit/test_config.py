@@ -107,7 +107,8 @@ def test_a_wrong_value_is_forgiven_once_it_is_replaced() -> None:
     [
         ("API_PORT", "80.5"), ("API_PORT", -1), ("API_PORT", True), ("WORKER_TIMEOUT_SECONDS", "nan"),
         ("WORKER_TIMEOUT_SECONDS", "inf"), ("WORKER_TIMEOUT_SECONDS", 0), ("JOB_RETENTION", "7d"),
-        ("TASK_OFFER_SECONDS", "0.1"), ("JOB_RETENTION", "1_000"), ("JOB_RETENTION", "\uff11\uff12"), ("PARENT_WORKER_ID", "a b"),
+        ("TASK_OFFER_SECONDS", "0.1"),
+        ("JOB_RETENTION", "1_000"), ("JOB_RETENTION", "\uff11\uff12"), ("PARENT_WORKER_ID", "a b"),
         ("REUSE_PORT", "maybe"), ("REUSE_PORT", 1), ("STATE_MAX_BYTES", 10), ("API_HOST", ""), ("INSTANCE_ID", "a b"),
         ("GRPC_HOST", "http://127.0.0.1"), ("GRPC_HOST", "[::1]"), ("LOG_FORMAT", "xml"), ("TZ", "../../etc/passwd"),
     ],
