@@ -226,9 +226,6 @@ class Lane:
         flight = self._flight = self._boarded()
         try:
             replies = await self._there_and_back(flight)
-        except StoreUnavailable:
-            self._queue.extendleft(reversed(flight))
-            raise
         except (RedisError, OSError, EOFError) as error:
             await self._lost(flight, error)
             return
