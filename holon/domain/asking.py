@@ -53,7 +53,8 @@ def branches(tasks: Iterable[Any]) -> Iterator[AskedTask]:
         BlueprintError: (ACTION_INVALID) one cannot be; the message says which. Or there are over MAX_BRANCHES.
     """
     where, asked = _Place(), iter(tasks)
-    known: Any = None
+    # The skill of the one before. Before the first there is none, not even None: a task may say that.
+    known: Any = where
     for where.index, task in enumerate(islice(asked, MAX_BRANCHES)):
         if type(task) is dict and len(task) == 2 and "task_type" in task and "params" in task:
             # Most say nothing else, and ask for the skill of the one before. There may be thousands, and everybody

@@ -114,6 +114,7 @@ def test_of_tasks_that_say_little_and_ask_for_the_same_skill_only_the_params_are
         ({"task_type": "t", "params": {"x": float("inf")}}, "task 1: params.x is inf, which is no number in JSON"),
         ({"task_type": "t", "params": [1]}, "task 1: params is a list; give a dict"),
         ({"task_type": "", "params": {}}, "task 1: task_type is ''; give text that is not empty"),
+        ({"task_type": None, "params": {}}, "task 1: task_type is None; give text that is not empty"),
     ],
 )
 def test_a_task_after_one_of_the_same_skill_is_refused_as_that_would_be(second: dict[str, Any], reason: str) -> None:
