@@ -26,7 +26,7 @@ from holon.engine.untaken import explained, is_untaken
 from holon.errors import InvalidArgument, TooLarge
 from holon.ports import Claim, Storage
 from holon.telemetry.events import Telemetry
-from holon.turns import in_chunks
+from holon.turns import in_chunks, one_by_one
 
 log = logging.getLogger(__name__)
 
@@ -141,18 +141,19 @@ class Run:
         if job.aggregates is None:
             return {}
         branches = await self._tools.store.branches(job.id, job.aggregates)
+
+        def result_of(branch: tuple[str, Outcome]) -> tuple[str, Any]:
+            task_id, outcome = branch
+            data = decode(outcome.data, "the data of a branch")
+            details = decode(outcome.error.details, "the details of an error") if outcome.error else None
+            return task_id, machine.branch_result(job.id, task_id, outcome, data, details)
+
         results: dict[str, Any] = {}
         async for some in in_chunks(branches):
             if not job.failures:
                 self._count(job, (outcome for _, outcome in some))
-            for task_id, outcome in some:
-                results[task_id] = machine.branch_result(
-                    job.id,
-                    task_id,
-                    outcome,
-                    decode(outcome.data, "the data of a branch"),
-                    decode(outcome.error.details, "the details of an error") if outcome.error else None,
-                )
+            # Each may have as much as a result can carry.
+            results.update(await one_by_one(result_of, some))
         return results
 
     def _crashed(self) -> Change:
