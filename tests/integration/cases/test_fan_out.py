@@ -314,6 +314,28 @@ async def test_a_large_fan_out_is_made_and_gathered_a_part_at_a_time_and_others_
     assert max(passes.most.values()) <= planning.CHUNK + 1
 
 
+async def test_results_of_branches_that_take_long_to_read_are_read_one_at_a_time_and_others_run_in_between(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if each of them took longer than a turn.
+    monkeypatch.setattr("holon.turns.AT_ONCE_S", -1.0)
+    passes = Passes()
+    monkeypatch.setattr(machine, "branch_result", passes.counted("branch_result", machine.branch_result))
+    async with start(fan_out(numbered(20))) as node:
+        worker = node.new_worker("w1", max_concurrent=20)
+
+        @worker.skill("t")
+        async def t(n: int) -> dict[str, int]:
+            return {"n": n}
+
+        watching = asyncio.create_task(passes.run())
+        async with worker:
+            job = await node.run("fan_out", {})
+        watching.cancel()
+        assert [one["data"]["n"] for one in job.result["results"]] == list(range(20))
+    assert (passes.all, passes.most) == ({"branch_result": 20}, {"branch_result": 1})
+
+
 async def test_a_handler_whose_fan_outs_are_large_runs_once_for_each_and_not_once_more_in_vain(start: Start) -> None:
     ran: list[str] = []
     bp = Blueprint("spreads", api_endpoint="/jobs/spreads", api_version="v1")
