@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cli_node import Started, holon_here, project, serve, until
+from tests.e2e.cli_node import holon_here, project, serve, until
 from tests.history.postgres import Server
 
 TOKEN = "a-token-for-tests-of-the-end"
@@ -31,7 +31,7 @@ def test_i10_a_second_signal_ends_a_node_whose_database_of_history_does_not_answ
         assert "not ended" not in node.log
     finally:
         node.kill()
-    again = Started(folder, "serve", "--blueprints", "blueprints", env=env)
+    again, _ = serve(folder, "--blueprints", "blueprints", env=env)
     try:
         until(lambda: own.sql("SELECT count(*) FROM holon_jobs", uri) == ["2"], "what was left is moved")
     finally:
