@@ -27,6 +27,8 @@ class RedisCluster:
     """
 
     def __init__(self, binary: str | None = None, *, replicas: bool = False, options: Sequence[str] = ()) -> None:
+        # A machine that is busy may let a node stand still for a second; only who has a replica is to be given up then.
+        patience = "1000" if replicas else "10000"
         self.ports = [port - BUS for port in free_ports(2 * MASTERS if replicas else MASTERS, bus=BUS)]
         self.servers = [
             RedisServer(
@@ -34,7 +36,14 @@ class RedisCluster:
                 cluster=True,
                 options=(
                     *("--bind", "127.0.0.1", "--port", str(port), "--cluster-announce-ip", "127.0.0.1"),
-                    *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"),
+                    *(
+                        "--cluster-enabled",
+                        "yes",
+                        "--cluster-node-timeout",
+                        patience,
+                        "--repl-diskless-sync-delay",
+                        "0",
+                    ),
                     *options,
                 ),
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 
@@ -13,6 +13,8 @@ from holon.domain.matching import Need, Offering
 from holon.engine.matches import Matches
 from holon.engine.named import Named
 from holon.engine.prices import Prices
+from holon.engine.queued import KEYS_AT_ONCE, Queued
+from holon.engine.seats import Seats
 from holon.engine.session import Session
 from holon.engine.waits import Reasons, Said, passed_over
 from holon.errors import StoreUnavailable
@@ -21,11 +23,6 @@ from holon.telemetry.events import Telemetry
 from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
-
-# So many sessions are named at once to the store for what waits: one task may, and thousands of workers be idle.
-SESSIONS_AT_ONCE = 100
-# And about so many tasks are leased at once: many more may wait, for one worker that takes them all when it comes.
-LEASES_AT_ONCE = 1_000
 
 _key_of = attrgetter("key")
 
@@ -41,14 +38,11 @@ class Dispatcher:
     def __init__(self, store: Leases, telemetry: Telemetry) -> None:
         self._store = store
         self._telemetry = telemetry
-        self._waiting: set[str] = set()
-        # By match key, how many seats of calls under way name it.
-        self._named: dict[str, int] = {}
-        # The sessions with seats of calls under way.
-        self._promised: set[Session] = set()
+        self._waiting = Queued()
         self._said = Said()
         self._away = Seldom(log)
         self._matches = Matches(self._said)
+        self._seats = Seats(self._matches, self._waiting)
         self._prices = Prices()
         self._reasons = Reasons()
         self._wake = asyncio.Event()
@@ -96,7 +90,7 @@ class Dispatcher:
         self._matches.remove(session)
         self._prices.changed()
         self._reasons.changed()
-        self._promised.discard(session)
+        self._seats.promised.discard(session)
         session.taking = False
         self._freed.set()
 
@@ -107,7 +101,7 @@ class Dispatcher:
         key = need.key
         if key not in self._matches:
             if self._matches.knows_enough():
-                self._matches.forget_all_but(self._waiting | self._named.keys())
+                self._matches.forget_all_but({*self._waiting, *self._seats.named})
             self._matches.learn(need)
         return key
 
@@ -128,7 +122,7 @@ class Dispatcher:
                 if key in keys:
                     self._waiting.add(self.learn(need))
         known = [key for key in keys if key in self._matches]
-        self._waiting.update(known)
+        self._waiting.add(*known)
         self.look()
         return [self._matches[key] for key in known]
 
@@ -150,7 +144,7 @@ class Dispatcher:
         key = self.learn(need)
         if self._matches.has_room(key):
             return passed_over(need)
-        if any(one.taking and key in one.fits and len(one.leases) < one.credits for one in self._promised):
+        if any(one.taking and key in one.fits and len(one.leases) < one.credits for one in self._seats.promised):
             return ""
         return self._reasons.why(need, self._matches.fitting(key), self.sessions)
 
@@ -159,68 +153,30 @@ class Dispatcher:
     def seats_for(self, needs: Mapping[Need, int]) -> list[Seat]:
         """Room for new tasks: by need, how many. `settle` ends the promise."""
         seats: list[Seat] = []
-        for need, left in needs.items():
-            key = self.learn(need)
-            while left and (found := self._matches.least_busy(key)) is not None:
-                session, in_turn = found
-                n = min(session.room(need.skill), max(1, left // in_turn))
-                seats.append(self._seat(session, n, (key,)))
-                left -= n
+        for need, n in needs.items():
+            self.learn(need)
+            seats += self._seats.for_new(need, n)
         return seats
 
     def seats_at(self, session: Session, n: int) -> list[Seat]:
-        """Room for what waits at a session that is about to have room for `n` more; not for all of very many."""
-        keys = session.fits & self._waiting
-        return self._seats(session, min(n, LEASES_AT_ONCE), keys) if keys and session.taking and n > 0 else []
+        """Room for what waits at a session that is about to have room for `n` more, as `Seats.at`."""
+        return self._seats.at(session, n)
 
-    def _seats(self, session: Session, n: int, keys: Collection[str]) -> list[Seat]:
-        """Room for `n` at a session; one seat for each skill with a limit of its own, and one for the others.
-
-        Together they may be more than `n`: the store knows how much there is in all.
-        """
-        if not session.limits:
-            return [self._seat(session, n, keys)]
-        by_skill: dict[str, list[str]] = defaultdict(list)
-        for key in keys:
-            skill = self._matches[key].skill
-            by_skill[skill if skill in session.limits else ""].append(key)
-        rooms = {skill: n if (left := session.left(skill)) is None else min(n, left) for skill in by_skill}
-        return [self._seat(session, rooms[skill], of_skill) for skill, of_skill in by_skill.items() if rooms[skill] > 0]
-
-    def _seat(self, session: Session, n: int, keys: Iterable[str]) -> Seat:
-        keys = tuple(keys)
-        session.promised += n
-        self._promised.add(session)
-        if session.limits:
-            session.promised_of[self._matches[keys[0]].skill] += n
-        for key in keys:
-            self._named[key] = self._named.get(key, 0) + 1
-        only = frozenset([key for key in keys if self._matches.only(key)])
-        return Seat(session.worker_id, session.session_id, n, keys, only)
+    def seats_of(self, sessions: Iterable[Session]) -> list[Seat]:
+        """Room for what waits at the first of these sessions, as `Seats.at_next`."""
+        return self._seats.at_next(deque(sessions))
 
     def naming(self, seats: Sequence[Seat]) -> Named:
         """A store call with these seats; what it leases is brought to their sessions as it is left."""
         return Named(seats, self._settle)
 
     def _settle(self, seats: Sequence[Seat], leased: Leased | None) -> None:
-        for seat in seats:
-            session = self._matches.sessions.get(seat.session_id)
-            if session is not None:
-                session.promised -= seat.n
-                if not session.promised:
-                    self._promised.discard(session)
-                if session.promised_of:
-                    session.promised_of -= Counter({self._matches[seat.keys[0]].skill: seat.n})
-                self._matches.reopen(session)
+        self._seats.free(seats)
         if leased is not None:
-            for seat in seats:
-                self._waiting.difference_update(seat.keys)
-            self._waiting |= leased.left
+            self._waiting.named((key for seat in seats for key in seat.keys), leased.left)
             if leased.offers and leased.left:
                 # There may be room for more: nobody asked for it, or a part of the store was away and handed none over.
                 self.look()
-        for seat in seats:
-            self._unname(seat.keys)
         if leased is None:
             self.look()
             return
@@ -234,12 +190,6 @@ class Dispatcher:
             else:
                 session.connection.offer(self._telemetry.offered(session.take(offers)))
 
-    def _unname(self, keys: Iterable[str]) -> None:
-        for key in keys:
-            self._named[key] -= 1
-            if not self._named[key]:
-                del self._named[key]
-
     def freed(self, session: Session, *leases: str) -> None:
         """Leases no longer count against the credits of their session, or of the one that replaced it."""
         session = self.newest(session)
@@ -250,7 +200,7 @@ class Dispatcher:
             self._telemetry.tracing.freed(lease_id)
         self._matches.reopen(session)
         self._freed.set()
-        if session.fits & self._waiting:
+        if self._waiting.any_of(session.fits):
             # What began to wait while these leases were on their way back was not named to that call.
             self.look()
 
@@ -299,26 +249,45 @@ class Dispatcher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            sessions = self._matches.with_room(self._waiting)
-            for at in range(0, len(sessions), SESSIONS_AT_ONCE):
-                if not (self._waiting and await self._lease_to(sessions[at : at + SESSIONS_AT_ONCE])):
-                    break
+            sessions = deque(self._matches.with_room(self._waiting))
+            # Of sessions for which more waits than is named at once: what was named.
+            named: defaultdict[str, set[str]] = defaultdict(set)
+            while sessions and self._waiting and await self._lease_to(sessions, named):
+                pass
 
-    async def _lease_to(self, sessions: Sequence[Session]) -> bool:
-        """Lease what waits to these sessions, as far as they have room; whether others may be asked now."""
-        most = max(1, LEASES_AT_ONCE // len(sessions))
-        seats = [seat for session in sessions for seat in self.seats_at(session, min(most, session.free))]
+    async def _lease_to(self, sessions: deque[Session], named: dict[str, set[str]]) -> bool:
+        """Lease what waits to the next of these sessions, as far as they have room; whether others may be asked now.
+
+        Arguments:
+            sessions: those that are asked for are taken out; one that has room still, and for which something waits
+                that was not named for it, is put behind the others.
+            named: the match keys that were named, by session.
+        """
+        seats = self._seats.at_next(sessions)
         if not seats:
             return True
         try:
-            with self.naming(seats) as named:
-                named.leased = await self._store.lease(seats)
+            with self.naming(seats) as call:
+                call.leased = await self._store.lease(seats)
         except StoreUnavailable as error:
             self._away.warn("cannot lease", why=error.message)
             # It is asked again, for that a call has failed wakes this; but it may refuse at once, so not before.
             await asyncio.sleep(error.again_after)
             return False
+        if named or sum([len(seat.keys) for seat in seats]) >= KEYS_AT_ONCE:
+            sessions += self._unasked(seats, named)
         return True
+
+    def _unasked(self, seats: Sequence[Seat], named: dict[str, set[str]]) -> Iterable[Session]:
+        """The sessions of these seats that have room for something that was not named for them."""
+        for seat in seats:
+            named[seat.session_id].update(seat.keys)
+        for session_id in {seat.session_id for seat in seats}:
+            session = self._matches.sessions.get(session_id)
+            if session is not None and session.free > 0:
+                following = self._seats.next_of(session)
+                if not named[session_id].issuperset(following):
+                    yield session
 
     async def _begin(self) -> None:
         """Learn what waits already; a store that is away just now is waited for."""
@@ -329,6 +298,8 @@ class Dispatcher:
                 self._away.warn("cannot look up what waits", why=error.message)
                 await asyncio.sleep(error.again_after)
                 continue
-            self._waiting.update(map(self.learn, needs.values()))
+            for need in needs.values():
+                # One by one: what waits is not forgotten when very many are learned.
+                self._waiting.add(self.learn(need))
             self.look()
             return

@@ -56,6 +56,7 @@ class Matches:
             else:
                 sessions.pop(session.session_id, None)
                 self._open[key].pop(session.session_id, None)
+        session.shut = set(session.fits)
         for key in session.fits:
             self._said.came(self._needs[key].skill)
 
@@ -68,9 +69,10 @@ class Matches:
 
     def reopen(self, session: Session) -> None:
         """A session may have room: it takes its place at the end of each turn that it has none in."""
-        if session.free > 0:
-            for key in session.fits:
+        if session.shut and session.free > 0:
+            for key in session.shut:
                 self._open[key].setdefault(session.session_id, session)
+            session.shut.clear()
 
     # Needs -------------------------------------------------------------------------------------------------------
 
@@ -95,6 +97,7 @@ class Matches:
         for key in self._needs.keys() - kept:
             for session in self._fitting.pop(key).values():
                 session.fits.discard(key)
+                session.shut.discard(key)
             self._said.forget(key, self._needs.pop(key).skill)
             del self._open[key]
         # Far more than are left, so that this stays rare however many wait.
@@ -106,22 +109,31 @@ class Matches:
         """The sessions that can do what is behind a match key, with room or without."""
         return self._fitting[key].values()
 
-    def with_room(self, keys: Iterable[str]) -> list[Session]:
+    def with_room(self, keys: Collection[str]) -> list[Session]:
         """The sessions with room that can do what is behind one of these match keys, the least busy first."""
-        sessions = {one.session_id: one for key in keys for one in self._open[key].values() if one.free > 0}
-        return sorted(sessions.values(), key=business)
+        found: Iterable[Session]
+        if len(keys) > len(self.sessions):
+            found = [one for one in self.sessions.values() if one.free > 0 and not one.fits.isdisjoint(keys)]
+        else:
+            found = {one.session_id: one for key in keys for one in self._open[key].values() if one.free > 0}.values()
+        return sorted(found, key=business)
 
     def has_room(self, key: str) -> bool:
         """Whether a session with room can do what is behind a match key; those found to have none are dropped."""
         turn, skill = self._open[key], self._needs[key].skill
-        full: list[str] = []
+        full: list[Session] = []
         for session in turn.values():
             if session.room(skill) > 0:
                 break
-            full.append(session.session_id)
-        for session_id in full:
-            del turn[session_id]
+            full.append(session)
+        for session in full:
+            self._shut(session, key)
         return bool(turn)
+
+    def _shut(self, session: Session, key: str) -> None:
+        """Drop a session that has no room from a turn, until it is reopened."""
+        del self._open[key][session.session_id]
+        session.shut.add(key)
 
     def least_busy(self, key: str) -> tuple[Session, int] | None:
         """The least busy of the next few sessions with room for a match key, which goes to the end of the turn.
@@ -134,7 +146,7 @@ class Matches:
         while turn and found is None:
             for session in list(islice(turn.values(), LOOK_AT)):
                 if session.room(skill) <= 0:
-                    del turn[session.session_id]
+                    self._shut(session, key)
                 elif found is None or business(session) < least:
                     found, least = session, business(session)
         if found is None:

@@ -62,6 +62,7 @@ class Session:
         self.promised = 0
         self.taking = True
         self.fits: set[str] = set()
+        self.shut: set[str] = set()
         self.limits: dict[str, int] = {}
         self.promised_of: Counter[str] = Counter()
         self._granted: dict[Offered, int | None] = {}

@@ -165,12 +165,9 @@ class Touches:
         """
         accepts = dict(self._accepts)
         touch = self._take(extends=extends)
-        seats = [
-            seat
-            for _, session_id, _ in touch.credits
-            if (session := self._dispatcher.session(session_id)) is not None
-            for seat in self._dispatcher.seats_at(session, session.free)
-        ]
+        sessions = (self._dispatcher.session(session_id) for _, session_id, _ in touch.credits)
+        # Of very many the others have theirs after it.
+        seats = self._dispatcher.seats_of(one for one in sessions if one is not None)
         touched: Touched | None = None
         try:
             with self._dispatcher.naming(seats) as named:

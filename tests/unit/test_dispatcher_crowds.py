@@ -13,7 +13,8 @@ import pytest
 
 from holon.domain.matching import ANY_CONTRACT, Need, Offering
 from holon.domain.task import RetryPolicy
-from holon.engine.dispatcher import LEASES_AT_ONCE, SESSIONS_AT_ONCE, Dispatcher
+from holon.engine.dispatcher import Dispatcher
+from holon.engine.seats import LEASES_AT_ONCE, SESSIONS_AT_ONCE
 from holon.engine.session import Session
 from holon.errors import StoreUnavailable
 from holon.ports.tasks import Leased, Offer, Seat

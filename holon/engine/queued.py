@@ -1,0 +1,54 @@
+"""The match keys behind which tasks wait for a lease, in turn: of very many the store is named a part at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from itertools import islice
+
+# So many are named for one session in a call. Of each the store looks at the first task, for each one that it leases;
+# and thousands may wait where each task has a price or contracts of its own.
+KEYS_AT_ONCE = 128
+
+
+class Queued(Collection[str]):
+    """Match keys in the order in which they are named next: those that were named and are left come after the rest."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, None] = {}
+
+    def __repr__(self) -> str:
+        return f"Queued({len(self._keys)})"
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def add(self, *keys: str) -> None:
+        """Tasks wait behind these; those of which that is known keep their place."""
+        self._keys.update(dict.fromkeys(keys))
+
+    def named(self, keys: Iterable[str], left: Iterable[str]) -> None:
+        """The store was named some keys, and tells behind which tasks are left: those are named last from now on."""
+        for key in keys:
+            self._keys.pop(key, None)
+        self.add(*left)
+
+    def any_of(self, keys: AbstractSet[str]) -> bool:
+        """Whether tasks wait behind one of these."""
+        return bool(self._keys) and not keys.isdisjoint(self._keys)
+
+    def all_of(self, keys: AbstractSet[str]) -> Collection[str]:
+        """Those of these behind which tasks wait, in no order."""
+        return self._keys.keys() & keys if self._keys else ()
+
+    def next_of(self, keys: AbstractSet[str]) -> Collection[str]:
+        """The next of these that are to be named, KEYS_AT_ONCE at most."""
+        if len(self._keys) <= KEYS_AT_ONCE or len(keys) <= KEYS_AT_ONCE:
+            return self.all_of(keys)
+        return list(islice((key for key in self._keys if key in keys), KEYS_AT_ONCE))

@@ -1,0 +1,127 @@
+"""Seats: room at sessions, promised to a call of the store from when it is found until it is known what was leased."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Collection, Iterable, Sequence
+
+from holon.domain.matching import Need
+from holon.engine.matches import Matches
+from holon.engine.queued import KEYS_AT_ONCE, Queued
+from holon.engine.session import Session
+from holon.ports import Seat
+
+# So many sessions are named at once to the store for what waits: one task may, and thousands of workers be idle.
+SESSIONS_AT_ONCE = 100
+# About so many tasks are leased at once: many more may wait, for one worker that takes them all when it comes.
+LEASES_AT_ONCE = 1_000
+# And when so many match keys are named, the next sessions have theirs in another call.
+KEYS_OF_ALL = 500
+
+
+class Seats:
+    """Finds seats, and takes the promises back.
+
+    Arguments:
+        matches: the sessions, and what they can do.
+        queued: behind which match keys tasks wait.
+
+    Attributes:
+        named: by match key, how many seats of calls under way name it.
+        promised: the sessions with seats of calls under way.
+    """
+
+    def __init__(self, matches: Matches, queued: Queued) -> None:
+        self.named: dict[str, int] = {}
+        self.promised: set[Session] = set()
+        self._matches = matches
+        self._queued = queued
+
+    def __repr__(self) -> str:
+        return f"Seats(sessions={len(self.promised)}, keys={len(self.named)})"
+
+    def for_new(self, need: Need, left: int) -> Iterable[Seat]:
+        """Room for so many new tasks, whose need is known to the matches, as far as there is any."""
+        key = need.key
+        while left and (found := self._matches.least_busy(key)) is not None:
+            session, in_turn = found
+            n = min(session.room(need.skill), max(1, left // in_turn))
+            yield self._seat(session, n, (key,))
+            left -= n
+
+    def at(self, session: Session, n: int) -> list[Seat]:
+        """Room for what waits at a session that is about to have room for `n` more; not for all of very much.
+
+        One seat for each skill with a limit of its own, and one for the others. Together they may be more than `n`: the
+        store knows how much there is in all.
+        """
+        keys = self.next_of(session) if session.taking and n > 0 else ()
+        if not keys:
+            return []
+        n = min(n, LEASES_AT_ONCE)
+        if not session.limits:
+            return [self._seat(session, n, keys)]
+        by_skill: dict[str, list[str]] = defaultdict(list)
+        for key in keys:
+            skill = self._matches[key].skill
+            by_skill[skill if skill in session.limits else ""].append(key)
+        rooms = {skill: n if (left := session.left(skill)) is None else min(n, left) for skill in by_skill}
+        return [self._seat(session, rooms[skill], of_skill) for skill, of_skill in by_skill.items()]
+
+    def at_next(self, sessions: deque[Session]) -> list[Seat]:
+        """Room for what waits at the first few of these sessions, which are taken out."""
+        seats: list[Seat] = []
+        few = min(len(sessions), SESSIONS_AT_ONCE)
+        keys, most = 0, max(1, LEASES_AT_ONCE // max(1, few))
+        for _ in range(few):
+            session = sessions.popleft()
+            its = self.at(session, min(most, session.free))
+            seats += its
+            keys += sum([len(seat.keys) for seat in its])
+            if keys >= KEYS_OF_ALL:
+                break
+        return seats
+
+    def next_of(self, session: Session) -> Collection[str]:
+        """The match keys that are named next for a session: tasks wait behind them for which it has room."""
+        keys = self._queued.next_of(session.fits)
+        full = self._full(session, keys) if session.limits else ()
+        if not full:
+            return keys
+        if len(keys) < KEYS_AT_ONCE:
+            return [key for key in keys if self._matches[key].skill not in full]
+        # Else those of a skill that has no room would be named for it for good.
+        full = self._full(session, session.fits)
+        return self._queued.next_of({key for key in session.fits if self._matches[key].skill not in full})
+
+    def _full(self, session: Session, keys: Collection[str]) -> set[str]:
+        """The skills behind these match keys whose limit leaves a session no room."""
+        skills = {self._matches[key].skill for key in keys}
+        return {skill for skill in skills if (left := session.left(skill)) is not None and left <= 0}
+
+    def _seat(self, session: Session, n: int, keys: Iterable[str]) -> Seat:
+        keys = tuple(keys)
+        session.promised += n
+        self.promised.add(session)
+        if session.limits:
+            session.promised_of[self._matches[keys[0]].skill] += n
+        for key in keys:
+            self.named[key] = self.named.get(key, 0) + 1
+        only = frozenset([key for key in keys if self._matches.only(key)])
+        return Seat(session.worker_id, session.session_id, n, keys, only)
+
+    def free(self, seats: Sequence[Seat]) -> None:
+        """The call with these seats is over: nothing is promised by them any more."""
+        for seat in seats:
+            session = self._matches.sessions.get(seat.session_id)
+            if session is not None:
+                session.promised -= seat.n
+                if not session.promised:
+                    self.promised.discard(session)
+                if session.promised_of:
+                    session.promised_of -= Counter({self._matches[seat.keys[0]].skill: seat.n})
+                self._matches.reopen(session)
+            for key in seat.keys:
+                self.named[key] -= 1
+                if not self.named[key]:
+                    del self.named[key]

@@ -1,0 +1,142 @@
+"""The dispatcher with thousands of match keys: a part of them is named to the store at a time, in turn, none lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
+from typing import Any
+
+from holon.domain.matching import ANY_CONTRACT, Need, Offering
+from holon.domain.task import RetryPolicy
+from holon.engine.dispatcher import Dispatcher
+from holon.engine.queued import KEYS_AT_ONCE
+from holon.engine.seats import KEYS_OF_ALL
+from holon.engine.session import Session
+from holon.ports.tasks import Leased, Offer, Seat
+from holon.telemetry.events import Telemetry
+
+KEYS = 2_000
+NEEDS = [Need("t", max_cost=number + 1) for number in range(KEYS)]
+SKILL = {Offering("t", price=1): ANY_CONTRACT}
+CONNECTION: Any = SimpleNamespace(offer=lambda _: None)
+
+
+class Store:
+    """A store with so many tasks behind each match key that it hands over; the calls that asked it."""
+
+    def __init__(self, tasks: dict[str, int], kept: Sequence[str] = ()) -> None:
+        self.tasks = tasks
+        # Behind these wait tasks that no session gets.
+        self.kept = set(kept)
+        self.calls: list[Sequence[Seat]] = []
+        self.idle = asyncio.Event()
+
+    async def needs(self) -> dict[str, Need]:
+        return {need.key: need for need in NEEDS if self._has(need.key)}
+
+    async def lease(self, seats: Sequence[Seat]) -> Leased:
+        self.calls.append(seats)
+        offers: list[Offer] = []
+        for seat in seats:
+            room = seat.n
+            for key in seat.keys:
+                n = min(room, self.tasks.get(key, 0))
+                room -= n
+                names = [f"{seat.session_id}-{key}-{self.tasks[key] - number}" for number in range(n)]
+                if n:
+                    self.tasks[key] -= n
+                offers += [an_offer(seat, name) for name in names]
+        return Leased(tuple(offers), frozenset(key for seat in seats for key in seat.keys if self._has(key)))
+
+    def _has(self, key: str) -> bool:
+        return key in self.kept or self.tasks.get(key, 0) > 0
+
+
+def an_offer(seat: Seat, name: str) -> Offer:
+    return Offer(
+        seat.worker_id, seat.session_id, name, name, "j", "t", "", "", b"{}", 0.0, 1, 1, None, None, RetryPolicy()
+    )
+
+
+@asynccontextmanager
+async def dispatching(store: Any, *sessions: Session) -> AsyncIterator[Dispatcher]:
+    """A dispatcher that has asked for all that it asks for, for now."""
+    dispatcher = Dispatcher(store, Telemetry())
+    for session in sessions:
+        dispatcher.add(session)
+    loop = asyncio.create_task(dispatcher.run())
+    await settled(store)
+    yield dispatcher
+    loop.cancel()
+    with suppress(asyncio.CancelledError):
+        await loop
+
+
+async def settled(store: Store) -> None:
+    """Until no more is asked for in several turns of the loop."""
+    calls = -1
+    while calls != len(store.calls):
+        calls = len(store.calls)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+def session(credits: int, name: str = "w") -> Session:  # noqa: A002
+    return Session(name, f"s-{name}", credits, SKILL, CONNECTION)
+
+
+async def test_a_worker_with_room_for_all_gets_what_waits_behind_thousands_of_keys_a_part_of_them_at_a_time() -> None:
+    store = Store({need.key: 2 for need in NEEDS})
+    async with dispatching(store, one := session(3 * KEYS)):
+        assert len(one.leases) == 2 * KEYS
+        assert max(len(seat.keys) for seats in store.calls for seat in seats) <= KEYS_AT_ONCE
+        assert len(store.calls) <= KEYS // KEYS_AT_ONCE + 2
+
+
+async def test_a_task_behind_any_of_thousands_of_keys_is_found_though_those_before_it_are_not_for_this_worker() -> None:
+    last = NEEDS[-1].key
+    store = Store({last: 1}, [need.key for need in NEEDS])
+    async with dispatching(store, one := session(2)):
+        assert len(one.leases) == 1
+        named = Counter(key for seats in store.calls for seat in seats for key in seat.keys)
+        # Once more after what was found, and no more: else the store would be asked again and again.
+        assert set(named) == {need.key for need in NEEDS}
+        assert max(named.values()) <= 3
+
+
+async def test_thousands_of_keys_take_turns_at_a_worker_that_has_room_for_one_task_at_a_time() -> None:
+    store = Store({need.key: 2 for need in NEEDS})
+    async with dispatching(store, one := session(1)) as dispatcher:
+        for _ in range(KEYS // KEYS_AT_ONCE + 1):
+            [lease] = one.leases
+            seats = dispatcher.seats_at(one, 1)
+            with dispatcher.naming(seats) as named:
+                named.leased = await store.lease(seats)
+                dispatcher.freed(one, lease)
+        assert {key for seats in store.calls for seat in seats for key in seat.keys} == {need.key for need in NEEDS}
+
+
+async def test_keys_of_a_skill_that_has_no_room_do_not_keep_those_of_others_from_being_named() -> None:
+    store = Store({need.key: 1 for need in NEEDS})
+    other = Need("u", max_cost=1)
+    both = Session("w", "s", 10, {**SKILL, Offering("u", price=1): ANY_CONTRACT}, CONNECTION)
+    both.grant({("t", "", ""): 1, ("u", "", ""): None}, anew=True)
+    async with dispatching(store, both) as dispatcher:
+        assert len(both.leases) == 1
+        dispatcher.learn(other)
+        store.tasks[other.key] = 1
+        await dispatcher.wait_for([other.key])
+        await settled(store)
+        assert len(both.leases) == 2
+        assert all(seat.n > 0 for seats in store.calls for seat in seats)
+
+
+async def test_a_call_for_many_workers_names_no_more_keys_than_one_for_a_few() -> None:
+    store = Store({need.key: 1 for need in NEEDS})
+    sessions = [session(KEYS // 10, f"w{number}") for number in range(20)]
+    async with dispatching(store, *sessions):
+        assert sum(len(one.leases) for one in sessions) == KEYS
+        assert max(sum(len(seat.keys) for seat in seats) for seats in store.calls) < KEYS_OF_ALL + KEYS_AT_ONCE
