@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import islice
 
 from holon.domain.matching import Need
 from holon.engine.needs import Needs
@@ -15,7 +16,11 @@ from holon.turns import Turn
 
 log = logging.getLogger(__name__)
 
-# So many tasks are tried at a time: others have the store, and the event loop, between.
+# Of so many needs the first tasks are read together, so many of each: thousands may have a task or two, and then the
+# calls are what takes time. Where those were not all, there are perhaps many.
+NEEDS = 50
+FEW = 5
+# Of many, so many are tried at a time: others have the store, and the event loop, between.
 PAGE = 250
 # So many pages of one need in a row, then it is the turn of the next. The store in Redis looks through a queue once for
 # as many tasks as these have.
@@ -99,6 +104,58 @@ class Rekeying:
                 raise
             self.waiting(need for need, _ in found.values())
 
+    async def _turn(self) -> None:
+        """Try tasks of the needs whose turn it is. What was tried waits there no more."""
+        # Whoever tells of one from now on has it gone through once more.
+        some = {need: self._trying.pop(need) for need in list(islice(self._trying, NEEDS))}
+        left = {need: after for need, after in some.items() if self._needs.untried(need)}
+        try:
+            for need in await self._try_first(left):
+                await self._try_many(need, left)
+        finally:
+            for need, after in left.items():
+                self._trying.setdefault(need, after)
+
+    async def _try_first(self, left: dict[Need, str]) -> Sequence[Need]:
+        """Try the next few tasks of each of these needs; answers with the needs that may have many more.
+
+        Arguments:
+            left: the last task that was tried, of each; those that have no more are taken out.
+        """
+        reads = [self._store.queued_tasks(need.key, after, FEW) for need, after in left.items()]
+        pages: list[tuple[Need, Sequence[TaskRecord]]] = []
+        # All of them are over before one that failed is told of.
+        for need, page in zip(tuple(left), await asyncio.gather(*reads, return_exceptions=True), strict=True):
+            if isinstance(page, BaseException):
+                raise page
+            pages.append((need, page))
+        moves = [one for need, page in pages for one in [move async for move in self._tried(need, page)]]
+        if moves:
+            await self._store.rekey(moves)
+        for need, page in pages:
+            self._went_on(need, page, left)
+        return [need for need, page in pages if len(page) == FEW]
+
+    async def _try_many(self, need: Need, left: dict[Need, str]) -> None:
+        """Try some pages of a need's tasks, as `_try_first`."""
+        for _ in range(TURN):
+            if not self._needs.untried(need):
+                del left[need]
+                return
+            page = await self._store.queued_tasks(need.key, left[need], PAGE)
+            if page:
+                await self._store.rekey([move async for move in self._tried(need, page)])
+            if not self._went_on(need, page, left):
+                return
+
+    @staticmethod
+    def _went_on(need: Need, page: Sequence[TaskRecord], left: dict[Need, str]) -> bool:
+        if page:
+            left[need] = page[-1].id
+        else:
+            del left[need]
+        return bool(page)
+
     async def _tried(self, need: Need, page: Sequence[TaskRecord]) -> AsyncIterator[tuple[str, Need]]:
         """Each task's new need. Others run in between where their params are dear to check: each may take long."""
         turn = Turn()
@@ -106,24 +163,3 @@ class Rekeying:
             yield task.id, self._needs.tried(need, task.params)
             if turn.over:
                 await turn.rest()
-
-    async def _turn(self) -> None:
-        """Try tasks of the need whose turn it is. What was tried waits there no more."""
-        need = next(iter(self._trying), None)
-        if need is None:
-            return
-        # Whoever tells of it from now on has it gone through once more.
-        after = self._trying.pop(need)
-        try:
-            for _ in range(TURN):
-                if not self._needs.untried(need):
-                    return
-                page = await self._store.queued_tasks(need.key, after, PAGE)
-                if not page:
-                    return
-                await self._store.rekey([one async for one in self._tried(need, page)])
-                after = page[-1].id
-        except Unavailable:
-            self._trying.setdefault(need, after)
-            raise
-        self._trying.setdefault(need, after)

@@ -117,6 +117,7 @@ async def test_who_brings_a_contract_waits_for_what_waits_to_be_tried_but_not_fo
 async def test_a_task_that_comes_back_meanwhile_is_tried_too_wherever_it_stands(
     monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
+    monkeypatch.setattr(rekeying, "FEW", 1)
     monkeypatch.setattr(rekeying, "PAGE", 1)
     monkeypatch.setattr(rekeying, "TURN", 2)
     one, other = Need("t"), Need("t", version="2")
@@ -136,6 +137,7 @@ async def test_a_task_that_comes_back_meanwhile_is_tried_too_wherever_it_stands(
 
 
 async def test_needs_are_tried_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rekeying, "FEW", 1)
     monkeypatch.setattr(rekeying, "PAGE", 1)
     monkeypatch.setattr(rekeying, "TURN", 2)
     one, other = Need("t"), Need("t", version="2")
@@ -144,4 +146,22 @@ async def test_needs_are_tried_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
         needs.learn("t", SCHEMA)
         loop.skill("t")
         await until_all_are_tried(store, needs, 9)
-    assert store.asked[:8] == [one.key, one.key, other.key, other.key, one.key, one.key, other.key, other.key]
+    first, many = [one.key, other.key], [one.key, one.key, other.key, other.key]
+    assert store.asked[:8] == [*first, *many, *first]
+
+
+async def test_thousands_of_needs_with_a_task_each_are_tried_many_in_a_call() -> None:
+    store = Waiting(**{f"t{number}": Need("t", max_cost=number) for number in range(1_000)})
+    moved: list[int] = []
+    rekey = store.rekey
+
+    async def counted(moves: Sequence[tuple[str, Need]]) -> None:
+        moved.append(len(moves))
+        await rekey(moves)
+
+    store.rekey = counted  # type: ignore[method-assign]
+    async with running(store) as (needs, loop):
+        needs.learn("t", SCHEMA)
+        loop.skill("t")
+        await until_all_are_tried(store, needs, 1_000)
+    assert (len(moved), sum(moved)) == (20, 1_000)

@@ -21,7 +21,7 @@ KEPT = 10_000
 
 
 class QueuePages:
-    """Reads queues in pages; one after the other.
+    """Reads queues in pages; of the one that was read last the ids are kept.
 
     Arguments:
         link: where they are.
