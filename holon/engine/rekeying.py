@@ -16,11 +16,11 @@ from holon.turns import Turn
 
 log = logging.getLogger(__name__)
 
-# Of so many needs the first tasks are read together, so many of each: thousands may have a task or two, and then the
-# calls are what takes time. Where those were not all, there are perhaps many.
+# So many needs with fewer tasks than that are tried together: thousands may have one or two each, and then what takes
+# time are the calls.
 NEEDS = 50
 FEW = 5
-# Of many, so many are tried at a time: others have the store, and the event loop, between.
+# Of many tasks, so many are tried at a time: others have the store, and the event loop, between.
 PAGE = 250
 # So many pages of one need in a row, then it is the turn of the next. The store in Redis looks through a queue once for
 # as many tasks as these have.
@@ -117,24 +117,29 @@ class Rekeying:
                 self._trying.setdefault(need, after)
 
     async def _try_first(self, left: dict[Need, str]) -> Sequence[Need]:
-        """Try the next few tasks of each of these needs; answers with the needs that may have many more.
+        """Try the tasks of those of these needs that have a few; answers with the others.
 
         Arguments:
             left: the last task that was tried, of each; those that have no more are taken out.
         """
         reads = [self._store.queued_tasks(need.key, after, FEW) for need, after in left.items()]
-        pages: list[tuple[Need, Sequence[TaskRecord]]] = []
+        few: list[tuple[Need, Sequence[TaskRecord]]] = []
+        many: list[Need] = []
         # All of them are over before one that failed is told of.
         for need, page in zip(tuple(left), await asyncio.gather(*reads, return_exceptions=True), strict=True):
             if isinstance(page, BaseException):
                 raise page
-            pages.append((need, page))
-        moves = [one for need, page in pages for one in [move async for move in self._tried(need, page)]]
+            if len(page) < FEW:
+                few.append((need, page))
+            else:
+                # Pages are in the order of ids: the first few of many would overtake the others.
+                many.append(need)
+        moves = [one for need, page in few for one in [move async for move in self._tried(need, page)]]
         if moves:
             await self._store.rekey(moves)
-        for need, page in pages:
+        for need, page in few:
             self._went_on(need, page, left)
-        return [need for need, page in pages if len(page) == FEW]
+        return many
 
     async def _try_many(self, need: Need, left: dict[Need, str]) -> None:
         """Try some pages of a need's tasks, as `_try_first`."""
