@@ -117,10 +117,11 @@ class Dispatcher:
     async def wait_for(self, keys: Iterable[str]) -> Sequence[Need]:
         """Tasks of these match keys wait for a lease; answers with their needs, looked up if not known yet."""
         keys = set(keys)
-        if any(key not in self._matches for key in keys):
-            for key, need in (await self._store.needs()).items():
-                if key in keys:
-                    self._waiting.add(self.learn(need))
+        if unknown := {key for key in keys if key not in self._matches}:
+            # What waits is not forgotten when others are learned.
+            self._waiting.add(*keys - unknown)
+            for need in (await self._store.needs(unknown)).values():
+                self._waiting.add(self.learn(need))
         known = [key for key in keys if key in self._matches]
         self._waiting.add(*known)
         self.look()

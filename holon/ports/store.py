@@ -177,8 +177,12 @@ class Leases(Protocol):
         """The match keys of a skill that have waiting tasks: what each needs, and how many wait."""
         ...
 
-    async def needs(self) -> Mapping[str, Need]:
-        """Every match key that has waiting tasks."""
+    async def needs(self, keys: Collection[str] | None = None) -> Mapping[str, Need]:
+        """The match keys that have waiting tasks, and what each needs.
+
+        Arguments:
+            keys: of these alone; None: of all.
+        """
         ...
 
     async def queued_tasks(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:

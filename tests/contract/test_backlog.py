@@ -140,9 +140,12 @@ async def test_what_waits_is_listed_by_skill_and_by_key(world: World) -> None:
         await world.dispatch(need)
     assert dict(await world.storage.queued("s")) == {OLD.key: (OLD, 2), NEW.key: (NEW, 1)}
     assert dict(await world.storage.needs()) == {OLD.key: OLD, NEW.key: NEW, T.key: T}
+    assert dict(await world.storage.needs([NEW.key, U.key, T.key])) == {NEW.key: NEW, T.key: T}
+    assert dict(await world.storage.needs([])) == {}
     await world.lease((await world.hand()).seat(10, OLD, NEW))
     assert dict(await world.storage.queued("s")) == {}
     assert dict(await world.storage.needs()) == {T.key: T}
+    assert dict(await world.storage.needs([OLD.key])) == {}
 
 
 async def test_the_tasks_of_a_key_are_read_in_pages(world: World) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -75,7 +75,7 @@ class Asked:
     def __init__(self) -> None:
         self.seats: asyncio.Queue[Seat] = asyncio.Queue()
 
-    async def needs(self) -> dict[str, Need]:
+    async def needs(self, _: Collection[str] | None = None) -> dict[str, Need]:
         return {}
 
     async def lease(self, seats: Sequence[Seat]) -> Leased:
@@ -182,7 +182,7 @@ async def test_a_store_that_is_away_when_the_dispatcher_begins_is_waited_for() -
             super().__init__()
             self.asked = 0
 
-        async def needs(self) -> dict[str, Need]:
+        async def needs(self, _: Collection[str] | None = None) -> dict[str, Need]:
             self.asked += 1
             if self.asked == 1:
                 raise StoreUnavailable("the store is away", retry_after=0.001)
@@ -274,7 +274,7 @@ async def test_a_store_that_refuses_at_once_is_asked_again_later_whatever_happen
     calls = 0
 
     class Refusing:
-        async def needs(self) -> dict[str, Need]:
+        async def needs(self, _: Collection[str] | None = None) -> dict[str, Need]:
             return {Need("t").key: Need("t")}
 
         async def lease(self, seats: Sequence[Seat]) -> Leased:
@@ -308,7 +308,7 @@ async def test_what_a_part_of_the_store_did_not_hand_over_is_asked_for_again_whe
             super().__init__()
             self.left = 3
 
-        async def needs(self) -> dict[str, Need]:
+        async def needs(self, _: Collection[str] | None = None) -> dict[str, Need]:
             return {Need("t").key: Need("t")}
 
         async def lease(self, seats: Sequence[Seat]) -> Leased:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
@@ -111,7 +111,7 @@ class Store:
         self._away = away
         self.over = asyncio.Event()
 
-    async def needs(self) -> dict[str, Need]:
+    async def needs(self, _: Collection[str] | None = None) -> dict[str, Need]:
         return {}
 
     async def lease(self, seats: Sequence[Seat]) -> Leased:
@@ -174,7 +174,7 @@ class Backlog:
         self.leased: Counter[str] = Counter()
         self.over = asyncio.Event()
 
-    async def needs(self) -> dict[str, Need]:
+    async def needs(self, _: Collection[str] | None = None) -> dict[str, Need]:
         return {T.key: T}
 
     async def lease(self, seats: Sequence[Seat]) -> Leased:

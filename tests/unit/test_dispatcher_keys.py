@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
@@ -34,8 +34,8 @@ class Store:
         self.calls: list[Sequence[Seat]] = []
         self.idle = asyncio.Event()
 
-    async def needs(self) -> dict[str, Need]:
-        return {need.key: need for need in NEEDS if self._has(need.key)}
+    async def needs(self, keys: Collection[str] | None = None) -> dict[str, Need]:
+        return {need.key: need for need in NEEDS if self._has(need.key) and (keys is None or need.key in keys)}
 
     async def lease(self, seats: Sequence[Seat]) -> Leased:
         self.calls.append(seats)
@@ -140,3 +140,10 @@ async def test_a_call_for_many_workers_names_no_more_keys_than_one_for_a_few() -
     async with dispatching(store, *sessions):
         assert sum(len(one.leases) for one in sessions) == KEYS
         assert max(sum(len(seat.keys) for seat in seats) for seats in store.calls) < KEYS_OF_ALL + KEYS_AT_ONCE
+
+
+async def test_what_is_known_is_not_forgotten_while_thousands_more_are_looked_up() -> None:
+    dispatcher: Any = Dispatcher(Store({need.key: 1 for need in NEEDS}), Telemetry())  # type: ignore[arg-type]
+    for need in NEEDS[:10]:
+        dispatcher.learn(need)
+    assert len(await dispatcher.wait_for([need.key for need in NEEDS])) == KEYS

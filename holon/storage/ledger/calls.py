@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from holon.clock import Clock
@@ -180,8 +180,8 @@ class LedgerCalls(ABC):
     async def task(self, task_id: str) -> TaskRecord | None:
         return await self._do(lambda tables, _: reads.task(tables, task_id))
 
-    async def needs(self) -> Mapping[str, Need]:
-        return await self._do(lambda tables, _: rekeying.needs(tables))
+    async def needs(self, keys: Collection[str] | None = None) -> Mapping[str, Need]:
+        return await self._do(lambda tables, _: rekeying.needs(tables, keys))
 
     async def rekey(self, moves: Sequence[tuple[str, Need]]) -> None:
         await self._do(lambda tables, _: rekeying.rekey(tables, moves))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from holon.domain.matching import Need
 from holon.storage.ledger.rows import OVER, QUEUED
 from holon.storage.ledger.tables import Tables
 
 
-def needs(tables: Tables) -> Mapping[str, Need]:
-    """Every match key that has waiting tasks."""
-    return {key: tables.backlog.needs[key] for key, waiting in tables.backlog.waiting.items() if waiting}
+def needs(tables: Tables, keys: Iterable[str] | None = None) -> Mapping[str, Need]:
+    """The match keys that have waiting tasks, of these or all."""
+    backlog = tables.backlog
+    return {key: backlog.needs[key] for key in (backlog.waiting if keys is None else keys) if backlog.waiting.get(key)}
 
 
 def queued(tables: Tables, skill: str) -> Mapping[str, tuple[Need, int]]:

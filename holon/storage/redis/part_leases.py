@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from holon.domain.matching import Need
 from holon.ports import (
@@ -81,11 +81,13 @@ class LeaseCalls(Part):
         return answers.task_of(task_id, fields, self._seal) if fields else None
 
     async def queued(self, skill: str) -> Mapping[str, tuple[Need, int]]:
-        found = answers.needs_of(await self.link.read("backlog"))
+        found = answers.needs_of(await self.link.read("backlog", ""))
         return {key: (need, count) for key, (need, count) in found.items() if need.skill == skill}
 
-    async def needs(self) -> Mapping[str, Need]:
-        return {key: need for key, (need, _) in answers.needs_of(await self.link.read("backlog")).items()}
+    async def needs(self, keys: Collection[str] | None) -> Mapping[str, Need]:
+        """As `Storage.needs`, where some are asked for, or all."""
+        found = answers.needs_of(await self.link.read("backlog", " ".join(keys or ())))
+        return {key: need for key, (need, _) in found.items()}
 
     async def queued_tasks(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
         return await self._pages.page(key, after, limit)

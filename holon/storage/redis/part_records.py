@@ -89,7 +89,7 @@ class RecordCalls(Part):
         return lines[:limit]
 
     async def counts(self) -> Counts:
-        needs = await self.link.read("backlog")
+        needs = await self.link.read("backlog", "")
         totals = await self.link.ask("HGETALL", "totals")
         of = {name.decode(): int(n) for name, n in zip(totals[::2], totals[1::2], strict=True)}
         waiting: dict[str, int] = {}

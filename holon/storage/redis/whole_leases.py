@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from holon.domain.matching import Need
 from holon.domain.value import replace
@@ -82,8 +82,10 @@ class AllLeases(Whole):
                 together[key] = need, count + (together[key][1] if key in together else 0)
         return together
 
-    async def needs(self) -> Mapping[str, Need]:
-        there = await self._partitions.there(lambda one: one.needs())
+    async def needs(self, keys: Collection[str] | None = None) -> Mapping[str, Need]:
+        if keys is not None and not keys:
+            return {}
+        there = await self._partitions.there(lambda one: one.needs(keys))
         return {key: need for found in there for key, need in found.items()}
 
     async def queued_tasks(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:

@@ -1,7 +1,17 @@
--- Every match key that has waiting tasks: key, need, how many.
+-- The match keys that have waiting tasks, of those that are asked for, or all: key, need, how many.
 
 local function operation()
-    local found = {}
+    local found, keys = {}, words(arg())
+    for from = 1, #keys, 4000 do
+        local to = math.min(from + 3999, #keys)
+        local needs = read('HMGET', P .. 'needs', unpack(keys, from, to))
+        local waiting = read('HMGET', P .. 'waiting', unpack(keys, from, to))
+        for i = from, to do
+            local need = needs[i - from + 1]
+            if need then found[#found + 1] = {keys[i], need, waiting[i - from + 1] or '0'} end
+        end
+    end
+    if keys[1] then return found end
     local needs, waiting = read('HGETALL', P .. 'needs'), read('HGETALL', P .. 'waiting')
     local counts = {}
     for i = 1, #waiting, 2 do counts[waiting[i]] = waiting[i + 1] end
