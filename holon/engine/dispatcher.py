@@ -251,8 +251,8 @@ class Dispatcher:
             await self._wake.wait()
             self._wake.clear()
             sessions = deque(self._matches.with_room(self._waiting))
-            # Of sessions for which more waits than is named at once: what was named.
-            named: defaultdict[str, set[str]] = defaultdict(set)
+            # Of sessions for which more may wait than is named at once: what was named.
+            named: dict[str, set[str]] = {}
             while sessions and self._waiting and await self._lease_to(sessions, named):
                 pass
 
@@ -260,11 +260,12 @@ class Dispatcher:
         """Lease what waits to the next of these sessions, as far as they have room; whether others may be asked now.
 
         Arguments:
-            sessions: those that are asked for are taken out; one that has room still, and for which something waits
-                that was not named for it, is put behind the others.
-            named: the match keys that were named, by session.
+            sessions: those that are asked for are taken out; one that has room still, and for which more may wait than
+                was named for it, is put behind the others.
+            named: the match keys that were named, by session: none is named for it again. In what order they come next
+                does not tell: others were named for other sessions meanwhile.
         """
-        seats = self._seats.at_next(sessions)
+        seats = self._seats.at_next(sessions, named)
         if not seats:
             return True
         try:
@@ -275,19 +276,20 @@ class Dispatcher:
             # It is asked again, for that a call has failed wakes this; but it may refuse at once, so not before.
             await asyncio.sleep(error.again_after)
             return False
-        if named or sum([len(seat.keys) for seat in seats]) >= KEYS_AT_ONCE:
+        if sum([len(seat.keys) for seat in seats]) >= KEYS_AT_ONCE:
             sessions += self._unasked(seats, named)
         return True
 
     def _unasked(self, seats: Sequence[Seat], named: dict[str, set[str]]) -> Iterable[Session]:
-        """The sessions of these seats that have room for something that was not named for them."""
+        """The sessions of these seats that have room for something that may not have been named for them yet."""
+        by_session: dict[str, set[str]] = defaultdict(set)
         for seat in seats:
-            named[seat.session_id].update(seat.keys)
-        for session_id in {seat.session_id for seat in seats}:
-            session = self._matches.sessions.get(session_id)
-            if session is not None and session.free > 0:
-                following = self._seats.next_of(session)
-                if not named[session_id].issuperset(following):
+            by_session[seat.session_id].update(seat.keys)
+        for session_id, keys in by_session.items():
+            if len(keys) >= KEYS_AT_ONCE:
+                named.setdefault(session_id, set()).update(keys)
+                session = self._matches.sessions.get(session_id)
+                if session is not None and session.free > 0:
                     yield session
 
     async def _begin(self) -> None:

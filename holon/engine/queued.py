@@ -43,12 +43,16 @@ class Queued(Collection[str]):
         """Whether tasks wait behind one of these."""
         return bool(self._keys) and not keys.isdisjoint(self._keys)
 
-    def all_of(self, keys: AbstractSet[str]) -> Collection[str]:
+    def all_of(self, keys: AbstractSet[str]) -> AbstractSet[str]:
         """Those of these behind which tasks wait, in no order."""
-        return self._keys.keys() & keys if self._keys else ()
+        return self._keys.keys() & keys if self._keys else frozenset()
 
-    def next_of(self, keys: AbstractSet[str]) -> Collection[str]:
-        """The next of these that are to be named, KEYS_AT_ONCE at most."""
+    def next_of(self, keys: AbstractSet[str], but: AbstractSet[str] = frozenset()) -> Collection[str]:
+        """The next of these that are to be named, KEYS_AT_ONCE at most.
+
+        Arguments:
+            but: those that are not.
+        """
         if len(self._keys) <= KEYS_AT_ONCE or len(keys) <= KEYS_AT_ONCE:
-            return self.all_of(keys)
-        return list(islice((key for key in self._keys if key in keys), KEYS_AT_ONCE))
+            return self.all_of(keys) - but
+        return list(islice((key for key in self._keys if key in keys and key not in but), KEYS_AT_ONCE))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 
 from holon.domain.matching import Need
 from holon.engine.matches import Matches
@@ -49,13 +51,16 @@ class Seats:
             yield self._seat(session, n, (key,))
             left -= n
 
-    def at(self, session: Session, n: int) -> list[Seat]:
+    def at(self, session: Session, n: int, but: AbstractSet[str] = frozenset()) -> list[Seat]:
         """Room for what waits at a session that is about to have room for `n` more; not for all of very much.
 
         One seat for each skill with a limit of its own, and one for the others. Together they may be more than `n`: the
         store knows how much there is in all.
+
+        Arguments:
+            but: the match keys that are not to be named.
         """
-        keys = self.next_of(session) if session.taking and n > 0 else ()
+        keys = self.next_of(session, but) if session.taking and n > 0 else ()
         if not keys:
             return []
         n = min(n, LEASES_AT_ONCE)
@@ -68,23 +73,29 @@ class Seats:
         rooms = {skill: n if (left := session.left(skill)) is None else min(n, left) for skill in by_skill}
         return [self._seat(session, rooms[skill], of_skill) for skill, of_skill in by_skill.items()]
 
-    def at_next(self, sessions: deque[Session]) -> list[Seat]:
-        """Room for what waits at the first few of these sessions, which are taken out."""
+    def at_next(
+        self, sessions: deque[Session], named: Mapping[str, AbstractSet[str]] = MappingProxyType({})
+    ) -> list[Seat]:
+        """Room for what waits at the first few of these sessions, which are taken out.
+
+        Arguments:
+            named: the match keys that are not to be named, by session.
+        """
         seats: list[Seat] = []
         few = min(len(sessions), SESSIONS_AT_ONCE)
         keys, most = 0, max(1, LEASES_AT_ONCE // max(1, few))
         for _ in range(few):
             session = sessions.popleft()
-            its = self.at(session, min(most, session.free))
+            its = self.at(session, min(most, session.free), named.get(session.session_id, frozenset()))
             seats += its
             keys += sum([len(seat.keys) for seat in its])
             if keys >= KEYS_OF_ALL:
                 break
         return seats
 
-    def next_of(self, session: Session) -> Collection[str]:
-        """The match keys that are named next for a session: tasks wait behind them for which it has room."""
-        keys = self._queued.next_of(session.fits)
+    def next_of(self, session: Session, but: AbstractSet[str] = frozenset()) -> Collection[str]:
+        """The match keys that are named next for a session, without some: for what waits behind them it has room."""
+        keys = self._queued.next_of(session.fits, but)
         full = self._full(session, keys) if session.limits else ()
         if not full:
             return keys
@@ -92,7 +103,7 @@ class Seats:
             return [key for key in keys if self._matches[key].skill not in full]
         # Else those of a skill that has no room would be named for it for good.
         full = self._full(session, session.fits)
-        return self._queued.next_of({key for key in session.fits if self._matches[key].skill not in full})
+        return self._queued.next_of({key for key in session.fits if self._matches[key].skill not in full}, but)
 
     def _full(self, session: Session, keys: Collection[str]) -> set[str]:
         """The skills behind these match keys whose limit leaves a session no room."""

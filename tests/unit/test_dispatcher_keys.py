@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from holon.domain.matching import ANY_CONTRACT, Need, Offering
 from holon.domain.task import RetryPolicy
 from holon.engine.dispatcher import Dispatcher
@@ -38,6 +40,7 @@ class Store:
         return {need.key: need for need in NEEDS if self._has(need.key) and (keys is None or need.key in keys)}
 
     async def lease(self, seats: Sequence[Seat]) -> Leased:
+        await asyncio.sleep(0)
         self.calls.append(seats)
         offers: list[Offer] = []
         for seat in seats:
@@ -140,6 +143,15 @@ async def test_a_call_for_many_workers_names_no_more_keys_than_one_for_a_few() -
     async with dispatching(store, *sessions):
         assert sum(len(one.leases) for one in sessions) == KEYS
         assert max(sum(len(seat.keys) for seat in seats) for seats in store.calls) < KEYS_OF_ALL + KEYS_AT_ONCE
+
+
+@pytest.mark.parametrize("workers", [8, 12])
+async def test_each_key_is_named_once_for_each_of_many_workers_that_have_room_but_get_nothing(workers: int) -> None:
+    keys = [need.key for need in NEEDS[: 4 * KEYS_AT_ONCE]]
+    store = Store({}, keys)
+    async with dispatching(store, *[session(1, f"w{number}") for number in range(workers)]):
+        named = Counter((seat.session_id, key) for seats in store.calls for seat in seats for key in seat.keys)
+        assert named == {(f"s-w{number}", key): 1 for number in range(workers) for key in keys}
 
 
 async def test_what_is_known_is_not_forgotten_while_thousands_more_are_looked_up() -> None:
