@@ -66,6 +66,8 @@ class Matches:
         for key in session.fits:
             self._fitting[key].pop(session.session_id, None)
             self._open[key].pop(session.session_id, None)
+        # One that was replaced ends once more when its stream does: some of these needs may be forgotten by then.
+        session.fits, session.shut = set(), set()
 
     def reopen(self, session: Session) -> None:
         """A session may have room: it takes its place at the end of each turn that it has none in."""

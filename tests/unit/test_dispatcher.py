@@ -176,6 +176,19 @@ async def test_needs_that_nothing_waits_with_are_forgotten_and_learned_again() -
     assert again.session_id == "s"
 
 
+def test_a_session_that_was_replaced_ends_once_more_after_needs_were_forgotten() -> None:
+    nothing: Any = None
+    dispatcher = Dispatcher(nothing, Telemetry())
+    session = Session("w", "s", 1, SKILL, nothing)
+    dispatcher.add(session)
+    dispatcher.learn(Need("t"))
+    dispatcher.remove(session)
+    for number in range(2 * MOST_NEEDS):
+        dispatcher.learn(Need("t", contracts=(f"c{number}",)))
+    dispatcher.remove(session)
+    assert not dispatcher.sessions
+
+
 async def test_a_store_that_is_away_when_the_dispatcher_begins_is_waited_for() -> None:
     class Away(Asked):
         def __init__(self) -> None:
