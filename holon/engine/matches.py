@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 
 from holon.domain.matching import Need
+from holon.engine.queued import Queued
 from holon.engine.session import Session, business
 from holon.engine.waits import Said
 
@@ -111,11 +112,11 @@ class Matches:
         """The sessions that can do what is behind a match key, with room or without."""
         return self._fitting[key].values()
 
-    def with_room(self, keys: Collection[str]) -> list[Session]:
+    def with_room(self, keys: Queued) -> list[Session]:
         """The sessions with room that can do what is behind one of these match keys, the least busy first."""
         found: Iterable[Session]
         if len(keys) > len(self.sessions):
-            found = [one for one in self.sessions.values() if one.free > 0 and not one.fits.isdisjoint(keys)]
+            found = [one for one in self.sessions.values() if one.free > 0 and keys.any_of(one.fits)]
         else:
             found = {one.session_id: one for key in keys for one in self._open[key].values() if one.free > 0}.values()
         return sorted(found, key=business)

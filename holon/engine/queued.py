@@ -41,7 +41,8 @@ class Queued(Collection[str]):
 
     def any_of(self, keys: AbstractSet[str]) -> bool:
         """Whether tasks wait behind one of these."""
-        return bool(self._keys) and not keys.isdisjoint(self._keys)
+        # This way round the fewer of both are looked at.
+        return not self._keys.keys().isdisjoint(keys)
 
     def all_of(self, keys: AbstractSet[str]) -> AbstractSet[str]:
         """Those of these behind which tasks wait, in no order."""

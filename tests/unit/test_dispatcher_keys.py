@@ -14,7 +14,7 @@ import pytest
 from holon.domain.matching import ANY_CONTRACT, Need, Offering
 from holon.domain.task import RetryPolicy
 from holon.engine.dispatcher import Dispatcher
-from holon.engine.queued import KEYS_AT_ONCE
+from holon.engine.queued import KEYS_AT_ONCE, Queued
 from holon.engine.seats import KEYS_OF_ALL
 from holon.engine.session import Session
 from holon.ports.tasks import Leased, Offer, Seat
@@ -152,6 +152,25 @@ async def test_each_key_is_named_once_for_each_of_many_workers_that_have_room_bu
     async with dispatching(store, *[session(1, f"w{number}") for number in range(workers)]):
         named = Counter((seat.session_id, key) for seats in store.calls for seat in seats for key in seat.keys)
         assert named == {(f"s-w{number}", key): 1 for number in range(workers) for key in keys}
+
+
+def test_that_thousands_of_keys_wait_which_a_session_cannot_do_is_found_without_looking_at_each() -> None:
+    looked = 0
+
+    class Key(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            nonlocal looked
+            looked += 1
+            return super().__hash__()
+
+    queued = Queued()
+    queued.add(*[Key(need.key) for need in NEEDS])
+    looked = 0
+    assert not queued.any_of({"one", "other"})
+    assert queued.any_of({"one", NEEDS[-1].key})
+    assert looked == 0
 
 
 async def test_what_is_known_is_not_forgotten_while_thousands_more_are_looked_up() -> None:
