@@ -169,7 +169,15 @@ class Dispatcher:
 
     def naming(self, seats: Sequence[Seat]) -> Named:
         """A store call with these seats; what it leases is brought to their sessions as it is left."""
-        return Named(seats, self._settle)
+        return Named(seats, self._over)
+
+    def _over(self, seats: Sequence[Seat], leased: Leased | None) -> None:
+        """As `_settle`; what its seats kept from other tasks, and got nothing for, these may have now."""
+        self._settle(seats, leased)
+        if leased is not None and len(leased.offers) < sum([seat.n for seat in seats]):
+            sessions = (self._matches.sessions.get(seat.session_id) for seat in seats)
+            if any(one is not None and one.free > 0 and self._waiting.any_of(one.fits) for one in sessions):
+                self.look()
 
     def _settle(self, seats: Sequence[Seat], leased: Leased | None) -> None:
         self._seats.free(seats)
@@ -269,7 +277,8 @@ class Dispatcher:
         if not seats:
             return True
         try:
-            with self.naming(seats) as call:
+            # Not `naming`: what waits and is not for these sessions would be asked for again and again.
+            with Named(seats, self._settle) as call:
                 call.leased = await self._store.lease(seats)
         except StoreUnavailable as error:
             self._away.warn("cannot lease", why=error.message)

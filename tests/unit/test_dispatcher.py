@@ -103,6 +103,27 @@ async def test_what_begins_to_wait_while_a_lease_is_on_its_way_back_is_leased_wh
         await loop
 
 
+async def test_what_begins_to_wait_while_another_call_has_the_room_is_leased_when_that_call_leased_nothing() -> None:
+    store: Any = Asked()
+    nothing: Any = None
+    dispatcher = Dispatcher(store, Telemetry())
+    session = Session("w", "s", 1, {**SKILL, Offering("u"): ANY_CONTRACT}, nothing)
+    dispatcher.add(session)
+    loop = asyncio.create_task(dispatcher.run())
+    with dispatcher.naming(dispatcher.seats_for({Need("t"): 1})) as named:
+        await waits(dispatcher, Need("u"))
+        await asyncio.sleep(0.01)
+        assert store.seats.empty()
+        named.leased = Leased()
+    async with asyncio.timeout(10):
+        assert (await store.seats.get()).keys == (Need("u").key,)
+    await asyncio.sleep(0.01)
+    assert store.seats.empty()
+    loop.cancel()
+    with suppress(asyncio.CancelledError):
+        await loop
+
+
 async def waits(dispatcher: Dispatcher, need: Need) -> None:
     """A task waits that no call had a seat for."""
     dispatcher.learn(need)
