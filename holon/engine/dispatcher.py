@@ -117,15 +117,15 @@ class Dispatcher:
     async def wait_for(self, keys: Iterable[str]) -> Sequence[Need]:
         """Tasks of these match keys wait for a lease; answers with their needs, looked up if not known yet."""
         keys = set(keys)
-        if unknown := {key for key in keys if key not in self._matches}:
-            # What waits is not forgotten when others are learned.
-            self._waiting.add(*keys - unknown)
-            for need in (await self._store.needs(unknown)).values():
-                self._waiting.add(self.learn(need))
-        known = [key for key in keys if key in self._matches]
-        self._waiting.add(*known)
+        needs = [self._matches[key] for key in keys if key in self._matches]
+        if len(needs) < len(keys):
+            # Those that are known now may be forgotten meanwhile.
+            needs += (await self._store.needs(keys.difference([need.key for need in needs]))).values()
+        for need in needs:
+            # One by one: what waits is not forgotten when very many are learned.
+            self._waiting.add(self.learn(need))
         self.look()
-        return [self._matches[key] for key in known]
+        return needs
 
     def can_do(self, need: Need, but: Collection[str] = ()) -> bool:
         """Whether a worker of this node that takes tasks could do one with this need, now or once it has room.

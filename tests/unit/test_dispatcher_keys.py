@@ -173,6 +173,31 @@ def test_that_thousands_of_keys_wait_which_a_session_cannot_do_is_found_without_
     assert looked == 0
 
 
+async def test_what_is_known_and_begins_to_wait_is_not_lost_where_it_is_forgotten_while_others_are_looked_up() -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    class Slow(Store):
+        async def needs(self, keys: Collection[str] | None = None) -> dict[str, Need]:
+            asked.set()
+            await answered.wait()
+            return await super().needs(keys)
+
+    dispatcher: Any = Dispatcher(Slow({NEEDS[1].key: 1}), Telemetry())  # type: ignore[arg-type]
+    dispatcher.add(one := session(1))
+    dispatcher.learn(NEEDS[0])
+    with dispatcher.naming(dispatcher.seats_for({NEEDS[0]: 1})) as call:
+        found = asyncio.create_task(dispatcher.wait_for([NEEDS[0].key, NEEDS[1].key]))
+        await asked.wait()
+        # It was made before these began to wait.
+        call.leased = Leased()
+    for need in NEEDS[2:]:
+        dispatcher.learn(need)
+    answered.set()
+    assert set(await found) == set(NEEDS[:2])
+    (seat,) = dispatcher.seats_at(one, 1)
+    assert set(seat.keys) == {NEEDS[0].key, NEEDS[1].key}
+
+
 async def test_what_is_known_is_not_forgotten_while_thousands_more_are_looked_up() -> None:
     dispatcher: Any = Dispatcher(Store({need.key: 1 for need in NEEDS}), Telemetry())  # type: ignore[arg-type]
     for need in NEEDS[:10]:
