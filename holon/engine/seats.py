@@ -70,8 +70,8 @@ class Seats:
         for key in keys:
             skill = self._matches[key].skill
             by_skill[skill if skill in session.limits else ""].append(key)
-        rooms = {skill: n if (left := session.left(skill)) is None else min(n, left) for skill in by_skill}
-        return [self._seat(session, rooms[skill], of_skill) for skill, of_skill in by_skill.items()]
+        lefts = session.lefts(by_skill)
+        return [self._seat(session, min(n, lefts.get(skill, n)), of_skill) for skill, of_skill in by_skill.items()]
 
     def at_next(
         self, sessions: deque[Session], named: Mapping[str, AbstractSet[str]] = MappingProxyType({})
@@ -107,8 +107,8 @@ class Seats:
 
     def _full(self, session: Session, keys: Collection[str]) -> set[str]:
         """The skills behind these match keys whose limit leaves a session no room."""
-        skills = {self._matches[key].skill for key in keys}
-        return {skill for skill in skills if (left := session.left(skill)) is not None and left <= 0}
+        lefts = session.lefts({self._matches[key].skill for key in keys})
+        return {skill for skill, left in lefts.items() if left <= 0}
 
     def _seat(self, session: Session, n: int, keys: Iterable[str]) -> Seat:
         keys = tuple(keys)

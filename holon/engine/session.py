@@ -149,6 +149,12 @@ class Session:
         held = sum(offer.skill == skill for offer in self.leases.values())
         return limit - held - self.promised_of[skill]
 
+    def lefts(self, skills: Iterable[str]) -> dict[str, int]:
+        """As `left`, for those of these skills that have a limit: what it holds is looked at once for all of them."""
+        limited = [skill for skill in skills if skill in self.limits]
+        held = Counter([offer.skill for offer in self.leases.values()]) if limited else Counter[str]()
+        return {skill: self.limits[skill] - held[skill] - self.promised_of[skill] for skill in limited}
+
     def room(self, skill: str) -> int:
         """How many more tasks of a skill it can be given."""
         free = self.free
