@@ -147,7 +147,7 @@ class Dispatcher:
             return passed_over(need)
         if any(one.taking and key in one.fits and len(one.leases) < one.credits for one in self._seats.promised):
             return ""
-        return self._reasons.why(need, self._matches.fitting(key), self.sessions)
+        return self._reasons.why(need, self._matches.fitting(key), self._matches.offering(need.skill))
 
     # Seats -------------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,11 @@ class Matches:
         self.sessions: dict[str, Session] = {}
         self._said = said
         self._needs: dict[str, Need] = {}
+        # By skill, the match keys of what needs it, and the sessions that offer it: there may be thousands of both. And
+        # what each session was found to offer.
+        self._keys: dict[str, set[str]] = {}
+        self._offering: dict[str, dict[str, Session]] = {}
+        self._skills: dict[str, frozenset[str]] = {}
         self._fitting: dict[str, dict[str, Session]] = {}
         # By match key, those of the fitting sessions that may have room, in turn. One that has none is dropped when
         # it is looked at, and comes back when it has.
@@ -50,13 +55,15 @@ class Matches:
     def match(self, session: Session) -> None:
         """A session is there, or offers other skills than before."""
         self.sessions[session.session_id] = session
-        session.fits = {key for key, need in self._needs.items() if session.can(need)}
-        for key, sessions in self._fitting.items():
-            if key in session.fits:
-                sessions[session.session_id] = session
-            else:
-                sessions.pop(session.session_id, None)
-                self._open[key].pop(session.session_id, None)
+        self._offers(session, session.skills)
+        before = session.fits
+        keys = (key for skill in session.skills for key in self._keys.get(skill, ()))
+        session.fits = {key for key in keys if session.can(self._needs[key])}
+        for key in before - session.fits:
+            self._fitting[key].pop(session.session_id, None)
+            self._open[key].pop(session.session_id, None)
+        for key in session.fits:
+            self._fitting[key][session.session_id] = session
         session.shut = set(session.fits)
         for key in session.fits:
             self._said.came(self._needs[key].skill)
@@ -64,11 +71,25 @@ class Matches:
     def remove(self, session: Session) -> None:
         """A session has ended."""
         self.sessions.pop(session.session_id, None)
+        self._offers(session, frozenset())
         for key in session.fits:
             self._fitting[key].pop(session.session_id, None)
             self._open[key].pop(session.session_id, None)
         # One that was replaced ends once more when its stream does: some of these needs may be forgotten by then.
         session.fits, session.shut = set(), set()
+
+    def _offers(self, session: Session, skills: frozenset[str]) -> None:
+        """A session offers these skills from now on; none: it is not there any more."""
+        session_id = session.session_id
+        before = self._skills.pop(session_id, frozenset())
+        for skill in before - skills:
+            del self._offering[skill][session_id]
+            if not self._offering[skill]:
+                del self._offering[skill]
+        for skill in skills - before:
+            self._offering.setdefault(skill, {})[session_id] = session
+        if skills:
+            self._skills[session_id] = skills
 
     def reopen(self, session: Session) -> None:
         """A session may have room: it takes its place at the end of each turn that it has none in."""
@@ -87,7 +108,8 @@ class Matches:
         """Know of a need that is not known, and which sessions can do it."""
         key = need.key
         self._needs[key] = need
-        fitting = {one.session_id: one for one in self.sessions.values() if one.can(need)}
+        self._keys.setdefault(need.skill, set()).add(key)
+        fitting = {one.session_id: one for one in self.offering(need.skill) if one.can(need)}
         for session in fitting.values():
             session.fits.add(key)
         self._fitting[key] = fitting
@@ -101,12 +123,20 @@ class Matches:
             for session in self._fitting.pop(key).values():
                 session.fits.discard(key)
                 session.shut.discard(key)
-            self._said.forget(key, self._needs.pop(key).skill)
+            skill = self._needs.pop(key).skill
+            self._said.forget(key, skill)
+            self._keys[skill].discard(key)
+            if not self._keys[skill]:
+                del self._keys[skill]
             del self._open[key]
         # Far more than are left, so that this stays rare however many wait.
         self._most = MOST_NEEDS + 2 * len(self._needs)
 
     # Both --------------------------------------------------------------------------------------------------------
+
+    def offering(self, skill: str) -> Collection[Session]:
+        """The sessions that offer a skill, in whatever version and type."""
+        return self._offering.get(skill, {}).values()
 
     def fitting(self, key: str) -> Collection[Session]:
         """The sessions that can do what is behind a match key, with room or without."""
@@ -115,7 +145,8 @@ class Matches:
     def with_room(self, keys: Queued) -> list[Session]:
         """The sessions with room that can do what is behind one of these match keys, the least busy first."""
         found: Iterable[Session]
-        if len(keys) > len(self.sessions):
+        most = len(self.sessions)
+        if len(keys) > most or sum([len(self._open[key]) for key in keys]) > most:
             found = [one for one in self.sessions.values() if one.free > 0 and keys.any_of(one.fits)]
         else:
             found = {one.session_id: one for key in keys for one in self._open[key].values() if one.free > 0}.values()

@@ -97,6 +97,10 @@ class Session:
         """Whether it may do a task with this need, as far as what it offers goes."""
         return any(fits(need, one) for one, _ in self._offered.get(need.skill, ()))
 
+    def offers_of(self, skill: str) -> list[Offering]:
+        """What it offers of a skill."""
+        return [one for one, _ in self._offered.get(skill, ())]
+
     def take(self, offers: Sequence[Offer]) -> Sequence[Offer]:
         """Hold these; answers with what its worker is told: each names the offering that it is made under."""
         if not self._plain:

@@ -39,12 +39,12 @@ class Reasons:
         """Others are here, or offer other things, than before."""
         self._none.clear()
 
-    def why(self, need: Need, fitting: Collection[Session], sessions: Collection[Session]) -> str:
+    def why(self, need: Need, fitting: Collection[Session], offering: Collection[Session]) -> str:
         """Why a task with this need waits, in a sentence.
 
         Arguments:
             fitting: those of the sessions that can do it; none of them has room.
-            sessions: all of this node.
+            offering: those that offer its skill.
         """
         if any(session.taking for session in fitting):
             return f"waiting: every worker with skill {need.skill!r} is busy"
@@ -54,15 +54,18 @@ class Reasons:
         if reason is None:
             if len(self._none) >= MOST_REASONS:
                 self._none.clear()
-            why_none = _why_none(need, [one for session in sessions for one in session.offerings])
+            why_none = _why_none(need, [one for session in offering for one in session.offers_of(need.skill)])
             reason = self._none[need.key] = f"waiting: {why_none}"
         return reason
 
 
-def _why_none(need: Need, offerings: list[Offering]) -> str:
-    """Why no worker here can do it: each condition is looked at among those who fulfil the ones before it."""
+def _why_none(need: Need, offered: list[Offering]) -> str:
+    """Why no worker here can do it: each condition is looked at among those who fulfil the ones before it.
+
+    Arguments:
+        offered: all that is offered of its skill.
+    """
     skill = f"skill {need.skill!r}"
-    offered = [one for one in offerings if one.skill == need.skill]
     if not offered:
         return f"no worker connected to this node offers {skill}"
     asked = [one for one in offered if need.version in ("", one.version) and need.type in ("", one.type)]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from holon.domain.matching import ANY_CONTRACT, Need, Offering
+from holon.domain.matching import ANY_CONTRACT, Asking, Need, Offering
 from holon.domain.task import RetryPolicy
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.seats import LEASES_AT_ONCE, SESSIONS_AT_ONCE
@@ -27,7 +27,7 @@ NOTHING: Any = None
 
 
 class Counted(Session):
-    """A session that counts how often its room, and each of its offerings, are looked at; all of them together."""
+    """A session that counts how often its room, and what it offers, are looked at; all of them together."""
 
     looked = 0
 
@@ -35,6 +35,14 @@ class Counted(Session):
     def free(self) -> int:
         Counted.looked += 1
         return super().free
+
+    def can(self, need: Asking) -> bool:
+        Counted.looked += 1
+        return super().can(need)
+
+    def offers_of(self, skill: str) -> list[Offering]:
+        Counted.looked += 1
+        return super().offers_of(skill)
 
 
 class Offerings(tuple[Offering, ...]):
@@ -45,6 +53,25 @@ class Offerings(tuple[Offering, ...]):
     def __iter__(self) -> Iterator[Offering]:
         Counted.looked += 1
         return super().__iter__()
+
+
+class CountedKeys(set[str]):
+    """Match keys that count how often one of them is looked for, or looked at."""
+
+    looked = 0
+
+    def __contains__(self, key: object) -> bool:
+        CountedKeys.looked += 1
+        return super().__contains__(key)
+
+    def __iter__(self) -> Iterator[str]:
+        for key in super().__iter__():
+            CountedKeys.looked += 1
+            yield key
+
+    def isdisjoint(self, others: Iterable[Any], /) -> bool:
+        CountedKeys.looked += len([*others])
+        return super().isdisjoint(others)
 
 
 def crowd(granted: int, offerings: Mapping[Offering, str] = SKILL) -> Dispatcher:
@@ -64,11 +91,13 @@ def test_why_a_thousand_tasks_wait_while_thousands_of_workers_are_busy_is_told_w
 
 def test_why_a_thousand_tasks_wait_that_no_worker_can_do_is_found_once_until_that_changes() -> None:
     dispatcher = crowd(granted=1)
-    for session in dispatcher.sessions:
-        session.offerings = Offerings(session.offerings)
+    told = {dispatcher.why(Need("t", "2")) for _ in range(1_000)}
+    assert told == {"waiting: no worker connected to this node offers skill 't' in the version or type asked for"}
+    # Once to learn who can do it, and once for the reason.
+    assert Counted.looked == 2 * CROWD
     told = {dispatcher.why(U) for _ in range(1_000)}
     assert told == {"waiting: no worker connected to this node offers skill 'u'"}
-    assert Counted.looked == CROWD
+    assert Counted.looked == 2 * CROWD
     one = Session("w", "s", 0, {Offering("u"): ANY_CONTRACT}, NOTHING)
     dispatcher.add(one)
     assert dispatcher.why(U) == "waiting: every worker with skill 'u' is busy"
@@ -252,3 +281,47 @@ async def test_whoever_names_a_worker_with_much_room_gets_a_part_for_it_and_the_
     loop.cancel()
     assert max(store.asked) <= LEASES_AT_ONCE
     assert store.leased == {"s": room}
+
+
+def test_needs_of_another_skill_are_learned_without_a_look_at_thousands_of_workers() -> None:
+    dispatcher = crowd(granted=1)
+    for number in range(1_000):
+        dispatcher.learn(Need("u", max_cost=number))
+    assert Counted.looked == 0
+
+
+def test_a_worker_comes_without_a_look_at_thousands_of_needs_of_other_skills() -> None:
+    dispatcher = crowd(granted=1)
+    needs = [Need("u", max_cost=number) for number in range(500)]
+    keys = [dispatcher.learn(need) for need in needs]
+    one = Counted("w", "s", 1, SKILL, NOTHING)
+    dispatcher.add(one)
+    assert Counted.looked <= 2
+    dispatcher.offers_changed(one, {Offering("u", price=499): ANY_CONTRACT})
+    assert one.fits == {keys[-1]}
+    assert dispatcher.can_do(needs[-1])
+    dispatcher.offers_changed(one, SKILL)
+    assert not one.fits
+    assert dispatcher.why(needs[-1]) == "waiting: no worker connected to this node offers skill 'u'"
+
+
+def test_what_waits_for_nobody_behind_thousands_of_keys_costs_no_idle_worker_a_look_at_each() -> None:
+    dispatcher = crowd(granted=1)
+    dispatcher.learn(T)
+    for session in dispatcher.sessions:
+        session.fits = CountedKeys(session.fits)
+    for number in range(2 * CROWD):
+        dispatcher._waiting.add(dispatcher.learn(Need("u", max_cost=number)))
+    CountedKeys.looked = 0
+    assert dispatcher._matches.with_room(dispatcher._waiting) == []
+    dispatcher.freed(next(iter(dispatcher.sessions)))
+    assert CountedKeys.looked <= 2 * (CROWD + 1)
+
+
+def test_who_has_room_is_looked_at_once_however_many_keys_he_could_take_something_of() -> None:
+    dispatcher = crowd(granted=1, offerings={Offering("t", price=1): ANY_CONTRACT})
+    for number in range(1, 21):
+        dispatcher._waiting.add(dispatcher.learn(Need("t", max_cost=number)))
+    Counted.looked = 0
+    assert len(dispatcher._matches.with_room(dispatcher._waiting)) == CROWD
+    assert Counted.looked <= 2 * CROWD
