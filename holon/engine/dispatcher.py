@@ -203,7 +203,7 @@ class Dispatcher:
         """Leases no longer count against the credits of their session, or of the one that replaced it."""
         session = self.newest(session)
         for lease_id in leases:
-            session.leases.pop(lease_id, None)
+            session.let_go(lease_id)
             session.accepted.discard(lease_id)
             session.terms.pop(lease_id, None)
             self._telemetry.tracing.freed(lease_id)

@@ -30,11 +30,11 @@ class Terms(Value):
 class Session:
     """A worker's live session, as the dispatcher knows it.
 
-    `leases` are those that count against its credits, `accepted` those of them that it took; `promised` is what calls
-    to the store under way may add, in all and of skills that have limits of their own. `skills` are the names of those
-    that it offers, in whatever version and type; `prices` are those that are declared, by skill. `past` are the leases
-    that a newer session of the same process took over. `terms` are, by lease, those that cannot be told from what is
-    offered now.
+    `leases` are those that count against its credits, changed by its own methods alone, `accepted` those of them that
+    it took; `promised` is what calls to the store under way may add, in all and of skills that have limits of their
+    own. `skills` are the names of those that it offers, in whatever version and type; `prices` are those that are
+    declared, by skill. `past` are the leases that a newer session of the same process took over. `terms` are, by lease,
+    those that cannot be told from what is offered now.
     """
 
     def __init__(
@@ -65,6 +65,8 @@ class Session:
         self.shut: set[str] = set()
         self.limits: dict[str, int] = {}
         self.promised_of: Counter[str] = Counter()
+        # By skill, how many of the leases are of it, where there are limits.
+        self._held: Counter[str] = Counter()
         self._granted: dict[Offered, int | None] = {}
 
     def __repr__(self) -> str:
@@ -105,8 +107,26 @@ class Session:
         """Hold these; answers with what its worker is told: each names the offering that it is made under."""
         if not self._plain:
             offers = [self._named(offer) for offer in offers]
+        if self.limits:
+            self._held.update([offer.skill for offer in offers if offer.lease_id not in self.leases])
         self.leases.update({offer.lease_id: offer for offer in offers})
         return offers
+
+    def let_go(self, lease_id: str) -> None:
+        """Hold this one no more."""
+        offer = self.leases.pop(lease_id, None)
+        if offer is not None and self.limits:
+            self._held[offer.skill] -= 1
+
+    def let_go_all(self) -> dict[str, Offer]:
+        """Hold nothing any more; answers with what it held."""
+        held, self.leases = self.leases, {}
+        self._held.clear()
+        return held
+
+    def _count(self) -> None:
+        """Count anew what it holds of each skill: one with limits may hold thousands, and is asked with each."""
+        self._held = Counter(offer.skill for offer in self.leases.values()) if self.limits else Counter()
 
     def _named(self, offer: Offer) -> Offer:
         terms = self._note(offer)
@@ -132,6 +152,7 @@ class Session:
         """Go on with these leases, under the terms that they have in an older session, if that is still here."""
         self.leases = {offer.lease_id: offer for offer in kept}
         self.accepted = set(self.leases)
+        self._count()
         if older is not None:
             before = {one: older.terms_of(offer) for one, offer in self.leases.items()}
             self.terms = {one: terms for one, terms in before.items() if terms is not None}
@@ -150,8 +171,7 @@ class Session:
         limit = self.limits.get(skill)
         if limit is None:
             return None
-        held = sum(offer.skill == skill for offer in self.leases.values())
-        return limit - held - self.promised_of[skill]
+        return limit - self._held[skill] - self.promised_of[skill]
 
     def lefts(self, skills: Iterable[str]) -> dict[str, int]:
         """As `left`, for those of these skills that have a limit: what it holds is looked at once for all of them."""
@@ -182,6 +202,7 @@ class Session:
         for (skill, _, _), limit in known.items():
             if limit is not None and skill not in free:
                 self.limits[skill] = self.limits.get(skill, 0) + limit
+        self._count()
         return True
 
 

@@ -108,7 +108,7 @@ class Workers:
         if older is None:
             return
         self._dispatcher.remove(older)
-        older.past, older.leases = older.leases, {}
+        older.past = older.let_go_all()
         older.accepted.clear()
         if replaced.instance_id and older.instance_id == replaced.instance_id:
             older.moved_to = replaced.newer
@@ -263,9 +263,8 @@ class Workers:
         """A worker is not let in any more: its tasks go back to the queue, and nothing that it says of them counts."""
         session = member.session
         self._dispatcher.remove(session)
-        for offer in session.leases.values():
+        for offer in session.let_go_all().values():
             self._touches.hand_back(lease_of(offer), again_after=None, unheard=True)
-        session.leases.clear()
         session.accepted.clear()
 
     async def leave(self, member: Member) -> None:

@@ -259,11 +259,11 @@ def test_a_stop_of_a_lease_that_no_session_has_is_brought_to_nobody_and_told() -
 def offers(session: Session, **held: str) -> None:
     """A session holds these leases of these skills."""
     nothing: Any = None
-    session.leases.update(
-        {
-            lease: Offer("w", "s", "t", lease, "j", skill, "", "", b"", 0.0, 1, 1, None, None, nothing)
+    session.take(
+        [
+            Offer("w", "s", "t", lease, "j", skill, "", "", b"", 0.0, 1, 1, None, None, nothing)
             for lease, skill in held.items()
-        }
+        ]
     )
 
 
@@ -287,6 +287,49 @@ def test_a_skill_with_credits_of_its_own_gets_no_more_than_those_and_the_others_
     session.grant({("limited", "", ""): 2})
     dispatcher.has_room(session)
     assert [one.n for one in dispatcher.seats_for({limited: 9})] == [1]
+
+
+def test_what_is_held_of_a_limited_skill_is_known_whatever_comes_and_goes() -> None:
+    nothing: Any = None
+    session = Session("w", "s", 100, dict.fromkeys((Offering("t"), Offering("u")), ANY_CONTRACT), nothing)
+    offers(session, first="t", second="u")
+    session.grant({("t", "", ""): 5, ("u", "", ""): None}, anew=True)
+    assert (session.left("t"), session.left("u")) == (4, None)
+    offers(session, first="t", third="t")
+    assert session.left("t") == 3
+    session.grant({("t", "", ""): 4, ("u", "", ""): 2})
+    assert (session.left("t"), session.left("u")) == (2, 1)
+    for lease in ("first", "first", "unknown"):
+        session.let_go(lease)
+    assert (session.left("t"), session.left("u")) == (3, 1)
+    newer = Session("w", "s2", 100, dict.fromkeys(session.offerings, ANY_CONTRACT), nothing)
+    newer.grant({("t", "", ""): 4, ("u", "", ""): 2}, anew=True)
+    newer.resume(session.let_go_all().values(), session)
+    assert (newer.left("t"), newer.left("u")) == (3, 1)
+    assert (session.left("t"), session.left("u")) == (4, 2)
+
+
+async def test_a_worker_that_holds_thousands_of_limited_skills_is_not_asked_for_each_of_them() -> None:
+    class Leases(dict[str, Offer]):
+        gone_through = 0
+
+        def values(self) -> Any:
+            Leases.gone_through += 1
+            return super().values()
+
+    nothing: Any = None
+    dispatcher = Dispatcher(nothing, Telemetry())
+    skills = [f"t{number}" for number in range(100)]
+    session = Session("w", "s", 2_000, {Offering(skill): ANY_CONTRACT for skill in skills}, nothing)
+    session.grant({(skill, "", ""): 100 for skill in skills}, anew=True)
+    dispatcher.add(session)
+    offers(session, **{f"lease-{number}": skills[number % 100] for number in range(1_000)})
+    session.leases = Leases(session.leases)
+    for skill in skills:
+        dispatcher._waiting.add(dispatcher.learn(Need(skill)))
+    assert {seat.n for seat in dispatcher.seats_at(session, 500)} == {90}
+    assert dispatcher.seats_for({Need("t1"): 1}) == []
+    assert Leases.gone_through == 0
 
 
 async def test_what_waits_for_a_limited_skill_has_a_seat_of_its_own() -> None:
