@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from holon.domain.job import Status
 from tests.integration.redis_store.nodes import Nodes
 
 
@@ -15,3 +16,21 @@ async def test_a_job_that_is_gone_already_leaves_the_list_of_those_that_ended(no
         await world.storage.purge(world.now + 1, 10, {kept.job.id})
         assert await redis.zrange("{h:0}:over", 0, -1) == [kept.job.id.encode()]
     assert await world.storage.purge(world.now + 1, 10) == 1
+
+
+async def test_the_row_of_a_job_of_many_steps_grows_no_more_and_all_that_they_made_goes_with_it(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    hand, job_id = await world.hand(), await world.create()
+    sizes: list[int] = []
+    async with nodes.redis() as redis:
+        for _ in range(300):
+            claim = await world.claim_of(job_id)
+            step = world.step(claim, Status.WAITING_FOR_WORKER, tasks=(world.task(claim),))
+            offers = (await world.commit(step, [hand.seat()])).leased.offers
+            await world.complete(offers[0])
+            sizes.append(await redis.strlen("{h:0}:j:" + job_id))
+        assert max(sizes[100:]) < min(sizes[:10]) + 300
+        assert len(await redis.keys("{h:0}:t:*")) == 300
+        await world.finish(await world.claim_of(job_id))
+        assert await world.storage.purge(world.now + 1, 10) == 1
+        assert await redis.keys(f"*{job_id}*") == []

@@ -16,14 +16,27 @@ local function is_to_move(row)
     return found
 end
 
+-- Which steps of a job made tasks: as `note_made` says.
+local function made_by(id, made, keys)
+    if not made then return NONE end
+    if string.sub(made, 1, 1) ~= '+' then return {made} end
+    local key = P .. 'm:' .. id
+    local found = read('LRANGE', key, 0, -1)
+    found[#found + 1] = made
+    keys[#keys + 1] = key
+    return found
+end
+
 -- Take a job out of what is there; its keys are left to be deleted.
 local function forgotten(id, row, keys)
     put('ZREM', P .. 'over', id)
     if not row then return end
-    for step, total in gmatch(row.made or '', '(%d+):(%d+)') do
-        for index = 0, tonumber(total) - 1 do
-            local task_id = id .. '-' .. step .. '-' .. int(index)
-            keys[#keys + 1], keys[#keys + 2] = P .. 't:' .. task_id, P .. 'x:' .. task_id
+    for _, made in ipairs(made_by(id, row.made, keys)) do
+        for step, total in gmatch(made, '(%d+):(%d+)') do
+            for index = 0, tonumber(total) - 1 do
+                local task_id = id .. '-' .. step .. '-' .. int(index)
+                keys[#keys + 1], keys[#keys + 2] = P .. 't:' .. task_id, P .. 'x:' .. task_id
+            end
         end
     end
     for last = 1, row.told or 0 do keys[#keys + 1] = history.lines_of(id) .. int(last) end

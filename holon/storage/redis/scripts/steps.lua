@@ -47,6 +47,17 @@ function steps.create_task(row, id, form, carried, dispatched)
     return one
 end
 
+-- Which steps of a job made how many tasks, for when these are deleted. The row is written with each step, and so has the
+-- last ones alone, after a sign that the others are in a list.
+local MOST_MADE = 200
+local function note_made(row, total)
+    if row.made and #row.made > MOST_MADE then
+        write('RPUSH', P .. 'm:' .. row.ID, row.made)
+        row.made = '+'
+    end
+    row.made = (row.made or '') .. ' ' .. int(row.open_step) .. ':' .. int(total)
+end
+
 local function create_tasks(row, step)
     local form = step.decided
     row.open_step, row.open_count = form.n - 1, form.tasks
@@ -70,7 +81,7 @@ local function create_tasks(row, step)
             end
         end
     end
-    row.made = (row.made or '') .. ' ' .. int(row.open_step) .. ':' .. int(total)
+    note_made(row, total)
     local first = step.FROM
     for from = first, first + TASK_WORDS * (form.tasks - 1), TASK_WORDS do
         steps.create_task(row, args[from + 1], task_form(args[from + 2]), args[from + 3], NOW)
