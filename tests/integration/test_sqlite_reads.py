@@ -16,7 +16,7 @@ from holon.domain.job import Status
 from holon.domain.value import replace
 from holon.ports import Hint, JobFilter, JobRecord
 from holon.storage.ledger.tables import Tables
-from holon.storage.sqlite import SqliteStorage, known
+from holon.storage.sqlite import SqliteStorage, known, reading
 from holon.storage.sqlite.lane import Lane
 from tests.contract.backends import Sqlite
 from tests.contract.world import T, World
@@ -229,3 +229,19 @@ async def test_who_waits_for_a_job_is_woken_before_who_changed_it_and_all_others
     await change()
     await asyncio.sleep(0)
     assert woken == ["who watches", "who changed it", "others"]
+
+
+async def test_those_that_are_not_over_are_found_without_going_through_all_that_are(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LOOK_AT", 5)
+    live = [(await world.start(owner=owner)).job.id for owner in ("ann", "bob", "ann")]
+    for _ in range(60):
+        await world.finish(await world.start())
+    newest = (await world.start()).job.id
+    before = reads(world)
+    shown, more = await world.storage.jobs(JobFilter("ann", (Status.PENDING, Status.RUNNING)), 10)
+    assert ([one.job.id for one in shown], more) == ([newest, live[2], live[0]], None)
+    assert reads(world) - before <= 4
+    ended, _ = await world.storage.jobs(JobFilter("ann", (Status.RUNNING, Status.FINISHED)), 100)
+    assert len(ended) == 60

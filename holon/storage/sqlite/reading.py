@@ -55,7 +55,11 @@ _JOB = """
 """
 _JOB_BY_ID = _JOB + " WHERE j.id = ?"
 _JOBS_BY_N = _JOB + " WHERE j.n IN (SELECT value FROM json_each(?)) ORDER BY j.n DESC"  # noqa: S608  constants
-_PAGE = "SELECT n, status, blueprint, created_at FROM jobs WHERE owner = ? AND n < ? ORDER BY n DESC LIMIT ?"
+_PAGE = "SELECT n, status, blueprint, created_at, owner FROM jobs WHERE owner = ? AND n < ? ORDER BY n DESC LIMIT ?"
+_PAGE_OF_LIVE = """
+    SELECT n, status, blueprint, created_at, owner FROM jobs INDEXED BY jobs_by_end
+    WHERE finished_at = 0 AND n < ? ORDER BY n DESC LIMIT ?
+"""
 _LIVE = """
     SELECT iif(status = 'pending' AND deliveries > 0, 'running', status) seen, count(*)
     FROM jobs WHERE finished_at = 0 GROUP BY seen
@@ -154,18 +158,27 @@ class Reader:
         """How many jobs are in each status that is not final, as clients see them."""
         return {Status(status): count for status, count in await self._fetch(_LIVE)}
 
-    async def numbers(self, which: JobFilter, before: int, limit: int) -> tuple[list[int], int | None]:
+    async def numbers(
+        self, which: JobFilter, before: int, limit: int, *, of_live: bool = False
+    ) -> tuple[list[int], int | None]:
         """The numbers of jobs that a list shows, newest first, and where to look on (None: there are no more).
 
         Looks at a bounded number of jobs, so the page may be short, or empty, with more to come.
+
+        Arguments:
+            of_live: whether to look among all that are not over, and not among all of the owner's.
         """
-        look_at = min(LOOK_AT, 4 * limit)
+        look_at = LOOK_AT if of_live else min(LOOK_AT, 4 * limit)
         statuses = frozenset(map(str, which.statuses))
-        rows = await self._fetch(_PAGE, (which.owner, before, look_at))
+        if of_live:
+            rows = await self._fetch(_PAGE_OF_LIVE, (before, look_at))
+        else:
+            rows = await self._fetch(_PAGE, (which.owner, before, look_at))
         found = [
             n
-            for n, status, blueprint, created_at in rows
-            if which.blueprint in (None, blueprint)
+            for n, status, blueprint, created_at, owner in rows
+            if owner == which.owner
+            and which.blueprint in (None, blueprint)
             and (not statuses or status in statuses)
             and which.in_time(created_at)
         ]

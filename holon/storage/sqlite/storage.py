@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from holon.clock import Clock, SystemClock
 from holon.domain.events import HistoryEvent
-from holon.domain.job import Status
+from holon.domain.job import TERMINAL, Status
 from holon.domain.task import Outcome
 from holon.domain.value import replace
 from holon.errors import StoreUnavailable
@@ -200,10 +200,13 @@ class SqliteStorage(LedgerCalls):
     async def jobs(self, which: JobFilter, limit: int) -> tuple[Sequence[JobRecord], int | None]:
         found: list[int] = []
         before: int | None = which.before if which.before is not None else FIRST_OF_ALL
+        # Who has many jobs that are over has their file gone through no further for those that are not.
+        live, of_live = bool(which.statuses) and TERMINAL.isdisjoint(which.statuses), False
         # One more than asked for says whether there is another page.
         while before is not None and len(found) <= limit:
-            page, before = await self._reader.numbers(which, before, limit + 1 - len(found))
+            page, before = await self._reader.numbers(which, before, limit + 1 - len(found), of_live=of_live)
             found += page
+            of_live = live
         more = found[limit - 1] if len(found) > limit else None
         records, last = await self._reader.job_records(found[:limit])
         # They can be read while nothing can be written.
