@@ -174,10 +174,8 @@ class Session:
         return limit - self._held[skill] - self.promised_of[skill]
 
     def lefts(self, skills: Iterable[str]) -> dict[str, int]:
-        """As `left`, for those of these skills that have a limit: what it holds is looked at once for all of them."""
-        limited = [skill for skill in skills if skill in self.limits]
-        held = Counter([offer.skill for offer in self.leases.values()]) if limited else Counter[str]()
-        return {skill: self.limits[skill] - held[skill] - self.promised_of[skill] for skill in limited}
+        """As `left`, for those of these skills that have a limit."""
+        return {skill: left for skill in skills if (left := self.left(skill)) is not None}
 
     def room(self, skill: str) -> int:
         """How many more tasks of a skill it can be given."""

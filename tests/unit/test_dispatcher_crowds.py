@@ -131,26 +131,6 @@ def test_a_session_is_matched_with_a_need_by_what_it_offers_of_its_skill_alone()
     assert Counted.looked == 0
 
 
-async def test_what_a_worker_holds_is_not_looked_at_for_each_of_a_hundred_skills_that_have_limits() -> None:
-    skills = [f"t{n}" for n in range(100)]
-    dispatcher = Dispatcher(NOTHING, Telemetry())
-    session = Session("w", "s", 2_000, {Offering(skill): ANY_CONTRACT for skill in skills}, NOTHING)
-    session.grant({(skill, "", ""): 20 for skill in skills}, anew=True)
-
-    class Held(dict[str, Any]):
-        looked = 0
-
-        def values(self) -> Any:
-            Held.looked += 1
-            return super().values()
-
-    session.leases = Held({str(n): SimpleNamespace(skill=skills[n % 100]) for n in range(1_000)})
-    dispatcher.add(session)
-    await dispatcher.wait_for([dispatcher.learn(Need(skill)) for skill in skills])
-    assert [seat.n for seat in dispatcher.seats_at(session, 50)] == [10] * 100
-    assert Held.looked <= 2
-
-
 class Store:
     """A store in which tasks wait that only some sessions take; the calls that asked it."""
 
