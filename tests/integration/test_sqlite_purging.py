@@ -12,7 +12,7 @@ import pytest
 
 from holon.domain.value import replace
 from holon.ports import JobFilter, Put, Quota
-from holon.storage.sqlite import SqliteStorage, writer
+from holon.storage.sqlite import SqliteStorage, needs, purging, writer
 from holon.storage.sqlite.storage import PURGE_AT_A_TIME
 from tests.contract.backends import Sqlite
 from tests.contract.world import World
@@ -152,3 +152,50 @@ async def test_a_large_job_of_which_a_part_is_deleted_is_there_for_nobody(world:
     assert again != job
     assert await world.storage.purge(world.now + 1, 10) == 1
     assert await world.storage.job(again) is not None
+
+
+async def test_those_that_stay_are_looked_at_a_few_at_a_time_and_what_comes_behind_them_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purging, "LOOK_AT", 5)
+    world = World(Sqlite(sealed=False), tmp_path, {"history_backlog": 2**20})
+    await world.open()
+    for _ in range(23):
+        await world.finish(await world.start())
+    storage, at = world.storage, world.now + 1
+    assert isinstance(storage, SqliteStorage)
+    assert storage._writer is not None
+    told = await storage.take(100)
+    last = max(int(one.id.partition(":")[0]) for one in told)
+    await storage.settle([one.id for one in told if one.id.startswith(f"{last}:")])
+    looks = [await storage._writer.submit(lambda ledger: ledger.purging.purge(at, 10, ())) for _ in range(6)]
+    assert looks == [*[(0, True)] * 4, (1, False), (0, True)]
+    assert rows(world)["jobs"] == 22
+    await storage.settle([one.id for one in told])
+    # From where the look before this one ended, and then from the first on.
+    assert await storage.purge(at, 100) + await storage.purge(at, 100) == 22
+    await world.close()
+
+
+async def test_what_tasks_needed_is_not_gone_through_with_each_purge_while_an_older_job_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Noting(sqlite3.Connection):
+        deleted = 0
+
+        def execute(self, statement: str, *more: Any) -> sqlite3.Cursor:
+            Noting.deleted += statement == needs.PURGE
+            return super().execute(statement, *more)
+
+    monkeypatch.setattr(SqliteStorage, "connection_class", Noting)
+    world = World(Sqlite(sealed=False), tmp_path, {})
+    await world.open()
+    alive = await world.create()
+    for _ in range(5):
+        await world.finish(await world.start())
+        assert await world.storage.purge(world.now + 1, 10) == 1
+    assert Noting.deleted == 0
+    await world.finish(await world.claim_of(alive))
+    assert await world.storage.purge(world.now + 1, 10) == 1
+    assert Noting.deleted == 1
+    await world.close()

@@ -216,7 +216,7 @@ def test_a_need_is_deleted_when_only_jobs_are_left_that_are_much_newer_than_its_
         for key, job in (("old", 5), ("used again", 5), ("used again", 30_000), ("new", 25_000)):
             db.execute(needs.INSERT, (key, b"", job))
         db.execute("CREATE TEMP VIEW jobs AS SELECT 20000 n")
-        db.execute(needs.PURGE)
+        db.execute(needs.PURGE, db.execute(needs.OLDEST).fetchone())
         assert {key for (key,) in db.execute("SELECT key FROM needs")} == {"used again", "new"}
 
 
@@ -233,6 +233,6 @@ def test_a_need_stays_while_it_is_used_though_it_is_not_written_for_each_job(tmp
             # Of all jobs only this one is left.
             db.execute("DELETE FROM jobs")
             db.execute("INSERT INTO jobs VALUES (?)", (job,))
-            db.execute(needs.PURGE)
+            db.execute(needs.PURGE, db.execute(needs.OLDEST).fetchone())
             assert db.execute("SELECT count(*) FROM needs").fetchone() == (1,), job
     assert written == 10

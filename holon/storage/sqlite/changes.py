@@ -97,6 +97,8 @@ class Changes:
         self._number = tables.last_number
         self._needs: dict[str, tuple[Need, int]] = {}
         self._large = 0
+        # The oldest job's number, where needs are deleted for that.
+        self._oldest: int | None = None
         # When a job that is written was changed last.
         self._newest = 0
         # New branches, by their job; those of sheets that are over now, by their step; tasks that were only offered;
@@ -169,10 +171,16 @@ class Changes:
         for statement in sorted(self._rows, key=_PLACE.__getitem__):
             db.executemany(statement, self._rows[statement])
         if GONE in self._rows:
-            db.execute(needs.PURGE)
+            self._purge_needs(db)
         if now is not None:
             db.execute(WRITTEN_AT, (now, self._number))
         db.execute("COMMIT")
+
+    def _purge_needs(self, db: sqlite3.Connection) -> None:
+        (oldest,) = db.execute(needs.OLDEST).fetchone()
+        if self._known.may_go(oldest):
+            db.execute(needs.PURGE, (oldest,))
+            self._oldest = oldest
 
     def written(self) -> None:
         """All of it is in the file: note which tasks are on which sheet now, and which needs are there."""
@@ -181,9 +189,9 @@ class Changes:
             self._offered.remove(self._written)
         for kind, sheet, tasks in self._sheets:
             kind.add(sheet, tasks)
-        if GONE in self._rows:
+        if self._oldest is not None:
             # What nobody had a task for went with the jobs: all of it, where none was left.
-            self._known.forget()
+            self._known.purged(self._oldest)
         for key, (_, job) in self._needs.items():
             self._known.add(key, job)
 

@@ -15,8 +15,9 @@ INSERT = """
     INSERT INTO needs (key, need, job) VALUES (?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET job = excluded.job WHERE job < excluded.job
 """
-# No task can have it any more: tasks go with their jobs, and all that are left are of newer ones.
-PURGE = f"DELETE FROM needs WHERE job + {LAG} < coalesce((SELECT n FROM jobs ORDER BY n LIMIT 1), {2**62})"  # noqa: S608
+# The number of the oldest job. No task can have a need any more whose newest job is older.
+OLDEST = f"SELECT coalesce((SELECT n FROM jobs ORDER BY n LIMIT 1), {2**62})"  # noqa: S608  a constant
+PURGE = f"DELETE FROM needs WHERE job + {LAG} < ?"  # noqa: S608  a constant
 SELECT = "SELECT key, need FROM needs"
 SELECT_ONE = "SELECT need FROM needs WHERE key = ?"
 
@@ -29,6 +30,18 @@ class Needs:
 
     def __init__(self) -> None:
         self._newest: dict[str, int] = {}
+        # The number of the job that was the oldest when needs were deleted last.
+        self._oldest = 0
+
+    def may_go(self, oldest: int) -> bool:
+        """Whether some may be of no use any more, as this is the oldest job now: all of them are looked at for that."""
+        return oldest >= self._oldest + LAG
+
+    def purged(self, oldest: int) -> None:
+        """Those that were of no use are gone, with this as the oldest job."""
+        # Where no job was left, the next one begins anew.
+        self._oldest = oldest if oldest < 2**62 else 0
+        self.forget()
 
     def lacks(self, key: str, job: int) -> bool:
         """Whether a need is to be written for the task of a job, by its number."""

@@ -6,12 +6,17 @@ import sqlite3
 from collections.abc import Collection, Mapping
 from typing import Any
 
-_FINISHED_BEFORE = "SELECT n, id FROM jobs WHERE finished_at > 0 AND finished_at < ? ORDER BY finished_at LIMIT ?"
+# So many of those that ended are looked at in a call: any number of them may stay, and nobody else writes meanwhile.
+LOOK_AT = 1_000
+# Before the first of them: those that are not over have 0 for when they ended.
+_FIRST = (0, 2**63 - 1)
+_OLD = """
+    SELECT n, id, finished_at, {stays} FROM jobs
+    WHERE finished_at < ? AND (finished_at, n) > (?, ?) ORDER BY finished_at, n LIMIT ?
+"""
+_FINISHED_BEFORE = _OLD.format(stays="0")
 # A job whose history is not moved yet cannot go.
-_MOVED_FINISHED_BEFORE = (
-    "SELECT n, id FROM jobs WHERE finished_at > 0 AND finished_at < ? "
-    "AND NOT EXISTS (SELECT 1 FROM history WHERE job = n) ORDER BY finished_at LIMIT ?"
-)
+_MOVED_FINISHED_BEFORE = _OLD.format(stays="EXISTS (SELECT 1 FROM history WHERE job = n)")
 # No more are counted than matter: a fan-out leaves as many as it had branches.
 _ROWS = """
     SELECT
@@ -62,6 +67,8 @@ class Purging:
         self._old = _MOVED_FINISHED_BEFORE if moving else _FINISHED_BEFORE
         self._whole: set[int] = set()
         self._parts: set[int] = set()
+        # When the last that was looked at had ended, and its number; at the end it is begun anew.
+        self._looked = _FIRST
 
     def __bool__(self) -> bool:
         return bool(self._whole or self._parts)
@@ -72,22 +79,28 @@ class Purging:
         Returns:
             how many, and whether to ask again: there may be more, or more of one.
         """
-        # The spared ones may all be among the oldest, or none of them may.
-        old = self._db.execute(self._old, (finished_before, limit + len(spared))).fetchall()
+        old = self._db.execute(self._old, (finished_before, *self._looked, LOOK_AT)).fetchall()
         room = self._most
         gone = 0
-        for n in [n for n, job_id in old if job_id not in spared and n not in self._whole][:limit]:
-            rows = self._rows(n)
-            if rows > room:
-                if room == self._most:
-                    self._parts.add(n)
-                    self.rows += room
+        for n, job_id, finished_at, stays in old:
+            if gone == limit:
                 return gone, True
-            room -= rows
-            gone += 1
-            self._whole.add(n)
-            self.rows += rows
-        return gone, gone == limit
+            if not (stays or job_id in spared or n in self._whole):
+                rows = self._rows(n)
+                if rows > room:
+                    if room == self._most:
+                        self._parts.add(n)
+                        self.rows += room
+                    return gone, True
+                room -= rows
+                gone += 1
+                self._whole.add(n)
+                self.rows += rows
+            self._looked = finished_at, n
+        more = len(old) == LOOK_AT
+        if not more:
+            self._looked = _FIRST
+        return gone, more or gone == limit
 
     def _rows(self, n: int) -> int:
         (rows,) = self._db.execute(_ROWS, (n, self._most) * len(PARTS)).fetchone()
