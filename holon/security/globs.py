@@ -13,7 +13,11 @@ def is_glob(pattern: str) -> bool:
 
 def matches(pattern: str, name: str) -> bool:
     """Whether a pattern stands for a name, which is compared whole and by case."""
-    return name == pattern if not is_glob(pattern) else _compiled(pattern).fullmatch(name) is not None
+    if not is_glob(pattern):
+        return name == pattern
+    # Nearly all of thousands of patterns differ from a name at one of their ends.
+    begin, end = _WILD.split(pattern, 1)[0], pattern[max(pattern.rfind("*"), pattern.rfind("?")) + 1 :]
+    return name.startswith(begin) and name.endswith(end) and _compiled(pattern).fullmatch(name) is not None
 
 
 def weight(pattern: str) -> int:
@@ -57,4 +61,5 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(parts), re.DOTALL)
 
 
+_WILD = re.compile(r"[*?]")
 _PARTS = re.compile(r"\*+|\?|[^*?]+")

@@ -65,6 +65,10 @@ class Revocation:
     workers: frozenset[str] = frozenset()
     thumbprints: frozenset[bytes] = frozenset()
     serials: frozenset[tuple[str, int]] = frozenset()
+    _patterns: frozenset[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_patterns", frozenset(filter(is_glob, self.workers)))
 
     def names(self, certificate: x509.Certificate, thumbprint: bytes) -> bool:
         """Whether this certificate is revoked."""
@@ -75,7 +79,8 @@ class Revocation:
     def names_worker(self, worker_ids: Iterable[str]) -> bool:
         """Whether one of these ids is revoked."""
         ids = tuple(worker_ids)
-        return any(matches(pattern, one) for pattern in self.workers for one in ids)
+        # Of those that are gone there may be thousands, and whoever is there is looked at again and again.
+        return not self.workers.isdisjoint(ids) or any(matches(one, name) for one in self._patterns for name in ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,16 @@ class WorkerRules:
         self._exact: Mapping[str, Rule] = {rule.name: rule for rule in every if not rule.is_pattern}
         self._globs = sorted((rule for rule in every if rule.is_pattern), key=lambda rule: -weight(rule.name))
         self._tokens: Mapping[bytes, Rule] = {token: rule for rule in every for token in rule.tokens}
+        # Those of workers, by what their certificate is called, and whether that is a SPIFFE id; and those of patterns.
+        self._named: dict[tuple[bool, str], list[Rule]] = {}
+        self._matched: list[Rule] = []
+        for rule in self._exact.values():
+            names = [(spiffe, name) for spiffe, name in ((False, rule.cn), (True, rule.spiffe)) if name is not None]
+            if any(is_glob(name) for _, name in names):
+                self._matched.append(rule)
+            else:
+                for key in names:
+                    self._named.setdefault(key, []).append(rule)
 
     def __repr__(self) -> str:
         return f"WorkerRules(workers={len(self._exact)}, patterns={len(self._globs)})"
@@ -154,7 +169,8 @@ class WorkerRules:
 
     def of_certificate(self, identity: Identity) -> list[str]:
         """The ids that a certificate stands for without a claim: those that name it; else the one that it names."""
-        ids = [name for name, rule in self._exact.items() if rule.names(identity)]
+        named = self._named.get((bool(identity.spiffe), identity.name), [])
+        ids = [rule.name for rule in (*named, *self._matched) if rule.names(identity)]
         if not ids and self.standing(identity.name).allows_certificate(identity):
             return [identity.name]
         return ids

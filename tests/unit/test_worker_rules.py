@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from holon.errors import ConfigError
-from holon.security.globs import overlap
+from holon.security import globs, worker_rules
+from holon.security.globs import matches, overlap
+from holon.security.identity import Identity
 from holon.security.tokens import digest_of, hashed
 from holon.security.worker_rules import WorkerRules
 from holon.security.workers_file import load_workers
@@ -190,3 +193,60 @@ def test_a_holon_is_what_the_file_calls_one_and_has_no_replicas(tmp_path: Path) 
     assert [rule is not None and rule.holon for rule in found.values()] == [False, False, True]
     wrong = problems(tmp_path, '[a]\nkind = "spirit"\n[b]\nkind = "holon"\nreplicas = true')
     assert wrong.keys() == {"[a] kind", "[b]"}
+
+
+def an_identity(name: str, *, spiffe: bool = False) -> Identity:
+    nothing: Any = None
+    return Identity(name, 0, spiffe, nothing, b"")
+
+
+def test_whose_certificate_it_is_among_thousands_is_found_without_a_look_at_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def noted(pattern: str, name: str) -> bool:
+        looked.append(pattern)
+        return matches(pattern, name)
+
+    text = "".join(f'[w{n}]\ncn = "host-{n}"\nspiffe = "spiffe://a/host-{n}"\n' for n in range(1_000))
+    rules = load(
+        tmp_path,
+        text
+        + '[x]\ncn = "host-7*"\n[[revoked]]\nworker = "w-*"\n'
+        + "".join(f'[[revoked]]\nworker = "v{n}"\n' for n in range(1_000)),
+    )
+    monkeypatch.setattr(worker_rules, "matches", noted)
+    assert rules.of_certificate(an_identity("host-5")) == ["w5"]
+    assert rules.of_certificate(an_identity("host-7")) == ["w7", "x"]
+    assert rules.of_certificate(an_identity("spiffe://a/host-7", spiffe=True)) == ["w7"]
+    assert rules.of_certificate(an_identity("w7")) == []
+    assert [rules.revoked.names_worker(ids) for ids in (("w7",), ("v7",), ("a", "v7"), ("w-7",))] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert len(looked) < 20
+
+
+def test_of_thousands_of_patterns_those_are_tried_whose_ends_are_a_names_own() -> None:
+    before = globs._compiled.cache_info().misses
+    patterns = [f"host-{number}.*" for number in range(2_000)] + [f"*.zone-{number}" for number in range(2_000)]
+    found = [one for one in patterns if matches(one, "host-7.zone-8")]
+    assert found == ["host-7.*", "*.zone-8"]
+    assert globs._compiled.cache_info().misses <= before + 2
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("a*a", {"a": False, "aa": True, "aba": True, "ab": False}),
+        ("?", {"": False, "a": True, "ab": False}),
+        ("a?c*e", {"abce": True, "abcde": True, "ace": False, "abc": False}),
+        ("*b*", {"b": True, "abc": True, "ac": False}),
+        ("a.c*", {"a.c": True, "abc": False}),
+    ],
+)
+def test_a_pattern_stands_for_whole_names(pattern: str, names: dict[str, bool]) -> None:
+    assert {name: matches(pattern, name) for name in names} == names
