@@ -47,6 +47,8 @@ class Retention:
                 purged = BATCH
                 while purged >= BATCH:
                     purged = await self._purge(before, BATCH)
+                    # A store in memory waits for nothing.
+                    await asyncio.sleep(0)
             except StoreUnavailable as error:
                 log.warning("cannot delete old jobs: %s", error.message)
             await asyncio.sleep(pause)

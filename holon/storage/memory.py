@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
@@ -21,7 +22,7 @@ from holon.ports import (
 )
 from holon.storage.ledger import reads, shared
 from holon.storage.ledger.calls import LedgerCalls
-from holon.storage.ledger.rows import JobRow
+from holon.storage.ledger.rows import JobRow, LateRow, TaskRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.outbox import TAKE_BYTES
 from holon.storage.records import encode_history
@@ -44,6 +45,8 @@ class MemoryStorage(LedgerCalls):
         super().__init__(settings or StoreSettings(node_id="memory"), clock or SystemClock())
         self._tables = Tables(self._settings)
         self._history: dict[str, list[_Told]] = {}
+        # By job, what goes with it beside that.
+        self._made: dict[str, list[TaskRow | LateRow]] = {}
 
     def __repr__(self) -> str:
         return f"MemoryStorage(jobs={len(self._tables.jobs)}, tasks={len(self._tables.tasks)})"
@@ -74,6 +77,9 @@ class MemoryStorage(LedgerCalls):
         for job_id, lines in told:
             self._history.setdefault(job_id, []).append(lines)
             self._outbox.bytes += lines[2]
+        for row, before in tables.changed.items():
+            if before is None and isinstance(row, TaskRow | LateRow):
+                self._made.setdefault(row.job_id, []).append(row)
         hint = tables.done()
         if hint is not None:
             self._hints.give(hint)
@@ -170,22 +176,19 @@ class MemoryStorage(LedgerCalls):
             pass
         tables = self._tables
         unmoved = self._history if self._outbox.moving else {}
-        old = [
+        # What has waited longest is looked at first: all of it is not gone through for a few.
+        old = (
             row
             for row in tables.jobs.values()
             if row.finished_at is not None and row.finished_at < finished_before
             if row.id not in unmoved and row.id not in spared
-        ]
-        gone = {row.id for row in old[:limit]}
-        for row in old[:limit]:
-            del tables.jobs[row.id]
+        )
+        gone = list(islice(old, limit))
+        for row in gone:
+            tables.forget(row)
             self._history.pop(row.id, None)
-            if row.request_id is not None:
-                tables.requests.pop((row.owner, row.request_id), None)
-        for task in [task for task in tables.tasks.values() if task.job_id in gone]:
-            del tables.tasks[task.id]
-        for late in [late for late in tables.lates.values() if late.job_id in gone]:
-            tables.forget(late)
+            for other in self._made.pop(row.id, ()):
+                tables.forget(other)
         return len(gone)
 
 
