@@ -24,6 +24,8 @@ class Blueprints:
     def __init__(self, contracts: Contracts) -> None:
         self._contracts = contracts
         self._by_name: dict[str, tuple[Blueprint, str]] = {}
+        # By path, whose that is.
+        self._by_path: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"Blueprints({', '.join(sorted(self._by_name))})"
@@ -45,12 +47,11 @@ class Blueprints:
                 "choose another api_endpoint",
                 code="BLUEPRINT_TAKEN",
             )
-        for other in self:
-            if blueprint.path is not None and other.path == blueprint.path:
-                raise BlueprintError(
-                    f"blueprint {blueprint.name!r}: its path {blueprint.path} is that of blueprint {other.name!r}",
-                    code="BLUEPRINT_TAKEN",
-                )
+        if blueprint.path is not None and (other := self._by_path.get(blueprint.path)) is not None:
+            raise BlueprintError(
+                f"blueprint {blueprint.name!r}: its path {blueprint.path} is that of blueprint {other!r}",
+                code="BLUEPRINT_TAKEN",
+            )
         problems = integrity.check(blueprint)
         errors = [problem.message for problem in problems if problem.severity == "error"]
         if errors:
@@ -63,6 +64,8 @@ class Blueprints:
             raise BlueprintError(f"blueprint {blueprint.name!r}: input: {error.message}") from error
         self._contracts.hold(contract)
         self._by_name[blueprint.name] = (blueprint, contract)
+        if blueprint.path is not None:
+            self._by_path[blueprint.path] = blueprint.name
 
     def register_all(self, blueprints: Iterable[Blueprint]) -> None:
         """Take in several."""

@@ -1,0 +1,40 @@
+"""Hundreds of blueprints are registered without comparing each with all others."""
+
+from __future__ import annotations
+
+import pytest
+
+from holon.domain.blueprint import Blueprint
+from holon.engine.blueprints import Blueprints
+from holon.engine.contracts import Contracts
+from holon.errors import BlueprintError
+
+
+class Asked(Blueprint):
+    """A blueprint that counts how often it is asked for its path; all of them together."""
+
+    times = 0
+
+    @property
+    def path(self) -> str | None:
+        Asked.times += 1
+        return super().path
+
+
+def one(name: str, endpoint: str | None) -> Blueprint:
+    blueprint = Asked(name, api_endpoint=endpoint)
+
+    @blueprint.handler("begin", is_start=True, is_end=True)
+    async def begin() -> None: ...
+
+    return blueprint
+
+
+def test_a_path_is_taken_by_one_of_hundreds_of_blueprints_and_none_is_asked_for_its_own_again() -> None:
+    blueprints = Blueprints(Contracts())
+    blueprints.register_all([one(f"b{number}", f"/b{number}" if number % 2 else None) for number in range(200)])
+    assert Asked.times <= 10 * 200
+    with pytest.raises(BlueprintError, match="is that of blueprint 'b7'"):
+        blueprints.register(one("other", "/b7"))
+    blueprints.register(one("other", None))
+    assert len([*blueprints]) == 201
