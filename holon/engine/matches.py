@@ -65,6 +65,7 @@ class Matches:
         for key in session.fits:
             self._fitting[key][session.session_id] = session
         session.shut = set(session.fits)
+        self._said.offered(session.skills)
         for key in session.fits:
             self._said.came(self._needs[key].skill)
 
@@ -115,7 +116,7 @@ class Matches:
         self._fitting[key] = fitting
         self._open[key] = dict(fitting)
         if fitting:
-            self._said.came(need.skill)
+            self._said.can(need.skill)
 
     def forget_all_but(self, kept: Collection[str]) -> None:
         """Forget the needs that are not behind one of these match keys."""

@@ -89,13 +89,15 @@ class Said:
     """What was logged of tasks that nobody here can do.
 
     It is said once for a skill until somebody comes who can: match keys change with the contracts that are known, and
-    what is said is the same.
+    what is said is the same. So it is for thousands of tasks that have each a `max_cost` of their own.
     """
 
     def __init__(self) -> None:
         # By skill, the match keys of such tasks, and what was said of these.
         self._keys: defaultdict[str, set[str]] = defaultdict(set)
         self._words: defaultdict[str, set[str]] = defaultdict(set)
+        # The skills of which it was said before somebody came with them.
+        self._offered: set[str] = set()
 
     def __repr__(self) -> str:
         return f"Said(skills={len(self._keys)})"
@@ -108,14 +110,25 @@ class Said:
         """Say it, for such a reason."""
         words = self._words[need.skill]
         self._keys[need.skill].add(need.key)
-        if reason not in words:
-            words.add(reason)
+        kind = reason.removesuffix(f" {need.max_cost}")
+        if kind not in words:
+            words.add(kind)
             log.warning("tasks wait: %s", reason.removeprefix("waiting: "), extra={"match_key": need.key})
 
     def came(self, skill: str) -> None:
         """Somebody is here who can do tasks of a skill: once nobody is, that is said again."""
         self._keys.pop(skill, None)
         self._words.pop(skill, None)
+        self._offered.discard(skill)
+
+    def offered(self, skills: Collection[str]) -> None:
+        """Somebody has come, or offers other things, with these skills; whether he can do such tasks is not known."""
+        self._offered.update(skill for skill in self._keys if skill in skills)
+
+    def can(self, skill: str) -> None:
+        """Somebody can do tasks of a skill that began to wait. Of others it is not said again, unless he is new."""
+        if skill in self._offered:
+            self.came(skill)
 
     def forget(self, key: str, skill: str) -> None:
         """Nothing waits with this match key any more."""

@@ -164,6 +164,23 @@ async def test_who_can_do_what_is_learned_while_he_is_there_is_missed_when_he_ha
     assert len(caplog.messages) == 2
 
 
+async def test_of_thousands_of_tasks_that_are_each_too_cheap_it_is_said_once_though_others_can_be_done(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store: Any = Asked()
+    nothing: Any = None
+    dispatcher = Dispatcher(store, Telemetry())
+    dispatcher.add(Session("w", "s", 2, {Offering("t", price=100): ANY_CONTRACT}, nothing))
+    for cost in range(1, 100):
+        await waits(dispatcher, Need("t", max_cost=cost))
+        await waits(dispatcher, Need("t", max_cost=100 + cost))
+    (said,) = caplog.messages
+    assert "declares a price within max_cost 1" in said
+    dispatcher.add(Session("x", "x", 2, {Offering("t", price=50): ANY_CONTRACT}, nothing))
+    await waits(dispatcher, Need("t", max_cost=49))
+    assert caplog.messages == [said, said.replace("max_cost 1", "max_cost 49")]
+
+
 def test_a_lease_of_a_replaced_session_frees_room_at_the_one_that_replaced_it() -> None:
     nothing: Any = None
     dispatcher = Dispatcher(nothing, Telemetry())
