@@ -57,8 +57,11 @@ class Matches:
         self.sessions[session.session_id] = session
         self._offers(session, session.skills)
         before = session.fits
-        keys = (key for skill in session.skills for key in self._keys.get(skill, ()))
-        session.fits = {key for key in keys if session.can(self._needs[key])}
+        session.fit_none()
+        for skill in session.skills:
+            for key in self._keys.get(skill, ()):
+                if session.can(self._needs[key]):
+                    session.fit(key, skill)
         for key in before - session.fits:
             self._fitting[key].pop(session.session_id, None)
             self._open[key].pop(session.session_id, None)
@@ -77,7 +80,8 @@ class Matches:
             self._fitting[key].pop(session.session_id, None)
             self._open[key].pop(session.session_id, None)
         # One that was replaced ends once more when its stream does: some of these needs may be forgotten by then.
-        session.fits, session.shut = set(), set()
+        session.fit_none()
+        session.shut = set()
 
     def _offers(self, session: Session, skills: frozenset[str]) -> None:
         """A session offers these skills from now on; none: it is not there any more."""
@@ -112,7 +116,7 @@ class Matches:
         self._keys.setdefault(need.skill, set()).add(key)
         fitting = {one.session_id: one for one in self.offering(need.skill) if one.can(need)}
         for session in fitting.values():
-            session.fits.add(key)
+            session.fit(key, need.skill)
         self._fitting[key] = fitting
         self._open[key] = dict(fitting)
         if fitting:
@@ -121,10 +125,10 @@ class Matches:
     def forget_all_but(self, kept: Collection[str]) -> None:
         """Forget the needs that are not behind one of these match keys."""
         for key in self._needs.keys() - kept:
-            for session in self._fitting.pop(key).values():
-                session.fits.discard(key)
-                session.shut.discard(key)
             skill = self._needs.pop(key).skill
+            for session in self._fitting.pop(key).values():
+                session.fit_not(key, skill)
+                session.shut.discard(key)
             self._said.forget(key, skill)
             self._keys[skill].discard(key)
             if not self._keys[skill]:

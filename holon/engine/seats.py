@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from holon.domain.matching import Need
 from holon.engine.matches import Matches
-from holon.engine.queued import KEYS_AT_ONCE, Queued
+from holon.engine.queued import Queued
 from holon.engine.session import Session
 from holon.ports import Seat
 
@@ -95,20 +95,12 @@ class Seats:
 
     def next_of(self, session: Session, but: AbstractSet[str] = frozenset()) -> Collection[str]:
         """The match keys that are named next for a session, without some: for what waits behind them it has room."""
-        keys = self._queued.next_of(session.fits, but)
-        full = self._full(session, keys) if session.limits else ()
-        if not full:
-            return keys
-        if len(keys) < KEYS_AT_ONCE:
-            return [key for key in keys if self._matches[key].skill not in full]
-        # Else those of a skill that has no room would be named for it for good.
-        full = self._full(session, session.fits)
-        return self._queued.next_of({key for key in session.fits if self._matches[key].skill not in full}, but)
-
-    def _full(self, session: Session, keys: Collection[str]) -> set[str]:
-        """The skills behind these match keys whose limit leaves a session no room."""
-        lefts = session.lefts({self._matches[key].skill for key in keys})
-        return {skill for skill, left in lefts.items() if left <= 0}
+        full = session.full() if session.limits else ()
+        left = [keys for skill, keys in session.fits_of.items() if skill not in full] if full else ()
+        if not full or len(left) == len(session.fits_of):
+            return self._queued.next_of(session.fits, but)
+        # Those of a skill that has no room would be named for it for good.
+        return self._queued.next_of(left[0] if len(left) == 1 else set[str]().union(*left), but)
 
     def _seat(self, session: Session, n: int, keys: Iterable[str]) -> Seat:
         keys = tuple(keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TypeAlias
 
 from holon.domain.costs import Cost
@@ -34,7 +35,8 @@ class Session:
     it took; `promised` is what calls to the store under way may add, in all and of skills that have limits of their
     own. `skills` are the names of those that it offers, in whatever version and type; `prices` are those that are
     declared, by skill. `past` are the leases that a newer session of the same process took over. `terms` are, by lease,
-    those that cannot be told from what is offered now.
+    those that cannot be told from what is offered now. `fits` are the match keys of what it can do, `fits_of` the same
+    by skill.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Session:
         self.promised = 0
         self.taking = True
         self.fits: set[str] = set()
+        self.fits_of: dict[str, set[str]] = {}
         self.shut: set[str] = set()
         self.limits: dict[str, int] = {}
         self.promised_of: Counter[str] = Counter()
@@ -102,6 +105,23 @@ class Session:
     def offers_of(self, skill: str) -> list[Offering]:
         """What it offers of a skill."""
         return [one for one, _ in self._offered.get(skill, ())]
+
+    def fit(self, key: str, skill: str) -> None:
+        """It can do what is behind a match key."""
+        self.fits.add(key)
+        self.fits_of.setdefault(skill, set()).add(key)
+
+    def fit_not(self, key: str, skill: str) -> None:
+        """Nobody asks for that any more."""
+        self.fits.discard(key)
+        of_skill = self.fits_of[skill]
+        of_skill.discard(key)
+        if not of_skill:
+            del self.fits_of[skill]
+
+    def fit_none(self) -> None:
+        """What it can do is not known, or it is not there any more."""
+        self.fits, self.fits_of = set(), {}
 
     def take(self, offers: Sequence[Offer]) -> Sequence[Offer]:
         """Hold these; answers with what its worker is told: each names the offering that it is made under."""
@@ -176,6 +196,10 @@ class Session:
     def lefts(self, skills: Iterable[str]) -> dict[str, int]:
         """As `left`, for those of these skills that have a limit."""
         return {skill: left for skill in skills if (left := self.left(skill)) is not None}
+
+    def full(self) -> AbstractSet[str]:
+        """The skills whose limit leaves no room."""
+        return {skill for skill, left in self.lefts(self.limits).items() if left <= 0}
 
     def room(self, skill: str) -> int:
         """How many more tasks of a skill it can be given."""

@@ -137,6 +137,48 @@ async def test_keys_of_a_skill_that_has_no_room_do_not_keep_those_of_others_from
         assert all(seat.n > 0 for seats in store.calls for seat in seats)
 
 
+async def test_whether_a_skill_has_room_is_found_without_looking_at_thousands_of_its_keys() -> None:
+    class Looked(dict[str, Need]):
+        at = 0
+
+        def __getitem__(self, key: str) -> Need:
+            Looked.at += 1
+            return super().__getitem__(key)
+
+    store = Store({need.key: 1 for need in NEEDS})
+    limited = Session("w", "s", 10, {**SKILL, Offering("u", price=1): ANY_CONTRACT}, CONNECTION)
+    limited.grant({("t", "", ""): 1, ("u", "", ""): 1}, anew=True)
+    async with dispatching(store, limited) as dispatcher:
+        assert len(limited.leases) == 1
+        matches: Any = dispatcher._matches
+        matches._needs = Looked(matches._needs)
+        assert dispatcher.seats_at(limited, 5) == []
+        assert Looked.at == 0
+        (lease,) = limited.leases
+        dispatcher.freed(limited, lease)
+        (seat,) = dispatcher.seats_at(limited, 5)
+        assert (seat.n, len(seat.keys)) == (1, KEYS_AT_ONCE)
+        assert Looked.at < 5 * KEYS_AT_ONCE
+
+
+def test_what_a_session_can_do_is_known_by_skill_whatever_comes_and_goes() -> None:
+    def told() -> dict[str, set[str]]:
+        return {skill: set(keys) for skill, keys in one.fits_of.items()}
+
+    dispatcher: Any = Dispatcher(Store({}), Telemetry())  # type: ignore[arg-type]
+    one, (dear, cheap, other) = session(1), (Need("t", max_cost=2), Need("t", max_cost=1), Need("u"))
+    dispatcher.learn(dear)
+    dispatcher.add(one)
+    dispatcher.learn(cheap)
+    dispatcher.learn(other)
+    assert told() == {"t": {dear.key, cheap.key}}
+    dispatcher.offers_changed(one, {Offering("t", price=2): ANY_CONTRACT, Offering("u"): ANY_CONTRACT})
+    assert told() == {"t": {dear.key}, "u": {other.key}}
+    dispatcher._matches.forget_all_but({dear.key})
+    assert told() == {"t": {dear.key}}
+    assert one.fits == {dear.key}
+
+
 async def test_a_call_for_many_workers_names_no_more_keys_than_one_for_a_few() -> None:
     store = Store({need.key: 1 for need in NEEDS})
     sessions = [session(KEYS // 10, f"w{number}") for number in range(20)]
