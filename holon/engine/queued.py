@@ -9,6 +9,10 @@ from itertools import islice
 # So many are named for one session in a call. Of each the store looks at the first task, for each one that it leases;
 # and thousands may wait where each task has a price or contracts of its own.
 KEYS_AT_ONCE = 128
+# Among them so many of those that came last: a task that goes before the others is not to wait for its turn.
+NEWEST = 32
+# Where the next ones are for one session, they are among so many.
+LOOK_AT = 4 * KEYS_AT_ONCE
 
 
 class Queued(Collection[str]):
@@ -16,6 +20,8 @@ class Queued(Collection[str]):
 
     def __init__(self) -> None:
         self._keys: dict[str, None] = {}
+        # Those of them that were not named since they came.
+        self._new: dict[str, None] = {}
 
     def __repr__(self) -> str:
         return f"Queued({len(self._keys)})"
@@ -31,13 +37,16 @@ class Queued(Collection[str]):
 
     def add(self, *keys: str) -> None:
         """Tasks wait behind these; those of which that is known keep their place."""
-        self._keys.update(dict.fromkeys(keys))
+        new = dict.fromkeys([key for key in keys if key not in self._keys])
+        self._keys.update(new)
+        self._new.update(new)
 
     def named(self, keys: Iterable[str], left: Iterable[str]) -> None:
         """The store was named some keys, and tells behind which tasks are left: those are named last from now on."""
         for key in keys:
             self._keys.pop(key, None)
-        self.add(*left)
+            self._new.pop(key, None)
+        self._keys.update(dict.fromkeys(left))
 
     def any_of(self, keys: AbstractSet[str]) -> bool:
         """Whether tasks wait behind one of these."""
@@ -56,4 +65,12 @@ class Queued(Collection[str]):
         """
         if len(self._keys) <= KEYS_AT_ONCE or len(keys) <= KEYS_AT_ONCE:
             return self.all_of(keys) - but
-        return list(islice((key for key in self._keys if key in keys and key not in but), KEYS_AT_ONCE))
+        newest = islice((key for key in islice(reversed(self._new), LOOK_AT) if key in keys and key not in but), NEWEST)
+        first = [key for key in islice(self._keys, LOOK_AT) if key in keys and key not in but]
+        if len(first) < KEYS_AT_ONCE:
+            # Most may be for others. Which ones are not is found faster than the first of them.
+            found = self.all_of(keys) - but
+            if len(found) <= KEYS_AT_ONCE:
+                return found
+            first = list(islice((key for key in self._keys if key in found), KEYS_AT_ONCE))
+        return list(dict.fromkeys((*newest, *first)))[:KEYS_AT_ONCE]
