@@ -152,7 +152,7 @@ class Dispatcher:
     # Seats -------------------------------------------------------------------------------------------------------
 
     def seats_for(self, needs: Mapping[Need, int]) -> list[Seat]:
-        """Room for new tasks: by need, how many. `settle` ends the promise."""
+        """Room for new tasks: by need, how many. It is promised until the call that is made `naming` it is over."""
         seats: list[Seat] = []
         for need, n in needs.items():
             self.learn(need)
@@ -181,14 +181,13 @@ class Dispatcher:
 
     def _settle(self, seats: Sequence[Seat], leased: Leased | None) -> None:
         self._seats.free(seats)
-        if leased is not None:
-            self._waiting.named((key for seat in seats for key in seat.keys), leased.left)
-            if leased.offers and leased.left:
-                # There may be room for more: nobody asked for it, or a part of the store was away and handed none over.
-                self.look()
         if leased is None:
             self.look()
             return
+        self._waiting.named((key for seat in seats for key in seat.keys), leased.left)
+        if leased.offers and leased.left:
+            # There may be room for more: nobody asked for it, or a part of the store was away and handed none over.
+            self.look()
         by_session: dict[str, list[Offer]] = defaultdict(list)
         for offer in leased.offers:
             by_session[offer.session_id].append(offer)

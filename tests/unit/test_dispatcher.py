@@ -7,8 +7,6 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
-import pytest
-
 from holon.domain.matching import ANY_CONTRACT, Need, Offering
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.matches import MOST_NEEDS
@@ -84,6 +82,12 @@ class Asked:
         return Leased(left=frozenset(key for seat in seats for key in seat.keys))
 
 
+async def turns() -> None:
+    """Whatever the dispatcher would ask, it asks in these turns of the loop."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 async def test_what_begins_to_wait_while_a_lease_is_on_its_way_back_is_leased_when_it_is_there() -> None:
     store: Any = Asked()
     nothing: Any = None
@@ -111,74 +115,18 @@ async def test_what_begins_to_wait_while_another_call_has_the_room_is_leased_whe
     dispatcher.add(session)
     loop = asyncio.create_task(dispatcher.run())
     with dispatcher.naming(dispatcher.seats_for({Need("t"): 1})) as named:
-        await waits(dispatcher, Need("u"))
-        await asyncio.sleep(0.01)
+        dispatcher.learn(Need("u"))
+        await dispatcher.wait_without([], [Need("u")])
+        await turns()
         assert store.seats.empty()
         named.leased = Leased()
     async with asyncio.timeout(10):
         assert (await store.seats.get()).keys == (Need("u").key,)
-    await asyncio.sleep(0.01)
+    await turns()
     assert store.seats.empty()
     loop.cancel()
     with suppress(asyncio.CancelledError):
         await loop
-
-
-async def waits(dispatcher: Dispatcher, need: Need) -> None:
-    """A task waits that no call had a seat for."""
-    dispatcher.learn(need)
-    await dispatcher.wait_without([], [need])
-
-
-async def test_that_nobody_is_there_is_said_once_whatever_contracts_are_known_meanwhile(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    store: Any = Asked()
-    nothing: Any = None
-    dispatcher = Dispatcher(store, Telemetry())
-    before, with_it = Need("t"), Need("t", contracts=("c",))
-    said = ["tasks wait: no worker connected to this node offers skill 't'"]
-    await waits(dispatcher, before)
-    # Its worker is about to come: the contract is known, and the worker not yet there.
-    await waits(dispatcher, with_it)
-    assert caplog.messages == said
-    session = Session("w", "s", 2, {Offering("t", contract="c"): ANY_CONTRACT}, nothing)
-    dispatcher.add(session)
-    dispatcher.remove(session)
-    await waits(dispatcher, with_it)
-    assert caplog.messages == said * 2
-
-
-async def test_who_can_do_what_is_learned_while_he_is_there_is_missed_when_he_has_gone(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    store: Any = Asked()
-    nothing: Any = None
-    dispatcher = Dispatcher(store, Telemetry())
-    await waits(dispatcher, Need("t"))
-    session = Session("w", "s", 2, {Offering("t", contract="c"): ANY_CONTRACT}, nothing)
-    dispatcher.add(session)
-    dispatcher.learn(Need("t", contracts=("c",)))
-    dispatcher.remove(session)
-    await waits(dispatcher, Need("t", contracts=("c",)))
-    assert len(caplog.messages) == 2
-
-
-async def test_of_thousands_of_tasks_that_are_each_too_cheap_it_is_said_once_though_others_can_be_done(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    store: Any = Asked()
-    nothing: Any = None
-    dispatcher = Dispatcher(store, Telemetry())
-    dispatcher.add(Session("w", "s", 2, {Offering("t", price=100): ANY_CONTRACT}, nothing))
-    for cost in range(1, 100):
-        await waits(dispatcher, Need("t", max_cost=cost))
-        await waits(dispatcher, Need("t", max_cost=100 + cost))
-    (said,) = caplog.messages
-    assert "declares a price within max_cost 1" in said
-    dispatcher.add(Session("x", "x", 2, {Offering("t", price=50): ANY_CONTRACT}, nothing))
-    await waits(dispatcher, Need("t", max_cost=49))
-    assert caplog.messages == [said, said.replace("max_cost 1", "max_cost 49")]
 
 
 def test_a_lease_of_a_replaced_session_frees_room_at_the_one_that_replaced_it() -> None:
@@ -271,97 +219,6 @@ def test_a_stop_of_a_lease_that_no_session_has_is_brought_to_nobody_and_told() -
     )
     assert dispatcher.stop([held, lost, other]) == [lost.lease, other.lease]
     assert connection.stops == [held]
-
-
-def offers(session: Session, **held: str) -> None:
-    """A session holds these leases of these skills."""
-    nothing: Any = None
-    session.take(
-        [
-            Offer("w", "s", "t", lease, "j", skill, "", "", b"", 0.0, 1, 1, None, None, nothing)
-            for lease, skill in held.items()
-        ]
-    )
-
-
-def test_a_skill_with_credits_of_its_own_gets_no_more_than_those_and_the_others_the_rest() -> None:
-    nothing: Any = None
-    dispatcher = Dispatcher(nothing, Telemetry())
-    session = Session("w", "s", 10, dict.fromkeys((Offering("limited"), Offering("free")), ANY_CONTRACT), nothing)
-    session.grant({("limited", "", ""): 3, ("free", "", ""): None}, anew=True)
-    dispatcher.add(session)
-    offers(session, first="limited", second="free")
-    limited, free = Need("limited"), Need("free")
-    (seat,) = dispatcher.seats_for({limited: 9})
-    with dispatcher.naming([seat]):
-        assert (seat.n, dispatcher.seats_for({limited: 1})) == (2, [])
-        assert [one.n for one in dispatcher.seats_for({free: 9})] == [6]
-
-    # Nothing is left at 0; the other skill is not held up by that.
-    assert session.grant({("limited", "", ""): 0, ("unknown", "", ""): 7})
-    dispatcher.has_room(session)
-    assert dispatcher.seats_for({limited: 1}) == []
-    session.grant({("limited", "", ""): 2})
-    dispatcher.has_room(session)
-    assert [one.n for one in dispatcher.seats_for({limited: 9})] == [1]
-
-
-def test_what_is_held_of_a_limited_skill_is_known_whatever_comes_and_goes() -> None:
-    nothing: Any = None
-    session = Session("w", "s", 100, dict.fromkeys((Offering("t"), Offering("u")), ANY_CONTRACT), nothing)
-    offers(session, first="t", second="u")
-    session.grant({("t", "", ""): 5, ("u", "", ""): None}, anew=True)
-    assert (session.left("t"), session.left("u")) == (4, None)
-    offers(session, first="t", third="t")
-    assert session.left("t") == 3
-    session.grant({("t", "", ""): 4, ("u", "", ""): 2})
-    assert (session.left("t"), session.left("u")) == (2, 1)
-    for lease in ("first", "first", "unknown"):
-        session.let_go(lease)
-    assert (session.left("t"), session.left("u")) == (3, 1)
-    newer = Session("w", "s2", 100, dict.fromkeys(session.offerings, ANY_CONTRACT), nothing)
-    newer.grant({("t", "", ""): 4, ("u", "", ""): 2}, anew=True)
-    newer.resume(session.let_go_all().values(), session)
-    assert (newer.left("t"), newer.left("u")) == (3, 1)
-    assert (session.left("t"), session.left("u")) == (4, 2)
-
-
-async def test_a_worker_that_holds_thousands_of_limited_skills_is_not_asked_for_each_of_them() -> None:
-    class Leases(dict[str, Offer]):
-        gone_through = 0
-
-        def values(self) -> Any:
-            Leases.gone_through += 1
-            return super().values()
-
-    nothing: Any = None
-    dispatcher = Dispatcher(nothing, Telemetry())
-    skills = [f"t{number}" for number in range(100)]
-    session = Session("w", "s", 2_000, {Offering(skill): ANY_CONTRACT for skill in skills}, nothing)
-    session.grant({(skill, "", ""): 100 for skill in skills}, anew=True)
-    dispatcher.add(session)
-    offers(session, **{f"lease-{number}": skills[number % 100] for number in range(1_000)})
-    session.leases = Leases(session.leases)
-    for skill in skills:
-        dispatcher._waiting.add(dispatcher.learn(Need(skill)))
-    assert {seat.n for seat in dispatcher.seats_at(session, 500)} == {90}
-    assert dispatcher.seats_for({Need("t1"): 1}) == []
-    assert Leases.gone_through == 0
-
-
-async def test_what_waits_for_a_limited_skill_has_a_seat_of_its_own() -> None:
-    store: Any = Asked()
-    nothing: Any = None
-    dispatcher = Dispatcher(store, Telemetry())
-    session = Session("w", "s", 10, dict.fromkeys((Offering("limited"), Offering("free")), ANY_CONTRACT), nothing)
-    session.grant({("limited", "", ""): 2, ("free", "", ""): None}, anew=True)
-    dispatcher.add(session)
-    limited, free = Need("limited"), Need("free")
-    for need in (limited, free):
-        dispatcher.learn(need)
-    await dispatcher.wait_without([], [limited, free])
-    seats = {seat.keys: seat.n for seat in dispatcher.seats_at(session, 5)}
-    assert seats == {(limited.key,): 2, (free.key,): 5}
 
 
 async def test_a_store_that_refuses_at_once_is_asked_again_later_whatever_happens_meanwhile() -> None:

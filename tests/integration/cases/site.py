@@ -71,6 +71,11 @@ async def _an_end() -> None: ...
 SUCCESS_ONLY = {"success": "finished"}
 
 
+def numbered(count: int) -> list[dict[str, Any]]:
+    """So many branches of one skill, each with its number."""
+    return [{"task_type": "t", "params": {"n": n}} for n in range(count)]
+
+
 def fan_out(
     tasks: Iterable[Mapping[str, Any]] | None = None, *, name: str = "fan_out", fail_fast: bool = False
 ) -> Blueprint:

@@ -16,12 +16,9 @@ from tests.integration.cases.site import (
     fan_out,
     happened,
     history,
+    numbered,
 )
 from tests.integration.grpc_node import result, updates
-
-
-def numbered(count: int) -> list[dict[str, Any]]:
-    return [{"task_type": "t", "params": {"n": n}} for n in range(count)]
 
 
 async def test_a_branch_that_fails_for_good_is_seen_by_the_aggregator_with_its_error(start: Start) -> None:

@@ -9,24 +9,18 @@ import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory
-from holon.domain import machine, specs
 from holon.engine import planning
-from holon.storage.redis import arguments
 from tests.integration.cases.site import (
-    Passes,
     Start,
     create,
     ended,
     fan_out,
     history,
+    numbered,
     one_task,
     seen,
     waits,
 )
-
-
-def numbered(count: int) -> list[dict[str, Any]]:
-    return [{"task_type": "t", "params": {"n": n}} for n in range(count)]
 
 
 async def test_d01_the_aggregator_runs_once_with_every_result_in_order_whatever_the_order_of_arrival(
@@ -287,75 +281,3 @@ async def test_branches_of_too_much_together_fail_the_job_and_none_is_sent(
                 assert job.error.code == "LIMIT_EXCEEDED"
                 assert f"the {count} tasks of state 'start'" in job.error.message
         assert len(sent) == 2 * count
-
-
-async def test_a_large_fan_out_is_made_and_gathered_a_part_at_a_time_and_others_run_in_between(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    count = 4 * planning.CHUNK
-    passes = Passes()
-    # In Redis those that wait for their turn are sent as words, of which there are many.
-    in_parts = ((specs, "spec_of"), (planning, "encode"), (machine, "branch_result"), (arguments, "_stored_task"))
-    for module, name in in_parts:
-        monkeypatch.setattr(module, name, passes.counted(name, getattr(module, name)))
-    async with start(fan_out(numbered(count))) as node:
-        worker = node.new_worker("w1", max_concurrent=200)
-
-        @worker.skill("t")
-        async def t(n: int) -> dict[str, int]:
-            return {"n": n}
-
-        watching = asyncio.create_task(passes.run())
-        async with worker:
-            job = await node.run("fan_out", {})
-        watching.cancel()
-        assert [one["data"]["n"] for one in job.result["results"]] == list(range(count))
-    assert passes.all["spec_of"] == passes.all["branch_result"] == count
-    assert max(passes.most.values()) <= planning.CHUNK + 1
-
-
-async def test_results_of_branches_that_take_long_to_read_are_read_one_at_a_time_and_others_run_in_between(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # As if each of them took longer than a turn.
-    monkeypatch.setattr("holon.turns.AT_ONCE_S", -1.0)
-    passes = Passes()
-    monkeypatch.setattr(machine, "branch_result", passes.counted("branch_result", machine.branch_result))
-    async with start(fan_out(numbered(20))) as node:
-        worker = node.new_worker("w1", max_concurrent=20)
-
-        @worker.skill("t")
-        async def t(n: int) -> dict[str, int]:
-            return {"n": n}
-
-        watching = asyncio.create_task(passes.run())
-        async with worker:
-            job = await node.run("fan_out", {})
-        watching.cancel()
-        assert [one["data"]["n"] for one in job.result["results"]] == list(range(20))
-    assert (passes.all, passes.most) == ({"branch_result": 20}, {"branch_result": 1})
-
-
-async def test_a_handler_whose_fan_outs_are_large_runs_once_for_each_and_not_once_more_in_vain(start: Start) -> None:
-    ran: list[str] = []
-    bp = Blueprint("spreads", api_endpoint="/jobs/spreads", api_version="v1")
-
-    @bp.handler(is_start=True)
-    async def begin(job_id: str, actions: ActionFactory) -> None:
-        ran.append(job_id)
-        actions.dispatch_parallel(numbered(planning.CHUNK + 1), "gather")
-
-    @bp.aggregator
-    async def gather(actions: ActionFactory) -> None:
-        actions.go_to("finished")
-
-    @bp.handler(is_end=True)
-    async def finished() -> None: ...
-
-    async with start(bp) as node:
-        jobs = []
-        for _ in range(4):
-            jobs.append(await create(node, "spreads"))
-            await waits(node, jobs[-1], "waiting_for_parallel")
-    # Of the second it is found out that its decision takes too long to be made while the job is created.
-    assert ran == [jobs[0], jobs[1], *jobs[1:]]

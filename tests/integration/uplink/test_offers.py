@@ -50,7 +50,7 @@ async def test_what_changes_between_the_hello_and_its_welcome_is_said_after_that
         stream = await child.parent.session()
         parent = Offered(stream)
         async with Leaf(child.engine, "counter", Skill("count")):
-            await asyncio.sleep(0.2)
+            await child.until(lambda: bool(child.uplink._credits._due()[1].get("counting")))  # type: ignore[union-attr]
             await stream.welcome(holon_id=PARENT, capabilities=[types_pb2.CAPABILITY_HOLON])
             # What nobody can do is withdrawn by then, or not yet.
             while {"crawling": 0} | parent.credits != {"crawling": 0, "counting": 7, "asking": 7}:
