@@ -65,12 +65,13 @@ class Queued(Collection[str]):
         """
         if len(self._keys) <= KEYS_AT_ONCE or len(keys) <= KEYS_AT_ONCE:
             return self.all_of(keys) - but
-        newest = islice((key for key in islice(reversed(self._new), LOOK_AT) if key in keys and key not in but), NEWEST)
-        first = [key for key in islice(self._keys, LOOK_AT) if key in keys and key not in but]
+        wanted = (key for key in islice(self._keys, LOOK_AT) if key in keys and key not in but)
+        first = list(islice(wanted, KEYS_AT_ONCE))
         if len(first) < KEYS_AT_ONCE:
             # Most may be for others. Which ones are not is found faster than the first of them.
             found = self.all_of(keys) - but
             if len(found) <= KEYS_AT_ONCE:
                 return found
             first = list(islice((key for key in self._keys if key in found), KEYS_AT_ONCE))
-        return list(dict.fromkeys((*newest, *first)))[:KEYS_AT_ONCE]
+        newest = (key for key in islice(reversed(self._new), LOOK_AT) if key in keys and key not in but)
+        return list(dict.fromkeys((*islice(newest, NEWEST), *first)))[:KEYS_AT_ONCE]
