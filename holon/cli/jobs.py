@@ -97,6 +97,7 @@ def watch(
         int | None, typer.Option(help="Sequence to go on after; 0 is the beginning, by default it is now.")
     ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
+    logs: Annotated[bool, typer.Option("--logs", help="What its tasks write in their logs from now on, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Follow a job to its end, also through restarts of the node; the exit codes are those of create --wait.
@@ -107,9 +108,9 @@ def watch(
 
     async def go(client: Client) -> Job | None:
         if as_json:
-            return await follow(client, job, after, timeout, _show_update)
+            return await follow(client, job, after, timeout, _show_update, logs=logs)
         with Bar(job, lines=True) as bar:
-            return await follow(client, job, after, timeout, bar.tell)
+            return await follow(client, job, after, timeout, bar.tell, logs=logs)
 
     ended = with_client(go)
     if as_json and ended is not None:
@@ -224,6 +225,8 @@ def _show_update(update: Update, _: Job) -> None:
         told["job"] = _job_json(update.job)
     elif update.event is not None:
         told["event"] = update.event
+    elif update.logs is not None:
+        told["logs"] = update.logs
     else:
         told["progress"] = update.progress
     show_json(told)

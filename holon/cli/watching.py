@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from holon.cli.output import local_time, one_line, safe
 
 if TYPE_CHECKING:
-    from holon.client import Client, HistoryEvent, Job, Update
+    from holon.client import Client, HistoryEvent, Job, JobLogs, LogLine, Update
 
 # How much of a job's progress message fits beside its bar.
 _SHOWN = 60
@@ -21,7 +21,13 @@ _OF_ERROR = 120
 
 
 async def follow(
-    client: Client, job_id: str, after: int | None, timeout: float | None, tell: Callable[[Update, Job], None]
+    client: Client,
+    job_id: str,
+    after: int | None,
+    timeout: float | None,
+    tell: Callable[[Update, Job], None],
+    *,
+    logs: bool = False,
 ) -> Job | None:
     """Follow a job to its end, and return it as it ended; None when it is not over in time.
 
@@ -29,10 +35,11 @@ async def follow(
         after: as for `Client.watch`.
         timeout: seconds to wait at most.
         tell: called with each thing that is told, and the job as it is then.
+        logs: as for `Client.watch`.
     """
     job: Job | None = None
     try:
-        async with asyncio.timeout(timeout), aclosing(client.watch(job_id, after=after)) as updates:
+        async with asyncio.timeout(timeout), aclosing(client.watch(job_id, after=after, logs=logs)) as updates:
             async for update in updates:
                 if update.job is not None:
                     job = update.job
@@ -89,6 +96,9 @@ class Bar:
             return
         if update.event is not None:
             self._line(event_line(update.event))
+        elif update.logs is not None:
+            for written in update.logs.lines:
+                self._line(log_line(update.logs, written))
         elif self._shown.disable and not job.terminal and (line := progress_line(job)) != self._told:
             # At first, and after a new connection, all that is known of a job that waits is the job itself.
             self._told = line
@@ -108,6 +118,16 @@ def event_line(event: HistoryEvent) -> str:
     took = "" if event.duration_ms is None else f"in {event.duration_ms} ms"
     parts = (local_time(event.timestamp), f"#{event.sequence}", event.event_type, where, who, took, what_of(event))
     return " ".join(part for part in parts if part)
+
+
+def log_line(logs: JobLogs, line: LogLine) -> str:
+    """A line of the log of a job's task for people."""
+    number = "-".join(logs.task_id.rsplit("-", 2)[1:])
+    below = line.fields.get("holon_ids")
+    where = f"in {below[-1]}" if isinstance(below, list) and below else ""
+    rest = {name: value for name, value in line.fields.items() if name not in ("holon_ids", "job_id", "task_id")}
+    more = " ".join(f"{name}={value}" for name, value in rest.items())
+    return " ".join(filter(None, (local_time(line.time), f"#{number}", line.level.upper(), where, line.text, more)))
 
 
 def what_of(event: HistoryEvent) -> str:

@@ -288,7 +288,9 @@ class Client:
             if not token:
                 return
 
-    def watch(self, job_id: str, *, after: int | None = None, patience: float = 300.0) -> AsyncGenerator[Update, None]:
+    def watch(
+        self, job_id: str, *, after: int | None = None, patience: float = 300.0, logs: bool = False
+    ) -> AsyncGenerator[Update, None]:
         """Follow a job to its end: as it is, what happens to it and how far it is, and at last as it ended.
 
         It goes on by itself after a lost connection or a restart of the node: no line of the history is left out or
@@ -298,11 +300,13 @@ class Client:
         Arguments:
             after: the sequence to go on after; 0 is the beginning, None from now on.
             patience: seconds that the node may be away, once it has answered this client.
+            logs: whether it is told what the job's tasks write in their logs from now on; best effort, and never
+                repeated.
         Raises:
             Unreachable: the node was away for too long, or has never answered.
             HolonError: what it refused the watch with, such as NotFound.
         """
-        return watch(self._streams, self._calls, job_id, after, patience)
+        return watch(self._streams, self._calls, job_id, after, patience, logs=logs)
 
     async def wait_for(
         self, job_id: str, *, timeout: float | None = None, seen: Callable[[Job], None] = lambda _: None

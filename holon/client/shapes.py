@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,20 +103,45 @@ class HistoryEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of a task's log.
+
+    `time` is epoch seconds of its worker's clock, `level` one of debug, info, warning and error. Of a line that came
+    from holons below, `fields` say where it was written: `holon_ids`, the highest first, `job_id` and `task_id`.
+    """
+
+    time: float
+    level: str
+    text: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JobLogs:
+    """Lines that one attempt of a task of a job wrote, in the order written."""
+
+    task_id: str
+    attempt: int
+    lines: tuple[LogLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Update:
-    """One thing that a watched job had to tell: exactly one of `job`, `event` and `progress` is set.
+    """One thing that a watched job had to tell: exactly one of `job`, `event`, `progress` and `logs` is set.
 
     Attributes:
         sequence: where to go on after, should the watch end here.
         job: as it is, at first and after a new connection; and as it ended, at last.
         event: a line of its history.
         progress: the newest word of how far it is.
+        logs: what a task of it wrote in its log, where that was asked for.
     """
 
     sequence: int
     job: Job | None = None
     event: HistoryEvent | None = None
     progress: JobProgress | None = None
+    logs: JobLogs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +227,19 @@ def update_of(message: job_pb2.WatchJobResponse) -> Update | None:
         percent = progress.percent if progress.HasField("percent") else None
         told = JobProgress(percent, progress.message, progress.status, progress.current_state)
         return Update(message.sequence, progress=told)
+    if kind == "logs":
+        lines = tuple(map(_log_line, message.logs.lines))
+        return Update(message.sequence, logs=JobLogs(message.logs.task_id, message.logs.attempt, lines))
     return None
+
+
+def _log_line(line: types_pb2.LogLine) -> LogLine:
+    return LogLine(seconds_of(line.time), _level(line), line.text, value_of(line.fields) or {})
+
+
+def _level(line: types_pb2.LogLine) -> str:
+    known = line.level in types_pb2.LogLevel.values() and line.level != types_pb2.LOG_LEVEL_UNSPECIFIED
+    return types_pb2.LogLevel.Name(line.level).removeprefix("LOG_LEVEL_").lower() if known else "info"
 
 
 def _error(message: job_pb2.JobError) -> JobError:

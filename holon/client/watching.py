@@ -40,7 +40,7 @@ class _Away(Exception):
 
 
 async def watch(
-    streams: Streams, calls: Calls, job_id: str, after: int | None, patience: float
+    streams: Streams, calls: Calls, job_id: str, after: int | None, patience: float, *, logs: bool = False
 ) -> AsyncGenerator[Update, None]:
     """Follow a job; see `Client.watch`."""
     loop = asyncio.get_running_loop()
@@ -49,7 +49,7 @@ async def watch(
     pause = FIRST_PAUSE_S
     while True:
         try:
-            async with aclosing(_stream(streams, calls, job_id, after)) as messages:
+            async with aclosing(_stream(streams, calls, job_id, after, logs=logs)) as messages:
                 async for message in messages:
                     calls.reached = began = True
                     lost_at, pause = None, FIRST_PAUSE_S
@@ -70,7 +70,7 @@ async def watch(
 
 
 async def _stream(
-    streams: Streams, calls: Calls, job_id: str, after: int | None
+    streams: Streams, calls: Calls, job_id: str, after: int | None, *, logs: bool
 ) -> AsyncGenerator[job_pb2.WatchJobResponse, None]:
     """One stream, to the end of the job.
 
@@ -80,7 +80,7 @@ async def _stream(
         FailedPrecondition: the client is closed.
     """
     calls.check_open()
-    request = request_of(job_pb2.WatchJobRequest, job_id=job_id, after_sequence=after)
+    request = request_of(job_pb2.WatchJobRequest, job_id=job_id, after_sequence=after, logs_wanted=logs)
     over = False
     with streams.lend() as channel:
         stub = cast("JobServiceAsyncStub", JobServiceStub(channel))

@@ -22,6 +22,7 @@ from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers
 from holon.engine.jobs import Jobs
 from holon.engine.kept import Sealing
+from holon.engine.log_lines import LogLines
 from holon.engine.mover import Mover
 from holon.engine.needs import Needs
 from holon.engine.planning import Planner
@@ -99,7 +100,10 @@ class Engine:
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
         results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload, telemetry)
         catalogs = Catalogs(needs, contracts, self._rekeying)
-        self.workers = Workers(store, self.dispatcher, self.touches, results, catalogs, telemetry, self.fleet)
+        self.log_lines = LogLines(store, seal)
+        self.workers = Workers(
+            store, self.dispatcher, self.touches, results, catalogs, telemetry, self.fleet, self.log_lines
+        )
         self.records = Records(store, history)
         self.mover = Mover(store, history) if history is not None else None
         self.rates = RateLimits(store, settings.rates) if settings.rates is not None else None
@@ -128,6 +132,7 @@ class Engine:
         watched = Watched(store)
         self.following = Following(store, watched)
         self.watching = Watching(store, self.jobs, self.records, watched, settings.watch_idle / 1000)
+        self.log_lines.followers += (self.watching.logged, self.following.logged)
         self.below = Below(store, store.now, settings.job_retention, read_told, seal)
         self.trees = Trees(store, self.jobs, self.records, self.dispatcher, self.below)
         told = self.mover.wake if self.mover is not None else lambda: None
@@ -142,6 +147,7 @@ class Engine:
             told,
             self._executor.catch_up,
         )
+        self._wakeups.said = self.log_lines.heard
         self.follow_documents(self.below.changed)
         surplus = partial(store.surplus, settings.job_retention_count)
         # Those of the ended jobs that stay: of which somebody is still to be told.

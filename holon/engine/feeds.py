@@ -9,12 +9,15 @@ from enum import Enum
 from typing import TypeAlias
 
 from holon.domain.events import HistoryEvent
+from holon.domain.log_lines import Logged
 from holon.domain.value import Value, replace
 from holon.errors import HolonError
 from holon.ports import JobRecord
 
 # Who is further behind than this reads from the store.
 TAIL = 64
+# So many messages of log lines wait for who reads slowly, of the newest.
+MOST_LOGGED = 64
 
 
 # Compared as the objects that they are: a door makes a message of each once, however many watchers it goes to.
@@ -60,7 +63,14 @@ class Idle(Value, eq=False, gc=True, weakref=True):
     sequence: int
 
 
-Update: TypeAlias = Seen | Happened | Moved | Idle
+class Wrote(Value, eq=False, gc=True, weakref=True):
+    """A task of the job wrote lines of its log."""
+
+    sequence: int
+    logged: Logged
+
+
+Update: TypeAlias = Seen | Happened | Moved | Wrote | Idle
 
 
 class Wants(Enum):
@@ -83,6 +93,7 @@ class Feed:
         moves: counts the changes of `moved`.
         over: whether the job is.
         failure: why there will be nothing more, if not by the job's end.
+        logs: what is still to be told to each who wants to hear what tasks write in their logs, the newest of it.
         times, next_at: how often it was told without being read, and from when on it may be again, on the loop's clock.
     """
 
@@ -99,6 +110,7 @@ class Feed:
         self.sequence = 0
         self.over = False
         self.failure: HolonError | None = None
+        self.logs: dict[asyncio.Event, deque[Logged]] = {}
         self.times = 0
         self.next_at = 0.0
         self._tail: deque[Happened] = deque(maxlen=TAIL)
@@ -116,9 +128,20 @@ class Feed:
         self.watchers[watcher] = wants
         self._readers += wants is Wants.LINES
 
+    def hear_logs(self, watcher: asyncio.Event) -> deque[Logged]:
+        """One who follows is told what is said in logs too: what there is for him to take."""
+        return self.logs.setdefault(watcher, deque(maxlen=MOST_LOGGED))
+
+    def log(self, logged: Logged) -> None:
+        """A task of the job wrote lines of its log."""
+        for watcher, kept in self.logs.items():
+            kept.append(logged)
+            watcher.set()
+
     def leave(self, watcher: asyncio.Event) -> None:
         """He follows no more."""
         self._readers -= self.watchers.pop(watcher) is Wants.LINES
+        self.logs.pop(watcher, None)
 
     def take(self, record: JobRecord, message: str, lines: Sequence[tuple[int, HistoryEvent]] | None) -> None:
         """A new reading: the job, and the lines that came since the last one, as far as the tail is long.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from holon.domain.log_lines import Logged
 from holon.engine.rounds import Rounds, pause
 from holon.errors import HolonError
 from holon.ports import JobRecord, Storage
@@ -62,6 +63,7 @@ class _Followed:
     """
 
     seen: Callable[[JobRecord | None], None]
+    logged: Callable[[Logged], None] | None
     watched: bool
     last: JobRecord | None = None
     next_at: float = 0.0
@@ -98,16 +100,23 @@ class Following:
         if job_id not in self._expected and job_id not in self._jobs and self._watched.expect(job_id, history=True):
             self._expected.add(job_id)
 
-    def follow(self, job_id: str, seen: Callable[[JobRecord | None], None], begun: JobRecord | None = None) -> None:
+    def follow(
+        self,
+        job_id: str,
+        seen: Callable[[JobRecord | None], None],
+        begun: JobRecord | None = None,
+        logged: Callable[[Logged], None] | None = None,
+    ) -> None:
         """Follow a job that is there, until `leave`.
 
         Arguments:
             seen: told the job as it is now and whenever it has changed, soon; None: it is gone.
             begun: as whoever created it just now knows it: where it is that still, it is not put together again.
+            logged: told the lines of its tasks' logs, as far as they come here.
         """
         watched = job_id in self._expected
         self._expected.discard(job_id)
-        one = self._jobs[job_id] = _Followed(seen, watched)
+        one = self._jobs[job_id] = _Followed(seen, logged, watched)
         if begun is not None and watched and self._store.is_as_created(job_id):
             one.begun = True
             self._tell(job_id, one, begun)
@@ -130,6 +139,16 @@ class Following:
             one = self._jobs.get(job_id)
             if one is not None:
                 self._look(job_id, one)
+
+    def logged(self, job_id: str, logged: Logged) -> None:
+        """A task of a job wrote lines of its log."""
+        one = self._jobs.get(job_id)
+        if one is not None and one.logged is not None:
+            try:
+                one.logged(logged)
+            except Exception:
+                # Whoever hints is not to end for one job.
+                log.exception("lines of job %s cannot be told", job_id, extra={"job_id": job_id})
 
     async def run(self) -> None:
         """Read what is not at hand, and look again at what was too soon, until cancelled."""

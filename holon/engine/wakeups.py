@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.following import Following
@@ -33,6 +33,7 @@ class Wakeups:
 
     Attributes:
         documents: called with the kinds of documents that changed.
+        said: called with what other nodes passed on.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Wakeups:
         self._away = Seldom(log)
         self._catch_up = catch_up
         self.documents: list[Callable[[frozenset[str]], None]] = []
+        self.said: Callable[[Sequence[tuple[str, bytes]]], None] = lambda _: None
         self._ready = asyncio.Event()
         self._timer = asyncio.Event()
         self._due: int | None = 0
@@ -87,6 +89,8 @@ class Wakeups:
         # up is on its way before whoever waits for a reply of the same turn goes on.
         self._watching.changed(hint.jobs)
         self._following.changed(hint.jobs)
+        if hint.said:
+            self.said(hint.said)
         if hint.notices:
             self._told()
         if hint.documents:

@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 
 from holon.domain.events import HistoryEvent
-from holon.engine.feeds import TAIL, Feed, Happened, Idle, Seen, Update, Wants
+from holon.domain.log_lines import Logged
+from holon.engine.feeds import TAIL, Feed, Happened, Idle, Seen, Update, Wants, Wrote
 from holon.engine.following import Watched
 from holon.engine.jobs import Jobs
 from holon.engine.records import Records
@@ -67,7 +68,7 @@ class Watching:
     # Who follows -------------------------------------------------------------------------------------------------
 
     async def follow(
-        self, owner: str, job_id: str, after: int | None, *, lines: bool = True
+        self, owner: str, job_id: str, after: int | None, *, lines: bool = True, logs: bool = False
     ) -> AsyncGenerator[Update, None]:
         """Follow a job to its end: as it is, then what happens, at last as it ended.
 
@@ -77,6 +78,7 @@ class Watching:
         Arguments:
             after: the line of history to go on after; 0 is the beginning, None from now on.
             lines: whether each line of history is told; without, how far the job is and how it ended, which costs less.
+            logs: whether it is told what its tasks write in their logs from now on; of who is slow some is left out.
         Raises:
             NotFound: (JOB_NOT_FOUND) there is no such job, or none any more.
             InvalidArgument: `after` is past the newest line of history.
@@ -86,6 +88,8 @@ class Watching:
         feed, wake = self._join(owner, job_id, Wants.LINES if lines else Wants.MOVES)
         try:
             first = await self._first(feed, owner, after)
+            if logs:
+                feed.hear_logs(wake)
             going_on = self._go_on(feed, first, feed.moves, wake)
             yield first
             async with aclosing(going_on):
@@ -183,7 +187,7 @@ class Watching:
         return Seen(after, feed.seen.record, feed.seen.message)
 
     async def _go_on(self, feed: Feed, first: Seen, moves: int, wake: asyncio.Event) -> AsyncGenerator[Update, None]:
-        position = first.sequence
+        position, logs = first.sequence, feed.logs.get(wake)
         loop = asyncio.get_running_loop()
         told_at = loop.time()
         while True:
@@ -194,6 +198,9 @@ class Watching:
                 )
             if feed.failure is not None:
                 raise feed.failure.with_traceback(None)
+            while logs:
+                yield Wrote(position, logs.popleft())
+                told_at = loop.time()
             while feed.watchers[wake] is Wants.LINES and position < feed.sequence:
                 for line in await self._lines(feed, position):
                     yield line
@@ -232,6 +239,12 @@ class Watching:
             feed = self._feeds.get(job)
             if feed is not None and not self._told_at_once(feed):
                 self._rounds.mark(job)
+
+    def logged(self, job_id: str, logged: Logged) -> None:
+        """A task of a job wrote lines of its log."""
+        feed = self._feeds.get(job_id)
+        if feed is not None:
+            feed.log(logged)
 
     def _told_at_once(self, feed: Feed) -> bool:
         """Tell of a job what is at hand, where that is all that is wanted, and is not too soon after the last time."""

@@ -10,9 +10,11 @@ from types import MappingProxyType
 
 from holon.domain.costs import Cost, least
 from holon.domain.fleet import Catalog
+from holon.domain.log_lines import Logged, LogLine
 from holon.engine.catalogs import Catalogs, limits_of
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fleet import Fleet
+from holon.engine.log_lines import LogLines
 from holon.engine.members import Joining, Member
 from holon.engine.results import Answer, Reported, Results
 from holon.engine.session import Offered, Session
@@ -44,6 +46,7 @@ class Workers:
         catalogs: Catalogs,
         telemetry: Telemetry,
         fleet: Fleet,
+        log_lines: LogLines,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
@@ -52,6 +55,7 @@ class Workers:
         self._catalogs = catalogs
         self._telemetry = telemetry
         self._fleet = fleet
+        self._log_lines = log_lines
         self._draining = False
         self._away = Seldom(log)
         # By the session that replaced it, one of the same process whose stream is still open.
@@ -189,6 +193,14 @@ class Workers:
         if lease is not None:
             self._touches.progress(Progress(lease, percent, message))
         return lease is not None
+
+    def logged(self, member: Member, task_id: str, lease_id: str, lines: tuple[LogLine, ...]) -> bool:
+        """Lines of a running task's log; False when the worker holds no such lease."""
+        offer = member.session.leases.get(lease_id)
+        if offer is None or offer.task_id != task_id:
+            return False
+        self._log_lines.said(offer.job_id, Logged(task_id, offer.attempt, lines))
+        return True
 
     def is_current(self, member: Member) -> bool:
         """Whether no newer session has taken the place of this one."""

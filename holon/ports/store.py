@@ -61,7 +61,7 @@ class Hint(Value):
     `ready`: jobs wait for a claim. `stops`: a stop is due. `due`: the earliest timer is now at this time.
     `keys`: match keys with tasks that wait for a lease. `spawns`: fan-outs whose next chunk is to be spawned.
     `jobs`: watched jobs that changed, or whose tasks did. `notices`: history waits to be moved. `documents`: kinds of
-    which a document changed.
+    which a document changed. `said`: what another node passed on of watched jobs; this is all there is of it.
     """
 
     ready: bool = False
@@ -72,6 +72,7 @@ class Hint(Value):
     jobs: frozenset[str] = frozenset()
     notices: bool = False
     documents: frozenset[str] = frozenset()
+    said: tuple[tuple[str, bytes], ...] = ()
 
 
 class Steps(Protocol):
@@ -301,6 +302,10 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
 
     def unwatch(self, job_id: str) -> None:
         """Hint at a job's changes no more, from now or soon."""
+        ...
+
+    def pass_on(self, job_id: str, words: bytes) -> None:
+        """Have other nodes that watch a job told these words, by a hint: they are kept nowhere, and may be lost."""
         ...
 
     async def failure(self) -> None:

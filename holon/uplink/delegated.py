@@ -8,6 +8,7 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from holon.domain.job import Job, Status
+from holon.domain.log_lines import Logged
 from holon.engine.following import Following
 from holon.engine.jobs import Jobs
 from holon.errors import FailedPrecondition, HolonError, NotFound
@@ -48,6 +49,7 @@ class Delegated:
         placed: called when `unplaced` or `fanned` changes.
         happened: called when anything of a job that runs may have changed.
         ended: called with the job once it is over; None when it is gone.
+        logged: told what its tasks write in their logs.
         passed: how far it was already, in percent, as far as another node or an earlier link may have told.
         in_words: whether `progress` is told what workers say, and why tasks wait; else how far the job is in percent,
             and that it waits.
@@ -71,6 +73,7 @@ class Delegated:
         placed: Callable[[], None],
         happened: Callable[[Delegation], None],
         ended: Callable[[Delegated, JobRecord | None], None],
+        logged: Callable[[Delegation, Logged], None],
         passed: float = 0.0,
         *,
         in_words: bool = True,
@@ -92,6 +95,7 @@ class Delegated:
         self._placed = placed
         self._happened = happened
         self._ended = ended
+        self._logged = logged
         self._percent = min(passed, _MOST_BEFORE_RESULT)
         self._in_words = in_words
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -129,7 +133,7 @@ class Delegated:
             begun: the job as it was created just now, where its one task is with a worker since then.
         """
         record = None if begun is None else JobRecord(begun, begun.created_at, begun.created_at, None, None, "")
-        self._following.follow(self.entry.job_id, self._seen, record)
+        self._following.follow(self.entry.job_id, self._seen, record, self._wrote)
 
     def _seen(self, record: JobRecord | None) -> None:
         if self.stage >= _ENDS:
@@ -142,6 +146,10 @@ class Delegated:
         self._happened(self.entry)
         self._tell(self._jobs.percent(record), self._words(record))
         self._place(record.queued_need is not None, record.job)
+
+    def _wrote(self, logged: Logged) -> None:
+        if self.stage < _ENDS and self._in_words:
+            self._logged(self.entry, logged)
 
     def _words(self, record: JobRecord) -> str:
         message = self._jobs.progress_message(record)

@@ -8,12 +8,14 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from holon.domain.job import Job
+from holon.domain.log_lines import Logged
 from holon.errors import HolonError, NotFound
 from holon.ports import JobRecord
 from holon.uplink.books import Books
 from holon.uplink.changed import Changed
 from holon.uplink.delegated import Delegated, Stage
 from holon.uplink.delegation import Delegation
+from holon.uplink.logs import passed_up
 from holon.uplink.place import Place
 from holon.uplink.stopping import Why, noted
 from holon.uplink.summaries import Summaries
@@ -171,6 +173,7 @@ class Running:
             self.changed.set,
             told,
             self._ended,
+            self._logged,
             passed,
             in_words=place.in_words,
         )
@@ -188,6 +191,9 @@ class Running:
 
     def _progress(self, entry: Delegation, percent: float | None, message: str) -> None:
         self._reports.progress(entry.lease, percent, message)
+
+    def _logged(self, entry: Delegation, logged: Logged) -> None:
+        self._reports.logs(entry.lease, passed_up(logged, entry.job_id, self._place.holon_id))
 
     def limit(self, running: Delegated) -> None:
         """Have a job stopped when the time for its task is over."""

@@ -13,6 +13,7 @@ from holon.errors import InvalidArgument
 from holon.rxon.v1 import worker_pb2
 from holon.worker.cancelled import Cancelled
 from holon.worker.leases import Lease
+from holon.worker.log import Log
 from holon.worker.outcome import INVALID_INPUT_ERROR, DataError, TaskError, cancelled, failure, failure_of, result_of
 from holon.worker.progress import Progress
 from holon.worker.skill import Skill
@@ -61,6 +62,7 @@ class Call:
         self.task: HandlerTask | None = None
         self.told = False
         self.progress: Progress | None = None
+        self.log: Log | None = None
         self.cancelled = Cancelled() if "cancelled" in skill.injected else None
 
     def __repr__(self) -> str:
@@ -144,5 +146,6 @@ _INJECTED: dict[str, Callable[[Call], Any]] = {
     "attempt": lambda call: call.offer.attempt,
     "deadline": _deadline,
     "progress": lambda call: call.progress,
+    "log": lambda call: call.log,
     "cancelled": lambda call: call.cancelled,
 }

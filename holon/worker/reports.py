@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from holon.domain.costs import Cost
 from holon.errors import HolonError, ResourceExhausted, TooLarge
@@ -64,6 +64,18 @@ class Reports:
         if self.leases.holds(lease):
             self._accepting.first(lease)
             self._tell(_update(lease, progress=worker_pb2.TaskProgress(percent=percent, message=message)))
+
+    def logs(self, lease: Lease, lines: Sequence[types_pb2.LogLine]) -> None:
+        """Tell the node lines of a task's log; lost when there is no session, or no room."""
+        if self.session is not None and self.leases.holds(lease):
+            self._accepting.first(lease)
+            update = _update(lease, logs=worker_pb2.TaskLogs(lines=lines))
+            try:
+                self.session.put(update.SerializeToString())
+            except HolonError as error:
+                # Results come before lines: a stream that is full is not ended for these.
+                facts = {"task_id": lease.task_id, "lease_id": lease.lease_id}
+                _log.debug("%d lines of task %s were not sent: %s", len(lines), lease.task_id, error, extra=facts)
 
     def summary(self, lease: Lease, summary: types_pb2.JobSummary) -> None:
         """Tell the node of the job behind a task that runs, from a holon; lost when there is no session."""

@@ -12,6 +12,7 @@ from holon.worker.alarm import Alarm
 from holon.worker.call import Call, HandlerTask
 from holon.worker.leases import Lease
 from holon.worker.link import Link
+from holon.worker.log import Log
 from holon.worker.outcome import CANCELLED, TIMEOUT_ERROR, cancelled, failure
 from holon.worker.progress import Progress
 from holon.worker.skill import Skill
@@ -83,6 +84,8 @@ class Runner:
         if "progress" in skill.injected:
             report = functools.partial(self._reports.progress, lease)
             call.progress = Progress(self._inward, report, self._timing.progress_every)
+        if "log" in skill.injected:
+            call.log = Log(self._inward, functools.partial(self._reports.logs, lease), self._timing.log_every)
         if offer.HasField("time_left"):
             self._alarm.set(call, offer.time_left.seconds + offer.time_left.nanos / 1e9, self._time_over)
         self._reports.accept(lease)
@@ -213,6 +216,9 @@ class Runner:
     def _silence(self, call: Call, *, last: bool = False) -> None:
         if call.progress:
             call.progress.end(last=last)
+        if call.log:
+            # Why it failed, or was slow to stop, may be in its last lines.
+            call.log.end()
         self._alarm.drop(call)
 
     def _done(self, call: Call, result: worker_pb2.TaskResult) -> None:

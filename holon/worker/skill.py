@@ -21,7 +21,7 @@ from holon.worker.outcome import Result
 RESERVED = frozenset(
     {"params", "task_id", "job_id", "attempt", "deadline", "progress", "log", "cancelled", "files"},
 )
-_NOT_YET = ("log", "files")
+_NOT_YET = ("files",)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 

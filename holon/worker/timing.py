@@ -22,6 +22,7 @@ class Timing:
         accept_after: when a task that still runs is accepted; a shorter one is accepted by its result.
         stop_patience: how long a stopped handler has in any case before its slot counts as lost.
         progress_every: least time between two reports of one task.
+        log_every: the same of lines of its log.
         retry_result: before a result is sent again, when the node does not say.
         goodbye: for the node to end a stream that was half-closed.
     """
@@ -37,6 +38,7 @@ class Timing:
     accept_after: float = 0.05
     stop_patience: float = 0.1
     progress_every: float = 0.5
+    log_every: float = 0.2
     retry_result: float = 1.0
     goodbye: float = 10.0
 

@@ -21,9 +21,7 @@ async def test_a_sequence_that_the_job_does_not_have_is_refused(node: Node, afte
     assert (error.code(), fields_of(error)) == (CODE.INVALID_ARGUMENT, [field])
 
 
-@pytest.mark.parametrize(
-    ("more", "field"), [({"streams": ["stdout"]}, "streams"), ({"logs_wanted": True}, "logs_wanted")]
-)
+@pytest.mark.parametrize(("more", "field"), [({"streams": ["stdout"]}, "streams")])
 async def test_what_is_not_there_yet_is_refused_by_name(node: Node, more: dict[str, Any], field: str) -> None:
     request = job_pb2.WatchJobRequest(job_id=await node.create(), **more)
     stream = Watch(node.channel, "")

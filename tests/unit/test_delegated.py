@@ -7,12 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 from holon.domain.job import Job, Status
+from holon.domain.log_lines import Logged
 from holon.domain.matching import Need
 from holon.ports import JobRecord
 from holon.uplink.delegated import Delegated
 from holon.uplink.delegation import Delegation
 
 Seen = Callable[[JobRecord | None], None]
+Logs = Callable[[Logged], None]
+
+
+def ignored(*_: object) -> None:
+    pass
 
 
 class Gone:
@@ -21,8 +27,9 @@ class Gone:
     def __init__(self) -> None:
         self.followed: dict[str, Seen] = {}
 
-    def follow(self, job_id: str, seen: Seen, begun: JobRecord | None = None) -> None:
+    def follow(self, job_id: str, seen: Seen, begun: JobRecord | None, logged: Logs) -> None:
         self.followed[job_id] = seen
+        self.logs = logged
 
     def leave(self, job_id: str) -> None:
         del self.followed[job_id]
@@ -41,7 +48,7 @@ async def test_a_job_that_is_over_has_no_time_any_more() -> None:
     entry = Delegation("parent", "t1", "0-job", 1, 1, "lease")
     ends: list[JobRecord | None] = []
     running = Delegated(
-        gone, gone, entry, lambda *_: None, lambda: None, lambda _: None, lambda _, record: ends.append(record)
+        gone, gone, entry, lambda *_: None, lambda: None, lambda _: None, lambda _, record: ends.append(record), ignored
     )
     running.limit(3_600, lambda: calls.append("first"))
     running.limit(0, lambda: calls.append("newest"))
@@ -75,7 +82,7 @@ async def test_a_job_whose_branches_wait_says_why_and_takes_one_place_and_not_tw
     said: list[str] = []
     entry = Delegation("parent", "t1", "0-job", 1, 1, "lease")
     running = Delegated(
-        jobs, jobs, entry, lambda *told: said.append(told[2]), lambda: None, lambda _: None, lambda *_: None
+        jobs, jobs, entry, lambda *told: said.append(told[2]), lambda: None, lambda _: None, ignored, ignored
     )
     running.follow()
     for status in (Status.WAITING_FOR_PARALLEL, Status.WAITING_FOR_WORKER):

@@ -63,7 +63,7 @@ class Holon:
     def reject(self, *_: Any, **__: Any) -> bool:
         return False
 
-    def follow(self, job_id: str, seen: Callable[[JobRecord | None], None], _: Any = None) -> None:
+    def follow(self, job_id: str, seen: Callable[[JobRecord | None], None], *_: object) -> None:
         self.seen[job_id] = seen
 
     def leave(self, job_id: str) -> None:

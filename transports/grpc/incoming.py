@@ -19,6 +19,7 @@ from holon.engine.results import Reported
 from holon.engine.workers import Workers
 from holon.errors import HolonError, InvalidArgument, NotFound, ResourceExhausted, TooLarge, Violation
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.wire.log_lines import lines_of
 from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
 from holon.wire.values import MAX_ID, cost_of, seconds
 from holon.wire.worker import UNSERVABLE, outcome_of, took_of
@@ -276,7 +277,8 @@ class Incoming:
         _check_held(self._workers.progress(self._member, update.task_id, update.lease_id, percent, said), update)
 
     def _logs(self, update: worker_pb2.TaskUpdate) -> None:
-        """Log lines are best effort: this version keeps none."""
+        lines = lines_of(update.logs, self._clock.now_ms(), passed=self._member.session.is_holon)
+        _check_held(self._workers.logged(self._member, update.task_id, update.lease_id, lines), update)
 
     def _result(self, task_id: str, lease_id: str, update: worker_pb2.TaskUpdate) -> None:
         worker_id = self._member.session.worker_id

@@ -153,9 +153,10 @@ class JobService:
 
     async def watch(self, request: job_pb2.WatchJobRequest) -> AsyncGenerator[bytes, None]:
         """Follow a job to its end."""
-        refuse({"streams": bool(request.streams), "logs_wanted": request.logs_wanted})
+        refuse({"streams": bool(request.streams)})
         after = request.after_sequence if request.HasField("after_sequence") else None
-        async with aclosing(self._watching.follow(client().name, request.job_id, after)) as updates:
+        name = client().name
+        async with aclosing(self._watching.follow(name, request.job_id, after, logs=request.logs_wanted)) as updates:
             async for update in updates:
                 yield self._updates.message(request.job_id, update)
 

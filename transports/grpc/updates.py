@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
-from holon.engine.feeds import Happened, Idle, Moved, Seen, Update
+from holon.engine.feeds import Happened, Idle, Moved, Seen, Update, Wrote
 from holon.rxon.v1 import job_pb2
 from holon.wire.jobs import event_message, job_message, progress_message
+from holon.wire.log_lines import logs_message
 
 
 class Updates:
@@ -35,6 +36,8 @@ def _message(job_id: str, update: Update) -> job_pb2.WatchJobResponse:
             message.event.CopyFrom(event_message(job_id, update.sequence, update.event))
         case Moved():
             message.progress.CopyFrom(progress_message(update.percent, update.message, update.status, update.state))
+        case Wrote():
+            message.logs.CopyFrom(logs_message(update.logged))
         case Idle():
             message.idle.SetInParent()
     return message

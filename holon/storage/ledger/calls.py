@@ -171,6 +171,9 @@ class LedgerCalls(ABC):
     async def fire(self, limit: int, want: int) -> Fired:
         return await self._do(lambda tables, now: timers.fire(tables, limit, want, random.random, now))
 
+    def pass_on(self, job_id: str, words: bytes) -> None:  # noqa: B027  nothing is to be done
+        """One process owns the store: there is no other node."""
+
     async def queued(self, skill: str) -> Mapping[str, tuple[Need, int]]:
         return await self._do(lambda tables, _: rekeying.queued(tables, skill))
 

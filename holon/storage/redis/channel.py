@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 
@@ -26,8 +27,8 @@ def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
     """The hint that words say; None when they say nothing to this node. A word that cannot be read says nothing.
 
     `r` jobs are ready, `s` a stop is due, `d`TIME a timer, `k`KEY a match key has tasks, `f`JOB-STEP a chunk is to be
-    spawned, `j`JOB a watched job changed, `n` history waits to be moved, `c`KIND a document of this kind changed.
-    (`x`, a suspect was kept back, is no hint.)
+    spawned, `j`JOB a watched job changed, `n` history waits to be moved, `c`KIND a document of this kind changed,
+    `l`JOB:WORDS another node passes words on of a watched job, in Base64. (`x`, a suspect was kept back, is no hint.)
     """
     ready = stops = notices = False
     due: int | None = None
@@ -35,6 +36,7 @@ def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
     spawns: set[tuple[str, int]] = set()
     jobs: set[str] = set()
     kinds: set[str] = set()
+    said: list[tuple[str, bytes]] = []
     for word in text.split():
         kind, rest = word[0], word[1:]
         if kind == "r":
@@ -55,9 +57,22 @@ def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
             jobs.add(rest)
         elif kind == "c":
             kinds.add(rest)
-    if not (ready or stops or notices or keys or spawns or jobs or kinds or due is not None):
+        elif kind == "l":
+            job_id, _, words = rest.partition(":")
+            if job_id in watched:
+                said.append((job_id, _words(words)))
+    if not (ready or stops or notices or keys or spawns or jobs or kinds or said or due is not None):
         return None
-    return Hint(ready, stops, due, frozenset(keys), frozenset(spawns), frozenset(jobs), notices, frozenset(kinds))
+    return Hint(
+        ready, stops, due, frozenset(keys), frozenset(spawns), frozenset(jobs), notices, frozenset(kinds), tuple(said)
+    )
+
+
+def _words(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        return b""
 
 
 class Channel:

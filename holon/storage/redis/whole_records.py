@@ -61,6 +61,9 @@ class AllRecords(Whole, SharedCalls):
         self._hints.watched.discard(job_id)
         self._partitions.of(job_id).unwatch(job_id)
 
+    def pass_on(self, job_id: str, words: bytes) -> None:
+        self._partitions.of(job_id).pass_on(job_id, words)
+
     async def job(self, job_id: str) -> JobRecord | None:
         return await self._partitions.of(job_id).job(job_id)
 

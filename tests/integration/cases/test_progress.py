@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from holon import Blueprint
 from holon.context import ActionFactory
 from holon.rxon.v1 import worker_pb2
+from holon.worker import Log
 from tests.integration.cases.site import (
     Start,
     a_wire,
@@ -206,3 +208,28 @@ async def test_c30_the_progress_of_a_fan_out_is_the_mean_of_its_branches(start: 
             assert job.status == "waiting_for_parallel"
             go_on.set()
             assert (await ended(node, job_id)).status == "finished"
+
+
+async def test_c30_what_a_task_writes_in_its_log_is_told_to_who_follows_the_job(start: Start) -> None:
+    async with start(one_task()) as node:
+        worker = node.new_worker("w1")
+        followed = asyncio.Event()
+
+        @worker.skill("t")
+        async def t(log: Log) -> None:
+            await followed.wait()
+            log.warning("half way", n=1)
+
+        async with worker:
+            job_id = await create(node, "one_task", {})
+            told = []
+            async with aclosing(node.client.watch(job_id, logs=True)) as updates_of:
+                async for one in updates_of:
+                    followed.set()
+                    told.append(one)
+        [logs] = [one.logs for one in told if one.logs is not None]
+        assert (logs.task_id.startswith(job_id), logs.attempt) == (True, 1)
+        [line] = logs.lines
+        assert (line.level, line.text, line.fields) == ("warning", "half way", {"n": 1})
+        assert told[-1].job is not None
+        assert told[-1].job.terminal

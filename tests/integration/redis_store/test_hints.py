@@ -8,7 +8,7 @@ import pytest
 
 from holon.domain.events import Woken
 from holon.domain.job import Status
-from holon.ports import Document, Opening, Replaced, StopReason, StoreSettings
+from holon.ports import Document, Hint, Opening, Replaced, StopReason, StoreSettings
 from holon.storage.redis import RedisStorage
 from holon.storage.redis.link import Link
 from tests.contract.world import T, World
@@ -83,6 +83,27 @@ async def test_a_watched_job_that_changes_at_another_node_is_hinted_at(nodes: No
     hints = hints_of(second.storage)
     await first.append(job, Woken(1))
     await heard(hints, lambda hint: job in hint.jobs)
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_what_a_node_passes_on_of_a_job_is_told_to_the_others_that_watch_it(
+    nodes: Nodes, partitions: int
+) -> None:
+    first, second, third = [await nodes.add(name, partitions=partitions) for name in "abc"]
+    job, other = await first.create(), await first.create()
+    for world in (first, second):
+        await world.storage.watch(job)
+    theirs, others = hints_of(second.storage), list[Hint]()
+    first.storage.hear(others.append)
+    third.storage.hear(others.append)
+    for passed in ((other, b"nobody"), (job, b"\xc1 two words\x00"), (job, b"")):
+        first.storage.pass_on(*passed)
+    hint = await heard(theirs, lambda hint: bool(hint.said))
+    assert hint.said == ((job, b"\xc1 two words\x00"),)
+    assert (await heard(theirs, lambda hint: bool(hint.said))).said == ((job, b""),)
+    await first.append(job, Woken(1))
+    await heard(theirs, lambda hint: job in hint.jobs)
+    assert not any(hint.said for hint in others)
 
 
 async def test_a_document_that_changed_at_another_node_is_hinted_at_and_read(nodes: Nodes) -> None:

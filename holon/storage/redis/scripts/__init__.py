@@ -58,6 +58,7 @@ _WRITERS = (
     "purge",
     "rekey",
     "release",
+    "say",
     "settle",
     "spawn",
     "take",
