@@ -12,7 +12,7 @@ from holon.domain import schema
 from holon.domain.asking import MAPPINGS, NO_TIMEOUTS, asked_task, branches, text, wrong
 from holon.domain.client import DEFAULT, NO_PLAN
 from holon.domain.decisions import Decision, DispatchParallel, DispatchTask, GoTo
-from holon.domain.states import State
+from holon.domain.states import Handler
 from holon.domain.task import ANY_STATUS
 from holon.errors import BlueprintError
 
@@ -182,23 +182,23 @@ class JobContext:
 _FIELDS = tuple(JobContext.__dataclass_fields__)
 
 
-def arguments(state: State, context: JobContext) -> dict[str, Any]:
+def arguments(handler: Handler, context: JobContext) -> dict[str, Any]:
     """The arguments of a handler, by their names.
 
     `context` is the whole context. A field of the context wins over data of the same name, `state_history` over
     `initial_data`. `initial_data` is built as the handler's hint says. What is not there keeps its default.
 
     Arguments:
-        state: whose handler runs.
+        handler: the one that runs.
         context: what this run may know.
     Raises:
         BlueprintError: (MISSING_ARGUMENT) a required argument is nowhere.
         InvalidArgument: `initial_data` does not fit the handler's hint.
     """
     given: dict[str, Any] = {}
-    for want in state.wants:
+    for want in handler.wants:
         if want.name == "initial_data":
-            given["initial_data"] = schema.build(_hint(state.function), context.initial_data)
+            given["initial_data"] = schema.build(_hint(handler.function), context.initial_data)
         elif want.name == "context":
             given["context"] = context
         elif want.name in _FIELDS:
@@ -208,7 +208,7 @@ def arguments(state: State, context: JobContext) -> dict[str, Any]:
             if value is not _ABSENT:
                 given[want.name] = value
             elif want.required:
-                raise _missing(want.name, state, context)
+                raise _missing(want.name, context)
     return given
 
 
@@ -217,12 +217,12 @@ def _hint(function: Callable[..., Any]) -> Any:
     return schema.hint_of(function, "initial_data")
 
 
-def _missing(name: str, state: State, context: JobContext) -> BlueprintError:
+def _missing(name: str, context: JobContext) -> BlueprintError:
     data = sorted({*context.state_history, *context.initial_data})
     known = ", ".join(data[:_NAMES_SHOWN]) + (f" and {len(data) - _NAMES_SHOWN} more" if data[_NAMES_SHOWN:] else "")
     return BlueprintError(
-        f"handler {state.name!r} of blueprint {context.blueprint_name!r} requires the argument {name!r}, which is "
-        f"neither in the context ({', '.join(_FIELDS)}) nor in the job's data ({known or 'empty'}); "
+        f"handler {context.current_state!r} of blueprint {context.blueprint_name!r} requires the argument {name!r}, "
+        f"which is neither in the context ({', '.join(_FIELDS)}) nor in the job's data ({known or 'empty'}); "
         "give it a default, or have an earlier step provide it",
         code="MISSING_ARGUMENT",
     )

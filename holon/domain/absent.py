@@ -17,7 +17,7 @@ ATTRIBUTES: Mapping[str, str] = {
     "event": "events are not there yet",
     "render_graph": "`holon blueprints graph` prints the graph of a blueprint that a node has",
     "validate": "it is checked when it is registered, and without a node by `holon blueprints check`",
-    "when": "conditions on handlers are not there yet; decide in one handler, by `if` and `actions.go_to`",
+    "when": "it is said once, of a handler; an aggregator has no conditions, and may go to a state whose handlers do",
 }
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from collections.abc import Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from holon.domain import schema
 from holon.domain.absent import ARGUMENTS, no_attribute
+from holon.domain.conditions import Condition
 from holon.domain.costs import costing
-from holon.domain.declaring import declared, place_of
+from holon.domain.declaring import Said, clash, handler_of, place_of, state_of, together
+from holon.domain.decorating import Decorator, HandlerDecorator
+from holon.domain.hints import returned_by, taken_by
 from holon.domain.states import Function, Outcome, State
-from holon.errors import BlueprintError, HolonError, InvalidArgument
+from holon.errors import BlueprintError, InvalidArgument
 
 F = TypeVar("F", bound=Function)
 
@@ -70,6 +72,7 @@ class Blueprint:
         except InvalidArgument as error:
             raise BlueprintError(f"blueprint {name!r}: {error.message}") from error
         self._states: dict[str, State] = {}
+        self._said: dict[str, Said] = {}
         self._view = MappingProxyType(self._states)
 
     def __repr__(self) -> str:
@@ -105,50 +108,28 @@ class Blueprint:
         return f"/api/{self.api_version}{self.api_endpoint}" if self.api_version else f"/api{self.api_endpoint}"
 
     @cached_property
-    def input_type(self) -> Any:
-        """The hint of the start handler's `initial_data`; None without one. Read once, after the last decorator.
-
-        Raises:
-            BlueprintError: no start state, or a hint that cannot be read.
-        """
-        start = self.start
-        try:
-            hint = schema.hint_of(start.function, "initial_data")
-        except HolonError as error:
-            raise BlueprintError(f"{place_of(start.function)}: {error.message}") from error
-        return None if hint is Any else hint
-
-    @cached_property
     def input_schema(self) -> dict[str, Any] | None:
-        """The JSON schema of a new job's `initial_data`, from `input_type`; None when anything goes.
+        """The JSON schema of a new job's `initial_data`, from the hint of the start handler; None when anything goes.
+
+        Where the start has several handlers, those with a hint must agree. Read once, after the last decorator.
 
         Raises:
-            BlueprintError: no start state, or a hint that JSON cannot hold.
+            BlueprintError: no start state, a hint that cannot be read or that JSON cannot hold, or two that differ.
         """
-        if self.input_type is None:
-            return None
-        try:
-            return schema.schema_of(self.input_type)
-        except HolonError as error:
-            raise BlueprintError(f"{place_of(self.start.function)}: initial_data: {error.message}") from error
+        return taken_by(self.start)
 
     @cached_property
     def output_schema(self) -> dict[str, Any] | None:
         """The JSON schema of the result: what the handler of its one good end returns, if it says that it is an object.
 
-        None where it has several good ends, or the hint says nothing. Read once, after the last decorator.
+        None where it has several good ends, or the hint says nothing, or those of several handlers are not the same.
+        Read once, after the last decorator.
 
         Raises:
             BlueprintError: a hint that cannot be read, or that JSON cannot hold.
         """
         ends = [state for state in self._states.values() if state.outcome == "finished"]
-        if len(ends) != 1:
-            return None
-        try:
-            found = schema.schema_of(schema.hint_of(ends[0].function, "return"))
-        except HolonError as error:
-            raise BlueprintError(f"{place_of(ends[0].function)}: returns: {error.message}") from error
-        return found if found is not None and found.get("type") == "object" else None
+        return returned_by(ends[0]) if len(ends) == 1 else None
 
     @cached_property
     def spans(self) -> Mapping[str, tuple[float, float]]:
@@ -183,7 +164,7 @@ class Blueprint:
         retry: bool = False,
         status: str = "",
         progress_weight: float | None = None,
-    ) -> Callable[[F], F]: ...
+    ) -> HandlerDecorator: ...
 
     def handler(
         self,
@@ -197,6 +178,10 @@ class Blueprint:
         progress_weight: float | None = None,
     ) -> Any:
         """Make an async function the handler of a state: `@bp.handler`, `@bp.handler()` or `@bp.handler("name")`.
+
+        With `@bp.handler("name").when("context.initial_data.type == 'urgent'")` it runs where that holds. A state may
+        have several of these, and one without a condition, which runs where none holds; what the decorator of one of
+        them says of the state holds for all of them.
 
         Arguments:
             name: the state's name; the function's own when left out.
@@ -215,23 +200,15 @@ class Blueprint:
                 weight is none.
         """
         if callable(name):
-            return self._add(name, None)
-        return _Decorator(
-            self._add,
-            name=name,
-            is_start=is_start,
-            is_end=is_end,
-            outcome=outcome,
-            retry=retry,
-            status=status,
-            progress_weight=progress_weight,
-        )
+            return self._add(name, None, Said())
+        said = Said(is_start, is_end, outcome, retry=retry, status=status, progress_weight=progress_weight)
+        return HandlerDecorator(self._add, name, said)
 
     @overload
     def aggregator(self, name: F) -> F: ...
 
     @overload
-    def aggregator(self, name: str | None = None, *, progress_weight: float | None = None) -> Callable[[F], F]: ...
+    def aggregator(self, name: str | None = None, *, progress_weight: float | None = None) -> Decorator: ...
 
     def aggregator(self, name: Any = None, *, progress_weight: float | None = None) -> Any:
         """Make an async function the state in which the results of a fan-out meet, in `aggregation_results`.
@@ -244,52 +221,25 @@ class Blueprint:
             BlueprintError: as `handler` does.
         """
         if callable(name):
-            return self._add(name, None, is_aggregator=True)
-        return _Decorator(self._add, name=name, is_aggregator=True, progress_weight=progress_weight)
+            return self._add(name, None, Said(is_aggregator=True))
+        return Decorator(self._add, name, Said(is_aggregator=True, progress_weight=progress_weight))
 
-    def _add(
-        self,
-        function: F,
-        name: str | None,
-        *,
-        is_start: bool = False,
-        is_end: bool = False,
-        outcome: Outcome | None = None,
-        is_aggregator: bool = False,
-        retry: bool = False,
-        status: str = "",
-        progress_weight: float | None = None,
-    ) -> F:
-        state = declared(
-            function,
-            name,
-            is_start=is_start,
-            is_end=is_end,
-            outcome=outcome,
-            is_aggregator=is_aggregator,
-            retry=retry,
-            status=status,
-            progress_weight=progress_weight,
-        )
-        if known := self._states.get(state.name):
+    def _add(self, function: F, name: str | None, said: Said, condition: Condition | None = None) -> F:
+        place, handler = place_of(function), handler_of(function, condition)
+        name = function.__name__ if name is None else name
+        state = state_of(name, (handler,), said)
+        if known := self._states.get(name):
+            if why := clash(known.handlers, self._said[name], handler, said):
+                raise BlueprintError(f"{place}: state {name!r} of blueprint {self.name!r} {why}")
+            said = together(self._said[name], said)
+            state = state_of(name, (*known.handlers, handler), said)
+        if said.is_start and (starts := [one for one in self._states.values() if one.is_start and one.name != name]):
             raise BlueprintError(
-                f"{place_of(function)}: state {state.name!r} of blueprint {self.name!r} is already defined by "
-                f"{place_of(known.function)}"
-            )
-        if is_start and (starts := [state for state in self._states.values() if state.is_start]):
-            raise BlueprintError(
-                f"{place_of(function)}: blueprint {self.name!r} already starts in {starts[0].name!r}; "
+                f"{place}: blueprint {self.name!r} already starts in {starts[0].name!r}; "
                 "it must have exactly one start state"
             )
-        self._states[state.name] = state
+        self._states[name], self._said[name] = state, said
         return function
-
-
-class _Decorator(partial[Any]):
-    """Makes the function that is given to it a state. Not a function itself: so it can say why it has no `.when`."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise no_attribute(self, name)
 
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from holon.domain.absent import ARGUMENTS
+from holon.domain.conditions import Condition
 from holon.domain.prompt import awaits_nothing
-from holon.domain.states import Function, Outcome, State, Want
+from holon.domain.states import Function, Handler, Outcome, State, Want
 from holon.errors import BlueprintError
 
 # What every task may end with.
@@ -17,56 +20,88 @@ _TAKEN = ("success", "failure", "cancelled")
 _WORD = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 
 
-def declared(
-    function: Function,
-    name: str | None,
-    *,
-    is_start: bool,
-    is_end: bool,
-    outcome: Outcome | None,
-    is_aggregator: bool,
-    retry: bool,
-    status: str,
-    progress_weight: float | None,
-) -> State:
-    """The state that a function is to be.
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a decorator says of a state, or those of all its handlers together.
 
     Arguments:
-        name: None: the function's.
         outcome: None: that of an end is told by its name.
         progress_weight: None: an end weighs nothing, any other state 1.
+    """
+
+    is_start: bool = False
+    is_end: bool = False
+    outcome: Outcome | None = None
+    is_aggregator: bool = False
+    retry: bool = False
+    status: str = ""
+    progress_weight: float | None = None
+
+
+def handler_of(function: Function, condition: Condition | None = None) -> Handler:
+    """The handler that a function is to be.
+
     Raises:
-        BlueprintError: what is wrong with the function, or with what is said of it.
+        BlueprintError: the function can be none.
     """
     place = place_of(function)
     if not (inspect.isfunction(function) and inspect.iscoroutinefunction(function)):
         raise BlueprintError(f"{place}: {_no_handler(function)}; a handler is a function written with `async def`")
-    name = function.__name__ if name is None else name
+    return Handler(function, _wants(function, place), awaits_nothing(function.__code__), condition)
+
+
+def state_of(name: str, handlers: tuple[Handler, ...], said: Said) -> State:
+    """The state that some handlers make, the last of which is new.
+
+    Raises:
+        BlueprintError: what is said of it cannot be.
+    """
+    place = place_of(handlers[-1].function)
     if not _is_word(name):
         raise BlueprintError(f"{place}: state name {name!r}; use text of 1 to 128 printable characters")
-    if outcome is not None and (outcome not in ("finished", "failed") or not is_end):
+    outcome = said.outcome
+    if outcome is not None and (outcome not in ("finished", "failed") or not said.is_end):
         raise BlueprintError(f"{place}: outcome={outcome!r}; it is 'finished' or 'failed', and needs is_end=True")
-    if is_end and outcome is None:
+    if said.is_end and outcome is None:
         outcome = "failed" if name == "failed" else "finished"
-    if retry and outcome != "failed":
+    if said.retry and outcome != "failed":
         raise BlueprintError(f"{place}: retry=True says what may follow a failure; it needs outcome='failed'")
+    status = said.status
     if status and (outcome != "finished" or status in _TAKEN or not _is_word(status)):
         raise BlueprintError(
             f"{place}: status={status!r}; it is a word of your own for an end that is a success, none of "
             f"{', '.join(_TAKEN)}"
         )
-    return State(
-        name,
-        function,
-        is_start,
-        is_end,
-        outcome,
-        is_aggregator,
-        _wants(function, place),
-        retry,
-        status,
-        _weight(progress_weight, 0 if is_end else 1, place),
-        awaits_nothing(function.__code__),
+    weight = _weight(said.progress_weight, 0 if said.is_end else 1, place)
+    # Those with a condition are asked first, in the order of their definition.
+    ordered = tuple(sorted(handlers, key=lambda one: one.condition is None))
+    return State(name, ordered, said.is_start, said.is_end, outcome, said.is_aggregator, said.retry, status, weight)
+
+
+def clash(handlers: Iterable[Handler], before: Said, handler: Handler, said: Said) -> str:
+    """Why a function cannot be one more handler of a state; empty where it can."""
+    for one in handlers:
+        if one.condition is not None and one.condition == handler.condition:
+            return f"is already defined, for the same condition, by {place_of(one.function)}"
+        if one.condition is handler.condition or before.is_aggregator or said.is_aggregator:
+            return f"is already defined by {place_of(one.function)}"
+    for name in ("outcome", "status", "progress_weight"):
+        first, now = getattr(before, name), getattr(said, name)
+        if first not in (None, "", now) and now not in (None, ""):
+            return f"has {name}={first!r} by another of its handlers, and {now!r} here; say it once, or the same"
+    return ""
+
+
+def together(before: Said, said: Said) -> Said:
+    """What two handlers of a state say of it: what one says holds for both."""
+    return Said(
+        before.is_start or said.is_start,
+        before.is_end or said.is_end,
+        before.outcome or said.outcome,
+        before.is_aggregator,
+        before.retry or said.retry,
+        before.status or said.status,
+        said.progress_weight if before.progress_weight is None else before.progress_weight,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from holon.domain.blueprint import Blueprint
 from holon.domain.integrity import targets_at
-from holon.domain.states import State
+from holon.domain.states import Handler, State
 
 Kind = Literal["start", "end", "aggregator", "ordinary"]
 
@@ -72,15 +72,25 @@ def _node(state: State) -> Node:
 
 
 def _edges(blueprint: Blueprint, state: State) -> list[Edge]:
-    targets = targets_at(state)
-    known = sorted(targets.constants, key=lambda one: (one.line or 0, one.label, str(one.value)))
-    edges = [Edge(state.name, one.value, one.label) for one in known if one.value in blueprint.states]
-    if targets.open:
-        named = {edge.target for edge in edges}
-        edges += [
-            Edge(state.name, name, CHOSEN) for name in blueprint.states if name in targets.texts and name not in named
-        ]
+    edges = [edge for handler in state.handlers for edge in _edges_of(blueprint, state, handler)]
     return list(dict.fromkeys(edges))
+
+
+def _edges_of(blueprint: Blueprint, state: State, handler: Handler) -> list[Edge]:
+    targets = targets_at(handler)
+    known = sorted(targets.constants, key=lambda one: (one.line or 0, one.label, str(one.value)))
+    ways = [(one.value, one.label) for one in known if one.value in blueprint.states]
+    if targets.open:
+        named = {target for target, _ in ways}
+        ways += [(name, CHOSEN) for name in blueprint.states if name in targets.texts and name not in named]
+    return [Edge(state.name, target, _label(label, handler)) for target, label in ways]
+
+
+def _label(label: str, handler: Handler) -> str:
+    """What takes a way: the status, and the condition of the handler."""
+    if handler.condition is None:
+        return label
+    return f"{label} when {handler.condition}" if label else str(handler.condition)
 
 
 def _quoted(text: str) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from holon.domain import schema
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import MAX_STATUSES
-from holon.domain.states import State
+from holon.domain.hints import taken_by
+from holon.domain.states import Handler, State
 from holon.domain.targets import Mistake, Target, Targets, targets_of
 from holon.errors import BlueprintError, HolonError
 
@@ -44,39 +46,50 @@ def check(blueprint: Blueprint) -> list[Problem]:
     if (count := len({state.status for state in blueprint.states.values() if state.status})) > MAX_STATUSES:
         text = f"blueprint {blueprint.name!r}: its ends have {count} statuses, over the limit of {MAX_STATUSES}"
         problems.append(Problem("error", None, f"{text}; put what tells more of them apart into the result"))
-    targets = {state.name: targets_at(state) for state in blueprint.states.values()}
+    targets = {state.name: [targets_at(one) for one in state.handlers] for state in blueprint.states.values()}
     for state in blueprint.states.values():
         problems.extend(_input(blueprint, state))
-        problems.extend(_mistaken(state, targets[state.name]))
-        problems.extend(_dangling(blueprint, state, targets[state.name]))
-        if not (state.is_end or {"actions", "context"} & {want.name for want in state.wants}):
-            text = f"{_place(state)} takes neither `actions` nor `context`, so it can decide nothing, and is no end"
-            problems.append(Problem("warning", state.name, text))
+        for handler, found in zip(state.handlers, targets[state.name], strict=True):
+            problems.extend(_mistaken(state, handler, found))
+            problems.extend(_dangling(blueprint, state, handler, found))
+            if not (state.is_end or {"actions", "context"} & {want.name for want in handler.wants}):
+                text = "takes neither `actions` nor `context`, so it can decide nothing, and is no end"
+                problems.append(Problem("warning", state.name, f"{_place(state, handler)} {text}"))
     if start:
         problems.extend(_unreachable(blueprint, start, targets))
     return problems
 
 
 def _input(blueprint: Blueprint, state: State) -> list[Problem]:
-    """What is wrong with the hint of a handler's `initial_data`."""
-    if "initial_data" not in {want.name for want in state.wants}:
-        return []
-    try:
-        hint = schema.hint_of(state.function, "initial_data")
-        text = schema.schema_of(hint) or {}
-    except HolonError as error:
-        return [Problem("error", state.name, f"{_place(state)}: initial_data: {error.message}")]
-    if "object" in text.get("type", "object"):
-        return []
-    why = f"{_place(state)}: initial_data of blueprint {blueprint.name!r} is always an object, never {text['type']}"
-    return [Problem("error", state.name, why)]
+    """What is wrong with the hints of the handlers' `initial_data`."""
+    problems = []
+    for handler in state.handlers:
+        if "initial_data" not in {want.name for want in handler.wants}:
+            continue
+        try:
+            hint = schema.hint_of(handler.function, "initial_data")
+            text = schema.schema_of(hint) or {}
+        except HolonError as error:
+            why = f"{_place(state, handler)}: initial_data: {error.message}"
+        else:
+            if "object" in text.get("type", "object"):
+                continue
+            why = f"{_place(state, handler)}: initial_data of blueprint {blueprint.name!r} is always an object"
+            why += f", never {text['type']}"
+        problems.append(Problem("error", state.name, why))
+    if state.is_start and not problems:
+        try:
+            taken_by(state)
+        except BlueprintError as error:
+            problems.append(Problem("error", state.name, error.message))
+    return problems
 
 
-def targets_at(state: State) -> Targets:
-    """What the handler of a state can lead to, through its decorators too."""
-    found = targets_of(state.function.__code__)
-    plain = inspect.unwrap(state.function)
-    if plain is not state.function:
+def targets_at(handler: Handler) -> Targets:
+    """What a handler can lead to, through its decorators too."""
+    found = targets_of(handler.function.__code__)
+    plain = inspect.unwrap(handler.function)
+    if plain is not handler.function:
         inner = targets_of(plain.__code__)
         # What stands between may go anywhere.
         texts, skills = found.texts | inner.texts, found.skills | inner.skills
@@ -84,42 +97,47 @@ def targets_at(state: State) -> Targets:
     return found
 
 
+def _all_targets(blueprint: Blueprint) -> Iterator[Targets]:
+    return (targets_at(handler) for state in blueprint.states.values() for handler in state.handlers)
+
+
 def is_parallel(blueprint: Blueprint) -> bool:
     """Whether a job of a blueprint may have several tasks at a time, as far as its handlers can be followed."""
-    return any(targets_at(state).parallel for state in blueprint.states.values())
+    return any(targets.parallel for targets in _all_targets(blueprint))
 
 
 def skills_of(blueprint: Blueprint) -> frozenset[str]:
     """The skills that a blueprint's handlers ask for by constants, each by `dispatch_task`; others cannot be known."""
-    return frozenset(skill for state in blueprint.states.values() for skill in targets_at(state).skills)
+    return frozenset(skill for targets in _all_targets(blueprint) for skill in targets.skills)
 
 
-def _mistaken(state: State, targets: Targets) -> list[Problem]:
+def _mistaken(state: State, handler: Handler, targets: Targets) -> list[Problem]:
     found = sorted(targets.mistakes, key=lambda one: (one.line or 0, one.text))
-    return [Problem("error", state.name, f"{_place(state, one)}: {one.text}") for one in found]
+    return [Problem("error", state.name, f"{_place(state, handler, one)}: {one.text}") for one in found]
 
 
-def _dangling(blueprint: Blueprint, state: State, targets: Targets) -> list[Problem]:
+def _dangling(blueprint: Blueprint, state: State, handler: Handler, targets: Targets) -> list[Problem]:
     problems = []
     for target in sorted(targets.constants, key=lambda one: (one.line or 0, one.action, str(one.value), one.label)):
         if target.value not in blueprint.states:
-            text = f"{_place(state, target)}: {target.action} leads to {target.value!r}, which is no state"
+            text = f"{_place(state, handler, target)}: {target.action} leads to {target.value!r}, which is no state"
             problems.append(Problem("error", state.name, f"{text} of blueprint {blueprint.name!r}"))
     return list(dict.fromkeys(problems))
 
 
-def _unreachable(blueprint: Blueprint, start: State, targets: dict[str, Targets]) -> list[Problem]:
+def _unreachable(blueprint: Blueprint, start: State, targets: dict[str, list[Targets]]) -> list[Problem]:
     reached = {start.name}
     waiting = [start.name]
     while waiting:
-        fresh = (targets[waiting.pop()].texts & blueprint.states.keys()) - reached
+        texts = frozenset[str]().union(*(one.texts for one in targets[waiting.pop()]))
+        fresh = (texts & blueprint.states.keys()) - reached
         reached |= fresh
         waiting.extend(fresh)
-    is_open = any(targets[name].open for name in reached)
+    is_open = any(one.open for name in reached for one in targets[name])
     problems = []
     for state in blueprint.states.values():
         if state.name not in reached:
-            text = f"{_place(state)}: no state that a job can be in leads to {state.name!r}"
+            text = f"{_place(state, state.handlers[0])}: no state that a job can be in leads to {state.name!r}"
             problems.append(Problem("warning" if is_open else "error", state.name, text))
     if not any(state.is_end for state in blueprint.states.values()):
         text = f"blueprint {blueprint.name!r} has no end, so its jobs never finish; mark one with is_end=True"
@@ -127,6 +145,6 @@ def _unreachable(blueprint: Blueprint, start: State, targets: dict[str, Targets]
     return problems
 
 
-def _place(state: State, found: Target | Mistake | None = None) -> str:
-    code = inspect.unwrap(state.function).__code__
+def _place(state: State, handler: Handler, found: Target | Mistake | None = None) -> str:
+    code = inspect.unwrap(handler.function).__code__
     return f"state {state.name!r} ({code.co_filename}:{(found and found.line) or code.co_firstlineno})"

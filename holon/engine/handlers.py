@@ -16,11 +16,11 @@ from holon.domain import machine
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError
 from holon.domain.machine import Change, Limits
-from holon.domain.states import State
+from holon.domain.states import Function, Handler, State
 from holon.domain.texts import MAX_ERROR_CODE, MAX_ERROR_MESSAGE, told
 from holon.domain.value import replace
 from holon.engine.blueprints import Blueprints
-from holon.errors import HolonError, InvalidArgument
+from holon.errors import BlueprintError, HolonError, InvalidArgument
 from holon.json_in import parse
 from holon.telemetry.events import Telemetry
 
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 # So long may a handler keep the loop that everything of its node runs on before the log says so.
 HELD_UP_S = 1.0
+_NONE: frozenset[Function] = frozenset()
 
 
 class _Watched:
@@ -91,7 +92,8 @@ class Handlers:
         self._limits = limits
         self._now = now
         self._telemetry = telemetry
-        self._prompt: set[tuple[str, str]] = set()
+        # By blueprint and state, those that await nothing and have ended well here; None: its only one.
+        self._prompt: dict[tuple[str, str], set[Function] | None] = {}
         self.waiting = 0
         self.ending: Callable[[], bool] = lambda: False
 
@@ -100,7 +102,13 @@ class Handlers:
 
     def prompt(self, job: Job) -> bool:
         """Whether the handler of a job's state awaits nothing, and has ended well here before."""
-        return (job.blueprint, job.current_state) in self._prompt
+        known = self._prompt.get((job.blueprint, job.current_state), _NONE)
+        if not known:
+            return known is None
+        try:
+            return self._state(job).handler(job.initial_data, job.state_history).function in known
+        except BlueprintError:
+            return False
 
     async def run(self, job: Job, results: Mapping[str, Any], before: tuple[HistoryEvent, ...]) -> Change:
         """Run the handler of a job's state; what it raises is its job's failure, not ours. On cancel it is void.
@@ -136,6 +144,9 @@ class Handlers:
         watched: _Watched | None = None
         try:
             state = self._state(job)
+            chosen = state.handlers[0]
+            if chosen.condition is not None:
+                chosen = state.handler(initial_data, history)
             context = JobContext(
                 job.id,
                 job.blueprint,
@@ -147,7 +158,7 @@ class Handlers:
                 client,
             )
             with span:
-                handler = state.function(**arguments(state, context))
+                handler = chosen.function(**arguments(chosen, context))
                 if at_once:
                     returned = await handler
                 else:
@@ -162,8 +173,8 @@ class Handlers:
             _tell_held(job, began, watched)
             span.end(_said(error))
             return self._raised(job, error, _ms(began), before)
-        if state.prompt:
-            self._prompt.add((job.blueprint, job.current_state))
+        if chosen.prompt and self._prompt.get((job.blueprint, job.current_state), _NONE) is not None:
+            self._ended_well(job, state, chosen)
         _tell_held(job, began, watched)
         span.end()
         change = machine.decide(
@@ -178,6 +189,11 @@ class Handlers:
             before=before,
         )
         return replace(change, trace=span.trace) if span.trace else change
+
+    def _ended_well(self, job: Job, state: State, handler: Handler) -> None:
+        known = self._prompt.setdefault((job.blueprint, job.current_state), set() if state.handlers[1:] else None)
+        if known is not None:
+            known.add(handler.function)
 
     def _state(self, job: Job) -> State:
         blueprint = self._blueprints.get(job.blueprint)

@@ -28,7 +28,8 @@ def load(text: str, folder: Path) -> Any:
 async def run(blueprint: Any, state: str, **fields: Any) -> Any:
     given = {"initial_data": {}, **fields}
     context = JobContext(job_id="j", blueprint_name=blueprint.name, current_state=state, **given)
-    answer = await blueprint.states[state].function(**arguments(blueprint.states[state], context))
+    handler = blueprint.states[state].handler(context.initial_data, context.state_history)
+    answer = await handler.function(**arguments(handler, context))
     return context.actions.decision or answer
 
 

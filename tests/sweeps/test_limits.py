@@ -10,7 +10,7 @@ from holon.domain.decisions import AskedTask, DispatchTask
 from holon.domain.job import Job, Status
 from holon.domain.machine import Limits, decide
 from holon.domain.policy import Allowed, allowing, both, denied
-from holon.domain.states import State
+from holon.domain.states import Handler, State
 from holon.domain.task import RetryPolicy
 
 ALLOWED = st.none() | st.lists(st.sampled_from("abcde"), max_size=5).map(lambda names: allowing("x", names))
@@ -21,7 +21,7 @@ async def handler() -> None:
     """Never called: the machine looks only at what a handler decided."""
 
 
-START = State("start", handler, is_start=True, is_end=False, outcome=None, is_aggregator=False, wants=())
+START = State("start", (Handler(handler),), is_start=True, is_end=False, outcome=None, is_aggregator=False)
 
 
 @given(one=ALLOWED, other=ALLOWED, skill=st.sampled_from("abcde"))

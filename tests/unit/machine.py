@@ -9,7 +9,7 @@ from holon.domain.events import CancelRequested, InboxEvent, TaskEnded
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.machine import Change, Limits, decide
 from holon.domain.reactions import react
-from holon.domain.states import State
+from holon.domain.states import Handler, State
 from holon.domain.task import Outcome, RetryPolicy, TaskError
 
 NOW = 1_700_000_000_000
@@ -27,9 +27,8 @@ def state(name: str = "start", **fields: Any) -> State:
         "is_end": False,
         "outcome": None,
         "is_aggregator": False,
-        "wants": (),
     }
-    return State(name, _handler, **given | fields)
+    return State(name, (Handler(_handler),), **given | fields)
 
 
 START = state("start", is_start=True)

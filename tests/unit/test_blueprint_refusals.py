@@ -119,8 +119,10 @@ def test_an_outcome_without_an_end_or_of_another_word_is_refused(flags: Any) -> 
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ("one.handler('start').when('context.initial_data.x == 1')", "conditions on handlers are not there yet"),
-        ("one.aggregator('start').when('context.initial_data.x == 1')", "conditions on handlers are not there yet"),
+        (
+            "one.aggregator('start').when('context.initial_data.x == 1')",
+            "of a handler; an aggregator has no conditions",
+        ),
         ("one.event('paid', {})", "events are not there yet"),
         ("one.add_data_store('cache', {})", "data stores are not there yet"),
         ("one.validate()", "when it is registered"),

@@ -52,7 +52,8 @@ async def run(state: str, **fields: Any) -> tuple[Any, dict[str, Any]]:
     context = JobContext(
         job_id="j", blueprint_name=bp.name, current_state=state, initial_data=fields.pop("initial_data", {}), **fields
     )
-    answer = await bp.states[state].function(**arguments(bp.states[state], context))
+    (handler,) = bp.states[state].handlers
+    answer = await handler.function(**arguments(handler, context))
     return context.actions.decision or answer, context.state_history
 
 

@@ -14,7 +14,7 @@ from holon.context import ActionFactory, JobContext, arguments
 from holon.domain import asking
 from holon.domain.blueprint import Blueprint
 from holon.domain.decisions import AskedTask, DispatchParallel, DispatchTask, GoTo
-from holon.domain.states import State
+from holon.domain.states import Handler
 from holon.errors import BlueprintError, InvalidArgument
 
 
@@ -222,10 +222,10 @@ class Order:
     n: int
 
 
-def state_of(function: Any) -> State:
+def handler_of(function: Any) -> Handler:
     one = Blueprint("flow")
     one.handler("work", is_start=True)(function)
-    return one.start
+    return one.start.handlers[0]
 
 
 def context(**fields: Any) -> JobContext:
@@ -241,7 +241,7 @@ def test_context_fields_win_over_history_and_history_over_initial_data() -> None
         initial_data={"job_id": "x", "path": "old", "n": 1},
         state_history={"path": "new", "size": 3, "actions": "x"},
     )
-    assert arguments(state_of(work), given) == {
+    assert arguments(handler_of(work), given) == {
         "job_id": "j1",
         "path": "new",
         "n": 1,
@@ -256,7 +256,7 @@ def test_the_context_may_be_mixed_with_everything() -> None:
     ) -> None: ...
 
     given = context(initial_data={"n": 1}, state_history={"a": 2}, aggregation_results={"t": {}})
-    assert arguments(state_of(work), given) == {
+    assert arguments(handler_of(work), given) == {
         "context": given,
         "job_id": "j1",
         "blueprint_name": "flow",
@@ -272,19 +272,19 @@ def test_the_history_given_is_the_jobs_own() -> None:
     async def work(state_history: dict[str, Any]) -> None: ...
 
     given = context()
-    assert arguments(state_of(work), given)["state_history"] is given.state_history
+    assert arguments(handler_of(work), given)["state_history"] is given.state_history
 
 
 def test_a_value_of_none_is_a_value() -> None:
     async def work(path: str | None = "default") -> None: ...
 
-    assert arguments(state_of(work), context(state_history={"path": None})) == {"path": None}
+    assert arguments(handler_of(work), context(state_history={"path": None})) == {"path": None}
 
 
 def test_an_argument_that_is_nowhere_keeps_its_default() -> None:
     async def work(path: str = "default") -> None: ...
 
-    assert arguments(state_of(work), context()) == {}
+    assert arguments(handler_of(work), context()) == {}
 
 
 def test_a_required_argument_that_is_nowhere_is_an_error_that_says_what_there_is() -> None:
@@ -292,7 +292,7 @@ def test_a_required_argument_that_is_nowhere_is_an_error_that_says_what_there_is
 
     given = context(initial_data={"n": 1}, state_history={"size": 2})
     with pytest.raises(BlueprintError) as error:
-        arguments(state_of(work), given)
+        arguments(handler_of(work), given)
     assert error.value.code == "MISSING_ARGUMENT"
     for part in ("'path'", "'work'", "'flow'", "n, size", "job_id"):
         assert part in error.value.message
@@ -304,8 +304,8 @@ def test_initial_data_is_built_as_the_hint_of_this_handler_says() -> None:
     async def untyped(initial_data) -> None: ...  # type: ignore[no-untyped-def]
 
     given = context(initial_data={"n": 1})
-    assert arguments(state_of(typed), given) == {"initial_data": Order(1)}
-    assert arguments(state_of(untyped), given) == {"initial_data": {"n": 1}}
+    assert arguments(handler_of(typed), given) == {"initial_data": Order(1)}
+    assert arguments(handler_of(untyped), given) == {"initial_data": {"n": 1}}
     assert given.initial_data == {"n": 1}
 
 
@@ -313,4 +313,4 @@ def test_initial_data_that_does_not_fit_the_hint_is_an_invalid_argument() -> Non
     async def work(initial_data: Order) -> None: ...
 
     with pytest.raises(InvalidArgument, match="cannot become Order"):
-        arguments(state_of(work), context())
+        arguments(handler_of(work), context())

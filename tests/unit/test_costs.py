@@ -13,7 +13,7 @@ from holon.domain.costs import MOST_COST, Cost, costing
 from holon.domain.decisions import Decision
 from holon.domain.job import Job, Status
 from holon.domain.machine import Limits, decide
-from holon.domain.states import State
+from holon.domain.states import Handler, State
 from holon.domain.task import RetryPolicy, TaskSpec
 from holon.errors import BlueprintError, InvalidArgument
 from holon.ports import Offer
@@ -27,7 +27,7 @@ async def handler() -> None:
     """Never called: the machine looks only at what a handler decided, and a skill's price at nothing of it."""
 
 
-START = State("start", handler, is_start=True, is_end=False, outcome=None, is_aggregator=False, wants=())
+START = State("start", (Handler(handler),), is_start=True, is_end=False, outcome=None, is_aggregator=False)
 
 
 def tasks_of(decision: Decision | None) -> Sequence[TaskSpec]:

@@ -11,7 +11,7 @@ from holon.domain.decisions import AskedTask, Decision, DispatchParallel, Dispat
 from holon.domain.job import Job, Status
 from holon.domain.machine import Change, Limits, decide
 from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS, Allowed, allowing
-from holon.domain.states import State
+from holon.domain.states import Handler, State
 from holon.domain.task import RetryPolicy
 from holon.errors import BlueprintError, ConfigError, InvalidArgument
 from holon.ports import Offer
@@ -24,7 +24,7 @@ async def _handler() -> None:
     """Never called: the machine looks only at what a handler decided."""
 
 
-START = State("start", _handler, is_start=True, is_end=False, outcome=None, is_aggregator=False, wants=())
+START = State("start", (Handler(_handler),), is_start=True, is_end=False, outcome=None, is_aggregator=False)
 
 
 def decided(decision: Decision, allowed: Allowed, **fields: Any) -> Change:
