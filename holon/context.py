@@ -11,6 +11,7 @@ from typing import Any, Literal
 from holon.domain import schema
 from holon.domain.asking import MAPPINGS, NO_TIMEOUTS, asked_task, branches, text, wrong
 from holon.domain.client import DEFAULT, NO_PLAN
+from holon.domain.data_stores import DataStores
 from holon.domain.decisions import Decision, DispatchParallel, DispatchTask, GoTo
 from holon.domain.states import Handler
 from holon.domain.task import ANY_STATUS
@@ -167,6 +168,7 @@ class JobContext:
         aggregation_results: the results of the fan-out that led here, by task id; empty otherwise.
         actions: where the handler decides.
         client: whose job it is.
+        data_stores: what the handlers of the blueprint share in this process, each by its name.
     """
 
     job_id: str
@@ -177,6 +179,7 @@ class JobContext:
     aggregation_results: dict[str, Any] = field(default_factory=dict)
     actions: ActionFactory = field(default_factory=ActionFactory)
     client: ClientConfig = field(default_factory=ClientConfig)
+    data_stores: DataStores = field(default_factory=lambda: DataStores("", {}))
 
 
 _FIELDS = tuple(JobContext.__dataclass_fields__)

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 
 # By the names of handlers' arguments: such a name never stands for data that a client has sent under it.
 ARGUMENTS: Mapping[str, str] = {
-    "data_stores": "data stores are not there yet",
     "task_files": "files of tasks are not there yet",
     "tracing_context": "handlers are not told of traces yet",
     "webhook_url": "webhooks are not there yet",
 }
 # By the names of what a blueprint, or what its `handler(...)` returns, may be asked for.
 ATTRIBUTES: Mapping[str, str] = {
-    "add_data_store": "data stores are not there yet",
     "event": "events are not there yet",
     "render_graph": "`holon blueprints graph` prints the graph of a blueprint that a node has",
     "validate": "it is checked when it is registered, and without a node by `holon blueprints check`",

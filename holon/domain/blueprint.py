@@ -8,9 +8,10 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from holon.domain.absent import ARGUMENTS, no_attribute
+from holon.domain.absent import no_attribute
 from holon.domain.conditions import Condition
 from holon.domain.costs import costing
+from holon.domain.data_stores import DataStores, store_of
 from holon.domain.declaring import Said, clash, handler_of, place_of, state_of, together
 from holon.domain.decorating import Decorator, HandlerDecorator
 from holon.domain.hints import returned_by, taken_by
@@ -33,12 +34,12 @@ class Blueprint:
         name: 1 to 128 of the characters A-Z a-z 0-9 _ -, unique in a node.
         api_endpoint: the path under which clients create jobs, such as `/jobs/my_flow`; None when clients may not.
         api_version: the version in that path, such as `v1`; None for a path without one.
-        data_stores: not there yet: nothing but None is taken.
+        data_stores: what its handlers share in one process, by name; see `add_data_store`.
         internal: whether a parent holon may not start it either; without, it is offered to the parent if there is one.
         price: what one job of it costs a parent at most, in millionths of the cost unit; None: it does not say, and is
             given no task that has a `max_cost`.
     Raises:
-        BlueprintError: the name or the path is not sound.
+        BlueprintError: the name, the path or a data store is not sound.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Blueprint:
         name: str,
         api_endpoint: str | None = None,
         api_version: str | None = None,
-        data_stores: None = None,
+        data_stores: Mapping[str, Any] | None = None,
         *,
         internal: bool = False,
         price: int | None = None,
@@ -61,8 +62,6 @@ class Blueprint:
                 )
         if api_version is not None and not _matches(_VERSION, api_version):
             raise BlueprintError(f"blueprint {name!r}: api_version {api_version!r}; write it like v1")
-        if data_stores is not None:
-            raise BlueprintError(f"blueprint {name!r}: data_stores: {ARGUMENTS['data_stores']}")
         self.name = name
         self.api_endpoint = api_endpoint
         self.api_version = api_version
@@ -74,6 +73,10 @@ class Blueprint:
         self._states: dict[str, State] = {}
         self._said: dict[str, Said] = {}
         self._view = MappingProxyType(self._states)
+        self._data_stores: dict[str, Any] = {}
+        self.data_stores = DataStores(name, self._data_stores)
+        for store, value in (data_stores or {}).items():
+            self.add_data_store(store, value)
 
     def __repr__(self) -> str:
         return f"<Blueprint {self.name} states={len(self._states)} path={self.path}>"
@@ -106,6 +109,21 @@ class Blueprint:
         if self.api_endpoint is None:
             return None
         return f"/api/{self.api_version}{self.api_endpoint}" if self.api_version else f"/api{self.api_endpoint}"
+
+    def add_data_store(self, name: str, value: Any) -> None:
+        """Let handlers use `data_stores.NAME`. It lives as long as the process, and all jobs of the blueprint share it.
+
+        Arguments:
+            name: a word, no other data store's.
+            value: a dict is copied, and handlers `await data_stores.NAME.get(key)` and `.set(key, value)`; anything
+                else, such as a Redis client, is handed over as it is.
+        Raises:
+            BlueprintError: it can have no such name, or another has it.
+        """
+        try:
+            self._data_stores[name] = store_of(name, value, self._data_stores)
+        except BlueprintError as error:
+            raise BlueprintError(f"blueprint {self.name!r}: {error.message}") from error
 
     @cached_property
     def input_schema(self) -> dict[str, Any] | None:

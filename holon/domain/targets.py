@@ -53,6 +53,7 @@ CONTEXT = (
     "aggregation_results",
     "actions",
     "client",
+    "data_stores",
 )
 _HAS: Mapping[str, tuple[str, ...]] = {"actions": tuple(ACTIONS), "context": CONTEXT}
 # What `actions` has beside its actions.

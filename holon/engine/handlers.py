@@ -13,6 +13,7 @@ import orjson
 
 from holon.context import ActionFactory, ClientConfig, JobContext, arguments
 from holon.domain import machine
+from holon.domain.blueprint import Blueprint
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError
 from holon.domain.machine import Change, Limits
@@ -106,7 +107,7 @@ class Handlers:
         if not known:
             return known is None
         try:
-            return self._state(job).handler(job.initial_data, job.state_history).function in known
+            return self._at(job)[1].handler(job.initial_data, job.state_history).function in known
         except BlueprintError:
             return False
 
@@ -143,7 +144,7 @@ class Handlers:
         span = self._telemetry.tracing.step(job)
         watched: _Watched | None = None
         try:
-            state = self._state(job)
+            blueprint, state = self._at(job)
             chosen = state.handlers[0]
             if chosen.condition is not None:
                 chosen = state.handler(initial_data, history)
@@ -156,6 +157,7 @@ class Handlers:
                 dict(results),
                 actions,
                 client,
+                blueprint.data_stores,
             )
             with span:
                 handler = chosen.function(**arguments(chosen, context))
@@ -195,7 +197,8 @@ class Handlers:
         if known is not None:
             known.add(handler.function)
 
-    def _state(self, job: Job) -> State:
+    def _at(self, job: Job) -> tuple[Blueprint, State]:
+        """A job's blueprint, and the state that it is in."""
         blueprint = self._blueprints.get(job.blueprint)
         if blueprint is None:
             raise HolonError(f"this node has no blueprint named {job.blueprint!r}", code="BLUEPRINT_NOT_FOUND")
@@ -203,7 +206,7 @@ class Handlers:
         if state is None:
             message = f"blueprint {job.blueprint!r} has no state named {job.current_state!r}"
             raise HolonError(message, code="STATE_NOT_FOUND")
-        return state
+        return blueprint, state
 
     def _raised(self, job: Job, error: BaseException, took: int, before: tuple[HistoryEvent, ...]) -> Change:
         self._telemetry.metrics.handler_failures.add(job.blueprint)

@@ -124,7 +124,6 @@ def test_an_outcome_without_an_end_or_of_another_word_is_refused(flags: Any) -> 
             "of a handler; an aggregator has no conditions",
         ),
         ("one.event('paid', {})", "events are not there yet"),
-        ("one.add_data_store('cache', {})", "data stores are not there yet"),
         ("one.validate()", "when it is registered"),
         ("one.render_graph()", "holon blueprints graph"),
         ("one.nonsense", "'Blueprint' object has no attribute 'nonsense'$"),
@@ -133,14 +132,6 @@ def test_an_outcome_without_an_end_or_of_another_word_is_refused(flags: Any) -> 
 def test_what_a_blueprint_does_not_have_is_refused_and_said_why(asked: str, told: str) -> None:
     with pytest.raises(AttributeError, match=told):
         eval(asked, {"one": Blueprint("one")})
-
-
-def test_data_stores_are_refused() -> None:
-    stores: Any = {"cache": {}}
-    with pytest.raises(BlueprintError, match="data stores are not there yet"):
-        Blueprint("one", data_stores=stores)
-    with pytest.raises(BlueprintError, match="data stores are not there yet"):
-        Blueprint("one", "/x", "v1", stores)
 
 
 def test_arguments_that_have_no_name_are_refused() -> None:
@@ -155,7 +146,7 @@ def test_arguments_that_have_no_name_are_refused() -> None:
             one.handler(function)
 
 
-@pytest.mark.parametrize("name", ["data_stores", "task_files", "tracing_context", "webhook_url"])
+@pytest.mark.parametrize("name", ["task_files", "tracing_context", "webhook_url"])
 @pytest.mark.parametrize("default", ["", "=None"])
 def test_an_argument_kept_for_what_is_not_there_yet_is_refused_where_it_is_written(name: str, default: str) -> None:
     space: dict[str, Any] = {}

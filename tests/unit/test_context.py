@@ -252,18 +252,19 @@ def test_context_fields_win_over_history_and_history_over_initial_data() -> None
 
 def test_the_context_may_be_mixed_with_everything() -> None:
     async def work(  # type: ignore[no-untyped-def]
-        context, job_id, blueprint_name, current_state, initial_data, state_history, aggregation_results, n
+        context, job_id, blueprint_name, current_state, initial_data, state_history, aggregation_results, data_stores, n
     ) -> None: ...
 
-    given = context(initial_data={"n": 1}, state_history={"a": 2}, aggregation_results={"t": {}})
+    given = context(initial_data={"n": 1, "data_stores": 2}, state_history={"a": 2}, aggregation_results={"t": {}})
     assert arguments(handler_of(work), given) == {
         "context": given,
         "job_id": "j1",
         "blueprint_name": "flow",
         "current_state": "work",
-        "initial_data": {"n": 1},
+        "initial_data": {"n": 1, "data_stores": 2},
         "state_history": {"a": 2},
         "aggregation_results": {"t": {}},
+        "data_stores": given.data_stores,
         "n": 1,
     }
 
