@@ -13,6 +13,7 @@ from holon.domain.asking import MAPPINGS, NO_TIMEOUTS, asked_task, branches, tex
 from holon.domain.client import DEFAULT, NO_PLAN
 from holon.domain.data_stores import DataStores
 from holon.domain.decisions import Decision, DispatchParallel, DispatchTask, GoTo
+from holon.domain.sending import SentEvent, sent_event
 from holon.domain.states import Handler
 from holon.domain.task import ANY_STATUS
 from holon.errors import BlueprintError
@@ -28,7 +29,7 @@ _NAMES_SHOWN = 20
 
 
 class ActionFactory:
-    """The decision of one run of a handler: exactly one call of one method.
+    """The decision of one run of a handler: exactly one call of one method; `send_event` may be called beside it.
 
     Every method checks what it is given at once, and raises BlueprintError: ACTION_INVALID for what cannot be, and
     SECOND_DECISION for a call after another. Nothing happens before the handler returns.
@@ -36,6 +37,7 @@ class ActionFactory:
 
     def __init__(self) -> None:
         self._decision: Decision | None = None
+        self._events: tuple[SentEvent, ...] = ()
 
     def __repr__(self) -> str:
         return f"<ActionFactory {self._decision!r}>"
@@ -117,6 +119,22 @@ class ActionFactory:
         if isinstance(tasks, str | Mapping) or not isinstance(tasks, Iterable):
             raise wrong(f"dispatch_parallel: tasks is a {type(tasks).__name__}; give a list of dicts")
         self._decide(DispatchParallel(tuple(branches(tasks)), target, fail_fast))
+
+    @property
+    def events(self) -> tuple[SentEvent, ...]:
+        """What was sent so far, in the order of the calls."""
+        return self._events
+
+    def send_event(self, event_type: str, payload: Any = None) -> None:
+        """Tell something of the job: it stands in its history once the step is stored, exactly once.
+
+        It is no decision: a run may send several events, 100 at most, beside it. A run that fails sends none.
+
+        Arguments:
+            event_type: which event; where the blueprint declares events, one of these.
+            payload: JSON; that of all events of a run has 64 KiB at most.
+        """
+        self._events = (*self._events, sent_event(event_type, payload, self._events))
 
     def _decide(self, decision: Decision) -> None:
         if self._decision is not None:

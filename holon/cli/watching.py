@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from holon.cli.output import local_time, one_line, safe
+from holon.domain.json_words import quoted
 
 if TYPE_CHECKING:
     from holon.client import Client, HistoryEvent, Job, JobLogs, LogLine, Update
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _SHOWN = 60
 # How much of an error is told in a line of a history; the JSON has all of it.
 _OF_ERROR = 120
+_OF_PAYLOAD = 200
 
 
 async def follow(
@@ -131,7 +133,7 @@ def log_line(logs: JobLogs, line: LogLine) -> str:
 
 
 def what_of(event: HistoryEvent) -> str:
-    """What else is known of a line of a job's history: how it ended and why, and which task it was; for people.
+    """What else is known of a line of a job's history: how it ended and why, which task it was, what was sent with it.
 
     A task has its skill, and the numbers of its step and its branch as `holon jobs tree` shows them.
     """
@@ -147,6 +149,7 @@ def what_of(event: HistoryEvent) -> str:
         str(known.get("skill") or ""),
         f"#{number}" if number else "",
         f"{known['branches']} branches" if known.get("branches") else "",
+        quoted(known["payload"], _OF_PAYLOAD) if "payload" in known else "",
     )
     return one_line(" ".join(part for part in parts if part))
 

@@ -33,7 +33,6 @@ _NOT_DONE = {
     "REPUTATION_PENALTY_TASK_FAILURE": _NO_REPUTATION,
     "REPUTATION_REWARD_SUCCESS": _NO_REPUTATION,
     "DISPATCHER_SOFT_LIMIT": "this version chooses no worker by price and load; unset it",
-    "STRICT_EVENT_VALIDATION": "this version takes no events; unset it",
 }
 
 

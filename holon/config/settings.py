@@ -281,6 +281,11 @@ class Settings:
     MAX_TRANSITIONS_PER_JOB: int = _setting(
         1000, "How many transitions a job may make before it is failed", minimum=1, maximum=10_000_000
     )
+    STRICT_EVENT_VALIDATION: bool = _setting(
+        True,
+        "Fail a handler that sends an event which its blueprint does not declare, or not with such a payload; without, "
+        "the first is told, and the second left out",
+    )
     JOB_CLAIM_SECONDS: float = _seconds(10, "How long a silent node keeps a job; a running handler renews it")
     WORKER_TIMEOUT_SECONDS: float = _seconds(300, "How long a task may execute when it names no time of its own")
 

@@ -12,7 +12,6 @@ ARGUMENTS: Mapping[str, str] = {
 }
 # By the names of what a blueprint, or what its `handler(...)` returns, may be asked for.
 ATTRIBUTES: Mapping[str, str] = {
-    "event": "events are not there yet",
     "render_graph": "`holon blueprints graph` prints the graph of a blueprint that a node has",
     "validate": "it is checked when it is registered, and without a node by `holon blueprints check`",
     "when": "it is said once, of a handler; an aggregator has no conditions, and may go to a state whose handlers do",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -15,10 +15,12 @@ from holon.domain.data_stores import DataStores, store_of
 from holon.domain.declaring import Said, clash, handler_of, place_of, state_of, together
 from holon.domain.decorating import Decorator, HandlerDecorator
 from holon.domain.hints import returned_by, taken_by
+from holon.domain.sending import declared_event
 from holon.domain.states import Function, Outcome, State
 from holon.errors import BlueprintError, InvalidArgument
 
 F = TypeVar("F", bound=Function)
+T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 # Clients take `.` and `..` out of a path before they send it.
@@ -73,6 +75,8 @@ class Blueprint:
         self._states: dict[str, State] = {}
         self._said: dict[str, Said] = {}
         self._view = MappingProxyType(self._states)
+        self._events: dict[str, dict[str, Any] | None] = {}
+        self.events = MappingProxyType(self._events)
         self._data_stores: dict[str, Any] = {}
         self.data_stores = DataStores(name, self._data_stores)
         for store, value in (data_stores or {}).items():
@@ -124,6 +128,23 @@ class Blueprint:
             self._data_stores[name] = store_of(name, value, self._data_stores)
         except BlueprintError as error:
             raise BlueprintError(f"blueprint {self.name!r}: {error.message}") from error
+
+    def event(self, name: str, schema: Any = None) -> Callable[[T], T]:
+        """Declare an event that handlers send, by `actions.send_event(name, payload)`.
+
+        Arguments:
+            name: its type: 1 to 128 printable characters, no other event's.
+            schema: of its payload: a JSON schema, a dataclass, or any other hint; None: anything goes.
+        Returns:
+            a decorator that changes nothing, for who wants to write this above something.
+        Raises:
+            BlueprintError: it can have no such name or schema, or another has the name.
+        """
+        try:
+            self._events[name] = declared_event(name, schema, self._events)
+        except BlueprintError as error:
+            raise BlueprintError(f"blueprint {self.name!r}: {error.message}") from error
+        return _unchanged
 
     @cached_property
     def input_schema(self) -> dict[str, Any] | None:
@@ -258,6 +279,10 @@ class Blueprint:
             )
         self._states[name], self._said[name] = state, said
         return function
+
+
+def _unchanged(what: T) -> T:
+    return what
 
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:

@@ -12,7 +12,7 @@ from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import MAX_STATUSES
 from holon.domain.hints import taken_by
 from holon.domain.states import Handler, State
-from holon.domain.targets import Mistake, Target, Targets, targets_of
+from holon.domain.targets import Mistake, Sending, Target, Targets, targets_of
 from holon.errors import BlueprintError, HolonError
 
 
@@ -52,6 +52,7 @@ def check(blueprint: Blueprint) -> list[Problem]:
         for handler, found in zip(state.handlers, targets[state.name], strict=True):
             problems.extend(_mistaken(state, handler, found))
             problems.extend(_dangling(blueprint, state, handler, found))
+            problems.extend(_undeclared(blueprint, state, handler, found))
             if not (state.is_end or {"actions", "context"} & {want.name for want in handler.wants}):
                 text = "takes neither `actions` nor `context`, so it can decide nothing, and is no end"
                 problems.append(Problem("warning", state.name, f"{_place(state, handler)} {text}"))
@@ -93,7 +94,7 @@ def targets_at(handler: Handler) -> Targets:
         inner = targets_of(plain.__code__)
         # What stands between may go anywhere.
         texts, skills = found.texts | inner.texts, found.skills | inner.skills
-        return Targets(found.constants | inner.constants, True, texts, skills, True, found.mistakes)
+        return Targets(found.constants | inner.constants, True, texts, skills, True, found.mistakes, found.events)
     return found
 
 
@@ -125,6 +126,17 @@ def _dangling(blueprint: Blueprint, state: State, handler: Handler, targets: Tar
     return list(dict.fromkeys(problems))
 
 
+def _undeclared(blueprint: Blueprint, state: State, handler: Handler, targets: Targets) -> list[Problem]:
+    """Events that a handler sends beside those that its blueprint declares, if it declares any."""
+    problems = []
+    for sent in sorted(targets.events, key=lambda one: (one.line or 0, one.event)):
+        if blueprint.events and sent.event not in blueprint.events:
+            text = f"{_place(state, handler, sent)}: send_event sends {sent.event!r}, and blueprint {blueprint.name!r}"
+            text += " declares others; unless STRICT_EVENT_VALIDATION is off, the handler fails"
+            problems.append(Problem("warning", state.name, text))
+    return problems
+
+
 def _unreachable(blueprint: Blueprint, start: State, targets: dict[str, list[Targets]]) -> list[Problem]:
     reached = {start.name}
     waiting = [start.name]
@@ -145,6 +157,6 @@ def _unreachable(blueprint: Blueprint, start: State, targets: dict[str, list[Tar
     return problems
 
 
-def _place(state: State, handler: Handler, found: Target | Mistake | None = None) -> str:
+def _place(state: State, handler: Handler, found: Target | Mistake | Sending | None = None) -> str:
     code = inspect.unwrap(handler.function).__code__
     return f"state {state.name!r} ({code.co_filename}:{(found and found.line) or code.co_firstlineno})"

@@ -41,6 +41,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
         "max_cost",
     ),
     "dispatch_parallel": ("tasks", "aggregate_into", "fail_fast"),
+    "send_event": ("event_type", "payload"),
 }
 _STATES = {"go_to": "state", "dispatch_task": "transitions", "dispatch_parallel": "aggregate_into"}
 # What `context` has.
@@ -57,7 +58,7 @@ CONTEXT = (
 )
 _HAS: Mapping[str, tuple[str, ...]] = {"actions": tuple(ACTIONS), "context": CONTEXT}
 # What `actions` has beside its actions.
-_READ = frozenset({"decision"})
+_READ = frozenset({"decision", "events"})
 _ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "JUMP_FORWARD", "JUMP_BACKWARD")
 # More than any sane handler needs; what is longer is left open.
 _MAX_VISITS = 50_000
@@ -84,6 +85,14 @@ class Mistake:
     line: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A constant that stands where the type of an event should, on which line of the file."""
+
+    event: str
+    line: int | None
+
+
 @dataclass(slots=True)
 class Targets:
     """What one handler can lead to.
@@ -94,6 +103,7 @@ class Targets:
         texts: every string constant in the code.
         skills: every constant skill of a single task.
         parallel: it may ask for several tasks at once; also where `actions` goes where it cannot be followed.
+        events: every constant type of an event that it sends.
         mistakes: what it asks of its own `actions` and `context`, and there is none of.
     """
 
@@ -103,6 +113,7 @@ class Targets:
     skills: set[str] = field(default_factory=set)
     parallel: bool = False
     mistakes: set[Mistake] = field(default_factory=set)
+    events: set[Sending] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +305,11 @@ class _Walk:
             position = ACTIONS[action].index(name)
             return positional[position] if position < len(positional) else _ABSENT
 
+        if action == "send_event":
+            sent = argument("event_type")
+            if isinstance(sent, Constant) and isinstance(sent.value, str):
+                self.found.events.add(Sending(sent.value, line))
+            return
         self.found.parallel |= action == "dispatch_parallel"
         if action == "dispatch_task":
             skill = argument("task_type")

@@ -1,9 +1,10 @@
-"""The blueprints that this node runs, by name, with the contracts of their input."""
+"""The blueprints that this node runs, by name, with the contracts of their input and of their events."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from holon.domain import integrity
 from holon.domain.blueprint import Blueprint
@@ -24,6 +25,8 @@ class Blueprints:
     def __init__(self, contracts: Contracts) -> None:
         self._contracts = contracts
         self._by_name: dict[str, tuple[Blueprint, str]] = {}
+        # By name, the contracts of the events that it declares.
+        self._events: dict[str, dict[str, str]] = {}
         # By path, whose that is.
         self._by_path: dict[str, str] = {}
 
@@ -37,7 +40,8 @@ class Blueprints:
         """Take in a sound blueprint.
 
         Raises:
-            BlueprintError: it is not sound, its name or its path is taken, or its input schema cannot be used.
+            BlueprintError: it is not sound, its name or its path is taken, or the schema of its input or of an event
+                cannot be used.
         """
         if blueprint.name in self._by_name:
             raise BlueprintError(f"a blueprint named {blueprint.name!r} is already registered", code="BLUEPRINT_TAKEN")
@@ -63,9 +67,20 @@ class Blueprints:
         except InvalidArgument as error:
             raise BlueprintError(f"blueprint {blueprint.name!r}: input: {error.message}") from error
         self._contracts.hold(contract)
+        self._events[blueprint.name] = {
+            event: self._event(blueprint, event, schema) for event, schema in blueprint.events.items()
+        }
         self._by_name[blueprint.name] = (blueprint, contract)
         if blueprint.path is not None:
             self._by_path[blueprint.path] = blueprint.name
+
+    def _event(self, blueprint: Blueprint, name: str, schema: dict[str, Any] | None) -> str:
+        try:
+            contract = self._contracts.add(schema)
+        except InvalidArgument as error:
+            raise BlueprintError(f"blueprint {blueprint.name!r}: event {name!r}: {error.message}") from error
+        self._contracts.hold(contract)
+        return contract
 
     def register_all(self, blueprints: Iterable[Blueprint]) -> None:
         """Take in several."""
@@ -76,6 +91,10 @@ class Blueprints:
         """A blueprint, or None."""
         entry = self._by_name.get(name)
         return entry[0] if entry else None
+
+    def events(self, name: str) -> Mapping[str, str]:
+        """The events that a blueprint declares, each with the contract of its payload."""
+        return self._events.get(name, {})
 
     def for_clients(self, name: str) -> tuple[Blueprint, str]:
         """A blueprint that clients may create jobs of, and the contract of its input.

@@ -32,6 +32,7 @@ from holon.engine.rekeying import Rekeying
 from holon.engine.results import Results
 from holon.engine.retention import Retention
 from holon.engine.run import Tools
+from holon.engine.sent_events import SentEvents
 from holon.engine.slots import Slots
 from holon.engine.touches import Touches
 from holon.engine.trees import Trees
@@ -56,6 +57,7 @@ class EngineSettings(Value):
     history_retention: int = 90 * 86_400_000
     watch_idle: int = 20_000
     rates: Rates | None = None
+    strict_events: bool = True
 
 
 class Engine:
@@ -95,7 +97,8 @@ class Engine:
         # An accept is in the store well before its offer is over, a heartbeat before its lease.
         every = min(1.0, store_settings.lease / 6_000, store_settings.offer / 4_000)
         self.touches = Touches(store, self.dispatcher, store.now, every)
-        handlers = Handlers(self.blueprints, limits, store.now, telemetry)
+        sent_events = SentEvents(self.blueprints, contracts, strict=settings.strict_events)
+        handlers = Handlers(self.blueprints, limits, store.now, telemetry, sent_events)
         planner = Planner(needs, settings.max_payload, self.dispatcher.price)
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
         results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload, telemetry)

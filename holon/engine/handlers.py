@@ -21,6 +21,7 @@ from holon.domain.states import Function, Handler, State
 from holon.domain.texts import MAX_ERROR_CODE, MAX_ERROR_MESSAGE, told
 from holon.domain.value import replace
 from holon.engine.blueprints import Blueprints
+from holon.engine.sent_events import SentEvents
 from holon.errors import BlueprintError, HolonError, InvalidArgument
 from holon.json_in import parse
 from holon.telemetry.events import Telemetry
@@ -81,6 +82,7 @@ class Handlers:
     Arguments:
         now: the store's clock, in epoch milliseconds.
         telemetry: where failures are counted, and steps traced.
+        sent_events: what becomes of events.
 
     Attributes:
         waiting: how many of them wait for something now.
@@ -88,11 +90,19 @@ class Handlers:
             failure.
     """
 
-    def __init__(self, blueprints: Blueprints, limits: Limits, now: Callable[[], int], telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        blueprints: Blueprints,
+        limits: Limits,
+        now: Callable[[], int],
+        telemetry: Telemetry,
+        sent_events: SentEvents,
+    ) -> None:
         self._blueprints = blueprints
         self._limits = limits
         self._now = now
         self._telemetry = telemetry
+        self._sent_events = sent_events
         # By blueprint and state, those that await nothing and have ended well here; None: its only one.
         self._prompt: dict[tuple[str, str], set[Function] | None] = {}
         self.waiting = 0
@@ -167,6 +177,8 @@ class Handlers:
                     watched = _Watched(handler, self._count)
                     returned = await watched
             state_history = _history(context)
+            if actions.events:
+                before = (*before, *self._sent_events.lines(job, actions.events, self._now()))
         except BaseException as error:  # it is the user's code; a signal is no exception here
             if watched is not None and watched.closed:
                 raise

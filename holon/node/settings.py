@@ -69,6 +69,7 @@ def engine_settings(config: Config) -> EngineSettings:
         job_retention_count=config.JOB_RETENTION_COUNT,
         history_retention=_ms(config.HISTORY_RETENTION),
         rates=_rates(config) if config.RATE_LIMITING_ENABLED else None,
+        strict_events=config.STRICT_EVENT_VALIDATION,
     )
 
 

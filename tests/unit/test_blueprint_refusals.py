@@ -123,7 +123,6 @@ def test_an_outcome_without_an_end_or_of_another_word_is_refused(flags: Any) -> 
             "one.aggregator('start').when('context.initial_data.x == 1')",
             "of a handler; an aggregator has no conditions",
         ),
-        ("one.event('paid', {})", "events are not there yet"),
         ("one.validate()", "when it is registered"),
         ("one.render_graph()", "holon blueprints graph"),
         ("one.nonsense", "'Blueprint' object has no attribute 'nonsense'$"),

@@ -60,7 +60,6 @@ def test_a_variable_that_asks_for_what_is_not_there_is_refused_and_what_to_do_is
         ("REPUTATION_PENALTY_TASK_FAILURE", "no reputation"),
         ("REPUTATION_REWARD_SUCCESS", "no reputation"),
         ("DISPATCHER_SOFT_LIMIT", "chooses no worker"),
-        ("STRICT_EVENT_VALIDATION", "no events"),
     ],
 )
 def test_what_is_not_there_yet_is_refused_in_the_environment_and_in_code(name: str, why: str) -> None:

@@ -12,13 +12,15 @@ from holon.domain.task import RetryPolicy
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.handlers import Handlers
+from holon.engine.sent_events import SentEvents
 from holon.telemetry.events import Telemetry
 
 
 def handlers_of(blueprint: Blueprint) -> Handlers:
     blueprints = Blueprints(Contracts())
     blueprints.register(blueprint)
-    return Handlers(blueprints, Limits(10, RetryPolicy()), lambda: 0, Telemetry())
+    events = SentEvents(blueprints, Contracts(), strict=True)
+    return Handlers(blueprints, Limits(10, RetryPolicy()), lambda: 0, Telemetry(), events)
 
 
 def job(**initial_data: Any) -> Job:
