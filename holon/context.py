@@ -11,7 +11,7 @@ from typing import Any, Literal
 from holon.domain import schema
 from holon.domain.asking import MAPPINGS, NO_TIMEOUTS, asked_task, branches, text, wrong
 from holon.domain.client import DEFAULT, NO_PLAN
-from holon.domain.data_stores import DataStores
+from holon.domain.data_stores import DataStores as DataStores  # for hints of handlers
 from holon.domain.decisions import Decision, DispatchParallel, DispatchTask, GoTo
 from holon.domain.sending import SentEvent, sent_event
 from holon.domain.states import Handler

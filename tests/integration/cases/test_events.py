@@ -131,3 +131,7 @@ async def test_events_of_the_largest_size_are_stored_and_read_back_as_they_were(
         assert job.status == "finished"
         assert payloads(await history(node, job.id, "blueprint_event:odd")) == [odd]
         assert payloads(await history(node, job.id, "blueprint_event:n")) == ["x" * 300 + str(n) for n in range(99)]
+        # What a client makes of the lines that it was told is what the node makes of those that it has.
+        (told, *_) = [one async for one in node.client.tree(job.id, digests=True)]
+        assert told.digest is not None
+        assert (await node.client.fingerprint(job.id)).sha256 == told.digest.sha256

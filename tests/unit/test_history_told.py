@@ -1,0 +1,36 @@
+"""How the command line tells a line of a job's history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from holon.cli.watching import event_line
+from holon.client import HistoryEvent
+
+
+def line(event_type: str, known: Any) -> str:
+    event = HistoryEvent("e", "0-a", 3, 0.0, event_type, "start", None, None, None, None, None, None, known)
+    return event_line(event).split(" ", 2)[2]
+
+
+@pytest.mark.parametrize(
+    ("payload", "shown"),
+    [
+        ({"amount": 3}, '{"amount": 3}'),
+        (None, "null"),
+        ("a\nb\x1b[2J", r'"a\nb\u001b[2J"'),
+    ],
+)
+def test_an_event_is_told_with_its_payload_on_one_line(payload: Any, shown: str) -> None:
+    assert line("blueprint_event:paid", {"payload": payload}) == f"#3 blueprint_event:paid start {shown}"
+
+
+def test_of_a_long_payload_the_beginning_is_told() -> None:
+    assert line("blueprint_event:paid", {"payload": "x" * 1_000}).endswith(' "' + "x" * 199)
+
+
+def test_an_event_that_was_left_out_is_told_with_the_reason() -> None:
+    told = line("event_refused", {"event": "paid", "error": "payload.amount is required"})
+    assert told == "#3 event_refused start payload.amount is required"
