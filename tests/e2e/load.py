@@ -74,7 +74,7 @@ class Load:
             assert (job["status"], job["result"]) == ("finished", {"echo": n}), job
             events = await node.history(job_id)
             kinds = Counter(event["event_type"] for event in events)
-            assert (kinds["job_completed"], kinds["task_finished"]) == (1, 1)
+            assert (kinds["job_completed"], kinds["task_finished"], kinds["blueprint_event:asked"]) == (1, 1, 1)
             assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
         lines = (line for name in self._workers for line in work_log(self._folder, name))
         ended = Counter(line["task"] for line in lines if line["what"] == "end")

@@ -19,6 +19,7 @@ TIMES = 10
 
 @BLUEPRINT.handler(is_start=True)
 async def start(actions: ActionFactory) -> None:
+    actions.send_event("moving")
     actions.go_to("finished")
 
 
@@ -44,7 +45,10 @@ async def test_i6_a_job_whose_step_the_store_could_not_take_runs_again_soon_and_
     store = Full()
     async with running_node(BLUEPRINT, storage=store, JOB_CLAIM_SECONDS=1000.0) as node:
         job = await node.run("moved", {})
+        told = [event.event_type async for event in node.client.history(job.id)]
     assert (job.status, store.refused) == ("finished", TIMES)
+    # Its handler has sent it with each of the runs.
+    assert told.count("blueprint_event:moving") == 1
 
 
 async def test_what_the_store_does_not_take_is_said_once_and_not_at_each_try(caplog: pytest.LogCaptureFixture) -> None:

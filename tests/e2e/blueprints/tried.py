@@ -14,6 +14,7 @@ echo = Blueprint("echo", api_endpoint="/jobs/echo", api_version="v1")
 
 @echo.handler(is_start=True)
 async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+    actions.send_event("asked", initial_data.get("n"))
     actions.dispatch_task("echo", initial_data, {"success": "finished"})
 
 
