@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from holon.domain import schema
-from holon.domain.asking import MAPPINGS, NO_TIMEOUTS, asked_task, branches, text, wrong
+from holon.domain.asking import NO_TIMEOUTS, asked_task, branches, pause, question, text, ways, wrong
 from holon.domain.client import DEFAULT, NO_PLAN
 from holon.domain.data_stores import DataStores as DataStores  # for hints of handlers
-from holon.domain.decisions import Decision, DispatchParallel, DispatchTask, GoTo
+from holon.domain.decisions import AwaitApproval, Decision, DispatchParallel, DispatchTask, GoTo, Sleep
 from holon.domain.sending import SentEvent, sent_event
 from holon.domain.states import Handler
 from holon.domain.task import ANY_STATUS
@@ -24,6 +24,8 @@ _ACTIONS: dict[type[Decision], str] = {
     GoTo: "go_to",
     DispatchTask: "dispatch_task",
     DispatchParallel: "dispatch_parallel",
+    AwaitApproval: "await_human_approval",
+    Sleep: "sleep",
 }
 _NAMES_SHOWN = 20
 
@@ -88,18 +90,13 @@ class ActionFactory:
                 millionths of the cost unit. It waits for who declares one. None: as this job.
         """
         where = "dispatch_task"
-        if transitions is not None and not isinstance(transitions, MAPPINGS):
-            raise wrong(f"{where}: transitions is a {type(transitions).__name__}; give a dict of status to state")
-        ways = {
-            text(where, "a status in transitions", status): text(where, f"the state for {status!r}", state)
-            for status, state in (transitions or {}).items()
-        }
+        leads = ways(where, transitions)
         timeouts = (timeout_seconds, dispatch_timeout_seconds, result_timeout_seconds)
         if max_retries is not None and (type(max_retries) is not int or not 0 <= max_retries <= sys.maxsize):
             most = sys.maxsize
             raise wrong(f"{where}: max_retries is {max_retries!r}; give a whole number from 0 to {most}, or None")
         task = asked_task(where, task_type, params, priority, timeouts, on_lost, allowed_skills, max_cost)
-        self._decide(DispatchTask(task, ways, max_retries))
+        self._decide(DispatchTask(task, leads, max_retries))
 
     def dispatch_parallel(
         self, tasks: Iterable[Mapping[str, Any]], aggregate_into: str, *, fail_fast: bool = False
@@ -135,6 +132,32 @@ class ActionFactory:
             payload: JSON; that of all events of a run has 64 KiB at most.
         """
         self._events = (*self._events, sent_event(event_type, payload, self._events))
+
+    def await_human_approval(
+        self,
+        integration: str,
+        message: str,
+        transitions: Mapping[str, str],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> None:
+        """Ask a person, and go on by what is decided; what comes with the decision is merged into `state_history`.
+
+        The node shows the question to the job's owner, and brings it nowhere: whoever does reads it there.
+
+        Arguments:
+            integration: what the question is meant for, such as the name of a chat, for who brings it there.
+            message: what is asked, for people.
+            transitions: the next state for each decision, such as `{"yes": "publish", "no": "discard"}`. `cancelled`
+                and `timeout` are no decisions: the job goes on by them when it is cancelled, and when the time is over.
+            timeout_seconds: how long the decision is waited for; without a way for `timeout` the job fails then. None:
+                for ever.
+        """
+        self._decide(question(integration, message, transitions, timeout_seconds))
+
+    def sleep(self, seconds: float, state: str) -> None:
+        """Go on in another state, when so many seconds have passed: 0 to ten years."""
+        self._decide(pause(seconds, state))
 
     def _decide(self, decision: Decision) -> None:
         if self._decision is not None:

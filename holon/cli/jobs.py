@@ -175,6 +175,29 @@ def cancel(job: _JobId, as_json: Json = False) -> None:
 
 
 @app.command()
+def approve(
+    job: _JobId,
+    decision: Annotated[str, typer.Argument(metavar="DECISION", help="One of those that `jobs get` shows.")],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", "-d", help="JSON object for the job's state; @FILE reads a file, - standard input."),
+    ] = None,
+    comment: Annotated[str, typer.Option(help="Why, for the job's history.")] = "",
+    approval_id: Annotated[str, typer.Option(help="The question that is answered; by default the open one.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Decide what a job asks a person: once for each question."""
+    given = None if data is None else _read_data(data)
+    with_client(
+        lambda client: client.resolve_approval(job, decision, data=given, comment=comment, approval_id=approval_id)
+    )
+    if as_json:
+        show_json({"status": "approval_received", "job_id": job})
+    else:
+        print(f"{safe(job)}: decided {safe(decision)}")
+
+
+@app.command()
 def history(job: _JobId, as_json: Json = False) -> None:
     """Show what happened to a job, oldest first.
 
@@ -286,6 +309,8 @@ def _job_json(job: Job) -> dict[str, Any]:
 
     shape = asdict(job)
     del shape["terminal"]
+    if job.approval is not None and not job.approval.approval_token:
+        del shape["approval"]["approval_token"]
     return shape
 
 
@@ -305,6 +330,10 @@ def _show_job(job: Job, *, as_json: bool) -> None:
     lines += [("created", local_time(job.created_at)), ("updated", local_time(job.updated_at))]
     if job.finished_at is not None:
         lines.append(("finished", local_time(job.finished_at)))
+    if (asked := job.approval) is not None:
+        lines += [("question", asked.message), ("decisions", ", ".join(asked.decisions)), ("for", asked.integration)]
+        if asked.expires_at is not None:
+            lines.append(("until", local_time(asked.expires_at)))
     if job.cost is not None or job.budget is not None:
         most = "" if job.budget is None else f" of {job.budget}"
         lines.append(("cost", f"{job.cost or 0}{most}"))

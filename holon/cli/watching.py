@@ -150,6 +150,11 @@ def what_of(event: HistoryEvent) -> str:
         f"#{number}" if number else "",
         f"{known['branches']} branches" if known.get("branches") else "",
         quoted(known["payload"], _OF_PAYLOAD) if "payload" in known else "",
+        str(known.get("message") or ""),
+        str(known.get("decision") or ""),
+        f"by {known['by']}" if known.get("by") else "",
+        f"({known['comment']})" if known.get("comment") else "",
+        f"until {local_time(known['until'])}" if known.get("until") else "",
     )
     return one_line(" ".join(part for part in parts if part))
 

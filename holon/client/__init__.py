@@ -15,6 +15,7 @@ from holon.client.node_shapes import (
     WorkerInfo,
 )
 from holon.client.shapes import (
+    Approval,
     CreatedJob,
     HistoryEvent,
     HistoryPage,
@@ -38,6 +39,7 @@ from holon.client.tree_shapes import (
 )
 
 __all__ = [
+    "Approval",
     "BlueprintInfo",
     "ChildDigest",
     "Client",

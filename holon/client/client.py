@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from math import inf
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from holon.client.calls import Calls, names_of, repeatable, request_of, timestamp_of
 from holon.client.channel import open_channel
-from holon.client.creating import create_all, creation_of
+from holon.client.creating import create_all, creation_of, payload_of
 from holon.client.node import NodeClient
 from holon.client.shapes import (
     CreatedJob,
@@ -28,9 +27,9 @@ from holon.client.shapes import (
 )
 from holon.client.streams import Streams
 from holon.client.tree_shapes import HistoryDigest, TreeNode, TreePage, node_of
-from holon.client.watching import follow, watch
+from holon.client.watching import until_over, watch
 from holon.domain.digest import Fingerprint
-from holon.errors import ConfigError, HolonError, Unreachable
+from holon.errors import ConfigError, HolonError
 from holon.rxon.v1 import job_pb2
 from holon.rxon.v1.job_pb2_grpc import JobServiceStub
 
@@ -210,6 +209,38 @@ class Client:
         answer = await self._calls.call(self._stub.CancelJob, request)
         return job_of(answer.job)
 
+    async def resolve_approval(
+        self,
+        job_id: str,
+        decision: str,
+        *,
+        data: Any = None,
+        comment: str = "",
+        approval_id: str = "",
+        approval_token: str = "",
+        request_id: str | None = None,
+    ) -> Job:
+        """Decide what a job asks, as its `approval` says: once. Answers with the job as it is then.
+
+        Arguments:
+            data: an object that is merged into the job's state; None: nothing is.
+            comment: why, for the job's history.
+            approval_id: the question that is answered; empty: the one that is open.
+            approval_token: the right to decide it, of who is not the owner, and hears no more than the job's status.
+            request_id: makes the call repeatable: the same id is the same decision. Each call has a new one by default.
+        """
+        request = request_of(
+            job_pb2.ResolveApprovalRequest,
+            job_id=job_id,
+            approval_id=approval_id,
+            decision=decision,
+            data=None if data is None else payload_of(data, "data"),
+            approval_token=approval_token,
+            comment=comment,
+            request_id=repeatable(request_id),
+        )
+        return job_of((await self._calls.call(self._stub.ResolveApproval, request)).job)
+
     async def history_page(self, job_id: str, *, page_size: int = 0, page_token: str = "") -> HistoryPage:
         """Read one page of what happened to a job; as for `list_page`."""
         request = request_of(job_pb2.GetJobHistoryRequest, job_id=job_id, page_size=page_size, page_token=page_token)
@@ -320,23 +351,4 @@ class Client:
             ValueError: the timeout is negative, or no number.
             TimeoutError: it is not over yet; it goes on.
         """
-        if timeout is not None and not timeout >= 0:
-            raise ValueError(f"timeout is {timeout}; it must be a number of seconds, or None to wait for ever")
-        last: Job | None = None
-
-        def see(job: Job) -> None:
-            nonlocal last
-            last = job
-            seen(job)
-
-        try:
-            async with asyncio.timeout(timeout) as limit:
-                job = await follow(self.watch(job_id), see)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise  # of `seen`
-            stands = "" if last is None else ": " + ", ".join(filter(None, (last.status, last.progress_message)))
-            raise TimeoutError(f"job {job_id} is not over after {timeout} s, and goes on{stands}") from error
-        if job is None:
-            raise Unreachable(f"{self._url}: the node told nothing of job {job_id}")
-        return job
+        return await until_over(self.watch(job_id), job_id, self._url, timeout, seen)

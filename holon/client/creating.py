@@ -30,24 +30,30 @@ def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
         InvalidArgument: something of it cannot be sent, or its request id is empty; where it is its initial data, as
             NOT_JSON.
     """
-    try:
-        data = orjson.dumps({} if job.initial_data is None else job.initial_data)
-    except TypeError as error:
-        why = unwritten(job.initial_data, "initial_data", orjson.dumps) or f"initial_data: {error}"
-        raise InvalidArgument(why, code="NOT_JSON") from error
-    if b"null" in data and (where := no_number(job.initial_data, "initial_data")):
-        raise InvalidArgument(where, code="NOT_JSON")
+    data = payload_of({} if job.initial_data is None else job.initial_data, "initial_data")
     skills = None if job.allowed_skills is None else names_of("allowed_skills", job.allowed_skills)
     return request_of(
         job_pb2.CreateJobRequest,
         request_id=repeatable(job.request_id),
         blueprint_name=job.blueprint,
-        initial_data=types_pb2.Payload(data=data),
+        initial_data=data,
         dispatch_timeout=duration_of("dispatch_timeout", job.dispatch_timeout),
         result_timeout=duration_of("result_timeout", job.result_timeout),
         skill_limit=None if skills is None else request_of(types_pb2.SkillLimit, skills=skills),
         budget=costing("budget", job.budget),
     )
+
+
+def payload_of(value: object, what: str) -> types_pb2.Payload:
+    """A value as the JSON that is sent; raises InvalidArgument, as NOT_JSON, for what is none."""
+    try:
+        data = orjson.dumps(value)
+    except TypeError as error:
+        why = unwritten(value, what, orjson.dumps) or f"{what}: {error}"
+        raise InvalidArgument(why, code="NOT_JSON") from error
+    if b"null" in data and (where := no_number(value, what)):
+        raise InvalidArgument(where, code="NOT_JSON")
+    return types_pb2.Payload(data=data)
 
 
 async def create_all(

@@ -31,6 +31,29 @@ class JobError:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """The decision of a person that a job waits for.
+
+    Attributes:
+        approval_id: names the question.
+        message: what is asked.
+        integration: what it is meant for, as its blueprint says.
+        decisions: what may be decided.
+        requested_at: when it was asked.
+        expires_at: until when a decision is waited for; None: for ever.
+        approval_token: the right to decide it once, for a person without the owner's token; empty in lists and watches.
+    """
+
+    approval_id: str
+    message: str
+    integration: str
+    decisions: tuple[str, ...]
+    requested_at: float
+    expires_at: float | None
+    approval_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job as it was when it was read.
 
@@ -42,6 +65,7 @@ class Job:
         terminal: whether it is over; whatever statuses a later node may have.
         cost: what it was charged so far, in millionths of the cost unit; None while that is nothing.
         budget: what its tasks may cost together; None without a limit.
+        approval: the decision of a person that it waits for; None where it waits for none.
     """
 
     id: str
@@ -58,6 +82,7 @@ class Job:
     terminal: bool
     cost: int | None = None
     budget: int | None = None
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +202,7 @@ def job_of(message: job_pb2.Job) -> Job:
         terminal=message.terminal,
         cost=message.cost if message.HasField("cost") else None,
         budget=message.budget if message.HasField("budget") else None,
+        approval=_approval(message.approval) if message.HasField("approval") else None,
     )
 
 
@@ -240,6 +266,18 @@ def _log_line(line: types_pb2.LogLine) -> LogLine:
 def _level(line: types_pb2.LogLine) -> str:
     known = line.level in types_pb2.LogLevel.values() and line.level != types_pb2.LOG_LEVEL_UNSPECIFIED
     return types_pb2.LogLevel.Name(line.level).removeprefix("LOG_LEVEL_").lower() if known else "info"
+
+
+def _approval(message: job_pb2.PendingApproval) -> Approval:
+    return Approval(
+        message.approval_id,
+        message.message,
+        message.integration,
+        tuple(message.decisions),
+        seconds_of(message.requested_at),
+        seconds_of(message.expires_at) if message.HasField("expires_at") else None,
+        message.approval_token,
+    )
 
 
 def _error(message: job_pb2.JobError) -> JobError:

@@ -131,3 +131,29 @@ async def follow(updates: AsyncGenerator[Update, None], seen: Callable[[Job], No
                 continue
             seen(job)
     return job
+
+
+async def until_over(
+    updates: AsyncGenerator[Update, None], job_id: str, url: str, timeout: float | None, seen: Callable[[Job], None]
+) -> Job:
+    """The job that is watched, as it ended; as for `Client.wait_for`."""
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"timeout is {timeout}; it must be a number of seconds, or None to wait for ever")
+    last: Job | None = None
+
+    def see(job: Job) -> None:
+        nonlocal last
+        last = job
+        seen(job)
+
+    try:
+        async with asyncio.timeout(timeout) as limit:
+            job = await follow(updates, see)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise  # of `seen`
+        stands = "" if last is None else ": " + ", ".join(filter(None, (last.status, last.progress_message)))
+        raise TimeoutError(f"job {job_id} is not over after {timeout} s, and goes on{stands}") from error
+    if job is None:
+        raise Unreachable(f"{url}: the node told nothing of job {job_id}")
+    return job

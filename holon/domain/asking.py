@@ -8,9 +8,11 @@ from itertools import islice
 from typing import Any
 
 from holon.domain.costs import Cost, costing
-from holon.domain.decisions import AskedTask
+from holon.domain.decisions import AskedTask, AwaitApproval, Sleep
+from holon.domain.job import CHOSEN_BY_NOBODY
 from holon.domain.plain import obstacle
 from holon.domain.policy import LONGEST_SKILL, Allowed, allowing
+from holon.domain.task import TIMEOUT
 from holon.errors import BlueprintError, InvalidArgument
 
 NO_TIMEOUTS = (None, None, None)
@@ -18,6 +20,10 @@ NO_TIMEOUTS = (None, None, None)
 MAPPINGS = (dict, Mapping)
 # A step is written in one call, and a Redis before 7 takes no call of over 2^20 words, of which a branch is eight.
 MAX_BRANCHES = 100_000
+# What a person is asked is in the job's state, and on each page of jobs that shows it.
+MAX_MESSAGE = 4 * 1024
+MAX_DECISIONS = 64
+MAX_NAME = 128
 _BRANCH_KEYS = frozenset(
     {
         "task_type",
@@ -176,6 +182,55 @@ def text(where: str | _Place, what: str, value: Any) -> str:
     if not value.isascii() and value != value.encode(errors="ignore").decode():
         raise wrong(f"{where}: {what} is {value!r}, which cannot be written as UTF-8")
     return value
+
+
+def ways(where: str, transitions: Any) -> dict[str, str]:
+    """The next state for each status or decision, checked; None are none.
+
+    Raises:
+        BlueprintError: (ACTION_INVALID) they cannot be.
+    """
+    if transitions is not None and not isinstance(transitions, MAPPINGS):
+        raise wrong(f"{where}: transitions is a {type(transitions).__name__}; give a dict of status to state")
+    return {
+        text(where, "a status in transitions", status): text(where, f"the state for {status!r}", state)
+        for status, state in (transitions or {}).items()
+    }
+
+
+def question(integration: Any, message: Any, transitions: Any, timeout: Any) -> AwaitApproval:
+    """A question to a person.
+
+    Arguments:
+        timeout: how long its decision is waited for, in seconds; None: for ever.
+    Raises:
+        BlueprintError: (ACTION_INVALID) it cannot be.
+    """
+    where = "await_human_approval"
+    for name, value, most in (("integration", integration, MAX_NAME), ("message", message, MAX_MESSAGE)):
+        if len(text(where, name, value).encode()) > most:
+            raise wrong(f"{where}: {name} has {len(value.encode())} bytes, over the limit of {most}")
+    leads = ways(where, transitions)
+    decisions = [word for word in leads if word not in CHOSEN_BY_NOBODY]
+    if not 0 < len(decisions) <= MAX_DECISIONS:
+        raise wrong(
+            f"{where}: transitions has {len(decisions)} decisions, and must have 1 to {MAX_DECISIONS}; "
+            f"{' and '.join(sorted(CHOSEN_BY_NOBODY))} are none, for nobody decides them"
+        )
+    if too_long := next((word for word in decisions if len(word) > MAX_NAME or not word.isprintable()), None):
+        raise wrong(f"{where}: a decision is {too_long[:MAX_NAME]!r}; give {MAX_NAME} printable characters at most")
+    if timeout is None and TIMEOUT in leads:
+        raise wrong(f"{where}: transitions has a way for {TIMEOUT}, and its time never ends; give timeout_seconds too")
+    return AwaitApproval(
+        integration, message, leads, None if timeout is None else _seconds(where, "timeout_seconds", timeout)
+    )
+
+
+def pause(seconds: Any, state: Any) -> Sleep:
+    """A pause; raises BlueprintError (ACTION_INVALID) for what is none."""
+    if not (_is_number(seconds) and 0 <= seconds <= _WAIT_S):
+        raise wrong(f"sleep: seconds is {seconds!r}; give a number from 0 to {_WAIT_S:.0f}")
+    return Sleep(float(seconds), text("sleep", "state", state))
 
 
 def _is_number(value: Any) -> bool:

@@ -70,4 +70,27 @@ class DispatchParallel(Value, gc=True):
     fail_fast: bool = False
 
 
-Decision = GoTo | DispatchTask | DispatchParallel
+class AwaitApproval(Value):
+    """A question to a person, whose decision names the next state.
+
+    Arguments:
+        integration: what the question is meant for, such as the name of a chat; for who brings it there.
+        message: what is asked.
+        transitions: the next state for each decision; `cancelled` and `timeout` are none, as in `CHOSEN_BY_NOBODY`.
+        timeout_seconds: how long the decision is waited for; None: for ever.
+    """
+
+    integration: str
+    message: str
+    transitions: dict[str, str]
+    timeout_seconds: float | None = None
+
+
+class Sleep(Value):
+    """The job goes on in the state named, when so many seconds have passed."""
+
+    seconds: float
+    state: str
+
+
+Decision = GoTo | DispatchTask | DispatchParallel | AwaitApproval | Sleep

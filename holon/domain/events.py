@@ -49,7 +49,22 @@ class CancelRequested(Value):
     insist: bool = True
 
 
-InboxEvent = TaskEnded | BranchesDone | Woken | CancelRequested
+class ApprovalResolved(Value):
+    """Somebody who may has decided a question; `by` names them, as in `CancelRequested`.
+
+    `data` is a JSON object for the job's state, as text; empty: nothing. `comment` says why. `request_id` is the
+    client's name for this wish, by which its repeat is known; empty: it has none.
+    """
+
+    approval_id: str
+    decision: str
+    by: str
+    data: bytes = b""
+    comment: str = ""
+    request_id: str = ""
+
+
+InboxEvent = TaskEnded | BranchesDone | Woken | CancelRequested | ApprovalResolved
 
 
 class HistoryEvent(Value, gc=True, array_like=True):

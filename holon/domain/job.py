@@ -23,6 +23,8 @@ class Status(StrEnum):
     RUNNING = "running"
     WAITING_FOR_WORKER = "waiting_for_worker"
     WAITING_FOR_PARALLEL = "waiting_for_parallel"
+    WAITING_FOR_HUMAN = "waiting_for_human"
+    WAITING_FOR_TIMER = "waiting_for_timer"
     WAITING_FOR_RETRY = "waiting_for_retry"
     FINISHED = "finished"
     FAILED = "failed"
@@ -34,6 +36,9 @@ class Status(StrEnum):
         self.terminal = word in ("finished", "failed", "cancelled", "quarantined")
         self.due = word in ("pending", "running")
 
+
+# What a job that waits for a person may go on by, and no person decides: a cancel, and the end of the time for it.
+CHOSEN_BY_NOBODY = frozenset(("cancelled", "timeout"))
 
 TERMINAL = frozenset(status for status in Status if status.terminal)
 
@@ -50,16 +55,37 @@ class JobError(Value, gc=True):
     retryable: bool | None = None
 
 
+class Question(Value):
+    """What a job asks a person. `id` is no other question's; `asked_at` is in epoch milliseconds.
+
+    `integration` is what it is meant for, as its handler said: the node brings it nowhere.
+    """
+
+    id: str
+    message: str
+    integration: str
+    asked_at: int
+
+
 class Waiting(Value):
     """What the last step left open.
 
     `step` is the step that opened it: an event of another step is stale and ignored.
-    `transitions` maps the status of a single task to the next state; `aggregate_into` is the state after a fan-out.
+    `transitions` maps the status of a single task to the next state, or a decision, or `timeout` where the job's timer
+    leads on; `aggregate_into` is the state after a fan-out. `question` is what a person is to decide. `due` is when
+    that wait, or a pause, is over, in epoch milliseconds; None: nothing ends it.
     """
 
     step: int
     transitions: dict[str, str]
     aggregate_into: str | None = None
+    question: Question | None = None
+    due: int | None = None
+
+    @property
+    def decisions(self) -> tuple[str, ...]:
+        """What a person may decide."""
+        return tuple(word for word in self.transitions if word not in CHOSEN_BY_NOBODY)
 
 
 class Job(Value, gc=True):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from holon.domain.decisions import Decision, DispatchParallel, DispatchTask, GoTo
+from holon.domain.decisions import AwaitApproval, Decision, DispatchParallel, DispatchTask, GoTo, Sleep
 from holon.domain.events import HistoryEvent
-from holon.domain.job import Job, JobError, Status, Waiting
+from holon.domain.job import Job, JobError, Question, Status, Waiting
 from holon.domain.policy import denied
 from holon.domain.policy import told as allowed_of
 from holon.domain.retries import back_off
 from holon.domain.specs import Branches, spec_of
 from holon.domain.states import State
-from holon.domain.task import CANCELLED, FAILURE, POLICY_DENIED, SUCCESS, Outcome, RetryPolicy, TaskSpec
+from holon.domain.task import CANCELLED, FAILURE, POLICY_DENIED, SUCCESS, TIMEOUT, Outcome, RetryPolicy, TaskSpec
 from holon.domain.value import Value, replace
 
 
@@ -93,8 +94,13 @@ def decide(
     if isinstance(decision, DispatchTask):
         told = (*before, _finished(state, None, now, took))
         return _dispatch(job, decision, limits.retry, now, went_on, told)
-    told = (*before, _finished(state, decision.aggregate_into, now, took))
-    return _fan_out(job, decision, limits.retry, now, went_on, told)
+    if isinstance(decision, DispatchParallel):
+        told = (*before, _finished(state, decision.aggregate_into, now, took))
+        return _fan_out(job, decision, limits.retry, now, went_on, told)
+    told = (*before, _finished(state, None, now, took))
+    if isinstance(decision, AwaitApproval):
+        return _ask(job, decision, now, went_on, told)
+    return _pause(job, decision, now, went_on, told)
 
 
 def _at_end(
@@ -147,9 +153,43 @@ def _fan_out(
     return Change(replace(job, **went_on | waits), (*told, sent), branches, fan_out=True, fail_fast=decision.fail_fast)
 
 
-def _denied(job: Job, decision: DispatchTask | DispatchParallel) -> str | None:
+def _ask(
+    job: Job, decision: AwaitApproval, now: int, went_on: dict[str, Any], told: tuple[HistoryEvent, ...]
+) -> Change:
+    # A step is written once, so its number makes a question that no other is.
+    question = Question(f"{job.id}-{job.step}", decision.message, decision.integration, now)
+    after = None if decision.timeout_seconds is None else _milliseconds(decision.timeout_seconds)
+    due = None if after is None else now + after
+    waiting = Waiting(job.step, dict(decision.transitions), None, question, due)
+    details: dict[str, Any] = {
+        "approval_id": question.id,
+        "integration": question.integration,
+        "message": question.message,
+        "decisions": list(waiting.decisions),
+    }
+    if due is not None:
+        details["until"] = due / 1000
+    asked = HistoryEvent("approval_requested", now, job.current_state, details=details)
+    waits = {"status": Status.WAITING_FOR_HUMAN, "waiting": waiting}
+    return Change(replace(job, **went_on | waits), (*told, asked), wake_after=after)
+
+
+def _pause(job: Job, decision: Sleep, now: int, went_on: dict[str, Any], told: tuple[HistoryEvent, ...]) -> Change:
+    after = _milliseconds(decision.seconds)
+    waiting = Waiting(job.step, {TIMEOUT: decision.state}, due=now + after)
+    waits = {"status": Status.WAITING_FOR_TIMER, "waiting": waiting}
+    details = {"until": (now + after) / 1000}
+    began = HistoryEvent("timer_started", now, job.current_state, None, decision.state, details=details)
+    return Change(replace(job, **went_on | waits), (*told, began), wake_after=after)
+
+
+def _milliseconds(seconds: float) -> int:
+    return math.ceil(seconds * 1000)
+
+
+def _denied(job: Job, decision: DispatchTask | DispatchParallel | AwaitApproval | Sleep) -> str | None:
     """The first skill that a decision asks for and its job may not use."""
-    if job.allowed_skills is None:
+    if job.allowed_skills is None or isinstance(decision, AwaitApproval | Sleep):
         return None
     tasks = (decision.task,) if isinstance(decision, DispatchTask) else decision.branches
     return denied(job.allowed_skills, (task.skill for task in tasks))
@@ -189,16 +229,22 @@ def handler_failed(
     return Change(waits, before, wake_after=back_off(limits.retry, failures, chance))
 
 
-def stays(job: Job, limits: Limits, chance: float) -> Change:
+def stays(job: Job, limits: Limits, now: int, chance: float) -> Change:
     """All that came in is stale, and only used up. A step ends its job's timer: who waits for that waits anew.
 
     Arguments:
+        now: epoch milliseconds.
         chance: a random number in [0, 1), for the jitter.
     """
-    if job.status is not Status.WAITING_FOR_RETRY:
+    if job.status is Status.WAITING_FOR_RETRY:
+        waits = replace(job, waiting=Waiting(job.step, {}))
+        return Change(waits, wake_after=back_off(limits.retry, job.failures, chance))
+    waiting = job.waiting
+    if waiting is None or waiting.due is None:
         return Change(job)
-    waits = replace(job, waiting=Waiting(job.step, {}))
-    return Change(waits, wake_after=back_off(limits.retry, job.failures, chance))
+    # The timer that is started now names this step; what it waits for is over when it was to be.
+    again = replace(job, waiting=replace(waiting, step=job.step))
+    return Change(again, wake_after=max(0, waiting.due - now))
 
 
 def end(

@@ -13,6 +13,8 @@ BLUEPRINT_GRAPH = f"{BLUEPRINTS}/{{name}}/graph"
 WORKERS = "/api/v1/workers"
 CATALOG = f"{WORKERS}/catalog"
 DASHBOARD = "/api/v1/dashboard"
+# Who decides need be no client: no blueprint has a path there.
+JOB_APPROVAL = "/_public/webhooks/approval/{job_id}"
 RELOAD = "/api/v1/admin/reload"
 RELOAD_WORKERS = "/api/v1/admin/reload-workers"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from holon.domain.events import (
     OUT_OF_TIME,
+    ApprovalResolved,
     BranchesDone,
     CancelRequested,
     HistoryEvent,
@@ -20,6 +21,7 @@ from holon.domain.retries import Verdict, verdict
 from holon.domain.task import ANY_STATUS, CANCELLED, DEADLINE_EXCEEDED, FAILURE, TIMEOUT, Outcome, TaskError
 from holon.domain.value import replace
 
+APPROVAL_TIMEOUT = "APPROVAL_TIMEOUT"
 _NO_REASON = "no reason given"
 
 
@@ -34,7 +36,8 @@ def react(
     """What an inbox event changes before any handler runs; None when it is stale and changes nothing.
 
     Arguments:
-        data: the decoded data of a task's outcome, merged into the state history; empty for other events.
+        data: the decoded data of a task's outcome or of a decision, merged into the state history; empty for other
+            events.
         error_details: the decoded details of a task's error.
         now: epoch milliseconds.
         failed: the branch that ended the others under `fail_fast`, its task and outcome; None for other events.
@@ -44,15 +47,17 @@ def react(
     if isinstance(event, CancelRequested):
         return None if job.cancelling and not event.insist else _cancel(job, event, now)
     waiting = job.waiting
-    if waiting is None or waiting.step != event.step:
+    if waiting is None:
+        return None
+    if isinstance(event, ApprovalResolved):
+        return _decided(job, waiting, event, data, now)
+    if waiting.step != event.step:
         return None
     if _time_is_over(job, event, failed, now):
         # Whose time it is asks for the same, and may be slower than what was to come after that.
         return _cancel(job, CancelRequested(OUT_OF_TIME), now)
     if isinstance(event, Woken):
-        if job.status is not Status.WAITING_FOR_RETRY:
-            return None
-        return Change(replace(job, status=Status.RUNNING, waiting=None))
+        return _woken(job, waiting, now)
     if isinstance(event, BranchesDone):
         return _branches_done(job, waiting, event, failed, now)
     return _task_ended(job, waiting, event, data, error_details, now)
@@ -73,6 +78,38 @@ def _time_is_over(
         return has_failed
     error = outcome.error if outcome else None
     return error is not None and error.code == DEADLINE_EXCEEDED and error.retryable is False
+
+
+def _woken(job: Job, waiting: Waiting, now: int) -> Change | None:
+    if job.status is Status.WAITING_FOR_RETRY:
+        return Change(replace(job, status=Status.RUNNING, waiting=None))
+    if waiting.due is None:
+        return None
+    target = waiting.transitions.get(TIMEOUT)
+    if waiting.question is None:
+        return Change(moved(job, target)) if target is not None else None
+    told = (
+        HistoryEvent(
+            "approval_timed_out", now, job.current_state, None, target, details={"approval_id": waiting.question.id}
+        ),
+    )
+    seconds = (waiting.due - waiting.question.asked_at) / 1000
+    error = JobError(APPROVAL_TIMEOUT, f"nobody decided within {seconds:g} s")
+    if target is None:
+        return end(job, Status.FAILED, error, now, before=told)
+    seen = {"code": error.code, "message": error.message, "details": None}
+    return Change(moved(job, target, state_history={**job.state_history, "error": seen}), told)
+
+
+def _decided(job: Job, waiting: Waiting, event: ApprovalResolved, data: Mapping[str, Any], now: int) -> Change | None:
+    question, target = waiting.question, waiting.transitions.get(event.decision)
+    if question is None or question.id != event.approval_id or target is None:
+        return None
+    details = {"approval_id": question.id, "decision": event.decision, "by": event.by}
+    details |= {"comment": event.comment} if event.comment else {}
+    details |= {"request_id": event.request_id} if event.request_id else {}
+    told = HistoryEvent("approval_resolved", now, job.current_state, None, target, details=details)
+    return Change(moved(job, target, state_history={**job.state_history, **data}), (told,))
 
 
 def _cancel(job: Job, event: CancelRequested, now: int) -> Change:

@@ -42,8 +42,16 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "dispatch_parallel": ("tasks", "aggregate_into", "fail_fast"),
     "send_event": ("event_type", "payload"),
+    "await_human_approval": ("integration", "message", "transitions", "timeout_seconds"),
+    "sleep": ("seconds", "state"),
 }
-_STATES = {"go_to": "state", "dispatch_task": "transitions", "dispatch_parallel": "aggregate_into"}
+_STATES = {
+    "go_to": "state",
+    "dispatch_task": "transitions",
+    "dispatch_parallel": "aggregate_into",
+    "await_human_approval": "transitions",
+    "sleep": "state",
+}
 # What `context` has.
 CONTEXT = (
     "job_id",
@@ -318,7 +326,7 @@ class _Walk:
         given = argument(_STATES[action])
         if given is _ABSENT:
             return
-        if action != "dispatch_task":
+        if _STATES[action] != "transitions":
             ways: tuple[tuple[Any, Any], ...] = ((None, given),)
         elif isinstance(given, Dictionary):
             ways = tuple(zip(given.keys, given.values, strict=True))

@@ -242,7 +242,7 @@ class Handlers:
 
     def stays(self, job: Job) -> Change:
         """A job that nothing has changed, as it goes on waiting."""
-        return machine.stays(job, self._limits, _jitter())
+        return machine.stays(job, self._limits, self._now(), _jitter())
 
 
 def _jitter() -> float:

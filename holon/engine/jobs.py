@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import Client
@@ -13,11 +12,13 @@ from holon.domain.costs import costing
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
 from holon.domain.progress import passed_by, percent_of
+from holon.engine.approvals import Approvals
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.creations import Creations, Made
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
+from holon.engine.job_errors import inbox_full, not_found, terminated
 from holon.engine.lines import page_of_lines
 from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE, number_of_page, size_of_page
 from holon.engine.quotas import monthly, used_up
@@ -34,13 +35,12 @@ from holon.engine.requests import (
     timeout_ms,
 )
 from holon.engine.slots import Slots
+from holon.engine.waits import of_time
 from holon.errors import (
     Aborted,
-    FailedPrecondition,
     HolonError,
     InvalidArgument,
     NotFound,
-    ResourceExhausted,
 )
 from holon.ports import Appended, Creation, JobFilter, JobRecord, NewJob, Storage
 from holon.telemetry.events import Telemetry
@@ -55,6 +55,9 @@ class Jobs:
 
     An unknown job and a foreign one look the same: NotFound, JOB_NOT_FOUND. Every method raises StoreUnavailable when
     the store is away; creating may be repeated with its request id, cancelling anyway.
+
+    Attributes:
+        approvals: takes people's decisions to them.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Jobs:
         self._telemetry = telemetry
         self._records = records
         self._creations = Creations(store, slots, dispatcher, fusing, telemetry)
+        self.approvals = Approvals(store, slots, records, max_payload)
         self._repeats = Repeats(store, records, blueprints, max_payload)
 
     def new_id(self, client: Client, asked: Creating) -> str:
@@ -227,17 +231,15 @@ class Jobs:
         """One job."""
         record = await self._records.job(job_id)
         if record is None or record.job.owner != owner:
-            raise _not_found(job_id)
+            raise not_found(job_id)
         return record
 
     def progress_message(self, record: JobRecord) -> str:
         """What the job last said of its progress, or why it waits."""
         if record.queued_need is not None:
             return self._dispatcher.why(record.queued_need)
-        if record.again_at is not None:
-            at = datetime.fromtimestamp(record.again_at / 1000, UTC)
-            failed = "handler" if record.job.status is Status.WAITING_FOR_RETRY else "task"
-            return f"waiting: its {failed} has failed, and is tried again at {at:%H:%M:%S} UTC"
+        if standing := of_time(record):
+            return standing
         if record.waits and record.branch_need is not None:
             # That others have no room at the moment is nothing to speak of, while some branches are being done.
             return "" if self._dispatcher.can_do(record.branch_need) else self._dispatcher.why(record.branch_need)
@@ -301,7 +303,7 @@ class Jobs:
         record = await self.get(owner, job_id)
         over = record.job.status.terminal
         if over and request_id is None:
-            raise _terminated(job_id, record.job.status)
+            raise terminated(job_id, record.job.status)
         if record.job.cancelling and not insist:
             return record
         # A cancel that arrives while the job cleans up after an earlier one ends it at once.
@@ -312,15 +314,11 @@ class Jobs:
                 job_id, CancelRequested(by or owner, insist), key, wanted.n, asked
             )
         if appended is Appended.OVER or (over and appended is Appended.UNKNOWN):
-            raise _terminated(job_id, (await self.get(owner, job_id)).job.status)
+            raise terminated(job_id, (await self.get(owner, job_id)).job.status)
         if appended is Appended.UNKNOWN:
-            raise _not_found(job_id)
+            raise not_found(job_id)
         if appended is Appended.FULL:
-            raise ResourceExhausted(
-                f"the inbox of job {job_id} is full; try again when it has worked it off",
-                code="INBOX_FULL",
-                retry_after=1.0,
-            )
+            raise inbox_full(job_id)
         return record
 
     async def history(
@@ -339,11 +337,3 @@ class Jobs:
 
         page, more = await page_of_lines(read, lambda line: line[1], size)
         return page, str(page[-1][0]) if more else ""
-
-
-def _not_found(job_id: str) -> NotFound:
-    return NotFound(f"Job not found: {job_id[:128]!r}", code="JOB_NOT_FOUND")
-
-
-def _terminated(job_id: str, status: Status) -> FailedPrecondition:
-    return FailedPrecondition(f"job {job_id} is over: it is {status}", code="JOB_TERMINATED")

@@ -1,13 +1,16 @@
-"""Why tasks wait, in words; and what was said of those that nobody here can do, so that it is said once."""
+"""Why jobs and tasks wait, in words; and what was said of those that nobody here can do, so that it is said once."""
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
 from collections.abc import Collection
+from datetime import UTC, datetime
 
+from holon.domain.job import Status
 from holon.domain.matching import ANY_CONTRACT, Need, Offering, undeclared
 from holon.engine.session import Session
+from holon.ports import JobRecord
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +24,20 @@ def passed_over(need: Need) -> str:
         f"waiting: a worker with skill {need.skill!r} has room; one that gave it back, failed it, or reads no "
         "message so large is asked later"
     )
+
+
+def of_time(record: JobRecord) -> str:
+    """What a job waits for that no worker brings: a person, or that a time has come; empty: neither."""
+    job, waiting = record.job, record.job.waiting
+    if waiting is not None and waiting.question is not None:
+        return f"waiting for a decision ({', '.join(waiting.decisions)}): {waiting.question.message}"
+    if record.again_at is None:
+        return ""
+    at = datetime.fromtimestamp(record.again_at / 1000, UTC)
+    if job.status is Status.WAITING_FOR_TIMER:
+        return f"waiting until {at:%Y-%m-%d %H:%M:%S} UTC"
+    failed = "handler" if job.status is Status.WAITING_FOR_RETRY else "task"
+    return f"waiting: its {failed} has failed, and is tried again at {at:%H:%M:%S} UTC"
 
 
 class Reasons:

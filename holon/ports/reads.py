@@ -19,8 +19,8 @@ class JobRecord(Value, gc=True):
 
     Of a job that waits for a fan-out it is what one of the branches needs that wait, while nobody has any of them;
     `branch_need` is that while workers have others of them.
-    `again_at` is when its handler or its single task is tried again, which has failed, in epoch milliseconds; None: it
-    does not wait.
+    `again_at` is when its handler or its single task is tried again, which has failed, or when the time is over that
+    it waits for, in epoch milliseconds; None: it does not wait for any.
     `sequence` is the number of its newest line of history. `number` is that of its arrival in the store, where a list
     goes on below it; 0: it is not there any more. `cost` is what it was charged so far; None: nothing. `unreported`
     is what lost leases may yet be charged, of which nobody has said what they cost; of a job that is not in the store
@@ -48,7 +48,8 @@ class JobRecord(Value, gc=True):
         Branches that wait beside others are passed over for what a worker has said of those.
         """
         beside = self.branch_need is not None and not self.progress_message
-        return beside or self.queued_need is not None or self.again_at is not None
+        at_rest = self.again_at is not None or self.job.status is Status.WAITING_FOR_HUMAN
+        return beside or self.queued_need is not None or at_rest
 
     @property
     def spent(self) -> Cost:

@@ -143,6 +143,10 @@ class Clients:
             raise Unauthenticated("Unauthorized: Invalid token", code=_INVALID)
         return found
 
+    def digests_of(self, name: str) -> list[bytes]:
+        """The digests of a client's tokens; none of a client that there is not."""
+        return [digest for digest, one in self._by_digest.items() if one.client.name == name]
+
     def replace(self, entries: Iterable[Entry]) -> Replaced:
         """Take a new table; what is not in it is revoked before this returns, and new tokens are good from then on."""
         table: dict[bytes, Credential] = {}

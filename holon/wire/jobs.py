@@ -61,6 +61,18 @@ def _budget(message: job_pb2.Job, record: JobRecord, _: str) -> None:
         message.budget = record.job.budget
 
 
+def _approval(message: job_pb2.Job, record: JobRecord, _: str) -> None:
+    waiting = record.job.waiting
+    if waiting is None or waiting.question is None:
+        return
+    question, asked = waiting.question, message.approval
+    asked.approval_id, asked.message, asked.integration = question.id, question.message, question.integration
+    asked.decisions.extend(waiting.decisions)
+    asked.requested_at.CopyFrom(timestamp(question.asked_at))
+    if waiting.due is not None:
+        asked.expires_at.CopyFrom(timestamp(waiting.due))
+
+
 _FIELDS: Mapping[str, _Writer] = {
     "id": _plain("id", lambda record, _: record.job.id),
     "blueprint_name": _plain("blueprint_name", lambda record, _: record.job.blueprint),
@@ -75,6 +87,7 @@ _FIELDS: Mapping[str, _Writer] = {
     "finished_at": _time("finished_at", lambda record: record.finished_at),
     "terminal": _plain("terminal", lambda record, _: record.job.status.terminal),
     "owner": _plain("owner", lambda record, _: record.job.owner),
+    "approval": _approval,
     "cost": _cost,
     "budget": _budget,
     "sequence": _plain("sequence", lambda record, _: record.sequence),
@@ -83,7 +96,7 @@ ALL_FIELDS = tuple(_FIELDS)
 # A page of a thousand jobs must not carry a thousand results that nobody asked for.
 LISTED_FIELDS = tuple(name for name in _FIELDS if name != "result")
 # What handlers and workers say may hold what the job was given.
-_OF_ITS_OWNER = frozenset({"result", "error", "progress_message"})
+_OF_ITS_OWNER = frozenset({"result", "error", "progress_message", "approval"})
 _OF_ANYBODY = tuple(name for name in _FIELDS if name not in _OF_ITS_OWNER)
 
 

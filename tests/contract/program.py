@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, TaskEnded, Woken
+from holon.domain.events import ApprovalResolved, BranchesDone, CancelRequested, HistoryEvent, TaskEnded, Woken
 from holon.domain.job import Job, Status, Waiting
 from holon.domain.task import RetryPolicy, task_id
 from holon.domain.value import replace
@@ -49,6 +49,7 @@ class Handlers:
         if event is None:
             return None
         assert job.waiting is not None
+        assert not isinstance(event, ApprovalResolved)
         assert job.waiting.step == event.step, f"{job.id}: a stale event"
         failed_fast = isinstance(event, BranchesDone) and event.fail_fast
         if not failed_fast:

@@ -114,6 +114,14 @@ async def in_transitions_beside_some_that_are_spread(actions: Any, x: Any = ()) 
     actions.dispatch_task("t", {}, {**x, "failure": "gone"})
 
 
+async def in_what_follows_a_decision(actions: Any, x: str = "?") -> None:
+    actions.await_human_approval("chat", x, {"yes": "gone", "no": "end"}, timeout_seconds=5)
+
+
+async def in_what_follows_a_pause(actions: Any, x: float = 5) -> None:
+    actions.sleep(x, state="gone")
+
+
 async def as_aggregator_by_position(actions: Any) -> None:
     actions.dispatch_parallel([{"type": "t", "params": {"n": n}} for n in range(3)], "gone")
 
@@ -138,6 +146,8 @@ async def as_aggregator_by_name(actions: Any) -> None:
         in_transitions_that_another_is_merged_into,
         in_transitions_that_are_spread,
         in_transitions_beside_some_that_are_spread,
+        in_what_follows_a_decision,
+        in_what_follows_a_pause,
         as_aggregator_by_position,
         as_aggregator_by_name,
     ],
@@ -166,7 +176,7 @@ async def an_action_through_the_context(context: Any, x: int = 0) -> None:
 
 async def an_action_in_a_nested_function(actions: Any) -> None:
     def go() -> None:
-        actions.await_human_approval("end", "?", {"yes": "end"})
+        actions.send_event("end", {"yes": "end"})
 
     go()
 
@@ -187,7 +197,7 @@ async def a_part_of_the_context_that_there_is_not(context: Any) -> None:
         (a_part_of_the_context_that_there_is_not, "webhook_url", "context.state_history"),
         (an_action_that_there_is_not, "goto", "actions.go_to"),
         (an_action_through_the_context, "run_blueprint", "actions.dispatch_task"),
-        (an_action_in_a_nested_function, "await_human_approval", "actions.dispatch_parallel"),
+        (an_action_in_a_nested_function, "send_event", "actions.dispatch_parallel"),
         (an_argument_that_there_is_not, "dispatch_strategy", "max_cost"),
     ],
 )

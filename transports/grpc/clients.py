@@ -106,6 +106,12 @@ def client() -> Client:
     return credential.client
 
 
+def digest() -> bytes:
+    """Of the token that the call presents; empty where nobody presents any."""
+    credential = _credential.get()
+    return credential.digest if credential is not None else b""
+
+
 def serving(context: grpc.aio.ServicerContext[Any, Any]) -> None:
     """Note which call is being served here."""
     _context.set(context)

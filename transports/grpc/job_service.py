@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 import grpc
 
@@ -16,37 +17,44 @@ from holon.engine.trees import Trees
 from holon.engine.watching import Watching
 from holon.errors import HolonError, Unavailable
 from holon.rxon.v1 import job_pb2
-from holon.security.clients import check_role
+from holon.security.approvals import HOLDER, approval_token, made_of, question_of
+from holon.security.clients import Clients, check_role
 from holon.telemetry.audit import audited
 from holon.turns import one_by_one
 from holon.wire.grpc_status import error_of
 from holon.wire.jobs import ALL_FIELDS, LISTED_FIELDS, event_message, fields_of, fields_of_others, job_message
 from holon.wire.trees import node_message
 from holon.wire.values import asked_time
-from transports.grpc.calls import invalid, missing, refuse, streamed, unary
-from transports.grpc.clients import acting, client
+from transports.grpc.calls import invalid, refuse, streamed, unary
+from transports.grpc.clients import acting, client, digest
 from transports.grpc.creation import creating_of
+from transports.grpc.deciding import deciding_of
 from transports.grpc.updates import Updates
 
 SERVICE = "holon.rxon.v1.JobService"
 MAX_BATCH = 256
 # As long as the token of a page can be, which goes on from there.
 MAX_SEQUENCE = 10**18 - 1
-_NOT_YET = ("ResolveApproval",)
+# What is told of a job to who may only decide one question of it.
+_OF_HOLDER = ("id", "status", "terminal")
 
 
 class JobService:
     """Translates: requests into the engine's words, and its answers and records into protobuf.
 
+    Arguments:
+        clients: those whose tokens approval tokens are made of; None: there are none.
+
     Attributes:
         draining: whether no new job is taken.
     """
 
-    def __init__(self, jobs: Jobs, watching: Watching, trees: Trees) -> None:
+    def __init__(self, jobs: Jobs, watching: Watching, trees: Trees, clients: Clients | None = None) -> None:
         self.draining = False
         self._jobs = jobs
         self._watching = watching
         self._trees = trees
+        self._clients = clients
         self._updates = Updates()
 
     def handler(self, max_bytes: int, *, creates: bool = True) -> grpc.GenericRpcHandler:
@@ -55,6 +63,7 @@ class JobService:
             "GetJob": unary("GetJob", job_pb2.GetJobRequest, self.get, max_bytes),
             "ListJobs": unary("ListJobs", job_pb2.ListJobsRequest, self.list, max_bytes),
             "CancelJob": unary("CancelJob", job_pb2.CancelJobRequest, self.cancel, max_bytes),
+            "ResolveApproval": unary("ResolveApproval", job_pb2.ResolveApprovalRequest, self.resolve, max_bytes),
             "GetJobHistory": unary("GetJobHistory", job_pb2.GetJobHistoryRequest, self.history, max_bytes),
             "GetJobTree": unary("GetJobTree", job_pb2.GetJobTreeRequest, self.tree, max_bytes),
             "WatchJob": streamed("WatchJob", job_pb2.WatchJobRequest, self.watch, max_bytes),
@@ -64,7 +73,7 @@ class JobService:
             calls["BatchCreateJobs"] = unary(
                 "BatchCreateJobs", job_pb2.BatchCreateJobsRequest, self.create_batch, max_bytes
             )
-        return grpc.method_handlers_generic_handler(SERVICE, {**calls, **{name: missing(name) for name in _NOT_YET}})
+        return grpc.method_handlers_generic_handler(SERVICE, calls)
 
     async def create(self, request: job_pb2.CreateJobRequest) -> job_pb2.CreateJobResponse:
         """Create a job."""
@@ -94,7 +103,10 @@ class JobService:
         """Read a job."""
         names = fields_of(request.fields, ALL_FIELDS)
         record = await self._jobs.get(client().name, request.job_id)
-        return job_pb2.GetJobResponse(job=job_message(record, self._jobs.progress_message(record), names))
+        job = job_message(record, self._jobs.progress_message(record), names)
+        if job.HasField("approval"):
+            job.approval.approval_token = approval_token(digest(), job.approval.approval_id)
+        return job_pb2.GetJobResponse(job=job)
 
     async def list(self, request: job_pb2.ListJobsRequest) -> job_pb2.ListJobsResponse:
         """Read a page of jobs."""
@@ -126,6 +138,23 @@ class JobService:
             request_id = request_id_of(request.request_id)
             record = await self._jobs.cancel(client().name, request.job_id, by=by.who, request_id=request_id)
         return job_pb2.CancelJobResponse(job=job_message(record, self._jobs.progress_message(record)))
+
+    async def resolve(self, request: job_pb2.ResolveApprovalRequest) -> job_pb2.ResolveApprovalResponse:
+        """Bring a decision to a job that waits for one."""
+        by = acting()
+        with audited("approval_resolved", by, lambda: request.job_id, decision=request.decision):
+            given, approvals = deciding_of(request), self._jobs.approvals
+            if token := request.approval_token:
+                record = await approvals.resolve_by_right(
+                    request.job_id, given, question_of(token), partial(self._allows, token), by=HOLDER
+                )
+                return job_pb2.ResolveApprovalResponse(job=job_message(record, "", _OF_HOLDER))
+            record = await approvals.resolve(client().name, request.job_id, given, by=by.who)
+        return job_pb2.ResolveApprovalResponse(job=job_message(record, self._jobs.progress_message(record)))
+
+    def _allows(self, token: str, owner: str) -> bool:
+        """Whether an approval token was made of a token of this client's."""
+        return self._clients is not None and made_of(token, self._clients.digests_of(owner))
 
     async def history(self, request: job_pb2.GetJobHistoryRequest) -> job_pb2.GetJobHistoryResponse:
         """Read a page of a job's history."""

@@ -24,6 +24,7 @@ from holon.errors import HolonError, NotFound, Unavailable
 from holon.security.clients import Clients, check_role
 from transports.http import operations
 from transports.http.admin import AdminRoutes
+from transports.http.approvals import ApprovalRoutes
 from transports.http.asgi import Receive, Reply, Scope, Send
 from transports.http.keys import KeyRoutes, Keys
 from transports.http.node import NodeRoutes
@@ -111,6 +112,7 @@ class App:
     ) -> None:
         own = [
             *operations.of_jobs(routes, trees),
+            operations.of_approvals(ApprovalRoutes(routes.approvals, self._clients)),
             *of_node(NodeRoutes(overview)),
             *operations.of_admins(AdminRoutes(overview.reload)),
             *public,
@@ -145,7 +147,7 @@ class App:
         operation = methods.get(request.method) if methods is not None else None
         if operation is None or request.hides_a_slash():
             return await self._answer_elsewhere(methods, request)
-        if not operation.public:
+        if not operation.public and (not operation.otherwise or request.token() is not None):
             self._admit(request, operation.role, f"{operation.method} {operation.path}")
             if self._rates is not None:
                 await self._rates.admit(Call.HTTP, request.client.name)

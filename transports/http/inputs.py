@@ -12,6 +12,7 @@ from typing import Literal
 from holon.domain.costs import MOST_COST
 from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS
 from holon.domain.tree import MAX_NODES
+from holon.engine.approvals import MAX_COMMENT
 from holon.engine.paging import DEFAULT_PAGE, KEY_TOKEN, MAX_KEY_TOKEN, MAX_PAGE
 from holon.engine.reloading import TARGETS
 from holon.engine.requests import LATEST_S, MAX_REQUEST_ID, MAX_TIMEOUT_S
@@ -43,6 +44,12 @@ CANCEL_KEY = Parameter(
     IDEMPOTENCY_KEY.name,
     "header",
     "Makes the call repeatable: the same key is the same cancel, and is answered though the job is over.",
+    IDEMPOTENCY_KEY.schema,
+)
+APPROVAL_KEY = Parameter(
+    IDEMPOTENCY_KEY.name,
+    "header",
+    "Makes the call repeatable: the same key and decision answer as the first time.",
     IDEMPOTENCY_KEY.schema,
 )
 TRACEPARENT = Parameter(
@@ -178,6 +185,23 @@ CREATE_FIELDS: Mapping[str, Schema] = {
         "minimum": 0,
         "maximum": MOST_COST,
         "description": "what its tasks may cost together, in millionths of the cost unit; no limit when left out",
+    },
+}
+APPROVAL_FIELDS: Mapping[str, Schema] = {
+    "decision": {"type": "string", "description": "one of the `decisions` of the job's `approval`"},
+    "data": {
+        "type": ["object", "null"],
+        "additionalProperties": {"$ref": f"{COMPONENTS}/Anything"},
+        "description": "what comes with it, merged into the job's state; nothing when left out",
+    },
+    "comment": {"type": ["string", "null"], "maxLength": MAX_COMMENT, "description": "why, for its history"},
+    "approval_id": {
+        "type": ["string", "null"],
+        "description": "the question that is answered; the one that is open when left out",
+    },
+    "approval_token": {
+        "type": ["string", "null"],
+        "description": "the right to decide this question, from whoever has no token of the job's owner",
     },
 }
 RELOAD_FIELDS: Mapping[str, Schema] = {

@@ -67,6 +67,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
         text["description"] = operation.about
     if operation.public:
         text["security"] = []
+    elif operation.otherwise:
+        # By what its body holds in the place of one.
+        text["security"] = [{"ClientToken": []}, {}]
     if operation.parameters:
         text["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
     if operation.takes_body:

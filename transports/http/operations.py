@@ -15,9 +15,12 @@ from holon.domain.blueprint import Blueprint
 from holon.domain.client import ADMIN
 from holon.security.sts.access_tokens import ALGORITHM
 from transports.http.admin import AdminRoutes
+from transports.http.approvals import ApprovalRoutes
 from transports.http.asgi import Reply
 from transports.http.contracts import COMPONENTS
 from transports.http.inputs import (
+    APPROVAL_FIELDS,
+    APPROVAL_KEY,
     CANCEL_KEY,
     IDEMPOTENCY_KEY,
     JOB_ID,
@@ -62,6 +65,7 @@ class Operation:
         path: as OpenAPI writes it; it has one variable at most.
         refusals: the codes of what can be the matter, beside those that every call has.
         public: needs no token.
+        otherwise: what may stand in the place of a client's token, as its body proves it; empty: nothing.
         role: what a client must have, to call it; empty: nothing.
         tag: what it is listed under.
         creates: what a draining node refuses.
@@ -80,6 +84,7 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     refusals: tuple[str, ...] = ()
     public: bool = False
+    otherwise: str = ""
     role: str = ""
     tag: str = "jobs"
     creates: bool = False
@@ -124,6 +129,7 @@ SHAPES: dict[str, Schema] = {
         reloaded={"type": "array", "items": {"type": "string"}, "description": "what was read again"},
     ),
     "WorkersReloaded": _object(status=_constant("worker_configs_reloaded")),
+    "ApprovalReceived": _object(status=_constant("approval_received"), job_id={"type": "string"}),
     "CancelAccepted": _object(status=_constant("cancellation_request_accepted")),
 }
 _OF_BODY = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "REQUEST_TIMEOUT")
@@ -194,6 +200,34 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             takes_body=True,
         ),
     ]
+
+
+def of_approvals(routes: ApprovalRoutes) -> Operation:
+    """The call that brings people's decisions."""
+    return Operation(
+        "resolve_approval",
+        "POST",
+        paths.JOB_APPROVAL,
+        routes.resolve,
+        "Decide what a job asks",
+        "Once for each question. It needs the token of the job's owner, or `approval_token`, which `GET` of the job "
+        "shows to the owner, and who has it need not be a client.",
+        (Answer(200, "It was decided", "ApprovalReceived"),),
+        (JOB_ID, APPROVAL_KEY),
+        (
+            *_OF_BODY,
+            "LIMIT_EXCEEDED",
+            "JOB_NOT_FOUND",
+            "APPROVAL_NOT_OPEN",
+            "REQUEST_ID_REUSED",
+            "INBOX_FULL",
+            "APPROVAL_PENDING",
+            *_OF_ONE_JOB,
+        ),
+        otherwise="approval_token",
+        takes_body=True,
+        fields=APPROVAL_FIELDS,
+    )
 
 
 def of_admins(routes: AdminRoutes) -> list[Operation]:

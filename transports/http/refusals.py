@@ -54,10 +54,14 @@ CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
     "REQUEST_TIMEOUT": (408, "the request did not come in within the time; the connection is closed"),
     "REQUEST_ID_REUSED": (AlreadyExists, "the `Idempotency-Key` was used for another job"),
     "JOB_TERMINATED": (FailedPrecondition, "the job is over"),
+    "APPROVAL_NOT_OPEN": (FailedPrecondition, "the job asks nothing now, or not this, or it was answered already"),
     "CONFIG_INVALID": (FailedPrecondition, "a file that was to be read again is bad; nothing has changed"),
     "NOT_CONFIGURED": (FailedPrecondition, "the node has no file of what was to be read again"),
     "PAYLOAD_TOO_LARGE": (TooLarge, "the body is over its limit (HTTP_BODY_MAX_BYTES)"),
-    "LIMIT_EXCEEDED": (TooLarge, "`initial_data` is over its limit (INLINE_PAYLOAD_MAX_BYTES or STATE_MAX_BYTES)"),
+    "LIMIT_EXCEEDED": (
+        TooLarge,
+        "`initial_data` or `data` is over its limit (INLINE_PAYLOAD_MAX_BYTES or STATE_MAX_BYTES)",
+    ),
     "WATCHES_FULL": (ResourceExhausted, "too many wait for jobs of this node, or this client too often"),
     "INBOX_FULL": (ResourceExhausted, "too many events wait for the job"),
     "HISTORY_BACKLOG": (ResourceExhausted, "too much history waits for the database of history"),
@@ -69,6 +73,7 @@ CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
     "HISTORY_UNAVAILABLE": (Unavailable, "what was asked for is in the database of history, which is away"),
     "SEAL_BROKEN": (Unavailable, "what is stored was changed or moved, and cannot be decrypted"),
     "ENCRYPTION_KEY_UNKNOWN": (Unavailable, "what is stored was encrypted with a key that the node does not have"),
+    "APPROVAL_PENDING": (Unavailable, "the job is about to take a decision, this one or another"),
     "DRAINING": (Unavailable, "the node is shutting down and takes no new jobs"),
     "CONNECTIONS_FULL": (Unavailable, "the node has as many HTTP connections as it takes"),
 }

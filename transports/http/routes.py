@@ -9,6 +9,7 @@ from holon.engine.jobs import Jobs
 from holon.engine.requests import Creating, Listing, request_id_of, statuses_of
 from holon.engine.watching import Watching
 from holon.errors import AlreadyExists, HolonError, InvalidArgument, TooLarge
+from holon.security.approvals import approval_token
 from holon.telemetry.audit import audited
 from transports.http.asgi import Reply
 from transports.http.inputs import (
@@ -40,9 +41,14 @@ _CANCELLED = Reply.of(200, {"status": "cancellation_request_accepted"})
 
 
 class JobRoutes:
-    """The routes of jobs. Each raises what `Jobs` raises, and InvalidArgument for what it cannot read."""
+    """The routes of jobs. Each raises what `Jobs` raises, and InvalidArgument for what it cannot read.
+
+    Attributes:
+        approvals: takes people's decisions to them.
+    """
 
     def __init__(self, jobs: Jobs, watching: Watching) -> None:
+        self.approvals = jobs.approvals
         self._jobs = jobs
         self._watching = watching
 
@@ -96,7 +102,10 @@ class JobRoutes:
             if over := await self._until_over(request, job_id, wait, fields):
                 return over
             record = await self._jobs.get(owner, job_id)
-        return Reply.of(200, job_json(record, self._jobs.progress_message(record), fields))
+        shown = job_json(record, self._jobs.progress_message(record), fields)
+        if (question := shown.get("approval")) is not None and request.credential is not None:
+            question["approval_token"] = approval_token(request.credential.digest, question["approval_id"])
+        return Reply.of(200, shown)
 
     async def _over(
         self, request: Request, job_id: str, wait: float, fields: tuple[str, ...], *, expected: bool

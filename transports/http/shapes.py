@@ -59,6 +59,21 @@ def _error(record: JobRecord, _: str) -> dict[str, Any] | None:
     return None if error is None else {"code": error.code, "message": error.message, "details": error.details}
 
 
+def _approval(record: JobRecord, _: str) -> dict[str, Any] | None:
+    waiting = record.job.waiting
+    if waiting is None or waiting.question is None:
+        return None
+    question = waiting.question
+    return {
+        "approval_id": question.id,
+        "message": question.message,
+        "integration": question.integration,
+        "decisions": waiting.decisions,
+        "requested_at": question.asked_at / 1000,
+        "expires_at": seconds(waiting.due),
+    }
+
+
 def seconds(ms: int | None) -> float | None:
     """A time, or how long something took, as clients see it: seconds, of milliseconds."""
     return None if ms is None else ms / 1000
@@ -75,6 +90,21 @@ _ERROR: Schema = {
     },
     "required": ["code", "message", "details"],
 }
+_APPROVAL: Schema = record(
+    "the decision of a person that it waits for; null when it waits for none",
+    {
+        "approval_id": string("names this question"),
+        "message": string("what is asked"),
+        "integration": string("what its blueprint says that the question is meant for"),
+        "decisions": {"type": "array", "items": {"type": "string"}, "description": "what may be decided"},
+        "requested_at": time("when it was asked"),
+        "expires_at": time_or_null("until when a decision is waited for; null: for ever"),
+    },
+    ["object", "null"],
+)
+_APPROVAL["properties"]["approval_token"] = string(
+    "the right to decide this question once, for a person without the owner's token; not in lists"
+)
 _PROGRESS: Schema = {
     "type": ["number", "null"],
     "minimum": 0,
@@ -102,6 +132,7 @@ _JOB: Mapping[str, _OfJob] = {
         lambda record, _: seconds(record.finished_at),
         or_null("number", "when it ended, however it did; seconds since the epoch; null until then"),
     ),
+    "approval": _OfJob(_approval, _APPROVAL),
     "cost": _OfJob(
         lambda record, _: record.cost,
         or_null("integer", "what it was charged so far, in millionths of the cost unit; null while that is nothing"),

@@ -164,14 +164,18 @@ class PendingApproval(google.protobuf.message.Message):
     DECISIONS_FIELD_NUMBER: builtins.int
     REQUESTED_AT_FIELD_NUMBER: builtins.int
     APPROVAL_TOKEN_FIELD_NUMBER: builtins.int
+    INTEGRATION_FIELD_NUMBER: builtins.int
+    EXPIRES_AT_FIELD_NUMBER: builtins.int
     approval_id: builtins.str
     """Names this question; a later one of the same job has another."""
     message: builtins.str
     """What is asked, for people."""
     approval_token: builtins.str
     """The right to decide this question once, to be given to a person without the owner's token; shown only to the
-    owner.
+    owner, by GetJob.
     """
+    integration: builtins.str
+    """What the blueprint says that the question is meant for, such as the name of a chat; the node brings it nowhere."""
     @property
     def decisions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The decisions that may be given."""
@@ -179,6 +183,10 @@ class PendingApproval(google.protobuf.message.Message):
     @property
     def requested_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it was asked."""
+
+    @property
+    def expires_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Until when a decision is waited for; unset means for ever."""
 
     def __init__(
         self,
@@ -188,9 +196,11 @@ class PendingApproval(google.protobuf.message.Message):
         decisions: collections.abc.Iterable[builtins.str] | None = ...,
         requested_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         approval_token: builtins.str = ...,
+        integration: builtins.str = ...,
+        expires_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["requested_at", b"requested_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["approval_id", b"approval_id", "approval_token", b"approval_token", "decisions", b"decisions", "message", b"message", "requested_at", b"requested_at"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["expires_at", b"expires_at", "requested_at", b"requested_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["approval_id", b"approval_id", "approval_token", b"approval_token", "decisions", b"decisions", "expires_at", b"expires_at", "integration", b"integration", "message", b"message", "requested_at", b"requested_at"]) -> None: ...
 
 global___PendingApproval = PendingApproval
 
@@ -449,8 +459,8 @@ class ListJobsRequest(google.protobuf.message.Message):
 
     @property
     def fields(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The fields of Job that are wanted, by name; empty means all but result. Of another client's jobs result, error and
-        progress_message are not told: empty leaves them out, and by name they are refused.
+        """The fields of Job that are wanted, by name; empty means all but result. Of another client's jobs result, error,
+        progress_message and approval are not told: empty leaves them out, and by name they are refused.
         """
 
     def __init__(
@@ -900,7 +910,7 @@ class HistoryEvent(google.protobuf.message.Message):
     """Grows with each event of the job, from 1."""
     event_type: builtins.str
     """What happened: job_created, state_started, state_finished, state_failed, task_dispatched, task_finished,
-    job_completed, or another.
+    approval_requested, approval_resolved, timer_started, job_completed, or another.
     """
     state: builtins.str
     """The state in which it happened."""

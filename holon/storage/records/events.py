@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded, Woken
+from holon.domain.events import (
+    ApprovalResolved,
+    BranchesDone,
+    CancelRequested,
+    HistoryEvent,
+    InboxEvent,
+    TaskEnded,
+    Woken,
+)
 from holon.domain.value import replace
 from holon.storage.json_text import from_json, to_json
 from holon.storage.records.schema import pack, unpack
@@ -23,6 +31,8 @@ def encode_event(event: InboxEvent) -> bytes:
             return pack("woken", step)
         case CancelRequested(by, insist):
             return pack("cancel", by) if insist else pack("cancel", by, insist)
+        case ApprovalResolved(question, decision, by, data, comment, request_id):
+            return pack("approval", question, decision, by, data, comment, request_id)
 
 
 def decode_event(record: bytes) -> InboxEvent:
@@ -37,6 +47,8 @@ def decode_event(record: bytes) -> InboxEvent:
             return Woken(*fields)
         case "cancel":
             return CancelRequested(*fields)
+        case "approval":
+            return ApprovalResolved(*fields)
         case _:
             raise ValueError(f"an inbox event of kind {kind!r}, which this release does not know")
 

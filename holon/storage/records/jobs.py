@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holon.domain.job import Job, JobError, Status, Waiting
+from holon.domain.job import Job, JobError, Question, Status, Waiting
 from holon.storage.json_text import from_json, to_json
 from holon.storage.records.schema import pack, unpack
 from holon.storage.records.tasks import allowed_of, word_of
@@ -32,7 +32,7 @@ def encode_job(job: Job) -> bytes:
         job.failures,
         job.cancelling,
         to_json(job.state_history, "state_history"),
-        waiting and (waiting.step, waiting.transitions, waiting.aggregate_into),
+        waiting and _waiting_fields(waiting),
         job.aggregates,
         _HISTORY if job.result is job.state_history else _returned(job.result),
         error and (error.code, error.message, _returned(error.details), *word_of(error)),
@@ -47,6 +47,21 @@ def encode_job(job: Job) -> bytes:
         job.budget,
         job.deadline,
     )
+
+
+def _waiting_fields(waiting: Waiting) -> tuple[Any, ...]:
+    """What a job waits for, as plain values; of most, which wait for tasks, it is the first three."""
+    question, fields = waiting.question, (waiting.step, waiting.transitions, waiting.aggregate_into)
+    if question is None and waiting.due is None:
+        return fields
+    asked = question and (question.id, question.message, question.integration, question.asked_at)
+    return (*fields, asked, waiting.due)
+
+
+def _waiting_of(
+    step: int, transitions: dict[str, str], into: str | None, asked: list[Any] | None = None, due: int | None = None
+) -> Waiting:
+    return Waiting(step, transitions, into, None if asked is None else Question(*asked), due)
 
 
 def _returned(value: Any) -> bytes | None:
@@ -96,7 +111,7 @@ def decode_job(record: bytes) -> Job:
         failures=failures,
         cancelling=cancelling,
         state_history=state_history,
-        waiting=waiting and Waiting(*waiting),
+        waiting=waiting and _waiting_of(*waiting),
         aggregates=aggregates,
         result=state_history if result == _HISTORY else result and from_json(result),
         error=error and JobError(error[0], error[1], error[2] and from_json(error[2]), *error[3:]),

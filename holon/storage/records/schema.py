@@ -11,7 +11,7 @@ from msgspec.msgpack import Encoder
 from holon.domain.client import NO_PLAN
 from holon.errors import StoreUnavailable
 
-SCHEMA = 8
+SCHEMA = 9
 # What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
 UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 1): lambda fields: [*fields, NO_PLAN, b""],

@@ -64,7 +64,16 @@ def blueprints() -> list[Blueprint]:
     async def fail(initial_data: dict[str, Any]) -> None:
         raise ValueError(initial_data["card"])
 
-    return [waiting, asking, failing]
+    approving = Blueprint("approving", api_version="v1", api_endpoint="/jobs/approving")
+
+    @approving.handler(is_start=True)
+    async def approve(actions: ActionFactory) -> None:
+        actions.await_human_approval("chat", "a secret of the shop", {"yes": "decided"})
+
+    @approving.handler(is_end=True)
+    async def decided() -> None: ...
+
+    return [waiting, asking, failing, approving]
 
 
 @dataclass

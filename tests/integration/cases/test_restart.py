@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
+from unittest.mock import ANY
 
 import pytest
 
@@ -167,6 +168,38 @@ async def test_a_back_off_goes_on_and_a_cancel_still_reaches_it(start: Start, wh
         assert (await node.client.get_job(job_id)).status == status
         await node.client.cancel_job(job_id)
         assert (await ended(node, job_id)).status == "cancelled"
+
+
+async def test_a_question_and_a_pause_outlive_the_node(start: Start) -> None:
+    bp, pauses = Blueprint("bp", api_endpoint="/jobs/bp"), Blueprint("pauses", api_endpoint="/jobs/pauses")
+
+    @bp.handler(is_start=True)
+    async def ask(actions: ActionFactory) -> None:
+        actions.await_human_approval("chat", "Go on?", {"yes": "end"}, timeout_seconds=1_000)
+
+    @pauses.handler(is_start=True)
+    async def pause(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.sleep(initial_data["seconds"], "end")
+
+    for one in (bp, pauses):
+        one.handler("end", is_end=True)(_end)
+    async with start(bp, pauses) as node:
+        asks, rests = await create(node, "bp", {}), await create(node, "pauses", {"seconds": 1_000})
+        quick = await create(node, "pauses", {"seconds": 0.2})
+        before = await waits(node, asks, "waiting_for_human")
+        assert before.approval is not None
+        resting = await waits(node, rests, "waiting_for_timer")
+    async with start(bp, pauses) as node:
+        assert (await ended(node, quick)).status == "finished"
+        assert (await node.client.get_job(asks)).approval == replace(before.approval, approval_token=ANY)
+        assert (await node.client.get_job(rests)).progress_message == resting.progress_message
+        await node.client.resolve_approval(asks, "yes")
+        assert (await ended(node, asks)).status == "finished"
+        await node.client.cancel_job(rests)
+        assert (await ended(node, rests)).status == "cancelled"
+
+
+async def _end() -> None: ...
 
 
 async def test_i10_a_handler_that_runs_when_the_node_stops_is_waited_for(start: Start) -> None:

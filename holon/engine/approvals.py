@@ -1,0 +1,197 @@
+"""Approvals: the decisions of people, brought to the jobs that wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from holon.domain.events import ApprovalResolved
+from holon.domain.job import Question
+from holon.domain.json_words import kind
+from holon.domain.value import Value, replace
+from holon.engine.job_errors import inbox_full, not_found
+from holon.engine.paging import MAX_PAGE
+from holon.engine.payloads import check_depth, encode, may_be_deep
+from holon.engine.records import Records
+from holon.engine.slots import Slots
+from holon.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+    Violation,
+)
+from holon.ports import Appended, JobRecord, Storage
+
+MAX_COMMENT = 4 * 1024
+# A job takes what is in its inbox at once, unless its node has gone, or has too much to do.
+_PAUSES_S = (0.01, 0.05, 0.2, 0.5, 1.0)
+
+
+class Deciding(Value, gc=True):
+    """A decision, as somebody brings it.
+
+    `data` is a JSON object that is merged into the job's state; None: nothing is. `comment` says why. `approval_id`
+    names the question; empty: the one that is open. `request_id` makes the call repeatable; None: a repeat is refused.
+    """
+
+    decision: str
+    data: Any = None
+    comment: str = ""
+    approval_id: str = ""
+    request_id: str | None = None
+
+
+class Approvals:
+    """Takes decisions. A question is answered once; whoever comes later is refused.
+
+    Every method raises StoreUnavailable when the store is away, and may be repeated with its request id.
+
+    Arguments:
+        max_payload: the most bytes that the data of a decision may have.
+    """
+
+    def __init__(self, store: Storage, slots: Slots, records: Records, max_payload: int) -> None:
+        self._store = store
+        self._slots = slots
+        self._records = records
+        self._max_payload = max_payload
+
+    async def resolve(self, owner: str, job_id: str, given: Deciding, *, by: str = "") -> JobRecord:
+        """Take the decision of a job's owner; it is durable when this returns. Answers with the job as it is then.
+
+        Arguments:
+            by: who decides; the owner where nobody is named.
+        Raises:
+            NotFound: (JOB_NOT_FOUND) there is no such job, or it is another's.
+            InvalidArgument: the decision is none that may be given, or what comes with it cannot be taken.
+            FailedPrecondition: (APPROVAL_NOT_OPEN) the job asks nothing, or not this, or it was answered already.
+            AlreadyExists: (REQUEST_ID_REUSED) the request id named another decision.
+        """
+        return await self._resolve(job_id, given, lambda one: one == owner, by or owner)
+
+    async def resolve_by_right(
+        self, job_id: str, given: Deciding, question: str, allowed: Callable[[str], bool], *, by: str
+    ) -> JobRecord:
+        """The same of somebody else, who says to have the right to decide one question.
+
+        Arguments:
+            question: which one.
+            allowed: whether that is so, by who owns the job.
+        Raises:
+            Unauthenticated: (TOKEN_INVALID) it is not, or there is no such job.
+        """
+        if given.approval_id not in ("", question):
+            raise _invalid("approval_id", "names another question than the approval token is for")
+        refused = Unauthenticated(
+            "Unauthorized: Invalid approval token: it is for another job, or was made of a token that its owner has no "
+            "more",
+            code="TOKEN_INVALID",
+        )
+        if not question.startswith(f"{job_id}-"):
+            raise refused
+        try:
+            return await self._resolve(job_id, replace(given, approval_id=question), allowed, by)
+        except NotFound:
+            raise refused from None
+
+    async def _resolve(self, job_id: str, given: Deciding, allowed: Callable[[str], bool], by: str) -> JobRecord:
+        data = self._checked(given)
+        record = await self._read(job_id)
+        if not allowed(record.job.owner):
+            raise not_found(job_id)
+        waiting = record.job.waiting
+        question = waiting.question if waiting is not None else None
+        if waiting is None or question is None or given.approval_id not in ("", question.id):
+            return await self._repeated(record, given, _not_open(record, given))
+        if given.decision not in waiting.decisions:
+            return await self._repeated(record, given, _unknown(given.decision, waiting.decisions))
+        event = ApprovalResolved(question.id, given.decision, by, data, given.comment, given.request_id or "")
+        asked = f"decide-{given.request_id}" if given.request_id else ""
+        with self._slots.wanting(1) as wanted:
+            appended, wanted.claims = await self._store.append(
+                job_id, event, f"approval-{question.id}", wanted.n, asked
+            )
+        if appended is Appended.FULL:
+            raise inbox_full(job_id)
+        record = await self._read(job_id)
+        if appended is Appended.APPENDED:
+            return record
+        record = await self._taken(record, question) if given.request_id else record
+        message = f"job {job_id}: question {question.id} is answered already"
+        return await self._repeated(record, given, FailedPrecondition(message, code="APPROVAL_NOT_OPEN"))
+
+    async def _taken(self, record: JobRecord, question: Question) -> JobRecord:
+        """The job once it has taken the decision that waits for it: only then is it known whose that is."""
+        for pause in (*_PAUSES_S, None):
+            waiting = record.job.waiting
+            if waiting is None or waiting.question is None or waiting.question.id != question.id:
+                return record
+            if pause is not None:
+                await asyncio.sleep(pause)
+                record = await self._read(record.job.id)
+        raise Unavailable(
+            f"job {record.job.id} is about to take a decision, this one or another; ask again in a moment",
+            code="APPROVAL_PENDING",
+            retry_after=_PAUSES_S[-1],
+        )
+
+    def _checked(self, given: Deciding) -> bytes:
+        """The data of a decision as JSON text; raises InvalidArgument for what cannot be taken."""
+        if not given.decision:
+            raise _invalid("decision", "is missing; name one of those that the question allows")
+        if len(given.comment.encode()) > MAX_COMMENT:
+            raise _invalid("comment", f"has over {MAX_COMMENT} bytes")
+        if given.data is None:
+            return b""
+        if not isinstance(given.data, dict):
+            raise _invalid("data", f"is {kind(given.data)}, and must be a JSON object")
+        text = encode(given.data, self._max_payload, "data")
+        if may_be_deep(text):
+            check_depth(given.data, "data")
+        return text
+
+    async def _read(self, job_id: str) -> JobRecord:
+        record = await self._records.job(job_id)
+        if record is None:
+            raise not_found(job_id)
+        return record
+
+    async def _repeated(self, record: JobRecord, given: Deciding, otherwise: Exception) -> JobRecord:
+        """The job whose question was decided by this request already; raises what it is told otherwise."""
+        after = 0
+        while given.request_id and (
+            lines := await self._records.history(record.job.id, after, MAX_PAGE, record.sequence)
+        ):
+            after = lines[-1][0]
+            for _, line in lines:
+                if line.type != "approval_resolved" or line.details.get("request_id") != given.request_id:
+                    continue
+                if line.details.get("decision") == given.decision:
+                    return record
+                raise AlreadyExists(
+                    f"request_id {given.request_id!r} was used for another decision; choose a new one for each",
+                    code="REQUEST_ID_REUSED",
+                )
+        raise otherwise
+
+
+def _not_open(record: JobRecord, given: Deciding) -> FailedPrecondition:
+    job = record.job
+    question = job.waiting.question if job.waiting is not None else None
+    if question is None:
+        why = f"asks nothing now: it is {job.status}"
+    else:
+        why = f"asks {question.id} now, and not {given.approval_id[:128]!r}, which was answered or never asked"
+    return FailedPrecondition(f"job {job.id} {why}", code="APPROVAL_NOT_OPEN")
+
+
+def _unknown(decision: str, allowed: tuple[str, ...]) -> InvalidArgument:
+    return _invalid("decision", f"is {decision[:128]!r}, which nobody may decide here; choose {' or '.join(allowed)}")
+
+
+def _invalid(field: str, reason: str) -> InvalidArgument:
+    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])

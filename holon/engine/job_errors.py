@@ -1,0 +1,23 @@
+"""What callers are told of a job that cannot do what they ask, in the same words whatever they asked."""
+
+from __future__ import annotations
+
+from holon.domain.job import Status
+from holon.errors import FailedPrecondition, NotFound, ResourceExhausted
+
+
+def not_found(job_id: str) -> NotFound:
+    """There is no such job, or it is another's."""
+    return NotFound(f"Job not found: {job_id[:128]!r}", code="JOB_NOT_FOUND")
+
+
+def terminated(job_id: str, status: Status) -> FailedPrecondition:
+    """It is over."""
+    return FailedPrecondition(f"job {job_id} is over: it is {status}", code="JOB_TERMINATED")
+
+
+def inbox_full(job_id: str) -> ResourceExhausted:
+    """Too much waits for it."""
+    return ResourceExhausted(
+        f"the inbox of job {job_id} is full; try again when it has worked it off", code="INBOX_FULL", retry_after=1.0
+    )

@@ -1,0 +1,33 @@
+"""The client door: a person's decision, in the engine's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holon.engine.approvals import Deciding
+from holon.engine.payloads import decode
+from holon.engine.requests import request_id_of
+from holon.errors import InvalidArgument, Violation
+from holon.rxon.v1 import job_pb2
+from holon.wire.values import json_of
+
+
+def deciding_of(request: job_pb2.ResolveApprovalRequest) -> Deciding:
+    """The decision that a request brings; raises InvalidArgument where its data or its request id cannot be read."""
+    return Deciding(
+        request.decision,
+        _data(request) if request.HasField("data") else None,
+        request.comment,
+        request.approval_id,
+        request_id_of(request.request_id),
+    )
+
+
+def _data(request: job_pb2.ResolveApprovalRequest) -> Any:
+    try:
+        return decode(json_of(request.data, "data"), "data")
+    except InvalidArgument as error:
+        if error.code == "PAYLOAD_UNSUPPORTED":
+            raise
+        details = [Violation("data", "is no JSON that can be taken")]
+        raise InvalidArgument(f"Invalid JSON: {error.message}", code="INVALID_JSON", details=details) from error
