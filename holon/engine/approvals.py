@@ -120,7 +120,8 @@ class Approvals:
         record = await self._read(job_id)
         if appended is Appended.APPENDED:
             return record
-        record = await self._taken(record, question) if given.request_id else record
+        if given.request_id and not await self._is_repeat(record, given):
+            record = await self._taken(record, question)
         message = f"job {job_id}: question {question.id} is answered already"
         return await self._repeated(record, given, FailedPrecondition(message, code="APPROVAL_NOT_OPEN"))
 
@@ -162,21 +163,27 @@ class Approvals:
 
     async def _repeated(self, record: JobRecord, given: Deciding, otherwise: Exception) -> JobRecord:
         """The job whose question was decided by this request already; raises what it is told otherwise."""
+        if await self._is_repeat(record, given):
+            return record
+        raise otherwise
+
+    async def _is_repeat(self, record: JobRecord, given: Deciding) -> bool:
+        """Whether a question of a job was decided by this request, by the job's history."""
+        if not given.request_id:
+            return False
         after = 0
-        while given.request_id and (
-            lines := await self._records.history(record.job.id, after, MAX_PAGE, record.sequence)
-        ):
+        while lines := await self._records.history(record.job.id, after, MAX_PAGE, record.sequence):
             after = lines[-1][0]
             for _, line in lines:
                 if line.type != "approval_resolved" or line.details.get("request_id") != given.request_id:
                     continue
                 if line.details.get("decision") == given.decision:
-                    return record
+                    return True
                 raise AlreadyExists(
                     f"request_id {given.request_id!r} was used for another decision; choose a new one for each",
                     code="REQUEST_ID_REUSED",
                 )
-        raise otherwise
+        return False
 
 
 def _not_open(record: JobRecord, given: Deciding) -> FailedPrecondition:

@@ -55,9 +55,20 @@ async def start(actions: ActionFactory) -> None:
 async def end() -> None: ...
 
 
+asking = Blueprint("asking", api_endpoint="/asking")
+
+
+@asking.handler("start", is_start=True)
+async def put(actions: ActionFactory) -> None:
+    actions.await_human_approval("chat", "Go on?", {"yes": "end", "no": "end"})
+
+
+asking.handler("end", is_end=True)(doubled)
+
+
 @pytest.fixture
 async def node() -> AsyncIterator[RunningNode]:
-    async with running_node(double, waiting) as node:
+    async with running_node(double, waiting, asking) as node:
         worker = node.new_worker("worker-1")
         worker.skill("double")(twice)
         async with worker:

@@ -34,6 +34,7 @@ async def test_a_job_is_accepted_and_readable_at_once(node: Node) -> None:
         "created_at": 0,
         "updated_at": 0,
         "finished_at": 0,
+        "approval": None,
         "cost": None,
         "budget": None,
     }

@@ -40,7 +40,7 @@ async def test_what_is_of_the_node_needs_the_role_of_administrators(
         assert (await boss.node.stats()).workers_connected == 0
         assert await boss.node.reload() == ("clients", "tls")
         # Blueprints and skills are for every client.
-        assert len([one async for one in shop.node.list_blueprints()]) == 3
+        assert len([one async for one in shop.node.list_blueprints()]) == 4
         assert [one async for one in shop.node.list_skills()] == []
 
 
