@@ -93,6 +93,23 @@ async def sleep():
         await asyncio.sleep(0.02)
 
 
+asking = Blueprint("asking", api_endpoint="/asking")
+
+
+@asking.handler(is_start=True)
+async def ask(actions: ActionFactory):
+    actions.await_human_approval("chat", "Publish?", {"yes": "rest", "no": "done"}, timeout_seconds=3600)
+
+
+@asking.handler
+async def rest(actions: ActionFactory):
+    actions.sleep(0.1, "done")
+
+
+@asking.handler(is_end=True)
+async def done(): ...
+
+
 deaf = Blueprint("deaf", api_endpoint="/deaf")
 threaded = Blueprint("threaded", api_endpoint="/threaded")
 swallows = Blueprint("swallows", api_endpoint="/swallows")

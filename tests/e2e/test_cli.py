@@ -63,6 +63,33 @@ def test_a_history_says_how_each_attempt_ended_and_of_which_task_it_was(dev: Dev
     assert completed.rstrip().endswith(" finished")
 
 
+def test_what_a_job_asks_is_shown_and_decided_once(dev: Dev) -> None:
+    job_id = dev("jobs", "create", "asking").out.strip()
+    until(lambda: dev("jobs", "get", job_id, "--json").json["status"] == "waiting_for_human", "it asks")
+    headers = {"X-Client-Token": dev.file["HOLON_TOKEN"]}
+    reply = httpx.get(f"{dev.doors['http']}/api/v1/jobs/{job_id}", headers=headers, trust_env=False, verify=PLAINTEXT)
+    assert dev("jobs", "get", job_id, "--json").json == reply.json()
+    shown = dev("jobs", "get", job_id).out
+    for line in ("question   Publish?", "decisions  yes, no", "for        chat"):
+        assert re.search(line.replace("?", r"\?").replace("  ", " +"), shown), shown
+    listed = dev("jobs", "list", "--status", "waiting_for_human", "--json").json["jobs"]
+    assert [(one["id"], one["approval"]["message"]) for one in listed] == [(job_id, "Publish?")]
+
+    wrong = dev("jobs", "approve", job_id, "maybe")
+    assert (wrong.code, "choose yes or no" in wrong.err) == (2, True)
+    done = dev("jobs", "approve", job_id, "yes", "--data", '{"note": 1}', "--comment", "fine", "--json")
+    assert (done.code, done.json) == (0, {"status": "approval_received", "job_id": job_id})
+    again = dev("jobs", "approve", job_id, "no")
+    assert (again.code, "job" in again.err) == (1, True)
+    assert dev("jobs", "approve", "0-none", "yes").code == 4
+    until(lambda: dev("jobs", "get", job_id, "--json").json["status"] == "finished", "it goes on")
+    assert dev("jobs", "get", job_id, "--json").json["result"] == {"note": 1}
+    lines = dev("jobs", "history", job_id).out
+    assert re.search(r"approval_requested .* Publish\? until 20", lines), lines
+    assert re.search(r"approval_resolved .* yes by default \(fine\)", lines), lines
+    assert re.search(r"timer_started .* until 20", lines), lines
+
+
 def test_a_long_error_is_one_line_of_a_history_and_whole_in_its_json(dev: Dev) -> None:
     why = "first\nsecond " + "x" * 500
     job_id = dev("jobs", "create", "poison", "-d", json.dumps({"why": why}), "--wait", "--json").json["id"]

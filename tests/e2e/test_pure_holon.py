@@ -21,7 +21,7 @@ from tests.e2e.processes import until
 ROUTES = (
     "/api/v1/jobs", "/api/v1/jobs/0-1", "/api/v1/jobs/0-1/history", "/api/v1/admin/reload", "/_public/docs",
     "/_public/openapi.json", "/api/v1/blueprints", "/api/v1/blueprints/any/graph", "/api/v1/workers",
-    "/api/v1/workers/catalog", "/api/v1/dashboard",
+    "/api/v1/workers/catalog", "/api/v1/dashboard", "/_public/webhooks/approval/0-1",
 )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ async def test_a_pure_holon_has_no_way_in_for_clients_and_does_its_parents_work(
             assert probe.connect_ex(("127.0.0.1", child.client)) != 0
         with calls(family) as channel:
             for service, names in (
-                ("JobService", ("CreateJob", "ListJobs", "GetJob", "CancelJob", "WatchJob")),
+                ("JobService", ("CreateJob", "ListJobs", "GetJob", "CancelJob", "ResolveApproval", "WatchJob")),
                 ("NodeService", ("GetNode", "ListWorkers", "DrainNode")),
             ):
                 for name in names:
