@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from holon.domain.events import ApprovalResolved
-from holon.domain.job import Question
+from holon.domain.events import ApprovalResolved, HistoryEvent
+from holon.domain.job import Question, Waiting
 from holon.domain.json_words import kind
 from holon.domain.value import Value, replace
 from holon.engine.job_errors import inbox_full, not_found
@@ -119,17 +119,24 @@ class Approvals:
             raise inbox_full(job_id)
         record = await self._read(job_id)
         if appended is Appended.APPENDED:
+            await self._check_in_time(record, waiting, question)
             return record
         if given.request_id and not await self._is_repeat(record, given):
             record = await self._taken(record, question)
-        message = f"job {job_id}: question {question.id} is answered already"
-        return await self._repeated(record, given, FailedPrecondition(message, code="APPROVAL_NOT_OPEN"))
+        return await self._repeated(record, given, _closed(job_id, question))
+
+    async def _check_in_time(self, record: JobRecord, waiting: Waiting, question: Question) -> None:
+        """Raise FailedPrecondition where the time for a decision was over, and its job had gone on, when it came."""
+        if waiting.due is None or self._store.now() < waiting.due or _asks(record, question):
+            return
+        async for line in self._history(record):
+            if line.type == "approval_timed_out" and line.details.get("approval_id") == question.id:
+                raise _closed(record.job.id, question)
 
     async def _taken(self, record: JobRecord, question: Question) -> JobRecord:
         """The job once it has taken the decision that waits for it: only then is it known whose that is."""
         for pause in (*_PAUSES_S, None):
-            waiting = record.job.waiting
-            if waiting is None or waiting.question is None or waiting.question.id != question.id:
+            if not _asks(record, question):
                 return record
             if pause is not None:
                 await asyncio.sleep(pause)
@@ -171,19 +178,33 @@ class Approvals:
         """Whether a question of a job was decided by this request, by the job's history."""
         if not given.request_id:
             return False
+        async for line in self._history(record):
+            if line.type != "approval_resolved" or line.details.get("request_id") != given.request_id:
+                continue
+            if line.details.get("decision") == given.decision:
+                return True
+            raise AlreadyExists(
+                f"request_id {given.request_id!r} was used for another decision; choose a new one for each",
+                code="REQUEST_ID_REUSED",
+            )
+        return False
+
+    async def _history(self, record: JobRecord) -> AsyncIterator[HistoryEvent]:
         after = 0
         while lines := await self._records.history(record.job.id, after, MAX_PAGE, record.sequence):
             after = lines[-1][0]
             for _, line in lines:
-                if line.type != "approval_resolved" or line.details.get("request_id") != given.request_id:
-                    continue
-                if line.details.get("decision") == given.decision:
-                    return True
-                raise AlreadyExists(
-                    f"request_id {given.request_id!r} was used for another decision; choose a new one for each",
-                    code="REQUEST_ID_REUSED",
-                )
-        return False
+                yield line
+
+
+def _asks(record: JobRecord, question: Question) -> bool:
+    waiting = record.job.waiting
+    return waiting is not None and waiting.question is not None and waiting.question.id == question.id
+
+
+def _closed(job_id: str, question: Question) -> FailedPrecondition:
+    message = f"job {job_id}: question {question.id} is not open any more; it was answered, or the job has gone on"
+    return FailedPrecondition(message, code="APPROVAL_NOT_OPEN")
 
 
 def _not_open(record: JobRecord, given: Deciding) -> FailedPrecondition:

@@ -94,18 +94,26 @@ class Run:
             return await self._commit(replace(unstorable, end_tasks=change.end_tasks))
 
     async def _take_events(self) -> Change | None:
-        """React to what came in, until there is a change; a cancel goes first."""
-        cancel = next((entry for entry in self._events if isinstance(entry[1], CancelRequested)), None)
-        while cancel is not None or (self._events and not self._job.status.due):
-            if cancel is not None:
-                self._events.remove(cancel)
-            number, event = cancel or self._events.popleft()
-            cancel = None
+        """React to what came in, until there is a change; a cancel goes first, then what a person has decided.
+
+        Whoever decided was told that it counts, so it does though the time for it is over meanwhile.
+        """
+        first = self._first(CancelRequested)
+        if first is None and self._job.status is Status.WAITING_FOR_HUMAN:
+            first = self._first(ApprovalResolved)
+        while first is not None or (self._events and not self._job.status.due):
+            if first is not None:
+                self._events.remove(first)
+            number, event = first or self._events.popleft()
+            first = None
             self._consumed.append(number)
             change = await self._react(event)
             if change is not None:
                 return change
         return None
+
+    def _first(self, kind: type[CancelRequested | ApprovalResolved]) -> tuple[int, InboxEvent] | None:
+        return next((entry for entry in self._events if isinstance(entry[1], kind)), None)
 
     async def _react(self, event: InboxEvent) -> Change | None:
         data: Any = {}

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from holon import Blueprint
 from holon.client import Approval, Job
+from holon.clock import ManualClock
 from holon.context import ActionFactory
+from holon.domain.events import ApprovalResolved, InboxEvent
 from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unauthenticated
-from holon.testing import RunningNode
+from holon.ports import Appended, Claim
+from holon.storage.memory import MemoryStorage
+from holon.testing import RunningNode, running_node
 from tests.integration.cases.site import Start, create, ended, history, http, waits
 
 ROUTE = "/_public/webhooks/approval"
@@ -261,3 +265,49 @@ async def test_a_question_that_nobody_answers_in_time_goes_on_by_timeout_or_fail
         else:
             assert job.error is not None
             assert (job.status, job.error.code) == ("failed", "APPROVAL_TIMEOUT")
+
+
+class Crossing(MemoryStorage):
+    """A store in which the time for a decision is over just before that comes.
+
+    Arguments:
+        hears: whether the job has heard of that by then.
+    """
+
+    def __init__(self, hears: bool) -> None:
+        self._its_clock = ManualClock()
+        super().__init__(clock=self._its_clock)
+        self._hears = hears
+
+    async def append(
+        self, job_id: str, event: InboxEvent, dedup_key: str, want: int, request_key: str = ""
+    ) -> tuple[Appended, Sequence[Claim]]:
+        if isinstance(event, ApprovalResolved):
+            before = await self._step(job_id)
+            self._its_clock.advance(3_600_000)
+            await self.fire(1, 0)
+            while self._hears and await self._step(job_id) == before:  # noqa: ASYNC110  nothing tells it
+                await asyncio.sleep(0.001)
+        return await super().append(job_id, event, dedup_key, want, request_key)
+
+    async def _step(self, job_id: str) -> int:
+        record = await self.job(job_id)
+        assert record is not None
+        return record.job.step
+
+
+@pytest.mark.parametrize("hears", [False, True])
+async def test_a_decision_that_crosses_the_end_of_its_time_counts_or_is_refused(hears: bool) -> None:
+    crossing = Crossing(hears)
+    async with running_node(asking({"timeout": "start"}, timeout_seconds=3_600), storage=crossing) as node:
+        job_id = await create(node, "asking", {})
+        question = await asked(node, job_id)
+        if hears:
+            with pytest.raises(FailedPrecondition) as caught:
+                await node.client.resolve_approval(job_id, "yes", approval_id=question.approval_id)
+            assert caught.value.code == "APPROVAL_NOT_OPEN"
+            assert not await history(node, job_id, "approval_resolved")
+        else:
+            await node.client.resolve_approval(job_id, "yes", approval_id=question.approval_id)
+            assert (await ended(node, job_id)).current_state == "publish"
+            assert not await history(node, job_id, "approval_timed_out")
