@@ -26,7 +26,7 @@ from holon.errors import (
 )
 from holon.ports import Appended, JobRecord, Storage
 
-MAX_COMMENT = 4 * 1024
+MAX_COMMENT = 4_096
 # A job takes what is in its inbox at once, unless its node has gone, or has too much to do.
 _PAUSES_S = (0.01, 0.05, 0.2, 0.5, 1.0)
 
@@ -151,8 +151,8 @@ class Approvals:
         """The data of a decision as JSON text; raises InvalidArgument for what cannot be taken."""
         if not given.decision:
             raise _invalid("decision", "is missing; name one of those that the question allows")
-        if len(given.comment.encode()) > MAX_COMMENT:
-            raise _invalid("comment", f"has over {MAX_COMMENT} bytes")
+        if len(given.comment) > MAX_COMMENT:
+            raise _invalid("comment", f"has over {MAX_COMMENT} characters")
         if given.data is None:
             return b""
         if not isinstance(given.data, dict):

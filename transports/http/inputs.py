@@ -188,7 +188,7 @@ CREATE_FIELDS: Mapping[str, Schema] = {
     },
 }
 APPROVAL_FIELDS: Mapping[str, Schema] = {
-    "decision": {"type": "string", "description": "one of the `decisions` of the job's `approval`"},
+    "decision": {"type": "string", "minLength": 1, "description": "one of the `decisions` of the job's `approval`"},
     "data": {
         "type": ["object", "null"],
         "additionalProperties": {"$ref": f"{COMPONENTS}/Anything"},

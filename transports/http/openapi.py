@@ -99,6 +99,8 @@ def _body(operation: Operation) -> dict[str, Any]:
     schema: Schema = {"type": "object", "additionalProperties": False}
     if operation.fields:
         schema["properties"] = dict(operation.fields)
+    if operation.required:
+        schema["required"] = list(operation.required)
     if blueprint is not None:
         schema["properties"] = dict(CREATE_FIELDS)
         if (contract := blueprint.input_schema) is not None:
@@ -112,7 +114,7 @@ def _body(operation: Operation) -> dict[str, Any]:
                 "description": CREATE_FIELDS["initial_data"]["description"],
                 **data,
             }
-    return {"required": blueprint is not None, "content": {_JSON: {"schema": schema}}}
+    return {"required": blueprint is not None or bool(operation.required), "content": {_JSON: {"schema": schema}}}
 
 
 def _answer(answer: Answer) -> dict[str, Any]:

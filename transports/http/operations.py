@@ -72,6 +72,7 @@ class Operation:
         blueprint: the one that it creates jobs of.
         takes_body: whether its body is read.
         fields: what its body may hold, where it is no blueprint's.
+        required: which of these it must hold.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Operation:
     blueprint: Blueprint | None = None
     takes_body: bool = False
     fields: Mapping[str, Schema] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
 
 
 def _constant(value: str) -> Schema:
@@ -227,6 +229,7 @@ def of_approvals(routes: ApprovalRoutes) -> Operation:
         otherwise="approval_token",
         takes_body=True,
         fields=APPROVAL_FIELDS,
+        required=("decision",),
     )
 
 
