@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgpack
 
-from holon.domain.job import Job
+from holon.domain.job import Job, Status, Waiting
 from holon.domain.matching import Need
 from holon.domain.task import RetryPolicy
 from holon.domain.value import replace
@@ -71,3 +71,10 @@ def test_what_upgrades_a_tasks_fields_upgrades_them_among_those_that_ended_toget
     # Endings came with schema 5; the fields of a task stand in them as in a record of its own.
     since = {kind: {schema for one, schema in UPGRADES if one == kind and schema >= 5} for kind in ("task", "endings")}
     assert since["endings"] == since["task"]
+
+
+def test_what_a_job_waits_for_is_read_as_it_was_written_before_there_were_questions_and_pauses() -> None:
+    job = Job("0-a", "bp", "ann", {}, "start", Status.WAITING_FOR_WORKER, waiting=Waiting(4, {"success": "end"}, None))
+    fields = unpack("job", encode_job(job))
+    assert [4, {"success": "end"}, None] in fields
+    assert decode_job(msgpack.packb((8, *fields))) == job

@@ -66,3 +66,26 @@ async def send(actions: ActionFactory) -> None:
 
 @poison.handler("end", is_end=True)
 async def survived() -> None: ...
+
+
+asks = Blueprint("asks", api_endpoint="/jobs/asks", api_version="v1")
+
+
+@asks.handler("start", is_start=True)
+async def ask(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+    actions.await_human_approval("chat", f"Go on with {initial_data['n']}?", {"yes": "rest", "no": "given_up"})
+
+
+@asks.handler
+async def rest(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+    actions.sleep(initial_data.get("seconds", 0), "rested")
+
+
+@asks.handler(is_end=True)
+async def rested(state_history: dict[str, Any]) -> dict[str, Any]:
+    return state_history
+
+
+@asks.handler(is_end=True)
+async def given_up(state_history: dict[str, Any]) -> dict[str, Any]:
+    return state_history
