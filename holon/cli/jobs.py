@@ -331,7 +331,8 @@ def _show_job(job: Job, *, as_json: bool) -> None:
     if job.finished_at is not None:
         lines.append(("finished", local_time(job.finished_at)))
     if (asked := job.approval) is not None:
-        lines += [("question", asked.message), ("decisions", ", ".join(asked.decisions)), ("for", asked.integration)]
+        lines += [("question", asked.message), ("decisions", ", ".join(asked.decisions))]
+        lines.append(("integration", asked.integration))
         if asked.expires_at is not None:
             lines.append(("until", local_time(asked.expires_at)))
     if job.cost is not None or job.budget is not None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from holon.domain.job import Status
 from holon.domain.matching import ANY_CONTRACT, Need, Offering, undeclared
+from holon.domain.texts import clipped
 from holon.engine.session import Session
 from holon.ports import JobRecord
 
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 
 # Of so many match keys it is remembered.
 MOST_REASONS = 1_000
+# No parent takes more of a progress message, in bytes.
+_LONGEST = 1_024
 
 
 def passed_over(need: Need) -> str:
@@ -30,7 +33,8 @@ def of_time(record: JobRecord) -> str:
     """What a job waits for that no worker brings: a person, or that a time has come; empty: neither."""
     job, waiting = record.job, record.job.waiting
     if waiting is not None and waiting.question is not None:
-        return f"waiting for a decision ({', '.join(waiting.decisions)}): {waiting.question.message}"
+        asked = " ".join(waiting.question.message.split())
+        return clipped(f"waiting for a decision ({', '.join(waiting.decisions)}): {asked}", _LONGEST)
     if record.again_at is None:
         return ""
     at = datetime.fromtimestamp(record.again_at / 1000, UTC)

@@ -70,7 +70,7 @@ def test_what_a_job_asks_is_shown_and_decided_once(dev: Dev) -> None:
     reply = httpx.get(f"{dev.doors['http']}/api/v1/jobs/{job_id}", headers=headers, trust_env=False, verify=PLAINTEXT)
     assert dev("jobs", "get", job_id, "--json").json == reply.json()
     shown = dev("jobs", "get", job_id).out
-    for line in ("question   Publish?", "decisions  yes, no", "for        chat"):
+    for line in ("question   Publish?", "decisions  yes, no", "integration  chat"):
         assert re.search(line.replace("?", r"\?").replace("  ", " +"), shown), shown
     listed = dev("jobs", "list", "--status", "waiting_for_human", "--json").json["jobs"]
     assert [(one["id"], one["approval"]["message"]) for one in listed] == [(job_id, "Publish?")]

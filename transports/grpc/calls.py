@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from holon.errors import InvalidArgument, ResourceExhausted, Unimplemented, Violation
+from holon.errors import InvalidArgument, ResourceExhausted, Violation
 from holon.wire.grpc_status import abort, told
 from transports.grpc.clients import serving, while_admitted
 from transports.grpc.trace import remember
@@ -65,15 +65,6 @@ def streamed(
             await abort(context, told(error, name))
 
     return grpc.unary_stream_rpc_method_handler(call)
-
-
-def missing(name: str) -> grpc.RpcMethodHandler[Any, Any]:
-    """A handler of a unary call that this version does not answer yet."""
-
-    async def call(_: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> NoReturn:
-        await abort(context, Unimplemented(f"this version of the node does not do {name}"))
-
-    return grpc.unary_unary_rpc_method_handler(call)
 
 
 def refuse(asked: Mapping[str, bool]) -> None:

@@ -20,6 +20,7 @@ from holon.testing import RunningNode, running_node
 from tests.integration.cases.site import Start, create, ended, history, http, waits
 
 ROUTE = "/_public/webhooks/approval"
+ASKED = "Publish\n  3 pages?"
 
 
 def asking(more_ways: Mapping[str, str] | None = None, **options: Any) -> Blueprint:
@@ -33,7 +34,7 @@ def asking(more_ways: Mapping[str, str] | None = None, **options: Any) -> Bluepr
 
     @bp.handler(is_start=True)
     async def start(actions: ActionFactory) -> None:
-        actions.await_human_approval("chat", "Publish 3 pages?", ways, **options)
+        actions.await_human_approval("chat", ASKED, ways, **options)
 
     @bp.handler(is_end=True)
     async def publish(state_history: dict[str, Any]) -> Any:
@@ -61,13 +62,13 @@ async def test_d12_a_job_says_what_it_asks_and_goes_on_by_what_is_decided(start:
     async with start(asking()) as node, http(node) as door:
         job_id = await create(node, "asking", {})
         question = await asked(node, job_id)
-        assert (question.message, question.integration) == ("Publish 3 pages?", "chat")
+        assert (question.message, question.integration) == (ASKED, "chat")
         assert (question.decisions, question.expires_at) == (("yes", "no", "more"), None)
         seen = (await door.get(f"/api/v1/jobs/{job_id}")).json()
         assert seen["progress_message"] == "waiting for a decision (yes, no, more): Publish 3 pages?"
         assert seen["approval"] == {
             "approval_id": question.approval_id,
-            "message": "Publish 3 pages?",
+            "message": ASKED,
             "integration": "chat",
             "decisions": ["yes", "no", "more"],
             "requested_at": question.requested_at,
