@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,36 +15,46 @@ from holon.errors import BlueprintError, ConfigError, Violation
 
 if TYPE_CHECKING:
     from holon.config import Config
+    from holon.domain.blueprint import Blueprint
+    from holon.engine.schedules_file import Schedule
 
 
 def check(as_json: Json = False) -> None:
     """Show the settings that a node would have here, secrets hidden, and check them and the files that they name.
 
-    Runs the files of BLUEPRINTS_DIR, as a start does. Exits 2 when anything is wrong.
+    Runs the files of BLUEPRINTS_DIR, as a start does, and checks schedules by these. Exits 2 when anything is wrong.
     """
     from holon.config import Config
     from holon.node.access import client_entries
     from holon.node.admitting import read_rules
 
     config = Config()
+    blueprints: list[Blueprint] = []
+    schedules: list[Schedule] = []
     checks = (
         config.check,
         partial(client_entries, config),
         partial(read_rules, config),
-        partial(_check_blueprints, config),
+        lambda: blueprints.extend(_blueprints(config)),
+        lambda: schedules.extend(_schedules(config)),
     )
     found = [error for check in checks if (error := _problem(check))]
     # What only who reads the files whole knows: that the doors can serve with them, and the parent be shown them.
     if not found:
-        found += [error for check in (_load_tls, _check_parents) if (error := _problem(partial(check, config)))]
+        more = (_load_tls, _check_parents, partial(_check_jobs, schedules=schedules, blueprints=blueprints))
+        found += [error for check in more if (error := _problem(partial(check, config)))]
+    due = _due(schedules)
     if as_json:
         wrong = [{"field": one.field, "reason": one.reason} for error in found for one in error.details]
-        show_json({"settings": config.effective(), "problems": wrong})
+        named = [{"name": one.name, "blueprint": one.blueprint, "next_at": at} for one, at in due]
+        show_json({"settings": config.effective(), "schedules": named, "problems": wrong})
     else:
         show_lines(
             (name, str(value).lower() if isinstance(value, bool) else value)
             for name, value in config.effective().items()
         )
+        for one, at in due:
+            print(safe(f"schedule {one.name}: {one.blueprint}, {one.timetable}, next at {at}"))
         for error in found:
             print(f"\n{safe(error.message)}", file=sys.stderr)
     if found:
@@ -68,18 +78,20 @@ def _check_parents(config: Config) -> None:
     check_parent_files(parent_tls_paths(config), SystemClock().now_ms())
 
 
-def _check_blueprints(config: Config) -> None:
+def _blueprints(config: Config) -> Sequence[Blueprint]:
+    """Those of BLUEPRINTS_DIR; raises ConfigError."""
     from holon.config.places import folder_problem
     from holon.engine.loader import examine_directory
 
     folder = config.BLUEPRINTS_DIR
     # One that is not there is a wrong setting, which is told already.
     if not folder or folder_problem(folder):
-        return
+        return ()
     try:
-        errors = [str(one).removeprefix("error: ") for one in examine_directory(folder).errors]
+        report = examine_directory(folder)
     except BlueprintError as error:
         raise ConfigError(error.message, details=[Violation("BLUEPRINTS_DIR", error.message)]) from error
+    errors = [str(one).removeprefix("error: ") for one in report.errors]
     if errors:
         lines = "\n".join(f"  {one}" for one in errors)
         raise ConfigError(
@@ -87,6 +99,41 @@ def _check_blueprints(config: Config) -> None:
             f"start again:\n{lines}",
             details=[Violation("BLUEPRINTS_DIR", one) for one in errors],
         )
+    return [blueprint for _, blueprint in report.blueprints]
+
+
+def _schedules(config: Config) -> Sequence[Schedule]:
+    """Those of SCHEDULES_CONFIG_PATH; raises ConfigError."""
+    from holon.config.rules import is_zone
+    from holon.node.scheduling import schedules_of
+
+    # One that is not known is a wrong setting, which is told already.
+    return schedules_of(config) if is_zone(config.TZ) else ()
+
+
+def _check_jobs(config: Config, schedules: Sequence[Schedule], blueprints: Sequence[Blueprint]) -> None:
+    from holon.engine.blueprints import Blueprints
+    from holon.engine.contracts import Contracts
+    from holon.engine.inputs import Inputs
+    from holon.engine.scheduler import asked_of
+    from holon.node.scheduling import check_jobs
+
+    if not config.BLUEPRINTS_DIR:
+        # A program has its blueprints in its own code.
+        return
+    contracts = Contracts()
+    known, inputs = Blueprints(contracts), Inputs(contracts, config.INLINE_PAYLOAD_MAX_BYTES)
+    known.register_all(blueprints)
+    check_jobs(config, schedules, lambda one: inputs.read(asked_of(one, 0), *known.for_schedules(one.blueprint)))
+
+
+def _due(schedules: Sequence[Schedule]) -> list[tuple[Schedule, str]]:
+    """Schedules, each with when it is due next, for people."""
+    from holon.clock import SystemClock
+    from holon.engine.timetable import said
+
+    now = SystemClock().now_ms()
+    return [(one, said(one.timetable, one.timetable.next(now))) for one in schedules]
 
 
 def _problem(check: Callable[[], object]) -> ConfigError | None:

@@ -24,8 +24,6 @@ _NO_REPUTATION = "this version keeps no reputation of workers, so nothing is cho
 # Asked for in the environment, and not done: whoever sets it would wait for jobs that never come, or trust in a choice
 # that nobody makes.
 _NOT_DONE = {
-    "SCHEDULES_CONFIG_PATH": "this version runs no schedules; unset it, and have cron or a timer of systemd call "
-    "`holon jobs create`",
     "S3_ENDPOINT_URL": _NO_FILES,
     "TASK_FILES_DIR": _NO_FILES,
     "REPUTATION_MIN_THRESHOLD": _NO_REPUTATION,

@@ -106,7 +106,7 @@ def _names(settings: Settings) -> Iterator[Violation]:
         yield from error.details
     if settings.BLUEPRINTS_DIR and (reason := folder_problem(settings.BLUEPRINTS_DIR)):
         yield Violation("BLUEPRINTS_DIR", reason)
-    if settings.TZ != "UTC" and not _is_zone(settings.TZ):
+    if not is_zone(settings.TZ):
         yield Violation("TZ", f"{settings.TZ!r} is no time zone known here; use a name such as Europe/Moscow or UTC")
     if settings.AUDIT_LOG_PATH and (reason := file_problem(settings.AUDIT_LOG_PATH)):
         yield Violation("AUDIT_LOG_PATH", reason)
@@ -185,6 +185,12 @@ def _parent(settings: Settings) -> Iterator[Violation]:
         yield Violation("PARENT_URL", "names no node; write grpcs://host:7700, or unset it")
     if not settings.ENABLE_CLIENT_API and not settings.PARENT_URL:
         yield Violation("ENABLE_CLIENT_API", "is false and PARENT_URL is unset, so nobody could give this node work")
+    if not settings.ENABLE_CLIENT_API and settings.SCHEDULES_CONFIG_PATH:
+        yield Violation(
+            "SCHEDULES_CONFIG_PATH",
+            "has this node make jobs, and with ENABLE_CLIENT_API=false it works for its parent alone; unset it, and "
+            "let the parent have schedules, or a node with a client API",
+        )
     if settings.ADMIN_SOCKET and (reason := _socket_problem(settings.ADMIN_SOCKET)):
         yield Violation("ADMIN_SOCKET", reason)
     for one in parents:
@@ -261,7 +267,10 @@ def _file_problem(name: str, path: str, settings: Settings) -> str | None:
     return None
 
 
-def _is_zone(name: str) -> bool:
+def is_zone(name: str) -> bool:
+    """Say whether a time zone is known here; UTC is, also where there is no database of them."""
+    if name == "UTC":
+        return True
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):

@@ -139,6 +139,9 @@ class Settings:
     CLIENTS_CONFIG_PATH: str = _setting(
         "", "File of the clients, such as `clients.toml`; beside it CLIENT_TOKEN is one more"
     )
+    SCHEDULES_CONFIG_PATH: str = _setting(
+        "", "File of the schedules, such as `schedules.toml`: jobs that the holon makes itself, at set times"
+    )
     GLOBAL_WORKER_TOKEN: str = _setting(
         "", "Token of the workers that have none of their own; unset, they come in with certificates only", secret=True
     )
@@ -322,7 +325,7 @@ class Settings:
     )
     LOG_FORMAT: str = _setting("json", "One JSON object a line, or text for people", choices=("json", "text"))
     AUDIT_LOG_PATH: str = _setting("", "File of the audit log, one JSON object a line; unset, it is part of the log")
-    TZ: str = _setting("UTC", "Time zone of the log, such as `Europe/Moscow`", required=True)
+    TZ: str = _setting("UTC", "Time zone of the log and of schedules, such as `Europe/Moscow`", required=True)
     OTEL_EXPORTER_OTLP_ENDPOINT: str = _setting(
         "", "Collector of traces, by OTLP over gRPC, such as `http://127.0.0.1:4317`; unset, nothing is traced"
     )

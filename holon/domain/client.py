@@ -9,6 +9,10 @@ ADMIN = "admin"
 ROLES = frozenset({ADMIN})
 # Whose jobs they are where clients share one token.
 DEFAULT = "default"
+# Whose the jobs of schedules are; no client can have such a name, nor any holon such an id.
+SCHEDULER = "@scheduler"
+# Who acts at the node itself.
+OPERATOR = "operator"
 # The plan of a client that has none.
 NO_PLAN = "unknown"
 
@@ -29,3 +33,7 @@ class Client(Value):
     def may(self, role: str) -> bool:
         """Whether it may do what needs this role; nothing needs the empty one."""
         return not role or role in self.roles
+
+    def sees(self, owner: str) -> bool:
+        """Whether an owner's jobs are its to look at and cancel: its own, and an administrator's those of schedules."""
+        return owner == self.name or (owner == SCHEDULER and ADMIN in self.roles)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from holon.domain.client import OPERATOR, SCHEDULER
 from holon.domain.events import (
     OUT_OF_TIME,
     ApprovalResolved,
@@ -125,8 +126,9 @@ def _named(by: str, owner: str) -> str:
     """Who asked for a cancel, in words that need no knowledge of the node."""
     if by.startswith("@"):
         return "the parent holon"
-    # Nobody else may but the `operator`, at the node's socket; or it is a reason.
-    return f"client {by!r}" if by == owner else f"the {by}"
+    # Nobody else may but the `operator`, at the node's socket, and administrators at jobs of schedules; or it is a
+    # reason.
+    return f"client {by!r}" if by == owner or (owner == SCHEDULER and by != OPERATOR) else f"the {by}"
 
 
 def _branches_done(

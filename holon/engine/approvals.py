@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from holon.domain.client import Client
 from holon.domain.events import ApprovalResolved, HistoryEvent
 from holon.domain.job import Question, Waiting
 from holon.domain.json_words import kind
@@ -60,18 +61,18 @@ class Approvals:
         self._records = records
         self._max_payload = max_payload
 
-    async def resolve(self, owner: str, job_id: str, given: Deciding, *, by: str = "") -> JobRecord:
-        """Take the decision of a job's owner; it is durable when this returns. Answers with the job as it is then.
+    async def resolve(self, client: Client, job_id: str, given: Deciding, *, by: str = "") -> JobRecord:
+        """Take the decision of a client who sees the job; durable when this returns. Answers with the job as it is then.
 
         Arguments:
-            by: who decides; the owner where nobody is named.
+            by: who decides; the client where nobody is named.
         Raises:
             NotFound: (JOB_NOT_FOUND) there is no such job, or it is another's.
             InvalidArgument: the decision is none that may be given, or what comes with it cannot be taken.
             FailedPrecondition: (APPROVAL_NOT_OPEN) the job asks nothing, or not this, or it was answered already.
             AlreadyExists: (REQUEST_ID_REUSED) the request id named another decision.
         """
-        return await self._resolve(job_id, given, lambda one: one == owner, by or owner)
+        return await self._resolve(job_id, given, client.sees, by or client.name)
 
     async def resolve_by_right(
         self, job_id: str, given: Deciding, question: str, allowed: Callable[[str], bool], *, by: str

@@ -107,6 +107,13 @@ class Blueprints:
             raise NotFound(message, code="BLUEPRINT_NOT_FOUND")
         return self._by_name[name]
 
+    def for_schedules(self, name: str) -> tuple[Blueprint, str]:
+        """A blueprint, and the contract of its input; raises NotFound (BLUEPRINT_NOT_FOUND) when there is none."""
+        entry = self._by_name.get(name)
+        if entry is None:
+            raise NotFound(f"there is no blueprint named {name!r} here", code="BLUEPRINT_NOT_FOUND")
+        return entry
+
     def clients_start(self, name: str) -> bool:
         """Whether clients may create jobs of a blueprint."""
         entry = self._by_name.get(name)

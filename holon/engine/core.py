@@ -32,6 +32,7 @@ from holon.engine.rekeying import Rekeying
 from holon.engine.results import Results
 from holon.engine.retention import Retention
 from holon.engine.run import Tools
+from holon.engine.scheduler import Scheduler
 from holon.engine.sent_events import SentEvents
 from holon.engine.slots import Slots
 from holon.engine.touches import Touches
@@ -63,12 +64,15 @@ class EngineSettings(Value):
 class Engine:
     """All of the engine over one store. `run` is its loops; `jobs`, `trees`, `watching`, `workers` are what doors call.
 
+    `scheduler` is told of the schedules, if there are any.
+
     Arguments:
         store: an open store, with these settings.
         telemetry: where it counts what it does, and traces it.
         history: where history is moved, open; None leaves it in the store, whose settings then say so too.
         seal: for what holons below tell, where it is stored; None leaves that as it is.
         read_told: what holons below told of a job, of how that came; raises InvalidArgument.
+        wall: the time that schedules go by, in epoch milliseconds; None: the store's.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Engine:
         seal: Sealing | None = None,
         *,
         read_told: Callable[[bytes], Summary],
+        wall: Callable[[], int] | None = None,
     ) -> None:
         telemetry = telemetry or Telemetry()
         contracts = self.contracts = Contracts()
@@ -121,6 +126,7 @@ class Engine:
             telemetry,
             self.records,
         )
+        self.scheduler = Scheduler(self.jobs, wall or store.now, settings.job_retention)
         tools = Tools(
             store,
             self.slots,
@@ -180,6 +186,7 @@ class Engine:
             loops.create_task(self.watching.run(), name="watching")
             loops.create_task(self.following.run(), name="following")
             loops.create_task(self.below.run(), name="below")
+            loops.create_task(self.scheduler.run(), name="scheduler")
             for name, retention in self._retentions.items():
                 loops.create_task(retention.run(), name=name)
             if self.mover is not None:
@@ -189,6 +196,7 @@ class Engine:
 
     async def drain(self) -> None:
         """Take no new job; wait until those that run have committed, and no worker holds a task."""
+        self.scheduler.close()
         self.slots.close()
         await self.slots.idle()
         await self.workers.quiet()

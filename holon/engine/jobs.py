@@ -18,6 +18,7 @@ from holon.engine.contracts import Contracts
 from holon.engine.creations import Creations, Made
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
+from holon.engine.inputs import Inputs
 from holon.engine.job_errors import inbox_full, not_found, terminated
 from holon.engine.lines import page_of_lines
 from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE, number_of_page, size_of_page
@@ -29,7 +30,6 @@ from holon.engine.requests import (
     Creating,
     Listing,
     digest_of,
-    input_of,
     request_id_of,
     time_ms,
     timeout_ms,
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 class Jobs:
-    """Creates, shows and cancels the jobs of their owners.
+    """Creates, shows and cancels jobs, each for those who may see it (`Client.sees`).
 
     An unknown job and a foreign one look the same: NotFound, JOB_NOT_FOUND. Every method raises StoreUnavailable when
     the store is away; creating may be repeated with its request id, cancelling anyway.
@@ -75,9 +75,8 @@ class Jobs:
         self._store = store
         self._slots = slots
         self._blueprints = blueprints
-        self._contracts = contracts
         self._dispatcher = dispatcher
-        self._max_payload = max_payload
+        self._inputs = Inputs(contracts, max_payload)
         self._telemetry = telemetry
         self._records = records
         self._creations = Creations(store, slots, dispatcher, fusing, telemetry)
@@ -145,6 +144,14 @@ class Jobs:
         """The same for the holon's parent, of any blueprints that are not internal."""
         return await self._all(parent, asked, self._blueprints.for_parents)
 
+    async def create_for_schedule(self, scheduler: Client, asked: Creating) -> Accepted | HolonError:
+        """The same for a schedule, one job of any blueprint."""
+        return (await self._all(scheduler, (asked,), self._blueprints.for_schedules))[0]
+
+    def check_for_schedule(self, asked: Creating) -> None:
+        """Raise what a schedule would be refused for, whenever it asks for this; see `create`."""
+        self._inputs.read(asked, *self._blueprints.for_schedules(asked.blueprint))
+
     async def _all(
         self, client: Client, asked: Sequence[Creating], found: Callable[[str], tuple[Blueprint, str]]
     ) -> list[Accepted | HolonError]:
@@ -171,15 +178,7 @@ class Jobs:
 
     def _new(self, client: Client, asked: Creating, blueprint: Blueprint, contract: str) -> tuple[NewJob, Span]:
         """A job that may be created; the span is to be ended once it is, or is not."""
-        data, text = input_of(asked, self._max_payload)
-        violations = self._contracts.violations(contract, data, "initial_data")
-        if violations:
-            first = violations[0]
-            raise InvalidArgument(
-                f"Input validation failed for blueprint {blueprint.name!r}: {first.field} {first.reason}",
-                code="INPUT_INVALID",
-                details=violations,
-            )
+        data, text = self._inputs.read(asked, blueprint, contract)
         now = self._store.now()
         request_id = request_id_of(asked.request_id)
         dispatch_timeout = timeout_ms("dispatch_timeout", asked.dispatch_timeout)
@@ -205,7 +204,7 @@ class Jobs:
             budget=budget,
             deadline=asked.deadline,
         )
-        details = {"blueprint": job.blueprint}
+        details = {"blueprint": job.blueprint} | ({"source": asked.source} if asked.source else {})
         created = HistoryEvent("job_created", now, job.current_state, details=details)
         most = client.monthly_attempts
         limited = None if most is None else monthly(client.name, most, now)
@@ -227,10 +226,10 @@ class Jobs:
             return used_up(new.quota, new.job.created_at)
         return Accepted(made.job_id, creation is Creation.EXISTING, made.noted, made.begun)
 
-    async def get(self, owner: str, job_id: str) -> JobRecord:
-        """One job."""
+    async def get(self, client: Client, job_id: str) -> JobRecord:
+        """One job that a client may see."""
         record = await self._records.job(job_id)
-        if record is None or record.job.owner != owner:
+        if record is None or not client.sees(record.job.owner):
             raise not_found(job_id)
         return record
 
@@ -267,7 +266,7 @@ class Jobs:
         return passed_by(blueprint, told)
 
     async def list(self, owner: str, listing: Listing) -> tuple[Sequence[JobRecord], str]:
-        """A page of the owner's jobs, newest first, and the token of the next page (empty: that was all).
+        """A page of an owner's jobs, newest first, and the token of the next page (empty: that was all).
 
         Raises:
             InvalidArgument: a page size, page token or time that is none.
@@ -288,19 +287,19 @@ class Jobs:
         return await self._records.jobs(which, listing.page_token, size)
 
     async def cancel(
-        self, owner: str, job_id: str, *, by: str = "", insist: bool = True, request_id: str | None = None
+        self, client: Client, job_id: str, *, by: str = "", insist: bool = True, request_id: str | None = None
     ) -> JobRecord:
         """Ask a job to end. Answers with the job as it was.
 
         Arguments:
-            by: who asks; its owner where nobody is named.
+            by: who asks; the client where nobody is named.
             insist: whether one that cleans up after an earlier cancel is ended at once; else that goes on.
             request_id: names this wish: a repeat changes nothing, and is answered though the job is over; None: a
                 repeat is another cancel.
         Raises:
             FailedPrecondition: (JOB_TERMINATED) it is over.
         """
-        record = await self.get(owner, job_id)
+        record = await self.get(client, job_id)
         over = record.job.status.terminal
         if over and request_id is None:
             raise terminated(job_id, record.job.status)
@@ -311,10 +310,10 @@ class Jobs:
         key = asked if over else f"cancel-{int(record.job.cancelling)}"
         with self._slots.wanting(1) as wanted:
             appended, wanted.claims = await self._store.append(
-                job_id, CancelRequested(by or owner, insist), key, wanted.n, asked
+                job_id, CancelRequested(by or client.name, insist), key, wanted.n, asked
             )
         if appended is Appended.OVER or (over and appended is Appended.UNKNOWN):
-            raise terminated(job_id, (await self.get(owner, job_id)).job.status)
+            raise terminated(job_id, (await self.get(client, job_id)).job.status)
         if appended is Appended.UNKNOWN:
             raise not_found(job_id)
         if appended is Appended.FULL:
@@ -322,7 +321,7 @@ class Jobs:
         return record
 
     async def history(
-        self, owner: str, job_id: str, page_size: int = DEFAULT_PAGE, page_token: str = ""
+        self, client: Client, job_id: str, page_size: int = DEFAULT_PAGE, page_token: str = ""
     ) -> tuple[Sequence[tuple[int, HistoryEvent]], str]:
         """A page of a job's history, oldest first, with sequence numbers, and the token of the next page.
 
@@ -330,7 +329,7 @@ class Jobs:
         """
         size = size_of_page(page_size)
         start = number_of_page(page_token) or 0
-        record = await self.get(owner, job_id)
+        record = await self.get(client, job_id)
 
         async def read(last: tuple[int, HistoryEvent] | None, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
             return await self._records.history(job_id, start if last is None else last[0], limit, record.sequence)

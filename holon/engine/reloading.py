@@ -21,6 +21,7 @@ TARGETS = {
     "workers": "WORKERS_CONFIG_PATH",
     "tls": "TLS_CERT_PATH",
     "keys": "ENCRYPTION_KEY_FILE",
+    "schedules": "SCHEDULES_CONFIG_PATH",
 }
 # What a reload changed, for the audit log: acts, each with whom it concerns.
 Changes: TypeAlias = Iterable[tuple[str, str]]

@@ -35,6 +35,7 @@ class Creating(Value, gc=True):
     owner and request id; empty: a new one. `allowed_skills` are all that it may use, here and below.
     `budget` is what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
     `note` is a document that is to be written with it, also where the job is there already.
+    `source` is what had it made where that was no call; its history tells it.
     `deadline` is until when its tasks have time at most, in epoch milliseconds of the store's clock; None: as they say.
     """
 
@@ -50,6 +51,7 @@ class Creating(Value, gc=True):
     budget: Cost = None
     note: Note | None = None
     deadline: int | None = None
+    source: str = ""
 
 
 class Accepted(Value, gc=True):

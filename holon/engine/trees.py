@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Protocol
 
+from holon.domain.client import Client
 from holon.domain.digest import ChildDigest, Digest
 from holon.domain.tally import Tally, Told, final
 from holon.domain.tree import (
@@ -63,8 +64,9 @@ class Subtree(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Walk:
-    """What one page is made from: the job, what its history says, what is asked, who is here, and until when."""
+    """What one page is made from: for whom, the job, what its history says, what is asked, who is here, until when."""
 
+    client: Client
     record: JobRecord
     reading: Reading
     asked: Asked
@@ -118,19 +120,19 @@ class Trees:
         """The holon that is linked here as this worker."""
         return self._links.get(worker_id)
 
-    async def page(self, owner: str, job_id: str, asked: Asked, seconds: float = TREE_S) -> TreePage:
+    async def page(self, client: Client, job_id: str, asked: Asked, seconds: float = TREE_S) -> TreePage:
         """A page of the tree of a job.
 
         Arguments:
             seconds: how long the holons below may take, all of them together.
         Raises:
-            NotFound: (JOB_NOT_FOUND) there is no such job of this owner's.
+            NotFound: (JOB_NOT_FOUND) there is no such job that the client may see.
             InvalidArgument: a depth, a page size or a page token that is none.
         """
         until = asyncio.get_running_loop().time() + seconds
         _check(asked)
         place = place_of(asked.token)
-        record = await self._jobs.get(owner, job_id)
+        record = await self._jobs.get(client, job_id)
         reading = await self._tallies.of(record)
         page = Page(asked.size or MAX_NODES)
         if not asked.token:
@@ -139,7 +141,7 @@ class Trees:
         if asked.depth == 0:
             return page.done()
         sessions = {one.worker_id: one for one in self._dispatcher.sessions}
-        return await self._tasks(_Walk(record, reading, asked, sessions, until), place, page)
+        return await self._tasks(_Walk(client, record, reading, asked, sessions, until), place, page)
 
     async def _digest(self, tally: Tally) -> Digest:
         children = _digests(await self._told_below(tally))
@@ -213,7 +215,7 @@ class Trees:
                 return page.done(place)
             rows = await asyncio.gather(*(self._store.task(told.id) for told in batch))
             if any(map(_has_ended_since, batch, rows)):
-                await walk.reading.on(await self._jobs.get(walk.record.job.owner, walk.record.job.id))
+                await walk.reading.on(await self._jobs.get(walk.client, walk.record.job.id))
                 batch = list(islice(walk.tally.tasks(place.task), len(batch)))
             behind = await self._all_behind(walk, batch, rows, place, page.left)
             for told, row, under in zip(batch, rows, behind, strict=True):

@@ -7,10 +7,12 @@ import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 
+from holon.domain.client import Client
 from holon.domain.events import HistoryEvent
 from holon.domain.log_lines import Logged
 from holon.engine.feeds import TAIL, Feed, Happened, Idle, Seen, Update, Wants, Wrote
 from holon.engine.following import Watched
+from holon.engine.job_errors import not_found
 from holon.engine.jobs import Jobs
 from holon.engine.records import Records
 from holon.engine.rounds import Rounds, pause
@@ -68,7 +70,7 @@ class Watching:
     # Who follows -------------------------------------------------------------------------------------------------
 
     async def follow(
-        self, owner: str, job_id: str, after: int | None, *, lines: bool = True, logs: bool = False
+        self, client: Client, job_id: str, after: int | None, *, lines: bool = True, logs: bool = False
     ) -> AsyncGenerator[Update, None]:
         """Follow a job to its end: as it is, then what happens, at last as it ended.
 
@@ -85,9 +87,9 @@ class Watching:
             ResourceExhausted: (WATCHES_FULL) too many follow jobs of this node, or this client too many of them.
             Unavailable: the node shuts down, or the store is away; resume after the last sequence.
         """
-        feed, wake = self._join(owner, job_id, Wants.LINES if lines else Wants.MOVES)
+        feed, wake = self._join(client.name, job_id, Wants.LINES if lines else Wants.MOVES)
         try:
-            first = await self._first(feed, owner, after)
+            first = await self._first(feed, client, after)
             if logs:
                 feed.hear_logs(wake)
             going_on = self._go_on(feed, first, feed.moves, wake)
@@ -96,7 +98,7 @@ class Watching:
                 async for update in going_on:
                     yield update
         finally:
-            self._leave(owner, feed, wake)
+            self._leave(client.name, feed, wake)
 
     def expect(self, job_id: str) -> bool:
         """A job of this id is about to be made, and waited for: until `expect_no_more`, what is told of it is at hand.
@@ -109,24 +111,24 @@ class Watching:
         """A job that was expected has been waited for long enough."""
         self._watched.drop(job_id)
 
-    async def until_over(self, owner: str, job_id: str, *, expected: bool = False) -> Seen | None:
-        """Wait until a job is over, gone or not the owner's, or until this node shuts down.
+    async def until_over(self, client: Client, job_id: str, *, expected: bool = False) -> Seen | None:
+        """Wait until a job is over, gone or not the client's to see, or until this node shuts down.
 
         Arguments:
-            expected: the owner has just made it, and it is expected until this returns: it is not read before it is
+            expected: the client has just made it, and it is expected until this returns: it is not read before it is
                 over.
         Returns:
-            The job that is over, without what its handlers worked on; None: it is not, or not the owner's.
+            The job that is over, without what its handlers worked on; None: it is not, or not the client's to see.
         Raises:
             ResourceExhausted: (WATCHES_FULL) too many follow jobs of this node, or this client too many of them.
             StoreUnavailable: the store is away.
         """
-        feed, wake = self._join(owner, job_id, Wants.END)
+        feed, wake = self._join(client.name, job_id, Wants.END)
         try:
             if expected and self._store.over_at_hand(job_id) is False:
                 feed.awaited = True
             else:
-                await self._first(feed, owner, None)
+                await self._first(feed, client, None)
             while not (feed.over or self._closed):
                 if feed.failure is not None:
                     raise feed.failure.with_traceback(None)
@@ -134,15 +136,15 @@ class Watching:
         except NotFound:
             return None
         finally:
-            self._leave(owner, feed, wake)
+            self._leave(client.name, feed, wake)
         return feed.seen if feed.over else None
 
-    def _join(self, owner: str, job_id: str, wants: Wants) -> tuple[Feed, asyncio.Event]:
+    def _join(self, name: str, job_id: str, wants: Wants) -> tuple[Feed, asyncio.Event]:
         """One more follows a job, until `_leave`: its feed, and what wakes him."""
         # As many as are left to others: one client alone can have half of them, and never all.
-        if self._of.get(owner, 0) >= MAX_WATCHERS - self._watchers:
+        if self._of.get(name, 0) >= MAX_WATCHERS - self._watchers:
             raise ResourceExhausted(
-                f"{self._watchers} jobs are watched at this node, {self._of.get(owner, 0)} of them by this client, the "
+                f"{self._watchers} jobs are watched at this node, {self._of.get(name, 0)} of them by this client, the "
                 "most allowed; try again later",
                 code="WATCHES_FULL",
                 retry_after=RETRY_S,
@@ -153,21 +155,21 @@ class Watching:
             feed = self._feeds[job_id] = Feed(job_id)
         feed.join(wake, wants)
         self._watchers += 1
-        self._of[owner] = self._of.get(owner, 0) + 1
+        self._of[name] = self._of.get(name, 0) + 1
         return feed, wake
 
-    def _leave(self, owner: str, feed: Feed, wake: asyncio.Event) -> None:
+    def _leave(self, name: str, feed: Feed, wake: asyncio.Event) -> None:
         self._watchers -= 1
-        self._of[owner] -= 1
-        if not self._of[owner]:
-            del self._of[owner]
+        self._of[name] -= 1
+        if not self._of[name]:
+            del self._of[name]
         feed.leave(wake)
         if not feed.watchers and self._feeds.get(feed.job_id) is feed:
             del self._feeds[feed.job_id]
             if feed.watched:
                 self._watched.drop(feed.job_id)
 
-    async def _first(self, feed: Feed, owner: str, after: int | None) -> Seen:
+    async def _first(self, feed: Feed, client: Client, after: int | None) -> Seen:
         """The job as it is, once it is sure that the caller may see it."""
         async with feed.opening:
             if feed.seen is None or not feed.watched:
@@ -177,8 +179,8 @@ class Watching:
                 await self._read(feed)
             elif after is not None and after > feed.sequence:
                 await self._read(feed)
-        if feed.seen is None or feed.seen.record.job.owner != owner:
-            raise _not_found(feed.job_id)
+        if feed.seen is None or not client.sees(feed.seen.record.job.owner):
+            raise not_found(feed.job_id)
         if after is None:
             return feed.seen
         if not 0 <= after <= feed.sequence:
@@ -228,7 +230,7 @@ class Watching:
             return kept
         lines = await self._records.history(feed.job_id, position, PAGE, feed.sequence)
         if not lines:
-            raise _not_found(feed.job_id)
+            raise not_found(feed.job_id)
         return [Happened(number, event) for number, event in lines]
 
     # What wakes them ---------------------------------------------------------------------------------------------
@@ -294,7 +296,7 @@ class Watching:
     async def _read(self, feed: Feed) -> None:
         record = await self._store.job(feed.job_id)
         if record is None:
-            feed.fail(_not_found(feed.job_id))
+            feed.fail(not_found(feed.job_id))
             return
         lines: Sequence[tuple[int, HistoryEvent]] | None = None
         # A first reading needs no lines, and one who is behind the tail reads them himself.
@@ -308,7 +310,3 @@ class Watching:
 def _told(feed: Feed) -> bool:
     """Whether what is told of a job goes to those who follow it; else its first reading does."""
     return feed.awaited or feed.seen is not None
-
-
-def _not_found(job_id: str) -> NotFound:
-    return NotFound(f"Job not found: {job_id[:128]!r}", code="JOB_NOT_FOUND")

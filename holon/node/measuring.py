@@ -6,7 +6,8 @@ import asyncio
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
-from heapq import nlargest
+from functools import partial
+from heapq import nlargest, nsmallest
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,7 @@ import holon
 from holon.engine.core import Engine
 from holon.engine.holarchy import Holarchy
 from holon.engine.reloading import Reloading
+from holon.engine.scheduler import Scheduler
 from holon.errors import StoreUnavailable
 from holon.node.stores import Measured, Store
 from holon.ports import Counts
@@ -23,7 +25,7 @@ from holon.security.tls_files import TlsFiles
 from holon.telemetry.exposition import CONTENT_TYPE, Exposition
 from holon.telemetry.lag import LoopLag
 from holon.telemetry.metrics import RateMetrics
-from holon.telemetry.series import OTHER, Labels
+from holon.telemetry.series import MOST, OTHER, Labels
 from holon.uplink import Uplink
 from transports.grpc.worker_door import WorkerDoor
 
@@ -58,7 +60,15 @@ class Measuring:
         self._text = b""
         # Where nobody is counted nobody is refused, and who looks for that is told so.
         rates = engine.rates.metrics if engine.rates is not None else RateMetrics()
-        parts: list[object] = [engine.metrics, workers.metrics, clients.metrics, reloading.metrics, rates, lag]
+        parts: list[object] = [
+            engine.metrics,
+            engine.scheduler.metrics,
+            workers.metrics,
+            clients.metrics,
+            reloading.metrics,
+            rates,
+            lag,
+        ]
         if isinstance(store, Measured):
             parts.append(store.metrics)
         if engine.mover is not None:
@@ -79,6 +89,8 @@ class Measuring:
         shown.gauge("holon_tasks_waiting", "Tasks that wait for a worker, by skill.", self._waiting, "skill")
         shown.gauge("holon_tasks_held", "Tasks that workers hold.", self._held)
         shown.gauge("holon_jobs", "Jobs that are not over, by status.", self._jobs, "status")
+        about_next = "When jobs of a schedule are due next."
+        shown.gauge("holon_schedule_next_timestamp_seconds", about_next, partial(_next, engine.scheduler), "schedule")
         if engine.mover is not None:
             shown.gauge(
                 "holon_history_backlog_bytes", "History that waits for its database.", lambda: store.history_backlog
@@ -165,6 +177,11 @@ class Measuring:
             rest = sum(waiting.values()) - sum(count for _, count in shown)
             figures[OTHER,] = figures.get((OTHER,), 0) + rest
         return figures
+
+
+def _next(scheduler: Scheduler) -> dict[Labels, float]:
+    soonest = nsmallest(MOST, scheduler.next.items(), key=lambda entry: entry[1])
+    return {(name,): due / 1000 for name, due in soonest}
 
 
 def _heard(look: asyncio.Task[Counts]) -> None:

@@ -21,6 +21,7 @@ from holon.node.access import client_entries, clients_part
 from holon.node.admitting import open_admission, tls_part, workers_part
 from holon.node.encrypting import keys_part, marks_of
 from holon.node.following import Following
+from holon.node.scheduling import check_jobs, schedules_of, schedules_part, wall_of
 from holon.node.settings import (
     engine_settings,
     parent_tls_paths,
@@ -87,6 +88,7 @@ async def parts_of(
     clients = Clients(client_entries(config))
     if config.CLIENTS_CONFIG_PATH:
         files.add(clients_part(config, clients))
+    schedules = schedules_of(config)
     if tls is not None:
         files.add(tls_part(tls))
     admission = open_admission(config, tls, calendar)
@@ -111,9 +113,19 @@ async def parts_of(
             await resources.enter_async_context(history)
         reloading = SharedReloading(files, store, store.now, config.INSTANCE_ID)
         engine = Engine(
-            store, settings, engine_settings(config), Telemetry(tracing=tracing), history, seal, read_told=read_summary
+            store,
+            settings,
+            engine_settings(config),
+            Telemetry(tracing=tracing),
+            history,
+            seal,
+            read_told=read_summary,
+            wall=wall_of(store, clock),
         )
         engine.blueprints.register_all(blueprints)
+        check_jobs(config, schedules, engine.scheduler.check)
+        if config.SCHEDULES_CONFIG_PATH:
+            files.add(schedules_part(config, engine.scheduler))
         has_parent = bool(config.PARENT_URL)
         holarchy = Holarchy(store, await own_id(store), config.MAX_HOLARCHY_DEPTH, has_parent=has_parent)
         await holarchy.recall()
@@ -149,6 +161,7 @@ async def parts_of(
             loops["certificate-at-parent"] = at_parent.run
         if uplink is not None:
             loops["uplink"] = uplink.run
+        engine.scheduler.begin(schedules)
         yield Parts(
             store,
             engine,

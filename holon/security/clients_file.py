@@ -11,12 +11,9 @@ region = "eu"               # any other key is for handlers, and so is what is i
 from __future__ import annotations
 
 import difflib
-import math
 import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time
 from typing import Any
 
 import orjson
@@ -25,20 +22,19 @@ from holon.domain.client import DEFAULT, NO_PLAN, ROLES, Client
 from holon.errors import ConfigError, Violation
 from holon.files import read_private
 from holon.security.clients import Entry
-from holon.security.token_tables import KEYS, SAFE_LENGTH, kind_of, read_tokens
+from holon.security.token_tables import KEYS, SAFE_LENGTH, read_tokens
+from holon.toml_in import kind_of, parse, problems, shown
 
 LEAST_LENGTH = 8
 MOST_CLIENTS = 10_000
 MOST_ATTEMPTS = 10**15
 # What handlers are given of a client is stored with each of its jobs.
 MOST_PARAMS_BYTES = 16 * 1024
-MOST_DEPTH = 16
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PLAN = re.compile(r"[ -~]{1,64}")
 _OWN_KEYS = (*KEYS, "plan", "monthly_attempts", "roles", "params")
 _NEAR = 0.8
-_INT64 = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +65,7 @@ def read_clients(path: str, wanted: Wanted) -> list[Entry]:
     owners = dict.fromkeys(wanted.taken, "")
     entries = []
     for name, table in tables.items():
-        reader = _Reader(f"{path} [{_shown(name)}]", table, wanted.exposed, wrong)
+        reader = _Reader(f"{path} [{shown(name)}]", table, wanted.exposed, wrong)
         entry = reader.entry(name, wanted.names)
         for digest in entry.digests:
             if digest in owners:
@@ -84,7 +80,7 @@ def read_clients(path: str, wanted: Wanted) -> list[Entry]:
 
 def _tables(path: str, mounted: bool, wrong: list[Violation]) -> Mapping[str, Mapping[str, Any]]:
     try:
-        content = _parsed(read_private(path, mounted=mounted))
+        content = parse(read_private(path, mounted=mounted))
     except ConfigError as error:
         wrong.append(Violation(path, error.message))
         return {}
@@ -97,23 +93,12 @@ def _tables(path: str, mounted: bool, wrong: list[Violation]) -> Mapping[str, Ma
         if isinstance(table, dict):
             tables[name] = table
         else:
-            wrong.append(Violation(f"{path} {_shown(name)}", "stands outside a table; each client is a table, [name]"))
+            wrong.append(Violation(f"{path} {shown(name)}", "stands outside a table; each client is a table, [name]"))
     if not content:
         wrong.append(Violation(path, "names no client; a node without any refuses every call"))
     if len(tables) > MOST_CLIENTS:
         wrong.append(Violation(path, f"names {len(tables)} clients, over the limit of {MOST_CLIENTS}"))
     return tables
-
-
-def _parsed(text: bytes) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text.decode())
-    except UnicodeDecodeError as error:
-        raise ConfigError("is no UTF-8") from error
-    except RecursionError as error:
-        raise ConfigError("is nested too deeply") from error
-    except ValueError as error:
-        raise ConfigError(f"is no TOML: {error}") from error
 
 
 class _Reader:
@@ -126,7 +111,7 @@ class _Reader:
         self._wrong = wrong
 
     def refuse(self, key: str, reason: str) -> None:
-        self._wrong.append(Violation(f"{self._where} {_shown(key)}".strip(), reason))
+        self._wrong.append(Violation(f"{self._where} {shown(key)}".strip(), reason))
 
     def entry(self, name: str, names: frozenset[str]) -> Entry:
         if not _NAME.fullmatch(name):
@@ -176,7 +161,7 @@ class _Reader:
         params |= table
         bad = False
         for key, value in params.items():
-            for where, reason in _problems(value, f"params.{key}" if key in table else key):
+            for where, reason in problems(value, f"params.{key}" if key in table else key):
                 self.refuse(where, reason)
                 bad = True
         text = b"" if bad or not params else orjson.dumps(params)
@@ -197,32 +182,3 @@ class _Reader:
                 )
             else:
                 yield key, value
-
-
-def _problems(value: Any, where: str, depth: int = 1) -> Iterator[tuple[str, str]]:
-    """What of a value could not be stored, or given to a handler as it is written."""
-    if depth > MOST_DEPTH:
-        yield where, f"is nested deeper than {MOST_DEPTH} levels"
-    elif isinstance(value, dict):
-        yield from _of_all(((f"{where}.{key}", one) for key, one in value.items()), depth)
-        if any("\0" in key for key in value):
-            yield where, "has a NUL in a key"
-    elif isinstance(value, list):
-        yield from _of_all(((f"{where}[{index}]", one) for index, one in enumerate(value)), depth)
-    elif isinstance(value, datetime | date | time):
-        yield where, "is a date or a time; write it as text"
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield where, f"is {value}, which is no number that JSON has"
-    elif isinstance(value, int) and not -_INT64 <= value < _INT64:
-        yield where, "is a whole number beyond 64 bits"
-    elif isinstance(value, str) and "\0" in value:
-        yield where, "has a NUL in it"
-
-
-def _of_all(parts: Iterable[tuple[str, Any]], depth: int) -> Iterator[tuple[str, str]]:
-    for where, one in parts:
-        yield from _problems(one, where, depth + 1)
-
-
-def _shown(name: str) -> str:
-    return name if name.isprintable() and len(name) <= 80 else ascii(name)[:80]

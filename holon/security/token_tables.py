@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holon.security.tokens import HASHED, digest_of
+from holon.toml_in import kind_of
 
 KEYS = ("token", "token_hash", "tokens")
 MOST = 10
@@ -74,9 +75,3 @@ def _problem(key: str, token: Any, least: int, why: str) -> str | None:
     if len(token) < least:
         return f"has under {least} characters, too few{why}; `holon tokens new` makes one"
     return None
-
-
-def kind_of(value: Any) -> str:
-    """What a value of TOML is, for people."""
-    names = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a table"}
-    return names.get(type(value), "a date or a time")

@@ -111,6 +111,23 @@ class AccessMetrics:
         self.refused = Counter("holon_calls_refused", "Calls without a right to be made, and why.", "door", "reason")
 
 
+class ScheduleMetrics:
+    """What is counted of schedules."""
+
+    def __init__(self) -> None:
+        self.slots = Counter(
+            "holon_schedule_slots",
+            "Times at which jobs of schedules were due, and what became of them.",
+            "schedule",
+            "result",
+        )
+
+    def known(self, schedule: str) -> None:
+        """Show a schedule of which nothing was due yet."""
+        for result in ("made", "missed"):
+            self.slots.add(schedule, result, by=0)
+
+
 class ReloadMetrics:
     """What is counted where files are read again."""
 

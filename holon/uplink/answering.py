@@ -96,7 +96,7 @@ class Answering:
         while True:
             # Only what is the parent's: the job's owner is.
             left = until - asyncio.get_running_loop().time()
-            page = self._message(await self._trees.page(owner_of(self._parent()).name, job_id, asked, left))
+            page = self._message(await self._trees.page(owner_of(self._parent()), job_id, asked, left))
             if page.ByteSize() <= most or asked.size <= 1:
                 return page
             asked = replace(asked, size=asked.size // 2)

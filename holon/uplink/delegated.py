@@ -230,7 +230,7 @@ class Delegated:
         """
         while True:
             try:
-                await self._jobs.cancel(self.entry.owner.name, self.entry.job_id, by=by, insist=insist)
+                await self._jobs.cancel(self.entry.owner, self.entry.job_id, by=by, insist=insist)
             except (NotFound, FailedPrecondition):
                 return
             except HolonError as error:

@@ -106,7 +106,7 @@ class Escalation:
 
     async def _waits_for(self, running: Delegated, most: int) -> _Waiting | None:
         """What a job waits for; of a fan-out, the first task among so many that nobody can do. None: for nothing."""
-        record = await self._jobs.get(running.entry.owner.name, running.entry.job_id)
+        record = await self._jobs.get(running.entry.owner, running.entry.job_id)
         waiting = record.job.waiting
         if waiting is None:
             return None if record.queued_need is None else _Waiting(record.queued_need, frozenset())
@@ -138,5 +138,5 @@ class Escalation:
 
     async def _was_leased(self, running: Delegated) -> bool:
         """Whether a worker had any task of the job: then what it did would be lost."""
-        lines, _ = await self._jobs.history(running.entry.owner.name, running.entry.job_id, _LINES)
+        lines, _ = await self._jobs.history(running.entry.owner, running.entry.job_id, _LINES)
         return running.was_placed or any(line.details.get("attempts") for _, line in lines)

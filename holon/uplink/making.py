@@ -164,7 +164,7 @@ class Making:
             place.following.leave(entry.job_id)
             entry.job_id = job_id
             await self._books.write(entry)
-        record = await place.jobs.get(entry.owner.name, entry.job_id)
+        record = await place.jobs.get(entry.owner, entry.job_id)
         if record.job.status is Status.CANCELLED and entry.run != entry.attempt:
             # Withdrawn so long ago that it is not remembered: the task begins anew.
             [outcome] = await self.make([self.new(one.lease, one.offer, one.terms, entry.parent, entry.attempt)])

@@ -109,7 +109,7 @@ class Running:
 
     async def _record(self, entry: Delegation) -> JobRecord | None:
         try:
-            return await self._place.jobs.get(entry.owner.name, entry.job_id)
+            return await self._place.jobs.get(entry.owner, entry.job_id)
         except NotFound:
             return None
 

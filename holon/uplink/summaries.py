@@ -113,7 +113,7 @@ class Summaries:
     async def _tell(self, job: _Job) -> None:
         entry = job.entry
         try:
-            record = await self._jobs.get(entry.owner.name, entry.job_id)
+            record = await self._jobs.get(entry.owner, entry.job_id)
             if not record.job.status.terminal:
                 message = types_pb2.JobSummary()
                 fill_summary(message, await self._summary(job, record))

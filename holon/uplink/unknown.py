@@ -30,10 +30,10 @@ async def cancel_unknown(place: Place, parent_id: Callable[[], str], known: Call
     """
     began = place.store.now()
     await asyncio.sleep(UNKNOWN_AFTER_S)
-    owner, token = owner_of(parent_id()).name, ""
+    owner, token = owner_of(parent_id()), ""
     while True:
         try:
-            page, following = await place.jobs.list(owner, Listing(terminal=False, page_token=token))
+            page, following = await place.jobs.list(owner.name, Listing(terminal=False, page_token=token))
             for job_id in (one.job.id for one in page if one.created_at < began):
                 # The parent may ask for it while others are being cancelled.
                 if known(job_id):

@@ -79,7 +79,7 @@ class Words:
         """Lines of a job's history, and where the next begin; empty: that was all."""
         while True:
             try:
-                lines, more = await self._place.jobs.history(entry.owner.name, entry.job_id, _LINES, token)
+                lines, more = await self._place.jobs.history(entry.owner, entry.job_id, _LINES, token)
             except NotFound:
                 return [], ""
             except HolonError as error:

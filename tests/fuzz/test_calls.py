@@ -125,7 +125,7 @@ class Known:
     async def renew(self, world: World) -> None:
         for job_id in self.jobs[:1]:
             with suppress(HolonError):
-                await world.engine.jobs.cancel(ME.name, job_id)
+                await world.engine.jobs.cancel(ME, job_id)
         waits = await world.engine.jobs.create(ME, Creating("bait", {"skill": "nobody's"}))
         self.jobs = [waits.job_id, await world.good_job()]
 

@@ -87,4 +87,4 @@ async def bait(world: World, choices: Choices, history: History) -> None:
 
 async def cancel(world: World, job_id: str) -> None:
     with suppress(FailedPrecondition, NotFound):
-        await world.engine.jobs.cancel(ME.name, job_id)
+        await world.engine.jobs.cancel(ME, job_id)

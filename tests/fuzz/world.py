@@ -193,7 +193,7 @@ class World:
         number = next(self._numbers)
         job_id = (await self.engine.jobs.create(ME, Creating("good", {"n": number}))).job_id
         async with asyncio.timeout(GUARD):
-            while (record := await self.engine.jobs.get(DEFAULT, job_id)).job.status is not Status.FINISHED:
+            while (record := await self.engine.jobs.get(ME, job_id)).job.status is not Status.FINISHED:
                 assert not record.job.status.terminal, f"a good job ended {record.job.status}: {record.job.error}"
                 await asyncio.sleep(0 if self.good.busy else 0.002)
         assert record.job.state_history["echo"] == number
@@ -271,7 +271,7 @@ class World:
             while records := await self._live():
                 for record in records:
                     with suppress(HolonError):
-                        await self.engine.jobs.cancel(DEFAULT, record.job.id)
+                        await self.engine.jobs.cancel(ME, record.job.id)
                 await asyncio.sleep(0.01)
 
     async def _close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from holon.domain.client import Client
 from holon.engine.feeds import Seen
 from tests.integration.http_node import AUTH, GUARD, TOKEN, Node
 
@@ -25,12 +26,12 @@ class Waits:
             self.begun.set()
             return seen
 
-        async def noted(owner: str, job_id: str, *, expected: bool = False) -> Seen | None:
+        async def noted(client: Client, job_id: str, *, expected: bool = False) -> Seen | None:
             if expected:
                 # It waits at once: nothing is read first.
                 asyncio.get_running_loop().call_soon(self.begun.set)
             try:
-                return await self._until_over(owner, job_id, expected=expected)
+                return await self._until_over(client, job_id, expected=expected)
             finally:
                 self.over.set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from holon.domain.client import Client
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job
 from holon.ports import MAX_PAGE_BYTES, NewJob
@@ -33,7 +34,7 @@ async def test_a_page_of_large_lines_ends_early_and_the_next_goes_on(node: Node)
 async def test_a_line_that_is_larger_than_a_page_may_be_is_a_page(node: Node) -> None:
     large = HistoryEvent("task_finished", 1, details={"error": "x" * (MAX_PAGE_BYTES + 1)})
     await node.engine.store.create_jobs([NewJob(JOB, (large, large))], 0)
-    page, token = await node.engine.jobs.history("default", JOB.id, 10)
+    page, token = await node.engine.jobs.history(Client("default"), JOB.id, 10)
     assert ([number for number, _ in page], token) == ([1], "1")
-    page, token = await node.engine.jobs.history("default", JOB.id, 10, token)
+    page, token = await node.engine.jobs.history(Client("default"), JOB.id, 10, token)
     assert page[0][0] == 2

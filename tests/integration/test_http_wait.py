@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from holon.domain.client import DEFAULT
+from holon.domain.client import DEFAULT, Client
 from holon.domain.value import replace
 from holon.engine import watching
 from holon.engine.feeds import Feed
@@ -136,7 +136,7 @@ async def test_a_job_s_id_is_told_whatever_is_the_matter_with_the_wait(
         await node.door.stop(GUARD)
     created = await answer
     assert (created.status_code, created.json()["status"]) == (202, "accepted")
-    assert (await node.engine.jobs.get(DEFAULT, created.json()["job_id"])).job.status == "waiting_for_worker"
+    assert (await node.engine.jobs.get(Client(DEFAULT), created.json()["job_id"])).job.status == "waiting_for_worker"
 
 
 async def test_many_wait_for_one_job_and_all_are_answered(node: Node, waits: Waits) -> None:
@@ -248,8 +248,8 @@ async def test_what_a_job_works_on_is_not_kept_meanwhile(
     job_id = await node.created()
     get, kept = node.engine.jobs.get, []
 
-    async def noted(owner: str, job_id: str) -> JobRecord:
-        record = await get(owner, job_id)
+    async def noted(client: Client, job_id: str) -> JobRecord:
+        record = await get(client, job_id)
         data = Data()
         kept.append(weakref.ref(data))
         return replace(record, job=replace(record.job, initial_data=data))

@@ -13,6 +13,7 @@ import pytest
 
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
+from holon.domain.client import Client
 from tests.integration.http_node import AUTH, TOKEN, running
 
 # Calls of each kind and route; what they are is chosen anew each time, and a failure says how to repeat it.
@@ -77,9 +78,9 @@ async def test_nothing_is_found_where_the_door_is_not_as_it_says(
     async with running(metrics=metrics, more=[ordering()]) as node:
         until_over = node.engine.watching.until_over
 
-        async def for_a_moment(owner: str, job_id: str, *, expected: bool = False) -> None:
+        async def for_a_moment(client: Client, job_id: str, *, expected: bool = False) -> None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(until_over(owner, job_id, expected=expected), 0.001)
+                await asyncio.wait_for(until_over(client, job_id, expected=expected), 0.001)
 
         # Nobody does these tasks, so whoever waits waits as long as it asked to.
         monkeypatch.setattr(node.engine.watching, "until_over", for_a_moment)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from holon.domain.client import Client
 from holon.engine.feeds import Moved, Seen, Update
 from tests.integration.grpc_node import Node, a_node, result, updates
 from tests.integration.watching import Response, events_of, finish, says, watch, works
@@ -167,7 +168,7 @@ async def test_who_wants_no_lines_is_told_none_and_has_none_read_and_others_miss
     record = await engine.store.job(job_id)
     assert record is not None
     told: list[Update] = []
-    async with aclosing(engine.watching.follow(record.job.owner, job_id, None, lines=False)) as short:
+    async with aclosing(engine.watching.follow(Client(record.job.owner), job_id, None, lines=False)) as short:
         told.append(await anext(short))
         worker = await node.worker()
         offer = await worker.offer()

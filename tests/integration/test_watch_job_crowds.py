@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from holon.domain.client import DEFAULT
+from holon.domain.client import DEFAULT, Client
 from holon.engine import watching
 from holon.engine.feeds import TAIL, Moved
 from holon.rxon.v1 import job_pb2
@@ -58,7 +58,7 @@ async def test_who_is_slow_is_told_of_the_newest_progress_only(node: Node) -> No
     job_id = await node.create()
     worker = await node.worker()
     offer = await worker.offer()
-    async with aclosing(node.engine.watching.follow(DEFAULT, job_id, None)) as following:
+    async with aclosing(node.engine.watching.follow(Client(DEFAULT), job_id, None)) as following:
         await anext(following)
         quick = watch(node, job_id)
         await quick.next()

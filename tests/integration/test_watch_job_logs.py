@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from holon.domain.client import Client
 from holon.engine.feeds import MOST_LOGGED
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 from holon.wire.values import json_payload
@@ -75,7 +76,7 @@ async def test_who_reads_slowly_is_told_the_newest_lines_and_holds_up_nobody(nod
     job_id = await node.create()
     worker = await node.worker()
     offer = await worker.offer()
-    following = node.engine.watching.follow("default", job_id, None, logs=True)
+    following = node.engine.watching.follow(Client("default"), job_id, None, logs=True)
     await anext(following)
     for number in range(MOST_LOGGED + 5):
         await worker.send(updates(update(offer, logs=worker_pb2.TaskLogs(lines=[types_pb2.LogLine(text=str(number))]))))

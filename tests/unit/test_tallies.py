@@ -76,11 +76,11 @@ async def test_all_pages_of_a_tree_read_the_jobs_history_once() -> None:
         running = asyncio.create_task(engine.run())
         job = (await engine.jobs.create(Client("me"), Creating("wide", {}))).job_id
         await store.committed.wait()
-        record = await engine.jobs.get("me", job)
+        record = await engine.jobs.get(Client("me"), job)
         assert record.job.status == "waiting_for_parallel"
         names, token, store.lines = [], "", 0
         while True:
-            page = await engine.trees.page("me", job, Asked(size=1, token=token))
+            page = await engine.trees.page(Client("me"), job, Asked(size=1, token=token))
             names += [node.id for node in page.nodes]
             if not (token := page.token):
                 break

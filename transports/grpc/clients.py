@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from holon.domain.client import ADMIN, Client
+from holon.domain.client import ADMIN, OPERATOR, Client
 from holon.errors import HolonError
 from holon.security.clients import Clients, Credential, check_role
 from holon.telemetry.audit import By
@@ -25,7 +25,7 @@ TOKEN_KEY = "x-client-token"  # noqa: S105  a name, not a token
 # A call is served in a task of its own, so nothing has to take these back.
 _credential: ContextVar[Credential | None] = ContextVar("credential of the call", default=None)
 _by: ContextVar[By] = ContextVar("who makes the call")
-_OPERATOR = By("admin", "operator")
+_OPERATOR = By("admin", OPERATOR)
 _context: ContextVar[grpc.aio.ServicerContext[Any, Any] | None] = ContextVar("context of the call", default=None)
 
 

@@ -102,7 +102,7 @@ class JobService:
     async def get(self, request: job_pb2.GetJobRequest) -> job_pb2.GetJobResponse:
         """Read a job."""
         names = fields_of(request.fields, ALL_FIELDS)
-        record = await self._jobs.get(client().name, request.job_id)
+        record = await self._jobs.get(client(), request.job_id)
         job = job_message(record, self._jobs.progress_message(record), names)
         if job.HasField("approval"):
             job.approval.approval_token = approval_token(digest(), job.approval.approval_id)
@@ -112,7 +112,7 @@ class JobService:
         """Read a page of jobs."""
         refuse({"parent_job_id": bool(request.parent_job_id)})
         owner = request.owner or client().name
-        if owner == client().name:
+        if client().sees(owner):
             names = fields_of(request.fields, LISTED_FIELDS)
         else:
             check_role(client(), ADMIN, "to list the jobs of another client")
@@ -136,7 +136,7 @@ class JobService:
         with audited("job_cancelled", by, lambda: request.job_id):
             refuse({"reason": bool(request.reason)})
             request_id = request_id_of(request.request_id)
-            record = await self._jobs.cancel(client().name, request.job_id, by=by.who, request_id=request_id)
+            record = await self._jobs.cancel(client(), request.job_id, by=by.who, request_id=request_id)
         return job_pb2.CancelJobResponse(job=job_message(record, self._jobs.progress_message(record)))
 
     async def resolve(self, request: job_pb2.ResolveApprovalRequest) -> job_pb2.ResolveApprovalResponse:
@@ -149,7 +149,7 @@ class JobService:
                     request.job_id, given, question_of(token), partial(self._allows, token), by=HOLDER
                 )
                 return job_pb2.ResolveApprovalResponse(job=job_message(record, "", _OF_HOLDER))
-            record = await approvals.resolve(client().name, request.job_id, given, by=by.who)
+            record = await approvals.resolve(client(), request.job_id, given, by=by.who)
         return job_pb2.ResolveApprovalResponse(job=job_message(record, self._jobs.progress_message(record)))
 
     def _allows(self, token: str, owner: str) -> bool:
@@ -163,7 +163,7 @@ class JobService:
         if not 0 <= request.after_sequence <= MAX_SEQUENCE:
             raise invalid("after_sequence", f"is {request.after_sequence}; it must be 0 to {MAX_SEQUENCE}")
         start = request.page_token or (str(request.after_sequence) if request.after_sequence else "")
-        events, more = await self._jobs.history(client().name, request.job_id, request.page_size, start)
+        events, more = await self._jobs.history(client(), request.job_id, request.page_size, start)
         return job_pb2.GetJobHistoryResponse(
             events=[event_message(request.job_id, number, event) for number, event in events], next_page_token=more
         )
@@ -176,7 +176,7 @@ class JobService:
             request.page_token,
             request.digests_wanted,
         )
-        page = await self._trees.page(client().name, request.job_id, asked)
+        page = await self._trees.page(client(), request.job_id, asked)
         nodes = await one_by_one(node_message, page.nodes)
         return job_pb2.GetJobTreeResponse(nodes=nodes, next_page_token=page.token)
 
@@ -184,8 +184,9 @@ class JobService:
         """Follow a job to its end."""
         refuse({"streams": bool(request.streams)})
         after = request.after_sequence if request.HasField("after_sequence") else None
-        name = client().name
-        async with aclosing(self._watching.follow(name, request.job_id, after, logs=request.logs_wanted)) as updates:
+        async with aclosing(
+            self._watching.follow(client(), request.job_id, after, logs=request.logs_wanted)
+        ) as updates:
             async for update in updates:
                 yield self._updates.message(request.job_id, update)
 

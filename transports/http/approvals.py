@@ -51,7 +51,7 @@ class ApprovalRoutes:
             )
         else:
             with audited(_ACT, request.by, lambda: request.named, decision=given.decision):
-                await self._approvals.resolve(request.client.name, request.named, given)
+                await self._approvals.resolve(request.client, request.named, given)
         return Reply.of(200, {"status": "approval_received", "job_id": request.named})
 
     async def _by_token(self, request: Request, given: Deciding, token: str) -> None:

@@ -92,8 +92,8 @@ class JobRoutes:
         """
         asked = request.parameters(_GET, _GET_REPEATABLE)
         fields, wait = fields_of(asked.get("fields"), ALL_FIELDS), seconds(asked, "wait", MAX_WAIT_S)
-        owner, job_id = request.client.name, request.named
-        record = await self._jobs.get(owner, job_id)
+        client, job_id = request.client, request.named
+        record = await self._jobs.get(client, job_id)
         if wait and not record.job.status.terminal:
             # What handlers work on is large, and is not kept meanwhile.
             del record
@@ -101,7 +101,7 @@ class JobRoutes:
                 await request.body()
             if over := await self._until_over(request, job_id, wait, fields):
                 return over
-            record = await self._jobs.get(owner, job_id)
+            record = await self._jobs.get(client, job_id)
         shown = job_json(record, self._jobs.progress_message(record), fields)
         if (question := shown.get("approval")) is not None and request.credential is not None:
             question["approval_token"] = approval_token(request.credential.digest, question["approval_id"])
@@ -125,7 +125,7 @@ class JobRoutes:
         """The answer that a job is over, once it is; None when it is not in time."""
         seen: Seen | None = None
         async with request.waiting(wait):
-            seen = await self._watching.until_over(request.client.name, job_id, expected=expected)
+            seen = await self._watching.until_over(request.client, job_id, expected=expected)
         return Reply.of(200, job_json(seen.record, seen.message, fields)) if seen is not None else None
 
     async def list(self, request: Request) -> Reply:
@@ -152,14 +152,14 @@ class JobRoutes:
             read_object(body, _NONE)
         with audited("job_cancelled", request.by, lambda: request.named):
             request_id = request_id_of(request.idempotency_key(), IDEMPOTENCY_KEY.name)
-            await self._jobs.cancel(request.client.name, request.named, request_id=request_id)
+            await self._jobs.cancel(request.client, request.named, request_id=request_id)
         return _CANCELLED
 
     async def history(self, request: Request) -> Reply:
         """Show a page of a job's history, oldest first."""
         asked = request.parameters(_PAGES)
         job_id, token = request.named, asked.get("page_token", "")
-        events, token = await self._jobs.history(request.client.name, job_id, page_size(asked), token)
+        events, token = await self._jobs.history(request.client, job_id, page_size(asked), token)
         shown = [event_json(job_id, sequence, event) for sequence, event in events]
         return Reply.of(200, {"events": shown, "next_page_token": token})
 

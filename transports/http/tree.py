@@ -30,5 +30,5 @@ class TreeRoutes:
             asked.get("page_token", ""),
             flag(asked, "digests") or False,
         )
-        page = await self._trees.page(request.client.name, request.named, wanted)
+        page = await self._trees.page(request.client, request.named, wanted)
         return Reply.of(200, {"nodes": [node_json(node) for node in page.nodes], "next_page_token": page.token})

@@ -77,7 +77,7 @@ async def test_a_clean_up_that_began_before_a_restart_is_not_cut_short_when_the_
             leases = child.uplink._link.reports.leases  # type: ignore[union-attr]
             await child.until(lambda: not leases.holds(Lease("t1", "t1-lease")))
             # What is asked of the job from here on comes behind that.
-            await child.engine.jobs.cancel(owner_of(PARENT).name, (await child.jobs())[0].job.id, insist=False)
+            await child.engine.jobs.cancel(owner_of(PARENT), (await child.jobs())[0].job.id, insist=False)
             await leaf.ends(sweeping, DONE)
             await child.until(lambda: jobs.get("t1") is None)
             (record,) = await child.jobs()
