@@ -132,6 +132,9 @@ def list_(
         datetime | None, typer.Option(help="Only those created then or later, local time.")
     ] = None,
     created_before: Annotated[datetime | None, typer.Option(help="Only those created before; local time.")] = None,
+    owner: Annotated[
+        str, typer.Option(help="Those of this client, or of @scheduler: of schedules; for administrators.")
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
     page_token: Annotated[str, typer.Option(help="next_page_token of the page before.")] = "",
     as_json: Json = False,
@@ -143,6 +146,7 @@ def list_(
             blueprint=blueprint,
             created_after=_epoch(created_after),
             created_before=_epoch(created_before),
+            owner=owner,
             page_size=limit,
             page_token=page_token,
         )

@@ -146,6 +146,7 @@ class Client:
         blueprint: str = "",
         created_after: float | None = None,
         created_before: float | None = None,
+        owner: str = "",
         page_size: int = 0,
         page_token: str = "",
     ) -> JobPage:
@@ -156,6 +157,8 @@ class Client:
             blueprint: only of this one; empty means all.
             created_after: only those created at this time or later, in epoch seconds; None means all.
             created_before: only those created before this time; None means all.
+            owner: whose they are, for administrators: a client's name, or `@scheduler` for those of schedules; empty
+                means the caller's own.
             page_size: at most 1,000; 0 means 100.
             page_token: of the page before, with the same filters.
         """
@@ -165,6 +168,7 @@ class Client:
             blueprint_name=blueprint,
             created_after=timestamp_of("created_after", created_after),
             created_before=timestamp_of("created_before", created_before),
+            owner=owner,
             page_size=page_size,
             page_token=page_token,
         )
@@ -178,6 +182,7 @@ class Client:
         blueprint: str = "",
         created_after: float | None = None,
         created_before: float | None = None,
+        owner: str = "",
         page_size: int = 0,
     ) -> AsyncIterator[Job]:
         """Go through all jobs, newest first, page by page; as for `list_page`."""
@@ -188,6 +193,7 @@ class Client:
                 blueprint=blueprint,
                 created_after=created_after,
                 created_before=created_before,
+                owner=owner,
                 page_size=page_size,
                 page_token=token,
             )

@@ -126,7 +126,7 @@ class Engine:
             telemetry,
             self.records,
         )
-        self.scheduler = Scheduler(self.jobs, wall or store.now, settings.job_retention)
+        self.scheduler = Scheduler(self.jobs, store, wall or store.now, settings.job_retention)
         tools = Tools(
             store,
             self.slots,

@@ -18,7 +18,8 @@ from holon.engine.reloading import Changes
 from holon.engine.requests import Accepted, Creating
 from holon.engine.schedules_file import Schedule
 from holon.engine.timetable import said
-from holon.errors import AlreadyExists, InvalidArgument, NotFound
+from holon.errors import AlreadyExists, HolonError, InvalidArgument, NotFound, StoreUnavailable
+from holon.ports import Storage
 from holon.telemetry.metrics import ScheduleMetrics
 from holon.telemetry.seldom import Seldom
 
@@ -63,14 +64,16 @@ class Scheduler:
 
     Arguments:
         jobs: where they are made.
+        store: where they then are.
         now: the time that schedules go by, in epoch milliseconds; it may be set, and may jump.
         kept: for how long the store knows the jobs that are over, in milliseconds. What is later than that is given up:
             nobody could tell whether it was made.
     """
 
-    def __init__(self, jobs: Jobs, now: Callable[[], int], kept: int) -> None:
+    def __init__(self, jobs: Jobs, store: Storage, now: Callable[[], int], kept: int) -> None:
         self.metrics = ScheduleMetrics()
         self._jobs = jobs
+        self._store = store
         self._now = now
         self._kept = kept
         self._plans: dict[str, _Plan] = {}
@@ -141,64 +144,76 @@ class Scheduler:
         now = self._now()
         await asyncio.gather(*(self._make(plan, now) for plan in self._plans.values() if self._is_due(plan, now)))
         now = self._now()
-        return min(LOOK_EVERY_S, *(plan.left(now) / 1000 for plan in self._plans.values()))
+        return min(LOOK_EVERY_S, min((plan.left(now) for plan in self._plans.values()), default=0) / 1000)
 
     def _plan(self, schedule: Schedule, settled: int) -> None:
         plan = self._plans[schedule.name] = _Plan(schedule, settled)
         self.metrics.known(schedule.name)
-        log.info(
-            "schedule %s: %s, next at %s", schedule.name, schedule.timetable, said(schedule.timetable, plan.next_at)
-        )
+        next_at = said(schedule.timetable, plan.next_at)
+        log.info("schedule %s: %s, next at %s", schedule.name, schedule.timetable, next_at)
 
     def _is_due(self, plan: _Plan, now: int) -> bool:
-        """Whether a slot is to be made now; only the latest is, and those before it are given up."""
         if now < plan.settled:
             # The time was set back. What was made since is there already when it is due again.
             plan.settle(now)
-        if plan.left(now) > 0:
-            return False
-        slot = plan.schedule.timetable.latest(now)
-        if slot != plan.next_at:
-            self._missed(plan, "the next one is due")
-            plan.settle(slot - 1)
-        if now - slot > self._kept:
-            self._missed(plan, "that is longer ago than ended jobs are kept (JOB_RETENTION)")
-            plan.settle(slot)
-            return False
-        return True
-
-    def _missed(self, plan: _Plan, why: str) -> None:
-        self.metrics.slots.add(plan.schedule.name, "missed")
-        due = said(plan.schedule.timetable, plan.next_at)
-        log.warning("schedule %s: what was due at %s was not made, and %s", plan.schedule.name, due, why)
+        return plan.left(now) <= 0
 
     async def _make(self, plan: _Plan, now: int) -> None:
-        schedule, slot = plan.schedule, plan.next_at
-        result, again_after = "failed", _LATEST_S
-        name, due = schedule.name, said(schedule.timetable, slot)
+        """Make the job of the latest slot; those before it are given up."""
+        pause = _LATEST_S
         try:
-            outcome = await self._jobs.create_for_schedule(_client(schedule, slot), asked_of(schedule, slot))
+            slot = plan.schedule.timetable.latest(now)
+            if slot != plan.next_at:
+                if not await self._was_made(plan):
+                    self._missed(plan, "the next one is due")
+                plan.settle(slot - 1)
+            if now - slot > self._kept:
+                self._missed(plan, "that is longer ago than ended jobs are kept (JOB_RETENTION)")
+                plan.settle(slot)
+                return
+            create = self._jobs.create_for_schedule
+            outcome = await create(_client(plan.schedule, slot), asked_of(plan.schedule, slot))
+            result = self._result(plan, outcome)
+            if result != "failed":
+                plan.settle(slot)
+            elif isinstance(outcome, HolonError):
+                pause = min(max(outcome.again_after, _SOONEST_S), _LATEST_S)
         except Exception:
             # Nothing that is wrong with one schedule is to end the node, or to keep others waiting.
-            log.exception("schedule %s: the job that is due at %s cannot be made", name, due)
-        else:
-            if isinstance(outcome, Accepted | AlreadyExists):
-                result = "made" if isinstance(outcome, Accepted) and not outcome.existing else "known"
-            elif isinstance(outcome, NotFound | InvalidArgument):
-                result = "refused"
-                log.error("schedule %s: the job that is due at %s is refused: %s", name, due, outcome.message)
-            else:
-                again_after = outcome.again_after
-                self._failed.warn("schedule %s: the job that is due cannot be made yet", name, why=outcome.message)
-            if result == "made" and isinstance(outcome, Accepted):
-                level = logging.INFO if now - slot > _LATE_MS else logging.DEBUG
-                facts = {"job_id": outcome.job_id}
-                log.log(level, "schedule %s: job %s is what was due at %s", name, outcome.job_id, due, extra=facts)
-        self.metrics.slots.add(name, result)
+            log.exception("schedule %s: the job that is due cannot be made", plan.schedule.name)
+            result = "failed"
+        self.metrics.slots.add(plan.schedule.name, result)
         if result == "failed":
-            plan.again_at = self._now() + round(min(max(again_after, _SOONEST_S), _LATEST_S) * 1000)
-        else:
-            plan.settle(slot)
+            plan.again_at = self._now() + round(pause * 1000)
+
+    async def _was_made(self, plan: _Plan) -> bool:
+        """Whether another node has made what this one did not, as far as can be told now."""
+        try:
+            return await self._store.made(SCHEDULER, _request_id(plan.schedule, plan.next_at)) is not None
+        except StoreUnavailable:
+            return False
+
+    def _missed(self, plan: _Plan, why: str) -> None:
+        name, due = plan.schedule.name, said(plan.schedule.timetable, plan.next_at)
+        self.metrics.slots.add(name, "missed")
+        log.warning("schedule %s: what was due at %s was not made, and %s", name, due, why)
+
+    def _result(self, plan: _Plan, outcome: Accepted | HolonError) -> str:
+        """What became of the slot that is due, for the figures; it is told in the log here."""
+        name, due = plan.schedule.name, said(plan.schedule.timetable, plan.next_at)
+        if isinstance(outcome, Accepted) and not outcome.existing:
+            level = logging.INFO if self._now() - plan.next_at > _LATE_MS else logging.DEBUG
+            facts = {"job_id": outcome.job_id}
+            log.log(level, "schedule %s: job %s is what was due at %s", name, outcome.job_id, due, extra=facts)
+            return "made"
+        # Made of another node's file, it may be of other input.
+        if isinstance(outcome, Accepted | AlreadyExists):
+            return "known"
+        if isinstance(outcome, NotFound | InvalidArgument):
+            log.error("schedule %s: the job that was due at %s is refused: %s", name, due, outcome.message)
+            return "refused"
+        self._failed.warn("schedule %s: the job that is due cannot be made yet", name, why=outcome.message)
+        return "failed"
 
 
 def _source(schedule: Schedule) -> str:
@@ -210,12 +225,16 @@ def _client(schedule: Schedule, slot: int) -> Client:
     return Client(SCHEDULER, PLAN, orjson.dumps({"source": _source(schedule), "due_at": slot // 1000}))
 
 
+def _request_id(schedule: Schedule, slot: int) -> str:
+    return f"{schedule.name}@{slot // 1000}"
+
+
 def asked_of(schedule: Schedule, slot: int) -> Creating:
     """The job of a slot, as it is asked for."""
     return Creating(
         schedule.blueprint,
         schedule.input_data,
-        request_id=f"{schedule.name}@{slot // 1000}",
+        request_id=_request_id(schedule, slot),
         dispatch_timeout=schedule.dispatch_timeout,
         result_timeout=schedule.result_timeout,
         source=_source(schedule),

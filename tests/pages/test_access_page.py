@@ -83,4 +83,5 @@ def test_the_table_of_acts_names_every_act_that_is_told() -> None:
             }
     listed = {act for cells in rows("| act | when") for act in re.findall(r"`(\w+)`", cells[0])}
     # Those of a file that changed are told by a loop over their names.
-    assert listed == told | {"client_added", "client_removed", "client_tokens_revoked"}
+    clients, schedules = ("added", "removed", "tokens_revoked"), ("added", "changed", "removed")
+    assert listed == told | {f"client_{act}" for act in clients} | {f"schedule_{act}" for act in schedules}

@@ -43,13 +43,6 @@ def test_the_environment_sets_and_code_overrides_it(monkeypatch: pytest.MonkeyPa
     config.check()
 
 
-def test_a_variable_that_asks_for_what_is_not_there_is_refused_and_what_to_do_is_said() -> None:
-    (reason,) = reasons(Config({"SCHEDULES_CONFIG_PATH": "/etc/holon/schedules.toml"})).values()
-    assert "no schedules" in reason
-    assert "holon jobs create" in reason
-    Config({"SCHEDULES_CONFIG_PATH": ""}).check()
-
-
 @pytest.mark.parametrize(
     ("name", "why"),
     [

@@ -78,7 +78,7 @@ async def test_a_bad_file_changes_nothing_of_any_part_and_every_bad_one_is_named
 
 async def test_what_the_node_does_not_read_cannot_be_reloaded() -> None:
     reloading, clients, _ = two()
-    with pytest.raises(InvalidArgument, match=r"'x' is nothing.*clients, workers, tls"):
+    with pytest.raises(InvalidArgument, match=r"'x' is nothing.*clients, workers, tls, keys, schedules"):
         await reloading.reload(["clients", "x"], ME)
     with pytest.raises(FailedPrecondition, match="TLS_CERT_PATH") as caught:
         await reloading.reload(["clients", "tls"], ME)
