@@ -133,7 +133,7 @@ def log_line(logs: JobLogs, line: LogLine) -> str:
 
 
 def what_of(event: HistoryEvent) -> str:
-    """What else is known of a line of a job's history: how it ended and why, which task it was, what was sent with it.
+    """What else is known of a line of a job's history: how it ended and why, which task it was, what came with it.
 
     A task has its skill, and the numbers of its step and its branch as `holon jobs tree` shows them.
     """
@@ -155,6 +155,7 @@ def what_of(event: HistoryEvent) -> str:
         f"by {known['by']}" if known.get("by") else "",
         f"({known['comment']})" if known.get("comment") else "",
         f"until {local_time(known['until'])}" if known.get("until") else "",
+        str(known.get("source") or ""),
     )
     return one_line(" ".join(part for part in parts if part))
 

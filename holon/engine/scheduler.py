@@ -103,7 +103,7 @@ class Scheduler:
         now = self._now()
         for schedule in schedules:
             latest = schedule.timetable.latest(now)
-            self._plan(schedule, latest - 1 if latest >= now - schedule.catch_up else now)
+            self._plan(schedule, latest - 1 if latest >= now - schedule.catch_up else now, now)
         self._taken.set()
 
     def replace(self, schedules: Iterable[Schedule]) -> Changes:
@@ -117,7 +117,7 @@ class Scheduler:
                 self._plans[schedule.name] = known
                 continue
             same_times = known is not None and known.schedule.timetable == schedule.timetable
-            self._plan(schedule, known.settled if known is not None and same_times else now)
+            self._plan(schedule, known.settled if known is not None and same_times else now, now)
             changes.append(("schedule_added" if known is None else "schedule_changed", schedule.name))
         self._taken.set()
         return [*changes, *(("schedule_removed", name) for name in before)]
@@ -146,10 +146,10 @@ class Scheduler:
         now = self._now()
         return min(LOOK_EVERY_S, min((plan.left(now) for plan in self._plans.values()), default=0) / 1000)
 
-    def _plan(self, schedule: Schedule, settled: int) -> None:
-        plan = self._plans[schedule.name] = _Plan(schedule, settled)
+    def _plan(self, schedule: Schedule, settled: int, now: int) -> None:
+        self._plans[schedule.name] = _Plan(schedule, settled)
         self.metrics.known(schedule.name)
-        next_at = said(schedule.timetable, plan.next_at)
+        next_at = said(schedule.timetable, schedule.timetable.next(now))
         log.info("schedule %s: %s, next at %s", schedule.name, schedule.timetable, next_at)
 
     def _is_due(self, plan: _Plan, now: int) -> bool:
