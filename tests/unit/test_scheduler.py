@@ -45,7 +45,8 @@ backup = Blueprint("backup")
 @backup.handler(is_start=True)
 async def start(initial_data: Data, actions: ActionFactory) -> None:
     """Its jobs wait for a worker, and none comes."""
-    actions.dispatch_task("copy", initial_data, {"success": "over"})
+    actions.dispatch_task("copy", {"n": initial_data["n"]}, {"success": "over"})
+    initial_data["n"] += 1
 
 
 @backup.handler("over", is_end=True)
@@ -363,6 +364,38 @@ async def test_what_is_due_and_not_made_yet_outlives_a_reload(site: Site, monkey
     node.replace([replace(schedule(catch_up=0), input_data={"n": 2})])
     await site.at("12:01:10", node)
     assert [job.initial_data for job in await site.jobs()] == [{"n": 2}]
+
+
+async def test_a_reload_that_leaves_none_while_one_is_made_ends_well(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = site.node(schedule(catch_up=0))
+    jobs, create = node._jobs, node._jobs.create_for_schedule
+
+    async def reloaded(client: Client, wanted: Any) -> Any:
+        node.replace([])
+        return await create(client, wanted)
+
+    monkeypatch.setattr(jobs, "create_for_schedule", reloaded)
+    await site.at("12:01:00", node)
+    assert await site.due() == ["28 12:01:00"]
+    assert await node.look() is None
+
+
+async def test_what_a_handler_does_to_its_input_is_its_jobs_alone(store: MemoryStorage) -> None:
+    now = [ManualClock().now_ms()]
+    engine = Engine(store, StoreSettings("n1"), EngineSettings(), read_told=read_summary, wall=lambda: now[0])
+    engine.blueprints.register(backup)
+    engine.scheduler.begin([schedule(timetable=Every(1_000), catch_up=0)])
+    running = asyncio.create_task(engine.run())
+    for _ in range(4):
+        # A handler that has ended well runs with the creation of the next job.
+        await engine.scheduler.look()
+        await asyncio.sleep(0.02)
+        now[0] += 1_000
+    running.cancel()
+    records, _ = await engine.jobs.list(SCHEDULER, Listing())
+    assert [record.job.initial_data for record in records] == [{"n": 1}] * 4
 
 
 async def test_a_node_that_drains_makes_nothing_and_its_next_run_does(site: Site) -> None:
