@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from copy import deepcopy
 
 import orjson
 
@@ -234,8 +233,7 @@ def asked_of(schedule: Schedule, slot: int) -> Creating:
     """The job of a slot, as it is asked for."""
     return Creating(
         schedule.blueprint,
-        # Its handlers may change it.
-        deepcopy(schedule.input_data),
+        schedule.input_data,
         request_id=_request_id(schedule, slot),
         dispatch_timeout=schedule.dispatch_timeout,
         result_timeout=schedule.result_timeout,

@@ -45,8 +45,7 @@ backup = Blueprint("backup")
 @backup.handler(is_start=True)
 async def start(initial_data: Data, actions: ActionFactory) -> None:
     """Its jobs wait for a worker, and none comes."""
-    actions.dispatch_task("copy", {"n": initial_data["n"]}, {"success": "over"})
-    initial_data["n"] += 1
+    actions.dispatch_task("copy", initial_data, {"success": "over"})
 
 
 @backup.handler("over", is_end=True)
@@ -291,6 +290,17 @@ async def test_what_is_due_while_the_store_is_away_is_tried_until_it_is_made(
     assert len(said(caplog, logging.ERROR)) == 1
 
 
+async def test_a_clock_that_is_set_back_puts_no_other_try_off(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [moment("2026-11-28T12:00:00")]
+    node = site.node(schedule(timetable=OnDays(time(12, 1), UTC), catch_up=0), now=lambda: now[0])
+    failing(node, [StoreUnavailable("away")], monkeypatch)
+    now[0] = moment("2026-11-28T15:00:00")
+    assert await node.look() == 1
+    now[0] = moment("2026-11-28T13:00:00")
+    await node.look()
+    assert await site.due() == ["28 12:01:00"]
+
+
 async def test_what_could_not_be_made_before_the_next_slot_is_given_up(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,22 +390,6 @@ async def test_a_reload_that_leaves_none_while_one_is_made_ends_well(
     await site.at("12:01:00", node)
     assert await site.due() == ["28 12:01:00"]
     assert await node.look() is None
-
-
-async def test_what_a_handler_does_to_its_input_is_its_jobs_alone(store: MemoryStorage) -> None:
-    now = [ManualClock().now_ms()]
-    engine = Engine(store, StoreSettings("n1"), EngineSettings(), read_told=read_summary, wall=lambda: now[0])
-    engine.blueprints.register(backup)
-    engine.scheduler.begin([schedule(timetable=Every(1_000), catch_up=0)])
-    running = asyncio.create_task(engine.run())
-    for _ in range(4):
-        # A handler that has ended well runs with the creation of the next job.
-        await engine.scheduler.look()
-        await asyncio.sleep(0.02)
-        now[0] += 1_000
-    running.cancel()
-    records, _ = await engine.jobs.list(SCHEDULER, Listing())
-    assert [record.job.initial_data for record in records] == [{"n": 1}] * 4
 
 
 async def test_a_node_that_drains_makes_nothing_and_its_next_run_does(site: Site) -> None:

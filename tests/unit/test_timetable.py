@@ -74,6 +74,17 @@ def test_midnight_that_is_not_there_or_there_twice_is_a_slot_of_its_day() -> Non
     assert following(late, "2026-10-28T22:00", 2) == ["2026-10-29T23:30:00+03:00", "2026-10-30T23:30:00+02:00"]
 
 
+def test_a_slot_that_the_clocks_move_over_midnight_is_found_on_the_other_side() -> None:
+    # Clocks are put forward from 23:00 to midnight.
+    nuuk = OnDays(time(23, 30), ZoneInfo("America/Nuuk"))
+    assert nuuk.next(at("2024-03-31T00:10-01:00")) == at("2024-03-31T00:30-01:00")
+    assert following(nuuk, "2024-03-31T12:00", 1) == ["2024-03-31T23:30:00-01:00"]
+    # And back from a minute past midnight.
+    st_johns = OnDays(time(0, 0), ZoneInfo("America/St_Johns"))
+    assert st_johns.latest(at("2010-11-06T23:30-03:30")) == at("2010-11-07T00:00-02:30")
+    assert st_johns.next(at("2010-11-07T00:00-03:30")) == at("2010-11-08T00:00-03:30")
+
+
 def test_a_day_that_a_zone_leaves_out_has_no_slot_beside_that_of_the_next() -> None:
     # Samoa went over the date line, and had no 30 December.
     apia = OnDays(time(9, 0), ZoneInfo("Pacific/Apia"))
