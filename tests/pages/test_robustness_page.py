@@ -10,7 +10,7 @@ from holon.config import Config
 from holon.config.settings import table
 from holon.domain import asking, fleet
 from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
-from holon.engine import catalogs, contracts, paging, planning, schema_work, watching
+from holon.engine import catalogs, contracts, paging, planning, schedules_file, schema_work, watching
 from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, StoreSettings
 from holon.storage import waiting, windows
 from holon.storage.history import columns
@@ -84,6 +84,11 @@ BOUNDS = STREAM.bounds
         (
             "what branches are given together: params, and the skills that they may use",
             f"{planning.MAX_FAN_OUT_BYTES // MIB} MiB of each",
+        ),
+        ("schedules", f"{schedules_file.MOST_SCHEDULES:,}"),
+        (
+            "how long after it was due a schedule's job is still made by a node that starts",
+            f"{schedules_file.CATCH_UP_S:.0f} s; at most {schedules_file.LONGEST_CATCH_UP_S // 86_400} days",
         ),
         ("what branches bring together", f"{StoreSettings('n').max_fan_in_bytes // MIB} MiB"),
         ("a document that nodes share", f"{MAX_DOCUMENT_BYTES // KIB} KiB"),

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from holon.domain.client import ADMIN
+from holon.domain.client import ADMIN, SCHEDULER
 from holon.errors import ConfigError
 from holon.security.clients import Clients, Entry
 from holon.security.clients_file import Wanted, read_clients
 from holon.security.tokens import digest_of, hashed
+from holon.uplink import owner_of
 
 TOKEN = "a-token-of-more-than-thirty-two-characters"
 OTHER = "another-token-of-more-than-thirty-two-characters"
@@ -106,6 +107,12 @@ def test_everything_wrong_is_told_at_once_by_table_and_key(file: Path) -> None:
         "[spaced] token": "must be 1 to 4096 visible ASCII characte",
         "[spaced] monthly_attempts": "must be a whole number of jobs a month, ",
     }
+
+
+@pytest.mark.parametrize("name", [SCHEDULER, owner_of("a-parent").name])
+def test_nobody_can_be_called_as_who_owns_the_jobs_of_schedules_or_of_a_parent(file: Path, name: str) -> None:
+    found = wrong(file, f'["{name}"]\ntoken = "{TOKEN}"')
+    assert found[f"[{name}]"].startswith("is no client's name")
 
 
 @pytest.mark.parametrize(

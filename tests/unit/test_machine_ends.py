@@ -63,6 +63,8 @@ def test_a_cancel_ends_the_job_and_its_tasks(one: Job) -> None:
         ("default", "operator", "the operator"),
         ("@root", "operator", "the operator"),
         ("@root", "@root", "the parent holon"),
+        ("@scheduler", "ops", "client 'ops'"),
+        ("@scheduler", "operator", "the operator"),
     ],
 )
 def test_who_cancelled_a_job_is_told_in_its_error(owner: str, by: str, who: str) -> None:

@@ -131,6 +131,7 @@ ELSEWHERE = {
     "WORKERS_CONFIG_PATH": "integration/test_worker_reload.py",
     "CLIENT_TOKEN": "e2e/test_cli_serve.py",
     "CLIENTS_CONFIG_PATH": "integration/access/place.py",
+    "SCHEDULES_CONFIG_PATH": "integration/test_schedules.py",
     "GLOBAL_WORKER_TOKEN": "integration/cases/test_workers.py",
     "TLS_ENABLED": "e2e/test_cli_serve.py",
     "REDIS_HOST": "unit/test_config_storage.py",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from holon.domain.client import Client
 from holon.domain.job import Job, Status
 from holon.domain.tally import Tally
 from holon.domain.tree import MAX_SUMMARY_BYTES, Disclose, Summary, Visit
@@ -32,8 +33,8 @@ class Holon:
         self.away = False
         self._states = states
 
-    async def get(self, owner: str, job_id: str) -> JobRecord:
-        assert (owner, job_id) == ("@parent", "0-job")
+    async def get(self, client: Client, job_id: str) -> JobRecord:
+        assert (client.name, job_id) == ("@parent", "0-job")
         return RECORD
 
     async def read_on(self, tally: Tally, record: JobRecord) -> None:
