@@ -221,7 +221,10 @@ def test_what_a_command_prints_as_json_has_the_names_on_the_page(dev: Dev, comma
         "certs dev": ["--dir", str(tmp_path)],
         "certs issue": ["w9"],
     }
-    shown = dev(*command.split(), *arguments.get(command, []), "--json", stdin="t" * 32, API_PORT="none").json
+    schedules = tmp_path / "schedules.toml"
+    schedules.write_text('[s]\nblueprint = "failing"\ninterval_seconds = 60\n')
+    wrong = {"API_PORT": "none", "SCHEDULES_CONFIG_PATH": str(schedules)}
+    shown = dev(*command.split(), *arguments.get(command, []), "--json", stdin="t" * 32, **wrong).json
     if command == "workers drain":
         shown["worker"] = None
     elif command == "check":
