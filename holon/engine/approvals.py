@@ -62,7 +62,7 @@ class Approvals:
         self._max_payload = max_payload
 
     async def resolve(self, client: Client, job_id: str, given: Deciding, *, by: str = "") -> JobRecord:
-        """Take the decision of a client who sees the job; durable when this returns. Answers with the job as it is then.
+        """Take the decision of a client who sees the job; durable when this returns. Answers with the job as it is now.
 
         Arguments:
             by: who decides; the client where nobody is named.
