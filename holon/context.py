@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from holon.domain import schema
-from holon.domain.asking import NO_TIMEOUTS, asked_task, branches, pause, question, text, ways, wrong
+from holon.domain.asking import NO_TIMEOUTS, asked_part, asked_task, branches, pause, question, text, ways, wrong
 from holon.domain.client import DEFAULT, NO_PLAN
 from holon.domain.data_stores import DataStores as DataStores  # for hints of handlers
-from holon.domain.decisions import AwaitApproval, Decision, DispatchParallel, DispatchTask, GoTo, Sleep
+from holon.domain.decisions import AwaitApproval, Decision, DispatchParallel, DispatchTask, GoTo, RunBlueprint, Sleep
 from holon.domain.sending import SentEvent, sent_event
 from holon.domain.states import Handler
 from holon.domain.task import ANY_STATUS
@@ -26,6 +26,7 @@ _ACTIONS: dict[type[Decision], str] = {
     DispatchParallel: "dispatch_parallel",
     AwaitApproval: "await_human_approval",
     Sleep: "sleep",
+    RunBlueprint: "run_blueprint",
 }
 _NAMES_SHOWN = 20
 
@@ -158,6 +159,30 @@ class ActionFactory:
     def sleep(self, seconds: float, state: str) -> None:
         """Go on in another state, when so many seconds have passed: 0 to ten years."""
         self._decide(pause(seconds, state))
+
+    def run_blueprint(
+        self,
+        blueprint_name: str,
+        initial_data: Mapping[str, Any] | None = None,
+        transitions: Mapping[str, str] | None = None,
+        dispatch_timeout: float | None = None,
+        result_timeout: float | None = None,
+    ) -> None:
+        """Have a job of another blueprint, or of this one, do a part of this job, and go on by how it ends.
+
+        It belongs to this job's owner. Its deadline, its priority, what it may use and what it may cost are those of
+        this job, or less. It is cancelled when this job ends before it.
+
+        Arguments:
+            blueprint_name: the blueprint's name; it needs no `api_endpoint`.
+            initial_data: what the job is given: JSON with text as keys, as its contract says.
+            transitions: the next state for each way in which it may end: `success`, `failure`, `cancelled`, `timeout`,
+                or the `status` of one of its ends, such as `{"success": "publish", "failure": "clean_up"}`.
+            dispatch_timeout: the longest that each of its tasks may wait for a worker, in seconds; None: as this job.
+            result_timeout: the longest that each of its tasks may take, in seconds; None: as this job.
+        """
+        leads = ways("run_blueprint", transitions)
+        self._decide(asked_part(blueprint_name, initial_data, leads, dispatch_timeout, result_timeout))
 
     def _decide(self, decision: Decision) -> None:
         if self._decision is not None:

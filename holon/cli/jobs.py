@@ -339,6 +339,8 @@ def _show_job(job: Job, *, as_json: bool) -> None:
         lines.append(("integration", asked.integration))
         if asked.expires_at is not None:
             lines.append(("until", local_time(asked.expires_at)))
+    if job.parent_job_id is not None:
+        lines.append(("part of", job.parent_job_id))
     if job.cost is not None or job.budget is not None:
         most = "" if job.budget is None else f" of {job.budget}"
         lines.append(("cost", f"{job.cost or 0}{most}"))

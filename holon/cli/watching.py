@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from holon.cli.output import local_time, one_line, safe
+from holon.domain.children import shown_skill
 from holon.domain.json_words import quoted
 
 if TYPE_CHECKING:
@@ -146,8 +147,9 @@ def what_of(event: HistoryEvent) -> str:
         str(known.get("status") or ""),
         f"({known['reason']})" if known.get("reason") else "",
         one_line(why, _OF_ERROR),
-        str(known.get("skill") or ""),
+        shown_skill(str(known.get("skill") or "")),
         f"#{number}" if number else "",
+        f"as job {known['child_job_id']}" if known.get("child_job_id") else "",
         f"{known['branches']} branches" if known.get("branches") else "",
         quoted(known["payload"], _OF_PAYLOAD) if "payload" in known else "",
         str(known.get("message") or ""),

@@ -66,6 +66,7 @@ class Job:
         cost: what it was charged so far, in millionths of the cost unit; None while that is nothing.
         budget: what its tasks may cost together; None without a limit.
         approval: the decision of a person that it waits for; None where it waits for none.
+        parent_job_id: the job that it is a part of; None: of none.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Job:
     cost: int | None = None
     budget: int | None = None
     approval: Approval | None = None
+    parent_job_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,7 @@ def job_of(message: job_pb2.Job) -> Job:
         cost=message.cost if message.HasField("cost") else None,
         budget=message.budget if message.HasField("budget") else None,
         approval=_approval(message.approval) if message.HasField("approval") else None,
+        parent_job_id=message.parent_job_id or None,
     )
 
 

@@ -209,7 +209,9 @@ class Settings:
         10, "How long a task of a parent's job may wait here without anybody who could do it before it is given back"
     )
     CLEANUP_TIMEOUT: float = _seconds(
-        30, "How long a parent's job may clean up here after it was cancelled, before it is ended"
+        30,
+        "How long a parent's job, or a part of a job that has ended, may clean up here after it was cancelled, before "
+        "it is ended",
     )
     DISCLOSE: str = _setting(
         "summary",
@@ -222,7 +224,11 @@ class Settings:
         DAY_SECONDS, "How long a child holon may execute a task when it names no time of its own"
     )
     MAX_HOLARCHY_DEPTH: int = _setting(
-        8, "How many holons one line of parents may have down to a child of this one", minimum=1, maximum=64
+        8,
+        "How many holons one line of parents may have down to a child of this one, and how many jobs here, each a part "
+        "of the one before",
+        minimum=1,
+        maximum=64,
     )
 
     STORAGE_URI: str = _setting(

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from holon.domain.costs import Cost, costing
-from holon.domain.decisions import AskedTask, AwaitApproval, Sleep
+from holon.domain.decisions import AskedTask, AwaitApproval, RunBlueprint, Sleep
 from holon.domain.job import CHOSEN_BY_NOBODY
 from holon.domain.plain import obstacle
 from holon.domain.policy import LONGEST_SKILL, Allowed, allowing
@@ -136,6 +136,32 @@ def asked_task(
         None if on_lost is None else _lost_after(where, on_lost, ends=execution is not None or result is not None),
         None if allowed_skills is None else _allowed(where, skill, allowed_skills),
         None if max_cost is None else _max_cost(where, max_cost),
+    )
+
+
+def asked_part(
+    blueprint: Any, initial_data: Any, ways: dict[str, str], dispatch_timeout: Any, result_timeout: Any
+) -> RunBlueprint:
+    """A job that is to be a part of the one that asks.
+
+    Arguments:
+        ways: the next state for each way in which it may end.
+    Raises:
+        BlueprintError: (ACTION_INVALID) it cannot be.
+    """
+    where = "run_blueprint"
+    name = text(where, "blueprint_name", blueprint)
+    if initial_data is not None and not isinstance(initial_data, MAPPINGS):
+        raise wrong(f"{where}: initial_data is a {type(initial_data).__name__}; give a dict")
+    plain = dict(initial_data or {})
+    if found := obstacle(plain, "initial_data"):
+        raise wrong(f"{where}: {found}")
+    return RunBlueprint(
+        name,
+        plain,
+        ways,
+        None if dispatch_timeout is None else _seconds(where, "dispatch_timeout", dispatch_timeout),
+        None if result_timeout is None else _seconds(where, "result_timeout", result_timeout),
     )
 
 

@@ -70,6 +70,27 @@ class DispatchParallel(Value, gc=True):
     fail_fast: bool = False
 
 
+class RunBlueprint(Value, gc=True):
+    """A job of another blueprint, as a part of this one; the status it ends with names the next state.
+
+    Arguments:
+        blueprint: its name.
+        initial_data: the JSON object that the job is given.
+        transitions: the next state for each way in which it may end.
+        dispatch_timeout, result_timeout: those of each of its tasks, in seconds; None: as this job has them.
+        child_job_id: the id that it is to have; empty while that is not known.
+        max_cost: what it may cost, in millionths of the cost unit; None: whatever it does.
+    """
+
+    blueprint: str
+    initial_data: dict[str, Any]
+    transitions: dict[str, str]
+    dispatch_timeout: float | None = None
+    result_timeout: float | None = None
+    child_job_id: str = ""
+    max_cost: Cost = None
+
+
 class AwaitApproval(Value):
     """A question to a person, whose decision names the next state.
 
@@ -93,4 +114,4 @@ class Sleep(Value):
     state: str
 
 
-Decision = GoTo | DispatchTask | DispatchParallel | AwaitApproval | Sleep
+Decision = GoTo | DispatchTask | DispatchParallel | RunBlueprint | AwaitApproval | Sleep

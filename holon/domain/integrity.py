@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from holon.domain import schema
 from holon.domain.blueprint import Blueprint
@@ -14,6 +14,9 @@ from holon.domain.hints import taken_by
 from holon.domain.states import Handler, State
 from holon.domain.targets import Mistake, Sending, Target, Targets, targets_of
 from holon.errors import BlueprintError, HolonError
+
+# The blueprint of a name; None: there is none.
+Named: TypeAlias = Callable[[str], Blueprint | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +97,59 @@ def targets_at(handler: Handler) -> Targets:
         inner = targets_of(plain.__code__)
         # What stands between may go anywhere.
         texts, skills = found.texts | inner.texts, found.skills | inner.skills
-        return Targets(found.constants | inner.constants, True, texts, skills, True, found.mistakes, found.events)
+        runs = found.runs | inner.runs
+        constants = found.constants | inner.constants
+        return Targets(constants, True, texts, skills, runs, True, found.mistakes, found.events)
     return found
+
+
+def is_parallel(blueprint: Blueprint, named: Named) -> bool:
+    """Whether a job of a blueprint may have several tasks at a time, as far as its handlers can be followed.
+
+    Arguments:
+        named: the blueprint of a name: those that it runs count too.
+    """
+    return any(found.parallel for found in _below(blueprint, named))
+
+
+def skills_of(blueprint: Blueprint, named: Named) -> frozenset[str]:
+    """The skills that a blueprint's handlers ask for by constants, each by `dispatch_task`; others cannot be known.
+
+    Arguments:
+        named: as in `is_parallel`.
+    """
+    return frozenset(skill for found in _below(blueprint, named) for skill in found.skills)
+
+
+def _below(blueprint: Blueprint, named: Named) -> Iterator[Targets]:
+    """What the handlers of a blueprint can lead to, and those of all that it runs by constant names."""
+    known, waiting = {blueprint.name}, [blueprint]
+    while waiting:
+        for found in _all_targets(waiting.pop()):
+            yield found
+            fresh = {one.value for one in found.runs} - known
+            known |= fresh
+            waiting += [one for one in map(named, fresh) if one is not None]
 
 
 def _all_targets(blueprint: Blueprint) -> Iterator[Targets]:
     return (targets_at(handler) for state in blueprint.states.values() for handler in state.handlers)
 
 
-def is_parallel(blueprint: Blueprint) -> bool:
-    """Whether a job of a blueprint may have several tasks at a time, as far as its handlers can be followed."""
-    return any(targets.parallel for targets in _all_targets(blueprint))
+def missing(blueprint: Blueprint, named: Named) -> list[Problem]:
+    """The blueprints that one runs by constant names, and that are not there.
 
-
-def skills_of(blueprint: Blueprint) -> frozenset[str]:
-    """The skills that a blueprint's handlers ask for by constants, each by `dispatch_task`; others cannot be known."""
-    return frozenset(skill for targets in _all_targets(blueprint) for skill in targets.skills)
+    Arguments:
+        named: the blueprint of a name, among all that are loaded.
+    """
+    problems = []
+    for state, handler in ((one, each) for one in blueprint.states.values() for each in one.handlers):
+        for one in sorted(targets_at(handler).runs, key=lambda one: (one.line or 0, str(one.value))):
+            if not isinstance(one.value, str) or named(one.value) is None:
+                place = _place(state, handler, one)
+                text = f"{place}: {one.action} runs {one.value!r}, which is no blueprint that is loaded"
+                problems.append(Problem("error", state.name, text))
+    return list(dict.fromkeys(problems))
 
 
 def _mistaken(state: State, handler: Handler, targets: Targets) -> list[Problem]:

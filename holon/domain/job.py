@@ -25,6 +25,7 @@ class Status(StrEnum):
     WAITING_FOR_PARALLEL = "waiting_for_parallel"
     WAITING_FOR_HUMAN = "waiting_for_human"
     WAITING_FOR_TIMER = "waiting_for_timer"
+    WAITING_FOR_CHILD = "waiting_for_child"
     WAITING_FOR_RETRY = "waiting_for_retry"
     FINISHED = "finished"
     FAILED = "failed"
@@ -99,6 +100,8 @@ class Job(Value, gc=True):
     what theirs count from; None: they have their own. `allowed_skills` are all that it may use, here and below.
     `budget` is what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
     `deadline` is until when its tasks have time at most, but for those of its clean-up; None: they have their own.
+    `parent_job_id` is the job that it is a part of, `depth` how many there are above it. `child_job_id` is the part of
+    its own that it waits for, or that may still clean up; empty: there is none.
     """
 
     id: str
@@ -126,6 +129,9 @@ class Job(Value, gc=True):
     allowed_skills: Allowed = None
     budget: Cost = None
     deadline: int | None = None
+    parent_job_id: str = ""
+    depth: int = 0
+    child_job_id: str = ""
 
     def seen(self, deliveries: int) -> Job:
         """This job as clients see it: a pending one that was handed to an executor runs."""

@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from holon.domain.decisions import AwaitApproval, Decision, DispatchParallel, DispatchTask, GoTo, Sleep
+from holon.domain.decisions import AwaitApproval, Decision, DispatchParallel, DispatchTask, GoTo, RunBlueprint, Sleep
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError, Question, Status, Waiting
 from holon.domain.policy import denied
 from holon.domain.policy import told as allowed_of
 from holon.domain.retries import back_off
-from holon.domain.specs import Branches, spec_of
+from holon.domain.specs import Branches, spec_of, spec_of_part
 from holon.domain.states import State
 from holon.domain.task import CANCELLED, FAILURE, POLICY_DENIED, SUCCESS, TIMEOUT, Outcome, RetryPolicy, TaskSpec
 from holon.domain.value import Value, replace
@@ -30,7 +30,9 @@ class Change(Value, gc=True):
 
     `wake_after` starts the job's timer, in milliseconds. `fan_out` says that the tasks are branches;
     `end_tasks` that what is still open of earlier steps ends now. `trace` is what its tasks belong to;
-    empty: the job's. `as_it_was`: what the job works on is no more than it was, however large that is.
+    empty: the job's. `as_it_was`: what the job works on is no more than it was, however large that is. `cancels` is a
+    part of the job's that is to be cancelled before this is written, for nobody may know of it then; with `insists` it
+    ends at once, though it cleans up already.
     """
 
     job: Job
@@ -42,6 +44,8 @@ class Change(Value, gc=True):
     end_tasks: bool = False
     trace: str = ""
     as_it_was: bool = False
+    cancels: str = ""
+    insists: bool = False
 
 
 def decide(
@@ -84,6 +88,9 @@ def decide(
     if isinstance(decision, GoTo):
         told = (*before, _finished(state, decision.state, now, took))
         return Change(replace(job, **went_on | {"current_state": decision.state}), told)
+    if isinstance(decision, RunBlueprint):
+        told = (*before, _finished(state, None, now, took))
+        return _run_blueprint(job, decision, now, went_on, told)
     if (skill := _denied(job, decision)) is not None:
         told = (*before, _finished(state, None, now, took))
         message = (
@@ -132,6 +139,20 @@ def _dispatch(
     spec = spec_of(job, 0, decision.task, retry, now, branch=False)
     waits = {"status": Status.WAITING_FOR_WORKER, "waiting": Waiting(job.step, dict(decision.transitions))}
     sent = HistoryEvent("task_dispatched", now, job.current_state, task_id=spec.id, details={"skill": spec.skill})
+    return Change(replace(job, **went_on | waits), (*told, sent), (spec,))
+
+
+def _run_blueprint(
+    job: Job, decision: RunBlueprint, now: int, went_on: dict[str, Any], told: tuple[HistoryEvent, ...]
+) -> Change:
+    spec, child = spec_of_part(job, decision, now), decision.child_job_id
+    waits = {
+        "status": Status.WAITING_FOR_CHILD,
+        "waiting": Waiting(job.step, dict(decision.transitions)),
+        "child_job_id": child,
+    }
+    details = {"skill": spec.skill, "blueprint": decision.blueprint, "child_job_id": child}
+    sent = HistoryEvent("sub_blueprint_started", now, job.current_state, task_id=spec.id, details=details)
     return Change(replace(job, **went_on | waits), (*told, sent), (spec,))
 
 
@@ -274,7 +295,7 @@ def end(
     )
     details = {"status": str(status)} | ({"code": error.code, "error": error.message} if error else {})
     completed = HistoryEvent("job_completed", now, job.current_state, details=details)
-    return Change(over, (*before, completed), end_tasks=end_tasks)
+    return Change(over, (*before, completed), end_tasks=end_tasks, cancels=job.child_job_id)
 
 
 def _finished(state: State, next_state: str | None, now: int, took: int) -> HistoryEvent:

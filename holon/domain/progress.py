@@ -8,7 +8,7 @@ from holon.domain.blueprint import Blueprint
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, Status
 
-_WAITING_FOR_TASKS = (Status.WAITING_FOR_WORKER, Status.WAITING_FOR_PARALLEL)
+_WAITING_FOR_TASKS = (Status.WAITING_FOR_WORKER, Status.WAITING_FOR_PARALLEL, Status.WAITING_FOR_CHILD)
 
 
 def percent_of(job: Job, blueprint: Blueprint | None, of_tasks: float | None) -> float | None:
@@ -45,7 +45,7 @@ def passed_by(blueprint: Blueprint, history: Iterable[HistoryEvent]) -> float:
             before = _span(blueprint, sent_in) or (0.0, 0.0)
             entered = _span(blueprint, line.state or "") or (0.0, 0.0)
             most, sent_in = max(most, sum(before), entered[0]), ""
-        elif line.type == "task_dispatched":
+        elif line.type in ("task_dispatched", "sub_blueprint_started"):
             sent_in = line.state or ""
     return round(most, 1)
 

@@ -19,7 +19,17 @@ from holon.domain.events import (
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.machine import Change, end, moved
 from holon.domain.retries import Verdict, verdict
-from holon.domain.task import ANY_STATUS, CANCELLED, DEADLINE_EXCEEDED, FAILURE, TIMEOUT, Outcome, TaskError
+from holon.domain.task import (
+    ANY_STATUS,
+    CANCELLED,
+    CHILD_FAILED,
+    CHILD_QUARANTINED,
+    DEADLINE_EXCEEDED,
+    FAILURE,
+    TIMEOUT,
+    Outcome,
+    TaskError,
+)
 from holon.domain.value import replace
 
 APPROVAL_TIMEOUT = "APPROVAL_TIMEOUT"
@@ -118,8 +128,9 @@ def _cancel(job: Job, event: CancelRequested, now: int) -> Change:
     told = (HistoryEvent("job_cancel_requested", now, job.current_state, details={"by": event.by}),)
     if target is None:
         error = JobError("CANCELLED", f"cancelled by {_named(event.by, job.owner)}")
-        return end(job, Status.CANCELLED, error, now, before=told, end_tasks=True)
-    return Change(moved(job, target, cancelling=True), told, end_tasks=True)
+        ended = end(job, Status.CANCELLED, error, now, before=told, end_tasks=True)
+        return replace(ended, insists=True) if job.cancelling and job.child_job_id else ended
+    return Change(moved(job, target, cancelling=True), told, end_tasks=True, cancels=job.child_job_id)
 
 
 def _named(by: str, owner: str) -> str:
@@ -164,6 +175,8 @@ def _task_ended(
     if waiting.aggregate_into is not None:
         return None
     outcome = event.outcome
+    if job.status is Status.WAITING_FOR_CHILD:
+        return _part_ended(job, waiting, event, data, error_details, now)
     if outcome.status == FAILURE:
         return _task_failed(job, waiting, event, error_details, now)
     target = waiting.transitions.get(outcome.status)
@@ -176,6 +189,19 @@ def _task_ended(
         return end(job, Status.CANCELLED, error, now)
     message = f"Worker returned unhandled status: {outcome.status}"
     return end(job, Status.FAILED, JobError("UNHANDLED_STATUS", message), now)
+
+
+def _part_ended(
+    job: Job, waiting: Waiting, event: TaskEnded, data: Mapping[str, Any], error_details: Any, now: int
+) -> Change | None:
+    """A job goes on after a part of it; of an end that was not the part's own, that hears."""
+    outcome, child = event.outcome, job.child_job_id
+    alone = replace(job, status=Status.WAITING_FOR_WORKER, child_job_id="")
+    if outcome.status == CANCELLED and CANCELLED not in waiting.transitions:
+        return end(alone, Status.CANCELLED, JobError("CANCELLED", f"its part, job {child}, was cancelled"), now)
+    change = _task_ended(alone, waiting, event, data, error_details, now)
+    is_its_own = outcome.error is None or outcome.error.code in (CHILD_FAILED, CHILD_QUARANTINED)
+    return change if change is None or is_its_own else replace(change, cancels=child)
 
 
 def _task_failed(job: Job, waiting: Waiting, event: TaskEnded, error_details: Any, now: int) -> Change:

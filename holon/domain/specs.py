@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import overload
 
-from holon.domain.decisions import AskedTask
+from holon.domain.children import RUN_BLUEPRINT, params_of
+from holon.domain.decisions import AskedTask, RunBlueprint
 from holon.domain.job import Job
 from holon.domain.policy import both
 from holon.domain.task import RetryPolicy, TaskSpec, task_id
+
+# No task takes longer: ten years.
+LONGEST_MS = 10 * 366 * 86_400_000
 
 
 def spec_of(job: Job, index: int, asked: AskedTask, retry: RetryPolicy, now: int, *, branch: bool) -> TaskSpec:
@@ -37,6 +41,25 @@ def spec_of(job: Job, index: int, asked: AskedTask, retry: RetryPolicy, now: int
         0 if asked.lost_after_seconds is None else _ms(asked.lost_after_seconds),
         both(job.allowed_skills, asked.allowed_skills),
         asked.max_cost,
+    )
+
+
+def spec_of_part(job: Job, asked: RunBlueprint, now: int) -> TaskSpec:
+    """The task that a job waits for while another does a part of it: once, and for as long as the job may take."""
+    priority = 0.0 if job.priority is None else job.priority
+    within = _within(job, None, now)
+    return TaskSpec(
+        task_id(job.id, job.step, 0),
+        0,
+        RUN_BLUEPRINT,
+        params_of(asked),
+        priority,
+        LONGEST_MS,
+        None,
+        within,
+        RetryPolicy(0),
+        branch=False,
+        max_cost=asked.max_cost,
     )
 
 

@@ -20,7 +20,7 @@ class Told:
     """The newest that history tells of a task: how its last attempt ended, or that it was sent.
 
     `status` is empty while no attempt has ended. `cost` is what its attempts cost, late ones
-    included.
+    included. `child_job_id` is the job that does it as a part of this one; empty: it is for a worker.
     """
 
     id: str
@@ -32,6 +32,7 @@ class Told:
     ended: int | None = None
     error: Trouble | None = None
     cost: Cost = None
+    child_job_id: str = ""
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class _Sent:
     total: int
     time: int
     skill: str
+    child_job_id: str = ""
 
 
 class Tally:
@@ -71,7 +73,7 @@ class Tally:
         self.fingerprint.take_all(lines)
         for _, event in lines:
             kind = event.type
-            if kind == "task_dispatched":
+            if kind in ("task_dispatched", "sub_blueprint_started"):
                 self._dispatched(event)
             elif kind == "task_finished":
                 self._finished(event)
@@ -84,7 +86,8 @@ class Tally:
         details = event.details
         if event.task_id:
             step = int(event.task_id.rsplit("-", 2)[1])
-            self._sent.append(_Sent(step, 1, event.time, str(details.get("skill", ""))))
+            child = str(details.get("child_job_id", ""))
+            self._sent.append(_Sent(step, 1, event.time, str(details.get("skill", "")), child))
         elif isinstance(details.get("step"), int):
             self._sent.append(_Sent(details["step"], details["branches"], event.time, ""))
 
@@ -138,9 +141,10 @@ class Tally:
                 name = task_id(self._job_id, sent.step, index)
                 known = self._told.get(name)
                 if known is None:
-                    yield Told(name, sent.skill, sent.time, cost=self._late.get(name))
+                    cost = self._late.get(name)
+                    yield Told(name, sent.skill, sent.time, cost=cost, child_job_id=sent.child_job_id)
                 else:
-                    known.sent = sent.time
+                    known.sent, known.child_job_id = sent.time, sent.child_job_id
                     yield known
             start = 0
 

@@ -41,6 +41,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
         "max_cost",
     ),
     "dispatch_parallel": ("tasks", "aggregate_into", "fail_fast"),
+    "run_blueprint": ("blueprint_name", "initial_data", "transitions", "dispatch_timeout", "result_timeout"),
     "send_event": ("event_type", "payload"),
     "await_human_approval": ("integration", "message", "transitions", "timeout_seconds"),
     "sleep": ("seconds", "state"),
@@ -49,6 +50,7 @@ _STATES = {
     "go_to": "state",
     "dispatch_task": "transitions",
     "dispatch_parallel": "aggregate_into",
+    "run_blueprint": "transitions",
     "await_human_approval": "transitions",
     "sleep": "state",
 }
@@ -110,6 +112,7 @@ class Targets:
         open: some target is no constant, or `actions` goes where it cannot be followed.
         texts: every string constant in the code.
         skills: every constant skill of a single task.
+        runs: every constant name of a blueprint that is to be run.
         parallel: it may ask for several tasks at once; also where `actions` goes where it cannot be followed.
         events: every constant type of an event that it sends.
         mistakes: what it asks of its own `actions` and `context`, and there is none of.
@@ -119,6 +122,7 @@ class Targets:
     open: bool = False
     texts: set[str] = field(default_factory=set)
     skills: set[str] = field(default_factory=set)
+    runs: set[Target] = field(default_factory=set)
     parallel: bool = False
     mistakes: set[Mistake] = field(default_factory=set)
     events: set[Sending] = field(default_factory=set)
@@ -323,6 +327,10 @@ class _Walk:
             skill = argument("task_type")
             if isinstance(skill, Constant) and isinstance(skill.value, str):
                 self.found.skills.add(skill.value)
+        if action == "run_blueprint":
+            name = argument("blueprint_name")
+            if isinstance(name, Constant):
+                self.found.runs.add(Target(action, name.value, line))
         given = argument(_STATES[action])
         if given is _ABSENT:
             return

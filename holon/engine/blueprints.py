@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 from holon.domain import integrity
 from holon.domain.blueprint import Blueprint
@@ -13,6 +13,9 @@ from holon.engine.contracts import Contracts
 from holon.errors import BlueprintError, InvalidArgument, NotFound
 
 log = logging.getLogger(__name__)
+
+# A blueprint by its name, and the contract of its input; raises NotFound.
+Found: TypeAlias = Callable[[str], tuple[Blueprint, str]]
 
 
 class Blueprints:
@@ -87,6 +90,14 @@ class Blueprints:
         for blueprint in blueprints:
             self.register(blueprint)
 
+    def check_runs(self) -> None:
+        """Check what blueprints run, once all are registered; raises BlueprintError for what is not there."""
+        missing = [
+            f"blueprint {one.name!r}: {problem.message}" for one in self for problem in integrity.missing(one, self.get)
+        ]
+        if missing:
+            raise BlueprintError("; ".join(missing))
+
     def get(self, name: str) -> Blueprint | None:
         """A blueprint, or None."""
         entry = self._by_name.get(name)
@@ -118,6 +129,17 @@ class Blueprints:
         """Whether clients may create jobs of a blueprint."""
         entry = self._by_name.get(name)
         return entry is not None and entry[0].api_endpoint is not None
+
+    def for_jobs(self, name: str) -> tuple[Blueprint, str]:
+        """A blueprint that a job may have a part of it done by, and the contract of its input.
+
+        Raises:
+            NotFound: (BLUEPRINT_NOT_FOUND) there is none of this name.
+        """
+        entry = self._by_name.get(name)
+        if entry is None:
+            raise NotFound(f"this node has no blueprint named {name[:128]!r} to run", code="BLUEPRINT_NOT_FOUND")
+        return entry
 
     def for_parents(self, name: str) -> tuple[Blueprint, str]:
         """A blueprint that a parent holon may have done, and the contract of its input.

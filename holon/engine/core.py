@@ -13,6 +13,9 @@ from holon.domain.value import Value
 from holon.engine.below import Below
 from holon.engine.blueprints import Blueprints
 from holon.engine.catalogs import Catalogs
+from holon.engine.children.bonds import Bonds
+from holon.engine.children.calling import Calling
+from holon.engine.children.own import Own, OwnSettings
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.executor import Executor
@@ -20,6 +23,7 @@ from holon.engine.fleet import Fleet
 from holon.engine.following import Following, Watched
 from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers
+from holon.engine.inputs import Inputs
 from holon.engine.jobs import Jobs
 from holon.engine.kept import Sealing
 from holon.engine.log_lines import LogLines
@@ -45,7 +49,11 @@ from holon.telemetry.events import Telemetry
 
 
 class EngineSettings(Value):
-    """What bounds the engine. Times are milliseconds, sizes bytes. Without `rates` no calls are counted."""
+    """What bounds the engine. Times are milliseconds, sizes bytes. Without `rates` no calls are counted.
+
+    `max_depth` is how many jobs may be in one line, each a part of the one before; `cleanup` is for how long a part may
+    clean up once the job above it has ended.
+    """
 
     concurrent_jobs: int = 100
     max_transitions: int = 1_000
@@ -57,6 +65,8 @@ class EngineSettings(Value):
     job_retention_count: int = 10_000_000
     history_retention: int = 90 * 86_400_000
     watch_idle: int = 20_000
+    max_depth: int = 8
+    cleanup: int = 30_000
     rates: Rates | None = None
     strict_events: bool = True
 
@@ -103,7 +113,8 @@ class Engine:
         every = min(1.0, store_settings.lease / 6_000, store_settings.offer / 4_000)
         self.touches = Touches(store, self.dispatcher, store.now, every)
         sent_events = SentEvents(self.blueprints, contracts, strict=settings.strict_events)
-        handlers = Handlers(self.blueprints, limits, store.now, telemetry, sent_events)
+        calling = Calling(store, self.blueprints, Inputs(contracts, settings.max_payload), settings.max_depth)
+        handlers = Handlers(self.blueprints, limits, store.now, telemetry, sent_events, calling)
         planner = Planner(needs, settings.max_payload, self.dispatcher.price)
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
         results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload, telemetry)
@@ -134,12 +145,15 @@ class Engine:
             planner,
             self.dispatcher,
             fusing,
+            Bonds(self.jobs, self.records),
             store_settings.max_deliveries,
             telemetry,
         )
         self._executor = Executor(tools, store_settings.claim)
         watched = Watched(store)
         self.following = Following(store, watched)
+        own = OwnSettings(store_settings.node_id, store_settings.lease, settings.cleanup / 1000)
+        self._own = Own(store, self.dispatcher, self.touches, results, self.jobs, self.blueprints, self.following, own)
         self.watching = Watching(store, self.jobs, self.records, watched, settings.watch_idle / 1000)
         self.log_lines.followers += (self.watching.logged, self.following.logged)
         self.below = Below(store, store.now, settings.job_retention, read_told, seal)
@@ -154,7 +168,7 @@ class Engine:
             self.watching,
             self.following,
             told,
-            self._executor.catch_up,
+            self._catch_up,
         )
         self._wakeups.said = self.log_lines.heard
         self.follow_documents(self.below.changed)
@@ -171,6 +185,10 @@ class Engine:
     async def _purge(self, finished_before: int, limit: int) -> int:
         return await self.store.purge(finished_before, limit, await self.spared())
 
+    async def _catch_up(self) -> None:
+        await self._executor.catch_up()
+        await self._own.catch_up()
+
     def follow_documents(self, changed: Callable[[frozenset[str]], None]) -> None:
         """Have this called with the kinds of documents that changed. A hint can be lost: look now and then as well."""
         self._wakeups.documents.append(changed)
@@ -185,6 +203,7 @@ class Engine:
             loops.create_task(self._rekeying.run(), name="rekeying")
             loops.create_task(self.watching.run(), name="watching")
             loops.create_task(self.following.run(), name="following")
+            loops.create_task(self._own.run(), name="parts-of-jobs")
             loops.create_task(self.below.run(), name="below")
             loops.create_task(self.scheduler.run(), name="scheduler")
             for name, retention in self._retentions.items():
@@ -198,6 +217,7 @@ class Engine:
         """Take no new job; wait until those that run have committed, and no worker holds a task."""
         self.scheduler.close()
         self.slots.close()
+        self._own.close()
         await self.slots.idle()
         await self.workers.quiet()
         await self.touches.flush()

@@ -77,6 +77,9 @@ class Creations:
         return await asyncio.gather(*(self._tried(*one) for one in items))
 
     def _first(self, new: NewJob) -> Plan | None:
+        if new.job.parent_job_id:
+            # Before its first handler it is to be seen whether the job above still waits for it.
+            return None
         # What is known to be refused runs no handler of its client's.
         spent = new.quota is not None and self._spent.get(new.job.owner) == new.quota
         return None if spent else self._fusing.first(new.job, new.history)

@@ -38,6 +38,8 @@ class Dispatcher:
     def __init__(self, store: Leases, telemetry: Telemetry) -> None:
         self._store = store
         self._telemetry = telemetry
+        # Those of workers, by their ids.
+        self._workers: dict[str, Session] = {}
         self._waiting = Queued()
         self._said = Said()
         self._away = Seldom(log)
@@ -57,8 +59,8 @@ class Dispatcher:
 
     @property
     def sessions(self) -> Collection[Session]:
-        """The live sessions."""
-        return self._matches.sessions.values()
+        """The live sessions of workers."""
+        return self._workers.values()
 
     def session(self, session_id: str) -> Session | None:
         """A live session."""
@@ -71,7 +73,12 @@ class Dispatcher:
         return next((one for one in self.sessions if one.worker_id == session.worker_id), session)
 
     def add(self, session: Session) -> None:
-        """A session has opened."""
+        """A session of a worker has opened."""
+        self._workers[session.session_id] = session
+        self._match(session)
+
+    def add_own(self, session: Session) -> None:
+        """The node has opened a session of its own: it is offered what is for that, and is no worker's."""
         self._match(session)
 
     def offers_changed(self, session: Session, offerings: Mapping[Offering, str]) -> None:
@@ -87,6 +94,7 @@ class Dispatcher:
 
     def remove(self, session: Session) -> None:
         """A session has ended."""
+        self._workers.pop(session.session_id, None)
         self._matches.remove(session)
         self._prices.changed()
         self._reasons.changed()

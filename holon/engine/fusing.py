@@ -131,7 +131,7 @@ class Fusing:
 
     def _plan(self, job: Job, due: Job, change: Change | None) -> Plan | None:
         """The step of a change that is due to the handler of `due`, if to any."""
-        if change is None:
+        if change is None or change.cancels:
             return None
         try:
             plan = self._planner.plan_now(job, change)

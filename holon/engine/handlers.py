@@ -14,6 +14,7 @@ import orjson
 from holon.context import ActionFactory, ClientConfig, JobContext, arguments
 from holon.domain import machine
 from holon.domain.blueprint import Blueprint
+from holon.domain.decisions import RunBlueprint
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError
 from holon.domain.machine import Change, Limits
@@ -21,6 +22,7 @@ from holon.domain.states import Function, Handler, State
 from holon.domain.texts import MAX_ERROR_CODE, MAX_ERROR_MESSAGE, told
 from holon.domain.value import replace
 from holon.engine.blueprints import Blueprints
+from holon.engine.children.calling import Calling
 from holon.engine.sent_events import SentEvents
 from holon.errors import BlueprintError, HolonError, InvalidArgument
 from holon.json_in import parse
@@ -83,6 +85,7 @@ class Handlers:
         now: the store's clock, in epoch milliseconds.
         telemetry: where failures are counted, and steps traced.
         sent_events: what becomes of events.
+        calling: looks at what they ask for that run blueprints.
 
     Attributes:
         waiting: how many of them wait for something now.
@@ -97,6 +100,7 @@ class Handlers:
         now: Callable[[], int],
         telemetry: Telemetry,
         sent_events: SentEvents,
+        calling: Calling,
     ) -> None:
         self._blueprints = blueprints
         self._limits = limits
@@ -105,6 +109,7 @@ class Handlers:
         self._sent_events = sent_events
         # By blueprint and state, those that await nothing and have ended well here; None: its only one.
         self._prompt: dict[tuple[str, str], set[Function] | None] = {}
+        self._calling = calling
         self.waiting = 0
         self.ending: Callable[[], bool] = lambda: False
 
@@ -130,21 +135,23 @@ class Handlers:
         Raises:
             Unavailable: there is no memory for it.
         """
-        return await self._run(job, results, before)
+        change = await self._run(job, results, before)
+        assert change is not None  # noqa: S101  nothing is at once
+        return change
 
-    def run_now(self, job: Job, before: tuple[HistoryEvent, ...]) -> Change:
-        """The same for a `prompt` handler, without any wait."""
+    def run_now(self, job: Job, before: tuple[HistoryEvent, ...]) -> Change | None:
+        """The same for a `prompt` handler, without any wait; None where what it decided needs one."""
         running = self._run(job, {}, before, at_once=True)
         try:
             running.send(None)
         except StopIteration as stop:
-            change: Change = stop.value
+            change: Change | None = stop.value
             return change
         raise AssertionError("what awaits nothing was suspended")
 
     async def _run(
         self, job: Job, results: Mapping[str, Any], before: tuple[HistoryEvent, ...], *, at_once: bool = False
-    ) -> Change:
+    ) -> Change | None:
         before = (*before, machine.started(job, self._now()))
         # What a handler changes counts only if its step is stored: it works on a copy.
         initial_data, history = parse(orjson.dumps((job.initial_data, job.state_history)))
@@ -179,6 +186,9 @@ class Handlers:
             state_history = _history(context)
             if actions.events:
                 before = (*before, *self._sent_events.lines(job, actions.events, self._now()))
+            decision = actions.decision
+            if isinstance(decision, RunBlueprint):
+                decision = self._calling.checked(job, decision)
         except BaseException as error:  # it is the user's code; a signal is no exception here
             if watched is not None and watched.closed:
                 raise
@@ -191,10 +201,14 @@ class Handlers:
             self._ended_well(job, state, chosen)
         _tell_held(job, began, watched)
         span.end()
+        if isinstance(decision, RunBlueprint) and job.budget is not None:
+            if at_once:
+                return None
+            decision = await self._calling.budgeted(job, decision)
         change = machine.decide(
             job,
             state,
-            actions.decision,
+            decision,
             returned,
             self._limits,
             self._now(),

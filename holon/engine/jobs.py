@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import Client
@@ -13,7 +13,7 @@ from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
 from holon.domain.progress import passed_by, percent_of
 from holon.engine.approvals import Approvals
-from holon.engine.blueprints import Blueprints
+from holon.engine.blueprints import Blueprints, Found
 from holon.engine.contracts import Contracts
 from holon.engine.creations import Creations, Made
 from holon.engine.dispatcher import Dispatcher
@@ -127,16 +127,20 @@ class Jobs:
         """
         return await self._repeats.find(client, asked, any_gone=True)
 
-    async def create_all(self, client: Client, asked: Sequence[Creating]) -> list[Accepted | HolonError]:
+    async def create_all(
+        self, client: Client, asked: Sequence[Creating], found: Found | None = None
+    ) -> list[Accepted | HolonError]:
         """Create jobs of a client's, together; a refused one leaves the others alone.
 
+        Arguments:
+            found: finds what they are of; None: what clients can start.
         Returns:
             for each, in their order, the job, or why it was refused, as `create` raises it.
         """
-        made = await self._all(client, asked, self._blueprints.for_clients)
+        made = await self._all(client, asked, found or self._blueprints.for_clients)
         refused = [(at, one) for at, one in enumerate(made) if isinstance(one, NotFound | InvalidArgument)]
-        found = await asyncio.gather(*(self._repeats.instead_of(one, client, asked[at]) for at, one in refused))
-        for (at, _), outcome in zip(refused, found, strict=True):
+        instead = await asyncio.gather(*(self._repeats.instead_of(one, client, asked[at]) for at, one in refused))
+        for (at, _), outcome in zip(refused, instead, strict=True):
             made[at] = outcome
         return made
 
@@ -152,9 +156,7 @@ class Jobs:
         """Raise what a schedule would be refused for, whenever it asks for this; see `create`."""
         self._inputs.read(asked, *self._blueprints.for_schedules(asked.blueprint))
 
-    async def _all(
-        self, client: Client, asked: Sequence[Creating], found: Callable[[str], tuple[Blueprint, str]]
-    ) -> list[Accepted | HolonError]:
+    async def _all(self, client: Client, asked: Sequence[Creating], found: Found) -> list[Accepted | HolonError]:
         good: list[tuple[NewJob, Span]] = []
 
         def try_one(one: Creating) -> tuple[NewJob, Span] | HolonError:
@@ -203,8 +205,14 @@ class Jobs:
             allowed_skills=asked.allowed_skills,
             budget=budget,
             deadline=asked.deadline,
+            parent_job_id=asked.parent_job_id,
+            depth=asked.depth,
         )
-        details = {"blueprint": job.blueprint} | ({"source": asked.source} if asked.source else {})
+        details = {"blueprint": job.blueprint}
+        if asked.source:
+            details["source"] = asked.source
+        if job.parent_job_id:
+            details["parent_job_id"] = job.parent_job_id
         created = HistoryEvent("job_created", now, job.current_state, details=details)
         most = client.monthly_attempts
         limited = None if most is None else monthly(client.name, most, now)

@@ -101,6 +101,12 @@ def examine(files: Iterable[Path]) -> Report:
             if clash := _clash(blueprint, found):
                 problems.append(FileProblem(file, blueprint.name, clash))
             found.append((file, blueprint))
+    by_name = {blueprint.name: blueprint for _, blueprint in found}
+    for file, blueprint in found:
+        for one in integrity.missing(blueprint, by_name.get):
+            # A node may have it all the same, of a program or of another folder: it is an error at its start.
+            text = f"{one.message} here; a node that has not got it either does not start"
+            problems.append(FileProblem(file, blueprint.name, Problem("warning", one.state, text)))
     return Report(tuple(found), tuple(problems))
 
 

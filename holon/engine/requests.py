@@ -37,6 +37,7 @@ class Creating(Value, gc=True):
     `note` is a document that is to be written with it, also where the job is there already.
     `source` is what had it made where that was no call; its history tells it.
     `deadline` is until when its tasks have time at most, in epoch milliseconds of the store's clock; None: as they say.
+    `parent_job_id` and `depth` are as in `Job`.
     """
 
     blueprint: str
@@ -52,6 +53,8 @@ class Creating(Value, gc=True):
     note: Note | None = None
     deadline: int | None = None
     source: str = ""
+    parent_job_id: str = ""
+    depth: int = 0
 
 
 class Accepted(Value, gc=True):

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from holon.domain import machine
+from holon.domain.children import JOB_ABOVE
 from holon.domain.events import ApprovalResolved, BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded
 from holon.domain.job import Job, JobError, Status
 from holon.domain.machine import Change
 from holon.domain.reactions import react
 from holon.domain.task import Outcome
 from holon.domain.value import replace
+from holon.engine.children.bonds import Bonds
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers
@@ -41,6 +43,7 @@ class Tools:
     planner: Planner
     dispatcher: Dispatcher
     fusing: Fusing
+    bonds: Bonds
     max_deliveries: int
     telemetry: Telemetry
 
@@ -64,6 +67,11 @@ class Run:
         if self._claim.deliveries > self._tools.max_deliveries:
             await self._commit(self._crashed())
             return
+        if self._job.parent_job_id and not self._job.step and await self._tools.bonds.is_left(self._job):
+            left = react(self._job, CancelRequested(JOB_ABOVE), {}, None, self._now())
+            if left is not None:
+                await self._commit(left)
+            return
         goes_on = True
         while goes_on:
             goes_on = await self._step()
@@ -85,13 +93,13 @@ class Run:
         before = change.history if change else ()
         if job.status.due:
             handled = await self._tools.handlers.run(job, await self._branches(job), before)
-            change = replace(handled, end_tasks=True) if change and change.end_tasks else handled
+            change = _with_ends_of(change, handled) if change else handled
         assert change is not None  # noqa: S101  a job that is not due has an event here
         try:
             return await self._commit(change)
         except InvalidArgument as error:
             unstorable = self._unstorable(job, error, before)
-            return await self._commit(replace(unstorable, end_tasks=change.end_tasks))
+            return await self._commit(_with_ends_of(change, unstorable))
 
     async def _take_events(self) -> Change | None:
         """React to what came in, until there is a change; a cancel goes first, then what a person has decided.
@@ -187,6 +195,8 @@ class Run:
     async def _commit(self, change: Change) -> bool:
         tools = self._tools
         plan = await tools.planner.plan(self._job, change, self._claim.claim_id, tuple(self._consumed))
+        if change.cancels:
+            await tools.bonds.cut(self._job, change)
         step = plan.step
         seats = tools.dispatcher.seats_for(plan.needs)
         with tools.dispatcher.naming(seats) as named, tools.slots.wanting(1) as wanted:
@@ -215,3 +225,12 @@ class Run:
 
     def _now(self) -> int:
         return self._tools.store.now()
+
+
+def _with_ends_of(event: Change, handled: Change) -> Change:
+    """What a handler decided, with what the event before it ends: tasks of earlier steps, and a part of the job."""
+    if not (event.end_tasks or event.cancels):
+        return handled
+    if event.cancels and not handled.cancels:
+        return replace(handled, end_tasks=event.end_tasks, cancels=event.cancels, insists=event.insists)
+    return replace(handled, end_tasks=event.end_tasks or handled.end_tasks)

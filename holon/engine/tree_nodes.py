@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from holon.domain.children import shown_skill
 from holon.domain.digest import Digest
 from holon.domain.job import Status
 from holon.domain.tally import Told, final
@@ -64,12 +65,12 @@ def task_node(
         Kind.TASK,
         holon_id,
         record.job.id,
-        told.skill or (row.need.skill if row is not None else ""),
+        shown_skill(told.skill or (row.need.skill if row is not None else "")),
         status,
         task_id=told.id,
         progress=record.progress if alone else None,
         attempt=max(told.attempt, row.attempt if row is not None else 0),
-        worker_id=(row.worker_id if row is not None and not over else told.worker_id),
+        worker_id="" if told.child_job_id else (row.worker_id if row is not None and not over else told.worker_id),
         error=None if told.error is None else short(told.error),
         created_at=told.sent,
         finished_at=told.ended if over else None,

@@ -32,7 +32,7 @@ from holon.engine.session import Session
 from holon.engine.tallies import Reading, Tallies
 from holon.engine.tree_nodes import error_of, job_node, offline_node, short, task_node
 from holon.engine.tree_pages import Page, Place, grafted, place_of
-from holon.errors import HolonError, InvalidArgument, PermissionDenied, Violation
+from holon.errors import HolonError, InvalidArgument, NotFound, PermissionDenied, Violation
 from holon.ports import JobRecord, Storage, TaskRecord
 
 log = logging.getLogger(__name__)
@@ -245,6 +245,8 @@ class Trees:
 
     async def _behind(self, walk: _Walk, told: Told, row: TaskRecord | None, asked: Asked) -> TreePage | None:
         """The tree below a task that a holon does, or did: as it says now, or as it told last; None: there is none."""
+        if told.child_job_id:
+            return await self._part(walk, told.child_job_id, asked)
         worker_id = row.worker_id if row is not None else told.worker_id
         link = self._links.get(worker_id)
         if not worker_id or (link is None and worker_id in walk.sessions):
@@ -268,13 +270,22 @@ class Trees:
                 log.info("the tree below task %s is shown as it was: %s", told.id, error.message, extra=facts)
         return None if kept is None or asked.token else TreePage((offline_node(kept, told),))
 
+    async def _part(self, walk: _Walk, job_id: str, asked: Asked) -> TreePage | None:
+        """The tree of a job that is a part of this one; None: it is not made yet, or is gone."""
+        left = walk.until - asyncio.get_running_loop().time()
+        try:
+            return await self.page(Client(walk.record.job.owner), job_id, asked, max(left, _LEAST_S))
+        except NotFound:
+            return None
+
     async def _told_below(self, tally: Tally) -> Sequence[Summary]:
         """What holons told last of the jobs of a job's tasks, as far as there are not too many."""
         if not await self.below.has_any():
             return ()
         found: list[Summary] = []
         plain = {one.worker_id for one in self._dispatcher.sessions} - self._links.keys()
-        every = islice((told for told in tally.tasks() if told.worker_id not in plain), MOST_LOOKED_UP)
+        by_holons = (told for told in tally.tasks() if not told.child_job_id and told.worker_id not in plain)
+        every = islice(by_holons, MOST_LOOKED_UP)
         while len(found) < MOST_BELOW and (batch := list(islice(every, TASKS_AT_ONCE))):
             kept = await asyncio.gather(*(self.below.find(told.id) for told in batch))
             found += [one.summary for one in kept if one is not None]

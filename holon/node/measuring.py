@@ -164,7 +164,7 @@ class Measuring:
         return {(): self._counts.queued} if self._counts is not None else {}
 
     def _held(self) -> dict[Labels, float]:
-        return {(): self._counts.leased} if self._counts is not None else {}
+        return {(): self._counts.held} if self._counts is not None else {}
 
     def _jobs(self) -> dict[Labels, float]:
         return {(status.value,): count for status, count in self._counts.jobs.items()} if self._counts else {}

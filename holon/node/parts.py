@@ -123,6 +123,7 @@ async def parts_of(
             wall=wall_of(store, clock),
         )
         engine.blueprints.register_all(blueprints)
+        engine.blueprints.check_runs()
         check_jobs(config, schedules, engine.scheduler.check)
         if config.SCHEDULES_CONFIG_PATH:
             files.add(schedules_part(config, engine.scheduler))

@@ -70,6 +70,8 @@ def engine_settings(config: Config) -> EngineSettings:
         history_retention=_ms(config.HISTORY_RETENTION),
         rates=_rates(config) if config.RATE_LIMITING_ENABLED else None,
         strict_events=config.STRICT_EVENT_VALIDATION,
+        max_depth=config.MAX_HOLARCHY_DEPTH,
+        cleanup=_ms(config.CLEANUP_TIMEOUT),
     )
 
 

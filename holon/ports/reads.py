@@ -112,3 +112,8 @@ class Counts(Value):
     queued: int
     leased: int
     waiting: Mapping[str, int]
+
+    @property
+    def held(self) -> int:
+        """The tasks that workers hold: those by which jobs wait for their parts are nobody's but the nodes'."""
+        return max(0, self.leased - self.jobs.get(Status.WAITING_FOR_CHILD, 0))

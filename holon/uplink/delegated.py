@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from enum import IntEnum
 
@@ -11,14 +10,11 @@ from holon.domain.job import Job, Status
 from holon.domain.log_lines import Logged
 from holon.engine.following import Following
 from holon.engine.jobs import Jobs
-from holon.errors import FailedPrecondition, HolonError, NotFound
+from holon.engine.stopping import cancel
 from holon.ports import JobRecord
 from holon.uplink.delegation import Delegation
 from holon.uplink.stopping import Why
 
-log = logging.getLogger(__name__)
-
-_RETRY_S = 1.0
 # Only the result says that all is done.
 _MOST_BEFORE_RESULT = 99.0
 # All that is said of why a task waits, where a holon discloses nothing of how its jobs are done.
@@ -228,14 +224,5 @@ class Delegated:
             by: who asks, or why; empty: the parent.
             insist: whether it is to end at once if it cleans up already, as after a cancel that another node asked for.
         """
-        while True:
-            try:
-                await self._jobs.cancel(self.entry.owner, self.entry.job_id, by=by, insist=insist)
-            except (NotFound, FailedPrecondition):
-                return
-            except HolonError as error:
-                message = "job %s is cancelled later: %s"
-                log.warning(message, self.entry.job_id, error.message, extra=self.entry.facts)
-                await asyncio.sleep(error.retry_after or _RETRY_S)
-            else:
-                return
+        entry = self.entry
+        await cancel(self._jobs, entry.owner, entry.job_id, by, insist=insist, facts=entry.facts)

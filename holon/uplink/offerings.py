@@ -97,7 +97,10 @@ class Offerings:
             if blueprint.output_schema is not None:
                 offering.output_schema.CopyFrom(json_payload(orjson.dumps(blueprint.output_schema)))
             self._offered[blueprint.name] = _Offered(
-                offering, skills_of(blueprint), wide=is_parallel(blueprint), patterns=self._patterns(offering)
+                offering,
+                skills_of(blueprint, blueprints.get),
+                wide=is_parallel(blueprint, blueprints.get),
+                patterns=self._patterns(offering),
             )
         self._fit()
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import orjson
 
+from holon.domain import ends
+from holon.domain.ends import CODES, data_of, error_of, story
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError, Status
-from holon.domain.task import CANCELLED_BY_CHILD, CHILD_FAILED, CHILD_QUARANTINED, SUCCESS
-from holon.domain.texts import clipped
+from holon.domain.task import CHILD_FAILED, SUCCESS
 from holon.ports import JobRecord
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.offerings import Offerings
 from holon.wire.values import fill, json_payload
-from holon.wire.worker import MAX_CAUSE_MESSAGE, MAX_CAUSES, causes_of
+from holon.wire.worker import causes_of
 from holon.worker.outcome import failure
-
-_CODES = {
-    Status.FAILED: CHILD_FAILED,
-    Status.QUARANTINED: CHILD_QUARANTINED,
-    Status.CANCELLED: CANCELLED_BY_CHILD,
-}
-_HOW = {Status.FAILED: "failed", Status.QUARANTINED: "was quarantined", Status.CANCELLED: "was cancelled"}
 
 
 def result_of(record: JobRecord, holon_id: str, offerings: Offerings) -> worker_pb2.TaskResult:
@@ -62,20 +56,19 @@ def passed_on(job: Job, lines: Sequence[HistoryEvent]) -> worker_pb2.TaskResult 
 
 
 def _success(job: Job, holon_id: str, offerings: Offerings) -> worker_pb2.TaskResult:
-    data = job.result if isinstance(job.result, dict) else {"result": job.result}
+    data = data_of(job)
     status = offerings.status_of(job.blueprint, job.current_state)
     # The contract is that of a success. The data is as JSON has it, whatever the handler returned: it was stored.
     wrong = offerings.violation(job.blueprint, data) if status == SUCCESS else ""
     if wrong:
-        return _told(
-            job, holon_id, CHILD_FAILED, JobError("OUTPUT_INVALID", wrong), "ended with what it does not offer"
-        )
+        error = JobError("OUTPUT_INVALID", wrong)
+        return _told(job, holon_id, CHILD_FAILED, error, "ended with what it does not offer")
     return worker_pb2.TaskResult(status=status, data=json_payload(orjson.dumps(data)))
 
 
 def _failure(job: Job, holon_id: str, offerings: Offerings) -> worker_pb2.TaskResult:
-    error = job.error or JobError(_CODES[job.status], "no reason given")
-    result = _told(job, holon_id, _CODES[job.status], error, _HOW[job.status])
+    error = error_of(job)
+    result = _told(job, holon_id, CODES[job.status], error)
     if error.code == "ENDED_FAILED":
         # What its author has it say.
         if error.details is not None:
@@ -85,19 +78,7 @@ def _failure(job: Job, holon_id: str, offerings: Offerings) -> worker_pb2.TaskRe
     return result
 
 
-def _told(job: Job, holon_id: str, code: str, error: JobError, how: str) -> worker_pb2.TaskResult:
-    result = failure(code, f"job {job.id} of blueprint {job.blueprint} {how}: {error.message}")
-    result.error.causes.extend(_causes(job, holon_id, error))
+def _told(job: Job, holon_id: str, code: str, error: JobError, how: str = "") -> worker_pb2.TaskResult:
+    result = failure(code, story(job, error, how))
+    result.error.causes.extend(types_pb2.TaskErrorCause(**one) for one in ends.causes_of(job, holon_id, error))
     return result
-
-
-def _causes(job: Job, holon_id: str, error: JobError) -> Iterator[types_pb2.TaskErrorCause]:
-    """What went wrong here, then what went wrong below, as that was told."""
-    yield types_pb2.TaskErrorCause(
-        code=error.code,
-        message=clipped(error.message, MAX_CAUSE_MESSAGE),
-        holon_id=holon_id,
-        name=job.blueprint,
-    )
-    below, _ = causes_of(error.details)
-    yield from below[: MAX_CAUSES - 1]

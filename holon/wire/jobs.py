@@ -88,6 +88,7 @@ _FIELDS: Mapping[str, _Writer] = {
     "terminal": _plain("terminal", lambda record, _: record.job.status.terminal),
     "owner": _plain("owner", lambda record, _: record.job.owner),
     "approval": _approval,
+    "parent_job_id": _plain("parent_job_id", lambda record, _: record.job.parent_job_id),
     "cost": _cost,
     "budget": _budget,
     "sequence": _plain("sequence", lambda record, _: record.sequence),

@@ -102,7 +102,7 @@ def skill_message(view: SkillView) -> node_pb2.Skill:
 def counts_message(counts: Counts) -> node_pb2.GetStatsResponse:
     """How much there is of what is not over; the rest of the figures are the node's own."""
     jobs = [types_pb2.StatusCount(status=status, count=counts.jobs[status]) for status in sorted(counts.jobs)]
-    return node_pb2.GetStatsResponse(jobs=jobs, tasks_queued=counts.queued, tasks_leased=counts.leased)
+    return node_pb2.GetStatsResponse(jobs=jobs, tasks_queued=counts.queued, tasks_leased=counts.held)
 
 
 def _json(value: Mapping[str, Any]) -> types_pb2.Payload:

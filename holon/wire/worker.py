@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from holon.domain.causes import MAX_CAUSES, cause, causes_in, with_causes
 from holon.domain.fleet import MAX_STATUS
 from holon.domain.task import FAILURE, TRANSIENT_ERROR, Outcome, TaskError
 from holon.domain.texts import MAX_ERROR_CODE, MAX_ERROR_MESSAGE, clipped
@@ -23,11 +24,6 @@ STOP_REASONS = {
 }
 # Why a holon gives back what it accepted: nobody there has begun it, for nobody can.
 UNSERVABLE = "UNSERVABLE"
-# Levels of holons whose errors are told, and how much of each.
-MAX_CAUSES = 32
-MAX_CAUSE_MESSAGE = 1024
-# What is told of a cause, and how much of it.
-_CAUSE = {"code": MAX_ERROR_CODE, "message": MAX_CAUSE_MESSAGE, "holon_id": MAX_ERROR_CODE, "name": MAX_ERROR_CODE}
 
 
 def offer_message(offer: Offer) -> worker_pb2.TaskOffer:
@@ -140,26 +136,14 @@ def _task_error(error: types_pb2.TaskError) -> TaskError:
 
 def _with_causes(causes: Sequence[types_pb2.TaskErrorCause], details: bytes) -> bytes:
     """What happened at the levels below, nearest first, and beside it the details as they were sent."""
-    told = [{key: clipped(getattr(one, key), most) for key, most in _CAUSE.items()} for one in causes]
-    text = orjson.dumps({"causes": told})
+    text = orjson.dumps(with_causes((cause(one.code, one.message, one.holon_id, one.name) for one in causes), None))
     return b'%b,"details":%b}' % (text[:-1], details) if details else text
 
 
 def causes_of(details: Any) -> tuple[Sequence[types_pb2.TaskErrorCause], Any]:
-    """What happened at the levels below, and the details beside it: what an error's details tell that had causes.
-
-    Those of others may have a list of that name too, of something else: they have no causes, and stay as they are.
-    """
-    if not isinstance(details, dict) or not details.keys() <= {"causes", "details"}:
-        return (), details
-    told = details.get("causes")
-    if not isinstance(told, list) or not 0 < len(told) <= MAX_CAUSES or not all(map(_is_cause, told)):
-        return (), details
-    return [types_pb2.TaskErrorCause(**one) for one in told], details.get("details")
-
-
-def _is_cause(one: Any) -> bool:
-    return isinstance(one, dict) and one.keys() == _CAUSE.keys() and all(isinstance(text, str) for text in one.values())
+    """As `causes_in`, with the causes as they are sent."""
+    found, beside = causes_in(details)
+    return [types_pb2.TaskErrorCause(**one) for one in found], beside
 
 
 def _invalid(field: str, reason: str, *, code: str = "RESULT_INVALID") -> InvalidArgument:

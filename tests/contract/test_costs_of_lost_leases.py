@@ -112,3 +112,21 @@ async def test_a_lease_that_goes_on_leaves_the_others_what_its_replacement_would
     await world.after(1_000)
     [again] = await world.lease(other.seat(1, T, only=(T,)))
     assert again.task_id == second.task_id
+
+
+async def test_what_a_node_does_by_itself_keeps_what_is_reserved_wherever_it_is_next(world: World) -> None:
+    offer = await given(world, await world.hand("@node"), 80, 80)
+    for _ in range(3):
+        # Its process has ended, and begins anew.
+        [again] = await world.lease((await world.hand("@node")).seat())
+        assert again.task_id == offer.task_id
+    # Another node's does not hear of it any more.
+    await world.after(world.settings.lease)
+    [elsewhere] = await world.lease((await world.hand("@other")).seat())
+    assert elsewhere.task_id == offer.task_id
+    record = await world.record(offer.job_id)
+    assert (record.cost, record.unreported) == (None, 0)
+    assert await ends(world, again, 7) is not None
+    assert await ends(world, elsewhere, 30) is None
+    assert await cost(world, offer) == 30
+    assert await affords(world, offer.job_id, 50)

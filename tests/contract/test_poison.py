@@ -192,6 +192,25 @@ async def test_an_offer_whose_session_ended_is_a_loss(store: Factory) -> None:
     assert await world.ready() == [offer.job_id]
 
 
+async def test_what_a_node_does_by_itself_is_lost_however_often_nodes_end(store: Factory) -> None:
+    world = await store(max_losses=2)
+    await world.dispatch()
+    for number in range(4):
+        hand = await world.hand("@node")
+        assert await world.ready() == [], f"after {number} losses"
+        [offer] = await world.lease(hand.seat())
+        await world.touch(accepts=(hand.ref(offer),))
+
+
+async def test_what_a_node_does_by_itself_is_given_back_at_once_however_often_nodes_leave(world: World) -> None:
+    await world.dispatch()
+    for _ in range(9):
+        hand = await world.hand("@node")
+        [offer] = await world.lease(hand.seat())
+        await world.touch(accepts=(hand.ref(offer),))
+        await world.hand_back(hand, offer)
+
+
 async def test_losses_are_ten_by_default(world: World) -> None:
     await world.dispatch()
     for number in range(10):

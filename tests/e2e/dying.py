@@ -1,4 +1,4 @@
-"""A node that is killed at one moment of a delegation, once: `serve()` instead of `holon`.
+"""A node that is killed at one moment of a delegation, or of a part of a job, once: `serve()` instead of `holon`.
 
 DIE_AT names the moment, DIE_COUNT the how many-th time, DIE_ONCE the file that says that it has died already. Without
 DIE_AT it lives.
@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from holon.cli import main
+from holon.engine.children.bonds import Bonds
+from holon.engine.children.doing import Doing
+from holon.engine.children.own import Own
 from holon.uplink.books import Books
 from holon.uplink.parent import Parent
 from holon.worker.reports import Reports
@@ -36,6 +39,14 @@ IN_PARENT: dict[str, tuple[Any, str, bool]] = {
     "answered": (Outgoing, "answer", False),
 }
 MOMENTS = {**IN_CHILD, **IN_PARENT}
+# Of a job that is a part of another, on the same holon.
+IN_PART: dict[str, tuple[Any, str, bool]] = {
+    "taken": (Doing, "begin", False),
+    "made": (Doing, "_make", True),
+    "over": (Own, "_complete", False),
+    "told above": (Own, "_complete", True),
+    "cut": (Bonds, "cut", True),
+}
 
 
 def serve() -> None:
@@ -47,7 +58,7 @@ def serve() -> None:
 def mortal() -> None:
     """Have this process die at the moment, if it has one and none before it has died so."""
     if "DIE_AT" in os.environ and not (marker := Path(os.environ["DIE_ONCE"])).exists():
-        owner, name, after = MOMENTS[os.environ["DIE_AT"]]
+        owner, name, after = {**MOMENTS, **IN_PART}[os.environ["DIE_AT"]]
         setattr(owner, name, _dying(getattr(owner, name), after, marker))
 
 

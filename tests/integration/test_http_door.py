@@ -37,6 +37,7 @@ async def test_a_job_is_accepted_and_readable_at_once(node: Node) -> None:
         "approval": None,
         "cost": None,
         "budget": None,
+        "parent_job_id": None,
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from holon.context import JobContext, arguments
-from holon.domain.decisions import DispatchParallel, GoTo
+from holon.domain.decisions import DispatchParallel, GoTo, RunBlueprint
 from holon.engine.loader import examine
 
 GUIDE = Path(__file__).parents[2] / "docs" / "blueprints.md"
@@ -21,7 +21,8 @@ def load(text: str, folder: Path) -> Any:
     file.write_text(text, encoding="utf-8")
     report = examine([file])
     assert report.problems == ()
-    ((_, blueprint),) = report.blueprints
+    # One that is only a part of it may stand beside it.
+    (_, blueprint), *_ = report.blueprints
     return blueprint
 
 
@@ -53,6 +54,13 @@ async def test_the_book_example_tells_why_it_gave_up(tmp_path: Path) -> None:
         "why": "RESULT_TIMEOUT",
         "said": "Task failed",
     }
+
+
+async def test_the_publish_example_has_its_words_counted_first(tmp_path: Path) -> None:
+    (text,) = [one for one in EXAMPLES if "run_blueprint" in one]
+    decision = await run(load(text, tmp_path), "start", initial_data={"text": "so it is"})
+    assert isinstance(decision, RunBlueprint)
+    assert (decision.blueprint, decision.initial_data) == ("check", {"text": "so it is"})
 
 
 async def test_the_count_example_adds_up_what_its_branches_answered(tmp_path: Path) -> None:

@@ -186,6 +186,10 @@ def test_a_result_is_promised_where_all_handlers_of_the_end_promise_it() -> None
     assert ending(Order, Any).output_schema is None
 
 
+def nobody(_: str) -> None:
+    """There is no other blueprint."""
+
+
 def flow() -> Blueprint:
     one = Blueprint("one")
 
@@ -220,7 +224,7 @@ def test_ways_of_all_handlers_of_a_state_are_followed_and_labelled_with_their_co
         Edge("start", "gather", ""),
         Edge("gather", "end", ""),
     )
-    assert (set(skills_of(one)), is_parallel(one)) == ({"hurry"}, True)
+    assert (set(skills_of(one, nobody)), is_parallel(one, nobody)) == ({"hurry"}, True)
 
 
 def test_what_is_wrong_with_a_conditional_handler_is_found_in_its_line() -> None:

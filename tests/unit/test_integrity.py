@@ -171,7 +171,7 @@ async def an_action_that_there_is_not(actions: Any) -> None:
 
 async def an_action_through_the_context(context: Any, x: int = 0) -> None:
     if x:
-        context.actions.run_blueprint("end", {}, {"success": "end"})
+        context.actions.send_event("end", {})
 
 
 async def an_action_in_a_nested_function(actions: Any) -> None:
@@ -196,7 +196,7 @@ async def a_part_of_the_context_that_there_is_not(context: Any) -> None:
     [
         (a_part_of_the_context_that_there_is_not, "webhook_url", "context.state_history"),
         (an_action_that_there_is_not, "goto", "actions.go_to"),
-        (an_action_through_the_context, "run_blueprint", "actions.dispatch_task"),
+        (an_action_through_the_context, "run_workflow", "actions.dispatch_task"),
         (an_action_in_a_nested_function, "emit", "actions.dispatch_parallel"),
         (an_argument_that_there_is_not, "dispatch_strategy", "max_cost"),
     ],

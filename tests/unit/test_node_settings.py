@@ -81,7 +81,7 @@ ARRIVES: list[tuple[str, Value, dict[str, object]]] = [
     ("UPLINK_SHARE", 0.25, {"uplink.share": 0.25}),
     ("UPLINK_MAX_PRIORITY", 7.0, {"uplink.max_priority": 7.0}),
     ("ESCALATE_AFTER", 7.0, {"uplink.escalate_after": 7.0}),
-    ("CLEANUP_TIMEOUT", 7.0, {"uplink.cleanup": 7.0}),
+    ("CLEANUP_TIMEOUT", 7.0, {"uplink.cleanup": 7.0, "engine.cleanup": 7_000}),
     ("DISCLOSE", "none", {"uplink.disclose": Disclose.NONE}),
     ("CHILD_LEASE", 7.0, {"workers.child_lease": 7.0}),
     ("CHILD_RESULT_TIMEOUT", 7.0, {"workers.child_execution": 7.0, "uplink.result_timeout": 7_000}),

@@ -20,7 +20,8 @@ def handlers_of(blueprint: Blueprint) -> Handlers:
     blueprints = Blueprints(Contracts())
     blueprints.register(blueprint)
     events = SentEvents(blueprints, Contracts(), strict=True)
-    return Handlers(blueprints, Limits(10, RetryPolicy()), lambda: 0, Telemetry(), events)
+    calling: Any = None
+    return Handlers(blueprints, Limits(10, RetryPolicy()), lambda: 0, Telemetry(), events, calling)
 
 
 def job(**initial_data: Any) -> Job:

@@ -20,11 +20,14 @@ from holon.storage.records import (
 )
 from holon.storage.records.schema import UPGRADES
 
+# The newest fields of a job: those of jobs that are parts of others.
+OF_PARTS = 3
+
 
 def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:
     job = Job("0-a", "bp", "ann", {"n": 1}, "start", plan="gold", client_params=b'{"limit":5}', priority=2.5)
     assert decode_job(encode_job(job)) == job
-    *fields, _, _, _ = unpack("job", encode_job(job))
+    *fields, _, _, _ = unpack("job", encode_job(job))[:-OF_PARTS]
     assert decode_job(msgpack.packb((3, *fields))) == job
     *fields, _ = fields
     assert decode_job(msgpack.packb((2, *fields))) == replace(job, priority=None)
@@ -35,7 +38,7 @@ def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:
 def test_what_was_written_before_there_were_limits_may_use_all_skills_at_any_price() -> None:
     job = Job("0-a", "bp", "ann", {}, "start", allowed_skills=("t", "u"), budget=0)
     assert decode_job(encode_job(job)) == job
-    *fields, _, _, _ = unpack("job", encode_job(job))
+    *fields, _, _, _ = unpack("job", encode_job(job))[:-OF_PARTS]
     assert decode_job(msgpack.packb((3, *fields))) == replace(job, allowed_skills=None, budget=None)
 
     need = Need("t", "1", "x", ("a",), ("b",), ("t", "u"), 7, ("skipped",))
@@ -63,8 +66,15 @@ def test_what_was_written_before_there_were_limits_may_use_all_skills_at_any_pri
 def test_a_job_that_was_written_before_it_had_a_deadline_has_none() -> None:
     job = Job("0-a", "bp", "ann", {}, "start", budget=7, deadline=1_700_000_000_000)
     assert decode_job(encode_job(job)) == job
-    *fields, _ = unpack("job", encode_job(job))
+    *fields, _ = unpack("job", encode_job(job))[:-OF_PARTS]
     assert decode_job(msgpack.packb((5, *fields))) == replace(job, deadline=None)
+
+
+def test_a_job_that_was_written_before_jobs_had_parts_is_none_and_has_none() -> None:
+    job = Job("0-a", "bp", "ann", {}, "start", deadline=7, parent_job_id="0-b", depth=2, child_job_id="0-c")
+    assert decode_job(encode_job(job)) == job
+    fields = unpack("job", encode_job(job))[:-OF_PARTS]
+    assert decode_job(msgpack.packb((8, *fields))) == replace(job, parent_job_id="", depth=0, child_job_id="")
 
 
 def test_what_upgrades_a_tasks_fields_upgrades_them_among_those_that_ended_together_too() -> None:
@@ -75,6 +85,6 @@ def test_what_upgrades_a_tasks_fields_upgrades_them_among_those_that_ended_toget
 
 def test_what_a_job_waits_for_is_read_as_it_was_written_before_there_were_questions_and_pauses() -> None:
     job = Job("0-a", "bp", "ann", {}, "start", Status.WAITING_FOR_WORKER, waiting=Waiting(4, {"success": "end"}, None))
-    fields = unpack("job", encode_job(job))
+    *fields, _, _, _ = unpack("job", encode_job(job))
     assert [4, {"success": "end"}, None] in fields
     assert decode_job(msgpack.packb((8, *fields))) == job

@@ -66,8 +66,8 @@ def test_it_is_known_whom_a_blueprint_asks_for_by_name_and_whether_for_many_at_o
     handler: Callable[..., Any], parallel: bool, skills: set[str]
 ) -> None:
     blueprint = blueprint_of(handler)
-    assert is_parallel(blueprint) is parallel
-    assert skills_of(blueprint) == skills
+    assert is_parallel(blueprint, lambda _: None) is parallel
+    assert skills_of(blueprint, lambda _: None) == skills
 
 
 def test_what_the_context_is_known_to_have_is_what_it_has() -> None:

@@ -154,7 +154,7 @@ def figures_json(stats: Stats) -> dict[str, Any]:
     return {
         "jobs": {status.value: counts.jobs[status] for status in sorted(counts.jobs)},
         "tasks_queued": counts.queued,
-        "tasks_leased": counts.leased,
+        "tasks_leased": counts.held,
         "workers_connected": stats.workers,
         "sessions": stats.workers,
         "uptime": seconds(stats.uptime),

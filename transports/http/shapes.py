@@ -133,6 +133,10 @@ _JOB: Mapping[str, _OfJob] = {
         or_null("number", "when it ended, however it did; seconds since the epoch; null until then"),
     ),
     "approval": _OfJob(_approval, _APPROVAL),
+    "parent_job_id": _OfJob(
+        lambda record, _: record.job.parent_job_id or None,
+        or_null("string", "the job that it is a part of; null where it is of none"),
+    ),
     "cost": _OfJob(
         lambda record, _: record.cost,
         or_null("integer", "what it was charged so far, in millionths of the cost unit; null while that is nothing"),

@@ -6,6 +6,7 @@ stays reserved under its lease until its worker reports.
 
 from __future__ import annotations
 
+from holon.domain.children import is_nodes_own
 from holon.domain.costs import Cost, total
 from holon.storage.ledger.rows import JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
@@ -63,6 +64,12 @@ def leave(tables: Tables, task: TaskRow) -> None:
             # The task may still go on under it, or end with its result.
             task.written_off = True
             row.cost = total(row.cost, kept)
+
+
+def lose(tables: Tables, task: TaskRow) -> None:
+    """The lease of an edited task was lost: as `leave`, but what a node does by itself goes on wherever it is next."""
+    if not is_nodes_own(task.worker_id):
+        leave(tables, task)
 
 
 def again(tables: Tables, task: TaskRow) -> bool:

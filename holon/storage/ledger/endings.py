@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from holon.domain.children import is_nodes_own
 from holon.domain.costs import Cost
 from holon.domain.events import BranchesDone, HistoryEvent, TaskEnded
 from holon.domain.machine import succeeded
 from holon.domain.task import DISPATCH_TIMEOUT, LIMIT_EXCEEDED, RESULT_TIMEOUT, WORKER_LOST, Outcome, task_id
 from holon.ports import StopReason, Superseded
-from holon.storage.ledger.costs import again, free, leave
+from holon.storage.ledger.costs import again, free, leave, lose
 from holon.storage.ledger.jobs import deliver
 from holon.storage.ledger.rows import BACK_OFF, HARD, LEASED, OFFERED, OVER, QUEUED, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
@@ -190,8 +191,9 @@ def not_covered(task: TaskRow, last: Outcome | None = None) -> Outcome:
 def lost(tables: Tables, task: TaskRow, now: int) -> None:
     """The session of an edited task's lease ended without an outcome: run it again, or give it up."""
     give_up(tables, task.worker_id, task.lease_id)
-    leave(tables, task)
-    task.losses += 1
+    lose(tables, task)
+    # What a node does by itself ends no node, however often one goes while that lasts.
+    task.losses += not is_nodes_own(task.worker_id)
     if task.losses < tables.settings.max_losses:
         if goes_on(tables, task, now):
             requeue(tables, task, now)

@@ -8,7 +8,7 @@ from holon.domain.events import Woken
 from holon.domain.retries import retry_after
 from holon.domain.task import TIMEOUT_ERROR, Outcome
 from holon.ports import Fired, StopReason, Superseded
-from holon.storage.ledger.costs import leave
+from holon.storage.ledger.costs import leave, lose
 from holon.storage.ledger.endings import goes_on, lost, out_of_time
 from holon.storage.ledger.jobs import claim, deliver, unclaim
 from holon.storage.ledger.leases import execution
@@ -84,6 +84,6 @@ def _lease_over(tables: Tables, task: TaskRow, now: int) -> None:
         lost(tables, task, now)
         return
     stop_holder(tables, task, StopReason.LEASE_LOST)
-    leave(tables, task)
+    lose(tables, task)
     if goes_on(tables, task, now):
         requeue(tables, task, now, avoid_until=now + tables.settings.lease)

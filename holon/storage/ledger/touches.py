@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from holon.domain.children import is_nodes_own
 from holon.ports import Attempt, Handback, LeaseRef, Progress, Seat, Stop, StopReason, Touch, Touched
-from holon.storage.ledger.costs import leave, settle
+from holon.storage.ledger.costs import lose, settle
 from holon.storage.ledger.endings import given_back
 from holon.storage.ledger.late import late_handback
 from holon.storage.ledger.leases import hold, lease, resume
@@ -62,13 +63,14 @@ def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
         after, lease = handback.again_after, tables.settings.lease
         if after is None or after >= lease or task.at_once >= MOST_AT_ONCE:
             after = lease
-        else:
+        elif not is_nodes_own(ref.worker_id):
+            # What a node does by itself it gives back when it leaves, and may last longer than many nodes do.
             task.at_once += 1
         charged = None
         if handback.cost is not None:
             charged = settle(tables, task, handback.cost)
         if handback.unheard:
-            leave(tables, task)
+            lose(tables, task)
         if handback.unbegun:
             _not_begun(task)
         how = UNSERVED if handback.unbegun else HARD

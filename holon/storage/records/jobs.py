@@ -46,6 +46,9 @@ def encode_job(job: Job) -> bytes:
         job.allowed_skills,
         job.budget,
         job.deadline,
+        job.parent_job_id,
+        job.depth,
+        job.child_job_id,
     )
 
 
@@ -97,6 +100,9 @@ def decode_job(record: bytes) -> Job:
         allowed_skills,
         budget,
         deadline,
+        parent_job_id,
+        depth,
+        child_job_id,
     ) = unpack("job", record)
     state_history = from_json(history)
     return Job(
@@ -125,4 +131,7 @@ def decode_job(record: bytes) -> Job:
         allowed_skills=allowed_of(allowed_skills),
         budget=budget,
         deadline=deadline,
+        parent_job_id=parent_job_id,
+        depth=depth,
+        child_job_id=child_job_id,
     )

@@ -24,6 +24,7 @@ from tests.integration.cases.site import Passes, Start, create, ended, history, 
 
 FIELDS = {
     "budget",
+    "parent_job_id",
     "cost",
     "id",
     "blueprint_name",

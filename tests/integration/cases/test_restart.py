@@ -19,6 +19,7 @@ from holon.context import ActionFactory
 from holon.errors import AlreadyExists, HolonError, InvalidArgument, NotFound
 from holon.testing import RunningNode, running_node
 from holon.worker import TaskError
+from tests.integration.cases.parts import above
 from tests.integration.cases.site import (
     NEVER,
     Start,
@@ -40,10 +41,10 @@ def start(tmp_path: Path) -> Start:
 
 
 @asynccontextmanager
-async def doing(node: RunningNode, *, fails: bool = False) -> AsyncIterator[None]:
+async def doing(node: RunningNode, *, fails: bool = False, price: int | None = None) -> AsyncIterator[None]:
     worker = node.new_worker("w1")
 
-    @worker.skill("t")
+    @worker.skill("t", price=price)
     async def t(n: int = 0) -> dict[str, int]:
         if fails:
             raise TaskError("TRANSIENT_ERROR", "not yet")
@@ -62,6 +63,21 @@ async def test_jobs_that_wait_for_workers_are_delivered_by_the_next_run(start: S
     async with start(one_task(), fan_out(tasks)) as node, doing(node):
         assert (await ended(node, one)).result == {"n": 5}
         assert [result["data"]["n"] for result in (await ended(node, many)).result["results"]] == [0, 1, 2]
+
+
+async def test_a_job_goes_on_with_its_part_after_each_of_many_runs(start: Start) -> None:
+    parts = above(), one_task()
+    async with start(*parts) as node:
+        job_id = await create(node, "above", {"n": 5}, budget=7)
+        await waits(node, job_id, "waiting_for_child")
+    for _ in range(12):
+        # As often as this no task of a worker may lose who has it.
+        async with start(*parts) as node:
+            await waits(node, job_id, "waiting_for_child")
+    async with start(*parts) as node, doing(node, price=3):
+        job = await ended(node, job_id)
+        assert (job.status, job.result, job.cost) == ("finished", {"n": 5}, 3)
+        assert len((await node.client.list_page()).jobs) == 2
 
 
 async def test_a_job_that_is_over_stays_as_it_was_and_its_key_is_remembered(start: Start) -> None:

@@ -65,6 +65,14 @@ function costs.leave(row)
     end
 end
 
+-- Whether a session of this id is a node's own, and no worker's.
+function costs.is_nodes_own(worker_id) return string.sub(worker_id, 1, 1) == '@' end
+
+-- A task's lease was lost: as `leave`, but what a node does by itself goes on wherever it is next.
+function costs.lose(row)
+    if not costs.is_nodes_own(row.worker) then costs.leave(row) end
+end
+
 -- Reserve another attempt of a task, if what is left of its job's budget is enough.
 function costs.again(row)
     if not row.reserves or row.reserved then return true end

@@ -177,8 +177,9 @@ end
 -- The session of a task's lease ended without an outcome: run it again, or give it up.
 function endings.lost(row)
     held.give_up(row.worker, row.lease)
-    costs.leave(row)
-    row.losses = (row.losses or 0) + 1
+    costs.lose(row)
+    -- What a node does by itself ends no node, however often one goes while that lasts.
+    row.losses = (row.losses or 0) + (costs.is_nodes_own(row.worker) and 0 or 1)
     if row.losses < settings.max_losses then
         if endings.goes_on(row) then requeue(row) end
         return

@@ -42,7 +42,7 @@ local function lease_over(row)
         return
     end
     stop_holder(row, 'lease_lost')
-    costs.leave(row)
+    costs.lose(row)
     if endings.goes_on(row) then requeue(row, NOW + settings.lease) end
 end
 

@@ -46,10 +46,11 @@ local function hand_back(ref, after, cost, unbegun, unheard)
     if row and placed(row) then
         if not after or after >= settings.lease or (row.at_once or 0) >= MOST_AT_ONCE then
             after = settings.lease
-        else
+        elseif not costs.is_nodes_own(ref.worker) then
+            -- What a node does by itself it gives back when it leaves, and may last longer than many nodes do.
             row.at_once = (row.at_once or 0) + 1
         end
-        if unheard then costs.leave(row) end
+        if unheard then costs.lose(row) end
         if unbegun then not_begun(row) end
         endings.given_back(row, after > 0 and NOW + after, cost and costs.settle(row, cost), unbegun and '2')
     elseif not unheard then

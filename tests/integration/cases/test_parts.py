@@ -1,0 +1,359 @@
+"""Acceptance: a job as a part of another, on every store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypedDict
+
+import pytest
+
+from holon import Blueprint
+from holon.client import Job
+from holon.context import ActionFactory
+from holon.engine.children.doing import Doing
+from holon.engine.jobs import Jobs
+from holon.testing import RunningNode, running_node
+from holon.worker.progress import Progress
+from tests.integration.cases.parts import WAYS, above, part_of
+from tests.integration.cases.site import (
+    GUARD,
+    LOOK_S,
+    Start,
+    a_wire,
+    create,
+    ended,
+    happened,
+    next_offer,
+    one_task,
+    seen,
+    waits,
+)
+from tests.integration.grpc_node import offering, result, updates
+from tests.redis_server import RedisServer
+
+
+class Strict(TypedDict):
+    m: int
+
+
+async def test_d09_a_part_finishes_and_the_job_above_takes_its_result(start: Start) -> None:
+    async with start(above(), one_task()) as node:
+        worker = node.new_worker("w1")
+
+        @worker.skill("t")
+        async def t(n: int) -> dict[str, int]:
+            return {"twice": 2 * n}
+
+        async with worker:
+            job_id = await create(node, "above", {"n": 4})
+            job = await ended(node, job_id)
+            assert (job.status, job.result) == ("finished", {"twice": 8})
+            part = await node.client.get_job(await part_of(node, job_id))
+            assert (part.status, part.blueprint_name, part.parent_job_id) == ("finished", "one_task", job_id)
+            # It belongs to the owner of the job above, and is listed for him.
+            assert {one.id for one in (await node.client.list_page()).jobs} == {job_id, part.id}
+
+
+def ending(*, outcome: str = "finished", status: str = "", raises: bool = False) -> Blueprint:
+    """Ends at once, in a state whose name says nothing of how."""
+    bp = Blueprint("ending")
+
+    @bp.handler(is_start=True)
+    async def begin(actions: ActionFactory) -> None:
+        actions.go_to("failed")
+
+    options: dict[str, Any] = {"outcome": outcome} | ({"status": status} if status else {})
+
+    @bp.handler("failed", is_end=True, **options)
+    async def over() -> dict[str, Any]:
+        if raises:
+            raise RuntimeError("no way")
+        return {"n": 7}
+
+    return bp
+
+
+async def run(node: RunningNode, name: str = "above", data: Any = None) -> Job:
+    return await ended(node, await create(node, name, data or {}))
+
+
+async def test_the_outcome_of_a_part_decides_and_not_the_name_of_its_end(start: Start) -> None:
+    async with start(above("ending", WAYS), ending()) as node:
+        job = await run(node)
+        assert (job.status, job.current_state, job.result) == ("finished", "finished", {"n": 7})
+
+
+async def test_the_status_of_a_part_s_end_is_the_way_that_the_job_above_takes(start: Start) -> None:
+    async with start(above("ending", {"partly": "some", "success": "finished"}), ending(status="partly")) as node:
+        assert (await run(node)).current_state == "some"
+
+
+async def test_a_part_that_fails_leads_to_failure_with_all_that_lies_behind_it(start: Start) -> None:
+    async with start(above("ending", WAYS), ending(outcome="failed")) as node:
+        job = await run(node)
+        assert (job.status, job.current_state) == ("finished", "mended")
+        part = await part_of(node, job.id)
+        assert job.result["code"] == "CHILD_FAILED"
+        assert job.result["message"] == (
+            f"Task failed: CHILD_FAILED: job {part} of blueprint ending failed: ended in state 'failed'"
+        )
+        [cause] = job.result["details"]["causes"]
+        assert (cause["code"], cause["name"]) == ("ENDED_FAILED", "ending")
+        assert job.result["details"]["details"] == {"n": 7}
+
+
+@pytest.mark.parametrize("raises", [False, True])
+async def test_without_such_a_transition_the_job_above_ends_as_its_part_did(start: Start, raises: bool) -> None:
+    part = ending(outcome="failed", raises=raises)
+    async with start(above("ending"), part, JOB_MAX_RETRIES=0) as node:
+        job = await run(node)
+        how = ("quarantined", "CHILD_QUARANTINED") if raises else ("failed", "CHILD_FAILED")
+        assert (job.status, job.error and job.error.code) == how
+
+
+async def test_what_a_part_may_not_be_given_is_the_failure_of_the_handler_and_nothing_is_made(start: Start) -> None:
+    strict = Blueprint("strict")
+
+    @strict.handler(is_start=True, is_end=True)
+    async def only(initial_data: Strict) -> None: ...
+
+    async with start(above("strict"), strict, JOB_MAX_RETRIES=0) as node:
+        job = await run(node, data={"m": "text"})
+        assert job.status == "quarantined"
+        assert job.error is not None
+        assert job.error.code == "INPUT_INVALID"
+        assert "Input validation failed for blueprint 'strict': initial_data.m" in job.error.message
+        assert [one.id for one in (await node.client.list_page()).jobs] == [job.id]
+        assert (await run(node, data={"m": 1})).status == "finished"
+
+
+async def test_a_blueprint_that_there_is_not_is_the_failure_of_the_handler(start: Start) -> None:
+    async with start(above("gone"), JOB_MAX_RETRIES=0) as node:
+        job = await run(node)
+        assert (job.status, job.error and job.error.code) == ("quarantined", "BLUEPRINT_NOT_FOUND")
+
+
+async def test_while_a_part_goes_on_the_job_above_says_so_and_tells_how_far_it_is(start: Start) -> None:
+    # What bounds how long tasks wait bounds those of the part, and not the wait for it.
+    async with start(above(), one_task()) as node:
+        job_id = await create(node, "above", {})
+        await waits(node, job_id, "waiting_for_child")
+        job = await seen(node, job_id, lambda one: bool(one.progress_message))
+        part = await part_of(node, job_id)
+        assert job.progress_message.startswith(f"in job {part}: waiting: no worker connected")
+        worker = node.new_worker("w1")
+        began, goes_on = asyncio.Event(), asyncio.Event()
+
+        @worker.skill("t")
+        async def t(progress: Progress) -> None:
+            progress(50, "half")
+            began.set()
+            await goes_on.wait()
+
+        async with worker:
+            await happened(began)
+            job = await seen(node, job_id, lambda one: one.progress_message == "half")
+            assert job.status == "waiting_for_child"
+            assert [one.worker_id async for one in node.client.node.list_workers()] == ["w1"]
+            # A node by itself is no worker, and what it does is no task of one.
+            stats = await node.client.node.stats()
+            assert (stats.workers_connected, stats.tasks_leased, stats.jobs["waiting_for_child"]) == (1, 1, 1)
+            goes_on.set()
+            assert (await ended(node, job_id)).status == "finished"
+
+
+async def test_parts_of_parts_are_shown_in_the_tree_of_the_job_above_all(start: Start) -> None:
+    async with start(above("second"), above("third", name="second"), above(name="third"), one_task()) as node:
+        worker = node.new_worker("w1")
+
+        @worker.skill("t")
+        async def t() -> dict[str, int]:
+            return {"n": 1}
+
+        async with worker:
+            job = await run(node)
+            assert (job.status, job.result) == ("finished", {"n": 1})
+            tree = [one async for one in node.client.tree(job.id)]
+            shape = [(one.kind, one.name, one.worker_id) for one in tree]
+            part = ("task", "run_blueprint", "")
+            assert shape == [
+                ("job", "above", ""),
+                part,
+                ("job", "second", ""),
+                part,
+                ("job", "third", ""),
+                part,
+                ("job", "one_task", ""),
+                ("task", "t", "w1"),
+            ]
+            assert [one.parent_node_id for one in tree][1:] == [one.node_id for one in tree][:-1]
+
+
+async def test_a_blueprint_that_runs_itself_comes_to_an_end(start: Start) -> None:
+    async with start(above("above", {"success": "finished"}), JOB_MAX_RETRIES=0, MAX_HOLARCHY_DEPTH=3) as node:
+        job = await run(node)
+        assert job.status == "quarantined"
+        assert job.error is not None
+        codes = [one["code"] for one in job.error.details["causes"]]
+        assert (job.error.code, codes) == ("CHILD_QUARANTINED", ["CHILD_QUARANTINED", "NESTED_TOO_DEEP"])
+        assert len((await node.client.list_page()).jobs) == 3
+
+
+# Cancel ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_cancel_reaches_the_worker_of_a_part_of_a_part(start: Start) -> None:
+    async with start(above("second"), above(name="second"), one_task()) as node:
+        worker = node.new_worker("w1")
+        began, stopped = asyncio.Event(), asyncio.Event()
+
+        @worker.skill("t")
+        async def t() -> None:
+            began.set()
+            try:
+                await asyncio.sleep(GUARD)
+            finally:
+                stopped.set()
+
+        async with worker:
+            job_id = await create(node, "above", {})
+            await happened(began)
+            await node.client.cancel_job(job_id)
+            assert (await ended(node, job_id)).status == "cancelled"
+            await happened(stopped)
+            second = await part_of(node, job_id)
+            for one in (second, await part_of(node, second)):
+                part = await ended(node, one)
+                assert (part.status, part.error and part.error.message) == (
+                    "cancelled",
+                    "cancelled by the job above it",
+                )
+
+
+def cleans(name: str, runs: str = "") -> Blueprint:
+    """Cleans up by a task when it is cancelled."""
+    bp = Blueprint(name, api_endpoint=f"/jobs/{name}", api_version="v1")
+
+    @bp.handler(is_start=True)
+    async def begin(actions: ActionFactory) -> None:
+        if runs:
+            actions.run_blueprint(runs, {}, {"success": "end", "cancelled": "clean_up"})
+        else:
+            actions.dispatch_task("t", {}, {"success": "end", "cancelled": "clean_up"})
+
+    @bp.handler()
+    async def clean_up(actions: ActionFactory) -> None:
+        actions.dispatch_task("clean", {}, {"success": "end"})
+
+    @bp.handler(is_end=True)
+    async def end() -> None: ...
+
+    return bp
+
+
+async def test_a_part_cleans_up_beside_the_job_above_and_a_second_cancel_ends_both(start: Start) -> None:
+    async with start(cleans("above", "part"), cleans("part")) as node:
+        job_id = await create(node, "above", {})
+        await waits(node, job_id, "waiting_for_child")
+        part = await part_of(node, job_id)
+        await waits(node, part)
+        await node.client.cancel_job(job_id)
+        for one in (job_id, part):
+            await seen(node, one, lambda job: (job.current_state, job.status) == ("clean_up", "waiting_for_worker"))
+        await node.client.cancel_job(job_id)
+        for one in (job_id, part):
+            assert (await ended(node, one)).status == "cancelled"
+
+
+async def test_a_part_that_cleans_up_for_too_long_is_ended(start: Start) -> None:
+    async with start(above("part"), cleans("part"), CLEANUP_TIMEOUT=0.2) as node:
+        job_id = await create(node, "above", {})
+        await waits(node, job_id, "waiting_for_child")
+        part = await part_of(node, job_id)
+        await waits(node, part)
+        await node.client.cancel_job(job_id)
+        assert (await ended(node, job_id)).status == "cancelled"
+        assert (await ended(node, part)).status == "cancelled"
+
+
+@pytest.mark.parametrize("declared", [False, True])
+async def test_a_part_that_was_cancelled_by_itself_leads_to_cancelled(start: Start, declared: bool) -> None:
+    async with start(above(ways=WAYS if declared else None), one_task()) as node:
+        job_id = await create(node, "above", {})
+        await waits(node, job_id, "waiting_for_child")
+        part = await part_of(node, job_id)
+        await waits(node, part)
+        await node.client.cancel_job(part)
+        job = await ended(node, job_id)
+        if declared:
+            assert (job.status, job.current_state) == ("finished", "withdrawn")
+        else:
+            assert (job.status, job.error and job.error.message) == (
+                "cancelled",
+                f"its part, job {part}, was cancelled",
+            )
+
+
+async def test_a_part_that_begins_after_the_end_of_the_job_above_ends_before_its_first_handler(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    creates, goes_on, ran = Jobs.create_all, asyncio.Event(), asyncio.Event()
+
+    async def later(*given: Any) -> Any:
+        await goes_on.wait()
+        return await creates(*given)
+
+    async def nobody(_: Doing) -> None:
+        """As if the node had ended just then."""
+
+    part = Blueprint("part")
+
+    @part.handler(is_start=True, is_end=True)
+    async def only() -> None:
+        ran.set()
+
+    monkeypatch.setattr(Jobs, "create_all", later)
+    monkeypatch.setattr(Doing, "stop", nobody)
+    async with start(above("part"), part) as node:
+        job_id = await create(node, "above", {})
+        await waits(node, job_id, "waiting_for_child")
+        await node.client.cancel_job(job_id)
+        assert (await ended(node, job_id)).status == "cancelled"
+        goes_on.set()
+        async with asyncio.timeout(GUARD):
+            while len(page := (await node.client.list_page()).jobs) < 2:  # noqa: ASYNC110  it looks from outside
+                await asyncio.sleep(LOOK_S)
+        assert (await ended(node, page[0].id)).status == "cancelled"
+        assert not ran.is_set()
+
+
+# What flows down -------------------------------------------------------------------------------------------------
+
+
+async def test_a_part_may_use_and_cost_no_more_than_the_job_above(start: Start) -> None:
+    async with start(above(ways=WAYS), one_task()) as node, a_wire(node, "w1", offering("t", price=4)) as wire:
+        refused = await ended(node, await create(node, "above", allowed_skills=["x"]))
+        assert refused.result["details"]["causes"][0]["code"] == "POLICY_DENIED"
+        refused = await ended(node, await create(node, "above", allowed_skills=["t"], budget=3))
+        assert refused.result["details"]["causes"][0]["code"] == "LIMIT_EXCEEDED"
+        job_id = await create(node, "above", allowed_skills=["t"], budget=9)
+        offer = await next_offer(wire)
+        await wire.send(updates(result(offer, cost=2)))
+        job = await ended(node, job_id)
+        assert (job.status, job.cost, job.budget) == ("finished", 2, 9)
+        part = await node.client.get_job(await part_of(node, job_id))
+        assert (part.cost, part.budget) == (2, 9)
+
+
+async def test_a_node_that_leaves_hands_its_parts_to_another_at_once(redis: RedisServer) -> None:
+    shared: dict[str, Any] = {"STORAGE_URI": redis.uri(redis.database()), "TASK_LEASE_SECONDS": 2 * GUARD}
+    async with running_node(above(), one_task(), INSTANCE_ID="stays", **shared) as stays:
+        async with running_node(above(), one_task(), INSTANCE_ID="leaves", **shared) as leaves:
+            jobs = [await create(node, "above", {"n": 1}) for node in (leaves, stays) for _ in range(4)]
+            for job_id in jobs:
+                await waits(leaves, job_id, "waiting_for_child")
+        async with a_wire(stays, "w1") as wire:
+            for _ in jobs:
+                await wire.send(updates(result(await next_offer(wire))))
+            for job_id in jobs:
+                assert (await ended(stays, job_id)).status == "finished"

@@ -1,0 +1,250 @@
+"""Jobs as parts of others: what is decided of them, without any node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from holon.context import ActionFactory
+from holon.domain import asking, ends, integrity
+from holon.domain.blueprint import Blueprint
+from holon.domain.causes import cause, causes_in, with_causes
+from holon.domain.children import RUN_BLUEPRINT, is_nodes_own, part_of
+from holon.domain.decisions import RunBlueprint
+from holon.domain.events import CancelRequested, HistoryEvent, TaskEnded
+from holon.domain.fleet import is_name
+from holon.domain.job import Job, JobError, Status, Waiting
+from holon.domain.machine import Change
+from holon.domain.tally import Tally
+from holon.domain.task import Outcome, TaskError
+from holon.domain.value import replace
+from holon.errors import BlueprintError
+from tests.unit.machine import ANN, NOW, after, decided, ended, error_of, job, state, types
+
+ASKED = RunBlueprint("part", {"n": 1}, {"success": "end", "failure": "mend"}, child_job_id="0-c")
+
+
+def above(**transitions: str) -> Job:
+    """A job that waits for its part."""
+    return job(status=Status.WAITING_FOR_CHILD, step=5, waiting=Waiting(4, transitions), child_job_id="0-c")
+
+
+# What is asked for -----------------------------------------------------------------------------------------------
+
+
+def test_a_part_is_one_task_that_no_worker_can_offer_and_no_blueprint_ask_for_otherwise() -> None:
+    change = decided(ASKED)
+    assert (change.job.status, change.job.child_job_id) == (Status.WAITING_FOR_CHILD, "0-c")
+    assert change.job.waiting == Waiting(4, {"success": "end", "failure": "mend"})
+    (spec,) = change.tasks
+    assert (spec.skill, part_of(spec.params).job_id, part_of(spec.params).initial_data) == (
+        RUN_BLUEPRINT,
+        "0-c",
+        {"n": 1},
+    )
+    assert not is_name(RUN_BLUEPRINT)
+    with pytest.raises(BlueprintError, match="which no worker can offer"):
+        ActionFactory().dispatch_task(RUN_BLUEPRINT, {}, {})
+    with pytest.raises(BlueprintError, match="which no worker can offer"):
+        ActionFactory().dispatch_parallel([{"task_type": RUN_BLUEPRINT, "params": {}}], "end")
+
+
+def test_its_history_names_the_job_and_what_it_runs() -> None:
+    change = decided(ASKED)
+    assert types(change) == ["state_finished", "sub_blueprint_started"]
+    line = change.history[-1]
+    assert (line.task_id, line.details["child_job_id"], line.details["blueprint"]) == ("0-a-4-0", "0-c", "part")
+
+
+def test_neither_times_nor_retries_of_the_job_above_bound_the_wait_but_its_deadline() -> None:
+    (spec,) = decided(ASKED, job(dispatch_timeout=7, result_timeout=8)).tasks
+    assert (spec.dispatch_timeout, spec.result_timeout, spec.retry.max_retries) == (None, None, 0)
+    assert spec.execution_timeout > 9 * 366 * 86_400_000
+    (spec,) = decided(ASKED, job(deadline=NOW + 500)).tasks
+    assert spec.result_timeout == 500
+
+
+def test_what_the_job_above_may_use_keeps_no_part_from_beginning_that_keeps_to_it() -> None:
+    assert decided(ASKED, job(allowed_skills=())).job.status is Status.WAITING_FOR_CHILD
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("",), "blueprint_name is ''"),
+        (("part", [1]), "initial_data is a list"),
+        (("part", {"n": float("nan")}), "initial_data"),
+        (("part", {}, ["end"]), "transitions is a list"),
+        (("part", {}, {"success": ""}), "the state for 'success'"),
+        (("part", {}, {}, 0), "dispatch_timeout is 0"),
+        (("part", {}, {}, None, "1"), "result_timeout is '1'"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said_at_the_call(arguments: tuple[Any, ...], says: str) -> None:
+    with pytest.raises(BlueprintError, match="run_blueprint: ") as refused:
+        ActionFactory().run_blueprint(*arguments)
+    assert says in refused.value.message
+
+
+def test_running_a_blueprint_is_a_decision_like_any_other() -> None:
+    actions = ActionFactory()
+    actions.run_blueprint("part", {"n": 1}, {"success": "end"}, 3, 4.5)
+    assert actions.decision == RunBlueprint("part", {"n": 1}, {"success": "end"}, 3.0, 4.5)
+    with pytest.raises(BlueprintError, match="has already called run_blueprint"):
+        actions.go_to("end")
+    assert asking.ways("x", None) == {}
+
+
+# How it ends -----------------------------------------------------------------------------------------------------
+
+
+def test_the_job_above_goes_on_with_the_result_and_has_no_part_any_more() -> None:
+    change = after(above(success="end"), ended(), {"n": 2})
+    assert (change.job.current_state, change.job.state_history, change.job.child_job_id) == ("end", {"n": 2}, "")
+    assert change.cancels == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("CHILD_FAILED", Status.FAILED), ("CHILD_QUARANTINED", Status.QUARANTINED)]
+)
+def test_a_part_that_did_not_end_well_leads_to_failure_or_ends_the_job_above(code: str, status: Status) -> None:
+    change = after(above(success="end"), ended("failure", code))
+    assert (change.job.status, error_of(change).code, change.cancels) == (status, code, "")
+    assert after(above(failure="mend"), ended("failure", code)).job.current_state == "mend"
+
+
+def test_a_part_that_was_cancelled_cancels_the_job_above_unless_that_knows_what_to_do() -> None:
+    change = after(above(), ended("cancelled"))
+    assert (change.job.status, error_of(change).message) == (Status.CANCELLED, "its part, job 0-c, was cancelled")
+    change = after(above(cancelled="end"), ended("cancelled"))
+    assert (change.job.current_state, change.job.cancelling) == ("end", False)
+
+
+def test_an_end_that_is_not_the_part_s_own_ends_that_too() -> None:
+    assert after(above(timeout="late"), ended("failure", "RESULT_TIMEOUT")).cancels == "0-c"
+    assert after(above(), ended("failure", "RESULT_TIMEOUT")).cancels == "0-c"
+    late = after(replace(above(), deadline=NOW), ended("failure", "RESULT_TIMEOUT"))
+    assert (late.job.status, late.cancels) == (Status.CANCELLED, "0-c")
+
+
+def test_a_cancel_ends_the_part_and_a_second_one_its_clean_up() -> None:
+    first = after(above(), ANN)
+    assert (first.job.status, first.cancels, first.insists) == (Status.CANCELLED, "0-c", False)
+    cleans = after(above(cancelled="clean_up"), ANN)
+    assert (cleans.job.current_state, cleans.cancels, cleans.insists) == ("clean_up", "0-c", False)
+    second = after(cleans.job, ANN)
+    assert (second.job.status, second.cancels, second.insists) == (Status.CANCELLED, "0-c", True)
+    assert after(job(status=Status.WAITING_FOR_WORKER, waiting=Waiting(4, {})), CancelRequested("ann")).cancels == ""
+
+
+def over(status: Status = Status.FINISHED, **fields: Any) -> Job:
+    return replace(job(status=status, current_state="failed", **fields), id="0-c", blueprint="part")
+
+
+END = state("failed", is_end=True, outcome="finished", status="partly")
+
+
+def test_the_outcome_of_an_end_counts_and_not_its_name() -> None:
+    good = ends.part_ended(over(result={"n": 1}), None, "h", out_of_time=False)
+    assert (good.status, good.data) == ("success", {"n": 1})
+    partly = ends.part_ended(over(result=[1]), END, "h", out_of_time=False)
+    assert (partly.status, partly.data) == ("partly", {"result": [1]})
+    assert ends.part_ended(over(Status.CANCELLED), END, "h", out_of_time=False).status == "cancelled"
+    late = ends.part_ended(over(Status.CANCELLED), END, "h", out_of_time=True)
+    assert (late.status, late.code) == ("failure", "DEADLINE_EXCEEDED")
+
+
+def test_what_lies_behind_a_failure_is_told_level_by_level_nearest_first() -> None:
+    below = with_causes([cause("TRANSIENT_ERROR", "no luck", "", "leaf")], None)
+    failed = over(Status.FAILED, error=JobError("CHILD_FAILED", "it broke", below))
+    told = ends.part_ended(failed, END, "h", out_of_time=False)
+    assert (told.code, told.message) == ("CHILD_FAILED", "job 0-c of blueprint part failed: it broke")
+    causes, beside = causes_in(told.details)
+    assert ([one["code"] for one in causes], beside) == (["CHILD_FAILED", "TRANSIENT_ERROR"], None)
+    said = over(Status.FAILED, error=JobError("ENDED_FAILED", "ended in state 'failed'", {"n": 1}))
+    assert causes_in(ends.part_ended(said, END, "h", out_of_time=False).details)[1] == {"n": 1}
+    assert causes_in({"causes": [1]}) == ((), {"causes": [1]})
+
+
+# What is known of it ---------------------------------------------------------------------------------------------
+
+
+def test_a_tally_knows_which_job_did_a_task() -> None:
+    tally = Tally("0-a")
+    line = decided(ASKED).history[-1]
+    tally.take_all([(1, line)])
+    (told,) = tally.tasks()
+    assert (told.id, told.skill, told.child_job_id) == ("0-a-4-0", RUN_BLUEPRINT, "0-c")
+    done = HistoryEvent("task_finished", NOW, task_id="0-a-4-0", details={"status": "success", "skill": RUN_BLUEPRINT})
+    tally.take_all([(2, done)])
+    (told,) = tally.tasks()
+    assert (told.status, told.child_job_id) == ("success", "0-c")
+
+
+def runs(name: str, *others: str) -> Blueprint:
+    bp = Blueprint(name)
+
+    @bp.handler(is_start=True)
+    async def begin(actions: ActionFactory) -> None:
+        actions.run_blueprint("second", {}, {"success": "end"})
+
+    @bp.handler(is_end=True)
+    async def end() -> None: ...
+
+    return bp
+
+
+async def _works(actions: ActionFactory) -> None:
+    actions.dispatch_parallel([], "end")
+
+
+async def _asks(actions: ActionFactory) -> None:
+    actions.dispatch_task("t", {}, {"success": "end"})
+
+
+def second(handler: Callable[..., Any]) -> Blueprint:
+    bp = Blueprint("second")
+    bp.handler("start", is_start=True)(handler)
+    bp.handler("end", is_end=True)(_works)
+    return bp
+
+
+def test_a_name_that_no_blueprint_has_is_a_problem_with_its_line() -> None:
+    first = runs("first")
+    (problem,) = integrity.missing(first, {"first": first}.get)
+    assert (problem.severity, problem.state) == ("error", "begin")
+    assert "runs 'second', which is no blueprint that is loaded" in problem.message
+    assert "test_parts.py:" in problem.message
+    assert integrity.check(first) == []
+    assert integrity.missing(first, {"second": second(_asks)}.get) == []
+
+
+def test_a_dangling_transition_of_a_part_is_an_error_as_of_a_task() -> None:
+    bp = Blueprint("dangling")
+
+    @bp.handler(is_start=True)
+    async def begin(actions: ActionFactory) -> None:
+        actions.run_blueprint("second", {}, {"success": "end", "failure": "gone"})
+
+    bp.handler("end", is_end=True)(_works)
+    assert ["'gone', which is no state" in one.message for one in integrity.check(bp)] == [True]
+
+
+def test_whom_a_blueprint_needs_is_known_through_what_it_runs() -> None:
+    first = runs("first")
+    assert integrity.skills_of(first, {"second": second(_asks)}.get) == {"t"}
+    assert integrity.skills_of(first, {"second": runs("second")}.get) == frozenset()
+    assert integrity.is_parallel(first, {"second": second(_works)}.get)
+
+
+def test_a_node_s_own_sessions_have_ids_that_no_worker_can_have() -> None:
+    assert is_nodes_own("@node")
+    assert not is_nodes_own("node")
+
+
+def test_a_change_cancels_nothing_by_itself() -> None:
+    assert (Change(job()).cancels, Change(job()).insists) == ("", False)
+    outcome = Outcome("failure", error=TaskError("CHILD_FAILED", "no"))
+    assert after(above(failure="mend"), TaskEnded(4, "0-a-4-0", outcome)).cancels == ""
