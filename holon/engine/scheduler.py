@@ -184,7 +184,8 @@ class Scheduler:
             result = "failed"
         self.metrics.slots.add(plan.schedule.name, result)
         if result == "failed":
-            plan.again_at = self._now() + round(pause * 1000)
+            # The next slot waits for nobody.
+            plan.again_at = min(self._now() + round(pause * 1000), plan.schedule.timetable.next(plan.next_at))
 
     async def _was_made(self, plan: _Plan) -> bool:
         """Whether another node has made what this one did not, as far as can be told now."""

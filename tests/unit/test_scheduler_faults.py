@@ -130,6 +130,16 @@ async def test_what_could_not_be_made_before_the_next_slot_is_given_up(
     assert results(node) == {"failed": 2, "missed": 1, "made": 1}
 
 
+async def test_the_next_slot_waits_for_no_other_try(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = site.node(schedule(catch_up=0))
+    failing(node, [StoreUnavailable("away"), ResourceExhausted("full", retry_after=3600.0)], monkeypatch)
+    for text in ("12:01:00", "12:01:50"):
+        await site.at(text, node)
+    assert await node.look() == 10
+    await site.at("12:02:00", node)
+    assert await site.due() == ["28 12:02:00"]
+
+
 async def test_what_nobody_could_tell_of_any_more_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     node = site.node(schedule(timetable=OnDays(time(12, 1), UTC, dates=frozenset({28})), catch_up=0))
     asked = failing(node, [StoreUnavailable("away")], monkeypatch)
