@@ -17,6 +17,7 @@ from holon.domain.sending import SentEvent, sent_event
 from holon.domain.states import Handler
 from holon.domain.task import ANY_STATUS
 from holon.errors import BlueprintError
+from holon.task_files import TaskFiles as TaskFiles
 
 _ABSENT = object()
 # What a handler called to decide so.
@@ -235,6 +236,7 @@ class JobContext:
         actions: where the handler decides.
         client: whose job it is.
         data_stores: what the handlers of the blueprint share in this process, each by its name.
+        task_files: the files of the job; None where the node keeps none.
     """
 
     job_id: str
@@ -246,6 +248,7 @@ class JobContext:
     actions: ActionFactory = field(default_factory=ActionFactory)
     client: ClientConfig = field(default_factory=ClientConfig)
     data_stores: DataStores = field(default_factory=lambda: DataStores("", {}))
+    task_files: TaskFiles | None = None
 
 
 _FIELDS = tuple(JobContext.__dataclass_fields__)
@@ -270,6 +273,8 @@ def arguments(handler: Handler, context: JobContext) -> dict[str, Any]:
             given["initial_data"] = schema.build(_hint(handler.function), context.initial_data)
         elif want.name == "context":
             given["context"] = context
+        elif want.name == "task_files" and context.task_files is None and not want.required:
+            continue
         elif want.name in _FIELDS:
             given[want.name] = getattr(context, want.name)
         else:

@@ -138,6 +138,12 @@ class StoreUnavailable(Unavailable):
     code = "STORE_UNAVAILABLE"
 
 
+class IntegrityError(HolonError):
+    """Expected: data is not what it was said to be; whoever has it must not use it, and may fetch it again."""
+
+    code = "INTEGRITY_MISMATCH"
+
+
 class ConfigError(HolonError):
     """Expected: settings or files are wrong; the operator must change what the message lists, and start again."""
 

@@ -81,6 +81,7 @@ def _check_parents(config: Config) -> None:
 def _blueprints(config: Config) -> Sequence[Blueprint]:
     """Those of BLUEPRINTS_DIR; raises ConfigError."""
     from holon.config.places import folder_problem
+    from holon.engine.blueprints import lacks_files
     from holon.engine.loader import examine_directory
 
     folder = config.BLUEPRINTS_DIR
@@ -92,6 +93,8 @@ def _blueprints(config: Config) -> Sequence[Blueprint]:
     except BlueprintError as error:
         raise ConfigError(error.message, details=[Violation("BLUEPRINTS_DIR", error.message)]) from error
     errors = [str(one).removeprefix("error: ") for one in report.errors]
+    if not config.keeps_files:
+        errors += [f"{file}: {reason}" for file, one in report.blueprints if (reason := lacks_files(one))]
     if errors:
         lines = "\n".join(f"  {one}" for one in errors)
         raise ConfigError(

@@ -18,7 +18,7 @@ from holon.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from holon.config import Config
-    from holon.config.settings import Value
+    from holon.config.setting import Value
     from holon.node import Ports
 
 log = logging.getLogger(__name__)

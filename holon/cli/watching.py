@@ -158,6 +158,7 @@ def what_of(event: HistoryEvent) -> str:
         f"({known['comment']})" if known.get("comment") else "",
         f"until {local_time(known['until'])}" if known.get("until") else "",
         str(known.get("source") or ""),
+        f"{known['operation']} {known.get('uri', '')}" if known.get("operation") else "",
     )
     return one_line(" ".join(part for part in parts if part))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from holon.config.config import Config
 from holon.config.encryption_keys import read_keys
 from holon.config.history_uri import HistoryURI
-from holon.config.settings import Setting
+from holon.config.setting import Setting
 from holon.config.storage_uri import StorageURI
 
 __all__ = ["Config", "HistoryURI", "Setting", "StorageURI", "read_keys"]

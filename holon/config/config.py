@@ -12,20 +12,18 @@ from typing import TYPE_CHECKING
 
 from holon.config import rules
 from holon.config.history_uri import HistoryURI
-from holon.config.settings import Setting, Settings, Value, table
+from holon.config.setting import Setting, Value
+from holon.config.settings import Settings, table
 from holon.config.storage_uri import StorageURI, is_store
 from holon.config.values import HIDDEN, bounds_problem, read, shown, without_credentials
 from holon.errors import ConfigError, Violation
 
 _TABLE = table()
 _REDIS = ("REDIS_HOST", "REDIS_PORT", "REDIS_DB")
-_NO_FILES = "this version keeps no files of tasks; unset it, or give what else reads it another name"
 _NO_REPUTATION = "this version keeps no reputation of workers, so nothing is chosen by it; unset it"
 # Asked for in the environment, and not done: whoever sets it would wait for jobs that never come, or trust in a choice
 # that nobody makes.
 _NOT_DONE = {
-    "S3_ENDPOINT_URL": _NO_FILES,
-    "TASK_FILES_DIR": _NO_FILES,
     "REPUTATION_MIN_THRESHOLD": _NO_REPUTATION,
     "REPUTATION_PENALTY_CONTRACT_VIOLATION": _NO_REPUTATION,
     "REPUTATION_PENALTY_TASK_FAILURE": _NO_REPUTATION,
@@ -118,6 +116,11 @@ class Config(Settings):
         if self.WORKER_AUTH_MODE != "auto":
             return self.WORKER_AUTH_MODE
         return "mtls" if self.tls else "token"
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether handlers can have `task_files`."""
+        return bool(self.S3_ENDPOINT_URL)
 
     @property
     def moves_history(self) -> bool:

@@ -28,6 +28,11 @@ def folder_problem(path: str) -> str | None:
     return _problem(path, lambda whole: None if whole.is_dir() else f"{path} is no folder; create it, or name another")
 
 
+def made_problem(path: str) -> str | None:
+    """What keeps a folder from being made, with those that lead to it, or from being written to."""
+    return _problem(path, _made)
+
+
 def _problem(path: str, look: Callable[[Path], str | None]) -> str | None:
     # Outside, for this fails where the folder that the process runs in is gone, which is another matter.
     whole = Path(path).absolute()
@@ -52,6 +57,10 @@ def _database(path: Path) -> str | None:
         return problem
     # There will be more files beside it.
     return _folder_problem(next(folder for folder in path.parents if folder.exists()))
+
+
+def _made(path: Path) -> str | None:
+    return _folder_problem(next(folder for folder in (path, *path.parents) if folder.exists()))
 
 
 def _socket(path: Path) -> str | None:

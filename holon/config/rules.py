@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from holon.config.encryption_keys import read_keys
 from holon.config.history_uri import HistoryURI
 from holon.config.places import database_problem, file_problem, folder_problem, socket_problem
-from holon.config.settings import DAY_SECONDS, KIB, Settings
+from holon.config.s3_rules import s3_problems
+from holon.config.setting import DAY_SECONDS, KIB
+from holon.config.settings import Settings
 from holon.config.storage_uri import StorageURI, is_redis
 from holon.config.values import has_port, names_in, shown
 from holon.errors import ConfigError, Violation
@@ -85,6 +87,7 @@ def problems(settings: Settings) -> Iterator[Violation]:
     yield from _worker_door(settings)
     yield from _parent(settings)
     yield from _encryption(settings)
+    yield from s3_problems(settings)
     yield from _times_and_sizes(settings)
 
 

@@ -2,86 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import TypeAlias, TypeVar, cast
+from dataclasses import dataclass, fields
+from typing import cast
 
-T = TypeVar("T", str, int, float, bool)
-Value: TypeAlias = str | int | float | bool
-Kind: TypeAlias = type[str] | type[int] | type[float] | type[bool]
+from holon.config.setting import DAY_SECONDS, MIB, Kind, Setting
+from holon.config.setting import host as _host
+from holon.config.setting import port as _port
+from holon.config.setting import seconds as _seconds
+from holon.config.setting import setting as _setting
+from holon.config.setting import size as _bytes
 
 _KINDS: dict[str, Kind] = {"str": str, "int": int, "float": float, "bool": bool}
-
-DAY_SECONDS = 86_400.0
-KIB = 1024
-MIB = 1024 * KIB
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What is known of one setting beside its value.
-
-    Attributes:
-        name: the attribute of `Config`, and the environment variable.
-        kind: str, int, float or bool.
-        default: the value when nothing is set.
-        about: one sentence for the documentation.
-        unit: "s" or "bytes", or empty.
-        minimum: the least value allowed, or None.
-        maximum: the greatest value allowed, or None.
-        choices: the values allowed, or empty for any.
-        secret: whether the value must never be shown.
-        required: whether empty text is wrong.
-    """
-
-    name: str
-    kind: Kind
-    default: Value
-    about: str
-    unit: str = ""
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    secret: bool = False
-    required: bool = False
-
-
-def _setting(
-    default: T,
-    about: str,
-    *,
-    unit: str = "",
-    minimum: float | None = None,
-    maximum: float | None = None,
-    choices: tuple[str, ...] = (),
-    secret: bool = False,
-    required: bool = False,
-) -> T:
-    facts = {
-        "about": about,
-        "unit": unit,
-        "minimum": minimum,
-        "maximum": maximum,
-        "choices": choices,
-        "secret": secret,
-        "required": required,
-    }
-    return field(default=default, metadata=facts)
-
-
-def _host(about: str) -> str:
-    return _setting("127.0.0.1", about, required=True)
-
-
-def _port(default: int, about: str) -> int:
-    return _setting(default, about + "; 0 takes any free one", minimum=0, maximum=65535)
-
-
-def _seconds(default: float, about: str, *, minimum: float = 0.05, maximum: float = 366 * DAY_SECONDS) -> float:
-    return _setting(default, about, unit="s", minimum=minimum, maximum=maximum)
-
-
-def _bytes(default: int, about: str, *, maximum: int) -> int:
-    return _setting(default, about, unit="bytes", minimum=KIB, maximum=maximum)
 
 
 @dataclass(init=False, repr=False, eq=False)
@@ -276,6 +207,31 @@ class Settings:
         "How long ended jobs are kept in that database; at least `JOB_RETENTION`",
         minimum=1,
         maximum=36_600 * DAY_SECONDS,
+    )
+    S3_ENDPOINT_URL: str = _setting(
+        "",
+        "Where the [files of jobs](files.md) are kept: an S3, such as `https://s3.eu-central-1.amazonaws.com`; unset, "
+        "with the two keys, no handler can have `task_files`",
+    )
+    S3_ACCESS_KEY: str = _setting("", "Id of the key that this S3 is used with", secret=True)
+    S3_SECRET_KEY: str = _setting("", "The key itself", secret=True)
+    S3_REGION: str = _setting("us-east-1", "Region of the bucket", required=True)
+    S3_DEFAULT_BUCKET: str = _setting(
+        "holon-payloads", "Bucket of these files; it must be there, and no other is used", required=True
+    )
+    S3_MAX_CONCURRENCY: int = _setting(
+        100,
+        "How many calls of S3 are under way at once; one that sends or fetches a file takes up to 32 MiB of memory",
+        minimum=1,
+        maximum=10_000,
+    )
+    S3_AUTO_CLEANUP: bool = _setting(
+        True, "Delete the files of a job in S3 once it is over; else once the job is deleted too (`JOB_RETENTION`)"
+    )
+    TASK_FILES_DIR: str = _setting(
+        ".holon/files",
+        "Folder for the local copies of these files, while their job is not over; made if it is not there",
+        required=True,
     )
     BLUEPRINTS_DIR: str = _setting("", "Folder whose Python files hold blueprints; unset, none is loaded from files")
 

@@ -6,7 +6,7 @@ import math
 import re
 from urllib.parse import urlsplit
 
-from holon.config.settings import Setting, Value
+from holon.config.setting import Setting, Value
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 # By the names of handlers' arguments: such a name never stands for data that a client has sent under it.
 ARGUMENTS: Mapping[str, str] = {
-    "task_files": "files of tasks are not there yet",
     "tracing_context": "handlers are not told of traces yet",
     "webhook_url": "webhooks are not there yet",
 }

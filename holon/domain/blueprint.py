@@ -171,6 +171,11 @@ class Blueprint:
         return returned_by(ends[0]) if len(ends) == 1 else None
 
     @cached_property
+    def has_files(self) -> bool:
+        """Whether some handler may ask for the files of its job. Read once, after the last decorator."""
+        return any(one.files for state in self._states.values() for one in state.handlers)
+
+    @cached_property
     def spans(self) -> Mapping[str, tuple[float, float]]:
         """Which part of a job each state is, in percent: what is passed when it is entered, and how much it is itself.
 

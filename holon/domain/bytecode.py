@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any, TypeAlias
 
 # Values from the bottom to the top, as far as they are known; None is what is not.
@@ -32,6 +33,12 @@ def constant_of(one: dis.Instruction) -> Constant:
     value = one.argval
     # Only text, numbers and tuples of names matter; a code object would compare by its whole content.
     return Constant(value if isinstance(value, str | int | float | tuple | None) else type(value))
+
+
+def names_in(code: CodeType) -> frozenset[str]:
+    """The names that code asks for of whatever it has, by `.name`, and its globals; nested code included."""
+    inner = (names_in(one) for one in code.co_consts if isinstance(one, CodeType))
+    return frozenset(code.co_names).union(*inner)
 
 
 def line_of(one: dis.Instruction) -> int | None:

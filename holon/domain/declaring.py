@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holon.domain.absent import ARGUMENTS
+from holon.domain.bytecode import names_in
 from holon.domain.conditions import Condition
 from holon.domain.prompt import awaits_nothing
 from holon.domain.states import Function, Handler, Outcome, State, Want
@@ -17,6 +18,8 @@ from holon.errors import BlueprintError
 
 # What every task may end with.
 _TAKEN = ("success", "failure", "cancelled")
+# What a handler asks for the files of its job by.
+FILES = "task_files"
 _WORD = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 
 
@@ -47,7 +50,11 @@ def handler_of(function: Function, condition: Condition | None = None) -> Handle
     place = place_of(function)
     if not (inspect.isfunction(function) and inspect.iscoroutinefunction(function)):
         raise BlueprintError(f"{place}: {_no_handler(function)}; a handler is a function written with `async def`")
-    return Handler(function, _wants(function, place), awaits_nothing(function.__code__), condition)
+    wants = _wants(function, place)
+    files, needs_files = _files(function, wants)
+    # What a run does with files is outside of its step: its job is stored before.
+    prompt = awaits_nothing(function.__code__) and not files
+    return Handler(function, wants, prompt, condition, files, needs_files)
 
 
 def state_of(name: str, handlers: tuple[Handler, ...], said: Said) -> State:
@@ -103,6 +110,14 @@ def together(before: Said, said: Said) -> Said:
         before.status or said.status,
         said.progress_weight if before.progress_weight is None else before.progress_weight,
     )
+
+
+def _files(function: Function, wants: tuple[Want, ...]) -> tuple[bool, bool]:
+    """Whether a handler may ask for the files of its job, and whether it cannot do without them."""
+    needed = {want.name: want.required for want in wants}
+    if "context" in needed and FILES in names_in(inspect.unwrap(function).__code__):
+        return True, True
+    return FILES in needed, needed.get(FILES, False)
 
 
 def place_of(function: Any) -> str:

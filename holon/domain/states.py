@@ -25,13 +25,16 @@ class Want:
 class Handler:
     """One function that runs in a state: where its condition holds; without one, where no other's does.
 
-    `prompt` says that it awaits nothing.
+    `prompt` says that it awaits nothing; `files` that it may ask for the files of its job, `needs_files` that it has
+    to have them.
     """
 
     function: Function
     wants: tuple[Want, ...] = ()
     prompt: bool = False
     condition: Condition | None = None
+    files: bool = False
+    needs_files: bool = False
 
 
 @dataclass(frozen=True, slots=True)

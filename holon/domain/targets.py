@@ -65,6 +65,7 @@ CONTEXT = (
     "actions",
     "client",
     "data_stores",
+    "task_files",
 )
 _HAS: Mapping[str, tuple[str, ...]] = {"actions": tuple(ACTIONS), "context": CONTEXT}
 # What `actions` has beside its actions.

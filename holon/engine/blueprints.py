@@ -18,15 +18,29 @@ log = logging.getLogger(__name__)
 Found: TypeAlias = Callable[[str], tuple[Blueprint, str]]
 
 
+def lacks_files(blueprint: Blueprint) -> str | None:
+    """What of a blueprint cannot run on a node whose jobs have no files; None: all of it can."""
+    states = blueprint.states.values()
+    state = next((state for state in states if any(one.needs_files for one in state.handlers)), None)
+    if state is None:
+        return None
+    return (
+        f"blueprint {blueprint.name!r}: the handler of state {state.name!r} asks for task_files, and this node keeps "
+        "no files of jobs: set S3_ENDPOINT_URL, S3_ACCESS_KEY and S3_SECRET_KEY, or give the argument a default"
+    )
+
+
 class Blueprints:
     """Registered blueprints. Each was checked when it came in.
 
     Arguments:
         contracts: where the input schemas are compiled.
+        files: whether jobs can have files here.
     """
 
-    def __init__(self, contracts: Contracts) -> None:
+    def __init__(self, contracts: Contracts, *, files: bool = True) -> None:
         self._contracts = contracts
+        self._files = files
         self._by_name: dict[str, tuple[Blueprint, str]] = {}
         # By name, the contracts of the events that it declares.
         self._events: dict[str, dict[str, str]] = {}
@@ -63,6 +77,8 @@ class Blueprints:
         errors = [problem.message for problem in problems if problem.severity == "error"]
         if errors:
             raise BlueprintError(f"blueprint {blueprint.name!r} is not sound: " + "; ".join(errors))
+        if not self._files and (reason := lacks_files(blueprint)):
+            raise BlueprintError(reason, code="TASK_FILES_OFF")
         for problem in problems:
             log.warning("blueprint %s: %s", blueprint.name, problem.message)
         try:

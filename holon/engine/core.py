@@ -24,6 +24,7 @@ from holon.engine.following import Following, Watched
 from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers
 from holon.engine.inputs import Inputs
+from holon.engine.job_files import FilesPlace, JobFiles
 from holon.engine.jobs import Jobs
 from holon.engine.kept import Sealing
 from holon.engine.log_lines import LogLines
@@ -81,6 +82,7 @@ class Engine:
         telemetry: where it counts what it does, and traces it.
         history: where history is moved, open; None leaves it in the store, whose settings then say so too.
         seal: for what holons below tell, where it is stored; None leaves that as it is.
+        files: where jobs have files; None: they have none.
         read_told: what holons below told of a job, of how that came; raises InvalidArgument.
         wall: the time that schedules go by, in epoch milliseconds; None: the store's.
     """
@@ -93,6 +95,7 @@ class Engine:
         telemetry: Telemetry | None = None,
         history: HistoryStorage | None = None,
         seal: Sealing | None = None,
+        files: FilesPlace | None = None,
         *,
         read_told: Callable[[bytes], Summary],
         wall: Callable[[], int] | None = None,
@@ -103,7 +106,11 @@ class Engine:
         limits = Limits(settings.max_transitions, retry)
         self.store = store
         self.metrics = telemetry.metrics
-        self.blueprints = Blueprints(contracts)
+        self.blueprints = Blueprints(contracts, files=files is not None)
+        self.files: JobFiles | None = None
+        if files is not None:
+            self.files = JobFiles(files, store, self.blueprints, settings.job_retention)
+            telemetry.ended_job = self.files.ended
         self.slots = Slots(settings.concurrent_jobs)
         self.dispatcher = Dispatcher(store, telemetry)
         self.fleet = Fleet(self.dispatcher, store.now)
@@ -114,7 +121,7 @@ class Engine:
         self.touches = Touches(store, self.dispatcher, store.now, every)
         sent_events = SentEvents(self.blueprints, contracts, strict=settings.strict_events)
         calling = Calling(store, self.blueprints, Inputs(contracts, settings.max_payload), settings.max_depth)
-        handlers = Handlers(self.blueprints, limits, store.now, telemetry, sent_events, calling)
+        handlers = Handlers(self.blueprints, limits, store.now, telemetry, sent_events, calling, self.files)
         planner = Planner(needs, settings.max_payload, self.dispatcher.price)
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
         results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload, telemetry)
@@ -208,6 +215,8 @@ class Engine:
             loops.create_task(self.scheduler.run(), name="scheduler")
             for name, retention in self._retentions.items():
                 loops.create_task(retention.run(), name=name)
+            if self.files is not None:
+                loops.create_task(self.files.run(), name="files")
             if self.mover is not None:
                 loops.create_task(self.mover.run(), name="mover")
             if self.rates is not None:

@@ -23,9 +23,11 @@ from holon.domain.texts import MAX_ERROR_CODE, MAX_ERROR_MESSAGE, told
 from holon.domain.value import replace
 from holon.engine.blueprints import Blueprints
 from holon.engine.children.calling import Calling
+from holon.engine.job_files import JobFiles
 from holon.engine.sent_events import SentEvents
 from holon.errors import BlueprintError, HolonError, InvalidArgument
 from holon.json_in import parse
+from holon.task_files import TaskFiles
 from holon.telemetry.events import Telemetry
 
 log = logging.getLogger(__name__)
@@ -86,6 +88,7 @@ class Handlers:
         telemetry: where failures are counted, and steps traced.
         sent_events: what becomes of events.
         calling: looks at what they ask for that run blueprints.
+        files: where jobs have files; None where they have none.
 
     Attributes:
         waiting: how many of them wait for something now.
@@ -101,8 +104,10 @@ class Handlers:
         telemetry: Telemetry,
         sent_events: SentEvents,
         calling: Calling,
+        files: JobFiles | None = None,
     ) -> None:
         self._blueprints = blueprints
+        self._files = files
         self._limits = limits
         self._now = now
         self._telemetry = telemetry
@@ -160,11 +165,14 @@ class Handlers:
         actions = ActionFactory()
         span = self._telemetry.tracing.step(job)
         watched: _Watched | None = None
+        files: TaskFiles | None = None
         try:
             blueprint, state = self._at(job)
             chosen = state.handlers[0]
             if chosen.condition is not None:
                 chosen = state.handler(initial_data, history)
+            if chosen.files and self._files is not None:
+                files = self._files.of(job.id)
             context = JobContext(
                 job.id,
                 job.blueprint,
@@ -175,6 +183,7 @@ class Handlers:
                 actions,
                 client,
                 blueprint.data_stores,
+                files,
             )
             with span:
                 handler = chosen.function(**arguments(chosen, context))
@@ -196,10 +205,12 @@ class Handlers:
                 raise
             _tell_held(job, began, watched)
             span.end(_said(error))
-            return self._raised(job, error, _ms(began), before)
+            return self._raised(job, error, _ms(began), self._with_files(job, before, files))
         if chosen.prompt and self._prompt.get((job.blueprint, job.current_state), _NONE) is not None:
             self._ended_well(job, state, chosen)
         _tell_held(job, began, watched)
+        if files is not None:
+            before = self._with_files(job, before, files)
         span.end()
         if isinstance(decision, RunBlueprint) and job.budget is not None:
             if at_once:
@@ -217,6 +228,16 @@ class Handlers:
             before=before,
         )
         return replace(change, trace=span.trace) if span.trace else change
+
+    def _with_files(
+        self, job: Job, before: tuple[HistoryEvent, ...], files: TaskFiles | None
+    ) -> tuple[HistoryEvent, ...]:
+        """Those lines of history, and what this run did with the files of its job."""
+        if files is None or not files.told:
+            return before
+        now = self._now()
+        told = (HistoryEvent("s3_operation", now, job.current_state, details=details) for details in files.told)
+        return (*before, *told)
 
     def _ended_well(self, job: Job, state: State, handler: Handler) -> None:
         known = self._prompt.setdefault((job.blueprint, job.current_state), set() if state.handlers[1:] else None)

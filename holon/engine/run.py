@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,8 +28,6 @@ from holon.errors import InvalidArgument, TooLarge
 from holon.ports import Claim, Storage
 from holon.telemetry.events import Telemetry
 from holon.turns import in_chunks, one_by_one
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +205,7 @@ class Run:
         if reply.over_budget:
             raise tools.planner.over_budget(self._job, change)
         if reply.conflict:
-            tools.telemetry.metrics.void.add()
-            log.warning(
-                "job %s: its claim was over, and went to another run; this one is void",
-                step.job.id,
-                extra={"job_id": step.job.id},
-            )
+            tools.telemetry.void(step.job)
             return False
         tools.telemetry.written(step.job, self._now())
         await tools.dispatcher.wait_without(seats, plan.needs)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from holon.config import Config, read_keys
-from holon.config.settings import DAY_SECONDS
+from holon.config.setting import DAY_SECONDS
 from holon.engine.reloading import Apply, Changes, Part
 from holon.errors import ConfigError, Violation
 from holon.node.stores import Store

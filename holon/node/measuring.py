@@ -73,6 +73,9 @@ class Measuring:
             parts.append(store.metrics)
         if engine.mover is not None:
             parts.append(engine.mover.metrics)
+        if engine.files is not None:
+            blobs = engine.files.blobs
+            parts.append(blobs.metrics)
         shown = self._shown = Exposition(*parts)
         for blueprint in engine.blueprints:
             engine.metrics.known(blueprint.name)
@@ -95,6 +98,8 @@ class Measuring:
             shown.gauge(
                 "holon_history_backlog_bytes", "History that waits for its database.", lambda: store.history_backlog
             )
+        if engine.files is not None:
+            shown.gauge("holon_files_up", "Whether S3 has answered when it was asked last.", lambda: blobs.up)
         if isinstance(store, Measured):
             shown.gauge(
                 "holon_store_queue_length", "Calls that wait for their turn at the store.", lambda: store.waiting

@@ -21,6 +21,7 @@ from holon.node.access import client_entries, clients_part
 from holon.node.admitting import open_admission, tls_part, workers_part
 from holon.node.encrypting import keys_part, marks_of
 from holon.node.following import Following
+from holon.node.job_files import files_of
 from holon.node.scheduling import check_jobs, schedules_of, schedules_part, wall_of
 from holon.node.settings import (
     engine_settings,
@@ -111,6 +112,8 @@ async def parts_of(
         history = _history(config, seal)
         if history is not None:
             await resources.enter_async_context(history)
+        holon_id = await own_id(store)
+        kept = files_of(config, holon_id)
         reloading = SharedReloading(files, store, store.now, config.INSTANCE_ID)
         engine = Engine(
             store,
@@ -119,6 +122,7 @@ async def parts_of(
             Telemetry(tracing=tracing),
             history,
             seal,
+            kept,
             read_told=read_summary,
             wall=wall_of(store, clock),
         )
@@ -128,7 +132,7 @@ async def parts_of(
         if config.SCHEDULES_CONFIG_PATH:
             files.add(schedules_part(config, engine.scheduler))
         has_parent = bool(config.PARENT_URL)
-        holarchy = Holarchy(store, await own_id(store), config.MAX_HOLARCHY_DEPTH, has_parent=has_parent)
+        holarchy = Holarchy(store, holon_id, config.MAX_HOLARCHY_DEPTH, has_parent=has_parent)
         await holarchy.recall()
         opening = partial(engine.rates.admit, Call.OPENING) if engine.rates is not None else None
         tokens = token_settings(config, holarchy.own_id)

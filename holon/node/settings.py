@@ -13,6 +13,7 @@ from holon.engine.rates import Rates
 from holon.ports import StoreSettings
 from holon.security.sts.exchange import TokenSettings
 from holon.security.tls import TlsPaths
+from holon.storage.s3_settings import S3Settings
 from holon.uplink.settings import UplinkSettings, allowed_to_parent, parent_urls
 from holon.worker.hints import Hints
 from holon.worker.settings import Credentials
@@ -77,6 +78,18 @@ def engine_settings(config: Config) -> EngineSettings:
 
 def _rates(config: Config) -> Rates:
     return Rates(config.RATE_LIMIT_LIMIT, config.RATE_LIMIT_HEARTBEAT_LIMIT, _ms(config.RATE_LIMIT_PERIOD))
+
+
+def s3_settings(config: Config) -> S3Settings:
+    """What the files of jobs need of the settings."""
+    return S3Settings(
+        endpoint=config.S3_ENDPOINT_URL,
+        access_key=config.S3_ACCESS_KEY,
+        secret_key=config.S3_SECRET_KEY,
+        region=config.S3_REGION,
+        bucket=config.S3_DEFAULT_BUCKET,
+        concurrency=config.S3_MAX_CONCURRENCY,
+    )
 
 
 def worker_door_settings(config: Config) -> WorkerDoorSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from holon.ports.blobs import MAX_PARTS, PART_BYTES, Blob, BlobStore
 from holon.ports.documents import TRIES, Change, DocumentHints, change_document, contended, place_of
 from holon.ports.history import HistoryStorage, Notice, WorkerEvent
 from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Creation, Fired, NewJob, Note, Result, Step
@@ -34,10 +35,14 @@ __all__ = [
     "MAX_DOCUMENTS",
     "MAX_DOCUMENT_BYTES",
     "MAX_PAGE_BYTES",
+    "MAX_PARTS",
+    "PART_BYTES",
     "TRIES",
     "Accept",
     "Appended",
     "Attempt",
+    "Blob",
+    "BlobStore",
     "Change",
     "Claim",
     "Committed",

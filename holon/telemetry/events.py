@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from holon.domain.job import Job
 from holon.domain.task import CANCELLED, FAILURE, SUCCESS, job_of
@@ -33,6 +33,8 @@ class Telemetry:
     def __init__(self, metrics: EngineMetrics | None = None, tracing: Tracing | None = None) -> None:
         self.metrics = metrics or EngineMetrics()
         self.tracing = tracing or Tracing()
+        # Who else is told of a job that is over, or may be.
+        self.ended_job: Callable[[Job], None] | None = None
 
     def created(self, job: Job) -> None:
         """A job was created."""
@@ -46,12 +48,22 @@ class Telemetry:
         if not job.status.terminal:
             return
         self.metrics.over(job, now)
+        if self.ended_job is not None:
+            self.ended_job(job)
         error = job.error
         if error is not None and job.status in FAILED:
             why, facts = f"{error.code}: {error.message}", {"job_id": job.id}
             log.warning("job %s of %s is %s: %s", job.id, job.blueprint, job.status.value, why, extra=facts)
         elif log.isEnabledFor(logging.DEBUG):
             log.debug("job %s of %s is %s", job.id, job.blueprint, job.status.value, extra={"job_id": job.id})
+
+    def void(self, job: Job) -> None:
+        """A step was not written: its job went to another run, and may be over."""
+        self.metrics.void.add()
+        if self.ended_job is not None:
+            self.ended_job(job)
+        why, facts = "its claim was over, and went to another run; this one is void", {"job_id": job.id}
+        log.warning("job %s: %s", job.id, why, extra=facts)
 
     def offered(self, offers: Sequence[Offer]) -> Sequence[Offer]:
         """These go to their workers now: as they are to be sent."""

@@ -69,6 +69,14 @@ class StoreMetrics:
         self.reads = Histogram("holon_store_read_seconds", "Reads of what clients ask for.", SHORT)
 
 
+class FilesMetrics:
+    """What is counted where jobs have files."""
+
+    def __init__(self) -> None:
+        self.calls = Counter("holon_files_calls", "Calls of S3, by what became of them.", "call", "result")
+        self.bytes = Counter("holon_files_bytes", "Bytes of files that were sent and fetched.", "direction")
+
+
 class MoverMetrics:
     """What is counted where history leaves the store."""
 

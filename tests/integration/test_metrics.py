@@ -299,8 +299,12 @@ async def test_the_documentation_lists_every_figure_as_it_is(tmp_path: Path) -> 
         work,
         STORAGE_URI=store,
         HISTORY_DATABASE_URI=history,
-        # Nobody is there.
+        # Nobody is there, nor here.
         PARENT_URL="grpcs://127.0.0.1:1",
+        S3_ENDPOINT_URL="http://127.0.0.1:1",
+        S3_ACCESS_KEY="id",
+        S3_SECRET_KEY="key",
+        TASK_FILES_DIR=str(tmp_path / "files"),
     ) as node:
         text = await text_of(node)
     page = (REPOSITORY / "docs/observability.md").read_text(encoding="utf-8")

@@ -20,6 +20,7 @@ ROOMS = (
     "holon/domain",
     "holon/engine",
     "holon/security",
+    "holon/task_files",
     "holon/storage",
     "holon/wire",
     "holon/node",

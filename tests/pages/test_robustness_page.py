@@ -10,11 +10,13 @@ from holon.config import Config
 from holon.config.settings import table
 from holon.domain import asking, fleet
 from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
-from holon.engine import catalogs, contracts, paging, planning, schedules_file, schema_work, watching
-from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, StoreSettings
-from holon.storage import waiting, windows
+from holon.engine import catalogs, contracts, job_files, paging, planning, schedules_file, schema_work, watching
+from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, MAX_PARTS, PART_BYTES, StoreSettings
+from holon.storage import blobs, waiting, windows
 from holon.storage.history import columns
 from holon.storage.ledger import costs, leases, touches
+from holon.task_files import copies, folder, names, together
+from holon.task_files import files as task_files
 from holon.telemetry import behind, log
 from holon.uplink import books, fitting, parent
 from holon.wire import stream
@@ -95,6 +97,18 @@ BOUNDS = STREAM.bounds
         ("documents of one kind", f"{MAX_DOCUMENTS:,}"),
         ("callers whose windows are counted, with SQLite and in memory", f"{windows.MAX_KEYS:,}"),
         ("calls that wait for the store", f"{waiting.MAX_WAITING:,}; {waiting.MAX_WAITING_TO_CREATE:,}"),
+        ("calls of S3 at once", "with up to 32 MiB"),
+        (
+            "a connection; the answer, or the next bytes; one file",
+            f"{blobs.CONNECT_S} s; {blobs.SILENCE_S} s; a day | | tried again {blobs.RETRIES} times",
+        ),
+        ("a file that is read or written as a value", f"{copies.MAX_VALUE_BYTES // MIB} MiB"),
+        ("a stream", f"{MAX_PARTS * PART_BYTES // 2**30} GiB"),
+        ("files of a folder that is sent or fetched at once", f"{folder.MAX_FILES:,}, {together.AT_ONCE} at a time"),
+        ("a name; each part of it", f"{names.MAX_KEY_BYTES:,} bytes as a key; {names.MAX_PART_BYTES}"),
+        ("how long a signed URL lasts", f"{task_files.MAX_EXPIRES_S // 86_400} days"),
+        ("calls of one run of a handler that history tells of", f"{task_files.MAX_TOLD}"),
+        ("ended jobs whose files wait to be deleted", f"{job_files.WAITING:,}"),
         ("a message, and an exception", f"{log.MOST_CHARACTERS:,} characters each"),
         ("lines that nobody has read yet", f"{behind.MOST_LINES:,}"),
         ("tasks that were taken back and may come again", f"{books.MAX_REMEMBERED:,}, for a day"),

@@ -171,7 +171,7 @@ async def an_action_that_there_is_not(actions: Any) -> None:
 
 async def an_action_through_the_context(context: Any, x: int = 0) -> None:
     if x:
-        context.actions.send_event("end", {})
+        context.actions.run_workflow("end", {})
 
 
 async def an_action_in_a_nested_function(actions: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from holon.clock import SystemClock
 from holon.config import Config
-from holon.config.settings import Value
+from holon.config.setting import Value
 from holon.config.values import bounds_problem
 from holon.domain.tree import Disclose
 from holon.engine.rates import Rates
@@ -32,6 +32,7 @@ ROOMS: dict[str, Callable[[Config], Any]] = {
     "clients": node.client_door_settings,
     "http": node.http_settings,
     "traces": node.trace_resource,
+    "files": node.s3_settings,
 }
 
 # A setting, a value that is not its default, and what is then found where.
@@ -112,6 +113,12 @@ ARRIVES: list[tuple[str, Value, dict[str, object]]] = [
     ("INLINE_PAYLOAD_MAX_BYTES", 4096, {"engine.max_payload": 4096, "workers.max_payload_bytes": 4096}),
     ("GRPC_MESSAGE_MAX_BYTES", 4096, {"workers.max_message_bytes": 4096, "clients.max_message_bytes": 4096}),
     ("HTTP_BODY_MAX_BYTES", 4096, {"http.max_body": 4096}),
+    ("S3_ENDPOINT_URL", "https://h", {"files.endpoint": "https://h"}),
+    ("S3_ACCESS_KEY", "id", {"files.access_key": "id"}),
+    ("S3_SECRET_KEY", "key", {"files.secret_key": "key"}),
+    ("S3_REGION", "r", {"files.region": "r"}),
+    ("S3_DEFAULT_BUCKET", "bucket", {"files.bucket": "bucket"}),
+    ("S3_MAX_CONCURRENCY", 7, {"files.concurrency": 7}),
     ("OTEL_SERVICE_NAME", "mill", {"traces.service.name": "mill"}),
 ]
 
@@ -140,6 +147,8 @@ ELSEWHERE = {
     "ENCRYPTION_KEY": "integration/test_encryption.py",
     "ENCRYPTION_KEY_FILE": "integration/test_encryption.py",
     "BLUEPRINTS_DIR": "e2e/test_cli_local.py",
+    "S3_AUTO_CLEANUP": "integration/cases/test_files.py",
+    "TASK_FILES_DIR": "integration/cases/test_files.py",
     "SHUTDOWN_GRACE_SECONDS": "integration/test_client_node.py",
     "LOG_LEVEL": "e2e/test_log.py",
     "LOG_FORMAT": "e2e/test_log.py",

@@ -12,7 +12,7 @@ import pytest
 
 from holon.client import Job
 from holon.config.rules import AROUND_BYTES
-from holon.config.settings import MIB
+from holon.config.setting import MIB
 from holon.testing import RunningNode
 from holon.worker import Result, TaskError, Worker
 from tests.integration.cases.site import SUCCESS_ONLY, Start, a_wire, create, ended, failure, history, one_task
