@@ -30,6 +30,7 @@ _ACTIONS: dict[type[Decision], str] = {
     RunBlueprint: "run_blueprint",
 }
 _NAMES_SHOWN = 20
+_NOTHING_SAID = (None,) * 5
 
 
 class ActionFactory:
@@ -69,6 +70,11 @@ class ActionFactory:
         on_lost: float | Literal["wait"] | None = None,
         allowed_skills: Iterable[str] | None = None,
         max_cost: int | None = None,
+        skill_version: str | None = None,
+        skill_type: str | None = None,
+        resource_requirements: Mapping[str, Any] | None = None,
+        dispatch_strategy: str | None = None,
+        resource_hint: str | None = None,
     ) -> None:
         """Give one task to a worker, and go on by the status it answers.
 
@@ -90,6 +96,15 @@ class ActionFactory:
                 `task_type` is always among them. None: as this job.
             max_cost: the highest price of who may do it, and of who may do anything of it in holons below, in
                 millionths of the cost unit. It waits for who declares one. None: as this job.
+            skill_version, skill_type: the version and the type of the skill that its worker must declare, letter by
+                letter. None: any, and none.
+            resource_requirements: what one machine of its worker must have, as `{"resources": {"ram_gb": 16,
+                "devices": [{"type": "gpu", "model": "RTX", "vram_gb": 24}]}}`: of numbers at least as much, of other
+                values the same or one of a list, of models a part. 4 KiB at most. None: nothing.
+            dispatch_strategy: which worker of those with room gets it: `default`, `round_robin`, `least_connections`,
+                `cheapest` or `overflow`. None: `default`.
+            resource_hint: what it is good to have loaded already, such as the name of a model. By default whoever
+                says that he has it goes before who does not. None: nothing.
         """
         where = "dispatch_task"
         leads = ways(where, transitions)
@@ -97,7 +112,17 @@ class ActionFactory:
         if max_retries is not None and (type(max_retries) is not int or not 0 <= max_retries <= sys.maxsize):
             most = sys.maxsize
             raise wrong(f"{where}: max_retries is {max_retries!r}; give a whole number from 0 to {most}, or None")
-        task = asked_task(where, task_type, params, priority, timeouts, on_lost, allowed_skills, max_cost)
+        wants: dict[str, Any] = {}
+        said = (skill_version, skill_type, resource_requirements, dispatch_strategy, resource_hint)
+        if said != _NOTHING_SAID:
+            wants = {
+                "skill_version": skill_version,
+                "skill_type": skill_type,
+                "resource_requirements": resource_requirements,
+                "dispatch_strategy": dispatch_strategy,
+                "resource_hint": resource_hint,
+            }
+        task = asked_task(where, task_type, params, priority, timeouts, on_lost, allowed_skills, max_cost, wants)
         self._decide(DispatchTask(task, leads, max_retries))
 
     def dispatch_parallel(
@@ -107,7 +132,8 @@ class ActionFactory:
 
         Arguments:
             tasks: dicts with `task_type` (or `type`), and if needed `params`, `priority`, `timeout_seconds`,
-                `dispatch_timeout_seconds`, `result_timeout_seconds`, `on_lost`, `allowed_skills` and `max_cost`, as
+                `dispatch_timeout_seconds`, `result_timeout_seconds`, `on_lost`, `allowed_skills`, `max_cost`,
+                `skill_version`, `skill_type`, `resource_requirements`, `dispatch_strategy` and `resource_hint`, as
                 in `dispatch_task`. None at all goes straight on.
             aggregate_into: the state, usually an aggregator, that gets `aggregation_results`, in order of the tasks.
             fail_fast: the first task that fails for good ends the job.
@@ -203,7 +229,7 @@ def pass_on(actions: ActionFactory, skill: str, params: Mapping[str, Any], state
     Raises:
         BlueprintError: as `dispatch_task` does.
     """
-    task = asked_task("pass_on", skill, params, 0.0, NO_TIMEOUTS, None, None, None)
+    task = asked_task("pass_on", skill, params, 0.0, NO_TIMEOUTS, None, None, None, {})
     actions._decide(DispatchTask(task, {ANY_STATUS: state}, max_retries=0))  # noqa: SLF001  no blueprint has it
 
 

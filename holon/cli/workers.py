@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from holon.cli.connection import NAMED, with_client
-from holon.cli.output import Json, local_time, safe, show_json, show_table
+from holon.cli.output import Json, json_text, local_time, one_line, safe, show_json, show_table
 
 if TYPE_CHECKING:
     from holon.client import Client, HistoryEvent, SkillInfo, WorkerInfo
 
 app = typer.Typer(help=f"The workers of a node. {NAMED}", no_args_is_help=True)
+
+# Of each machine so many characters are shown, and of a worker so many machines; a holon may tell of 32.
+_SHOWN = 80
+_MACHINES = 3
 
 
 @app.command("list")
@@ -31,7 +36,7 @@ def list_(
         show_json({"workers": [asdict(one) for one in found], "next_page_token": ""})
         return
     show_table(
-        ("WORKER", "SKILLS", "HOLDS", "OF", "STATE", "SINCE", "LABELS", "SDK"),
+        ("WORKER", "SKILLS", "HOLDS", "OF", "STATE", "SINCE", "MACHINES", "LABELS", "SDK"),
         (
             (
                 one.worker_id,
@@ -40,6 +45,7 @@ def list_(
                 one.credits,
                 "draining" if one.draining else "working",
                 local_time(one.connected_at),
+                _machines(one.resources),
                 ", ".join(f"{name}={text}" for name, text in sorted(one.labels.items())),
                 one.sdk,
             )
@@ -118,3 +124,20 @@ def drain(
         print(f"{safe(worker)} gets no more tasks; it holds {found.held}")
     else:
         print(f"{safe(worker)} gets tasks again")
+
+
+def _machines(resources: Sequence[Mapping[str, Any]]) -> str:
+    """What a worker's machines have, briefly; `--json` has all of it."""
+    shown = [one_line(_machine(one), _SHOWN) for one in resources[:_MACHINES]]
+    return "; ".join([*shown, *([f"and {len(resources) - _MACHINES} more"] if resources[_MACHINES:] else [])])
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    devices = [
+        " ".join(filter(None, (one["type"], one["model"], *_said(one["properties"])))) for one in machine["devices"]
+    ]
+    return ", ".join([*_said(machine["properties"]), *devices])
+
+
+def _said(properties: Mapping[str, Any]) -> list[str]:
+    return [f"{name}={value if isinstance(value, str) else json_text(value)}" for name, value in properties.items()]

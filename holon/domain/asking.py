@@ -13,6 +13,7 @@ from holon.domain.job import CHOSEN_BY_NOBODY
 from holon.domain.plain import obstacle
 from holon.domain.policy import LONGEST_SKILL, Allowed, allowing
 from holon.domain.task import TIMEOUT
+from holon.domain.wants import WANTS, Wants, wanting
 from holon.errors import BlueprintError, InvalidArgument
 
 NO_TIMEOUTS = (None, None, None)
@@ -36,6 +37,7 @@ _BRANCH_KEYS = frozenset(
         "on_lost",
         "allowed_skills",
         "max_cost",
+        *WANTS,
     }
 )
 # No task takes longer, so that no sum of times overflows anywhere; one that is never given to another waits as long.
@@ -92,7 +94,8 @@ def _branch(where: _Place, task: Any) -> AskedTask:
     timeouts = given("timeout_seconds"), given("dispatch_timeout_seconds"), given("result_timeout_seconds")
     priority, on_lost, allowed = given("priority", 0.0), given("on_lost"), given("allowed_skills")
     max_cost = given("max_cost")
-    return asked_task(where, skill, given("params"), priority, timeouts, on_lost, allowed, max_cost)
+    wants = {} if WANTS.isdisjoint(task) else {name: task[name] for name in WANTS if name in task}
+    return asked_task(where, skill, given("params"), priority, timeouts, on_lost, allowed, max_cost, wants)
 
 
 def asked_task(
@@ -104,12 +107,14 @@ def asked_task(
     on_lost: Any,
     allowed_skills: Any,
     max_cost: Any,
+    wants: Mapping[str, Any],
 ) -> AskedTask:
     """One task, alone or of a fan-out.
 
     Arguments:
         where: what is called, for the message.
         timeouts: how long it may run, wait and take in all, in seconds; each None where nothing is said.
+        wants: what else it says of who may do it, by name, of WANTS.
     Raises:
         BlueprintError: (ACTION_INVALID) it cannot be.
     """
@@ -136,6 +141,7 @@ def asked_task(
         None if on_lost is None else _lost_after(where, on_lost, ends=execution is not None or result is not None),
         None if allowed_skills is None else _allowed(where, skill, allowed_skills),
         None if max_cost is None else _max_cost(where, max_cost),
+        _wants(where, wants) if wants else None,
     )
 
 
@@ -185,6 +191,13 @@ def _allowed(where: str | _Place, skill: str, asked: Any) -> Allowed:
 def _max_cost(where: str | _Place, asked: Any) -> Cost:
     try:
         return costing("max_cost", asked)
+    except InvalidArgument as error:
+        raise wrong(f"{where}: {error.message}") from error
+
+
+def _wants(where: str | _Place, asked: Mapping[str, Any]) -> Wants | None:
+    try:
+        return wanting(**asked)
     except InvalidArgument as error:
         raise wrong(f"{where}: {error.message}") from error
 

@@ -7,6 +7,7 @@ from typing import Any
 from holon.domain.costs import Cost
 from holon.domain.policy import Allowed
 from holon.domain.value import Value
+from holon.domain.wants import Wants
 
 
 class GoTo(Value):
@@ -29,6 +30,7 @@ class AskedTask(Value, gc=True):
         allowed_skills: those of the job's that a holon may use to do it, its own among them; None: all of them.
         max_cost: what an attempt of it may cost, in millionths of the cost unit: the highest price of who may do it,
             and what the job's budget must cover. None: whatever it costs; in a job with a budget, what is declared.
+        wants: what else it asks of who does it; None: nothing.
     """
 
     skill: str
@@ -40,6 +42,7 @@ class AskedTask(Value, gc=True):
     lost_after_seconds: float | None = None
     allowed_skills: Allowed = None
     max_cost: Cost = None
+    wants: Wants | None = None
 
 
 class DispatchTask(Value, gc=True):

@@ -13,6 +13,12 @@ MAX_NAME = 128
 MAX_DESCRIPTION = 4 * 1024
 MAX_STATUSES = 64
 MAX_STATUS = 128
+# What a worker says of a machine is kept as long as it is there; and each device may be tried on several requirements.
+MAX_MACHINE_BYTES = 64 * 1024
+MAX_DEVICES = 64
+# What it has loaded: so many skills, and things in its caches, by names of so many characters.
+MAX_LOADED = 1_000
+MAX_CACHED = 256
 
 
 def is_name(text: str) -> bool:
@@ -25,7 +31,8 @@ class Skill:
     """One skill that a worker offers, with its schemas as JSON schema.
 
     `statuses` are those that it may end with besides the common ones; `price` is in millionths of the cost unit.
-    `credits` is how many tasks of it may be held; None: no fewer than of all.
+    `credits` is how many tasks of it may be held; None: no fewer than of all. `machines` are those of its catalog that
+    provide it, by their places there; None: all of them.
     """
 
     name: str
@@ -37,6 +44,7 @@ class Skill:
     statuses: tuple[str, ...] = ()
     price: int | None = None
     credits: int | None = None
+    machines: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +67,12 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What a worker offers, and the machines behind it."""
+    """What a worker offers, and the machines behind it; the skills that are loaded there, and what is in its caches."""
 
     skills: tuple[Skill, ...] = ()
     machines: tuple[Machine, ...] = ()
+    hot: frozenset[str] = frozenset()
+    cached: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from holon.domain.client import NO_PLAN
 from holon.domain.costs import Cost
 from holon.domain.policy import Allowed
 from holon.domain.value import Value, field, replace
+from holon.domain.wants import Wants
 
 
 class Status(StrEnum):
@@ -102,6 +103,7 @@ class Job(Value, gc=True):
     `deadline` is until when its tasks have time at most, but for those of its clean-up; None: they have their own.
     `parent_job_id` is the job that it is a part of, `depth` how many there are above it. `child_job_id` is the part of
     its own that it waits for, or that may still clean up; empty: there is none.
+    `wants` is what its tasks ask of their workers, where it only passes one on; None: they say it.
     """
 
     id: str
@@ -132,6 +134,7 @@ class Job(Value, gc=True):
     parent_job_id: str = ""
     depth: int = 0
     child_job_id: str = ""
+    wants: Wants | None = None
 
     def seen(self, deliveries: int) -> Job:
         """This job as clients see it: a pending one that was handed to an executor runs."""

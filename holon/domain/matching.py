@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Protocol
 
 from msgspec.structs import force_setattr
 
 from holon.domain.costs import Cost
+from holon.domain.fleet import Machine
 from holon.domain.policy import Allowed
+from holon.domain.resources import has_all
 from holon.domain.value import Value
 
 ANY_CONTRACT = ""
@@ -22,8 +25,10 @@ class Need(Value):
     accepts everything and is not listed. `allowed_skills` are what may be used to do it: only who keeps to such a limit
     can. `max_cost` is what it may cost: only who declares a price, and none above it, can. `statuses` are the words, in
     order, that its job goes on by beside those that every worker has: who declares words of its own has to declare all
-    of these. `key` is the match key, made of all these, whatever is given: equal only for tasks that the same workers
-    can do.
+    of these. `resources` are what the machine must have that does it, as `requirement` of the resources says it; empty:
+    nothing. `strategy` is how one is chosen among those that have room, and `hint` what it is good to have there
+    already; empty: nothing is said. `key` is the match key, made of all these, whatever is given: equal only for tasks
+    that the same workers can do.
     """
 
     skill: str
@@ -34,6 +39,9 @@ class Need(Value):
     allowed_skills: Allowed = None
     max_cost: Cost = None
     statuses: tuple[str, ...] = ()
+    resources: str = ""
+    strategy: str = ""
+    hint: str = ""
     key: str = ""
 
     def __post_init__(self) -> None:
@@ -45,6 +53,10 @@ class Need(Value):
             text += f"\x1d{self.max_cost}"
         if self.statuses:
             text += "\x1c" + ascii(self.statuses)
+        if self.resources:
+            text += "\x1b" + self.resources
+        if self.strategy or self.hint:
+            text += "\x1a" + ascii((self.strategy, self.hint))
         force_setattr(self, "key", hashlib.blake2b(text.encode(), digest_size=12).hexdigest())
 
 
@@ -72,6 +84,9 @@ class Asking(Protocol):
     @property
     def statuses(self) -> tuple[str, ...]: ...
 
+    @property
+    def resources(self) -> str: ...
+
 
 class Offering(Value):
     """One skill that a worker offers, as far as matching is concerned. `contract` is the id of its input schema.
@@ -90,8 +105,8 @@ class Offering(Value):
     statuses: frozenset[str] = frozenset()
 
 
-def fits(need: Asking, offering: Offering) -> bool:
-    """Whether a worker with this offering may do a task with this need."""
+def fits(need: Asking, offering: Offering, machines: Sequence[Machine] = ()) -> bool:
+    """Whether a worker with this offering, on one of these machines, may do a task with this need."""
     return (
         need.skill == offering.skill
         and need.version in ("", offering.version)
@@ -100,6 +115,7 @@ def fits(need: Asking, offering: Offering) -> bool:
         and (need.max_cost is None or (offering.price is not None and offering.price <= need.max_cost))
         and (offering.contract == ANY_CONTRACT or offering.contract in need.contracts)
         and (not need.statuses or not undeclared(need, offering))
+        and (not need.resources or has_all(machines, need.resources))
     )
 
 

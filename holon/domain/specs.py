@@ -41,6 +41,7 @@ def spec_of(job: Job, index: int, asked: AskedTask, retry: RetryPolicy, now: int
         0 if asked.lost_after_seconds is None else _ms(asked.lost_after_seconds),
         both(job.allowed_skills, asked.allowed_skills),
         asked.max_cost,
+        asked.wants if job.wants is None else job.wants,
     )
 
 

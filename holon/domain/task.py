@@ -8,6 +8,7 @@ from typing import Any
 from holon.domain.costs import Cost
 from holon.domain.policy import Allowed
 from holon.domain.value import Value
+from holon.domain.wants import Wants
 
 SUCCESS = "success"
 FAILURE = "failure"
@@ -82,7 +83,7 @@ class TaskSpec(Value, gc=True):
     Timeouts are milliseconds, None means no limit; an execution timeout of 0 leaves it to the worker that takes the
     task. `index` counts the tasks of one step from 0. `lost_after` is as in `NewTask` of the ports.
     `allowed_skills` are what may be used to do it, where it takes more than one worker; `max_cost` is what an
-    attempt of it may cost.
+    attempt of it may cost. `wants` is what else it asks of who does it; None: nothing.
     """
 
     id: str
@@ -98,6 +99,7 @@ class TaskSpec(Value, gc=True):
     lost_after: int = 0
     allowed_skills: Allowed = None
     max_cost: Cost = None
+    wants: Wants | None = None
 
 
 def task_id(job_id: str, step: int, index: int) -> str:

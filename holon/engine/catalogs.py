@@ -15,7 +15,7 @@ from holon.engine.members import Joining
 from holon.engine.needs import Needs
 from holon.engine.rekeying import Rekeying
 from holon.engine.schema_work import unusable
-from holon.engine.session import Offered, Session
+from holon.engine.session import Machines, Offered, Session
 from holon.errors import InvalidArgument, Violation
 
 log = logging.getLogger(__name__)
@@ -97,6 +97,18 @@ class Catalogs:
             known.add(terms.output)
             self._contracts.hold(terms.output)
             held.callback(self._contracts.release, terms.output)
+
+
+def machines_of(catalog: Catalog, keeps: Joining | Session) -> Machines:
+    """The machines that provide each offering; none of who has what is required done by whatever machine."""
+    if not catalog.machines or not keeps.keeps_resources:
+        return {}
+    return {
+        (skill.name, skill.version, skill.type): catalog.machines
+        if skill.machines is None
+        else [catalog.machines[place] for place in skill.machines]
+        for skill in catalog.skills
+    }
 
 
 def limits_of(catalog: Catalog) -> dict[Offered, int | None]:

@@ -68,6 +68,7 @@ class EngineSettings(Value):
     watch_idle: int = 20_000
     max_depth: int = 8
     cleanup: int = 30_000
+    soft_limit: int = 3
     rates: Rates | None = None
     strict_events: bool = True
 
@@ -112,7 +113,7 @@ class Engine:
             self.files = JobFiles(files, store, self.blueprints, settings.job_retention)
             telemetry.ended_job = self.files.ended
         self.slots = Slots(settings.concurrent_jobs)
-        self.dispatcher = Dispatcher(store, telemetry)
+        self.dispatcher = Dispatcher(store, telemetry, settings.soft_limit)
         self.fleet = Fleet(self.dispatcher, store.now)
         needs = Needs(contracts)
         self._rekeying = Rekeying(needs, store)

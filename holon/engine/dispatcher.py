@@ -10,12 +10,13 @@ from operator import attrgetter
 
 from holon.domain.costs import Cost
 from holon.domain.matching import Need, Offering
+from holon.engine.choosing import SOFT_LIMIT
 from holon.engine.matches import Matches
 from holon.engine.named import Named
 from holon.engine.prices import Prices
 from holon.engine.queued import KEYS_AT_ONCE, Queued
 from holon.engine.seats import Seats
-from holon.engine.session import Session
+from holon.engine.session import UNKNOWN, Machines, Session
 from holon.engine.waits import Reasons, Said, passed_over
 from holon.errors import StoreUnavailable
 from holon.ports import Leased, LeaseRef, Leases, Offer, Seat, Stop
@@ -33,9 +34,10 @@ class Dispatcher:
     Arguments:
         store: what leases.
         telemetry: where offers are told.
+        soft_limit: as in `rank` of the strategies.
     """
 
-    def __init__(self, store: Leases, telemetry: Telemetry) -> None:
+    def __init__(self, store: Leases, telemetry: Telemetry, soft_limit: int = SOFT_LIMIT) -> None:
         self._store = store
         self._telemetry = telemetry
         # Those of workers, by their ids.
@@ -43,7 +45,7 @@ class Dispatcher:
         self._waiting = Queued()
         self._said = Said()
         self._away = Seldom(log)
-        self._matches = Matches(self._said)
+        self._matches = Matches(self._said, soft_limit)
         self._seats = Seats(self._matches, self._waiting)
         self._prices = Prices()
         self._reasons = Reasons()
@@ -81,9 +83,9 @@ class Dispatcher:
         """The node has opened a session of its own: it is offered what is for that, and is no worker's."""
         self._match(session)
 
-    def offers_changed(self, session: Session, offerings: Mapping[Offering, str]) -> None:
-        """A session offers other skills than before, with the contract of the results of each."""
-        session.offers(offerings)
+    def offers_changed(self, session: Session, offerings: Mapping[Offering, str], machines: Machines = UNKNOWN) -> None:
+        """A session offers other skills than before; as `Session.offers`."""
+        session.offers(offerings, machines)
         self._match(session)
 
     def _match(self, session: Session) -> None:

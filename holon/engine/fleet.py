@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from holon.domain.fleet import Catalog, Machine, Skill, SkillView, WorkerView
@@ -189,6 +189,19 @@ class Fleet:
         """The same of each worker that is a holon, by worker id; of one that takes no tasks nothing."""
         sessions = [present.session for present in self._present.values() if present.holon is not None]
         return {one.worker_id: frozenset(one.offerings if one.taking else ()) for one in sessions}
+
+    def equipped(self) -> Iterator[tuple[str, Sequence[Machine], frozenset[Offering]]]:
+        """What those who take tasks offer on which machines, with their worker id where they are holons."""
+        for present in self._present.values():
+            session = present.session
+            if not session.taking or not present.catalog.machines:
+                continue
+            found: dict[tuple[int, ...], tuple[Sequence[Machine], set[Offering]]] = {}
+            for one in session.offerings:
+                machines = session.machines_of(one)
+                found.setdefault(tuple(map(id, machines)), (machines, set()))[1].add(one)
+            for machines, offers in found.values():
+                yield session.worker_id if present.holon is not None else "", machines, frozenset(offers)
 
     def machines(self) -> list[Machine]:
         """The machines behind all workers, each kind once."""

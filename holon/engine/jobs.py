@@ -207,6 +207,7 @@ class Jobs:
             deadline=asked.deadline,
             parent_job_id=asked.parent_job_id,
             depth=asked.depth,
+            wants=asked.wants,
         )
         details = {"blueprint": job.blueprint}
         if asked.source:

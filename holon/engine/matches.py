@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 
 from holon.domain.matching import Need
+from holon.engine.choosing import MOST_COMPARED, SOFT_LIMIT, Choosing
 from holon.engine.queued import Queued
 from holon.engine.session import Session, business
 from holon.engine.waits import Said
@@ -21,9 +22,10 @@ class Matches:
 
     Arguments:
         said: is told of skills that somebody can do now, and of needs that are forgotten.
+        soft_limit: as in `rank` of the strategies.
     """
 
-    def __init__(self, said: Said) -> None:
+    def __init__(self, said: Said, soft_limit: int = SOFT_LIMIT) -> None:
         self.sessions: dict[str, Session] = {}
         self._said = said
         self._needs: dict[str, Need] = {}
@@ -37,6 +39,7 @@ class Matches:
         # it is looked at, and comes back when it has.
         self._open: dict[str, dict[str, Session]] = {}
         self._most = MOST_NEEDS
+        self.choosing = Choosing(soft_limit)
 
     def __repr__(self) -> str:
         return f"Matches(sessions={len(self.sessions)}, needs={len(self._needs)})"
@@ -56,6 +59,7 @@ class Matches:
         """A session is there, or offers other skills than before."""
         self.sessions[session.session_id] = session
         self._offers(session, session.skills)
+        self.choosing.loaded(session, session.hot)
         before = session.fits
         session.fit_none()
         for skill in session.skills:
@@ -76,6 +80,7 @@ class Matches:
         """A session has ended."""
         self.sessions.pop(session.session_id, None)
         self._offers(session, frozenset())
+        self.choosing.loaded(session, frozenset())
         for key in session.fits:
             self._fitting[key].pop(session.session_id, None)
             self._open[key].pop(session.session_id, None)
@@ -113,6 +118,7 @@ class Matches:
         """Know of a need that is not known, and which sessions can do it."""
         key = need.key
         self._needs[key] = need
+        self.choosing.learn(need)
         self._keys.setdefault(need.skill, set()).add(key)
         fitting = {one.session_id: one for one in self.offering(need.skill) if one.can(need)}
         for session in fitting.values():
@@ -134,6 +140,7 @@ class Matches:
             if not self._keys[skill]:
                 del self._keys[skill]
             del self._open[key]
+            self.choosing.forget(key)
         # Far more than are left, so that this stays rare however many wait.
         self._most = MOST_NEEDS + 2 * len(self._needs)
 
@@ -155,7 +162,21 @@ class Matches:
             found = [one for one in self.sessions.values() if one.free > 0 and keys.any_of(one.fits)]
         else:
             found = {one.session_id: one for key in keys for one in self._open[key].values() if one.free > 0}.values()
-        return sorted(found, key=business)
+        key = self.choosing.first(keys, self._keys)
+        return sorted(found, key=business) if key is None else self.choosing.in_order(self._needs[key], found)
+
+    def chosen(self, need: Need, left: int) -> list[tuple[Session, int]]:
+        """Who gets so many new tasks of a known need that chooses; whoever does goes to the end of the turn."""
+        key = need.key
+        # Those without room are dropped from it.
+        for session in list(islice(self._open[key].values(), MOST_COMPARED)):
+            if session.room(need.skill) <= 0:
+                self._shut(session, key)
+        turn = self._open[key]
+        gets = self.choosing.gets(need, list(islice(turn.values(), MOST_COMPARED)), left)
+        for session, _ in gets:
+            turn[session.session_id] = turn.pop(session.session_id)
+        return gets
 
     def has_room(self, key: str) -> bool:
         """Whether a session with room can do what is behind a match key; those found to have none are dropped."""

@@ -20,6 +20,7 @@ class Joining(Value, gc=True):
     that moves to a new stream does not replace itself. `sdk` and `labels` are for people.
     `lease` and `execution` are as in `Opening`. `holon` is the holon that it is; None: a plain worker.
     `keeps_limits` is as in `Offering`; `keeps_budgets`: all that it has done for a task costs no more than that may.
+    `keeps_resources`: what a task requires of a machine, the one that does it has, here and below.
     """
 
     worker_id: str
@@ -34,6 +35,7 @@ class Joining(Value, gc=True):
     holon: HolonIdentity | None = None
     keeps_limits: bool = True
     keeps_budgets: bool = True
+    keeps_resources: bool = True
 
 
 @dataclasses.dataclass(slots=True)

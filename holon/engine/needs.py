@@ -10,6 +10,7 @@ from typing import Any
 from holon.domain.costs import Cost
 from holon.domain.matching import ANY_CONTRACT, Need
 from holon.domain.policy import Allowed
+from holon.domain.wants import NOTHING, Wants
 from holon.engine.contracts import Contracts
 from holon.engine.unused import Unused
 from holon.errors import Violation
@@ -44,20 +45,19 @@ class Needs:
         self,
         skill: str,
         params: Any,
-        version: str = "",
-        kind: str = "",
         allowed: Allowed = None,
         max_cost: Cost = None,
         statuses: tuple[str, ...] = (),
+        wants: Wants | None = None,
     ) -> Need:
         """The need of a task with these params."""
         # Thousands of times for a large fan-out: none is made only to be made again with what is known of contracts.
         among = self._by_skill.get(skill)
         if not among:
-            return _need(skill, version, kind, (), (), allowed, max_cost, statuses)
+            return _need(skill, (), (), allowed, max_cost, statuses, wants)
         accepted = self._contracts.accepting(among, params)
         refused = among.keys() - accepted
-        need = _need(skill, version, kind, tuple(sorted(accepted)), tuple(sorted(refused)), allowed, max_cost, statuses)
+        need = _need(skill, tuple(sorted(accepted)), tuple(sorted(refused)), allowed, max_cost, statuses, wants)
         if refused and not accepted:
             self._tell_misfit(need, params)
         return need
@@ -112,13 +112,12 @@ class Needs:
         refused = [contract for contract in untried if contract not in accepted]
         known = _need(
             need.skill,
-            need.version,
-            need.type,
             tuple(sorted((*need.contracts, *accepted))),
             tuple(sorted((*need.refused, *refused))),
             need.allowed_skills,
             need.max_cost,
             need.statuses,
+            Wants(need.version, need.type, need.resources, need.strategy, need.hint),
         )
         if not known.contracts:
             self._tell_misfit(known, params)
@@ -150,12 +149,13 @@ class Needs:
 @lru_cache(maxsize=1024)
 def _need(
     skill: str,
-    version: str,
-    kind: str,
     contracts: tuple[str, ...],
     refused: tuple[str, ...],
     allowed: Allowed,
     max_cost: Cost,
     statuses: tuple[str, ...],
+    wants: Wants | None,
 ) -> Need:
-    return Need(skill, version, kind, contracts, refused, allowed, max_cost, statuses)
+    more = wants or NOTHING
+    tried, said = (contracts, refused), (more.resources, more.strategy, more.hint)
+    return Need(skill, more.version, more.type, *tried, allowed, max_cost, statuses, *said)

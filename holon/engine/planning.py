@@ -152,7 +152,8 @@ class Planner:
         if change.fan_out and sum(_named(need) * count for need, count in needs.items()) > MAX_FAN_OUT_BYTES:
             message = (
                 f"the {len(change.tasks)} tasks of state {job.current_state!r} name over {MAX_FAN_OUT_BYTES} "
-                "characters of skills that they may use together, and nothing was sent; let each use fewer"
+                "characters of skills that they may use and of hardware that they require, together, and nothing was "
+                "sent; let each name less of both"
             )
             raise TooLarge(message, code=LIMIT_EXCEEDED)
         return Plan(step, needs)
@@ -171,7 +172,7 @@ class Planner:
         return NewTask(
             spec.id,
             spec.index,
-            self._needs.of(spec.skill, spec.params, allowed=spec.allowed_skills, max_cost=max_cost, statuses=statuses),
+            self._needs.of(spec.skill, spec.params, spec.allowed_skills, max_cost, statuses, spec.wants),
             encode(spec.params, self._max_payload, what),
             spec.priority,
             spec.execution_timeout,
@@ -209,4 +210,4 @@ class Planner:
 
 
 def _named(need: Need) -> int:
-    return sum(map(len, need.allowed_skills or ()))
+    return sum(map(len, need.allowed_skills or ())) + len(need.resources) + len(need.hint)

@@ -14,6 +14,7 @@ from holon.domain.job import Job, Status
 from holon.domain.json_words import kind
 from holon.domain.policy import Allowed
 from holon.domain.value import Value
+from holon.domain.wants import Wants
 from holon.engine.paging import DEFAULT_PAGE
 from holon.engine.payloads import check_depth, encode, may_be_deep
 from holon.errors import InvalidArgument, Violation
@@ -38,6 +39,7 @@ class Creating(Value, gc=True):
     `source` is what had it made where that was no call; its history tells it.
     `deadline` is until when its tasks have time at most, in epoch milliseconds of the store's clock; None: as they say.
     `parent_job_id` and `depth` are as in `Job`.
+    `wants` is as in `Job`.
     """
 
     blueprint: str
@@ -55,6 +57,7 @@ class Creating(Value, gc=True):
     source: str = ""
     parent_job_id: str = ""
     depth: int = 0
+    wants: Wants | None = None
 
 
 class Accepted(Value, gc=True):

@@ -45,6 +45,10 @@ class Seats:
     def for_new(self, need: Need, left: int) -> Iterable[Seat]:
         """Room for so many new tasks, whose need is known to the matches, as far as there is any."""
         key = need.key
+        if self._matches.choosing.chooses(need):
+            for session, n in self._matches.chosen(need, left):
+                yield self._seat(session, n, (key,))
+            return
         while left and (found := self._matches.least_busy(key)) is not None:
             session, in_turn = found
             n = min(session.room(need.skill), max(1, left // in_turn))

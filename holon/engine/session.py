@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 from typing import TypeAlias
 
 from holon.domain.costs import Cost
+from holon.domain.fleet import Machine
 from holon.domain.matching import ANY_CONTRACT, Asking, Offering, fits
 from holon.domain.value import Value, replace
 from holon.ports import Offer, WorkerConnection
 
 # The name, version and type of an offering.
 Offered: TypeAlias = tuple[str, str, str]
+# The machines that provide each offering; those of which that is not said have none that is known.
+Machines: TypeAlias = Mapping[Offered, Sequence[Machine]]
+UNKNOWN: Machines = MappingProxyType({})
 
 
 class Terms(Value):
@@ -36,7 +41,7 @@ class Session:
     own. `skills` are the names of those that it offers, in whatever version and type; `prices` are those that are
     declared, by skill. `past` are the leases that a newer session of the same process took over. `terms` are, by lease,
     those that cannot be told from what is offered now. `fits` are the match keys of what it can do, `fits_of` the same
-    by skill.
+    by skill. `hot` are the skills that it has loaded, `cached` what else is, as tasks may hint at it.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class Session:
         granted: int,
         offerings: Mapping[Offering, str],
         connection: WorkerConnection,
+        machines: Machines = UNKNOWN,
     ) -> None:
         self.worker_id = worker_id
         self.session_id = session_id
@@ -53,7 +59,7 @@ class Session:
         self.connection = connection
         self.leases: dict[str, Offer] = {}
         self.terms: dict[str, Terms] = {}
-        self.offers(offerings)
+        self.offers(offerings, machines)
         self.past: dict[str, Offer] = {}
         self.accepted: set[str] = set()
         self.instance_id = ""
@@ -61,8 +67,11 @@ class Session:
         self.is_holon = False
         self.keeps_limits = True
         self.keeps_budgets = True
+        self.keeps_resources = True
         self.promised = 0
         self.taking = True
+        self.hot: frozenset[str] = frozenset()
+        self.cached: frozenset[str] = frozenset()
         self.fits: set[str] = set()
         self.fits_of: dict[str, set[str]] = {}
         self.shut: set[str] = set()
@@ -75,14 +84,15 @@ class Session:
     def __repr__(self) -> str:
         return f"Session({self.worker_id}, held={len(self.leases)}, credits={self.credits}, taking={self.taking})"
 
-    def offers(self, offerings: Mapping[Offering, str]) -> None:
-        """What it offers from now on, with the contract of the results of each.
+    def offers(self, offerings: Mapping[Offering, str], machines: Machines = UNKNOWN) -> None:
+        """What it offers from now on, with the contract of the results of each, and on which machines.
 
         What it holds stays under the terms that it had.
         """
         for offer in self.leases.values():
             self._note(offer)
         self.offerings = tuple(offerings)
+        self._machines = machines
         self.prices: dict[str, int] = {}
         # By skill; the terms of those that are offered once are all that most tasks ever need.
         self._offered: dict[str, list[tuple[Offering, Terms]]] = {}
@@ -100,7 +110,18 @@ class Session:
 
     def can(self, need: Asking) -> bool:
         """Whether it may do a task with this need, as far as what it offers goes."""
-        return any(fits(need, one) for one, _ in self._offered.get(need.skill, ()))
+        return any(fits(need, one, self.machines_of(one)) for one, _ in self._offered.get(need.skill, ()))
+
+    def price_of(self, need: Asking) -> Cost:
+        """What a task with this need costs, that it can do."""
+        if (sole := self._sole.get(need.skill)) is not None:
+            return sole.price
+        fitting = (one for one, _ in self._offered.get(need.skill, ()) if fits(need, one, self.machines_of(one)))
+        return next((one.price for one in fitting), None)
+
+    def machines_of(self, offering: Offering) -> Sequence[Machine]:
+        """The machines that provide an offering of its."""
+        return self._machines.get((offering.skill, offering.version, offering.type), ()) if self._machines else ()
 
     def offers_of(self, skill: str) -> list[Offering]:
         """What it offers of a skill."""
@@ -150,7 +171,9 @@ class Session:
 
     def _named(self, offer: Offer) -> Offer:
         terms = self._note(offer)
-        return offer if terms is None else replace(offer, version=terms.version, type=terms.type)
+        if terms is None:
+            return offer
+        return replace(offer, version=terms.version, type=terms.type, asked=(offer.version, offer.type))
 
     def _note(self, offer: Offer) -> Terms | None:
         terms = self.terms_of(offer)
@@ -165,7 +188,7 @@ class Session:
         if (sole := self._sole.get(offer.skill)) is not None:
             return sole
         of_skill = self._offered.get(offer.skill, [])
-        fitting = (terms for one, terms in of_skill if fits(offer, one))
+        fitting = (terms for one, terms in of_skill if fits(offer, one, self.machines_of(one)))
         return next(fitting, of_skill[0][1] if of_skill else None)
 
     def resume(self, kept: Iterable[Offer], older: Session | None) -> None:

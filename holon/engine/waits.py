@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
+from holon.domain.fleet import Machine
 from holon.domain.job import Status
 from holon.domain.matching import ANY_CONTRACT, Need, Offering, undeclared
+from holon.domain.resources import missing
 from holon.domain.texts import clipped
 from holon.engine.session import Session
 from holon.ports import JobRecord
@@ -75,23 +77,32 @@ class Reasons:
         if reason is None:
             if len(self._none) >= MOST_REASONS:
                 self._none.clear()
-            why_none = _why_none(need, [one for session in offering for one in session.offers_of(need.skill)])
+            why_none = _why_none(
+                need, [(one, session.machines_of(one)) for session in offering for one in session.offers_of(need.skill)]
+            )
             reason = self._none[need.key] = f"waiting: {why_none}"
         return reason
 
 
-def _why_none(need: Need, offered: list[Offering]) -> str:
+# What is said after this tells of one need alone.
+_HARDWARE = " has the hardware that is required"
+
+
+def _why_none(need: Need, offers: list[tuple[Offering, Sequence[Machine]]]) -> str:
     """Why no worker here can do it: each condition is looked at among those who fulfil the ones before it.
 
     Arguments:
-        offered: all that is offered of its skill.
+        offers: all that is offered of its skill, each with the machines that provide it.
     """
     skill = f"skill {need.skill!r}"
-    if not offered:
+    if not offers:
         return f"no worker connected to this node offers {skill}"
+    offered = [one for one, _ in offers]
     asked = [one for one in offered if need.version in ("", one.version) and need.type in ("", one.type)]
     if not asked:
-        return f"no worker connected to this node offers {skill} in the version or type asked for"
+        wanted = {"version": need.version, "type": need.type}
+        words = " and ".join([f"{what} {text!r}" for what, text in wanted.items() if text])
+        return f"no worker connected to this node offers {skill} in {words}"
     accepting = [one for one in asked if one.contract == ANY_CONTRACT or one.contract in need.contracts]
     if not accepting:
         return f"no worker connected to this node with {skill} accepts these params"
@@ -100,10 +111,19 @@ def _why_none(need: Need, offered: list[Offering]) -> str:
     keeping = [one for one in accepting if need.allowed_skills is None or one.keeps_limits]
     if not keeping:
         return f"every holon with {skill} is of a release that keeps to no allowed_skills"
-    if all(undeclared(need, one) for one in keeping):
+    saying = [one for one in keeping if not undeclared(need, one)]
+    if not saying:
         status = undeclared(need, keeping[0])[0]
         return f"no worker connected to this node with {skill} declares the status {status!r}, which the job goes on by"
-    return f"no worker connected to this node with {skill} declares a price within max_cost {need.max_cost}"
+    cheap = [one for one in saying if need.max_cost is None or (one.price is not None and one.price <= need.max_cost)]
+    if not cheap:
+        return f"no worker connected to this node with {skill} declares a price within max_cost {need.max_cost}"
+    others = set(cheap)
+    machines = [machine for one, its in offers if one in others for machine in its]
+    nearest = missing(machines, need.resources)
+    return f"no worker connected to this node with {skill}{_HARDWARE}: " + (
+        f"the machine that comes nearest lacks {nearest}" if nearest else "none declares any"
+    )
 
 
 class Said:
@@ -131,7 +151,7 @@ class Said:
         """Say it, for such a reason."""
         words = self._words[need.skill]
         self._keys[need.skill].add(need.key)
-        kind = reason.removesuffix(f" {need.max_cost}")
+        kind = reason.removesuffix(f" {need.max_cost}").partition(_HARDWARE)[0]
         if kind not in words:
             words.add(kind)
             log.warning("tasks wait: %s", reason.removeprefix("waiting: "), extra={"match_key": need.key})

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from holon.domain.costs import Cost, least
 from holon.domain.fleet import Catalog
 from holon.domain.log_lines import Logged, LogLine
-from holon.engine.catalogs import Catalogs, limits_of
+from holon.engine.catalogs import Catalogs, limits_of, machines_of
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fleet import Fleet
 from holon.engine.log_lines import LogLines
@@ -88,11 +88,14 @@ class Workers:
                 )
             )
             kept = held.pop_all()
-        session = Session(joining.worker_id, session_id, joining.credits, offerings, connection)
+        machines = machines_of(joining.catalog, joining)
+        session = Session(joining.worker_id, session_id, joining.credits, offerings, connection, machines)
         session.grant(limits_of(joining.catalog), anew=True)
+        session.hot, session.cached = joining.catalog.hot, joining.catalog.cached
         session.instance_id = joining.instance_id
         session.is_holon = joining.holon is not None
         session.keeps_limits, session.keeps_budgets = joining.keeps_limits, joining.keeps_budgets
+        session.keeps_resources = joining.keeps_resources
         session.resume(opened.kept, self._dispatcher.session(opened.replaced) if opened.replaced is not None else None)
         self._catalogs.keep(session, offerings, kept)
         if opened.replaced is not None:
@@ -141,7 +144,9 @@ class Workers:
             self._fleet.offers(member.session, catalog)
             member.session.grant(limits_of(catalog), anew=True)
             member.session.grant(granted)
-            self._dispatcher.offers_changed(member.session, offerings)
+            member.session.hot, member.session.cached = catalog.hot, catalog.cached
+            machines = machines_of(catalog, member.session)
+            self._dispatcher.offers_changed(member.session, offerings, machines)
             self._catalogs.keep(member.session, offerings, held)
             member.held.close()
             member.held = held.pop_all()

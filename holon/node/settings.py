@@ -61,6 +61,7 @@ def engine_settings(config: Config) -> EngineSettings:
     """What the engine needs of the settings."""
     return EngineSettings(
         concurrent_jobs=config.EXECUTOR_MAX_CONCURRENT_JOBS,
+        soft_limit=config.DISPATCHER_SOFT_LIMIT,
         max_transitions=config.MAX_TRANSITIONS_PER_JOB,
         max_retries=config.JOB_MAX_RETRIES,
         retry_first=_ms(config.RETRY_BACKOFF_MIN_SECONDS),

@@ -66,7 +66,8 @@ class Offer(Value):
     `generation` is 1 plus the outcomes answered with a retry, `attempt` counts leases. `lasts` is how long the lease
     lasts from its last extension (milliseconds); None: as long as those of its session. `allowed_skills` are what a
     holon may use to do it, `max_cost` is what the attempt may cost, and so all that a holon has done for it.
-    `contracts` and `statuses` are as in `Need`.
+    `contracts`, `statuses`, `resources` and `hint` are as in `Need`. `version` and `type` are what the task asks for;
+    where its worker is told those that it is offered under instead, `asked` has them.
     """
 
     worker_id: str
@@ -90,6 +91,9 @@ class Offer(Value):
     max_cost: Cost = None
     contracts: tuple[str, ...] = ()
     statuses: tuple[str, ...] = ()
+    resources: str = ""
+    hint: str = ""
+    asked: tuple[str, str] = ("", "")
 
 
 class Leased(Value):

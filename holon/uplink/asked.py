@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 
 from holon.domain.costs import Cost, costing
+from holon.domain.fleet import MAX_CACHED
 from holon.domain.policy import Allowed, allowing, both
+from holon.domain.resources import requirement
 from holon.domain.trace import trace_of
 from holon.domain.value import Value
+from holon.domain.wants import NOTHING, Wants
 from holon.engine.payloads import decode
 from holon.engine.requests import MAX_TIMEOUT_S, Creating
 from holon.errors import InvalidArgument, NotFound
 from holon.ports import Note
 from holon.rxon.v1 import worker_pb2
-from holon.wire.values import is_id, seconds
+from holon.wire.values import is_id, json_of, seconds
 
 # What is left of a task's time when its job is stopped here: so that it ends here first, and the parent hears of it.
 _MARGIN, _LEAST_MARGIN_MS, _MOST_MARGIN_MS = 0.02, 50, 5_000
@@ -26,12 +29,15 @@ class Terms(Value):
 
     `until` is when it is to be stopped, and `tasks_until` until when its tasks have time at most, None: as they say;
     both in epoch milliseconds of this holon's store. `allowed_skills` and `budget` are what the parent allows it.
+    `wants` is what it asks of who does it: a version and type of the skill, hardware, and
+    what it is good to have.
     """
 
     until: int
     tasks_until: int | None
     allowed_skills: Allowed
     budget: Cost
+    wants: Wants | None = None
 
 
 def terms_of(offer: worker_pb2.TaskOffer, now: int, most: int) -> Terms:
@@ -59,7 +65,17 @@ def terms_of(offer: worker_pb2.TaskOffer, now: int, most: int) -> Terms:
         tasks_until,
         allowing("lineage.skill_limit", lineage.skill_limit.skills if lineage.HasField("skill_limit") else None),
         costing("lineage.budget", lineage.budget if lineage.HasField("budget") else None),
+        _wants(offer),
     )
+
+
+def _wants(offer: worker_pb2.TaskOffer) -> Wants | None:
+    required = ""
+    if offer.HasField("resource_requirements"):
+        what = "resource_requirements"
+        required = requirement(what, decode(json_of(offer.resource_requirements, what), what))
+    wants = Wants(offer.version_asked, offer.type_asked, required, hint=offer.resource_hint[:MAX_CACHED])
+    return None if wants == NOTHING else wants
 
 
 def creating_of(
@@ -70,6 +86,8 @@ def creating_of(
     max_priority: float,
     allowed_skills: Allowed,
     note: Note | None = None,
+    *,
+    passed: bool = False,
 ) -> Creating:
     """The job that does it.
 
@@ -78,6 +96,7 @@ def creating_of(
         max_priority: the highest that it may have; its opposite is the lowest.
         allowed_skills: all that it may use, if the parent allows them too.
         note: what is written with it.
+        passed: whether it only passes the task on.
     Raises:
         NotFound: it comes in a way that this holon does not take.
         InvalidArgument: its params are no JSON.
@@ -96,6 +115,7 @@ def creating_of(
         budget=terms.budget,
         note=note,
         deadline=terms.tasks_until,
+        wants=terms.wants if passed else None,
     )
 
 

@@ -125,7 +125,16 @@ class Making:
     def _asked(self, one: New, note: Note) -> Creating | HolonError:
         place, job_id = self._place, one.entry.job_id
         try:
-            return creating_of(one.offer, one.terms, one.key, job_id, place.max_priority, place.allowed_skills, note)
+            return creating_of(
+                one.offer,
+                one.terms,
+                one.key,
+                job_id,
+                place.max_priority,
+                place.allowed_skills,
+                note,
+                passed=place.offerings.passes(one.offer.skill),
+            )
         except HolonError as error:
             return error
 

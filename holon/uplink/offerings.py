@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from operator import is_
 from types import MappingProxyType
 
 import orjson
@@ -19,21 +20,25 @@ from holon.errors import BlueprintError, InvalidArgument
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.fitting import MAX_PROFILES, Room
 from holon.uplink.passing import offering_of
+from holon.uplink.provided import Provided
 from holon.uplink.providers import Providers
-from holon.wire.nodes import resources_message
+from holon.wire.resources import resources_message
 from holon.wire.values import json_payload
 
 log = logging.getLogger(__name__)
 
 # What nobody has been able to do for so long is offered no more.
 WITHDRAWN_AFTER_S = 30.0
+# The id of no profile: what is offered on no machine that is told is not offered on all of them.
+_NO_MACHINE = "none"
 
 
 @dataclass(slots=True)
 class _Offered:
     """One offering, as it was found last; None: it was not yet.
 
-    `patterns` are those of its schemas. `left_out`: the catalog has no room for it.
+    `places` are those of the machines on which it can be done; None: whichever. `patterns` are those of its schemas.
+    `left_out`: the catalog has no room for it.
     `since` is when somebody whom it needs was found missing, on the loop's clock; None: nobody is.
     """
 
@@ -41,6 +46,7 @@ class _Offered:
     needs: frozenset[str]
     passed: bool = False
     wide: bool = False
+    places: frozenset[int] | None = None
     since: float | None = None
     withdrawn: bool = False
     patterns: int = 0
@@ -74,7 +80,8 @@ class Offerings:
         self._providers = providers
         self._machines: list[Machine] = []
         self._resources: list[types_pb2.Resources] = []
-        self._told: list[types_pb2.Resources] = []
+        self._told: dict[int, types_pb2.Resources] = {}
+        self._nodes: Sequence[Provided] = ()
         self._said = False
         self._offered: dict[str, _Offered] = {}
         self._sequence = 1
@@ -139,12 +146,36 @@ class Offerings:
         return True
 
     def _look_at_machines(self) -> bool:
-        found = self._providers.machines()[:MAX_PROFILES]
-        changed = found != self._machines
+        nodes = self._providers.nodes()
+        if len(nodes) == len(self._nodes) and all(map(is_, nodes, self._nodes)):
+            return False
+        self._nodes = nodes
+        found: dict[str, Machine] = {}
+        for node in nodes:
+            for machine in node.machines:
+                found.setdefault(repr(machine), machine)
+        machines = list(found.values())[:MAX_PROFILES]
+        changed = machines != self._machines
         if changed:
-            self._machines = found
-            self._resources = [resources_message(machine) for machine in found]
+            self._machines = machines
+            self._resources = [resources_message(machine) for machine in machines]
+        places = self._places(nodes)
+        for one in self._offered.values():
+            its = frozenset(place for skill in one.needs for place in places.get(skill, ())) if one.needs else None
+            changed |= its != one.places
+            one.places = its
         return changed
+
+    def _places(self, nodes: Sequence[Provided]) -> Mapping[str, set[int]]:
+        """By skill, on which of the machines it is offered."""
+        known = {repr(machine): place for place, machine in enumerate(self._machines)}
+        found: dict[str, set[int]] = {}
+        for node in nodes:
+            for equipped in node.equipped:
+                its = {known[text] for text in map(repr, node.machines_of(equipped)) if text in known}
+                for offer in equipped.offers:
+                    found.setdefault(offer.skill, set()).update(its)
+        return found
 
     def _patterns(self, offering: worker_pb2.Offering) -> int:
         schemas = [orjson.loads(one.data) for one in (offering.input_schema, offering.output_schema) if one.data]
@@ -157,7 +188,7 @@ class Offerings:
         for one in sorted(there, key=lambda one: one.passed):
             takes = room.takes_passed if one.passed else room.takes_own
             one.left_out = one.message is not None and not takes(one.message, one.patterns)
-        self._told = [one for one in self._resources if room.takes_machine(one)]
+        self._told = {place: one for place, one in enumerate(self._resources) if room.takes_machine(one)}
         left_out, machines = sum(one.left_out for one in there), len(self._resources) - len(self._told)
         if (left_out or machines) and not self._said:
             self._said = True
@@ -206,14 +237,21 @@ class Offerings:
             granted: how many tasks of each offering may be held.
         """
         catalog = worker_pb2.Catalog(sequence=self._sequence)
-        for n, resources in enumerate(self._told):
-            catalog.profiles.add(profile_id=f"m{n}", resources=resources)
+        for place, resources in self._told.items():
+            catalog.profiles.add(profile_id=f"m{place}", resources=resources)
         for name in self.able():
             message = self._offered[name].message
             if message is not None:
                 catalog.offerings.add().CopyFrom(message)
                 catalog.offerings[-1].credits = granted.get(name, 0)
+                catalog.offerings[-1].profile_ids[:] = self._profiles(self._offered[name])
         return catalog
+
+    def _profiles(self, one: _Offered) -> Sequence[str]:
+        """The machines that provide an offering, by their names in the catalog; all of them where none is named."""
+        if one.places is None or one.places.issuperset(self._told):
+            return ()
+        return [f"m{place}" for place in sorted(one.places) if place in self._told] or (_NO_MACHINE,)
 
     def may_repeat(self, blueprint: str, state: str) -> bool:
         """Whether a job that failed in this state may be tried again by the parent, as its blueprint says."""

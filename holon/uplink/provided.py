@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace as but
 
 from msgspec import DecodeError
@@ -35,12 +35,24 @@ class Holons(Value, gc=True):
     offers: frozenset[Offering]
 
 
+class Equipped(Value, gc=True):
+    """What those take who have one of some machines, by their places among those of their node.
+
+    `holon` is the id of the worker, where that is a holon.
+    """
+
+    machines: tuple[int, ...]
+    offers: frozenset[Offering]
+    holon: str = ""
+
+
 class Provided(Value, gc=True):
     """What the workers of a node offer.
 
     `skills` are the names of all that they offer, `offers` what those take who take tasks, each once; `holons` are
     those of them that are holons, whose offers are not in `offers`. `passed` is all that they say of the skills that
-    are passed on to the parent. `machines` are those behind them, each kind once, as many as a parent is told.
+    are passed on to the parent. `machines` are those behind them, each kind once, as many as a parent is told, and
+    `equipped` tells what is offered on which of them.
     """
 
     skills: frozenset[str] = frozenset()
@@ -48,6 +60,7 @@ class Provided(Value, gc=True):
     passed: tuple[Passed, ...] = ()
     machines: tuple[Machine, ...] = ()
     holons: tuple[Holons, ...] = ()
+    equipped: tuple[Equipped, ...] = ()
 
     def can_do(self, need: Need, but: Collection[str] = ()) -> bool:
         """Whether one of these workers could do a task with this need, now or once it has room.
@@ -57,8 +70,15 @@ class Provided(Value, gc=True):
         """
         if need.skill not in self.skills:
             return False
+        if need.resources:
+            with_some = [one for one in self.equipped if not one.holon or one.holon not in but]
+            return any(fits(need, offer, self.machines_of(one)) for one in with_some for offer in one.offers)
         count = (one.offers for one in self.holons if any(worker not in but for worker in one.workers))
         return any(fits(need, one) for offers in (self.offers, *count) for one in offers)
+
+    def machines_of(self, equipped: Equipped) -> list[Machine]:
+        """The machines on which these are offered."""
+        return [self.machines[place] for place in equipped.machines]
 
 
 class Here:
@@ -85,9 +105,21 @@ class Here:
             passed = tuple(self._all_passed())
             machines = tuple(self._fleet.machines()[:MAX_PROFILES])
             holons = tuple(_alike(self._fleet.holons()))
-            self._known = Provided(self._fleet.names(), self._fleet.offerings(), passed, machines, holons)
+            equipped = tuple(self._equipped(machines))
+            self._known = Provided(self._fleet.names(), self._fleet.offerings(), passed, machines, holons, equipped)
             self._changes = self._fleet.changes
         return self._known
+
+    def _equipped(self, told: Sequence[Machine]) -> Iterator[Equipped]:
+        """What is offered on which of these machines, once of those who offer the same."""
+        places = {repr(machine): place for place, machine in enumerate(told)}
+        found: dict[tuple[str, frozenset[Offering]], set[int]] = {}
+        for holon, machines, offers in self._fleet.equipped():
+            its = {places[text] for text in map(repr, machines) if text in places}
+            if its:
+                found.setdefault((holon, offers), set()).update(its)
+        for (holon, offers), its in found.items():
+            yield Equipped(tuple(sorted(its)), offers, holon)
 
     def _all_passed(self) -> Iterator[Passed]:
         """What workers say of the skills that are passed on, but for how much they take, and how many say the same."""
@@ -96,7 +128,7 @@ class Here:
         for skill in self._passed:
             said: Counter[bytes] = Counter()
             for one in offers.get(skill, ()):
-                known = before.get(id(one)) or (one, _text_of_skill(but(one, credits=None)))
+                known = before.get(id(one)) or (one, _text_of_skill(but(one, credits=None, machines=None)))
                 self._texts[id(one)] = known
                 said[known[1]] += 1
             for text in sorted(said):
@@ -124,7 +156,7 @@ def text_of(provided: Provided) -> tuple[bytes, bool]:
     """
     text, whole = _packed(provided), True
     if len(text) > MAX_DOCUMENT_BYTES:
-        provided = replace(provided, machines=())
+        provided = replace(provided, machines=(), equipped=())
         text, whole = _packed(provided), False
     if len(text) > MAX_DOCUMENT_BYTES:
         bare = [

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
-from holon.domain.fleet import Machine
 from holon.domain.matching import Need
 from holon.errors import HolonError
 from holon.ports import Document, DocumentHints, Shared
@@ -72,12 +71,9 @@ class Providers:
         """A skill that is passed on, as the workers of all nodes offer it."""
         return [one for node in (self._here(), *self._elsewhere) for one in node.passed if one.skill.name == skill]
 
-    def machines(self) -> list[Machine]:
-        """The machines behind the workers of all nodes, each kind once; those of this node first."""
-        found = list(self._here().machines)
-        for node in self._elsewhere:
-            found += [one for one in node.machines if one not in found]
-        return found
+    def nodes(self) -> Sequence[Provided]:
+        """What each node has, this one first; the same objects until that is something else."""
+        return self._here(), *self._elsewhere
 
     @property
     def others(self) -> bool:

@@ -158,6 +158,7 @@ class Uplink:
                 types_pb2.CAPABILITY_HOLON,
                 types_pb2.CAPABILITY_SKILL_LIMIT,
                 types_pb2.CAPABILITY_BUDGET,
+                types_pb2.CAPABILITY_RESOURCE_REQUIREMENTS,
             ),
             catalog=self._place.offerings.catalog(),
         )

@@ -8,10 +8,11 @@ from typing import Any
 import orjson
 
 from holon.domain.blueprint import Blueprint
-from holon.domain.fleet import Machine, SkillView, WorkerView
+from holon.domain.fleet import SkillView, WorkerView
 from holon.domain.graph import Graph
 from holon.ports import Counts
 from holon.rxon.v1 import node_pb2, types_pb2
+from holon.wire.resources import resources_message
 from holon.wire.values import json_payload, timestamp
 
 _KINDS = {
@@ -65,18 +66,6 @@ def worker_message(worker: WorkerView, node_id: str) -> node_pb2.WorkerInfo:
         message.connected_at.CopyFrom(timestamp(worker.connected_at))
     if worker.last_seen_at is not None:
         message.last_seen_at.CopyFrom(timestamp(worker.last_seen_at))
-    return message
-
-
-def resources_message(machine: Machine) -> types_pb2.Resources:
-    """What a machine has."""
-    message = types_pb2.Resources()
-    for device in machine.devices:
-        added = message.devices.add(type=device.type, model=device.model, id=device.id)
-        if device.properties:
-            added.properties.CopyFrom(_json(device.properties))
-    if machine.properties:
-        message.properties.CopyFrom(_json(machine.properties))
     return message
 
 

@@ -24,6 +24,8 @@ STOP_REASONS = {
 }
 # Why a holon gives back what it accepted: nobody there has begun it, for nobody can.
 UNSERVABLE = "UNSERVABLE"
+# What most tasks ask for of a skill: no version, no type.
+_ANY = ("", "")
 
 
 def offer_message(offer: Offer) -> worker_pb2.TaskOffer:
@@ -41,6 +43,8 @@ def offer_message(offer: Offer) -> worker_pb2.TaskOffer:
         message.type = offer.type
     if offer.version:
         message.version = offer.version
+    if offer.asked != _ANY:
+        message.version_asked, message.type_asked = offer.asked
     if offer.priority:
         message.priority = offer.priority
     # In place: a message of its own would be made and copied.
@@ -56,6 +60,10 @@ def offer_message(offer: Offer) -> worker_pb2.TaskOffer:
         message.lineage.skill_limit.SetInParent()
     if offer.max_cost is not None:
         message.lineage.budget = offer.max_cost
+    if offer.resources:
+        message.resource_requirements.data = offer.resources.encode()
+    if offer.hint:
+        message.resource_hint = offer.hint
     if offer.trace:
         message.trace.traceparent, message.trace.tracestate = headers_of(offer.trace)
     return message

@@ -54,6 +54,7 @@ class Background:
         self._runner: Runner | None = None
         # What is asked for before there is a mailbox.
         self._wish: tuple[str, float] | None = None
+        self._catalog: worker_pb2.Catalog | None = None
         self._stopping = False
 
     def __repr__(self) -> str:
@@ -102,6 +103,11 @@ class Background:
         self._wish = (reason, grace)
         self._post(self._drain)
 
+    def offer(self, catalog: worker_pb2.Catalog) -> None:
+        """Say that the worker offers this from now on; any thread may. Its sequence is above that of the one before."""
+        self._catalog = catalog
+        self._post(self._say)
+
     def _main(self, handlers: asyncio.AbstractEventLoop, over: asyncio.Future[None]) -> None:
         failure: BaseException | None = None
         try:
@@ -126,6 +132,7 @@ class Background:
         self._mailbox = Mailbox(asyncio.get_running_loop())
         if self._stopping:
             self._stop()
+        self._say()
         if self._wish:
             self._drain()
         try:
@@ -142,6 +149,11 @@ class Background:
     def _welcome(self) -> None:
         self._welcomed = True
         self._ready.set()
+
+    def _say(self) -> None:
+        catalog, self._catalog = self._catalog, None
+        if catalog is not None and self._link:
+            self._link.set_catalog(catalog)
 
     def _drain(self) -> None:
         if not (self._wish and self._link and self._runner):

@@ -7,18 +7,19 @@ import platform
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from holon.domain.fleet import MAX_CREDITS
+from holon.domain.fleet import MAX_CACHED, MAX_CREDITS, MAX_NAME
 from holon.errors import ConfigError, InvalidArgument
 from holon.rxon.v1 import worker_pb2
 from holon.wire.stream import MAX_MESSAGE_BYTES
 from holon.worker.background import Background
 from holon.worker.link import CAPABILITIES
+from holon.worker.profile import loaded, profile_of
 from holon.worker.settings import read_settings
 from holon.worker.skill import Skill, skill_of
 from holon.worker.timing import Timing
@@ -42,6 +43,8 @@ class Worker:
         cert_path, key_path: PEM files of its own certificate and key.
         sts: whether it shows short-lived tokens, which the node gives for its certificate, or else its token.
         max_concurrent: how many tasks it holds, and so runs, at once.
+        resources: what its machine has, such as `{"ram_gb": 64, "devices": [{"type": "gpu", "model": "RTX 4090"}]}`;
+            without, it is given no task that requires hardware.
         drain_grace: seconds for what runs when the worker is told to leave; then it is handed back.
         timing: shorter waits, for tests.
     """
@@ -57,6 +60,7 @@ class Worker:
         key_path: str | Path | None = None,
         sts: bool | None = None,
         max_concurrent: int = 4,
+        resources: Mapping[str, Any] | None = None,
         drain_grace: float = 30.0,
         timing: Timing | None = None,
     ) -> None:
@@ -74,9 +78,14 @@ class Worker:
             "sts": sts,
         }
         self._max_concurrent = max_concurrent
+        self._profiles = () if resources is None else (profile_of(resources),)
         self._drain_grace = drain_grace
         self._timing = timing or Timing()
         self._skills: dict[tuple[str, str, str], Skill] = {}
+        self._hot: tuple[str, ...] = ()
+        self._cached: tuple[str, ...] = ()
+        # How often it has said what it offers.
+        self._said = 0
         self._background: Background | None = None
         self._serving: asyncio.Task[None] | None = None
         # Why, once it is asked to leave.
@@ -153,6 +162,34 @@ class Worker:
             return handler
 
         return add
+
+    def warm(self, *, skills: Iterable[str] = (), cached: Iterable[str] = ()) -> None:
+        """Say what is loaded just now, in the place of what was said before. Any thread may call it, at any time.
+
+        A task goes to who has it rather than to others, where both have room, unless it says otherwise.
+
+        Arguments:
+            skills: those of the worker's skills that would begin at once.
+            cached: what else is there, such as names of models; tasks hint at it with `resource_hint`.
+        Raises:
+            InvalidArgument: one is no skill of the worker's, or no name, or they are too many; nothing is said.
+        """
+        hot, there = loaded("skills", skills, MAX_NAME), loaded("cached", cached, MAX_CACHED)
+        if unknown := set(hot).difference(skill.name for skill in self.skills):
+            raise InvalidArgument(f"skills has {min(unknown)!r}, which is no skill of this worker")
+        self._hot, self._cached = hot, there
+        if self._background:
+            self._background.offer(self._catalog())
+
+    def _catalog(self) -> worker_pb2.Catalog:
+        self._said += 1
+        return worker_pb2.Catalog(
+            sequence=self._said,
+            offerings=[skill.offering() for skill in self.skills],
+            profiles=self._profiles,
+            hot_skills=self._hot,
+            cached=self._cached,
+        )
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain, and return; blocks. Call it in the main thread.
@@ -254,7 +291,7 @@ class Worker:
                 name="holon-python", version=_version(), runtime=f"python {platform.python_version()}"
             ),
             capabilities=(*CAPABILITIES, *((REAUTHENTICATE,) if settings.tokens else ())),
-            catalog=worker_pb2.Catalog(sequence=1, offerings=[skill.offering() for skill in self.skills]),
+            catalog=self._catalog(),
         )
         if hello.ByteSize() > MAX_MESSAGE_BYTES // 2:
             raise ConfigError(f"the skills' schemas take {hello.ByteSize()} bytes; a node reads {MAX_MESSAGE_BYTES}")

@@ -12,7 +12,7 @@ import orjson
 
 from holon.clock import SystemClock
 from holon.domain.blueprint import Blueprint
-from holon.domain.fleet import Catalog, Skill
+from holon.domain.fleet import Catalog, Machine, Skill
 from holon.domain.holarchy import HolonIdentity
 from holon.domain.task import Outcome
 from holon.engine.core import Engine, EngineSettings
@@ -67,11 +67,12 @@ class Leaf:
         *skills: Skill,
         credits: int = 10,  # noqa: A002  # the protocol's word
         holon: HolonIdentity | None = None,
+        machines: Sequence[Machine] = (),
     ) -> None:
         self.offers: asyncio.Queue[Offer] = asyncio.Queue()
         self.stops: asyncio.Queue[Stop] = asyncio.Queue()
         self._engine = engine
-        self._joining = Joining(worker_id, credits, Catalog(skills), holon=holon)
+        self._joining = Joining(worker_id, credits, Catalog(skills, tuple(machines)), holon=holon)
 
     async def __aenter__(self) -> Self:
         self.member = await self._engine.workers.join(self._joining, self)

@@ -161,6 +161,24 @@ async def test_what_a_worker_cannot_say_of_itself_is_refused_by_name(
     assert (reason_of(error), fields_of(error)) == ("HELLO_INVALID", [field])
 
 
+@pytest.mark.parametrize(
+    ("field", "names"),
+    [
+        ("hot_skills", ["t"] * 1_001),
+        ("hot_skills", ["x" * 129]),
+        ("cached", [str(n) for n in range(1_001)]),
+        ("cached", ["x" * 257]),
+    ],
+)
+async def test_of_what_a_worker_has_loaded_too_much_is_refused(node: Node, field: str, names: list[str]) -> None:
+    wire = await node.stream("w1")
+    hi = hello(offering("t"))
+    getattr(hi.hello.catalog, field).extend(names)
+    await wire.send(hi)
+    error = await wire.end()
+    assert (reason_of(error), fields_of(error)) == ("HELLO_INVALID", [f"catalog.{field}"])
+
+
 async def test_what_just_fits_is_taken(node: Node) -> None:
     wire = await node.stream("w1")
     hi = hello(offering("t", description="x" * 4_096, statuses=[f"{n:0128}" for n in range(64)]))

@@ -8,7 +8,7 @@ import pytest
 
 from holon.config import Config
 from holon.config.settings import table
-from holon.domain import asking, fleet
+from holon.domain import asking, fleet, resources
 from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
 from holon.engine import catalogs, contracts, job_files, paging, planning, schedules_file, schema_work, watching
 from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, MAX_PARTS, PART_BYTES, StoreSettings
@@ -66,7 +66,11 @@ BOUNDS = STREAM.bounds
             "offerings, of one skill, profiles, labels",
             f"{hello.MAX_OFFERINGS:,}, {hello.MAX_OF_ONE_SKILL}, {hello.MAX_PROFILES}, {hello.MAX_LABELS}",
         ),
-        ("a machine, with the numbers of its properties written out", f"{hello.MAX_PROPERTIES_BYTES // KIB} KiB"),
+        (
+            "what it has loaded: skills, and things in its caches",
+            f"{fleet.MAX_LOADED:,} each, of {fleet.MAX_NAME} and {fleet.MAX_CACHED} characters",
+        ),
+        ("a machine, with the numbers of its properties written out", f"{fleet.MAX_MACHINE_BYTES // KIB} KiB"),
         (
             "the description of an offering; its statuses",
             f"{fleet.MAX_DESCRIPTION:,} characters; {fleet.MAX_STATUSES} of {fleet.MAX_STATUS} characters",
@@ -82,9 +86,13 @@ BOUNDS = STREAM.bounds
         ("attempts that are known of a task", f"{leases.MOST_ATTEMPTS:,}"),
         ("times that a task goes back to who gave it back sooner than after a lease", f"{touches.MOST_AT_ONCE}"),
         ("lost attempts of a job that stay reserved until they report", f"{costs.MOST_UNREPORTED}"),
+        (
+            "the hardware that a task requires; devices of it",
+            f"{resources.MAX_REQUIREMENT_BYTES // KIB} KiB; {resources.MAX_REQUIRED}",
+        ),
         ("branches of a fan-out", f"{asking.MAX_BRANCHES:,}"),
         (
-            "what branches are given together: params, and the skills that they may use",
+            "what branches are given together: params, and the skills and the hardware that they name",
             f"{planning.MAX_FAN_OUT_BYTES // MIB} MiB of each",
         ),
         ("schedules", f"{schedules_file.MOST_SCHEDULES:,}"),

@@ -50,7 +50,6 @@ def test_the_environment_sets_and_code_overrides_it(monkeypatch: pytest.MonkeyPa
         ("REPUTATION_PENALTY_CONTRACT_VIOLATION", "no reputation"),
         ("REPUTATION_PENALTY_TASK_FAILURE", "no reputation"),
         ("REPUTATION_REWARD_SUCCESS", "no reputation"),
-        ("DISPATCHER_SOFT_LIMIT", "chooses no worker"),
     ],
 )
 def test_what_is_not_there_yet_is_refused_in_the_environment_and_in_code(name: str, why: str) -> None:

@@ -92,7 +92,7 @@ def test_why_a_thousand_tasks_wait_while_thousands_of_workers_are_busy_is_told_w
 def test_why_a_thousand_tasks_wait_that_no_worker_can_do_is_found_once_until_that_changes() -> None:
     dispatcher = crowd(granted=1)
     told = {dispatcher.why(Need("t", "2")) for _ in range(1_000)}
-    assert told == {"waiting: no worker connected to this node offers skill 't' in the version or type asked for"}
+    assert told == {"waiting: no worker connected to this node offers skill 't' in version '2'"}
     # Once to learn who can do it, and once for the reason.
     assert Counted.looked == 2 * CROWD
     told = {dispatcher.why(U) for _ in range(1_000)}
@@ -103,7 +103,7 @@ def test_why_a_thousand_tasks_wait_that_no_worker_can_do_is_found_once_until_tha
     assert dispatcher.why(U) == "waiting: every worker with skill 'u' is busy"
     dispatcher.offers_changed(one, {Offering("u", "2"): ANY_CONTRACT})
     versioned = Need("u", "1")
-    missing = "waiting: no worker connected to this node offers skill 'u' in the version or type asked for"
+    missing = "waiting: no worker connected to this node offers skill 'u' in version '1'"
     assert dispatcher.why(versioned) == missing
     dispatcher.remove(one)
     assert dispatcher.why(versioned) == "waiting: no worker connected to this node offers skill 'u'"

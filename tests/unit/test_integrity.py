@@ -183,7 +183,7 @@ async def an_action_in_a_nested_function(actions: Any) -> None:
 
 async def an_argument_that_there_is_not(actions: Any, x: int = 0) -> None:
     y = x
-    actions.dispatch_task("t", {}, {"success": "end"}, priority=y, dispatch_strategy="cheapest")
+    actions.dispatch_task("t", {}, {"success": "end"}, priority=y, output_schema={})
 
 
 async def a_part_of_the_context_that_there_is_not(context: Any) -> None:
@@ -198,7 +198,7 @@ async def a_part_of_the_context_that_there_is_not(context: Any) -> None:
         (an_action_that_there_is_not, "goto", "actions.go_to"),
         (an_action_through_the_context, "run_workflow", "actions.dispatch_task"),
         (an_action_in_a_nested_function, "emit", "actions.dispatch_parallel"),
-        (an_argument_that_there_is_not, "dispatch_strategy", "max_cost"),
+        (an_argument_that_there_is_not, "output_schema", "max_cost"),
     ],
 )
 def test_what_actions_or_context_do_not_have_is_an_error_with_its_line_and_what_there_is(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from holon.domain.fleet import Machine
 from holon.domain.matching import ANY_CONTRACT, Need, Offering, fits
 from holon.domain.task import ANY_STATUS, own_statuses
 
@@ -61,6 +62,21 @@ def test_who_declares_statuses_has_to_declare_all_that_the_job_goes_on_by() -> N
     assert fits(Need("a"), Offering("a", statuses=frozenset({"skipped"})))
 
 
+def test_a_task_that_requires_hardware_is_for_whoever_has_a_machine_with_it() -> None:
+    need = Need("a", resources='{"ram_gb":16}')
+    small, large = Machine(properties={"ram_gb": 8}), Machine(properties={"ram_gb": 32})
+    assert fits(need, Offering("a"), (small, large))
+    assert not fits(need, Offering("b"), (small, large))
+    assert not fits(need, Offering("a"), (small,))
+    assert not fits(need, Offering("a"))
+    assert fits(Need("a"), Offering("a"), (small,))
+
+
+def test_the_keys_of_tasks_that_were_written_before_stay_the_same() -> None:
+    assert Need("resize").key == "d3322d374683507840d9ff5a"
+    assert Need("a", "1", "b", ("x",), ("y",), ("a",), 5, ("skipped",)).key == "0c70bd56ec77f0d1ad9bbc5e"
+
+
 def test_the_statuses_that_every_worker_has_are_asked_of_none() -> None:
     assert own_statuses(["success", "failure", "cancelled", "timeout", ANY_STATUS]) == ()
     assert own_statuses(["skipped", "success", "retry"]) == ("retry", "skipped")
@@ -85,6 +101,9 @@ def test_keys_of_equal_needs_are_equal_in_every_process() -> None:
         Need("a", max_cost=0),
         Need("a", max_cost=1),
         Need("a", statuses=("b",)),
+        Need("a", resources='{"b":1}'),
+        Need("a", strategy="cheapest"),
+        Need("a", hint="cheapest"),
     ],
 )
 def test_keys_of_different_needs_differ(other: Need) -> None:
@@ -97,4 +116,6 @@ def test_the_fields_of_a_need_do_not_run_into_each_other() -> None:
     needs += [Need("a", allowed_skills=limit) for limit in limits]
     needs += [Need("a", max_cost=1), Need("a", max_cost=11), Need("a", allowed_skills=(), max_cost=1)]
     needs += [Need("a", statuses=words) for words in limits if words]
+    needs += [Need("a", resources="1"), Need("a", max_cost=1, resources="1"), Need("a", resources="11")]
+    needs += [Need("a", strategy="b", hint="c"), Need("a", hint="bc"), Need("a", resources="1", hint="c")]
     assert len({need.key for need in needs}) == len(needs)

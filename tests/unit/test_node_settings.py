@@ -93,6 +93,7 @@ ARRIVES: list[tuple[str, Value, dict[str, object]]] = [
     ("HISTORY_BACKLOG", 4096, {"store.history_backlog": 4096}),
     ("HISTORY_RETENTION", 7.0, {"engine.history_retention": 7_000}),
     ("EXECUTOR_MAX_CONCURRENT_JOBS", 7, {"engine.concurrent_jobs": 7}),
+    ("DISPATCHER_SOFT_LIMIT", 7, {"engine.soft_limit": 7}),
     ("JOB_MAX_RETRIES", 7, {"engine.max_retries": 7}),
     ("RETRY_BACKOFF_MIN_SECONDS", 7.0, {"engine.retry_first": 7_000}),
     ("RETRY_BACKOFF_MAX_SECONDS", 7.0, {"engine.retry_longest": 7_000}),

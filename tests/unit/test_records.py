@@ -8,6 +8,7 @@ from holon.domain.job import Job, Status, Waiting
 from holon.domain.matching import Need
 from holon.domain.task import RetryPolicy
 from holon.domain.value import replace
+from holon.domain.wants import Wants
 from holon.ports import NewTask
 from holon.storage.records import (
     decode_chunk,
@@ -21,13 +22,13 @@ from holon.storage.records import (
 from holon.storage.records.schema import UPGRADES
 
 # The newest fields of a job: those of jobs that are parts of others.
-OF_PARTS = 3
+NEWEST = 4
 
 
 def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:
     job = Job("0-a", "bp", "ann", {"n": 1}, "start", plan="gold", client_params=b'{"limit":5}', priority=2.5)
     assert decode_job(encode_job(job)) == job
-    *fields, _, _, _ = unpack("job", encode_job(job))[:-OF_PARTS]
+    *fields, _, _, _ = unpack("job", encode_job(job))[:-NEWEST]
     assert decode_job(msgpack.packb((3, *fields))) == job
     *fields, _ = fields
     assert decode_job(msgpack.packb((2, *fields))) == replace(job, priority=None)
@@ -38,12 +39,12 @@ def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:
 def test_what_was_written_before_there_were_limits_may_use_all_skills_at_any_price() -> None:
     job = Job("0-a", "bp", "ann", {}, "start", allowed_skills=("t", "u"), budget=0)
     assert decode_job(encode_job(job)) == job
-    *fields, _, _, _ = unpack("job", encode_job(job))[:-OF_PARTS]
+    *fields, _, _, _ = unpack("job", encode_job(job))[:-NEWEST]
     assert decode_job(msgpack.packb((3, *fields))) == replace(job, allowed_skills=None, budget=None)
 
     need = Need("t", "1", "x", ("a",), ("b",), ("t", "u"), 7, ("skipped",))
     assert decode_need(encode_need(need)) == need
-    *fields, _ = unpack("need", encode_need(need))
+    *fields, _, _, _, _ = unpack("need", encode_need(need))
     assert decode_need(msgpack.packb((7, *fields))) == replace(need, statuses=())
     del fields[-2:]
     before = Need("t", "1", "x", ("a",), ("b",))
@@ -53,7 +54,7 @@ def test_what_was_written_before_there_were_limits_may_use_all_skills_at_any_pri
     task = NewTask("0-a-1-0", 0, need, b"{}", 1.5, 300, None, 5, RetryPolicy(), "trace", 7)
     assert decode_chunk(encode_chunk((task,), 99)) == ((task,), 99)
     (fields,), _ = unpack("chunk", encode_chunk((task,), 99))
-    del fields[2][-1:]
+    del fields[2][-4:]
     unsaid = replace(task, need=replace(need, statuses=()))
     assert decode_chunk(msgpack.packb((7, [fields], 99))) == ((unsaid,), 99)
     assert decode_chunk(msgpack.packb((6, [fields]))) == ((unsaid,), None)
@@ -66,14 +67,14 @@ def test_what_was_written_before_there_were_limits_may_use_all_skills_at_any_pri
 def test_a_job_that_was_written_before_it_had_a_deadline_has_none() -> None:
     job = Job("0-a", "bp", "ann", {}, "start", budget=7, deadline=1_700_000_000_000)
     assert decode_job(encode_job(job)) == job
-    *fields, _ = unpack("job", encode_job(job))[:-OF_PARTS]
+    *fields, _ = unpack("job", encode_job(job))[:-NEWEST]
     assert decode_job(msgpack.packb((5, *fields))) == replace(job, deadline=None)
 
 
 def test_a_job_that_was_written_before_jobs_had_parts_is_none_and_has_none() -> None:
     job = Job("0-a", "bp", "ann", {}, "start", deadline=7, parent_job_id="0-b", depth=2, child_job_id="0-c")
     assert decode_job(encode_job(job)) == job
-    fields = unpack("job", encode_job(job))[:-OF_PARTS]
+    fields = unpack("job", encode_job(job))[:-NEWEST]
     assert decode_job(msgpack.packb((8, *fields))) == replace(job, parent_job_id="", depth=0, child_job_id="")
 
 
@@ -85,6 +86,25 @@ def test_what_upgrades_a_tasks_fields_upgrades_them_among_those_that_ended_toget
 
 def test_what_a_job_waits_for_is_read_as_it_was_written_before_there_were_questions_and_pauses() -> None:
     job = Job("0-a", "bp", "ann", {}, "start", Status.WAITING_FOR_WORKER, waiting=Waiting(4, {"success": "end"}, None))
-    *fields, _, _, _ = unpack("job", encode_job(job))
+    fields = unpack("job", encode_job(job))[:-NEWEST]
     assert [4, {"success": "end"}, None] in fields
     assert decode_job(msgpack.packb((8, *fields))) == job
+
+
+def test_what_was_written_before_tasks_could_ask_for_more_asks_for_nothing() -> None:
+    job = Job("0-a", "bp", "ann", {}, "start", deadline=7, wants=Wants("2", "gpu", '{"ram_gb":16}'))
+    assert decode_job(encode_job(job)) == job
+    fields = unpack("job", encode_job(job))[:-NEWEST]
+    assert decode_job(msgpack.packb((8, *fields))) == replace(job, wants=None)
+
+    before = Need("t", "1", "x", ("a",), ("b",), ("t", "u"), 7, ("skipped",))
+    need = replace(before, resources='{"ram_gb":16}', strategy="cheapest", hint="llama")
+    assert decode_need(encode_need(need)) == need
+    assert decode_need(encode_need(need)).key == need.key != before.key
+    *fields, _, _, _ = unpack("need", encode_need(need))
+    assert decode_need(msgpack.packb((8, *fields))) == before
+    task = NewTask("0-a-1-0", 0, need, b"{}", 1.5, 300, None, 5, RetryPolicy(), "trace", 7)
+    assert decode_chunk(encode_chunk((task,), 99)) == ((task,), 99)
+    (fields,), _ = unpack("chunk", encode_chunk((task,), 99))
+    del fields[2][-3:]
+    assert decode_chunk(msgpack.packb((8, [fields], 99))) == ((replace(task, need=before),), 99)

@@ -203,6 +203,40 @@ def test_a_worker_holds_no_more_tasks_than_a_node_gives_it() -> None:
             Worker(max_concurrent=cast("Any", wrong))
 
 
+def test_a_worker_declares_a_machine_that_can_be_one() -> None:
+    Worker(resources={})
+    Worker(resources={"ram_gb": 8, "disks": {"nvme": 2}, "devices": [{"type": "gpu"}]})
+    for wrong, why in (
+        ([], "resources is a list; give a dict"),
+        ({"devices": {}}, r"resources\.devices is an object; give a list"),
+        ({"devices": [{"id": 0}]}, r"resources\.devices\[0\]\.id is 0; give text"),
+        ({"os": b"x"}, r"resources\.os is a bytes, which JSON cannot hold"),
+        ({"os": "x" * 65_537}, r"resources has 655\d\d bytes, over the limit of 65536"),
+    ):
+        with pytest.raises(InvalidArgument, match=f"^{why}"):
+            Worker(resources=cast("Any", wrong))
+
+
+def test_a_worker_says_what_it_has_loaded_of_its_own_skills_and_of_anything_else() -> None:
+    worker = Worker()
+
+    @worker.skill("ask")
+    def ask() -> None: ...
+
+    worker.warm(skills=["ask", "ask"], cached={"llama": 1})
+    worker.warm()
+    for said, why in (
+        ({"skills": ["other"]}, "skills has 'other', which is no skill of this worker"),
+        ({"skills": "ask"}, "skills is text; give a list of names"),
+        ({"cached": [""]}, 'cached has ""; a name has 1 to 256 printable characters'),
+        ({"cached": ["x" * 257]}, "a name has 1 to 256"),
+        ({"cached": [7]}, "cached has 7; a name"),
+        ({"cached": map(str, range(1_001))}, "cached has 1001 names, over the limit of 1000"),
+    ):
+        with pytest.raises(InvalidArgument, match=why):
+            worker.warm(**cast("Any", said))
+
+
 def test_a_worker_that_leaves_has_a_number_of_seconds_for_what_runs() -> None:
     for right in (0, 0.5, 30, math.inf):
         Worker(drain_grace=right)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holon.domain.costs import MOST_COST
 from holon.domain.fleet import (
+    MAX_CACHED,
     MAX_CREDITS,
     MAX_DESCRIPTION,
+    MAX_DEVICES,
+    MAX_LOADED,
+    MAX_MACHINE_BYTES,
     MAX_NAME,
     MAX_STATUS,
     MAX_STATUSES,
@@ -27,7 +31,7 @@ from holon.engine.session import Offered
 from holon.errors import InvalidArgument, PermissionDenied, Violation
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.admission import Admission, Caller
-from holon.wire.nodes import resources_message
+from holon.wire.resources import resources_message
 from holon.wire.stream import MAX_MESSAGE_BYTES
 from holon.wire.values import is_id, json_of
 
@@ -39,9 +43,6 @@ MAX_OF_ONE_SKILL = 32
 MAX_PROFILES = 32
 MAX_LABELS = 64
 MAX_LABEL = 256
-MAX_DEVICES = 64
-# What a worker says of its machines is kept as long as it is there.
-MAX_PROPERTIES_BYTES = 64 * 1024
 # Whatever else a worker reads, it must be able to read a Welcome and an error.
 LEAST_MESSAGE_BYTES = 64 * 1024
 # The most that a Welcome says of a lease that is resumed, beside its ids; and the most that it says besides, where the
@@ -200,7 +201,10 @@ def catalog_of(catalog: worker_pb2.Catalog) -> Catalog:
         raise _invalid("catalog.offerings", f"has {len(catalog.offerings)}, over the limit of {MAX_OFFERINGS}")
     if len(catalog.profiles) > MAX_PROFILES:
         raise _invalid("catalog.profiles", f"has {len(catalog.profiles)}, over the limit of {MAX_PROFILES}")
-    skills = [_skill(one, f"catalog.offerings.{index}") for index, one in enumerate(catalog.offerings)]
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, profile in enumerate(catalog.profiles):
+        places[profile.profile_id].append(place)
+    skills = [_skill(one, f"catalog.offerings.{index}", places) for index, one in enumerate(catalog.offerings)]
     seen = set()
     for index, skill in enumerate(skills):
         what = (skill.name, skill.version, skill.type)
@@ -211,7 +215,16 @@ def catalog_of(catalog: worker_pb2.Catalog) -> Catalog:
         if times > MAX_OF_ONE_SKILL:
             raise _invalid("catalog.offerings", f"offers {name!r} {times} times, over the limit of {MAX_OF_ONE_SKILL}")
     machines = [_machine(one.resources, f"catalog.profiles.{index}") for index, one in enumerate(catalog.profiles)]
-    return Catalog(tuple(skills), tuple(machines))
+    hot = _loaded(catalog.hot_skills, "catalog.hot_skills", MAX_NAME)
+    return Catalog(tuple(skills), tuple(machines), hot, _loaded(catalog.cached, "catalog.cached", MAX_CACHED))
+
+
+def _loaded(names: Sequence[str], where: str, longest: int) -> frozenset[str]:
+    if len(names) > MAX_LOADED:
+        raise _invalid(where, f"has {len(names)}, over the limit of {MAX_LOADED}")
+    if not all(len(one) <= longest for one in names):
+        raise _invalid(where, f"has one of over {longest} characters")
+    return frozenset(names)
 
 
 def _machine(resources: types_pb2.Resources, where: str) -> Machine:
@@ -230,11 +243,11 @@ def _machine(resources: types_pb2.Resources, where: str) -> Machine:
 
 
 def _check_size(resources: types_pb2.Resources, where: str, what: str) -> None:
-    if (size := resources.ByteSize()) > MAX_PROPERTIES_BYTES:
-        raise _invalid(where, f"has {size} {what}, over the limit of {MAX_PROPERTIES_BYTES}; say less of the machine")
+    if (size := resources.ByteSize()) > MAX_MACHINE_BYTES:
+        raise _invalid(where, f"has {size} {what}, over the limit of {MAX_MACHINE_BYTES}; say less of the machine")
 
 
-def _skill(offering: worker_pb2.Offering, where: str) -> Skill:
+def _skill(offering: worker_pb2.Offering, where: str, places: Mapping[str, Sequence[int]]) -> Skill:
     if not offering.skill:
         raise _invalid(f"{where}.skill", "is empty: name the skill")
     for field in ("skill", "type", "version"):
@@ -262,7 +275,13 @@ def _skill(offering: worker_pb2.Offering, where: str) -> Skill:
         tuple(offering.statuses),
         offering.price if offering.HasField("price") else None,
         credits_of(offering.credits, f"{where}.credits") if offering.HasField("credits") else None,
+        _places(offering.profile_ids, places) if offering.profile_ids else None,
     )
+
+
+def _places(ids: Sequence[str], places: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
+    """Where the machines with these ids stand; one that none has stands for no machine."""
+    return tuple(sorted({place for one in ids for place in places.get(one, ())}))
 
 
 def _schema(payload: types_pb2.Payload, where: str) -> Mapping[str, Any] | None:

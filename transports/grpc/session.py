@@ -155,6 +155,7 @@ class Session:
                 holon=self._child.identity,
                 keeps_limits=types_pb2.CAPABILITY_SKILL_LIMIT in hello.capabilities,
                 keeps_budgets=types_pb2.CAPABILITY_BUDGET in hello.capabilities,
+                keeps_resources=types_pb2.CAPABILITY_RESOURCE_REQUIREMENTS in hello.capabilities,
             )
         async with self._child.linked() if self._child is not None else nullcontext():
             await self._serve(hello, joining, max_message_bytes)

@@ -68,6 +68,10 @@ class _CapabilityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """Payload.encoding may be "zstd"."""
     CAPABILITY_SKILL_LIMIT: _Capability.ValueType  # 13
     """Work below a task keeps to its Lineage.skill_limit. A holon without it is offered no task that has one."""
+    CAPABILITY_RESOURCE_REQUIREMENTS: _Capability.ValueType  # 14
+    """What TaskOffer.resource_requirements says, the machine that does the task has, here and below. A holon without it is
+    offered no task that has any.
+    """
 
 class Capability(_Capability, metaclass=_CapabilityEnumTypeWrapper):
     """What a peer can do beyond the minimum. Each side lists its own in Hello and Welcome; a kind of message that needs a
@@ -104,6 +108,10 @@ CAPABILITY_ENCODING_ZSTD: Capability.ValueType  # 12
 """Payload.encoding may be "zstd"."""
 CAPABILITY_SKILL_LIMIT: Capability.ValueType  # 13
 """Work below a task keeps to its Lineage.skill_limit. A holon without it is offered no task that has one."""
+CAPABILITY_RESOURCE_REQUIREMENTS: Capability.ValueType  # 14
+"""What TaskOffer.resource_requirements says, the machine that does the task has, here and below. A holon without it is
+offered no task that has any.
+"""
 global___Capability = Capability
 
 class _TreeNodeKind:
@@ -899,7 +907,9 @@ global___TreeNode = TreeNode
 
 @typing.final
 class Resources(google.protobuf.message.Message):
-    """What a machine has. Numbers are compared by "at least", text by equality, a list by what it has in common."""
+    """What a machine has, matched against what a task requires: a number must be at least as large, text and true or false
+    the same, and of a list one value is enough. One device serves one of the devices that are required.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -937,7 +947,7 @@ class Device(google.protobuf.message.Message):
     type: builtins.str
     """What it is, for example "gpu"."""
     model: builtins.str
-    """Its model; a requirement matches any part of it."""
+    """Its model; a requirement matches any part of it, in upper or lower case."""
     id: builtins.str
     """Its id on that machine."""
     @property

@@ -464,11 +464,13 @@ class Catalog(google.protobuf.message.Message):
 
     @property
     def hot_skills(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Skills that are warm now, by name: a preference, never a need."""
+        """Skills that are warm now, by name; at most 1,000, each of up to 128 characters: a preference, never a need."""
 
     @property
     def cached(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """What is in the worker's caches, matched against TaskOffer.resource_hint: a preference."""
+        """What is in the worker's caches, matched against TaskOffer.resource_hint; at most 1,000, each of up to 256 characters: a
+        preference.
+        """
 
     def __init__(
         self,
@@ -506,11 +508,11 @@ class Offering(google.protobuf.message.Message):
     skill: builtins.str
     """The skill's name; never empty, at most 128 characters."""
     type: builtins.str
-    """Its type, a wider word for what it does, told to people and to parents; empty when it has none. A blueprint cannot
-    ask for it yet.
+    """Its type, a wider word for what it does, that tasks may ask for letter by letter; empty when it has none. A task that
+    asks for one is offered only where it is.
     """
     version: builtins.str
-    """Its version, told to people and to parents; empty when it has none. A blueprint cannot ask for it yet."""
+    """Its version, that tasks may ask for likewise; empty when it has none."""
     description: builtins.str
     """What it does, for people; at most 4,096 characters."""
     price: builtins.int
@@ -539,7 +541,9 @@ class Offering(google.protobuf.message.Message):
 
     @property
     def profile_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The profiles that provide it, by Profile.profile_id; empty means all of the catalog."""
+        """The profiles that provide it, by Profile.profile_id; empty means all of the catalog. An id that none of them has
+        stands for no machine.
+        """
 
     def __init__(
         self,
@@ -1522,6 +1526,9 @@ class TaskOffer(google.protobuf.message.Message):
     STREAMS_WANTED_FIELD_NUMBER: builtins.int
     RECEIPT_WANTED_FIELD_NUMBER: builtins.int
     RESOURCE_HINT_FIELD_NUMBER: builtins.int
+    RESOURCE_REQUIREMENTS_FIELD_NUMBER: builtins.int
+    VERSION_ASKED_FIELD_NUMBER: builtins.int
+    TYPE_ASKED_FIELD_NUMBER: builtins.int
     task_id: builtins.str
     """The task."""
     lease_id: builtins.str
@@ -1544,6 +1551,12 @@ class TaskOffer(google.protobuf.message.Message):
     """Whether the result should carry a signed receipt."""
     resource_hint: builtins.str
     """What is good to have in the cache already, for example a model's name; empty when nothing."""
+    version_asked: builtins.str
+    """The version of the skill that the task asks for; empty when any will do. A holon that passes the skill on has it done
+    by a worker of this version.
+    """
+    type_asked: builtins.str
+    """The type of the skill that the task asks for, likewise."""
     @property
     def params(self) -> holon.rxon.v1.types_pb2.Payload:
         """The params: a JSON object."""
@@ -1576,6 +1589,14 @@ class TaskOffer(google.protobuf.message.Message):
     def streams_wanted(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The streams that somebody reads; the worker sends no others."""
 
+    @property
+    def resource_requirements(self) -> holon.rxon.v1.types_pb2.Payload:
+        """What one machine must have that does it, as a JSON object: {"ram_gb": 16, "devices": [{"type": "gpu", "model": "RTX",
+        "vram_gb": 24}]}; unset requires nothing. `devices` is what Resources.devices must have, each by its type, its model,
+        its id and its properties; every other name is one of Resources.properties. At most 4 KiB, and 16 devices. The
+        worker that gets it has such a machine; a holon has the work done on one of its profiles that has all of this.
+        """
+
     def __init__(
         self,
         *,
@@ -1598,9 +1619,12 @@ class TaskOffer(google.protobuf.message.Message):
         streams_wanted: collections.abc.Iterable[builtins.str] | None = ...,
         receipt_wanted: builtins.bool = ...,
         resource_hint: builtins.str = ...,
+        resource_requirements: holon.rxon.v1.types_pb2.Payload | None = ...,
+        version_asked: builtins.str = ...,
+        type_asked: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["deadline", b"deadline", "lease_duration", b"lease_duration", "lineage", b"lineage", "params", b"params", "time_left", b"time_left", "trace", b"trace"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "deadline", b"deadline", "files", b"files", "generation", b"generation", "job_id", b"job_id", "lease_duration", b"lease_duration", "lease_id", b"lease_id", "lineage", b"lineage", "params", b"params", "priority", b"priority", "receipt_wanted", b"receipt_wanted", "resource_hint", b"resource_hint", "skill", b"skill", "streams_wanted", b"streams_wanted", "task_id", b"task_id", "time_left", b"time_left", "trace", b"trace", "type", b"type", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["deadline", b"deadline", "lease_duration", b"lease_duration", "lineage", b"lineage", "params", b"params", "resource_requirements", b"resource_requirements", "time_left", b"time_left", "trace", b"trace"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "deadline", b"deadline", "files", b"files", "generation", b"generation", "job_id", b"job_id", "lease_duration", b"lease_duration", "lease_id", b"lease_id", "lineage", b"lineage", "params", b"params", "priority", b"priority", "receipt_wanted", b"receipt_wanted", "resource_hint", b"resource_hint", "resource_requirements", b"resource_requirements", "skill", b"skill", "streams_wanted", b"streams_wanted", "task_id", b"task_id", "time_left", b"time_left", "trace", b"trace", "type", b"type", "type_asked", b"type_asked", "version", b"version", "version_asked", b"version_asked"]) -> None: ...
 
 global___TaskOffer = TaskOffer
 

@@ -91,6 +91,8 @@ def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
         need.max_cost,
         need.contracts,
         need.statuses,
+        need.resources,
+        need.hint,
     )
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import astuple
+
 from holon.domain.job import Job, JobError, Question, Status, Waiting
+from holon.domain.wants import Wants
 from holon.storage.json_text import from_json, to_json
 from holon.storage.records.schema import pack, unpack
 from holon.storage.records.tasks import allowed_of, word_of
@@ -49,6 +52,7 @@ def encode_job(job: Job) -> bytes:
         job.parent_job_id,
         job.depth,
         job.child_job_id,
+        job.wants and astuple(job.wants),
     )
 
 
@@ -103,6 +107,7 @@ def decode_job(record: bytes) -> Job:
         parent_job_id,
         depth,
         child_job_id,
+        wants,
     ) = unpack("job", record)
     state_history = from_json(history)
     return Job(
@@ -134,4 +139,5 @@ def decode_job(record: bytes) -> Job:
         parent_job_id=parent_job_id,
         depth=depth,
         child_job_id=child_job_id,
+        wants=wants and Wants(*wants),
     )

@@ -23,12 +23,14 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("endings", 6): lambda fields: [[[*end[:3], [*end[3], 0]] for end in fields[0]]],
     ("job", 3): lambda fields: [*fields, None, None],
     ("job", 5): lambda fields: [*fields, None],
-    ("job", 8): lambda fields: [*fields, "", 0, ""],
+    ("job", 8): lambda fields: [*fields, "", 0, "", None],
     ("need", 3): lambda fields: [*fields, None, None],
     ("need", 7): lambda fields: [*fields, ()],
+    ("need", 8): lambda fields: [*fields, "", "", ""],
     ("chunk", 2): lambda fields: [[[*task, 0] for task in fields[0]]],
     ("chunk", 3): lambda fields: [[[*task[:2], [*task[2], None, None], *task[3:], 0] for task in fields[0]]],
     ("chunk", 7): lambda fields: [[[*task[:2], [*task[2], ()], *task[3:]] for task in fields[0]], *fields[1:]],
+    ("chunk", 8): lambda fields: [[[*task[:2], [*task[2], "", "", ""], *task[3:]] for task in fields[0]], *fields[1:]],
 }
 
 # Byte for byte what `msgpack` packs, in less than half the time; in reading it there is nothing to gain.

@@ -54,12 +54,27 @@ def _need_fields(need: Need) -> tuple[Any, ...]:
         need.allowed_skills,
         need.max_cost,
         need.statuses,
+        need.resources,
+        need.strategy,
+        need.hint,
     )
 
 
 def _need(fields: list[Any]) -> Need:
-    skill, version, kind, contracts, refused, allowed, max_cost, statuses = fields
-    return Need(skill, version, kind, tuple(contracts), tuple(refused), allowed_of(allowed), max_cost, tuple(statuses))
+    skill, version, kind, contracts, refused, allowed, max_cost, statuses, resources, strategy, hint = fields
+    return Need(
+        skill,
+        version,
+        kind,
+        tuple(contracts),
+        tuple(refused),
+        allowed_of(allowed),
+        max_cost,
+        tuple(statuses),
+        resources,
+        strategy,
+        hint,
+    )
 
 
 def allowed_of(names: list[str] | None) -> Allowed:

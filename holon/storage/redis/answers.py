@@ -130,6 +130,8 @@ def offer_of(fields: Answer, seal: Seal) -> Offer:
         max_cost=needed.max_cost,
         contracts=needed.contracts,
         statuses=needed.statuses,
+        resources=needed.resources,
+        hint=needed.hint,
     )
 
 

@@ -77,7 +77,7 @@ def _form(*values: str | bytes | int | None) -> bytes:
 
 def _need(need: Need) -> bytes:
     allowed = need.allowed_skills
-    known = allowed is None or sum(map(len, allowed)) <= MOST_REMEMBERED
+    known = len(need.resources) + (0 if allowed is None else sum(map(len, allowed))) <= MOST_REMEMBERED
     return _encoded_need(need) if known else encode_need(need)
 
 
