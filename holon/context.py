@@ -263,6 +263,7 @@ class JobContext:
         client: whose job it is.
         data_stores: what the handlers of the blueprint share in this process, each by its name.
         task_files: the files of the job; None where the node keeps none.
+        webhook_url: the address that is told of its end; None: nobody is.
     """
 
     job_id: str
@@ -275,6 +276,7 @@ class JobContext:
     client: ClientConfig = field(default_factory=ClientConfig)
     data_stores: DataStores = field(default_factory=lambda: DataStores("", {}))
     task_files: TaskFiles | None = None
+    webhook_url: str | None = None
 
 
 _FIELDS = tuple(JobContext.__dataclass_fields__)

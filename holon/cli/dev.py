@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 import tomllib
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ CERTS = Path("certs")
 FILE = Path(".holon/dev.toml")
 _HOSTS = ("API_HOST", "GRPC_HOST", "CLIENT_GRPC_HOST")
 _DAY_MS = 86_400_000
+_WHSEC = "whsec_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,15 @@ class Found:
     url: str | None = None
     token: str | None = None
     ca: str | None = None
+    webhook_secret: str | None = None
     worker_url: str | None = None
     certs: Path | None = None
 
 
 def prepare(config: Config) -> None:
     """Fill in what a development node needs: mTLS with certificates of its own, a token, blueprints that are there.
+
+    Webhooks are signed with a secret of its own, and may go to this machine.
 
     Blocks for reads and writes.
 
@@ -57,6 +62,10 @@ def prepare(config: Config) -> None:
     config.TLS_KEY_PATH = str(server.key)
     if not config.CLIENT_TOKEN:
         config.CLIENT_TOKEN = read().token or secrets.token_urlsafe(32)
+    if not config.WEBHOOK_SECRET:
+        config.WEBHOOK_SECRET = read().webhook_secret or _WHSEC + b64encode(secrets.token_bytes(32)).decode()
+    if not config.WEBHOOK_ALLOWED_HOSTS:
+        config.WEBHOOK_ALLOWED_HOSTS = "localhost,127.0.0.0/8,::1"
     if not config.BLUEPRINTS_DIR and Path("blueprints").is_dir():
         config.BLUEPRINTS_DIR = "blueprints"
 
@@ -94,7 +103,7 @@ def _is_good(authority: Authority, pair: KeyPair) -> bool:
 
 
 def write(config: Config, http: str, workers: str, clients: str) -> Path:
-    """Write where the node's doors are, and the client's token, into a file that only its owner reads.
+    """Write where the node's doors are, and the secrets of clients and webhooks, into a file that only its owner reads.
 
     Returns:
         the file.
@@ -105,6 +114,7 @@ def write(config: Config, http: str, workers: str, clients: str) -> Path:
 
     ca = str(Path(config.TLS_CA_PATH).absolute())
     top = {"HOLON_URL": clients, "HOLON_TOKEN": config.CLIENT_TOKEN, "HOLON_CA": ca, "HOLON_HTTP_URL": http}
+    top["WEBHOOK_SECRET"] = config.WEBHOOK_SECRET
     worker = {"NODE_URL": workers, "TLS_CA_PATH": ca, "CERTS_DIR": str(CERTS.absolute())}
     text = "\n".join(
         (
@@ -147,6 +157,7 @@ def read() -> Found:
         url=_text(content, "HOLON_URL"),
         token=_text(content, "HOLON_TOKEN"),
         ca=_text(content, "HOLON_CA"),
+        webhook_secret=_text(content, "WEBHOOK_SECRET"),
         worker_url=_text(worker, "NODE_URL"),
         certs=Path(certs) if certs else None,
     )

@@ -45,6 +45,9 @@ def create(
         str | None,
         typer.Option(metavar="INTEGER", help="What its tasks may cost together, in millionths of the cost unit."),
     ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="Address that is told of its end, by a signed POST.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the job is over; the exit code says how.")] = False,
     wait_timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most; with --wait.")] = None,
     as_json: Json = False,
@@ -64,6 +67,7 @@ def create(
             result_timeout=result_timeout,
             allowed_skills=allow or None,
             budget=_number(budget),
+            webhook_url=webhook,
         )
         if not wait:
             return created.job_id, None

@@ -106,6 +106,7 @@ class Client:
         result_timeout: float | None = None,
         allowed_skills: Sequence[str] | None = None,
         budget: int | None = None,
+        webhook_url: str | None = None,
     ) -> CreatedJob:
         """Create a job; it is durable when this returns. When cancelled, it may or may not have been created.
 
@@ -116,9 +117,10 @@ class Client:
             result_timeout: seconds that each of its tasks may take in all.
             allowed_skills: all that it may use, here and in holons below; None: whatever there is.
             budget: what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
+            webhook_url: the address that is told of its end; None: nobody is.
         """
         asked = JobRequest(
-            blueprint, initial_data, request_id, dispatch_timeout, result_timeout, allowed_skills, budget
+            blueprint, initial_data, request_id, dispatch_timeout, result_timeout, allowed_skills, budget, webhook_url
         )
         answer = await self._calls.call(self._stub.CreateJob, creation_of(asked))
         return CreatedJob(answer.job_id, answer.existing)

@@ -12,7 +12,7 @@ from holon.client.failures import error_in_band
 from holon.client.shapes import CreatedJob, JobRequest
 from holon.domain.costs import costing
 from holon.domain.plain import no_number, unwritten
-from holon.errors import HolonError, InvalidArgument, ResourceExhausted
+from holon.errors import HolonError, InvalidArgument, ResourceExhausted, Violation
 from holon.rxon.v1 import job_pb2, types_pb2
 
 if TYPE_CHECKING:
@@ -27,10 +27,14 @@ def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
     """A job as it is asked for; without a request id it gets a new one.
 
     Raises:
-        InvalidArgument: something of it cannot be sent, or its request id is empty; where it is its initial data, as
-            NOT_JSON.
+        InvalidArgument: something of it cannot be sent, or its request id or its webhook is empty; where it is its
+            initial data, as NOT_JSON.
     """
     data = payload_of({} if job.initial_data is None else job.initial_data, "initial_data")
+    if job.webhook_url == "":
+        raise InvalidArgument(
+            "webhook_url is empty; give an address, or leave it out", details=[Violation("webhook_url", "is empty")]
+        )
     skills = None if job.allowed_skills is None else names_of("allowed_skills", job.allowed_skills)
     return request_of(
         job_pb2.CreateJobRequest,
@@ -41,6 +45,7 @@ def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
         result_timeout=duration_of("result_timeout", job.result_timeout),
         skill_limit=None if skills is None else request_of(types_pb2.SkillLimit, skills=skills),
         budget=costing("budget", job.budget),
+        webhook_url=job.webhook_url or "",
     )
 
 

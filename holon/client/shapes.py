@@ -108,6 +108,7 @@ class JobRequest:
     result_timeout: float | None = None
     allowed_skills: Sequence[str] | None = None
     budget: int | None = None
+    webhook_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

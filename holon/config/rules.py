@@ -16,6 +16,7 @@ from holon.config.setting import DAY_SECONDS, KIB
 from holon.config.settings import Settings
 from holon.config.storage_uri import StorageURI, is_redis
 from holon.config.values import has_port, names_in, shown
+from holon.config.webhooks import webhook_problems
 from holon.errors import ConfigError, Violation
 from holon.files import SOCKET_PATH_BYTES, read_private, read_public
 
@@ -88,6 +89,7 @@ def problems(settings: Settings) -> Iterator[Violation]:
     yield from _parent(settings)
     yield from _encryption(settings)
     yield from s3_problems(settings)
+    yield from webhook_problems(settings)
     yield from _times_and_sizes(settings)
 
 

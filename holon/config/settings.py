@@ -280,6 +280,20 @@ class Settings:
     )
     RATE_LIMIT_PERIOD: float = _seconds(60, "How long such a period is", minimum=1, maximum=DAY_SECONDS)
 
+    WEBHOOK_SECRET: str = _setting(
+        "",
+        "Secret (base64 of 24 to 64 random bytes) that webhooks are signed with; while it changes the new one and the "
+        "old, split by a comma. Unset, there are no webhooks",
+        secret=True,
+    )
+    WEBHOOK_ALLOWED_HOSTS: str = _setting(
+        "",
+        "Names, addresses and networks, split by commas, that may be told without TLS, and though they are not public",
+    )
+    WEBHOOK_GIVE_UP_SECONDS: float = _seconds(
+        DAY_SECONDS, "How long after a job's end its webhook is tried at most", minimum=1
+    )
+
     STATE_MAX_BYTES: int = _bytes(MIB, "Largest state of one job", maximum=64 * MIB)
     INLINE_PAYLOAD_MAX_BYTES: int = _bytes(MIB, "Largest params or result inside a message", maximum=64 * MIB)
     GRPC_MESSAGE_MAX_BYTES: int = _bytes(4 * MIB, "Largest message on a gRPC door", maximum=256 * MIB)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 # By the names of handlers' arguments: such a name never stands for data that a client has sent under it.
 ARGUMENTS: Mapping[str, str] = {
     "tracing_context": "handlers are not told of traces yet",
-    "webhook_url": "webhooks are not there yet",
 }
 # By the names of what a blueprint, or what its `handler(...)` returns, may be asked for.
 ATTRIBUTES: Mapping[str, str] = {

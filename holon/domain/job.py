@@ -104,6 +104,7 @@ class Job(Value, gc=True):
     `parent_job_id` is the job that it is a part of, `depth` how many there are above it. `child_job_id` is the part of
     its own that it waits for, or that may still clean up; empty: there is none.
     `wants` is what its tasks ask of their workers, where it only passes one on; None: they say it.
+    `webhook` is the address that is told of its end; empty: nobody is.
     """
 
     id: str
@@ -135,6 +136,7 @@ class Job(Value, gc=True):
     depth: int = 0
     child_job_id: str = ""
     wants: Wants | None = None
+    webhook: str = ""
 
     def seen(self, deliveries: int) -> Job:
         """This job as clients see it: a pending one that was handed to an executor runs."""

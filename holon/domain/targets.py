@@ -71,6 +71,7 @@ CONTEXT = (
     "client",
     "data_stores",
     "task_files",
+    "webhook_url",
 )
 _HAS: Mapping[str, tuple[str, ...]] = {"actions": tuple(ACTIONS), "context": CONTEXT}
 # What `actions` has beside its actions.

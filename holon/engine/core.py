@@ -10,6 +10,7 @@ from holon.domain.machine import Limits
 from holon.domain.task import RetryPolicy
 from holon.domain.tree import Summary
 from holon.domain.value import Value
+from holon.domain.webhook import Receivers
 from holon.engine.below import Below
 from holon.engine.blueprints import Blueprints
 from holon.engine.catalogs import Catalogs
@@ -44,16 +45,18 @@ from holon.engine.touches import Touches
 from holon.engine.trees import Trees
 from holon.engine.wakeups import Wakeups
 from holon.engine.watching import Watching
+from holon.engine.webhooks import Webhooks
 from holon.engine.workers import Workers
-from holon.ports import HistoryStorage, Storage, StoreSettings
+from holon.ports import Delivery, HistoryStorage, Storage, StoreSettings
 from holon.telemetry.events import Telemetry
 
 
-class EngineSettings(Value):
+class EngineSettings(Value, gc=True):
     """What bounds the engine. Times are milliseconds, sizes bytes. Without `rates` no calls are counted.
 
     `max_depth` is how many jobs may be in one line, each a part of the one before; `cleanup` is for how long a part may
-    clean up once the job above it has ended.
+    clean up once the job above it has ended. `receivers` are who may be told of a job's end, until `webhook_give_up`
+    after it; without them nobody is.
     """
 
     concurrent_jobs: int = 100
@@ -71,6 +74,8 @@ class EngineSettings(Value):
     soft_limit: int = 3
     rates: Rates | None = None
     strict_events: bool = True
+    receivers: Receivers | None = None
+    webhook_give_up: int = 86_400_000
 
 
 class Engine:
@@ -86,6 +91,7 @@ class Engine:
         files: where jobs have files; None: they have none.
         read_told: what holons below told of a job, of how that came; raises InvalidArgument.
         wall: the time that schedules go by, in epoch milliseconds; None: the store's.
+        delivery: what tells receivers of jobs' ends; None: nobody is told, and the settings have no `receivers`.
     """
 
     def __init__(
@@ -100,6 +106,7 @@ class Engine:
         *,
         read_told: Callable[[bytes], Summary],
         wall: Callable[[], int] | None = None,
+        delivery: Delivery | None = None,
     ) -> None:
         telemetry = telemetry or Telemetry()
         contracts = self.contracts = Contracts()
@@ -144,6 +151,7 @@ class Engine:
             settings.max_payload,
             telemetry,
             self.records,
+            settings.receivers,
         )
         self.scheduler = Scheduler(self.jobs, store, wall or store.now, settings.job_retention)
         tools = Tools(
@@ -165,6 +173,7 @@ class Engine:
         self.watching = Watching(store, self.jobs, self.records, watched, settings.watch_idle / 1000)
         self.log_lines.followers += (self.watching.logged, self.following.logged)
         self.below = Below(store, store.now, settings.job_retention, read_told, seal)
+        self.webhooks = Webhooks(store, delivery, settings.webhook_give_up)
         self.trees = Trees(store, self.jobs, self.records, self.dispatcher, self.below)
         told = self.mover.wake if self.mover is not None else lambda: None
         self._wakeups = Wakeups(
@@ -214,6 +223,7 @@ class Engine:
             loops.create_task(self._own.run(), name="parts-of-jobs")
             loops.create_task(self.below.run(), name="below")
             loops.create_task(self.scheduler.run(), name="scheduler")
+            loops.create_task(self.webhooks.run(), name="webhooks")
             for name, retention in self._retentions.items():
                 loops.create_task(retention.run(), name=name)
             if self.files is not None:
@@ -224,7 +234,7 @@ class Engine:
                 loops.create_task(self.rates.run(), name="rates")
 
     async def drain(self) -> None:
-        """Take no new job; wait until those that run have committed, and no worker holds a task."""
+        """Take no new job; wait until those that run have committed, no worker holds a task, and no webhook is sent."""
         self.scheduler.close()
         self.slots.close()
         self._own.close()
@@ -233,6 +243,7 @@ class Engine:
         await self.touches.flush()
         if self.mover is not None:
             await self.mover.flush()
+        await self.webhooks.drain()
 
 
 async def _none() -> Collection[str]:

@@ -184,6 +184,7 @@ class Handlers:
                 client,
                 blueprint.data_stores,
                 files,
+                job.webhook or None,
             )
             with span:
                 handler = chosen.function(**arguments(chosen, context))

@@ -12,6 +12,7 @@ from holon.domain.costs import costing
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
 from holon.domain.progress import passed_by, percent_of
+from holon.domain.webhook import Receivers, webhook_of
 from holon.engine.approvals import Approvals
 from holon.engine.blueprints import Blueprints, Found
 from holon.engine.contracts import Contracts
@@ -58,6 +59,7 @@ class Jobs:
 
     Attributes:
         approvals: takes people's decisions to them.
+        receivers: who may be told of a job's end; None: nobody is, and no job has a webhook.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Jobs:
         max_payload: int,
         telemetry: Telemetry,
         records: Records,
+        receivers: Receivers | None,
     ) -> None:
         self._store = store
         self._slots = slots
@@ -79,6 +82,7 @@ class Jobs:
         self._inputs = Inputs(contracts, max_payload)
         self._telemetry = telemetry
         self._records = records
+        self.receivers = receivers
         self._creations = Creations(store, slots, dispatcher, fusing, telemetry)
         self.approvals = Approvals(store, slots, records, max_payload)
         self._repeats = Repeats(store, records, blueprints, max_payload)
@@ -100,6 +104,7 @@ class Jobs:
             QuotaExceeded: (QUOTA_EXCEEDED) the client has created as many as it may in a calendar month.
             NotFound: (BLUEPRINT_NOT_FOUND) clients cannot start this blueprint.
             InvalidArgument: (INPUT_INVALID) `initial_data` does not fit the blueprint's contract; details name fields.
+                (WEBHOOKS_OFF) its end is to be told, and this node tells nobody.
             AlreadyExists: (REQUEST_ID_REUSED) the request id was used for something else.
             Aborted: the note that was to be written with it has another version.
         """
@@ -186,6 +191,7 @@ class Jobs:
         dispatch_timeout = timeout_ms("dispatch_timeout", asked.dispatch_timeout)
         result_timeout = timeout_ms("result_timeout", asked.result_timeout)
         budget = costing("budget", asked.budget)
+        webhook = webhook_of(asked.webhook_url, self.receivers)
         job_id = asked.job_id or self.new_id(client, asked)
         # What is wrong is found before it begins.
         span = self._telemetry.tracing.job(job_id, blueprint.name, asked.trace)
@@ -208,6 +214,7 @@ class Jobs:
             parent_job_id=asked.parent_job_id,
             depth=asked.depth,
             wants=asked.wants,
+            webhook=webhook,
         )
         details = {"blueprint": job.blueprint}
         if asked.source:

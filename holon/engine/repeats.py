@@ -53,6 +53,8 @@ class Repeats:
             if request_id is None:
                 return None
             _, text = input_of(asked, self._max_payload)
+            if not isinstance(asked.webhook_url, str | None):
+                return None
             terms = (
                 timeout_ms("dispatch_timeout", asked.dispatch_timeout),
                 timeout_ms("result_timeout", asked.result_timeout),

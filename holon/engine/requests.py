@@ -17,7 +17,7 @@ from holon.domain.value import Value
 from holon.domain.wants import Wants
 from holon.engine.paging import DEFAULT_PAGE
 from holon.engine.payloads import check_depth, encode, may_be_deep
-from holon.errors import InvalidArgument, Violation
+from holon.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from holon.json_in import parse
 from holon.ports import Note
 
@@ -37,6 +37,7 @@ class Creating(Value, gc=True):
     `budget` is what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
     `note` is a document that is to be written with it, also where the job is there already.
     `source` is what had it made where that was no call; its history tells it.
+    `webhook_url` is the address that is told of its end, as it was given; None: nobody is.
     `deadline` is until when its tasks have time at most, in epoch milliseconds of the store's clock; None: as they say.
     `parent_job_id` and `depth` are as in `Job`.
     `wants` is as in `Job`.
@@ -58,6 +59,7 @@ class Creating(Value, gc=True):
     parent_job_id: str = ""
     depth: int = 0
     wants: Wants | None = None
+    webhook_url: Any = None
 
 
 class Accepted(Value, gc=True):
@@ -150,6 +152,8 @@ def digest_of(
         terms.append(asked.allowed_skills)
     if budget is not None:
         terms.append({"budget": budget})
+    if asked.webhook_url is not None:
+        terms.append({"webhook_url": asked.webhook_url})
     return hashlib.sha256(canonical + orjson.dumps(terms)).digest()
 
 
@@ -173,3 +177,13 @@ def statuses_of(names: Sequence[str], field: str) -> tuple[Status, ...]:
             reason = f"{name[:64]!r} is no status; known are {', '.join(known)}"
             raise InvalidArgument(f"{field}: {reason}", details=[Violation(field, reason)])
     return tuple(known[name] for name in each)
+
+
+def not_found(job_id: str) -> NotFound:
+    """The error of a job that there is not, or that is somebody else's."""
+    return NotFound(f"Job not found: {job_id[:128]!r}", code="JOB_NOT_FOUND")
+
+
+def terminated(job_id: str, status: Status) -> FailedPrecondition:
+    """The error of a job that is over."""
+    return FailedPrecondition(f"job {job_id} is over: it is {status}", code="JOB_TERMINATED")

@@ -63,6 +63,7 @@ class Measuring:
         parts: list[object] = [
             engine.metrics,
             engine.scheduler.metrics,
+            engine.webhooks.metrics,
             workers.metrics,
             clients.metrics,
             reloading.metrics,
@@ -86,6 +87,9 @@ class Measuring:
         )
         shown.gauge("holon_executor_slots", "How many jobs may run at once.", lambda: engine.slots.limit)
         shown.gauge("holon_executor_slots_taken", "Jobs that run, or are asked for.", lambda: engine.slots.taken)
+        shown.gauge(
+            "holon_webhooks_telling", "Receivers that are told at this moment.", lambda: engine.webhooks.telling
+        )
         shown.gauge("holon_draining", "Whether this node takes no new work.", lambda: engine.workers.draining)
         shown.gauge("holon_store_up", "Whether the store has answered just now.", lambda: self._counts is not None)
         shown.gauge("orchestrator_task_queue_length", "Tasks that wait for a worker.", self._queued)

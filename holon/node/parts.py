@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holon.clock import Calendar, Clock
 from holon.config import Config, HistoryURI, StorageURI, read_keys
@@ -24,6 +24,7 @@ from holon.node.following import Following
 from holon.node.job_files import files_of
 from holon.node.scheduling import check_jobs, schedules_of, schedules_part, wall_of
 from holon.node.settings import (
+    delivery_settings,
     engine_settings,
     parent_tls_paths,
     store_settings,
@@ -48,6 +49,9 @@ from holon.telemetry.lag import LoopLag
 from holon.telemetry.tracing import Tracing, tracing_to
 from holon.uplink import Uplink
 from holon.wire.trees import read_summary
+
+if TYPE_CHECKING:
+    from transports.http.webhooks.delivery import HttpDelivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,9 @@ async def parts_of(
             await resources.enter_async_context(history)
         holon_id = await own_id(store)
         kept = files_of(config, holon_id)
+        delivery = _delivery(config, calendar.now_ms)
+        if delivery is not None:
+            await resources.enter_async_context(delivery)
         reloading = SharedReloading(files, store, store.now, config.INSTANCE_ID)
         engine = Engine(
             store,
@@ -125,6 +132,7 @@ async def parts_of(
             kept,
             read_told=read_summary,
             wall=wall_of(store, clock),
+            delivery=delivery,
         )
         engine.blueprints.register_all(blueprints)
         engine.blueprints.check_runs()
@@ -192,6 +200,16 @@ def _store(config: Config, given: Store | None, settings: StoreSettings, clock: 
         given.configure(settings, seal)
         return given
     return open_store(StorageURI.parse(config.STORAGE_URI), settings, clock, seal)
+
+
+def _delivery(config: Config, now: Callable[[], int]) -> HttpDelivery | None:
+    settings = delivery_settings(config)
+    if settings is None:
+        return None
+    # What it stands on takes a while to import, and most nodes have no use for it.
+    from transports.http.webhooks.delivery import HttpDelivery
+
+    return HttpDelivery(settings, now)
 
 
 def _history(config: Config, seal: Seal) -> PostgresHistory | SqliteHistory | None:

@@ -7,7 +7,9 @@ from pathlib import Path
 import holon
 from holon.config import Config
 from holon.config.values import names_in
+from holon.config.webhooks import webhook_hosts, webhook_secrets
 from holon.domain.tree import Disclose
+from holon.domain.webhook import Receivers
 from holon.engine.core import EngineSettings
 from holon.engine.rates import Rates
 from holon.ports import StoreSettings
@@ -19,6 +21,7 @@ from holon.worker.hints import Hints
 from holon.worker.settings import Credentials
 from transports.grpc.settings import DoorSettings, WorkerDoorSettings
 from transports.http.door import HttpSettings
+from transports.http.webhooks.settings import DeliverySettings
 
 
 def _ms(seconds: float) -> int:
@@ -74,7 +77,19 @@ def engine_settings(config: Config) -> EngineSettings:
         strict_events=config.STRICT_EVENT_VALIDATION,
         max_depth=config.MAX_HOLARCHY_DEPTH,
         cleanup=_ms(config.CLEANUP_TIMEOUT),
+        receivers=_receivers(config) if config.WEBHOOK_SECRET else None,
+        webhook_give_up=_ms(config.WEBHOOK_GIVE_UP_SECONDS),
     )
+
+
+def delivery_settings(config: Config) -> DeliverySettings | None:
+    """What telling receivers of jobs' ends needs of the settings; None: nobody is told."""
+    secrets = webhook_secrets(config)
+    return DeliverySettings(secrets, _receivers(config), holon.__version__) if secrets else None
+
+
+def _receivers(config: Config) -> Receivers:
+    return Receivers(*webhook_hosts(config))
 
 
 def _rates(config: Config) -> Rates:

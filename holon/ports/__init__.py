@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from holon.ports.blobs import MAX_PARTS, PART_BYTES, Blob, BlobStore
+from holon.ports.delivery import Answer, Delivery, Heard
 from holon.ports.documents import TRIES, Change, DocumentHints, change_document, contended, place_of
 from holon.ports.history import HistoryStorage, Notice, WorkerEvent
-from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Creation, Fired, NewJob, Note, Result, Step
+from holon.ports.jobs import (
+    Appended,
+    Claim,
+    Committed,
+    Completed,
+    Created,
+    Creation,
+    Ends,
+    Fired,
+    NewJob,
+    Note,
+    Result,
+    Step,
+)
 from holon.ports.reads import MAX_PAGE_BYTES, Counts, JobFilter, JobRecord, TaskRecord
 from holon.ports.shared import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, Count, Counted, Document, Put, Quota, Shared
 from holon.ports.store import Hint, Leases, Outbox, Reads, Steps, Storage, StoreSettings
@@ -39,6 +53,7 @@ __all__ = [
     "PART_BYTES",
     "TRIES",
     "Accept",
+    "Answer",
     "Appended",
     "Attempt",
     "Blob",
@@ -52,10 +67,13 @@ __all__ = [
     "Counts",
     "Created",
     "Creation",
+    "Delivery",
     "Document",
     "DocumentHints",
+    "Ends",
     "Fired",
     "Handback",
+    "Heard",
     "Hint",
     "HistoryStorage",
     "JobFilter",

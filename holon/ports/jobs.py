@@ -9,6 +9,7 @@ from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.job import Job
 from holon.domain.task import Outcome
 from holon.domain.value import Value
+from holon.ports.reads import JobRecord
 from holon.ports.shared import Put, Quota
 from holon.ports.tasks import (
     Leased,
@@ -80,6 +81,17 @@ class Creation(Enum):
     CONFLICT = "conflict"
     OVER_QUOTA = "over_quota"
     OUTDATED = "outdated"
+
+
+class Ends(Value, gc=True):
+    """The reply of `take_ends`: jobs that are over, of which somebody is to be told.
+
+    `next_due` is when the earliest of the others is due, epoch milliseconds: it may be now, or past; None: there is
+    none.
+    """
+
+    jobs: tuple[JobRecord, ...] = ()
+    next_due: int | None = None
 
 
 class Claim(Value, gc=True):

@@ -19,7 +19,7 @@ from holon.domain.matching import Need
 from holon.domain.task import Outcome
 from holon.domain.value import Value
 from holon.ports.history import Notice
-from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Fired, NewJob, Result, Step
+from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Ends, Fired, NewJob, Result, Step
 from holon.ports.reads import Counts, JobFilter, JobRecord, TaskRecord
 from holon.ports.shared import Shared
 from holon.ports.tasks import (
@@ -61,7 +61,8 @@ class Hint(Value):
     `ready`: jobs wait for a claim. `stops`: a stop is due. `due`: the earliest timer is now at this time.
     `keys`: match keys with tasks that wait for a lease. `spawns`: fan-outs whose next chunk is to be spawned.
     `jobs`: watched jobs that changed, or whose tasks did. `notices`: history waits to be moved. `documents`: kinds of
-    which a document changed. `said`: what another node passed on of watched jobs; this is all there is of it.
+    which a document changed. `said`: what another node passed on of watched jobs; this is all there is of it. `ends`: a
+    job whose end is to be told has ended in a call of this node; others look for that every now and then.
     """
 
     ready: bool = False
@@ -72,6 +73,7 @@ class Hint(Value):
     jobs: frozenset[str] = frozenset()
     notices: bool = False
     documents: frozenset[str] = frozenset()
+    ends: bool = False
     said: tuple[tuple[str, bytes], ...] = ()
 
 
@@ -201,7 +203,11 @@ class Leases(Protocol):
 
 
 class Outbox(Protocol):
-    """The part of the store that hands over what is to leave it: history, where a database of its own keeps it."""
+    """The part of the store that hands over what is to leave it.
+
+    That is history, where a database of its own keeps it, and the ends of jobs that somebody is to be told of: those
+    with a `webhook`. That such an end is to be told is written with it, and stays until it is settled.
+    """
 
     async def take(self, limit: int) -> Sequence[Notice]:
         """Take at most `limit` notices that nobody has, in each job oldest first; empty where history stays.
@@ -212,6 +218,28 @@ class Outbox(Protocol):
 
     async def settle(self, notices: Sequence[str]) -> None:
         """Forget notices, given by their ids: what they tell is kept elsewhere now. A repeat changes nothing."""
+        ...
+
+    async def take_ends(self, limit: int, hold: int) -> Ends:
+        """Take jobs that are over, whose end is still to be told and is due now; those that are due first come first.
+
+        They are the caller's for so long, then whoever asks next gets them: also where the reply was lost. It ends at
+        `limit` jobs, or before their states have more than MAX_PAGE_BYTES together; there may be more that are due, as
+        `next_due` says.
+
+        Arguments:
+            hold: for how long nobody else gets them, in milliseconds; where one process owns the store, no longer than
+                that lives.
+        """
+        ...
+
+    async def settle_ends(self, told: Sequence[str], again: Sequence[tuple[str, int]] = ()) -> None:
+        """Say what became of ends that were taken. A repeat changes nothing.
+
+        Arguments:
+            told: the jobs, by their ids, whose ends are to be told no more.
+            again: the others, and after how many milliseconds each is due again, whatever its hold was.
+        """
         ...
 
 
@@ -325,7 +353,7 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
 
         What has expired of documents and quotas goes too.
 
-        Where history is moved, a job stays until all of its own is.
+        Where history is moved, a job stays until all of its own is; and until its end is told, where that is to be.
 
         Arguments:
             spared: jobs that stay all the same.

@@ -15,11 +15,13 @@ from holon.domain.task import Outcome, task_id
 from holon.ports import (
     MAX_PAGE_BYTES,
     Counts,
+    Ends,
     JobFilter,
     JobRecord,
     Notice,
     StoreSettings,
 )
+from holon.storage.ends import EndsToTell
 from holon.storage.ledger import reads, shared
 from holon.storage.ledger.calls import LedgerCalls
 from holon.storage.ledger.rows import JobRow, LateRow, TaskRow
@@ -45,6 +47,7 @@ class MemoryStorage(LedgerCalls):
         super().__init__(settings or StoreSettings(node_id="memory"), clock or SystemClock())
         self._tables = Tables(self._settings)
         self._history: dict[str, list[_Told]] = {}
+        self._ends = EndsToTell()
         # By job, what goes with it beside that.
         self._made: dict[str, list[TaskRow | LateRow]] = {}
 
@@ -77,6 +80,8 @@ class MemoryStorage(LedgerCalls):
         for job_id, lines in told:
             self._history.setdefault(job_id, []).append(lines)
             self._outbox.bytes += lines[2]
+        for job in tables.ends:
+            self._ends.put(job.id, self.now())
         for row, before in tables.changed.items():
             if before is None and isinstance(row, TaskRow | LateRow):
                 self._made.setdefault(row.job_id, []).append(row)
@@ -161,6 +166,29 @@ class MemoryStorage(LedgerCalls):
         self._outbox.bytes -= sum(sizes.values())
         self._outbox.settled(notices)
 
+    async def take_ends(self, limit: int, hold: int) -> Ends:
+        page: list[JobRecord] = []
+        now, size = self.now(), 0
+        for job_id in self._ends.due(now):
+            row = self._tables.jobs[job_id]
+            size += len(row.state)
+            if len(page) == limit or (page and size > MAX_PAGE_BYTES):
+                break
+            page.append(reads.job_record(self._tables, row))
+            self._ends.forget(job_id)
+        ends = Ends(tuple(page), self._ends.next_due())
+        for one in page:
+            self._ends.put(one.job.id, now + hold)
+        return ends
+
+    async def settle_ends(self, told: Sequence[str], again: Sequence[tuple[str, int]] = ()) -> None:
+        now = self.now()
+        for job_id in told:
+            self._ends.forget(job_id)
+        for job_id, after in again:
+            if job_id in self._ends:
+                self._ends.put(job_id, now + after)
+
     async def counts(self) -> Counts:
         jobs = Counter([reads.status_seen(row) for row in self._tables.jobs.values() if not row.over])
         return Counts(jobs, *reads.task_counts(self._tables))
@@ -181,7 +209,7 @@ class MemoryStorage(LedgerCalls):
             row
             for row in tables.jobs.values()
             if row.finished_at is not None and row.finished_at < finished_before
-            if row.id not in unmoved and row.id not in spared
+            if row.id not in unmoved and row.id not in self._ends and row.id not in spared
         )
         gone = list(islice(old, limit))
         for row in gone:

@@ -24,6 +24,8 @@ _GRPC = "grpc._cython.cygrpc"
 _CALL_OVER = 'Failed "execute_batch"'
 # What reads SQLite tells at `DEBUG` each statement twice, with its values.
 _SQLITE = "aiosqlite"
+# What sends webhooks tells at `DEBUG` each step of a request.
+_HTTP = "httpcore"
 # What reads OpenTelemetry's headers tells those that are none, and what stands there is mostly a key.
 _HEADERS = "opentelemetry.util.re"
 FIELDS = ("job_id", "task_id", "worker_id", "lease_id", "session_id", "match_key")
@@ -144,7 +146,7 @@ def set_up_logging(level: str, form: str, zone: str) -> None:
     root.setLevel(level)
     logging.getLogger(_GRPC).addFilter(_worth_telling)
     logging.getLogger(_HEADERS).addFilter(_without_values)
-    for chatty in (_GRPC, _SQLITE):
+    for chatty in (_GRPC, _SQLITE, _HTTP):
         logging.getLogger(chatty).setLevel(max(root.level, logging.INFO))
     # Who did what is told whatever else is not.
     logging.getLogger(LOGGER).setLevel(logging.INFO)

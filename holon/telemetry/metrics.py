@@ -86,6 +86,15 @@ class MoverMetrics:
         self.failures = Counter("holon_history_failures", "Batches of history that could not be moved, each try.")
 
 
+class WebhookMetrics:
+    """What is counted where receivers are told of jobs' ends."""
+
+    def __init__(self) -> None:
+        self.told = Counter("holon_webhooks", "Webhooks that are done with: told, or given up.", "outcome")
+        self.tries = Counter("holon_webhook_tries", "Tries to tell a receiver, by what became of them.", "outcome")
+        self.delay = Histogram("holon_webhook_delay_seconds", "From a job's end until its receiver was told.", LONG)
+
+
 class StreamMetrics:
     """What the worker door counts."""
 

@@ -43,6 +43,8 @@ async def judge(model: Model) -> None:
     """What must be true of everything that was acknowledged."""
     assert list(await model.world.storage.claim(100)) == []
     assert dict(await model.world.storage.needs()) == {}
+    await model.telling.finish()
+    assert model.telling.told == model.hooked, "an end was told of nobody, or not told"
     for job, program in model.programs.items():
         record = await model.world.record(job)
         status, told = record.job.status, await model.world.told(job)

@@ -31,6 +31,7 @@ from holon.ports import (
     Touch,
 )
 from tests.contract.program import Handlers, Program, a_program
+from tests.contract.telling import HOOKS, Telling
 from tests.contract.world import T, U, World
 
 WORKERS = ("w1", "w2", "w3")
@@ -68,6 +69,8 @@ class Model:
         self.faults = True
         self.workers = {name: Worker(name) for name in WORKERS}
         self.handlers = Handlers(world, self.random)
+        self.telling = Telling(world, self.random, self.chance)
+        self.hooked: set[str] = set()
         self.programs: dict[str, Program] = {}
         self.cancelled: set[str] = set()
         self.held: dict[str, Held] = {}
@@ -101,6 +104,7 @@ class Model:
             (1, self.rekey),
             (1, self.keep_or_release),
             (1, self.restart),
+            (4, self.telling.act),
         )
         [action] = self.random.choices([one for _, one in actions], [weight for weight, _ in actions])
         await action()
@@ -112,7 +116,9 @@ class Model:
         for _ in range(self.random.randint(1, 2)):
             program = a_program(self.random)
             budget = self.random.choice((None, 0, 40, 100))
+            hook = self.random.choice(HOOKS)
             job = Job(self.world.job_id("ann"), "bp", "ann", {}, "0", state_history={"trace": []}, budget=budget)
+            job = replace(job, webhook=hook)
             told = (HistoryEvent("job_created", self.world.now),)
             items.append(NewJob(job, told, job.id, b"digest"))
             programs.append(program)
@@ -123,6 +129,8 @@ class Model:
             assert job_id == item.job.id
             assert what in (Creation.CREATED, Creation.EXISTING)
             self.programs[job_id] = program
+            if item.job.webhook:
+                self.hooked.add(job_id)
         self.take(created.claims)
 
     async def cancel(self) -> None:
@@ -241,6 +249,7 @@ class Model:
         if self.restarts and self.faults and self.random.random() < 0.5:
             self.silent += [held.claim for held in self.held.values()]
             self.held.clear()
+            self.telling.killed()
             await self.world.restart()
             for worker in self.workers.values():
                 worker.session_id = ""

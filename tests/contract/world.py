@@ -131,8 +131,10 @@ class World:
         digest: bytes = b"",
         data: dict[str, Any] | None = None,
         budget: int | None = None,
+        webhook: str = "",
     ) -> NewJob:
-        job = Job(self.job_id(owner, request_id), blueprint, owner, data or {}, "start", budget=budget)
+        job_id = self.job_id(owner, request_id)
+        job = Job(job_id, blueprint, owner, data or {}, "start", budget=budget, webhook=webhook)
         return NewJob(job, (HistoryEvent("job_created", self.now, "start"),), request_id, digest)
 
     def job_id(self, owner: str, request_id: str | None = None) -> str:

@@ -36,15 +36,19 @@ def test_a_development_node_makes_what_it_needs_and_keeps_it(folder: Path, start
     assert first["HOLON_URL"].startswith("grpcs://127.0.0.1:")
     assert doors["workers"] == first["worker"]["NODE_URL"]
     assert len(first["HOLON_TOKEN"]) >= 32
-    for secret in (file, folder / "certs/ca.key", folder / "certs/server.key"):
-        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert first["WEBHOOK_SECRET"].startswith("whsec_")
+    assert first["WEBHOOK_SECRET"] not in node.log
+    for path in (file, folder / "certs/ca.key", folder / "certs/server.key"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert first["HOLON_TOKEN"] not in node.log
     assert node.end() == 0
 
     certificates = [(folder / "certs" / name).read_bytes() for name in ("ca.pem", "server.pem")]
     node, _ = serve(folder, "--dev")
     started.append(node)
-    assert tomllib.loads(file.read_text())["HOLON_TOKEN"] == first["HOLON_TOKEN"]
+    again = tomllib.loads(file.read_text())
+    for secret in ("HOLON_TOKEN", "WEBHOOK_SECRET"):
+        assert again[secret] == first[secret]
     assert [(folder / "certs" / name).read_bytes() for name in ("ca.pem", "server.pem")] == certificates
 
 

@@ -88,7 +88,7 @@ async def test_the_status_is_public(node: Node) -> None:
         (b'{"initial_data": {"n": 1}, "initial_data": {"n": 2}}', "'initial_data' is twice in the body"),
         (b'{"initial_data": {"n": 1}, "initial\\u005fdata": {"n": 2}}', "'initial_data' is twice in the body"),
         (b'{"initial_dat": {}}', "unknown field 'initial_dat'"),
-        (b'{"initial_data": {"n": 1}, "webhook_url": "http://x"}', "unknown field 'webhook_url'"),
+        (b'{"initial_data": {"n": 1}, "webhook": "http://x"}', "unknown field 'webhook'"),
         (b'{"initial_data": []}', "initial_data is a list"),
         (b'{"initial_data": 1}', "initial_data is a number, and must be a JSON object"),
         (b'{"initial_data": 1.5}', "initial_data is a number"),

@@ -115,8 +115,10 @@ async def test_a_creation_tells_its_input(node: Node) -> None:
     body = it["paths"]["/api/v1/jobs/doubling"]["post"]["requestBody"]
     schema = body["content"]["application/json"]["schema"]
     assert body["required"]
-    terms = {"dispatch_timeout", "result_timeout", "allowed_skills", "budget"}
+    terms = {"dispatch_timeout", "result_timeout", "allowed_skills", "budget", "webhook_url"}
     assert schema["properties"].keys() == {"initial_data", *terms}
+    # It sends none.
+    assert schema["properties"]["webhook_url"]["type"] == "null"
     assert (schema["required"], schema["additionalProperties"]) == (["initial_data"], False)
     assert schema["properties"]["initial_data"]["$ref"] == "#/components/schemas/doubling.initial_data"
     contract = it["components"]["schemas"]["doubling.initial_data"]

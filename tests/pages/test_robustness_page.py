@@ -8,21 +8,34 @@ import pytest
 
 from holon.config import Config
 from holon.config.settings import table
-from holon.domain import asking, fleet, resources
+from holon.domain import asking, fleet, resources, webhook
 from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
-from holon.engine import catalogs, contracts, job_files, paging, planning, schedules_file, schema_work, watching
+from holon.engine import (
+    catalogs,
+    contracts,
+    end_messages,
+    job_files,
+    paging,
+    planning,
+    schedules_file,
+    schema_work,
+    watching,
+    webhooks,
+)
 from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, MAX_PARTS, PART_BYTES, StoreSettings
 from holon.storage import blobs, waiting, windows
 from holon.storage.history import columns
 from holon.storage.ledger import costs, leases, touches
-from holon.task_files import copies, folder, names, together
+from holon.task_files import copies, folder, together
 from holon.task_files import files as task_files
+from holon.task_files import names as file_names
 from holon.telemetry import behind, log
 from holon.uplink import books, fitting, parent
 from holon.wire import stream
 from transports.grpc import clerk, client_door, hello, job_service, outgoing, worker_door
 from transports.grpc.settings import WorkerDoorSettings
 from transports.http import connection, door
+from transports.http.webhooks import delivery, names
 
 PAGE = (Path(__file__).parents[2] / "docs/robustness.md").read_text(encoding="utf-8")
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ")]
@@ -113,11 +126,19 @@ BOUNDS = STREAM.bounds
         ("a file that is read or written as a value", f"{copies.MAX_VALUE_BYTES // MIB} MiB"),
         ("a stream", f"{MAX_PARTS * PART_BYTES // 2**30} GiB"),
         ("files of a folder that is sent or fetched at once", f"{folder.MAX_FILES:,}, {together.AT_ONCE} at a time"),
-        ("a name; each part of it", f"{names.MAX_KEY_BYTES:,} bytes as a key; {names.MAX_PART_BYTES}"),
+        ("a name; each part of it", f"{file_names.MAX_KEY_BYTES:,} bytes as a key; {file_names.MAX_PART_BYTES}"),
         ("how long a signed URL lasts", f"{task_files.MAX_EXPIRES_S // 86_400} days"),
         ("calls of one run of a handler that history tells of", f"{task_files.MAX_TOLD}"),
         ("ended jobs whose files wait to be deleted", f"{job_files.WAITING:,}"),
         ("a message, and an exception", f"{log.MOST_CHARACTERS:,} characters each"),
+        (
+            "webhooks that are sent at once: in all, of a client's, at a host",
+            f"{webhooks.MOST}, {webhooks.MOST_OF_CLIENT}, {webhooks.MOST_AT_HOST}",
+        ),
+        ("a try of a webhook; what is read of its answer", f"10 s; {delivery.MAX_ANSWER_BYTES // KIB} KiB"),
+        ("names of receivers that are looked up at once", f"{names.MOST}"),
+        ("the message of a webhook", f"{end_messages.MAX_MESSAGE_BYTES // KIB} KiB"),
+        ("a `webhook_url`", f"{webhook.MAX_URL:,} characters"),
         ("lines that nobody has read yet", f"{behind.MOST_LINES:,}"),
         ("tasks that were taken back and may come again", f"{books.MAX_REMEMBERED:,}, for a day"),
         ("the chain above; the holons that are told of below", f"{MAX_DEPTH}; {MAX_BELOW:,}"),

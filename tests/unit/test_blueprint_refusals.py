@@ -145,7 +145,7 @@ def test_arguments_that_have_no_name_are_refused() -> None:
             one.handler(function)
 
 
-@pytest.mark.parametrize("name", ["tracing_context", "webhook_url"])
+@pytest.mark.parametrize("name", ["tracing_context"])
 @pytest.mark.parametrize("default", ["", "=None"])
 def test_an_argument_kept_for_what_is_not_there_yet_is_refused_where_it_is_written(name: str, default: str) -> None:
     space: dict[str, Any] = {}

@@ -187,14 +187,14 @@ async def an_argument_that_there_is_not(actions: Any, x: int = 0) -> None:
 
 
 async def a_part_of_the_context_that_there_is_not(context: Any) -> None:
-    if context.webhook_url.get("x"):
+    if context.tracing_context.get("x"):
         context.actions.go_to("end")
 
 
 @pytest.mark.parametrize(
     ("start", "named", "there"),
     [
-        (a_part_of_the_context_that_there_is_not, "webhook_url", "context.state_history"),
+        (a_part_of_the_context_that_there_is_not, "tracing_context", "context.state_history"),
         (an_action_that_there_is_not, "goto", "actions.go_to"),
         (an_action_through_the_context, "run_workflow", "actions.dispatch_task"),
         (an_action_in_a_nested_function, "emit", "actions.dispatch_parallel"),

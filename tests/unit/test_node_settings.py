@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -14,6 +15,7 @@ from holon.config import Config
 from holon.config.setting import Value
 from holon.config.values import bounds_problem
 from holon.domain.tree import Disclose
+from holon.domain.webhook import Receivers
 from holon.engine.rates import Rates
 from holon.engine.reloading import Reloading
 from holon.node import settings as node
@@ -33,7 +35,9 @@ ROOMS: dict[str, Callable[[Config], Any]] = {
     "http": node.http_settings,
     "traces": node.trace_resource,
     "files": node.s3_settings,
+    "webhooks": node.delivery_settings,
 }
+SECRET = b64encode(bytes(range(32))).decode()
 
 # A setting, a value that is not its default, and what is then found where.
 ARRIVES: list[tuple[str, Value, dict[str, object]]] = [
@@ -110,6 +114,9 @@ ARRIVES: list[tuple[str, Value, dict[str, object]]] = [
     ("RATE_LIMIT_LIMIT", 7, {"engine.rates.limit": 7}),
     ("RATE_LIMIT_HEARTBEAT_LIMIT", 7, {"engine.rates.heartbeats": 7}),
     ("RATE_LIMIT_PERIOD", 7.0, {"engine.rates.period": 7_000}),
+    ("WEBHOOK_SECRET", SECRET, {"engine.receivers": Receivers()}),
+    ("WEBHOOK_ALLOWED_HOSTS", "hooks", {"engine.receivers.hosts": {"hooks"}, "webhooks.receivers.hosts": {"hooks"}}),
+    ("WEBHOOK_GIVE_UP_SECONDS", 7.0, {"engine.webhook_give_up": 7_000}),
     ("STATE_MAX_BYTES", 4096, {"store.max_state_bytes": 4096}),
     ("INLINE_PAYLOAD_MAX_BYTES", 4096, {"engine.max_payload": 4096, "workers.max_payload_bytes": 4096}),
     ("GRPC_MESSAGE_MAX_BYTES", 4096, {"workers.max_message_bytes": 4096, "clients.max_message_bytes": 4096}),
@@ -131,6 +138,7 @@ WITH: dict[str, dict[str, Value]] = {
     "RATE_LIMIT_LIMIT": {"RATE_LIMITING_ENABLED": True},
     "RATE_LIMIT_HEARTBEAT_LIMIT": {"RATE_LIMITING_ENABLED": True},
     "RATE_LIMIT_PERIOD": {"RATE_LIMITING_ENABLED": True},
+    "WEBHOOK_ALLOWED_HOSTS": {"WEBHOOK_SECRET": SECRET},
 }
 
 # Those that are read where they are used, and which test has them set.

@@ -21,8 +21,8 @@ from holon.storage.records import (
 )
 from holon.storage.records.schema import UPGRADES
 
-# The newest fields of a job: those of jobs that are parts of others.
-NEWEST = 4
+# The fields of a job that came with the newest schema.
+NEWEST = 5
 
 
 def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:
@@ -76,6 +76,13 @@ def test_a_job_that_was_written_before_jobs_had_parts_is_none_and_has_none() -> 
     assert decode_job(encode_job(job)) == job
     fields = unpack("job", encode_job(job))[:-NEWEST]
     assert decode_job(msgpack.packb((8, *fields))) == replace(job, parent_job_id="", depth=0, child_job_id="")
+
+
+def test_a_job_that_was_written_before_there_were_webhooks_has_none() -> None:
+    job = Job("0-a", "bp", "ann", {}, "start", deadline=7, webhook="https://ann.example/ended")
+    assert decode_job(encode_job(job)) == job
+    fields = unpack("job", encode_job(job))[:-NEWEST]
+    assert decode_job(msgpack.packb((8, *fields))) == replace(job, webhook="")
 
 
 def test_what_upgrades_a_tasks_fields_upgrades_them_among_those_that_ended_together_too() -> None:

@@ -22,7 +22,6 @@ def creating_of(request: job_pb2.CreateJobRequest) -> Creating:
     """
     refuse(
         {
-            "webhook_url": bool(request.webhook_url),
             "priority": request.HasField("priority"),
             "max_transitions": request.HasField("max_transitions"),
         }
@@ -36,6 +35,7 @@ def creating_of(request: job_pb2.CreateJobRequest) -> Creating:
         trace_of_request(request.trace if request.HasField("trace") else None),
         allowed_skills=allowing("skill_limit", request.skill_limit.skills if request.HasField("skill_limit") else None),
         budget=request.budget if request.HasField("budget") else None,
+        webhook_url=request.webhook_url or None,
     )
 
 

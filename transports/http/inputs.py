@@ -12,6 +12,7 @@ from typing import Literal
 from holon.domain.costs import MOST_COST
 from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS
 from holon.domain.tree import MAX_NODES
+from holon.domain.webhook import MAX_URL
 from holon.engine.approvals import MAX_COMMENT
 from holon.engine.paging import DEFAULT_PAGE, KEY_TOKEN, MAX_KEY_TOKEN, MAX_PAGE
 from holon.engine.reloading import TARGETS
@@ -174,6 +175,14 @@ CREATE_FIELDS: Mapping[str, Schema] = {
         **_TIMEOUT,
         "description": "seconds that each of its tasks may take in all, where the task does not say",
     },
+    "webhook_url": {
+        "type": ["string", "null"],
+        "minLength": 1,
+        "maxLength": MAX_URL,
+        "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[!-~]+$",
+        "description": "the address that is told of its end, by a POST: https, but for what WEBHOOK_ALLOWED_HOSTS "
+        "lists; nobody is when left out",
+    },
     "allowed_skills": {
         "type": ["array", "null"],
         "items": {"type": "string", "minLength": 1, "maxLength": LONGEST_SKILL},
@@ -204,6 +213,8 @@ APPROVAL_FIELDS: Mapping[str, Schema] = {
         "description": "the right to decide this question, from whoever has no token of the job's owner",
     },
 }
+# Where nobody is told of ends.
+_NO_WEBHOOK: Schema = {"type": "null", "description": "the address that is told of its end: this node tells nobody"}
 RELOAD_FIELDS: Mapping[str, Schema] = {
     "targets": {
         "type": "array",
@@ -211,6 +222,11 @@ RELOAD_FIELDS: Mapping[str, Schema] = {
         "description": "what to read again; all that the node has files of when left out, or empty",
     }
 }
+
+
+def create_fields(*, webhooks: bool) -> Mapping[str, Schema]:
+    """What a job may be created with at a node that tells of ends, or does not."""
+    return CREATE_FIELDS if webhooks else {**CREATE_FIELDS, "webhook_url": _NO_WEBHOOK}
 
 
 def names(parameters: Iterable[Parameter]) -> frozenset[str]:

@@ -11,7 +11,7 @@ import orjson
 from holon.domain.blueprint import Blueprint
 from holon.engine.contracts import Contracts
 from transports.http.contracts import ANYTHING, COMPONENTS, as_component
-from transports.http.inputs import CREATE_FIELDS, Parameter
+from transports.http.inputs import Parameter
 from transports.http.operations import SHAPES, Answer, Operation
 from transports.http.refusals import CODES, ERROR, RETRIED, status_of
 from transports.http.shapes import Schema
@@ -101,19 +101,14 @@ def _body(operation: Operation) -> dict[str, Any]:
         schema["properties"] = dict(operation.fields)
     if operation.required:
         schema["required"] = list(operation.required)
-    if blueprint is not None:
-        schema["properties"] = dict(CREATE_FIELDS)
-        if (contract := blueprint.input_schema) is not None:
-            data: Schema = {"type": "object", "$ref": f"{COMPONENTS}/{_component(blueprint)}"}
-            contracts = Contracts()
-            if contracts.accepts(contracts.add(contract), {}):
-                data = {"anyOf": [data, {"type": "null"}]}
-            else:
-                schema["required"] = ["initial_data"]
-            schema["properties"]["initial_data"] = {
-                "description": CREATE_FIELDS["initial_data"]["description"],
-                **data,
-            }
+    if blueprint is not None and (contract := blueprint.input_schema) is not None:
+        data: Schema = {"type": "object", "$ref": f"{COMPONENTS}/{_component(blueprint)}"}
+        contracts = Contracts()
+        if contracts.accepts(contracts.add(contract), {}):
+            data = {"anyOf": [data, {"type": "null"}]}
+        else:
+            schema["required"] = ["initial_data"]
+        schema["properties"]["initial_data"] = {"description": operation.fields["initial_data"]["description"], **data}
     return {"required": blueprint is not None or bool(operation.required), "content": {_JSON: {"schema": schema}}}
 
 

@@ -71,7 +71,7 @@ class Operation:
         creates: what a draining node refuses.
         blueprint: the one that it creates jobs of.
         takes_body: whether its body is read.
-        fields: what its body may hold, where it is no blueprint's.
+        fields: what its body may hold.
         required: which of these it must hold.
     """
 
@@ -283,6 +283,7 @@ def creation(routes: JobRoutes, blueprint: Blueprint) -> Operation:
         (
             *_OF_BODY,
             "INPUT_INVALID",
+            "WEBHOOKS_OFF",
             "LIMIT_EXCEEDED",
             "REQUEST_ID_REUSED",
             "QUOTA_EXCEEDED",
@@ -295,6 +296,7 @@ def creation(routes: JobRoutes, blueprint: Blueprint) -> Operation:
         creates=True,
         blueprint=blueprint,
         takes_body=True,
+        fields=routes.create_fields,
     )
 
 

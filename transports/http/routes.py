@@ -20,6 +20,7 @@ from transports.http.inputs import (
     OF_GET,
     OF_LIST,
     OF_PAGES,
+    create_fields,
     names,
     repeatable,
 )
@@ -45,10 +46,12 @@ class JobRoutes:
 
     Attributes:
         approvals: takes people's decisions to them.
+        create_fields: what a job may be created with.
     """
 
     def __init__(self, jobs: Jobs, watching: Watching) -> None:
         self.approvals = jobs.approvals
+        self.create_fields = create_fields(webhooks=jobs.receivers is not None)
         self._jobs = jobs
         self._watching = watching
 
@@ -176,6 +179,7 @@ def _creating(blueprint: str, body: bytes, request: Request) -> Creating:
         request.trace(),
         allowed_skills=allowing("allowed_skills", asked.get("allowed_skills")),
         budget=asked.get("budget"),
+        webhook_url=asked.get("webhook_url"),
     )
 
 

@@ -74,6 +74,8 @@ def _write(tables: Tables, row: JobRow, step: Step, state: bytes, before: tuple[
     if job.status.terminal:
         row.over, row.finished_at, row.due = True, now, False
         row.inbox, row.cancel_pending = (), False
+        if job.webhook:
+            tables.ends.append(row)
 
 
 def _create_tasks(tables: Tables, row: JobRow, step: Step, now: int) -> None:

@@ -33,6 +33,7 @@ class Tables:
         ready, suspects: the queues of jobs that wait for a claim, and of those of them that may run only alone.
         changed: every row that this transaction made or changed, in that order, and how it was before (None: it was
             not).
+        ends: the jobs that end in this transaction, and whose end is to be told.
     """
 
     def __init__(self, settings: StoreSettings) -> None:
@@ -59,6 +60,7 @@ class Tables:
         # Of each lease that began or ceased to count: where it is noted, and what was there.
         self._holds: list[tuple[dict[str, str], str, str | None]] = []
         self.notices: list[tuple[JobRow, int, tuple[HistoryEvent, ...]]] = []
+        self.ends: list[JobRow] = []
         self._keys: set[str] = set()
         self._spawns: set[tuple[str, int]] = set()
         self._kinds: set[str] = set()
@@ -82,13 +84,14 @@ class Tables:
     def done(self) -> Hint | None:
         """The transaction is durable: forget how to take it back; answers with what others may want to know."""
         jobs = frozenset([row.job_id for row in self.changed])
-        told = bool(self.notices) and self.settings.history_backlog is not None
+        told, ends = bool(self.notices) and self.settings.history_backlog is not None, bool(self.ends)
         ready = self._claimable()
         self._undo.clear()
         self.changed.clear()
         self._holds.clear()
         self.backlog.done()
         self.notices.clear()
+        self.ends.clear()
         keys, spawns, kinds, stops = _NONE, frozenset(self._spawns), frozenset(self._kinds), self._stops
         if self._keys:
             keys = frozenset([key for key in self._keys if self.backlog.waiting.get(key)])
@@ -99,7 +102,7 @@ class Tables:
             heapify(self._timers)
         if not (keys or spawns or kinds or stops or jobs or told or ready or due):
             return None
-        return Hint(ready, stops, due, keys, spawns, jobs, told, kinds)
+        return Hint(ready, stops, due, keys, spawns, jobs, told, kinds, ends)
 
     def take_back(self) -> None:
         """The transaction failed: every row and index is as it was before."""

@@ -53,6 +53,7 @@ def encode_job(job: Job) -> bytes:
         job.depth,
         job.child_job_id,
         job.wants and astuple(job.wants),
+        job.webhook,
     )
 
 
@@ -108,6 +109,7 @@ def decode_job(record: bytes) -> Job:
         depth,
         child_job_id,
         wants,
+        webhook,
     ) = unpack("job", record)
     state_history = from_json(history)
     return Job(
@@ -140,4 +142,5 @@ def decode_job(record: bytes) -> Job:
         depth=depth,
         child_job_id=child_job_id,
         wants=wants and Wants(*wants),
+        webhook=webhook,
     )

@@ -157,6 +157,8 @@ def step_arguments(
         step.reserves or None,
         len(step.tasks),
         step.fan_out is not None,
+        # Said only where somebody is to be told of the end.
+        *((True,) if job.webhook and job.status.terminal else ()),
     )
     state = seal.seal("jobs", job.id, "state", encode_state(job, limit, as_it_was=step.as_it_was))
     arguments = [form, step.commit_id, state, _history(job.id, history, seal)]

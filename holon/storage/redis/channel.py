@@ -27,10 +27,11 @@ def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
     """The hint that words say; None when they say nothing to this node. A word that cannot be read says nothing.
 
     `r` jobs are ready, `s` a stop is due, `d`TIME a timer, `k`KEY a match key has tasks, `f`JOB-STEP a chunk is to be
-    spawned, `j`JOB a watched job changed, `n` history waits to be moved, `c`KIND a document of this kind changed,
-    `l`JOB:WORDS another node passes words on of a watched job, in Base64. (`x`, a suspect was kept back, is no hint.)
+    spawned, `j`JOB a watched job changed, `n` history waits to be moved, `e` an end is to be told, `c`KIND a document
+    of this kind changed, `l`JOB:WORDS another node passes words on of a watched job, in Base64. (`x`, a suspect was
+    kept back, is no hint.)
     """
-    ready = stops = notices = False
+    ready = stops = notices = ends = False
     due: int | None = None
     keys: set[str] = set()
     spawns: set[tuple[str, int]] = set()
@@ -45,6 +46,8 @@ def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
             stops = True
         elif kind == "n":
             notices = True
+        elif kind == "e":
+            ends = True
         elif kind == "d" and rest.isdecimal():
             due = int(rest) if due is None else min(due, int(rest))
         elif kind == "k":
@@ -61,11 +64,10 @@ def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
             job_id, _, words = rest.partition(":")
             if job_id in watched:
                 said.append((job_id, _words(words)))
-    if not (ready or stops or notices or keys or spawns or jobs or kinds or said or due is not None):
+    if not (ready or stops or notices or ends or keys or spawns or jobs or kinds or said or due is not None):
         return None
-    return Hint(
-        ready, stops, due, frozenset(keys), frozenset(spawns), frozenset(jobs), notices, frozenset(kinds), tuple(said)
-    )
+    many = frozenset(keys), frozenset(spawns), frozenset(jobs)
+    return Hint(ready, stops, due, *many, notices, frozenset(kinds), ends, tuple(said))
 
 
 def _words(text: str) -> bytes:

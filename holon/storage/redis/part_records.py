@@ -11,10 +11,12 @@ from holon.domain.job import Status
 from holon.ports import (
     MAX_PAGE_BYTES,
     Counts,
+    Ends,
     JobFilter,
     JobRecord,
     Notice,
 )
+from holon.storage.records import NewerRecord
 from holon.storage.redis import answers
 from holon.storage.redis.part import Part
 
@@ -26,6 +28,8 @@ class RecordCalls(Part):
 
     # Where to look on for lines of history that are in no outbox; empty when that is done.
     _unlisted = "0"
+    # How many of those that ended a purge has passed over, which stay.
+    _stay = 0
 
     async def watch(self, job_id: str) -> None:
         await self.link.call("watch", 1, job_id, "1")
@@ -55,6 +59,29 @@ class RecordCalls(Part):
 
     async def settle(self, notices: Sequence[str]) -> None:
         await self.link.call("settle", len(notices), *notices)
+
+    async def take_ends(self, limit: int, hold: int, room: int, *, empty: bool = True) -> tuple[Ends, int]:
+        """As `Storage.take_ends`, as much as there is room for (bytes); answers with how much it was too.
+
+        Arguments:
+            empty: whether nothing is taken yet: then one finds room always.
+        """
+        while True:
+            found, next_due = await self.link.call("take_ends", limit, hold, room, "1" if empty else "")
+            try:
+                records = await answers.records_of(found, self._seal)
+            except NewerRecord as error:
+                # What only a newer release reads is given back, and this node gives up.
+                self.link.tell("settle_ends", 0, len(found), *(part for fields in found for part in (fields[10], 0)))
+                self.link.give_up(error)
+                raise
+            # One that cannot be opened is left out for as long as what is taken, and keeps no other back.
+            if records or not found:
+                ends = Ends(tuple(record for record, _ in records), int(next_due) if next_due else None)
+                return ends, sum(size for _, size in records)
+
+    async def settle_ends(self, told: Sequence[str], again: Sequence[tuple[str, int]]) -> None:
+        await self.link.call("settle_ends", len(told), *told, len(again), *(part for pair in again for part in pair))
 
     async def job(self, job_id: str) -> JobRecord | None:
         fields = await self.link.read("job", 1, job_id)
@@ -116,8 +143,9 @@ class RecordCalls(Part):
         purged = 0
         while purged < limit:
             at_once = min(PURGE_AT_A_TIME, limit - purged)
-            done = int(await self.link.call("purge", finished_before, at_once, len(spared), *spared))
+            done, stay = await self.link.call("purge", finished_before, at_once, self._stay, len(spared), *spared)
             purged += done
-            if not done:
+            self._stay = max(stay, 0)
+            if stay < 0:
                 break
         return purged

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 
 from holon.domain.value import replace
 from holon.errors import StoreUnavailable
-from holon.ports import Claim, Fired, Leased, Notice, Offer, Seat
+from holon.ports import MAX_PAGE_BYTES, Claim, Ends, Fired, JobRecord, Leased, Notice, Offer, Seat
 from holon.storage.outbox import TAKE_BYTES
 from holon.storage.redis.claimed import Claimed
 from holon.storage.redis.partition import Partition
@@ -177,6 +177,32 @@ class Visits:
         if lost is not None and not notices:
             raise lost
         return notices
+
+    async def take_ends(self, limit: int, hold: int) -> Ends:
+        """Take ends that are to be told, each time from another partition on."""
+        jobs: list[JobRecord] = []
+        room = MAX_PAGE_BYTES
+        lost: StoreUnavailable | None = None
+        turn = self._partitions.in_turn(lambda _: True)
+        now = self._partitions.first.now()
+        # One that did not answer is asked again; one that was not asked has its turn next.
+        dues = [now + AGAIN_MS] * (len(self._partitions) - len(turn))
+        for partition in turn:
+            if len(jobs) == limit or room <= 0:
+                dues.append(now)
+                break
+            try:
+                ends, size = await partition.take_ends(limit - len(jobs), hold, room, empty=not jobs)
+            except StoreUnavailable as error:
+                lost = error
+                dues.append(now + AGAIN_MS)
+                continue
+            jobs += ends.jobs
+            room -= size
+            dues += [] if ends.next_due is None else [self._partitions.here(partition, ends.next_due)]
+        if lost is not None and not jobs:
+            raise lost
+        return Ends(tuple(jobs), min(dues, default=None))
 
 
 def _left(seats: Sequence[Seat], offers: Sequence[Offer]) -> Sequence[Seat]:

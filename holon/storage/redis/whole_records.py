@@ -10,6 +10,7 @@ from holon.domain.job import Status
 from holon.ports import (
     MAX_PAGE_BYTES,
     Counts,
+    Ends,
     JobFilter,
     JobRecord,
     Notice,
@@ -37,6 +38,16 @@ class AllRecords(Whole, SharedCalls):
     async def settle(self, notices: Sequence[str]) -> None:
         parts = self._partitions.split(notices, str)
         await self._partitions.whole(at_once([partition.settle(some) for partition, some in parts.items()]))
+
+    async def take_ends(self, limit: int, hold: int) -> Ends:
+        if self._visits is None:
+            return (await self._partitions.first.take_ends(limit, hold, MAX_PAGE_BYTES))[0]
+        return await self._partitions.whole(self._visits.take_ends(limit, hold))
+
+    async def settle_ends(self, told: Sequence[str], again: Sequence[tuple[str, int]] = ()) -> None:
+        done = self._partitions.split(told, str)
+        put_off = self._partitions.split(again, lambda pair: pair[0])
+        await self._partitions.whole(at_once([one.settle_ends(done[one], put_off[one]) for one in {**done, **put_off}]))
 
     async def watch(self, job_id: str) -> None:
         self._hints.watched.add(job_id)

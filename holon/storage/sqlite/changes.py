@@ -20,6 +20,7 @@ from holon.storage.sqlite.known import Lines
 from holon.storage.sqlite.needs import Needs
 from holon.storage.sqlite.purging import Purging
 from holon.storage.sqlite.sheets import Sheets
+from holon.storage.sqlite.untold import OF_ENDS, Untold
 
 PAGE = 4096
 
@@ -50,6 +51,7 @@ _ORDER: Final = (
     late_rows.REPLACE,
     INSERT_HISTORY,
     SETTLE,
+    *OF_ENDS,
     purging.HIDDEN,
     *purging.PARTS,
     *purging.WHOLE,
@@ -72,6 +74,7 @@ class Changes:
         seal: what rows are sealed with.
         purged: what is deleted of jobs that are over.
         settled: what history to delete, as (job, last number).
+        ends: what is settled of ends that were to be told.
         told: the jobs whose lines somebody wants.
     """
 
@@ -84,12 +87,14 @@ class Changes:
         seal: Seal,
         purged: Purging,
         settled: Collection[tuple[int, int]],
+        ends: Untold,
         told: Container[str],
     ) -> None:
         self._seal = seal
         self._made = made
         self._offered = offered
         self._known = known
+        self._ends = ends
         self.over: list[Row] = []
         # By statement, of those that have any: most of a transaction have a few.
         self._rows: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
@@ -144,6 +149,8 @@ class Changes:
             self._rows[INSERT_HISTORY].append((job.n, last, seal.seal("history", job.id, last, text)))
         if settled:
             self._rows[SETTLE] = list(settled)
+        if tables.ends or ends:
+            self._rows.update(ends.statements(tables.ends))
         if purged:
             purged.leave_to_be_moved([job.n for job in notices])
             self._rows.update(purged.statements())
@@ -189,6 +196,8 @@ class Changes:
             self._offered.remove(self._written)
         for kind, sheet, tasks in self._sheets:
             kind.add(sheet, tasks)
+        if self._ends:
+            self._ends.written()
         if self._oldest is not None:
             # What nobody had a task for went with the jobs: all of it, where none was left.
             self._known.purged(self._oldest)

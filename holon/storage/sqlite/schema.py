@@ -172,6 +172,11 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
     ),
     # The last number that was used when something was deleted: it may have gone with that, and is not used again.
     ("ALTER TABLE clock ADD COLUMN number INTEGER NOT NULL DEFAULT 0",),
+    (
+        # Of jobs that have ended, whose end somebody is to be told: from when on.
+        "CREATE TABLE ends (job INTEGER PRIMARY KEY, due INTEGER NOT NULL)",
+        "CREATE INDEX ends_by_due ON ends (due)",
+    ),
 )
 
 

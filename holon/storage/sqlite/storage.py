@@ -17,6 +17,7 @@ from holon.domain.value import replace
 from holon.errors import StoreUnavailable
 from holon.ports import (
     Counts,
+    Ends,
     JobFilter,
     JobRecord,
     Notice,
@@ -179,6 +180,24 @@ class SqliteStorage(LedgerCalls):
         sizes = {notice_key(one): size for one, size in self._outbox.sizes(notices).items()}
         await self._writer.submit(lambda ledger: ledger.settled.update(sizes))
         self._outbox.settled(notices)
+
+    async def take_ends(self, limit: int, hold: int) -> Ends:
+        if self._writer is None:
+            raise StoreUnavailable("the store is not open")
+        while True:
+            now = self.now()
+            ns, next_due = await self._writer.submit(lambda ledger, now=now: ledger.ends.take(limit, hold, now))  # type: ignore[misc]
+            records, _ = await self._reader.job_records(ns)
+            # One that cannot be opened is left out for as long as what is taken, and keeps no other back.
+            if records or not ns:
+                places = {n: place for place, n in enumerate(ns)}
+                return Ends(tuple(sorted(records, key=lambda one: places[one.number])), next_due)
+
+    async def settle_ends(self, told: Sequence[str], again: Sequence[tuple[str, int]] = ()) -> None:
+        if self._writer is None:
+            raise StoreUnavailable("the store is not open")
+        now = self.now()
+        await self._writer.submit(lambda ledger: ledger.ends.settle(told, again, now))
 
     # Reads -----------------------------------------------------------------------------------------------------
 

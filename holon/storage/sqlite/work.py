@@ -15,6 +15,7 @@ from holon.storage.sqlite.loading import Visitors
 from holon.storage.sqlite.needs import Needs
 from holon.storage.sqlite.purging import Purging
 from holon.storage.sqlite.sheets import Sheets
+from holon.storage.sqlite.untold import Untold
 
 
 class Ledger:
@@ -39,6 +40,7 @@ class Ledger:
         self.needs = Needs()
         self.purging = Purging(db, most, moving=outbox.moving)
         self.settled: dict[tuple[int, int], int] = {}
+        self.ends = Untold(db)
         self.now = 0
 
     def at(self, now: int) -> int:
@@ -55,3 +57,4 @@ class Ledger:
         self.visitors.leave()
         self.purging.clear()
         self.settled.clear()
+        self.ends.clear()

@@ -167,6 +167,7 @@ class Writer:
                 self._seal,
                 ledger.purging,
                 ledger.settled,
+                ledger.ends,
                 self._known.of_lines,
             )
             some = bool(changes)
@@ -215,6 +216,7 @@ class Writer:
 
     def _take_back(self, db: sqlite3.Connection, ledger: Ledger) -> None:
         ledger.tables.take_back()
+        ledger.ends.take_back()
         ledger.leave(())
         # A full disk may have ended the transaction already.
         if db.in_transaction:

@@ -217,7 +217,7 @@ async def test_a_blueprint_without_an_endpoint_cannot_be_started_by_clients(star
             assert error.value.message.endswith("; see `holon blueprints list`")
 
 
-@pytest.mark.parametrize("field", ["webhook_url", "priority", "Initial_data"])
+@pytest.mark.parametrize("field", ["webhook", "priority", "Initial_data"])
 async def test_a_field_that_is_not_known_is_named_and_refused(start: Start, field: str) -> None:
     async with start(my_flow()) as node, http(node) as door:
         reply = await door.post(CREATE, json={"initial_data": {"n": 1}, field: "http://127.0.0.1/"})

@@ -60,8 +60,10 @@ _WRITERS = (
     "release",
     "say",
     "settle",
+    "settle_ends",
     "spawn",
     "take",
+    "take_ends",
     "touch",
     "watch",
 )

@@ -1,8 +1,11 @@
--- Delete jobs that ended before this time, with all that is theirs, but those that are spared; how many were.
+-- Delete jobs that ended before this time, with all that is theirs, but those that are spared, that are to be moved, or
+-- of whose end somebody is to be told. Of them the first ones are passed over, which stay; how many were deleted, and how
+-- many are to be passed over then, or -1 when all were looked at.
 -- The counts of periods that are over go too.
 
 -- A script stops the server while it runs: a job with many tasks is deleted with fewer others.
 local MOST = 5000
+local LOOK_AT = 1000
 
 -- Whether some of a job's history is still to be moved: what was, is gone from here.
 local function is_to_move(row)
@@ -48,13 +51,18 @@ local function forgotten(id, row, keys)
 end
 
 local function operation()
-    local before_it, limit, named, spared = num(), num(), num(), {}
-    for _ = 1, named do spared[arg()] = true end
-    local keys, count, most = {}, 0, 1000 + named
-    for _, id in ipairs(read('ZRANGEBYSCORE', P .. 'over', '-inf', '(' .. int(before_it), 'LIMIT', 0, int(most))) do
-        if #keys > MOST or count == limit then break end
-        local row = not spared[id] and job(id)
-        if not (spared[id] or row and is_to_move(row)) then
+    local before_it, limit, stay, spared = num(), num(), num(), {}
+    for _ = 1, num() do spared[arg()] = true end
+    local keys, count, left, untold = {}, 0, false, read('ZCARD', P .. 'ends') > 0
+    local old = read('ZRANGEBYSCORE', P .. 'over', '-inf', '(' .. int(before_it), 'LIMIT', stay, LOOK_AT)
+    for _, id in ipairs(old) do
+        left = #keys > MOST or count == limit
+        if left then break end
+        local stays = spared[id] or untold and read('ZSCORE', P .. 'ends', id)
+        local row = not stays and job(id)
+        if stays or row and is_to_move(row) then
+            stay = stay + 1
+        else
             forgotten(id, row, keys)
             count = count + 1
         end
@@ -64,5 +72,5 @@ local function operation()
         put('HDEL', P .. 'quotas', name)
         put('ZREM', P .. 'quota_ends', name)
     end
-    return done(count)
+    return done({count, (left or #old == LOOK_AT) and stay or -1})
 end

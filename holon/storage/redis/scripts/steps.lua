@@ -4,10 +4,11 @@ local steps = {}
 local TASK_WORDS = 3
 
 local step_form = forms(function(
-    n, status, ends, consumed, lines, wake_after, end_tasks, keep_claim, reserves, count, fans_out)
+    n, status, ends, consumed, lines, wake_after, end_tasks, keep_claim, reserves, count, fans_out, to_tell)
     return {
         n = n, status = status, ends = ends, consumed = consumed, lines = lines, wake_after = wake_after,
         end_tasks = end_tasks, keep = keep_claim, reserves = reserves, tasks = count, fans_out = fans_out,
+        to_tell = to_tell,
     }
 end)
 
@@ -103,6 +104,10 @@ function steps.land(row, step)
         row.finished = NOW
         inbox.clear(row)
         put('ZADD', P .. 'over', NOW_TEXT, row.ID)
+        if form.to_tell then
+            put('ZADD', P .. 'ends', NOW_TEXT, row.ID)
+            hints.mine.e = true
+        end
     end
     if form.end_tasks or form.ends then
         local cancelled = form.status == 'cancelled' or not form.ends

@@ -1,0 +1,54 @@
+"""The ends of jobs that are to be told, by when each is due, where all of them are in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
+
+# Entries that count no more go when there are so many, beside twice those that count.
+MOST_STALE = 1_000
+
+
+class EndsToTell:
+    """Which jobs' ends are to be told, and when. Times are epoch milliseconds."""
+
+    def __init__(self) -> None:
+        self._due: dict[str, int] = {}
+        # An entry counts while the job is still due then. Those that are due at once are in the order they came in.
+        self._queue: list[tuple[int, int, str]] = []
+        self._number = 0
+
+    def __repr__(self) -> str:
+        return f"EndsToTell({len(self._due)})"
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._due
+
+    def put(self, job_id: str, due: int) -> None:
+        """A job's end is to be told, from this time on and not before."""
+        if self._due.get(job_id) == due:
+            return
+        self._due[job_id] = due
+        self._number += 1
+        heappush(self._queue, (due, self._number, job_id))
+        if len(self._queue) > MOST_STALE + 2 * len(self._due):
+            self._queue = [entry for entry in self._queue if self._counts(entry)]
+            heapify(self._queue)
+
+    def forget(self, job_id: str) -> None:
+        """A job's end is to be told no more; nothing, where it is not."""
+        self._due.pop(job_id, None)
+
+    def due(self, now: int) -> Iterator[str]:
+        """The jobs that are due, first those that were first; each is to be forgotten before the next."""
+        while (due := self.next_due()) is not None and due <= now:
+            yield self._queue[0][2]
+
+    def next_due(self) -> int | None:
+        """When the earliest is due; None: there is none."""
+        while self._queue and not self._counts(self._queue[0]):
+            heappop(self._queue)
+        return self._queue[0][0] if self._queue else None
+
+    def _counts(self, entry: tuple[int, int, str]) -> bool:
+        return self._due.get(entry[2]) == entry[0]

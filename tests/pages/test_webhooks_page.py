@@ -1,0 +1,69 @@
+"""docs/webhooks.md: its examples take what is sent, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from transports.http.webhooks.signing import signed
+
+PAGE = (Path(__file__).parents[2] / "docs/webhooks.md").read_text(encoding="utf-8")
+SECRET = bytes(range(32))
+TEXT = f"whsec_{b64encode(SECRET).decode()}"
+BODY = '{"event":"job_finished","result":"ä"}'.encode()
+Verify = Callable[[str, dict[str, str], bytes], bool]
+
+
+def example(language: str) -> str:
+    (text,) = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    return str(text)
+
+
+def in_python(secret: str, headers: dict[str, str], body: bytes) -> bool:
+    space: dict[str, Any] = {}
+    exec(example("python"), space)
+    answer = space["verify"](secret, headers, body)
+    assert isinstance(answer, bool)
+    return answer
+
+
+def in_node(secret: str, headers: dict[str, str], body: bytes) -> bool:
+    given = json.dumps([secret, headers, body.hex()])
+    program = f"{example('js')}\nconst [s, h, b] = {given};\nconsole.log(verify(s, h, Buffer.from(b, 'hex')));"
+    done = subprocess.run(["node", "-e", program], capture_output=True, text=True, check=True, timeout=60)
+    return {"true": True, "false": False}[done.stdout.strip()]
+
+
+def headers(*secrets: bytes, at: float = 0, body: bytes = BODY) -> dict[str, str]:
+    sent = signed(secrets or (SECRET,), "end_0-a", int(time.time() + at), body)
+    return {name.decode(): value.decode() for name, value in sent}
+
+
+@pytest.mark.parametrize("verify", [in_python, in_node])
+def test_a_receiver_knows_by_the_examples_who_sent_it(verify: Verify, request: pytest.FixtureRequest) -> None:
+    if verify is in_node and not shutil.which("node"):
+        pytest.skip("node is not installed: the example in Node.js was not run")
+    assert verify(TEXT, headers(), BODY)
+    assert verify(b64encode(SECRET).decode(), headers(), BODY)
+    assert verify(TEXT, headers(b"new" * 10, SECRET), BODY)
+    assert not verify(TEXT, headers(b"other" * 8), BODY)
+    assert not verify(TEXT, headers(), BODY + b" ")
+    assert not verify(TEXT, headers() | {"webhook-id": "end_0-b"}, BODY)
+    assert not verify(TEXT, headers() | {"webhook-signature": "v1,"}, BODY)
+    assert not verify(TEXT, headers(at=-301), BODY)
+    assert not verify(TEXT, headers(at=400), BODY)
+    assert not verify(TEXT, headers() | {"webhook-timestamp": "soon"}, BODY)
+
+
+def test_what_is_told_on_the_page_has_the_fields_of_what_is_sent() -> None:
+    (sent,) = re.findall(r'^\{"event".*?\}$', PAGE, re.DOTALL | re.MULTILINE)
+    assert list(json.loads(sent)) == ["event", "job_id", "status", "result", "error"]
