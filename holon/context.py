@@ -9,7 +9,18 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from holon.domain import schema
-from holon.domain.asking import NO_TIMEOUTS, asked_part, asked_task, branches, pause, question, text, ways, wrong
+from holon.domain.asking import (
+    NO_TIMEOUTS,
+    asked_part,
+    asked_task,
+    branches,
+    pause,
+    question,
+    text,
+    ways,
+    ways_of_events,
+    wrong,
+)
 from holon.domain.client import DEFAULT, NO_PLAN
 from holon.domain.data_stores import DataStores as DataStores  # for hints of handlers
 from holon.domain.decisions import AwaitApproval, Decision, DispatchParallel, DispatchTask, GoTo, RunBlueprint, Sleep
@@ -75,6 +86,7 @@ class ActionFactory:
         resource_requirements: Mapping[str, Any] | None = None,
         dispatch_strategy: str | None = None,
         resource_hint: str | None = None,
+        event_transitions: Mapping[str, str] | None = None,
     ) -> None:
         """Give one task to a worker, and go on by the status it answers.
 
@@ -105,9 +117,13 @@ class ActionFactory:
                 `cheapest` or `overflow`. None: `default`.
             resource_hint: what it is good to have loaded already, such as the name of a model. By default whoever
                 says that he has it goes before who does not. None: nothing.
+            event_transitions: the next state for each type of event that its worker may send while it runs, such as
+                `{"suspicious": "review"}`: the event's payload is merged into the state history, as data of a result
+                is, and the task is stopped. Any other event stands in the job's history, and changes nothing.
         """
         where = "dispatch_task"
         leads = ways(where, transitions)
+        events = {} if event_transitions is None else ways_of_events(where, event_transitions)
         timeouts = (timeout_seconds, dispatch_timeout_seconds, result_timeout_seconds)
         if max_retries is not None and (type(max_retries) is not int or not 0 <= max_retries <= sys.maxsize):
             most = sys.maxsize
@@ -123,7 +139,7 @@ class ActionFactory:
                 "resource_hint": resource_hint,
             }
         task = asked_task(where, task_type, params, priority, timeouts, on_lost, allowed_skills, max_cost, wants)
-        self._decide(DispatchTask(task, leads, max_retries))
+        self._decide(DispatchTask(task, leads, max_retries, events))
 
     def dispatch_parallel(
         self, tasks: Iterable[Mapping[str, Any]], aggregate_into: str, *, fail_fast: bool = False

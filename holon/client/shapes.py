@@ -135,7 +135,7 @@ class LogLine:
     """A line of a task's log.
 
     `time` is epoch seconds of its worker's clock, `level` one of debug, info, warning and error. Of a line that came
-    from holons below, `fields` say where it was written: `holon_ids`, the highest first, `job_id` and `task_id`.
+    from holons below, `fields` say where it was written: `holon_ids`, the lowest first, `job_id` and `task_id`.
     """
 
     time: float

@@ -9,6 +9,7 @@ from typing import Any
 
 from holon.domain.costs import Cost, costing
 from holon.domain.decisions import AskedTask, AwaitApproval, RunBlueprint, Sleep
+from holon.domain.event_types import is_event_type
 from holon.domain.job import CHOSEN_BY_NOBODY
 from holon.domain.plain import obstacle
 from holon.domain.policy import LONGEST_SKILL, Allowed, allowing
@@ -229,11 +230,23 @@ def ways(where: str, transitions: Any) -> dict[str, str]:
     Raises:
         BlueprintError: (ACTION_INVALID) they cannot be.
     """
-    if transitions is not None and not isinstance(transitions, MAPPINGS):
-        raise wrong(f"{where}: transitions is a {type(transitions).__name__}; give a dict of status to state")
+    return _ways(where, "transitions", "status", transitions)
+
+
+def ways_of_events(where: str, transitions: Any) -> dict[str, str]:
+    """The same for each type of event."""
+    leads = _ways(where, "event_transitions", "type", transitions)
+    if unsound := [name for name in leads if not is_event_type(name)]:
+        raise wrong(f"{where}: event_transitions has {unsound[0]!r:.200}, which no event is of")
+    return leads
+
+
+def _ways(where: str, name: str, key: str, given: Any) -> dict[str, str]:
+    if given is not None and not isinstance(given, MAPPINGS):
+        raise wrong(f"{where}: {name} is a {type(given).__name__}; give a dict of {key} to state")
     return {
-        text(where, "a status in transitions", status): text(where, f"the state for {status!r}", state)
-        for status, state in (transitions or {}).items()
+        text(where, f"a {key} in {name}", one): text(where, f"the state for {one!r}", state)
+        for one, state in (given or {}).items()
     }
 
 

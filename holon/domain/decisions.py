@@ -6,7 +6,7 @@ from typing import Any
 
 from holon.domain.costs import Cost
 from holon.domain.policy import Allowed
-from holon.domain.value import Value
+from holon.domain.value import Value, field
 from holon.domain.wants import Wants
 
 
@@ -52,11 +52,13 @@ class DispatchTask(Value, gc=True):
         task: what is asked for.
         transitions: the next state for each status that the worker may answer.
         max_retries: how often it is tried again after it failed; None for the node's setting.
+        events: the state that goes on by an event of the task, for each type of one; the task is stopped.
     """
 
     task: AskedTask
     transitions: dict[str, str]
     max_retries: int | None = None
+    events: dict[str, str] = field(default_factory=dict)
 
 
 class DispatchParallel(Value, gc=True):

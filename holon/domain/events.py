@@ -49,6 +49,45 @@ class CancelRequested(Value):
     insist: bool = True
 
 
+# Before the event's type: the type of its line of history, whoever sent it.
+WORKER_EVENT = "worker_event:"
+BLUEPRINT_EVENT = "blueprint_event:"
+
+
+class TaskEvent(Value):
+    """Something that a worker wants a job to know while its task runs.
+
+    `payload` is a JSON object, or empty; `time` is epoch milliseconds of the clock where it happened. What a holon
+    passed on has the `holon_ids` that it passed and the `job_ids` there, the highest first, and `origin_worker_id`,
+    if that is disclosed.
+    """
+
+    step: int
+    task_id: str
+    event_id: str
+    type: str
+    payload: bytes
+    worker_id: str
+    time: int
+    holon_ids: tuple[str, ...] = ()
+    job_ids: tuple[str, ...] = ()
+    origin_worker_id: str = ""
+
+
+class Occurred(Value):
+    """The same, as the worker says it that holds the task; under which lease."""
+
+    task_id: str
+    lease_id: str
+    event_id: str
+    type: str
+    payload: bytes
+    time: int
+    holon_ids: tuple[str, ...] = ()
+    job_ids: tuple[str, ...] = ()
+    origin_worker_id: str = ""
+
+
 class ApprovalResolved(Value):
     """Somebody who may has decided a question; `by` names them, as in `CancelRequested`.
 
@@ -64,7 +103,7 @@ class ApprovalResolved(Value):
     request_id: str = ""
 
 
-InboxEvent = TaskEnded | BranchesDone | Woken | CancelRequested | ApprovalResolved
+InboxEvent = TaskEnded | BranchesDone | Woken | CancelRequested | ApprovalResolved | TaskEvent
 
 
 class HistoryEvent(Value, gc=True, array_like=True):
@@ -85,3 +124,16 @@ class HistoryEvent(Value, gc=True, array_like=True):
     attempt_number: int | None = None
     task_id: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+
+
+def event_type_of(line: HistoryEvent) -> str:
+    """The type of the event that a line of history tells; empty: it tells of none."""
+    for prefix in (WORKER_EVENT, BLUEPRINT_EVENT):
+        if line.type.startswith(prefix):
+            return line.type.removeprefix(prefix)
+    return ""
+
+
+def tells_event(line: HistoryEvent) -> bool:
+    """Whether a line of history tells of an event."""
+    return event_type_of(line) != ""

@@ -75,7 +75,8 @@ class Waiting(Value):
     `step` is the step that opened it: an event of another step is stale and ignored.
     `transitions` maps the status of a single task to the next state, or a decision, or `timeout` where the job's timer
     leads on; `aggregate_into` is the state after a fan-out. `question` is what a person is to decide. `due` is when
-    that wait, or a pause, is over, in epoch milliseconds; None: nothing ends it.
+    that wait, or a pause, is over, in epoch milliseconds; None: nothing ends it. `events` maps the type of an event of
+    a single task to the state that goes on by it.
     """
 
     step: int
@@ -83,6 +84,7 @@ class Waiting(Value):
     aggregate_into: str | None = None
     question: Question | None = None
     due: int | None = None
+    events: dict[str, str] = field(default_factory=dict)
 
     @property
     def decisions(self) -> tuple[str, ...]:
@@ -105,6 +107,7 @@ class Job(Value, gc=True):
     its own that it waits for, or that may still clean up; empty: there is none.
     `wants` is what its tasks ask of their workers, where it only passes one on; None: they say it.
     `webhook` is the address that is told of its end; empty: nobody is.
+    `events` counts the lines of its history that tell of events.
     """
 
     id: str
@@ -137,6 +140,7 @@ class Job(Value, gc=True):
     child_job_id: str = ""
     wants: Wants | None = None
     webhook: str = ""
+    events: int = 0
 
     def seen(self, deliveries: int) -> Job:
         """This job as clients see it: a pending one that was handed to an executor runs."""

@@ -9,7 +9,7 @@ MAX_TEXT = 8_192
 MAX_FIELDS = 8_192
 MAX_LINES = 1_000
 LEVELS = ("debug", "info", "warning", "error")
-# Of a line that holons below passed on, the fields that say where it is from: the holons that it passed, the highest
+# Of a line that holons below passed on, the fields that say where it is from: the holons that it passed, the lowest
 # first, and the job and the task in the lowest of them.
 PASSED = "holon_ids"
 FROM_JOB = "job_id"

@@ -137,7 +137,10 @@ def _dispatch(
     if decision.max_retries is not None:
         retry = replace(retry, max_retries=decision.max_retries)
     spec = spec_of(job, 0, decision.task, retry, now, branch=False)
-    waits = {"status": Status.WAITING_FOR_WORKER, "waiting": Waiting(job.step, dict(decision.transitions))}
+    waits = {
+        "status": Status.WAITING_FOR_WORKER,
+        "waiting": Waiting(job.step, dict(decision.transitions), events=dict(decision.events)),
+    }
     sent = HistoryEvent("task_dispatched", now, job.current_state, task_id=spec.id, details={"skill": spec.skill})
     return Change(replace(job, **went_on | waits), (*told, sent), (spec,))
 

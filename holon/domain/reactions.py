@@ -8,12 +8,14 @@ from typing import Any
 from holon.domain.client import OPERATOR, SCHEDULER
 from holon.domain.events import (
     OUT_OF_TIME,
+    WORKER_EVENT,
     ApprovalResolved,
     BranchesDone,
     CancelRequested,
     HistoryEvent,
     InboxEvent,
     TaskEnded,
+    TaskEvent,
     Woken,
 )
 from holon.domain.job import Job, JobError, Status, Waiting
@@ -47,8 +49,8 @@ def react(
     """What an inbox event changes before any handler runs; None when it is stale and changes nothing.
 
     Arguments:
-        data: the decoded data of a task's outcome or of a decision, merged into the state history; empty for other
-            events.
+        data: the decoded data of a task's outcome or of a decision, or the payload of an event, merged into the state
+            history; empty for others.
         error_details: the decoded details of a task's error.
         now: epoch milliseconds.
         failed: the branch that ended the others under `fail_fast`, its task and outcome; None for other events.
@@ -64,6 +66,8 @@ def react(
         return _decided(job, waiting, event, data, now)
     if waiting.step != event.step:
         return None
+    if isinstance(event, TaskEvent):
+        return _occurred(job, waiting, event, data, now)
     if _time_is_over(job, event, failed, now):
         # Whose time it is asks for the same, and may be slower than what was to come after that.
         return _cancel(job, CancelRequested(OUT_OF_TIME), now)
@@ -202,6 +206,31 @@ def _part_ended(
     change = _task_ended(alone, waiting, event, data, error_details, now)
     is_its_own = outcome.error is None or outcome.error.code in (CHILD_FAILED, CHILD_QUARANTINED)
     return change if change is None or is_its_own else replace(change, cancels=child)
+
+
+def _occurred(job: Job, waiting: Waiting, event: TaskEvent, data: Mapping[str, Any], now: int) -> Change:
+    """What happened is told, and where the job waits for that, it goes on by it, and without the task."""
+    details = {
+        "event_id": event.event_id,
+        "occurred": event.time,
+        "payload": data,
+        "holon_ids": list(event.holon_ids),
+        "job_ids": list(event.job_ids),
+        "origin_worker_id": event.origin_worker_id,
+    }
+    told = HistoryEvent(
+        f"{WORKER_EVENT}{event.type}",
+        now,
+        job.current_state,
+        worker_id=event.worker_id,
+        task_id=event.task_id,
+        details={name: value for name, value in details.items() if value},
+    )
+    job = replace(job, events=job.events + 1)
+    target = waiting.events.get(event.type)
+    if target is None:
+        return Change(job, (told,), as_it_was=True)
+    return Change(moved(job, target, state_history={**job.state_history, **data}), (told,), end_tasks=True)
 
 
 def _task_failed(job: Job, waiting: Waiting, event: TaskEnded, error_details: Any, now: int) -> Change:

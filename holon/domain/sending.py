@@ -9,7 +9,7 @@ import msgspec
 
 from holon.domain import schema
 from holon.domain.asking import text, wrong
-from holon.domain.events import HistoryEvent
+from holon.domain.events import BLUEPRINT_EVENT, HistoryEvent
 from holon.domain.plain import obstacle
 from holon.domain.value import Value
 from holon.errors import BlueprintError, HolonError
@@ -18,8 +18,6 @@ from holon.errors import BlueprintError, HolonError
 MAX_EVENTS = 100
 MAX_EVENTS_BYTES = 64 * 1024
 _LONGEST_TYPE = 128
-# Before the event's type: the type of its line of history.
-LINE = "blueprint_event:"
 
 
 class SentEvent(Value, gc=True):
@@ -77,7 +75,7 @@ def declared_event(name: Any, described: Any, known: Mapping[str, Any]) -> dict[
 
 def line_of(event: SentEvent, state: str, now: int) -> HistoryEvent:
     """The line of history that tells an event."""
-    return HistoryEvent(f"{LINE}{event.type}", now, state, details={"payload": event.payload})
+    return HistoryEvent(f"{BLUEPRINT_EVENT}{event.type}", now, state, details={"payload": event.payload})
 
 
 def line_of_refused(event: SentEvent, why: str, state: str, now: int) -> HistoryEvent:

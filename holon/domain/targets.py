@@ -44,6 +44,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
         "resource_requirements",
         "dispatch_strategy",
         "resource_hint",
+        "event_transitions",
     ),
     "dispatch_parallel": ("tasks", "aggregate_into", "fail_fast"),
     "run_blueprint": ("blueprint_name", "initial_data", "transitions", "dispatch_timeout", "result_timeout"),
@@ -51,14 +52,16 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "await_human_approval": ("integration", "message", "transitions", "timeout_seconds"),
     "sleep": ("seconds", "state"),
 }
-_STATES = {
-    "go_to": "state",
-    "dispatch_task": "transitions",
-    "dispatch_parallel": "aggregate_into",
-    "run_blueprint": "transitions",
-    "await_human_approval": "transitions",
-    "sleep": "state",
+_STATES: Mapping[str, tuple[str, ...]] = {
+    "go_to": ("state",),
+    "dispatch_task": ("transitions", "event_transitions"),
+    "dispatch_parallel": ("aggregate_into",),
+    "run_blueprint": ("transitions",),
+    "await_human_approval": ("transitions",),
+    "sleep": ("state",),
 }
+# These say for each of several ways where it leads.
+_BRANCHING = frozenset({"transitions", "event_transitions"})
 # What `context` has.
 CONTEXT = (
     "job_id",
@@ -338,10 +341,13 @@ class _Walk:
             name = argument("blueprint_name")
             if isinstance(name, Constant):
                 self.found.runs.add(Target(action, name.value, line))
-        given = argument(_STATES[action])
-        if given is _ABSENT:
-            return
-        if _STATES[action] != "transitions":
+        for name in _STATES[action]:
+            if (given := argument(name)) is not _ABSENT:
+                self._lead(action, given, line, branching=name in _BRANCHING)
+
+    def _lead(self, action: str, given: Any, line: int | None, *, branching: bool) -> None:
+        """An action is given this where states stand: one, or one for each of several ways."""
+        if not branching:
             ways: tuple[tuple[Any, Any], ...] = ((None, given),)
         elif isinstance(given, Dictionary):
             ways = tuple(zip(given.keys, given.values, strict=True))

@@ -112,6 +112,11 @@ def job_of(task: str) -> str:
     return task.rsplit("-", 2)[0]
 
 
+def step_of(task: str) -> int:
+    """The step that made a task of ours, by its id."""
+    return int(task.rsplit("-", 2)[1])
+
+
 def own_statuses(transitions: Iterable[str]) -> tuple[str, ...]:
     """Those of the statuses that a job goes on by which only some workers have, in order."""
     # Looked for once per task of a job; hardly any has one.

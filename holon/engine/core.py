@@ -31,6 +31,7 @@ from holon.engine.kept import Sealing
 from holon.engine.log_lines import LogLines
 from holon.engine.mover import Mover
 from holon.engine.needs import Needs
+from holon.engine.occurrences import Occurrences
 from holon.engine.planning import Planner
 from holon.engine.rates import RateLimits, Rates
 from holon.engine.records import Records
@@ -136,7 +137,15 @@ class Engine:
         catalogs = Catalogs(needs, contracts, self._rekeying)
         self.log_lines = LogLines(store, seal)
         self.workers = Workers(
-            store, self.dispatcher, self.touches, results, catalogs, telemetry, self.fleet, self.log_lines
+            store,
+            self.dispatcher,
+            self.touches,
+            results,
+            catalogs,
+            telemetry,
+            self.fleet,
+            self.log_lines,
+            Occurrences(store, self.slots),
         )
         self.records = Records(store, history)
         self.mover = Mover(store, history) if history is not None else None

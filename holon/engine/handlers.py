@@ -15,7 +15,7 @@ from holon.context import ActionFactory, ClientConfig, JobContext, arguments
 from holon.domain import machine
 from holon.domain.blueprint import Blueprint
 from holon.domain.decisions import RunBlueprint
-from holon.domain.events import HistoryEvent
+from holon.domain.events import HistoryEvent, tells_event
 from holon.domain.job import Job, JobError
 from holon.domain.machine import Change, Limits
 from holon.domain.states import Function, Handler, State
@@ -194,11 +194,13 @@ class Handlers:
                     watched = _Watched(handler, self._count)
                     returned = await watched
             state_history = _history(context)
-            if actions.events:
-                before = (*before, *self._sent_events.lines(job, actions.events, self._now()))
             decision = actions.decision
             if isinstance(decision, RunBlueprint):
                 decision = self._calling.checked(job, decision)
+            if actions.events:
+                # Last: a run that fails sends none.
+                told = self._sent_events.lines(job, actions.events, self._now())
+                before, job = (*before, *told), replace(job, events=job.events + sum(map(tells_event, told)))
         except BaseException as error:  # it is the user's code; a signal is no exception here
             if watched is not None and watched.closed:
                 raise

@@ -10,7 +10,15 @@ from typing import Any
 
 from holon.domain import machine
 from holon.domain.children import JOB_ABOVE
-from holon.domain.events import ApprovalResolved, BranchesDone, CancelRequested, HistoryEvent, InboxEvent, TaskEnded
+from holon.domain.events import (
+    ApprovalResolved,
+    BranchesDone,
+    CancelRequested,
+    HistoryEvent,
+    InboxEvent,
+    TaskEnded,
+    TaskEvent,
+)
 from holon.domain.job import Job, JobError, Status
 from holon.domain.machine import Change
 from holon.domain.reactions import react
@@ -133,6 +141,8 @@ class Run:
             details = decode(event.outcome.error.details, "the details of an error") if event.outcome.error else None
         elif isinstance(event, ApprovalResolved):
             data = decode(event.data, "the data of a decision") or {}
+        elif isinstance(event, TaskEvent):
+            data = decode(event.payload, "the payload of an event") or {}
         elif isinstance(event, BranchesDone) and event.fail_fast:
             branches = await self._tools.store.branches(self._job.id, event.step)
             ended = [outcome for _, outcome in branches]

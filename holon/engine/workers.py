@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from types import MappingProxyType
 
 from holon.domain.costs import Cost, least
+from holon.domain.events import Occurred
 from holon.domain.fleet import Catalog
 from holon.domain.log_lines import Logged, LogLine
 from holon.engine.catalogs import Catalogs, limits_of, machines_of
@@ -16,10 +17,11 @@ from holon.engine.dispatcher import Dispatcher
 from holon.engine.fleet import Fleet
 from holon.engine.log_lines import LogLines
 from holon.engine.members import Joining, Member
+from holon.engine.occurrences import Occurrences
 from holon.engine.results import Answer, Reported, Results
 from holon.engine.session import Offered, Session
 from holon.engine.touches import Touches, lease_of
-from holon.errors import StoreUnavailable
+from holon.errors import HolonError, StoreUnavailable
 from holon.ports import (
     LeaseRef,
     Leases,
@@ -47,6 +49,7 @@ class Workers:
         telemetry: Telemetry,
         fleet: Fleet,
         log_lines: LogLines,
+        occurrences: Occurrences,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
@@ -56,6 +59,7 @@ class Workers:
         self._telemetry = telemetry
         self._fleet = fleet
         self._log_lines = log_lines
+        self._occurrences = occurrences
         self._draining = False
         self._away = Seldom(log)
         # By the session that replaced it, one of the same process whose stream is still open.
@@ -206,6 +210,10 @@ class Workers:
             return False
         self._log_lines.said(offer.job_id, Logged(task_id, offer.attempt, lines))
         return True
+
+    async def occurred(self, member: Member, events: Sequence[Occurred]) -> Mapping[str, HolonError | None]:
+        """A worker tells of events of tasks that it holds; see `Occurrences.take`."""
+        return await self._occurrences.take(member, events)
 
     def is_current(self, member: Member) -> bool:
         """Whether no newer session has taken the place of this one."""

@@ -46,6 +46,7 @@ class Delegated:
         happened: called when anything of a job that runs may have changed.
         ended: called with the job once it is over; None when it is gone.
         logged: told what its tasks write in their logs.
+        occurred: called when there are more events in its history.
         passed: how far it was already, in percent, as far as another node or an earlier link may have told.
         in_words: whether `progress` is told what workers say, and why tasks wait; else how far the job is in percent,
             and that it waits.
@@ -57,6 +58,7 @@ class Delegated:
         stage: how far it is.
         why: the reason why it is cancelled; None: it is not, by the uplink.
         reason: the same, in words, where there are some.
+        events: how many lines of its history tell of events, as far as was seen.
         over: set once the job has ended, and what is to be told of it has been.
     """
 
@@ -70,6 +72,7 @@ class Delegated:
         happened: Callable[[Delegation], None],
         ended: Callable[[Delegated, JobRecord | None], None],
         logged: Callable[[Delegation, Logged], None],
+        occurred: Callable[[Delegated], None],
         passed: float = 0.0,
         *,
         in_words: bool = True,
@@ -92,6 +95,8 @@ class Delegated:
         self._happened = happened
         self._ended = ended
         self._logged = logged
+        self._occurred = occurred
+        self.events = 0
         self._percent = min(passed, _MOST_BEFORE_RESULT)
         self._in_words = in_words
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -140,6 +145,9 @@ class Delegated:
             self._ended(self, record)
             return
         self._happened(self.entry)
+        if record.job.events > self.events:
+            self.events = record.job.events
+            self._occurred(self)
         self._tell(self._jobs.percent(record), self._words(record))
         self._place(record.queued_need is not None, record.job)
 

@@ -25,7 +25,7 @@ def passed_up(logged: Logged, job_id: str, holon_id: str) -> list[types_pb2.LogL
 def _passed(line: LogLine, task_id: str, job_id: str, holon_id: str) -> LogLine:
     fields: dict[str, Any] = orjson.loads(line.fields) if line.fields else {}
     below = fields.pop(PASSED, None)
-    chain = {PASSED: [holon_id, *(below or ())]}
+    chain = {PASSED: [*(below or ()), holon_id]}
     if below is not None:
         origin = {name: fields.pop(name) for name in (FROM_JOB, FROM_TASK) if name in fields}
     else:

@@ -15,7 +15,7 @@ from holon.uplink.offerings import Offerings
 class Place:
     """Where the parent's jobs run. `holon_id` is this holon's; times are milliseconds, but `cleanup`: seconds.
 
-    `in_words`: whether the parent is told what workers say of the work, and why it waits.
+    `in_words`: whether the parent is told what workers say of the work, and why it waits. `names`: and their names.
     """
 
     store: Storage
@@ -29,3 +29,4 @@ class Place:
     cleanup: float = 30.0
     allowed_skills: Allowed = None
     in_words: bool = True
+    names: bool = False

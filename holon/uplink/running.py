@@ -15,6 +15,7 @@ from holon.uplink.books import Books
 from holon.uplink.changed import Changed
 from holon.uplink.delegated import Delegated, Stage
 from holon.uplink.delegation import Delegation
+from holon.uplink.events import Events
 from holon.uplink.logs import passed_up
 from holon.uplink.place import Place
 from holon.uplink.stopping import Why, noted
@@ -53,7 +54,8 @@ class Running:
         self._summaries = summaries
         self._group = group
         self._jobs: dict[str, Delegated] = {}
-        self.telling = Telling(place, books, reports, summaries, self.start)
+        self._events = Events(place, reports)
+        self.telling = Telling(place, books, reports, summaries, self._events, self.start)
 
     def __repr__(self) -> str:
         return f"Running({len(self._jobs)}, {self.telling})"
@@ -157,6 +159,8 @@ class Running:
             begun: the job as it was created just now, where its one task is with a worker since then.
         """
         running = self._jobs.get(entry.task_id) or self._run(entry, begun=begun)
+        if running.events:
+            self._occurred(running)
         self.limit(running)
         return running
 
@@ -174,6 +178,7 @@ class Running:
             told,
             self._ended,
             self._logged,
+            self._occurred,
             passed,
             in_words=place.in_words,
         )
@@ -191,6 +196,9 @@ class Running:
 
     def _progress(self, entry: Delegation, percent: float | None, message: str) -> None:
         self._reports.progress(entry.lease, percent, message)
+
+    def _occurred(self, running: Delegated) -> None:
+        self.start(self._events.tell(running.entry, running.events), f"events-{running.entry.task_id}")
 
     def _logged(self, entry: Delegation, logged: Logged) -> None:
         self._reports.logs(entry.lease, passed_up(logged, entry.job_id, self._place.holon_id))
@@ -243,6 +251,7 @@ class Running:
         del self._jobs[running.entry.task_id]
         running.leave()
         self._summaries.forget(running.entry)
+        self._events.over(running.entry)
         self.changed.set()
         running.over.set()
 

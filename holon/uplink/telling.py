@@ -14,6 +14,7 @@ from holon.rxon.v1 import worker_pb2
 from holon.uplink.books import Books
 from holon.uplink.delegated import Delegated
 from holon.uplink.delegation import Delegation
+from holon.uplink.events import Events
 from holon.uplink.place import Place
 from holon.uplink.stopping import Why
 from holon.uplink.summaries import Summaries
@@ -31,6 +32,7 @@ class Telling:
 
     Arguments:
         summaries: who tells how the jobs are done.
+        events: who tells of what happened in them.
         start: has something done beside.
     """
 
@@ -40,6 +42,7 @@ class Telling:
         books: Books,
         reports: Reports,
         summaries: Summaries,
+        events: Events,
         start: Callable[[Coroutine[Any, Any, None], str], None],
     ) -> None:
         self._in_words = place.in_words
@@ -47,6 +50,7 @@ class Telling:
         self._books = books
         self._reports = reports
         self._summaries = summaries
+        self._events = events
         self._start = start
         # By task: what was told, and is not acknowledged; those of which the node has heard nothing yet.
         self._told: dict[str, Delegation] = {}
@@ -73,7 +77,7 @@ class Telling:
 
     def at_once(self, running: Delegated, record: JobRecord | None) -> bool:
         """Tell the end of a job where nothing has to be waited for, as it nearly always is; whether it is told."""
-        if record is None or running.why or not self._reports.leases.holds(running.entry.lease):
+        if record is None or running.why or record.job.events or not self._reports.leases.holds(running.entry.lease):
             return False
         word = self._words.at_once(record)
         if word is None or not self._summaries.add_at_hand(record, word):
@@ -85,6 +89,9 @@ class Telling:
     async def tell(self, running: Delegated, record: JobRecord | None) -> None:
         """Tell the end of any job; None: it is gone. Where nobody is to be told, the next offer of its task asks."""
         entry, why = running.entry, running.why
+        if record is not None and record.job.events:
+            # Of a task that is over nobody could take them.
+            await self._events.tell(entry, record.job.events)
         was_cancelled = record is None or record.job.status is Status.CANCELLED
         if why is not None and why.gives_back and was_cancelled:
             lease = entry.lease

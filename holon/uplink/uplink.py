@@ -72,6 +72,7 @@ class Uplink:
             settings.cleanup,
             settings.allowed_skills,
             in_words=settings.disclose is not Disclose.NONE,
+            names=settings.disclose is Disclose.FULL,
         )
         self._places = Places(
             engine.store,

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from holon.domain.events import OUT_OF_TIME, HistoryEvent
 from holon.domain.job import Status
 from holon.domain.task import DEADLINE_EXCEEDED
-from holon.errors import HolonError, NotFound
 from holon.ports import JobRecord
 from holon.rxon.v1 import worker_pb2
 from holon.uplink.delegation import Delegation
+from holon.uplink.lines import page_of
 from holon.uplink.outcomes import passed_on, result_of
 from holon.uplink.place import Place
 from holon.uplink.stopping import Why
 from holon.worker.outcome import CANCELLED, FAILURE, TRANSIENT_ERROR, cancelled, failure
-
-# So many lines of a job's history are looked at together: all of those of a job of one task.
-_LINES = 1_000
-_RETRY_S = 1.0
 
 
 class Words:
@@ -63,29 +57,18 @@ class Words:
 
     async def _is_out_of_time(self, entry: Delegation) -> bool:
         """Whether a job was cancelled because its time is over, which it does itself too."""
-        lines, more = await self._page(entry)
+        lines, more = await page_of(self._place.jobs, entry)
         while True:
-            for line in lines:
+            for _, line in lines:
                 if line.type == "job_cancel_requested":
                     return line.details.get("by") == OUT_OF_TIME
             if not more:
                 return False
-            lines, more = await self._page(entry, more)
+            lines, more = await page_of(self._place.jobs, entry, more)
 
     async def _lines(self, entry: Delegation) -> list[HistoryEvent]:
-        return (await self._page(entry))[0]
-
-    async def _page(self, entry: Delegation, token: str = "") -> tuple[list[HistoryEvent], str]:
-        """Lines of a job's history, and where the next begin; empty: that was all."""
-        while True:
-            try:
-                lines, more = await self._place.jobs.history(entry.owner, entry.job_id, _LINES, token)
-            except NotFound:
-                return [], ""
-            except HolonError as error:
-                await asyncio.sleep(error.retry_after or _RETRY_S)
-            else:
-                return [line for _, line in lines], more
+        lines, _ = await page_of(self._place.jobs, entry)
+        return [line for _, line in lines]
 
 
 def _costing(word: worker_pb2.TaskResult, record: JobRecord) -> worker_pb2.TaskResult:

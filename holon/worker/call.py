@@ -12,6 +12,7 @@ import orjson
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import worker_pb2
 from holon.worker.cancelled import Cancelled
+from holon.worker.events import SendEvent
 from holon.worker.leases import Lease
 from holon.worker.log import Log
 from holon.worker.outcome import INVALID_INPUT_ERROR, DataError, TaskError, cancelled, failure, failure_of, result_of
@@ -63,6 +64,7 @@ class Call:
         self.told = False
         self.progress: Progress | None = None
         self.log: Log | None = None
+        self.send_event: SendEvent | None = None
         self.cancelled = Cancelled() if "cancelled" in skill.injected else None
 
     def __repr__(self) -> str:
@@ -147,5 +149,6 @@ _INJECTED: dict[str, Callable[[Call], Any]] = {
     "deadline": _deadline,
     "progress": lambda call: call.progress,
     "log": lambda call: call.log,
+    "send_event": lambda call: call.send_event,
     "cancelled": lambda call: call.cancelled,
 }

@@ -283,6 +283,7 @@ class Link:
             else:
                 # Nothing is owed for it: the session in which it was offered has ended.
                 self.reports.leases.drop(lease)
+                self.reports.events.over(lease)
                 self.hearing.tasks.stopped(lease, "LEASE_LOST", 0.0)
         # What was given back on the older stream since this Hello was made: that is of no account to who keeps it.
         kept = (lease for lease, one in told.items() if one.decision == worker_pb2.LEASE_DECISION_KEEP)

@@ -13,6 +13,7 @@ from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.frames import member_of
 from holon.wire.stream import MAX_MESSAGE_BYTES
 from holon.worker.accepting import Accepting
+from holon.worker.events import Events
 from holon.worker.leases import Lease, Leases
 from holon.worker.outcome import cancelled, too_large
 from holon.worker.session import Session
@@ -38,11 +39,13 @@ class Reports:
 
     Attributes:
         leases: what is owed to the node.
+        events: those of tasks that are not acknowledged.
         session: the one that all is sent on; None while there is none.
     """
 
     def __init__(self, timing: Timing, settled: Callable[[], None]) -> None:
         self.leases = Leases()
+        self.events = Events()
         self.session: Session | None = None
         self._timing = timing
         self._settled = settled
@@ -76,6 +79,12 @@ class Reports:
                 # Results come before lines: a stream that is full is not ended for these.
                 facts = {"task_id": lease.task_id, "lease_id": lease.lease_id}
                 _log.debug("%d lines of task %s were not sent: %s", len(lines), lease.task_id, error, extra=facts)
+
+    def event(self, lease: Lease, event: worker_pb2.Event) -> None:
+        """Tell the node of an event of a task, until it is acknowledged; lost once its final word was said."""
+        if self.leases.holds(lease):
+            self._accepting.first(lease)
+            self.events.send(lease, event)
 
     def summary(self, lease: Lease, summary: types_pb2.JobSummary) -> None:
         """Tell the node of the job behind a task that runs, from a holon; lost when there is no session."""
@@ -113,6 +122,7 @@ class Reports:
         held = self.leases.drop(lease)
         if held:
             self._accepting.over(lease)
+            self.events.over(lease)
             if cost is not None or counts:
                 self._spent[lease] = cost or 0
                 if len(self._spent) > _MOST_SPENT:
@@ -157,6 +167,7 @@ class Reports:
             whose were settled, and whether the node used them.
         """
         settled = []
+        self.events.acknowledge(acks.events)
         for ack in acks.results:
             lease = Lease(ack.task_id, ack.lease_id)
             if ack.verdict == worker_pb2.VERDICT_RETRY:
@@ -164,6 +175,7 @@ class Reports:
                 continue
             if not self.leases.forget(lease):
                 continue
+            self.events.over(lease)
             settled.append((lease, ack.verdict == worker_pb2.VERDICT_COMMITTED))
             if ack.verdict != worker_pb2.VERDICT_COMMITTED:
                 name, facts = _verdict_name(ack), {"task_id": lease.task_id, "lease_id": lease.lease_id}
@@ -173,13 +185,16 @@ class Reports:
         return settled
 
     def repeat(self) -> None:
-        """Send every unacknowledged result on the current session."""
+        """Send every unacknowledged event on the current session, and every result."""
+        if self.session is not None:
+            self.events.repeat(self.session)
         for lease in self.leases.results():
             self._send_result(lease)
 
     def stop(self) -> None:
         """Accept and repeat nothing more."""
         self._accepting.stop()
+        self.events.stop()
         for timer in self._retries.values():
             timer.cancel()
 

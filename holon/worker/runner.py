@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from holon.rxon.v1 import worker_pb2
 from holon.worker.alarm import Alarm
 from holon.worker.call import Call, HandlerTask
+from holon.worker.events import SendEvent
 from holon.worker.leases import Lease
 from holon.worker.link import Link
 from holon.worker.log import Log
@@ -86,6 +87,8 @@ class Runner:
             call.progress = Progress(self._inward, report, self._timing.progress_every)
         if "log" in skill.injected:
             call.log = Log(self._inward, functools.partial(self._reports.logs, lease), self._timing.log_every)
+        if "send_event" in skill.injected:
+            call.send_event = SendEvent(self._inward, functools.partial(self._reports.event, lease))
         if offer.HasField("time_left"):
             self._alarm.set(call, offer.time_left.seconds + offer.time_left.nanos / 1e9, self._time_over)
         self._reports.accept(lease)

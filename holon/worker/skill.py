@@ -19,7 +19,7 @@ from holon.rxon.v1 import worker_pb2
 from holon.worker.outcome import Result
 
 RESERVED = frozenset(
-    {"params", "task_id", "job_id", "attempt", "deadline", "progress", "log", "cancelled", "files"},
+    {"params", "task_id", "job_id", "attempt", "deadline", "progress", "log", "send_event", "cancelled", "files"},
 )
 _NOT_YET = ("files",)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -58,8 +58,9 @@ class Handlers:
         step = self.moved(given, job, Status.FAILED if failed_fast else Status.RUNNING)
         return replace(step, consumed=(number,), end_tasks=failed_fast)
 
-    def kind(self, event: TaskEnded | BranchesDone | Woken) -> str:
-        return {TaskEnded: "task", BranchesDone: "fan", Woken: "sleep"}[type(event)]
+    def kind(self, event: object) -> str:
+        kinds: dict[type, str] = {TaskEnded: "task", BranchesDone: "fan", Woken: "sleep"}
+        return kinds[type(event)]
 
     def moved(self, given: Step, job: Job, status: Status) -> Step:
         told = [HistoryEvent("state_finished", self.world.now)]

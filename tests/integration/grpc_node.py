@@ -207,6 +207,8 @@ class Wire:
             said = getattr(frame, kind)
             each = {"task_offers": "offers", "update_acks": "results", "stop_tasks": "stops"}.get(kind)
             self._waiting += [(kind, one) for one in (getattr(said, each) if each else [said])]
+            if kind == "update_acks":
+                self._waiting += [("event_acks", one) for one in said.events]
         return self._waiting.pop(0)
 
     async def expect(self, kind: str) -> Any:

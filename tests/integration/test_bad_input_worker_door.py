@@ -215,7 +215,6 @@ LEASE = types_pb2.LeaseRef(task_id="0-abc-0-0", lease_id="never-given")
         (b"\x0a\x03\x0a\x01\xff", "MALFORMED_FRAME"),
         (b"", "UNKNOWN_MESSAGE"),
         (UNKNOWN_MEMBER, "UNKNOWN_MESSAGE"),
-        (worker_pb2.SessionRequest(events=worker_pb2.WorkerEvents()), "UNKNOWN_MESSAGE"),
         (worker_pb2.SessionRequest(reauthenticate=worker_pb2.Reauthenticate()), "UNKNOWN_MESSAGE"),
         (worker_pb2.SessionRequest(command_replies=worker_pb2.CommandReplies()), "UNKNOWN_MESSAGE"),
         (worker_pb2.SessionRequest(tree_page=worker_pb2.TreePage()), "UNKNOWN_MESSAGE"),

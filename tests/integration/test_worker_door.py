@@ -54,7 +54,11 @@ async def test_welcome_says_the_terms_of_the_session() -> None:
             )
         ]
         assert seconds == [2.0, 6.0, 9.0, 3.0]
-        assert list(welcome.capabilities) == [types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL]
+        assert list(welcome.capabilities) == [
+            types_pb2.CAPABILITY_RESUME,
+            types_pb2.CAPABILITY_CANCEL,
+            types_pb2.CAPABILITY_EVENTS,
+        ]
         assert (welcome.max_message_bytes, welcome.max_payload_bytes) == (4 * 2**20, 2**20)
         assert welcome.HasField("session_expires_at")
         assert not welcome.catalog_needed

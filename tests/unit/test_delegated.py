@@ -48,7 +48,15 @@ async def test_a_job_that_is_over_has_no_time_any_more() -> None:
     entry = Delegation("parent", "t1", "0-job", 1, 1, "lease")
     ends: list[JobRecord | None] = []
     running = Delegated(
-        gone, gone, entry, lambda *_: None, lambda: None, lambda _: None, lambda _, record: ends.append(record), ignored
+        gone,
+        gone,
+        entry,
+        lambda *_: None,
+        lambda: None,
+        lambda _: None,
+        lambda _, record: ends.append(record),
+        ignored,
+        ignored,
     )
     running.limit(3_600, lambda: calls.append("first"))
     running.limit(0, lambda: calls.append("newest"))
@@ -82,7 +90,7 @@ async def test_a_job_whose_branches_wait_says_why_and_takes_one_place_and_not_tw
     said: list[str] = []
     entry = Delegation("parent", "t1", "0-job", 1, 1, "lease")
     running = Delegated(
-        jobs, jobs, entry, lambda *told: said.append(told[2]), lambda: None, lambda _: None, ignored, ignored
+        jobs, jobs, entry, lambda *told: said.append(told[2]), lambda: None, lambda _: None, ignored, ignored, ignored
     )
     running.follow()
     for status in (Status.WAITING_FOR_PARALLEL, Status.WAITING_FOR_WORKER):

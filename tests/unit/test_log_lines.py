@@ -89,7 +89,7 @@ def test_each_level_adds_its_holon_and_the_lowest_says_which_task_it_was() -> No
     [above] = passed_up(between, "0-mid", "h1")
     assert orjson.loads(above.fields.data) == {
         "n": 1,
-        "holon_ids": ["h1", "h2"],
+        "holon_ids": ["h2", "h1"],
         "job_id": "1-leaf",
         "task_id": "1-leaf-0-0",
     }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from holon.domain.decisions import AskedTask, DispatchParallel, DispatchTask, GoTo
-from holon.domain.events import BranchesDone, HistoryEvent, Woken
+from holon.domain.events import BranchesDone, HistoryEvent, TaskEvent, Woken
 from holon.domain.job import JobError, Status, Waiting
 from holon.domain.machine import branch_result, handler_failed, succeeded
 from holon.domain.reactions import react
@@ -256,3 +256,45 @@ def test_a_branch_result_has_the_shape_that_aggregators_see() -> None:
 def test_a_branch_did_well_unless_it_failed_or_was_cancelled() -> None:
     statuses = ("success", "needs_review", "failure", "cancelled")
     assert [succeeded(Outcome(status)) for status in statuses] == [True, True, False, False]
+
+
+# What happens while a task runs -----------------------------------------------------------------------------------
+
+
+def occurred(kind: str, **more: Any) -> TaskEvent:
+    return TaskEvent(4, "0-a-4-0", "e1", kind, b"", "w1", NOW - 5, **more)
+
+
+def test_an_event_that_nobody_waits_for_is_told_and_changes_nothing_else() -> None:
+    before = waiting(success="next")
+    change = after(before, occurred("seen", holon_ids=("h",), job_ids=("j",)), {"n": 1})
+    assert change.job == replace(before, events=1)
+    assert (change.end_tasks, change.wake_after) == (False, None)
+    [line] = change.history
+    assert (line.type, line.worker_id, line.task_id, line.state) == ("worker_event:seen", "w1", "0-a-4-0", "start")
+    assert line.details == {
+        "event_id": "e1",
+        "occurred": NOW - 5,
+        "payload": {"n": 1},
+        "holon_ids": ["h"],
+        "job_ids": ["j"],
+    }
+
+
+def test_an_event_that_the_job_waits_for_moves_it_on_with_what_it_says_and_ends_the_task() -> None:
+    before = waiting(success="next")
+    before = replace(before, waiting=Waiting(4, {"success": "next"}, events={"odd": "review"}), state_history={"a": 1})
+    change = after(before, occurred("odd"), {"b": 2})
+    assert (change.job.current_state, change.job.status, change.job.waiting) == ("review", Status.RUNNING, None)
+    assert (change.job.state_history, change.end_tasks) == ({"a": 1, "b": 2}, True)
+    assert types(change) == ["worker_event:odd"]
+
+
+def test_an_event_of_an_earlier_step_or_of_a_job_that_is_over_is_stale() -> None:
+    later = replace(waiting(success="next"), waiting=Waiting(6, {}, events={"odd": "review"}))
+    assert react(later, occurred("odd"), {}, None, NOW) is None
+    assert react(job(status=Status.FINISHED), occurred("odd"), {}, None, NOW) is None
+
+
+def test_an_event_of_a_branch_is_told() -> None:
+    assert types(after(waiting("gather"), occurred("seen"))) == ["worker_event:seen"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgpack
 
+from holon.domain.events import TaskEvent
 from holon.domain.job import Job, Status, Waiting
 from holon.domain.matching import Need
 from holon.domain.task import RetryPolicy
@@ -12,9 +13,11 @@ from holon.domain.wants import Wants
 from holon.ports import NewTask
 from holon.storage.records import (
     decode_chunk,
+    decode_event,
     decode_job,
     decode_need,
     encode_chunk,
+    encode_event,
     encode_job,
     encode_need,
     unpack,
@@ -22,7 +25,7 @@ from holon.storage.records import (
 from holon.storage.records.schema import UPGRADES
 
 # The fields of a job that came with the newest schema.
-NEWEST = 5
+NEWEST = 6
 
 
 def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:
@@ -115,3 +118,12 @@ def test_what_was_written_before_tasks_could_ask_for_more_asks_for_nothing() -> 
     (fields,), _ = unpack("chunk", encode_chunk((task,), 99))
     del fields[2][-3:]
     assert decode_chunk(msgpack.packb((8, [fields], 99))) == ((replace(task, need=before),), 99)
+
+
+def test_an_event_of_a_task_comes_back_as_it_was_and_so_does_a_job_that_waits_for_one() -> None:
+    event = TaskEvent(4, "0-a-4-0", "e1", "odd", b'{"n":1}', "w1", 5, ("h1", "h2"), ("j",), "w9")
+    assert decode_event(encode_event(event)) == event
+    job = Job("0-a", "bp", "ann", {}, "start", waiting=Waiting(4, {"success": "x"}, events={"odd": "y"}), events=3)
+    assert decode_job(encode_job(job)) == job
+    fields = unpack("job", encode_job(job))[:-NEWEST]
+    assert decode_job(msgpack.packb((8, *fields))) == replace(job, events=0)

@@ -12,7 +12,7 @@ def capabilities(*, renews: bool = True, holons: bool = True) -> tuple[types_pb2
         renews: whether access tokens are taken, and newer ones in the stream.
         holons: whether it is told to a holon, or of a node, which every holon may ask.
     """
-    told = [types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL]
+    told = [types_pb2.CAPABILITY_RESUME, types_pb2.CAPABILITY_CANCEL, types_pb2.CAPABILITY_EVENTS]
     if renews:
         told.append(types_pb2.CAPABILITY_REAUTHENTICATE)
     if holons:

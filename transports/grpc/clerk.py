@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from holon.domain.events import Occurred
 from holon.domain.fleet import Catalog
 from holon.engine.members import Member
 from holon.engine.results import Answer, Reported
@@ -17,6 +18,7 @@ from transports.grpc.child_tree import ChildTree
 from transports.grpc.outgoing import Outgoing
 
 MAX_RESULTS = 10_000
+MAX_EVENTS = 1_000
 MAX_BYTES = 32 * 1024 * 1024
 RETRY_S = 1.0
 
@@ -31,7 +33,7 @@ class _Offers:
 
 
 class Clerk:
-    """Brings one session's results and catalogs to the engine, and the answers back, in the order they came.
+    """Brings one session's results, events and catalogs to the engine, and the answers back, in the order they came.
 
     Arguments:
         outgoing: where the answers go.
@@ -46,6 +48,7 @@ class Clerk:
         # With the size of each.
         self._results: list[tuple[Reported, int]] = []
         self._bytes = 0
+        self._events: list[Occurred] = []
         # The leases of those that are not answered yet.
         self._unanswered: set[str] = set()
         self._catalog: _Offers | None = None
@@ -54,7 +57,7 @@ class Clerk:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"Clerk(results={len(self._results)}, bytes={self._bytes})"
+        return f"Clerk(results={len(self._results)}, events={len(self._events)}, bytes={self._bytes})"
 
     def report(self, reported: Reported) -> None:
         """Take a result. While too many wait for the store, it is to be sent again instead."""
@@ -73,6 +76,21 @@ class Clerk:
         if len(self._results) == 1:
             # Else it is awake: it stores until nothing waits.
             self._bell.ring()
+
+    def event(self, event: Occurred) -> None:
+        """Take an event. While too many wait for the store, it is to be sent again instead."""
+        size = len(event.payload)
+        if len(self._events) >= MAX_EVENTS or (self._bytes and self._bytes + size > MAX_BYTES):
+            busy = ResourceExhausted(
+                f"{len(self._events)} events of this session wait to be stored; send this one again later",
+                code="RATE_LIMITED",
+                retry_after=RETRY_S,
+            )
+            self._outgoing.took_events({event.event_id: busy})
+            return
+        self._events.append(event)
+        self._bytes += size
+        self._bell.ring()
 
     def has(self, lease_id: str) -> bool:
         """Whether a result under this lease came, and is not answered yet."""
@@ -97,14 +115,28 @@ class Clerk:
     async def run(self) -> None:
         """Work until `close` and the last answer. On cancel, what waits is dropped; the worker sends it again."""
         much = False
-        while not (self._closed and not self._results and self._catalog is None):
+        while not (self._closed and not self._waits):
             # While many come, the results that two turns of the loop bring share a transaction.
             await self._bell.heard(gathers=much)
             much = len(self._results) > 1
-            while self._results or self._catalog is not None:
+            while self._waits:
                 await self._learn()
+                await self._tell()
                 await self._complete()
                 much = much or bool(self._results)
+
+    @property
+    def _waits(self) -> bool:
+        return bool(self._results or self._events or self._catalog is not None)
+
+    async def _tell(self) -> None:
+        """Tell the jobs of all events that wait: of a task that is over nobody could take them."""
+        while self._events:
+            taken = self._events[:BATCH_ITEMS]
+            del self._events[:BATCH_ITEMS]
+            answers = await self._workers.occurred(self._member, taken)
+            self._bytes -= sum([len(one.payload) for one in taken])
+            self._outgoing.took_events(answers)
 
     async def _learn(self) -> None:
         if self._catalog is None:

@@ -19,9 +19,10 @@ from holon.engine.results import Reported
 from holon.engine.workers import Workers
 from holon.errors import HolonError, InvalidArgument, NotFound, ResourceExhausted, TooLarge, Violation
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.wire.events import event_of
 from holon.wire.log_lines import lines_of
 from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
-from holon.wire.values import MAX_ID, cost_of, seconds
+from holon.wire.values import MAX_ID, cost_of, is_id, seconds
 from holon.wire.worker import UNSERVABLE, outcome_of, took_of
 from transports.grpc.child_tree import ChildTree
 from transports.grpc.clerk import RETRY_S, Clerk
@@ -38,7 +39,6 @@ _ALWAYS_TAKEN = ("accepted", "rejected")
 _AROUND_BATCH = 64
 
 _NEEDS = {
-    "events": "EVENTS",
     "reauthenticate": "REAUTHENTICATE",
     "command_replies": "COMMANDS",
     "tree_page": "HOLON",
@@ -82,6 +82,7 @@ class Incoming:
             "heartbeat": self._heartbeat,
             "task_updates": self._task_updates,
             "drain": self._drain,
+            "events": self._events,
         }
         self._renew = renew
         if renew is not None:
@@ -188,6 +189,25 @@ class Incoming:
         self.drained = True
         self._workers.drain(self._member)
         self._outgoing.leave()
+
+    def _events(self, frame: worker_pb2.SessionRequest) -> None:
+        events = frame.events.events
+        if len(events) > BATCH_ITEMS or (len(events) > 1 and frame.ByteSize() > BATCH_BYTES + _AROUND_BATCH):
+            raise TooLarge(
+                f"a batch of {len(events)} events and {frame.ByteSize()} bytes is over the limit of {BATCH_ITEMS} "
+                f"events or {BATCH_BYTES} bytes; send smaller ones",
+                code="BATCH_TOO_LARGE",
+                retry_after=RETRY_S,
+            )
+        for event in events:
+            try:
+                self._clerk.event(event_of(event, self._clock.now_ms(), passed=self._member.session.is_holon))
+            except HolonError as error:
+                # What is no id is not said back.
+                if not is_id(event.event_id):
+                    self._outgoing.refuse(self._frame, error)
+                else:
+                    self._outgoing.refuse_event(event.event_id, error)
 
     # Updates of tasks --------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from holon.engine.members import Member
 from holon.engine.results import Answer
@@ -167,6 +167,9 @@ class Outgoing:
         self._metrics.refusals.add(error.code)
         refusal = worker_pb2.SessionError(frame=frame, error=error_of(error), task_id=task_id, lease_id=lease_id)
         self._control(Response(session_error=refusal))
+        self._refused(error)
+
+    def _refused(self, error: HolonError) -> None:
         if isinstance(error, _TOO_EARLY):
             return
         self._refusals += 1
@@ -182,6 +185,21 @@ class Outgoing:
         """Send verdicts."""
         for answer in answers:
             self._acknowledge(_ack(answer))
+
+    def took_events(self, refused: Mapping[str, HolonError | None]) -> None:
+        """Say what became of events, by their ids: taken, or why not."""
+        acks = [
+            worker_pb2.EventAck(event_id=event_id, error=None if error is None else error_of(error))
+            for event_id, error in refused.items()
+        ]
+        for start in range(0, len(acks), BATCH_ITEMS):
+            self._control(Response(update_acks=worker_pb2.UpdateAcks(events=acks[start : start + BATCH_ITEMS])))
+
+    def refuse_event(self, event_id: str, error: HolonError) -> None:
+        """Say what is wrong with an event; too many such end the stream, as other refusals do."""
+        self._metrics.refusals.add(error.code)
+        self.took_events({event_id: error})
+        self._refused(error)
 
     def later(self, task_id: str, lease_id: str, error: HolonError) -> None:
         """Ask for a result to be sent again, after the error's `retry_after`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import astuple
+
 from holon.domain.events import (
     ApprovalResolved,
     BranchesDone,
@@ -12,6 +14,7 @@ from holon.domain.events import (
     HistoryEvent,
     InboxEvent,
     TaskEnded,
+    TaskEvent,
     Woken,
 )
 from holon.domain.value import replace
@@ -33,6 +36,8 @@ def encode_event(event: InboxEvent) -> bytes:
             return pack("cancel", by) if insist else pack("cancel", by, insist)
         case ApprovalResolved(question, decision, by, data, comment, request_id):
             return pack("approval", question, decision, by, data, comment, request_id)
+        case TaskEvent():
+            return pack("event", *astuple(event))
 
 
 def decode_event(record: bytes) -> InboxEvent:
@@ -49,6 +54,10 @@ def decode_event(record: bytes) -> InboxEvent:
             return CancelRequested(*fields)
         case "approval":
             return ApprovalResolved(*fields)
+        case "event":
+            step, task_id, event_id, name, payload, worker_id, time, holon_ids, job_ids, origin = fields
+            passed = tuple(holon_ids), tuple(job_ids), origin
+            return TaskEvent(step, task_id, event_id, name, payload, worker_id, time, *passed)
         case _:
             raise ValueError(f"an inbox event of kind {kind!r}, which this release does not know")
 

@@ -54,22 +54,29 @@ def encode_job(job: Job) -> bytes:
         job.child_job_id,
         job.wants and astuple(job.wants),
         job.webhook,
+        job.events,
     )
 
 
 def _waiting_fields(waiting: Waiting) -> tuple[Any, ...]:
     """What a job waits for, as plain values; of most, which wait for tasks, it is the first three."""
     question, fields = waiting.question, (waiting.step, waiting.transitions, waiting.aggregate_into)
-    if question is None and waiting.due is None:
+    if question is None and waiting.due is None and not waiting.events:
         return fields
     asked = question and (question.id, question.message, question.integration, question.asked_at)
-    return (*fields, asked, waiting.due)
+    return (*fields, asked, waiting.due, waiting.events)
 
 
 def _waiting_of(
-    step: int, transitions: dict[str, str], into: str | None, asked: list[Any] | None = None, due: int | None = None
+    step: int,
+    transitions: dict[str, str],
+    into: str | None,
+    asked: list[Any] | None = None,
+    due: int | None = None,
+    events: dict[str, str] | None = None,
 ) -> Waiting:
-    return Waiting(step, transitions, into, None if asked is None else Question(*asked), due)
+    question = None if asked is None else Question(*asked)
+    return Waiting(step, transitions, into, question, due, {} if events is None else events)
 
 
 def _returned(value: Any) -> bytes | None:
@@ -110,6 +117,7 @@ def decode_job(record: bytes) -> Job:
         child_job_id,
         wants,
         webhook,
+        events,
     ) = unpack("job", record)
     state_history = from_json(history)
     return Job(
@@ -143,4 +151,5 @@ def decode_job(record: bytes) -> Job:
         child_job_id=child_job_id,
         wants=wants and Wants(*wants),
         webhook=webhook,
+        events=events,
     )

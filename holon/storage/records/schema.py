@@ -23,7 +23,7 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("endings", 6): lambda fields: [[[*end[:3], [*end[3], 0]] for end in fields[0]]],
     ("job", 3): lambda fields: [*fields, None, None],
     ("job", 5): lambda fields: [*fields, None],
-    ("job", 8): lambda fields: [*fields, "", 0, "", None, ""],
+    ("job", 8): lambda fields: [*fields, "", 0, "", None, "", 0],
     ("need", 3): lambda fields: [*fields, None, None],
     ("need", 7): lambda fields: [*fields, ()],
     ("need", 8): lambda fields: [*fields, "", "", ""],

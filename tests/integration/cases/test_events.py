@@ -135,3 +135,20 @@ async def test_events_of_the_largest_size_are_stored_and_read_back_as_they_were(
         (told, *_) = [one async for one in node.client.tree(job.id, digests=True)]
         assert told.digest is not None
         assert (await node.client.fingerprint(job.id)).sha256 == told.digest.sha256
+
+
+async def test_c34_a_run_whose_decision_cannot_be_sends_nothing(start: Start) -> None:
+    blueprint = Blueprint("runs_nothing", api_endpoint="/jobs/runs_nothing", api_version="v1")
+
+    @blueprint.handler(is_start=True)
+    async def begin(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.send_event("seen")
+        actions.run_blueprint(initial_data["of"], {}, {"success": "end"})
+
+    @blueprint.handler(is_end=True)
+    async def end() -> None: ...
+
+    async with start(blueprint, JOB_MAX_RETRIES=0) as node:
+        job = await ended(node, await create(node, "runs_nothing", {"of": "nothing"}))
+        assert job.status == "quarantined"
+        assert not [one for one in await history(node, job.id) if "event:" in one.event_type]

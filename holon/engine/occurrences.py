@@ -1,0 +1,81 @@
+"""Events of tasks: from the workers that hold them into their jobs, each once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from holon.domain.events import Occurred, TaskEvent
+from holon.domain.task import step_of
+from holon.engine.members import Member
+from holon.engine.slots import Slots
+from holon.errors import HolonError, NotFound, ResourceExhausted, StoreUnavailable
+from holon.ports import Appended, Offer, Steps
+
+RETRY_S = 1.0
+
+
+class Occurrences:
+    """Puts events into the inboxes of jobs."""
+
+    def __init__(self, store: Steps, slots: Slots) -> None:
+        self._store = store
+        self._slots = slots
+
+    def __repr__(self) -> str:
+        return f"Occurrences({self._slots!r})"
+
+    async def take(self, member: Member, events: Sequence[Occurred]) -> Mapping[str, HolonError | None]:
+        """Put events into their jobs, in order; a repeat of one is put in once.
+
+        Returns:
+            by the ids of the events, why they were not taken; None of those that were. One whose error says
+            `retry_after` is to be sent again.
+        """
+        answers = await asyncio.gather(*(self._put(member, one) for one in events))
+        return {one.event_id: answer for one, answer in zip(events, answers, strict=True)}
+
+    async def _put(self, member: Member, event: Occurred) -> HolonError | None:
+        offer = member.session.leases.get(event.lease_id)
+        if offer is None or offer.task_id != event.task_id:
+            return NotFound(
+                f"this session does not hold task {event.task_id[:128]!r} under lease {event.lease_id[:128]!r}",
+                code="TASK_NOT_HELD",
+            )
+        try:
+            with self._slots.wanting(1) as wanted:
+                appended, wanted.claims = await self._store.append(
+                    offer.job_id, _inbox_event(event, offer), _key(event), wanted.n
+                )
+        except StoreUnavailable as error:
+            return StoreUnavailable("the node's store is away; send the event again", retry_after=error.again_after)
+        if appended is Appended.FULL:
+            return ResourceExhausted(
+                f"the inbox of job {offer.job_id} is full; send the event again when it has worked it off",
+                code="INBOX_FULL",
+                retry_after=RETRY_S,
+            )
+        # Of a job that is over nobody waits to hear anything: it was cancelled, or goes without this task.
+        return None
+
+
+def _inbox_event(event: Occurred, offer: Offer) -> TaskEvent:
+    return TaskEvent(
+        step_of(event.task_id),
+        event.task_id,
+        event.event_id,
+        event.type,
+        event.payload,
+        offer.worker_id,
+        event.time,
+        event.holon_ids,
+        event.job_ids,
+        event.origin_worker_id,
+    )
+
+
+def _key(event: Occurred) -> str:
+    """What a repeat of an event is known by: two workers may give events the same id."""
+    text = f"{event.task_id} {event.event_id}"
+    return f"event-{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"

@@ -1,0 +1,179 @@
+"""The worker SDK: events of tasks. Each is kept until the node has it, and sent again on every new session."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from holon.domain.event_types import MAX_EVENT_BYTES, MAX_EVENT_TYPE, is_event_type
+from holon.errors import InvalidArgument, ResourceExhausted
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.worker.leases import Lease
+from holon.worker.session import Session
+from holon.worker.threads import Mailbox
+
+_log = logging.getLogger("holon.worker")
+
+# What one task may send: more than that is a stream, and no event.
+MOST_OF_TASK = 1_000
+_AT_ONCE = 256
+_BYTES_AT_ONCE = 512 * 1024
+_LEAST_RETRY_S = 0.05
+
+
+class Events:
+    """The events that the node has not acknowledged. Everything belongs to the link's loop.
+
+    Attributes:
+        session: the one that they are sent on; None while there is none.
+    """
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self._kept: OrderedDict[str, worker_pb2.Event] = OrderedDict()
+        self._of: dict[Lease, set[str]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"Events(unacknowledged={len(self._kept)})"
+
+    def send(self, lease: Lease, event: worker_pb2.Event) -> None:
+        """Tell the node of an event of a task that is held; one of an id that it has yet to acknowledge is no other."""
+        if event.event_id in self._kept:
+            return
+        event.task_id, event.lease_id = lease.task_id, lease.lease_id
+        self._kept[event.event_id] = event
+        self._of.setdefault(lease, set()).add(event.event_id)
+        self._say([event])
+
+    def acknowledge(self, acks: Sequence[worker_pb2.EventAck]) -> None:
+        """Forget what the node has, or will not have; what it cannot take now is sent again when it says."""
+        for ack in acks:
+            if ack.error.HasField("retry_after"):
+                after = ack.error.retry_after.seconds + ack.error.retry_after.nanos / 1e9
+                self._again_in(max(after, _LEAST_RETRY_S))
+                continue
+            event = self._kept.pop(ack.event_id, None)
+            if event is None:
+                continue
+            if ack.HasField("error"):
+                _log.warning(
+                    "event %r of task %s was refused: %s: %s",
+                    event.type,
+                    event.task_id,
+                    ack.error.reason,
+                    ack.error.message,
+                    extra={"task_id": event.task_id, "lease_id": event.lease_id},
+                )
+            of_lease = self._of.get(Lease(event.task_id, event.lease_id))
+            if of_lease is not None:
+                of_lease.discard(ack.event_id)
+
+    def over(self, lease: Lease) -> None:
+        """The final word on a lease is acknowledged, or it was given back: what is left of its events is of no use."""
+        for event_id in self._of.pop(lease, ()):
+            self._kept.pop(event_id, None)
+
+    def repeat(self, session: Session) -> None:
+        """Send all that is not acknowledged on a new session, and from now on what comes; before its results are."""
+        self.session = session
+        self._say(list(self._kept.values()))
+
+    def stop(self) -> None:
+        """Send nothing again."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _again_in(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._again)
+
+    def _again(self) -> None:
+        self._timer = None
+        self._say(list(self._kept.values()))
+
+    def _say(self, events: Sequence[worker_pb2.Event]) -> None:
+        session = self.session
+        if session is None or session.end is not None or not events:
+            return
+        if types_pb2.CAPABILITY_EVENTS not in session.welcome.capabilities:
+            _log.warning("the node takes no events: %d of tasks are lost", len(events))
+            self._kept.clear()
+            self._of.clear()
+            return
+        batch: list[worker_pb2.Event] = []
+        size = 0
+        for event in events:
+            batch.append(event)
+            size += event.ByteSize()
+            if len(batch) == _AT_ONCE or size >= _BYTES_AT_ONCE:
+                session.put_control(worker_pb2.SessionRequest(events=worker_pb2.WorkerEvents(events=batch)))
+                batch, size = [], 0
+        if batch:
+            session.put_control(worker_pb2.SessionRequest(events=worker_pb2.WorkerEvents(events=batch)))
+
+
+class SendEvent:
+    """A handler's `send_event(type, payload=None)`.
+
+    Arguments:
+        mailbox: leads to the stream's loop.
+        send: takes the event; called in the stream's loop.
+    """
+
+    def __init__(self, mailbox: Mailbox, send: Callable[[worker_pb2.Event], None]) -> None:
+        self._mailbox = mailbox
+        self._send = send
+        self._lock = threading.Lock()
+        self._sent = 0
+
+    def __call__(self, type: str, payload: Mapping[str, Any] | None = None) -> None:  # noqa: A002  the protocol's word
+        """Tell the job of something that happened. Never blocks; any thread may call it, before its handler returns.
+
+        It comes there once, also through a lost connection, and before the task's result: it is in the job's history,
+        and its blueprint may go on by it (`event_transitions`).
+
+        Arguments:
+            type: what kind of event; 1 to 128 printable characters.
+            payload: what it says: JSON with text as keys, at most 64 KiB; None says nothing more.
+        Raises:
+            InvalidArgument: it cannot be such an event.
+            ResourceExhausted: (EVENTS_FULL) this task has sent 1,000 already.
+        """
+        if not is_event_type(type):
+            raise InvalidArgument(f"event type {type!r:.200}: use text of 1 to {MAX_EVENT_TYPE} printable characters")
+        event = worker_pb2.Event(event_id=uuid.uuid4().hex, type=type)
+        event.time.GetCurrentTime()
+        if payload is not None:
+            event.payload.data = _json(type, payload)
+        with self._lock:
+            if self._sent >= MOST_OF_TASK:
+                raise ResourceExhausted(
+                    f"this task has sent {MOST_OF_TASK} events, the most allowed; use `log` or `progress` for more",
+                    code="EVENTS_FULL",
+                )
+            self._sent += 1
+        self._mailbox.post(self._send, event)
+
+
+def _json(kind: str, payload: Mapping[str, Any]) -> bytes:
+    if not isinstance(payload, Mapping):
+        raise InvalidArgument(f"the payload of event {kind!r} is a {payload.__class__.__name__}; give a dict")
+    try:
+        text = orjson.dumps(dict(payload))
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"the payload of event {kind!r} is no JSON: {error}", code="NOT_JSON") from error
+    if len(text) > MAX_EVENT_BYTES:
+        raise InvalidArgument(
+            f"the payload of event {kind!r} has {len(text)} bytes, over the limit of {MAX_EVENT_BYTES}; keep large "
+            "data elsewhere, and say where it is",
+            code="LIMIT_EXCEEDED",
+        )
+    return text

@@ -1,0 +1,152 @@
+"""Events of tasks at the worker door: in the job's history once, however often they are sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from holon.rxon.v1 import types_pb2, worker_pb2
+from tests.integration.grpc_node import Node, Wire, json_payload, result, updates
+from tests.integration.watching import watch
+
+
+def event(lease: Any, event_id: str = "e1", kind: str = "seen", **more: Any) -> worker_pb2.Event:
+    return worker_pb2.Event(event_id=event_id, type=kind, task_id=lease.task_id, lease_id=lease.lease_id, **more)
+
+
+async def tells(worker: Wire, *events: worker_pb2.Event) -> list[worker_pb2.EventAck]:
+    """Send events; what the node says of them."""
+    await worker.send(frame(*events))
+    return [await worker.expect("event_acks") for _ in events]
+
+
+def frame(*events: worker_pb2.Event) -> worker_pb2.SessionRequest:
+    return worker_pb2.SessionRequest(events=worker_pb2.WorkerEvents(events=events))
+
+
+async def told(node: Node, job_id: str) -> list[str]:
+    """The lines of a job's history that tell of events."""
+    types = [line.event_type for line in await node.history(job_id)]
+    return [one.removeprefix("worker_event:") for one in types if one.startswith("worker_event:")]
+
+
+async def test_an_event_is_in_the_jobs_history_once_with_what_it_says_and_is_told_to_who_follows(node: Node) -> None:
+    job_id = await node.create()
+    stream = watch(node, job_id)
+    await stream.next()
+    worker = await node.worker()
+    assert types_pb2.CAPABILITY_EVENTS in worker.welcome.capabilities
+    offer = await worker.offer()
+    said = event(offer, payload=json_payload({"n": 1}))
+    said.time.FromMilliseconds(1_700_000_000_000)
+    acks = await tells(worker, said, event(offer, "e2", "more"))
+    assert [(ack.event_id, ack.HasField("error")) for ack in acks] == [("e1", False), ("e2", False)]
+    # The answer was lost, and it comes again.
+    assert not (await tells(worker, said))[0].HasField("error")
+    lines = (await stream.until("event"))[-1:] + await stream.until("event")
+    assert [one.event.event_type for one in lines if one.HasField("event")] == [
+        "worker_event:seen",
+        "worker_event:more",
+    ]
+    line = lines[0].event
+    assert (line.worker_id, line.task_id) == ("w1", offer.task_id)
+    assert b'"payload":{"n":1}' in line.context_snapshot.data
+    assert (await node.job(job_id)).status == "waiting_for_worker"
+    await worker.send(updates(result(offer, {})))
+    assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+    assert (await node.ended(job_id)).status == "finished"
+    assert await told(node, job_id) == ["seen", "more"]
+
+
+async def test_what_was_sent_before_a_result_is_told_before_it(node: Node) -> None:
+    job_id = await node.create()
+    worker = await node.worker()
+    offer = await worker.offer()
+    # In one go: the node has read all of it before it has stored any.
+    await worker.send(frame(*(event(offer, f"e{n}", f"n{n}") for n in range(20))))
+    await worker.send(updates(result(offer, {})))
+    acks = [await worker.expect("event_acks") for _ in range(20)]
+    assert not any(ack.HasField("error") for ack in acks)
+    assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+    await node.ended(job_id)
+    assert await told(node, job_id) == [f"n{n}" for n in range(20)]
+
+
+async def test_two_workers_may_give_their_events_the_same_ids(node: Node) -> None:
+    jobs = []
+    for worker_id in ("w1", "w2"):
+        worker = await node.worker(worker_id)
+        jobs.append(await node.create())
+        [ack] = await tells(worker, event(await worker.offer()))
+        assert not ack.HasField("error")
+    assert [await told(node, job_id) for job_id in jobs] == [["seen"], ["seen"]]
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"kind": ""}, "type"),
+        ({"kind": "x" * 129}, "type"),
+        ({"payload": json_payload([1])}, "payload"),
+        ({"payload": types_pb2.Payload(data=b"{")}, "payload"),
+        ({"payload": json_payload({"x": "y" * 65_536})}, ""),
+        ({"holon_ids": ["h"]}, "holon_ids"),
+        ({"job_ids": ["j"]}, "holon_ids"),
+        ({"origin_worker_id": "w"}, "holon_ids"),
+        ({"receipts": [types_pb2.Receipt()]}, "receipts"),
+    ],
+)
+async def test_what_can_be_no_event_is_refused_by_its_id_and_the_rest_is_taken(
+    node: Node, more: dict[str, Any], field: str
+) -> None:
+    job_id = await node.create()
+    worker = await node.worker()
+    offer = await worker.offer()
+    kind = more.pop("kind", "bad")
+    await worker.send(frame(event(offer, "bad", kind, **more), event(offer, "good")))
+    acks = {ack.event_id: ack for ack in [await worker.expect("event_acks") for _ in range(2)]}
+    assert not acks["good"].HasField("error")
+    assert [one.field for one in acks["bad"].error.field_violations] == ([field] if field else [])
+    assert not acks["bad"].error.HasField("retry_after")
+    assert await told(node, job_id) == ["seen"]
+
+
+async def test_an_event_without_an_id_that_can_be_one_is_refused_by_its_message(node: Node) -> None:
+    await node.create()
+    worker = await node.worker()
+    offer = await worker.offer()
+    await worker.send(frame(event(offer, "")))
+    assert [one.field for one in (await worker.refused()).error.field_violations] == ["event_id"]
+
+
+async def test_an_event_of_a_task_that_the_worker_does_not_hold_is_refused(node: Node) -> None:
+    job_id = await node.create()
+    worker = await node.worker()
+    offer = await worker.offer()
+    other = await node.worker("w2")
+    [ack] = await tells(other, event(offer))
+    assert ack.error.reason == "TASK_NOT_HELD"
+    [ack] = await tells(worker, event(worker_pb2.TaskOffer(task_id="0-x-0-0", lease_id=offer.lease_id)))
+    assert ack.error.reason == "TASK_NOT_HELD"
+    assert await told(node, job_id) == []
+
+
+async def test_a_batch_over_the_limit_is_refused_whole(node: Node) -> None:
+    await node.create()
+    worker = await node.worker()
+    offer = await worker.offer()
+    await worker.send(frame(*(event(offer, f"e{n}") for n in range(257))))
+    assert (await worker.refused()).error.reason == "BATCH_TOO_LARGE"
+    assert (await tells(worker, event(offer)))[0].event_id == "e1"
+
+
+async def test_an_event_of_a_job_that_was_cancelled_is_acknowledged_and_told_to_nobody(node: Node) -> None:
+    job_id = await node.create()
+    worker = await node.worker(capabilities=[])
+    offer = await worker.offer()
+    await node.cancel(job_id)
+    await node.ended(job_id)
+    [ack] = await tells(worker, event(offer))
+    assert ack.event_id == "e1"
+    assert await told(node, job_id) == []

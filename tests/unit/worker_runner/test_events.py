@@ -1,0 +1,168 @@
+"""Events that handlers send: kept until they are acknowledged, and told before the final word."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from holon.errors import HolonError, InvalidArgument, ResourceExhausted
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.worker import SendEvent
+from holon.worker.events import MOST_OF_TASK
+from tests.unit.worker_runner.bench import Bench, Make
+
+KNOWS = worker_pb2.Welcome(capabilities=[types_pb2.CAPABILITY_EVENTS])
+
+
+class Stream:
+    """A session of a node that takes events; what is said of them, in order with the updates."""
+
+    end = None
+    max_payload_bytes = 10_000
+
+    def __init__(self, welcome: worker_pb2.Welcome = KNOWS) -> None:
+        self.welcome = welcome
+        self.said: list[Any] = []
+        self.over = asyncio.Event()
+        self.heard = asyncio.Event()
+
+    def put(self, encoded: bytes) -> None:
+        update = worker_pb2.TaskUpdate.FromString(encoded)
+        self.said.append(update)
+        if update.HasField("result"):
+            self.over.set()
+
+    def put_control(self, frame: worker_pb2.SessionRequest) -> int:
+        self.said += frame.events.events
+        self.heard.set()
+        return 2
+
+    @property
+    def events(self) -> list[worker_pb2.Event]:
+        return [one for one in self.said if isinstance(one, worker_pb2.Event)]
+
+
+def on(made: Bench, stream: Stream) -> None:
+    session: Any = stream
+    made.link.reports.session = session
+    made.link.reports.repeat()
+
+
+async def ran(made: Bench, stream: Stream, skill: str = "work") -> None:
+    """A task of the skill, to its end."""
+    on(made, stream)
+    made.offer(skill)
+    async with asyncio.timeout(60):
+        await stream.over.wait()
+
+
+async def test_events_go_before_the_result_and_again_on_a_new_session_until_they_are_acknowledged(bench: Make) -> None:
+    def work(send_event: SendEvent) -> None:
+        send_event("begun")
+        send_event("seen", {"n": 1})
+
+    made, first = bench(work), Stream()
+    await ran(made, first)
+    assert [one.type for one in first.events] == ["begun", "seen"]
+    assert first.said[-1].HasField("result")
+    begun, seen = first.events
+    assert (begun.task_id, begun.lease_id, begun.HasField("payload")) == ("t1", "t1-lease", False)
+    assert orjson.loads(seen.payload.data) == {"n": 1}
+    assert seen.time.seconds > 1_700_000_000
+    reports = made.link.reports
+    reports.acknowledge(worker_pb2.UpdateAcks(events=[worker_pb2.EventAck(event_id=begun.event_id)]))
+    second = Stream()
+    on(made, second)
+    assert second.events == [seen]
+    assert second.said[-1].resent
+    refused = worker_pb2.EventAck(event_id=seen.event_id, error=types_pb2.Error(reason="TASK_NOT_HELD"))
+    reports.acknowledge(worker_pb2.UpdateAcks(events=[refused]))
+    third = Stream()
+    on(made, third)
+    assert third.events == []
+
+
+async def test_an_event_that_cannot_be_taken_now_is_sent_again_when_the_node_says(bench: Make) -> None:
+    def work(send_event: SendEvent) -> None:
+        send_event("seen")
+
+    made, stream = bench(work), Stream()
+    await ran(made, stream)
+    [event] = stream.events
+    stream.heard.clear()
+    later = types_pb2.Error(reason="INBOX_FULL")
+    later.retry_after.nanos = 1
+    made.link.reports.acknowledge(
+        worker_pb2.UpdateAcks(events=[worker_pb2.EventAck(event_id=event.event_id, error=later)])
+    )
+    async with asyncio.timeout(60):
+        await stream.heard.wait()
+    assert stream.events == [event, event]
+
+
+async def test_nothing_is_kept_of_a_task_whose_result_is_acknowledged_or_that_was_given_back(bench: Make) -> None:
+    def work(send_event: SendEvent) -> None:
+        send_event("seen")
+
+    made, stream = bench(work), Stream()
+    await ran(made, stream)
+    ack = worker_pb2.ResultAck(task_id="t1", lease_id="t1-lease", verdict=worker_pb2.VERDICT_COMMITTED)
+    made.link.reports.acknowledge(worker_pb2.UpdateAcks(results=[ack]))
+    assert repr(made.link.reports.events) == "Events(unacknowledged=0)"
+
+
+async def test_a_node_that_takes_no_events_is_sent_none(bench: Make) -> None:
+    def work(send_event: SendEvent) -> None:
+        send_event("seen")
+
+    made, stream = bench(work), Stream(worker_pb2.Welcome())
+    await ran(made, stream)
+    assert stream.events == []
+    assert repr(made.link.reports.events) == "Events(unacknowledged=0)"
+
+
+@pytest.mark.parametrize(
+    ("type_", "payload", "says"),
+    [
+        ("", None, "event type ''"),
+        ("x" * 129, None, "1 to 128 printable"),
+        ("a\nb", None, "1 to 128 printable"),
+        (7, None, "event type 7"),
+        ("seen", [1], "is a list; give a dict"),
+        ("seen", {"at": object()}, "is no JSON"),
+        ("seen", {"x": "y" * 65_536}, "over the limit of 65536"),
+    ],
+)
+async def test_what_can_be_no_event_is_refused_where_it_is_sent(
+    bench: Make, type_: Any, payload: Any, says: str
+) -> None:
+    caught: list[HolonError] = []
+
+    def work(send_event: SendEvent) -> None:
+        with pytest.raises(InvalidArgument, match=says) as error:
+            send_event(type_, payload)
+        caught.append(error.value)
+
+    made, stream = bench(work), Stream()
+    await ran(made, stream)
+    assert len(caught) == 1
+    assert stream.events == []
+
+
+async def test_a_task_sends_no_more_than_a_thousand(bench: Make) -> None:
+    caught: list[HolonError] = []
+
+    def work(send_event: SendEvent) -> None:
+        for _ in range(MOST_OF_TASK):
+            send_event("seen")
+        with pytest.raises(ResourceExhausted, match="1000 events, the most allowed") as error:
+            send_event("seen")
+        caught.append(error.value)
+
+    made, stream = bench(work), Stream()
+    await ran(made, stream)
+    assert [one.code for one in caught] == ["EVENTS_FULL"]
+    assert len(stream.events) == MOST_OF_TASK
