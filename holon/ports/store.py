@@ -22,14 +22,7 @@ from holon.ports.history import Notice
 from holon.ports.jobs import Appended, Claim, Committed, Completed, Created, Ends, Fired, NewJob, Result, Step
 from holon.ports.reads import Counts, JobFilter, JobRecord, TaskRecord
 from holon.ports.shared import Shared
-from holon.ports.tasks import (
-    Leased,
-    Opened,
-    Opening,
-    Seat,
-    Touch,
-    Touched,
-)
+from holon.ports.tasks import Leased, Opened, Opening, Seat, Touch, Touched
 
 
 class StoreSettings(Value):
