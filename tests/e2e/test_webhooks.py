@@ -125,6 +125,28 @@ async def test_i10_a_node_that_is_stopped_lets_what_it_tells_be_answered(tmp_pat
     assert len(it.told) == 1
 
 
+async def test_i10_a_receiver_that_does_not_answer_holds_up_no_end_and_is_told_by_the_next_node(tmp_path: Path) -> None:
+    silent = True
+
+    async def answering(_: Told) -> bytes | None:
+        return None if silent else OK
+
+    node = Node(tmp_path, BLUEPRINTS, **HOOKS, SHUTDOWN_GRACE_SECONDS=0.2)
+    async with ended_with_test(node), receiving(answering=answering) as it:
+        await node.start()
+        await told(node, it)
+        await it.has(1)
+        assert await node.process.end(signal.SIGTERM) == 0
+        log = node.process.output.read_text()
+        assert "not drained" in log
+        assert "Traceback" not in log
+        silent = False
+        await node.start()
+        await it.has(2)
+        assert await node.process.end(signal.SIGTERM) == 0
+    assert len(it.told) == 2
+
+
 @pytest.mark.slow
 @pytest.mark.own_store("two nodes need a Redis")
 async def test_i1_of_two_nodes_one_tells_and_the_other_goes_on_with_what_one_that_was_killed_had_begun(
