@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 # What is known of how long one takes before one has ended, and how much the last one counts, of it and those before.
-FIRST_MS: Final = 1_000.0
+FIRST_MS: Final = 100.0
 _NEW = 0.2
 SOONEST_MS: Final = 1_000
 LATEST_MS: Final = 600_000
