@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,9 @@ from holon.domain.machine import Change
 from holon.domain.tally import Tally
 from holon.domain.task import Outcome, TaskError
 from holon.domain.value import replace
+from holon.engine.blueprints import Blueprints
+from holon.engine.contracts import Contracts
+from holon.engine.loader import examine
 from holon.errors import BlueprintError
 from tests.unit.machine import ANN, NOW, after, decided, ended, error_of, job, state, types
 
@@ -248,3 +252,29 @@ def test_a_change_cancels_nothing_by_itself() -> None:
     assert (Change(job()).cancels, Change(job()).insists) == ("", False)
     outcome = Outcome("failure", error=TaskError("CHILD_FAILED", "no"))
     assert after(above(failure="mend"), TaskEnded(4, "0-a-4-0", outcome)).cancels == ""
+
+
+def test_a_node_does_not_take_blueprints_that_run_what_is_not_there() -> None:
+    blueprints = Blueprints(Contracts())
+    blueprints.register(runs("first"))
+    with pytest.raises(BlueprintError, match=r"blueprint 'first': state 'begin' .* runs 'second'"):
+        blueprints.check_runs()
+    blueprints.register(second(_asks))
+    blueprints.check_runs()
+
+
+def test_files_that_run_what_is_in_none_of_them_are_warned_of(tmp_path: Path) -> None:
+    file = tmp_path / "first.py"
+    file.write_text(
+        "from holon import Blueprint\n"
+        "first = Blueprint('first')\n"
+        "@first.handler('begin', is_start=True)\n"
+        "async def begin(actions):\n"
+        "    actions.run_blueprint('second', {}, {'success': 'end'})\n"
+        "@first.handler('end', is_end=True)\n"
+        "async def end(): ...\n"
+    )
+    report = examine([file])
+    (warning,) = report.warnings
+    assert report.errors == ()
+    assert "first.py:5): run_blueprint runs 'second', which is no blueprint that is loaded here" in str(warning)
