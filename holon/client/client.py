@@ -290,7 +290,7 @@ class Client:
         page_size: int = 0,
         page_token: str = "",
     ) -> TreePage:
-        """Read one page of a job's tree: its tasks, and the jobs by which other holons did them, to any depth.
+        """Read one page of a job's tree: its tasks, and the jobs that do them, here or in other holons, to any depth.
 
         Arguments:
             max_depth: how many levels below the job; None means all.
