@@ -25,6 +25,7 @@ from tests.integration.cases.site import Passes, Start, create, ended, history, 
 FIELDS = {
     "budget",
     "parent_job_id",
+    "approval",
     "cost",
     "id",
     "blueprint_name",
