@@ -238,12 +238,7 @@ class Settings:
     EXECUTOR_MAX_CONCURRENT_JOBS: int = _setting(
         100, "How many jobs may run a handler at the same time", minimum=1, maximum=100_000
     )
-    DISPATCHER_SOFT_LIMIT: int = _setting(
-        3,
-        "How many tasks a worker has before dearer ones get any, with the strategy `overflow`",
-        minimum=1,
-        maximum=10_000,
-    )
+    DISPATCHER_SOFT_LIMIT: int = _setting(3, "Tasks of a worker before dearer ones get any", minimum=1, maximum=10_000)
     JOB_MAX_RETRIES: int = _setting(
         3, "How often a failed task or handler is tried again, after its first time", minimum=0, maximum=1000
     )

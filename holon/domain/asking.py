@@ -41,6 +41,7 @@ _BRANCH_KEYS = frozenset(
         *WANTS,
     }
 )
+_WANTS = frozenset(WANTS)
 # No task takes longer, so that no sum of times overflows anywhere; one that is never given to another waits as long.
 _WAIT_S = 10 * 366 * 86_400.0
 _LARGEST_NUMBER = sys.float_info.max
@@ -95,7 +96,7 @@ def _branch(where: _Place, task: Any) -> AskedTask:
     timeouts = given("timeout_seconds"), given("dispatch_timeout_seconds"), given("result_timeout_seconds")
     priority, on_lost, allowed = given("priority", 0.0), given("on_lost"), given("allowed_skills")
     max_cost = given("max_cost")
-    wants = {} if WANTS.isdisjoint(task) else {name: task[name] for name in WANTS if name in task}
+    wants = {} if _WANTS.isdisjoint(task) else {name: task[name] for name in WANTS if name in task}
     return asked_task(where, skill, given("params"), priority, timeouts, on_lost, allowed, max_cost, wants)
 
 

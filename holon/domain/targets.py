@@ -23,6 +23,7 @@ from holon.domain.bytecode import (
     shifted,
     variables_of,
 )
+from holon.domain.wants import WANTS
 
 # What each action takes, by position as far as it may be, and which of it holds states.
 ACTIONS: Mapping[str, tuple[str, ...]] = {
@@ -39,11 +40,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
         "on_lost",
         "allowed_skills",
         "max_cost",
-        "skill_version",
-        "skill_type",
-        "resource_requirements",
-        "dispatch_strategy",
-        "resource_hint",
+        *WANTS,
         "event_transitions",
     ),
     "dispatch_parallel": ("tasks", "aggregate_into", "fail_fast"),

@@ -12,7 +12,7 @@ from holon.domain.value import Value
 from holon.errors import InvalidArgument, Violation
 
 # By what names a handler says it.
-WANTS = frozenset({"skill_version", "skill_type", "resource_requirements", "dispatch_strategy", "resource_hint"})
+WANTS = "skill_version", "skill_type", "resource_requirements", "dispatch_strategy", "resource_hint"
 # Of what cannot be asked for, in the message.
 _SHOWN = 64
 
