@@ -212,8 +212,7 @@ def of_approvals(routes: ApprovalRoutes) -> Operation:
         paths.JOB_APPROVAL,
         routes.resolve,
         "Decide what a job asks",
-        "Once for each question. It needs the token of the job's owner, or `approval_token`, which `GET` of the job "
-        "shows to the owner, and who has it need not be a client.",
+        "Once for each question. It needs the token of the job's owner, or `approval_token`, which the owner is shown.",
         (Answer(200, "It was decided", "ApprovalReceived"),),
         (JOB_ID, APPROVAL_KEY),
         (
