@@ -86,6 +86,7 @@ class Worker:
         self._cached: tuple[str, ...] = ()
         # How often it has said what it offers.
         self._said = 0
+        self._saying = threading.Lock()
         self._background: Background | None = None
         self._serving: asyncio.Task[None] | None = None
         # Why, once it is asked to leave.
@@ -177,9 +178,11 @@ class Worker:
         hot, there = loaded("skills", skills, MAX_NAME), loaded("cached", cached, MAX_CACHED)
         if unknown := set(hot).difference(skill.name for skill in self.skills):
             raise InvalidArgument(f"skills has {min(unknown)!r}, which is no skill of this worker")
-        self._hot, self._cached = hot, there
-        if self._background:
-            self._background.offer(self._catalog())
+        # Handlers say it, several at a time: what was said last is to be what is sent last.
+        with self._saying:
+            self._hot, self._cached = hot, there
+            if self._background:
+                self._background.offer(self._catalog())
 
     def _catalog(self) -> worker_pb2.Catalog:
         self._said += 1

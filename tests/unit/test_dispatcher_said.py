@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from holon.domain.fleet import Machine
 from holon.domain.matching import ANY_CONTRACT, Need, Offering
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.session import Session
@@ -63,3 +64,16 @@ async def test_of_thousands_of_tasks_that_are_each_too_cheap_it_is_said_once_tho
     dispatcher.add(Session("x", "x", 2, {Offering("t", price=50): ANY_CONTRACT}, NOTHING))
     await waits(dispatcher, Need("t", max_cost=49))
     assert caplog.messages == [said, said.replace("max_cost 1", "max_cost 49")]
+
+
+async def test_of_thousands_of_tasks_that_each_require_other_hardware_it_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dispatcher = Dispatcher(NOTHING, Telemetry())
+    machines = {("t", "", ""): (Machine(properties={"ram_gb": 8}),)}
+    dispatcher.add(Session("w", "s", 2, {Offering("t"): ANY_CONTRACT}, NOTHING, machines))
+    for size in range(9, 100):
+        await waits(dispatcher, Need("t", resources=f'{{"ram_gb":{size}}}'))
+        await waits(dispatcher, Need("t", resources=f'{{"ram_gb":{size % 9}}}'))
+    (said,) = caplog.messages
+    assert said.endswith("has the hardware that is required: the machine that comes nearest lacks ram_gb 9")

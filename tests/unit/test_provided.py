@@ -11,7 +11,7 @@ from holon.domain.matching import Need, Offering
 from holon.domain.value import replace
 from holon.ports import MAX_DOCUMENT_BYTES
 from holon.randomness import random_id
-from holon.uplink.provided import Holons, Passed, Provided, provided_in, text_of
+from holon.uplink.provided import Equipped, Holons, Passed, Provided, provided_in, text_of
 
 
 @pytest.mark.parametrize(
@@ -51,12 +51,27 @@ def test_holons_below_whom_nobody_can_do_it_do_not_count_and_others_do() -> None
     assert replace(provided, offers=frozenset({Offering("ocr")})).can_do(need, ("h1", "h2"))
 
 
+def test_what_requires_hardware_can_do_who_offers_it_on_a_machine_that_has_it() -> None:
+    machines = (Machine(properties={"ram_gb": 8}), Machine(properties={"ram_gb": 64}))
+    ocr, crop = frozenset({Offering("ocr", "2")}), frozenset({Offering("crop")})
+    provided = Provided(frozenset({"ocr", "crop"}), ocr | crop, machines=machines)
+    little, much = '{"ram_gb":8}', '{"ram_gb":64}'
+    assert not provided.can_do(Need("ocr", resources=little))
+    provided = replace(provided, equipped=(Equipped((0,), ocr), Equipped((0, 1), crop), Equipped((1,), ocr, "h1")))
+    assert provided.can_do(Need("crop", resources=much))
+    assert provided.can_do(Need("ocr", resources=much))
+    assert not provided.can_do(Need("ocr", resources=much), ("h1",))
+    assert provided.can_do(Need("ocr", resources=little), ("h1",))
+    assert not provided.can_do(Need("ocr", "3", resources=little))
+
+
 def test_what_is_told_is_read_as_it_was() -> None:
     skill = Skill("ocr", "2", "reading", {"type": "object"}, None, "Reads.", ("unsure",), 7)
     machines = (Machine((Device("gpu", "H100", "0"),), {"zone": "a", "racks": [1, 2.5]}), Machine())
     holons = (Holons(frozenset({"h1"}), frozenset({Offering("ocr", "2", price=9)})),)
     offers = frozenset({Offering("ocr", "2", price=7)})
-    said = Provided(frozenset({"ocr"}), offers, (Passed(skill, 3),), machines, holons)
+    equipped = (Equipped((0, 1), offers), Equipped((1,), offers, "h1"))
+    said = Provided(frozenset({"ocr"}), offers, (Passed(skill, 3),), machines, holons, equipped)
     text, whole = text_of(said)
     assert (provided_in(text), whole) == (said, True)
 
@@ -65,7 +80,7 @@ def test_of_what_is_too_much_to_be_told_machines_are_left_out_first() -> None:
     large = Machine(properties={str(number): random_id() for number in range(3_000)})
     skill = Skill("ocr", "2", "", {"type": "object"}, statuses=("unsure",))
     said = Provided(frozenset({"ocr"}), frozenset({Offering("ocr")}), (Passed(skill, 3),))
-    text, whole = text_of(replace(said, machines=(large,)))
+    text, whole = text_of(replace(said, machines=(large,), equipped=(Equipped((0,), said.offers),)))
     assert (provided_in(text), whole) == (said, False)
 
 
