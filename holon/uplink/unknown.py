@@ -34,8 +34,8 @@ async def cancel_unknown(place: Place, parent_id: Callable[[], str], known: Call
     while True:
         try:
             page, following = await place.jobs.list(owner.name, Listing(terminal=False, page_token=token))
-            for job_id in (one.job.id for one in page if one.created_at < began):
-                # The parent may ask for it while others are being cancelled.
+            for job_id in (one.job.id for one in page if one.created_at < began and not one.job.parent_job_id):
+                # The parent may ask for it while others are being cancelled. A job's parts are that job's to end.
                 if known(job_id):
                     continue
                 log.warning("job %s is cancelled: the parent does not ask for it", job_id, extra={"job_id": job_id})
