@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from holon.cli.connection import NAMED, with_client
+from holon.cli.data import read_data
 from holon.cli.exits import ExitCode, WaitTimedOut
-from holon.cli.output import Json, json_text, local_time, safe, show_json, show_lines, show_table
+from holon.cli.job_output import job_json, show_job
+from holon.cli.output import Json, local_time, safe, show_json, show_table
 from holon.cli.tree import tree, verify
 from holon.cli.watching import Bar, follow, what_of
 from holon.errors import InvalidArgument
@@ -56,7 +57,7 @@ def create(
     if wait_timeout is not None and not wait:
         raise InvalidArgument("--wait-timeout is how long --wait waits; give --wait too, or leave it out")
     _check_timeout("--wait-timeout", wait_timeout)
-    initial_data = _read_data(data)
+    initial_data = read_data(data)
 
     async def go(client: Client) -> tuple[str, Job | None]:
         created = await client.create_job(
@@ -125,7 +126,7 @@ def watch(
 @app.command()
 def get(job: _JobId, as_json: Json = False) -> None:
     """Show a job."""
-    _show_job(with_client(lambda client: client.get_job(job)), as_json=as_json)
+    show_job(with_client(lambda client: client.get_job(job)), as_json=as_json)
 
 
 @app.command("list")
@@ -156,7 +157,7 @@ def list_(
         )
     )
     if as_json:
-        jobs = [_job_json(job) for job in page.jobs]
+        jobs = [job_json(job) for job in page.jobs]
         for job in jobs:
             del job["result"]
         show_json({"jobs": jobs, "next_page_token": page.next_page_token})
@@ -195,7 +196,7 @@ def approve(
     as_json: Json = False,
 ) -> None:
     """Decide what a job asks a person: once for each question."""
-    given = None if data is None else _read_data(data)
+    given = None if data is None else read_data(data)
     with_client(
         lambda client: client.resolve_approval(job, decision, data=given, comment=comment, approval_id=approval_id)
     )
@@ -246,14 +247,14 @@ def _end(job_id: str, job: Job | None, *, as_json: bool) -> NoReturn:
     """End a command that waited for a job, with the job as it ended (None: it has not)."""
     if job is None:
         raise WaitTimedOut(f"job {job_id} is not over yet, and goes on")
-    _show_job(job, as_json=as_json)
+    show_job(job, as_json=as_json)
     raise typer.Exit(_ENDINGS.get(job.status, ExitCode.FAILED))
 
 
 def _show_update(update: Update, _: Job) -> None:
     told: dict[str, Any] = {"sequence": update.sequence}
     if update.job is not None:
-        told["job"] = _job_json(update.job)
+        told["job"] = job_json(update.job)
     elif update.event is not None:
         told["event"] = update.event
     elif update.logs is not None:
@@ -261,30 +262,6 @@ def _show_update(update: Update, _: Job) -> None:
     else:
         told["progress"] = update.progress
     show_json(told)
-
-
-def _read_data(text: str) -> Any:
-    from holon.engine.payloads import decode
-
-    where = "standard input" if text == "-" else text[1:] if text.startswith("@") else "--data"
-    if not where:
-        raise InvalidArgument("--data names no file behind its @")
-    try:
-        if text == "-":
-            raw = sys.stdin.buffer.read()
-        elif text.startswith("@"):
-            raw = Path(where).read_bytes()
-        else:
-            raw = text.encode("utf-8", "surrogateescape")
-    except OSError as error:
-        raise InvalidArgument(f"{where} cannot be read: {error.strerror}") from error
-    if not raw:
-        raise InvalidArgument(f"{where} is no JSON: it is empty", code="INVALID_JSON")
-    try:
-        # As strict as the doors: what they refuse must not be changed into what they take.
-        return decode(raw, f"{where} is no JSON that can be taken")
-    except InvalidArgument as error:
-        raise InvalidArgument(error.message, code="INVALID_JSON") from error
 
 
 def _check_timeout(option: str, seconds: float | None) -> None:
@@ -309,49 +286,3 @@ def _number(text: str | None) -> Any:
         except ValueError:
             pass
     return text
-
-
-def _job_json(job: Job) -> dict[str, Any]:
-    """A job in the shape that it has over HTTP."""
-    from dataclasses import asdict
-
-    shape = asdict(job)
-    del shape["terminal"]
-    if job.approval is not None and not job.approval.approval_token:
-        del shape["approval"]["approval_token"]
-    return shape
-
-
-def _show_job(job: Job, *, as_json: bool) -> None:
-    if as_json:
-        show_json(_job_json(job))
-        return
-    lines: list[tuple[str, object]] = [
-        ("id", job.id),
-        ("blueprint", job.blueprint_name),
-        ("status", job.status),
-        ("state", job.current_state),
-    ]
-    if job.progress is not None or job.progress_message:
-        percent = "" if job.progress is None else f"{job.progress:g}% "
-        lines.append(("progress", f"{percent}{job.progress_message}"))
-    lines += [("created", local_time(job.created_at)), ("updated", local_time(job.updated_at))]
-    if job.finished_at is not None:
-        lines.append(("finished", local_time(job.finished_at)))
-    if (asked := job.approval) is not None:
-        lines += [("question", asked.message), ("decisions", ", ".join(asked.decisions))]
-        lines.append(("integration", asked.integration))
-        if asked.expires_at is not None:
-            lines.append(("until", local_time(asked.expires_at)))
-    if job.parent_job_id is not None:
-        lines.append(("part of", job.parent_job_id))
-    if job.cost is not None or job.budget is not None:
-        most = "" if job.budget is None else f" of {job.budget}"
-        lines.append(("cost", f"{job.cost or 0}{most}"))
-    if job.status == "finished":
-        lines.append(("result", json_text(job.result)))
-    if job.error is not None:
-        lines.append(("error", f"{job.error.code}: {job.error.message}"))
-        if job.error.details is not None:
-            lines.append(("details", json_text(job.error.details)))
-    show_lines(lines)
