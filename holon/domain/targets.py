@@ -7,7 +7,7 @@ Every path through the code is followed with a stack of what is known: constants
 from __future__ import annotations
 
 import dis
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
@@ -23,59 +23,8 @@ from holon.domain.bytecode import (
     shifted,
     variables_of,
 )
-from holon.domain.wants import WANTS
+from holon.domain.surface import ACTIONS, BRANCHING, HAS, READ, STATES
 
-# What each action takes, by position as far as it may be, and which of it holds states.
-ACTIONS: Mapping[str, tuple[str, ...]] = {
-    "go_to": ("state",),
-    "dispatch_task": (
-        "task_type",
-        "params",
-        "transitions",
-        "priority",
-        "timeout_seconds",
-        "dispatch_timeout_seconds",
-        "result_timeout_seconds",
-        "max_retries",
-        "on_lost",
-        "allowed_skills",
-        "max_cost",
-        *WANTS,
-        "event_transitions",
-    ),
-    "dispatch_parallel": ("tasks", "aggregate_into", "fail_fast"),
-    "run_blueprint": ("blueprint_name", "initial_data", "transitions", "dispatch_timeout", "result_timeout"),
-    "send_event": ("event_type", "payload"),
-    "await_human_approval": ("integration", "message", "transitions", "timeout_seconds"),
-    "sleep": ("seconds", "state"),
-}
-_STATES: Mapping[str, tuple[str, ...]] = {
-    "go_to": ("state",),
-    "dispatch_task": ("transitions", "event_transitions"),
-    "dispatch_parallel": ("aggregate_into",),
-    "run_blueprint": ("transitions",),
-    "await_human_approval": ("transitions",),
-    "sleep": ("state",),
-}
-# These say for each of several ways where it leads.
-_BRANCHING = frozenset({"transitions", "event_transitions"})
-# What `context` has.
-CONTEXT = (
-    "job_id",
-    "blueprint_name",
-    "current_state",
-    "initial_data",
-    "state_history",
-    "aggregation_results",
-    "actions",
-    "client",
-    "data_stores",
-    "task_files",
-    "webhook_url",
-)
-_HAS: Mapping[str, tuple[str, ...]] = {"actions": tuple(ACTIONS), "context": CONTEXT}
-# What `actions` has beside its actions.
-_READ = frozenset({"decision", "events"})
 _ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "JUMP_FORWARD", "JUMP_BACKWARD")
 # More than any sane handler needs; what is longer is left open.
 _MAX_VISITS = 50_000
@@ -279,8 +228,8 @@ class _Walk:
                 result = _Receiver(one.argval, owner.origin, owner.own)
             else:
                 self.followed.add(owner.origin)
-                there = _HAS.get(owner.name)
-                if there and owner.own and one.argval not in _READ.union(there):
+                there = HAS.get(owner.name)
+                if there and owner.own and one.argval not in READ.union(there):
                     known = ", ".join(f"{owner.name}.{name}" for name in there)
                     self._mistaken(f"there is no {owner.name}.{one.argval} in this version; there are {known}", one)
                 if owner.name == "context" and one.argval == "actions":
@@ -338,9 +287,9 @@ class _Walk:
             name = argument("blueprint_name")
             if isinstance(name, Constant):
                 self.found.runs.add(Target(action, name.value, line))
-        for name in _STATES[action]:
+        for name in STATES[action]:
             if (given := argument(name)) is not _ABSENT:
-                self._lead(action, given, line, branching=name in _BRANCHING)
+                self._lead(action, given, line, branching=name in BRANCHING)
 
     def _lead(self, action: str, given: Any, line: int | None, *, branching: bool) -> None:
         """An action is given this where states stand: one, or one for each of several ways."""

@@ -12,7 +12,7 @@ import pytest
 from holon.context import ActionFactory, JobContext
 from holon.domain.blueprint import Blueprint
 from holon.domain.integrity import is_parallel, skills_of
-from holon.domain.targets import ACTIONS, CONTEXT
+from holon.domain.surface import ACTIONS, CONTEXT
 
 
 async def asks(actions: ActionFactory) -> None:
