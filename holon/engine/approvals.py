@@ -85,14 +85,12 @@ class Approvals:
         Raises:
             Unauthenticated: (TOKEN_INVALID) it is not, or there is no such job.
         """
-        if given.approval_id not in ("", question):
-            raise _invalid("approval_id", "names another question than the approval token is for")
         refused = Unauthenticated(
-            "Unauthorized: Invalid approval token: it is for another job, or was made of a token that its owner has no "
-            "more",
+            "Unauthorized: Invalid approval token: it is for another job or question, or was made of a token "
+            "that its owner has no more",
             code="TOKEN_INVALID",
         )
-        if not question.startswith(f"{job_id}-"):
+        if not question.startswith(f"{job_id}-") or given.approval_id not in ("", question):
             raise refused
         try:
             return await self._resolve(job_id, replace(given, approval_id=question), allowed, by)

@@ -210,9 +210,13 @@ NEEDS_MORE = {"workers history", "uplink accept"}
 @pytest.mark.parametrize("command", sorted(set(on_the_page()) - NEEDS_MORE))
 def test_what_a_command_prints_as_json_has_the_names_on_the_page(dev: Dev, command: str, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import nosuch")
-    job_id = created(dev, "failing")
+    asks = command == "jobs approve"
+    job_id = created(dev, "asking" if asks else "failing")
+    if asks:
+        until(lambda: dev("jobs", "get", job_id, "--json").json["approval"], "it asks")
     arguments = {
         "jobs create": ["failing"],
+        "jobs approve": [job_id, "no"],
         "jobs verify": [job_id, f"1:{'0' * 64}"],
         "workers drain": ["w-cli", "--undo"],
         "blueprints graph": ["failing"],

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from holon.engine import jobs
+from holon.engine import inputs
 from holon.engine.handlers import Handlers
 from holon.errors import ResourceExhausted, StoreUnavailable
 from holon.ports import NewJob
@@ -108,7 +108,7 @@ async def test_others_run_between_two_jobs_of_a_batch_that_take_long_to_look_at(
     await worker.offer()
     passes, count = Passes(), 20
     monkeypatch.setattr("holon.turns.AT_ONCE_S", -1.0)
-    for where, name in ((job_service, "creating_of"), (jobs, "input_of"), (Handlers, "run_now")):
+    for where, name in ((job_service, "creating_of"), (inputs, "input_of"), (Handlers, "run_now")):
         monkeypatch.setattr(where, name, passes.counted(name, getattr(where, name)))
     watching = asyncio.create_task(passes.run())
     made = await create(node, *map(creation, range(count)))

@@ -294,10 +294,11 @@ def test_the_client_imports_nothing_of_a_node() -> None:
     )
     heavy = {"config", "security", "telemetry", "engine", "storage", "worker", "node"}
     assert not loaded & {f"holon.{room}" for room in heavy}
-    # Rules for both sides: what a history's fingerprint is, what a task is, with what it may use, what JSON can hold,
-    # and the words of refusals.
+    # Rules for both sides: what a history's fingerprint is, what a task is, with what it may use and wants of workers,
+    # what JSON can hold, and the words of refusals.
     of_domain = {name.split(".")[2] for name in loaded if name.startswith("holon.domain.")}
-    assert of_domain <= {"costs", "digest", "events", "json_words", "plain", "policy", "task", "texts", "value"}
+    for_both = {"costs", "digest", "events", "json_words", "plain", "policy", "task", "texts", "value"}
+    assert of_domain <= for_both | {"fleet", "resources", "strategies", "wants"}
     assert not loaded & {"cryptography", "jsonschema_rs", "msgpack", "uvicorn", "typer", "rich", "google.rpc"}
 
 

@@ -29,6 +29,7 @@ async def test_a_node_says_who_it_is(node: Node) -> None:
         types_pb2.CAPABILITY_CANCEL,
         types_pb2.CAPABILITY_REAUTHENTICATE,
         types_pb2.CAPABILITY_HOLON,
+        types_pb2.CAPABILITY_EVENTS,
     }
     assert told.started_at.ToMilliseconds() <= told.node_time.ToMilliseconds()
     node.engine.workers.drain_all(0)

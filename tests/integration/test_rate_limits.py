@@ -127,25 +127,26 @@ async def said(wire: Wire, sequence: int) -> worker_pb2.SessionError:
     return refusal
 
 
-LOGS = worker_pb2.TaskUpdate(task_id="0-a-0-0", lease_id="lease", logs=worker_pb2.TaskLogs())
+# A message that says nothing, and counts.
+NOTHING = worker_pb2.SessionRequest(events=worker_pb2.WorkerEvents())
 
 
 async def test_a_worker_over_its_limit_is_told_in_band_and_its_stream_goes_on() -> None:
     async with limited(2) as (node, clock), a_wire(node, "w1") as wire:
         clock.advance(48_000)
         for _ in range(3):
-            await wire.send(updates(LOGS))
+            await wire.send(NOTHING)
         refusal = await said(wire, 1)
         assert (refusal.frame, refusal.error.reason, refusal.error.code) == (4, "RATE_LIMITED", 8)
         assert refusal.error.retry_after.seconds == 12
         clock.advance(12_000)
-        await wire.send(updates(LOGS))
+        await wire.send(NOTHING)
         await wire.beat(2)
 
 
 async def test_heartbeats_have_a_limit_of_their_own() -> None:
     async with limited(1, RATE_LIMIT_HEARTBEAT_LIMIT=3) as (node, _), a_wire(node, "w1") as wire:
-        await wire.send(updates(LOGS))
+        await wire.send(NOTHING)
         for sequence in range(3):
             await wire.beat(sequence)
         await wire.send(heartbeat(4))
@@ -156,9 +157,9 @@ async def test_heartbeats_have_a_limit_of_their_own() -> None:
 async def test_workers_of_one_address_do_not_disturb_each_other() -> None:
     async with limited(2) as (node, _), a_wire(node, "w1") as loud, a_wire(node, "w2") as quiet:
         for _ in range(10):
-            await loud.send(updates(LOGS))
+            await loud.send(NOTHING)
         assert (await loud.refused()).error.reason == "RATE_LIMITED"
-        await quiet.send(updates(LOGS))
+        await quiet.send(NOTHING)
         await quiet.beat()
 
 
@@ -168,7 +169,7 @@ async def test_a_result_over_the_limit_is_sent_again_and_counts_then() -> None:
         job = await create(node, "one_task", {"n": 1})
         offer = await next_offer(wire)
         for _ in range(4):
-            await wire.send(updates(LOGS))
+            await wire.send(NOTHING)
         await wire.beat()
         clock.advance(3_000)
         await wire.send(updates(result(offer, {"done": 1})))
@@ -191,10 +192,12 @@ async def test_what_is_said_of_a_lease_but_once_is_taken_over_the_limit() -> Non
     async with limited(1) as (node, _), a_wire(node, "w1") as wire:
         await create(node, "one_task", {"n": 1})
         offer = await next_offer(wire)
-        await wire.send(updates(LOGS))
+        await wire.send(NOTHING)
         # With a word that is refused in the same message.
         back = worker_pb2.TaskRejected(reason="BUSY", retry_after=Duration())
-        await wire.send(updates(LOGS, update(offer, rejected=back)))
+        await wire.send(
+            updates(update(offer, progress=worker_pb2.TaskProgress(percent=5)), update(offer, rejected=back))
+        )
         assert (await wire.refused()).error.reason == "RATE_LIMITED"
         again = await wire.offer()
         assert (again.task_id, again.lease_id != offer.lease_id) == (offer.task_id, True)
@@ -275,7 +278,7 @@ async def test_sessions_that_a_worker_opens_and_tokens_that_it_exchanges_are_cou
 async def test_a_worker_may_leave_at_any_time() -> None:
     async with limited(1) as (node, _), a_wire(node, "w1") as wire:
         for _ in range(2):
-            await wire.send(updates(LOGS))
+            await wire.send(NOTHING)
         assert (await wire.refused()).error.reason == "RATE_LIMITED"
         await wire.send(worker_pb2.SessionRequest(drain=worker_pb2.Drain(reason="going home")))
         await wire.close()
@@ -287,7 +290,7 @@ async def test_whoever_is_over_its_limit_is_told_so_as_often_as_it_is_and_its_se
     async with limited(1, RATE_LIMIT_HEARTBEAT_LIMIT=1) as (node, _), a_wire(node, "w1") as wire:
         await wire.beat()
         for n in range(2 * MAX_REFUSALS):
-            await wire.send(heartbeat(n) if n % 2 else updates(LOGS))
+            await wire.send(heartbeat(n) if n % 2 else NOTHING)
         refused = [(await wire.refused()).error.reason for _ in range(2 * MAX_REFUSALS - 1)]
         assert set(refused) == {"RATE_LIMITED"}
         await wire.send(worker_pb2.SessionRequest())

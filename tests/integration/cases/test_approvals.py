@@ -193,6 +193,10 @@ async def test_d14_nobody_decides_without_a_token(start: Start) -> None:
         for given in wrong:
             reply = await nobody.post(f"{ROUTE}/{job_id}", json={"decision": "yes", "approval_token": given})
             assert (reply.status_code, reply.json()["code"]) == (401, "TOKEN_INVALID"), given
+        # Its right is to one question, and no other.
+        named = {"decision": "yes", "approval_token": token, "approval_id": "another"}
+        reply = await nobody.post(f"{ROUTE}/{job_id}", json=named)
+        assert (reply.status_code, reply.json()["code"]) == (401, "TOKEN_INVALID")
         reply = await nobody.post(f"{ROUTE}/{job_id}", json={"decision": "yes"}, headers={"X-Client-Token": "nobody's"})
         assert (reply.status_code, reply.json()["code"]) == (401, "TOKEN_INVALID")
         await waits(node, job_id, "waiting_for_human")
