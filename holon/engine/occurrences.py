@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from holon.domain.events import Occurred, TaskEvent
 from holon.domain.task import step_of
 from holon.engine.members import Member
+from holon.engine.payloads import decode
 from holon.engine.slots import Slots
 from holon.errors import HolonError, NotFound, ResourceExhausted, StoreUnavailable
 from holon.ports import Appended, Offer, Steps
@@ -43,6 +44,11 @@ class Occurrences:
                 f"this session does not hold task {event.task_id[:128]!r} under lease {event.lease_id[:128]!r}",
                 code="TASK_NOT_HELD",
             )
+        try:
+            # Who reads it can do nothing but read it: its job would stand still with what cannot be read.
+            decode(event.payload, "payload")
+        except HolonError as error:
+            return error
         try:
             with self._slots.wanting(1) as wanted:
                 appended, wanted.claims = await self._store.append(

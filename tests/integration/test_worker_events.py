@@ -83,6 +83,18 @@ async def test_two_workers_may_give_their_events_the_same_ids(node: Node) -> Non
     assert [await told(node, job_id) for job_id in jobs] == [["seen"], ["seen"]]
 
 
+@pytest.mark.parametrize("text", [b'{"a":' * 65 + b"1" + b"}" * 65, b'{"a":100000000000000000000}'])
+async def test_a_payload_that_no_handler_could_be_given_is_refused_and_its_job_goes_on(node: Node, text: bytes) -> None:
+    job_id = await node.create()
+    worker = await node.worker()
+    offer = await worker.offer()
+    [ack] = await tells(worker, event(offer, payload=types_pb2.Payload(data=text)))
+    assert (ack.error.reason, ack.error.HasField("retry_after")) == ("NOT_JSON", False)
+    await worker.send(updates(result(offer, {})))
+    assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
+    assert (await node.ended(job_id)).status == "finished"
+
+
 @pytest.mark.parametrize(
     ("more", "field"),
     [
