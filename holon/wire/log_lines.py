@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 
 from holon.domain.log_lines import LEVELS, MAX_FIELDS, MAX_LINES, MAX_TEXT, PASSED, Logged, LogLine
+from holon.domain.plain import obstacle
 from holon.domain.texts import clipped
 from holon.errors import InvalidArgument, Violation
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
@@ -74,6 +75,9 @@ def _fields(line: types_pb2.LogLine, where: str, *, passed: bool) -> bytes:
         raise _invalid(where, f"is no JSON: {error}") from error
     if not isinstance(fields, dict):
         raise _invalid(where, "is no JSON object")
+    # Who passes it on writes it anew, which goes less deep than what can be read.
+    if found := obstacle(fields, where):
+        raise InvalidArgument(found, details=[Violation(where, "cannot be passed on")])
     chain = fields.get(PASSED)
     if PASSED in fields and not (passed and _is_chain(chain)):
         del fields[PASSED]

@@ -55,10 +55,11 @@ def test_a_time_that_is_none_is_now(seconds: int, nanos: int) -> None:
         (b"{", "no JSON"),
         (b"[]", "no JSON object"),
         ({"x": "y" * MAX_FIELDS}, "over the limit"),
+        (b'{"holon_ids":1,"x":' + b"[" * 300 + b"]" * 300 + b"}", "nested over"),
     ],
 )
 def test_fields_that_are_no_object_are_refused_by_their_line(fields: Any, says: str) -> None:
-    with pytest.raises(InvalidArgument, match=rf"logs.lines\[1\].fields .*{says}"):
+    with pytest.raises(InvalidArgument, match=rf"logs.lines\[1\].fields.*{says}"):
         written(types_pb2.LogLine(), with_fields(fields))
 
 
