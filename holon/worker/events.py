@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +23,8 @@ _log = logging.getLogger("holon.worker")
 
 # What one task may send: more than that is a stream, and no event.
 MOST_OF_TASK = 1_000
+# So many may be without an answer; the node takes no more at once.
+MOST_UNACKNOWLEDGED = 1_000
 _AT_ONCE = 256
 _BYTES_AT_ONCE = 512 * 1024
 _LEAST_RETRY_S = 0.05
@@ -37,8 +39,12 @@ class Events:
 
     def __init__(self) -> None:
         self.session: Session | None = None
+        # All of them, in the order in which they were sent first.
         self._kept: OrderedDict[str, worker_pb2.Event] = OrderedDict()
         self._of: dict[Lease, set[str]] = {}
+        # Those that the node has yet to answer, and those that are to be sent when it has room for them.
+        self._out: set[str] = set()
+        self._waiting: deque[str] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -51,11 +57,22 @@ class Events:
         event.task_id, event.lease_id = lease.task_id, lease.lease_id
         self._kept[event.event_id] = event
         self._of.setdefault(lease, set()).add(event.event_id)
-        self._say([event])
+        self._waiting.append(event.event_id)
+        self._say()
 
-    def acknowledge(self, acks: Sequence[worker_pb2.EventAck]) -> None:
-        """Forget what the node has, or will not have; what it cannot take now is sent again when it says."""
+    def wait(self, lease: Lease) -> bool:
+        """Whether some of a task are not acknowledged: after its final word the node takes none of them."""
+        return lease in self._of
+
+    def acknowledge(self, acks: Sequence[worker_pb2.EventAck]) -> list[Lease]:
+        """Forget what the node has, or will not have; what it cannot take now is sent again when it says.
+
+        Returns:
+            the leases of which no event waits any more.
+        """
+        done: list[Lease] = []
         for ack in acks:
+            self._out.discard(ack.event_id)
             if ack.error.HasField("retry_after"):
                 after = ack.error.retry_after.seconds + ack.error.retry_after.nanos / 1e9
                 self._again_in(max(after, _LEAST_RETRY_S))
@@ -72,19 +89,25 @@ class Events:
                     ack.error.message,
                     extra={"task_id": event.task_id, "lease_id": event.lease_id},
                 )
-            of_lease = self._of.get(Lease(event.task_id, event.lease_id))
-            if of_lease is not None:
-                of_lease.discard(ack.event_id)
+            lease = Lease(event.task_id, event.lease_id)
+            self._of[lease].discard(ack.event_id)
+            if not self._of[lease]:
+                del self._of[lease]
+                done.append(lease)
+        self._say()
+        return done
 
     def over(self, lease: Lease) -> None:
         """The final word on a lease is acknowledged, or it was given back: what is left of its events is of no use."""
         for event_id in self._of.pop(lease, ()):
             self._kept.pop(event_id, None)
+            self._out.discard(event_id)
 
     def repeat(self, session: Session) -> None:
         """Send all that is not acknowledged on a new session, and from now on what comes; before its results are."""
         self.session = session
-        self._say(list(self._kept.values()))
+        self._out.clear()
+        self._again()
 
     def stop(self) -> None:
         """Send nothing again."""
@@ -96,21 +119,28 @@ class Events:
             self._timer = asyncio.get_running_loop().call_later(seconds, self._again)
 
     def _again(self) -> None:
+        self.stop()
         self._timer = None
-        self._say(list(self._kept.values()))
+        self._waiting = deque(event_id for event_id in self._kept if event_id not in self._out)
+        self._say()
 
-    def _say(self, events: Sequence[worker_pb2.Event]) -> None:
+    def _say(self) -> None:
         session = self.session
-        if session is None or session.end is not None or not events:
+        if session is None or session.end is not None or not self._waiting:
             return
         if types_pb2.CAPABILITY_EVENTS not in session.welcome.capabilities:
-            _log.warning("the node takes no events: %d of tasks are lost", len(events))
+            _log.warning("the node takes no events: %d of tasks are lost", len(self._kept))
             self._kept.clear()
             self._of.clear()
+            self._waiting.clear()
             return
         batch: list[worker_pb2.Event] = []
         size = 0
-        for event in events:
+        while self._waiting and len(self._out) < MOST_UNACKNOWLEDGED:
+            event = self._kept.get(self._waiting.popleft())
+            if event is None:
+                continue
+            self._out.add(event.event_id)
             batch.append(event)
             size += event.ByteSize()
             if len(batch) == _AT_ONCE or size >= _BYTES_AT_ONCE:

@@ -136,7 +136,10 @@ class Reports:
         return held
 
     def finish(self, lease: Lease, result: worker_pb2.TaskResult) -> None:
-        """Say how a task ended: the final word on its lease. It is kept, and repeated, until it is acknowledged."""
+        """Say how a task ended: the final word on its lease. It is kept, and repeated, until it is acknowledged.
+
+        It is said once the task's events are acknowledged: the node may have to ask for one again.
+        """
         if self.leases.keep(lease, result):
             self._accepting.over(lease)
             self._send_result(lease)
@@ -167,7 +170,8 @@ class Reports:
             whose were settled, and whether the node used them.
         """
         settled = []
-        self.events.acknowledge(acks.events)
+        for lease in self.events.acknowledge(acks.events):
+            self._send_result(lease)
         for ack in acks.results:
             lease = Lease(ack.task_id, ack.lease_id)
             if ack.verdict == worker_pb2.VERDICT_RETRY:
@@ -218,7 +222,7 @@ class Reports:
 
     def _send_result(self, lease: Lease) -> None:
         kept = self.leases.result(lease)
-        if kept is None or self.session is None:
+        if kept is None or self.session is None or self.events.wait(lease):
             return
         size, most = len(kept.result.data.data), self.session.max_payload_bytes
         if size > most:

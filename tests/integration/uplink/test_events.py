@@ -36,11 +36,13 @@ async def happens(leaf: Leaf, offer: Offer, kind: str, **more: Any) -> None:
 
 
 async def events(stream: Stream, count: int) -> list[worker_pb2.Event]:
-    """The next events that the parent is told."""
+    """The next events that the parent is told, and takes."""
     told: list[worker_pb2.Event] = []
     async with asyncio.timeout(GUARD):
         while len(told) < count:
             told += (await stream.message("events")).events.events
+    acks = [worker_pb2.EventAck(event_id=one.event_id) for one in told]
+    await stream.send(update_acks=worker_pb2.UpdateAcks(events=acks))
     return told
 
 

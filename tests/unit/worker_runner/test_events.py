@@ -11,7 +11,8 @@ import pytest
 from holon.errors import HolonError, InvalidArgument, ResourceExhausted
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.worker import SendEvent
-from holon.worker.events import MOST_OF_TASK
+from holon.worker.events import MOST_OF_TASK, MOST_UNACKNOWLEDGED
+from holon.worker.leases import Lease
 from tests.unit.worker_runner.bench import Bench, Make
 
 KNOWS = worker_pb2.Welcome(capabilities=[types_pb2.CAPABILITY_EVENTS])
@@ -26,14 +27,11 @@ class Stream:
     def __init__(self, welcome: worker_pb2.Welcome = KNOWS) -> None:
         self.welcome = welcome
         self.said: list[Any] = []
-        self.over = asyncio.Event()
         self.heard = asyncio.Event()
 
     def put(self, encoded: bytes) -> None:
         update = worker_pb2.TaskUpdate.FromString(encoded)
         self.said.append(update)
-        if update.HasField("result"):
-            self.over.set()
 
     def put_control(self, frame: worker_pb2.SessionRequest) -> int:
         self.said += frame.events.events
@@ -44,6 +42,10 @@ class Stream:
     def events(self) -> list[worker_pb2.Event]:
         return [one for one in self.said if isinstance(one, worker_pb2.Event)]
 
+    @property
+    def updates(self) -> list[worker_pb2.TaskUpdate]:
+        return [one for one in self.said if isinstance(one, worker_pb2.TaskUpdate)]
+
 
 def on(made: Bench, stream: Stream) -> None:
     session: Any = stream
@@ -51,12 +53,30 @@ def on(made: Bench, stream: Stream) -> None:
     made.link.reports.repeat()
 
 
-async def ran(made: Bench, stream: Stream, skill: str = "work") -> None:
-    """A task of the skill, to its end."""
-    on(made, stream)
-    made.offer(skill)
+async def returned(made: Bench, lease: Lease) -> None:
+    """The handler has returned, and there is a final word."""
     async with asyncio.timeout(60):
-        await stream.over.wait()
+        while made.link.reports.leases.holds(lease):  # noqa: ASYNC110  nobody else is told
+            await asyncio.sleep(0)
+
+
+async def ran(made: Bench, stream: Stream, skill: str = "work") -> None:
+    """A task of the skill, until its handler has returned."""
+    on(made, stream)
+    await returned(made, made.offer(skill))
+
+
+def acks(*events: worker_pb2.Event, error: types_pb2.Error | None = None) -> worker_pb2.UpdateAcks:
+    return worker_pb2.UpdateAcks(events=[worker_pb2.EventAck(event_id=one.event_id, error=error) for one in events])
+
+
+def later(**seconds: int) -> types_pb2.Error:
+    """The node has no room for an event yet."""
+    error = types_pb2.Error(reason="INBOX_FULL")
+    error.retry_after.SetInParent()
+    for name, value in seconds.items():
+        setattr(error.retry_after, name, value)
+    return error
 
 
 async def test_events_go_before_the_result_and_again_on_a_new_session_until_they_are_acknowledged(bench: Make) -> None:
@@ -66,41 +86,59 @@ async def test_events_go_before_the_result_and_again_on_a_new_session_until_they
 
     made, first = bench(work), Stream()
     await ran(made, first)
-    assert [one.type for one in first.events] == ["begun", "seen"]
-    assert first.said[-1].HasField("result")
     begun, seen = first.events
+    assert (begun.type, seen.type) == ("begun", "seen")
     assert (begun.task_id, begun.lease_id, begun.HasField("payload")) == ("t1", "t1-lease", False)
     assert orjson.loads(seen.payload.data) == {"n": 1}
     assert seen.time.seconds > 1_700_000_000
     reports = made.link.reports
-    reports.acknowledge(worker_pb2.UpdateAcks(events=[worker_pb2.EventAck(event_id=begun.event_id)]))
+    reports.acknowledge(acks(begun))
     second = Stream()
     on(made, second)
-    assert second.events == [seen]
-    assert second.said[-1].resent
-    refused = worker_pb2.EventAck(event_id=seen.event_id, error=types_pb2.Error(reason="TASK_NOT_HELD"))
-    reports.acknowledge(worker_pb2.UpdateAcks(events=[refused]))
+    assert second.said == [seen]
+    reports.acknowledge(acks(seen, error=types_pb2.Error(reason="TASK_NOT_HELD")))
+    assert second.said[-1].HasField("result")
     third = Stream()
     on(made, third)
-    assert third.events == []
+    [result] = third.said
+    assert result.resent
 
 
-async def test_an_event_that_cannot_be_taken_now_is_sent_again_when_the_node_says(bench: Make) -> None:
+async def test_the_result_waits_for_an_event_that_the_node_cannot_take_yet(bench: Make) -> None:
     def work(send_event: SendEvent) -> None:
         send_event("seen")
+        send_event("more")
 
     made, stream = bench(work), Stream()
     await ran(made, stream)
-    [event] = stream.events
+    seen, more = stream.events
     stream.heard.clear()
-    later = types_pb2.Error(reason="INBOX_FULL")
-    later.retry_after.nanos = 1
-    made.link.reports.acknowledge(
-        worker_pb2.UpdateAcks(events=[worker_pb2.EventAck(event_id=event.event_id, error=later)])
-    )
+    made.link.reports.acknowledge(acks(seen, error=later(nanos=1)))
+    made.link.reports.acknowledge(acks(more))
     async with asyncio.timeout(60):
         await stream.heard.wait()
-    assert stream.events == [event, event]
+    assert stream.events == [seen, more, seen]
+    assert not any(one.HasField("result") for one in stream.updates)
+    made.link.reports.acknowledge(acks(seen))
+    assert stream.said[-1].HasField("result")
+
+
+async def test_no_more_events_are_on_their_way_than_a_node_takes_and_one_put_off_holds_up_no_other_task(
+    bench: Make,
+) -> None:
+    def work(send_event: SendEvent) -> None:
+        for _ in range(MOST_OF_TASK):
+            send_event("seen")
+
+    made, stream = bench(work), Stream()
+    await ran(made, stream)
+    first = stream.events
+    assert len(first) == MOST_UNACKNOWLEDGED
+    await returned(made, made.offer("work", task_id="t2"))
+    assert stream.events == first
+    made.link.reports.acknowledge(acks(*first, error=later(seconds=3600)))
+    assert [one.task_id for one in stream.events[MOST_UNACKNOWLEDGED:]] == ["t2"] * MOST_OF_TASK
+    made.link.reports.stop()
 
 
 async def test_nothing_is_kept_of_a_task_whose_result_is_acknowledged_or_that_was_given_back(bench: Make) -> None:
