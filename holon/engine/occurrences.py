@@ -40,9 +40,13 @@ class Occurrences:
     async def _put(self, member: Member, event: Occurred) -> HolonError | None:
         offer = member.session.leases.get(event.lease_id)
         if offer is None or offer.task_id != event.task_id:
+            # One that came while the worker moved to another stream is of a task that it has still.
+            moved = offer is None and bool(member.session.moved_to) and event.lease_id in member.session.past
             return NotFound(
-                f"this session does not hold task {event.task_id[:128]!r} under lease {event.lease_id[:128]!r}",
+                f"this session does not hold task {event.task_id[:128]!r} under lease {event.lease_id[:128]!r}"
+                + ("; send the event again on the newer one" if moved else ""),
                 code="TASK_NOT_HELD",
+                retry_after=RETRY_S if moved else None,
             )
         try:
             # Who reads it can do nothing but read it: its job would stand still with what cannot be read.

@@ -144,6 +144,21 @@ async def test_an_event_of_a_task_that_the_worker_does_not_hold_is_refused(node:
     assert await told(node, job_id) == []
 
 
+async def test_an_event_on_a_stream_that_its_worker_is_leaving_is_asked_for_again_on_the_newer_one(node: Node) -> None:
+    job_id = await node.create()
+    old = await node.worker(instance_id="a")
+    offer = await old.offer()
+    lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
+    new = await node.worker(instance_id="a", resume=worker_pb2.Resume(leases=[lease]))
+    [ack] = await tells(old, event(offer))
+    assert ack.error.HasField("retry_after")
+    [ack] = await tells(old, event(worker_pb2.TaskOffer(task_id=offer.task_id, lease_id="another")))
+    assert not ack.error.HasField("retry_after")
+    [ack] = await tells(new, event(offer))
+    assert not ack.HasField("error")
+    assert await told(node, job_id) == ["seen"]
+
+
 async def test_a_batch_over_the_limit_is_refused_whole(node: Node) -> None:
     await node.create()
     worker = await node.worker()
