@@ -200,9 +200,11 @@ class Watching:
                 )
             if feed.failure is not None:
                 raise feed.failure.with_traceback(None)
-            while logs:
-                yield Wrote(position, logs.popleft())
-                told_at = loop.time()
+            # More may come all the while: what else there is to tell has its turn.
+            for _ in range(len(logs or ())):
+                if logs:
+                    yield Wrote(position, logs.popleft())
+                    told_at = loop.time()
             while feed.watchers[wake] is Wants.LINES and position < feed.sequence:
                 for line in await self._lines(feed, position):
                     yield line

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any
 
 from holon.domain.client import Client
-from holon.engine.feeds import MOST_LOGGED
+from holon.domain.log_lines import Logged, LogLine
+from holon.engine.feeds import MOST_LOGGED, Happened, Update
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 from holon.wire.values import json_payload
 from tests.integration.grpc_node import CLIENT, JOBS, Node, Wire, result, update, updates
@@ -84,3 +86,17 @@ async def test_who_reads_slowly_is_told_the_newest_lines_and_holds_up_nobody(nod
     told: list[Any] = [await anext(following) for _ in range(MOST_LOGGED)]
     assert [one.logged.lines[0].text for one in told] == [str(number) for number in range(5, MOST_LOGGED + 5)]
     await following.aclose()
+
+
+async def test_who_is_told_lines_without_end_is_told_what_happens_too(node: Node) -> None:
+    job_id = await node.create()
+    said = Logged("t", 1, (LogLine(0, "info", "again"),))
+    kinds: list[type[Update]] = []
+    async with aclosing(node.engine.watching.follow(Client("default"), job_id, 0, logs=True)) as told:
+        async for update_ in told:
+            kinds.append(type(update_))
+            # Whoever is slower than they are written finds more of them each time.
+            node.engine.log_lines.said(job_id, said)
+            if Happened in kinds or len(kinds) > 10 * MOST_LOGGED:
+                break
+    assert Happened in kinds
