@@ -121,19 +121,21 @@ class Clerk:
             much = len(self._results) > 1
             while self._waits:
                 await self._learn()
-                await self._tell()
-                await self._complete()
+                # The events that came before these results, and no more: others may come all the while.
+                results = len(self._results)
+                await self._tell(len(self._events))
+                await self._complete(results)
                 much = much or bool(self._results)
 
     @property
     def _waits(self) -> bool:
         return bool(self._results or self._events or self._catalog is not None)
 
-    async def _tell(self) -> None:
-        """Tell the jobs of all events that wait: of a task that is over nobody could take them."""
-        while self._events:
-            taken = self._events[:BATCH_ITEMS]
-            del self._events[:BATCH_ITEMS]
+    async def _tell(self, most: int) -> None:
+        """Tell the jobs of the first events: of a task that is over nobody could take them."""
+        for told in range(0, most, BATCH_ITEMS):
+            taken = self._events[: min(BATCH_ITEMS, most - told)]
+            del self._events[: len(taken)]
             answers = await self._workers.occurred(self._member, taken)
             self._bytes -= sum([len(one.payload) for one in taken])
             self._outgoing.took_events(answers)
@@ -150,9 +152,9 @@ class Clerk:
         finally:
             self._learning = None
 
-    async def _complete(self) -> None:
-        taken = self._results[:BATCH_ITEMS]
-        del self._results[:BATCH_ITEMS]
+    async def _complete(self, most: int) -> None:
+        taken = self._results[: min(BATCH_ITEMS, most)]
+        del self._results[: len(taken)]
         if taken:
             batch = [reported for reported, _ in taken]
             try:
