@@ -17,10 +17,11 @@ MAX_URL = 2_048
 SHORTEST_WAIT = 1_000
 LONGEST_WAIT = 3_600_000
 _PORTS = {"http": 80, "https": 443}
+# Two letters that are not of ASCII are its `k` and `s` in another case, but for the second flag.
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<target>(?:[/?][a-z0-9._~:/?\[\]@!$&'()*+,;=%-]*)?)",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 # What some programs take for a number, and so for an address.
