@@ -51,9 +51,16 @@ class Events:
         return f"Events(unacknowledged={len(self._kept)})"
 
     def send(self, lease: Lease, event: worker_pb2.Event) -> None:
-        """Tell the node of an event of a task that is held; one of an id that it has yet to acknowledge is no other."""
-        if event.event_id in self._kept:
-            return
+        """Tell the node of an event of a task that is held; one of an id that it has yet to acknowledge is no other.
+
+        What a task tells again under a newer lease takes the place of what it told under the one before.
+        """
+        known = self._kept.get(event.event_id)
+        if known is not None:
+            before = Lease(known.task_id, known.lease_id)
+            if before == lease:
+                return
+            self._forget(before, event.event_id)
         event.task_id, event.lease_id = lease.task_id, lease.lease_id
         self._kept[event.event_id] = event
         self._of.setdefault(lease, set()).add(event.event_id)
@@ -77,7 +84,7 @@ class Events:
                 after = ack.error.retry_after.seconds + ack.error.retry_after.nanos / 1e9
                 self._again_in(max(after, _LEAST_RETRY_S))
                 continue
-            event = self._kept.pop(ack.event_id, None)
+            event = self._kept.get(ack.event_id)
             if event is None:
                 continue
             if ack.HasField("error"):
@@ -90,9 +97,8 @@ class Events:
                     extra={"task_id": event.task_id, "lease_id": event.lease_id},
                 )
             lease = Lease(event.task_id, event.lease_id)
-            self._of[lease].discard(ack.event_id)
-            if not self._of[lease]:
-                del self._of[lease]
+            self._forget(lease, ack.event_id)
+            if lease not in self._of:
                 done.append(lease)
         self._say()
         return done
@@ -113,6 +119,13 @@ class Events:
         """Send nothing again."""
         if self._timer is not None:
             self._timer.cancel()
+
+    def _forget(self, lease: Lease, event_id: str) -> None:
+        del self._kept[event_id]
+        self._out.discard(event_id)
+        self._of[lease].discard(event_id)
+        if not self._of[lease]:
+            del self._of[lease]
 
     def _again_in(self, seconds: float) -> None:
         if self._timer is None:

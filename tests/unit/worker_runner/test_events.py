@@ -141,6 +141,20 @@ async def test_no_more_events_are_on_their_way_than_a_node_takes_and_one_put_off
     made.link.reports.stop()
 
 
+async def test_what_is_told_again_under_a_newer_lease_is_sent_under_that(bench: Make) -> None:
+    made, stream = bench(), Stream()
+    on(made, stream)
+    reports = made.link.reports
+    for lease in (Lease("t1", "older"), Lease("t1", "newer")):
+        reports.leases.take(lease)
+        reports.event(lease, worker_pb2.Event(event_id="j1-3", type="seen"))
+    assert [one.lease_id for one in stream.events] == ["older", "newer"]
+    reports.reject(Lease("t1", "older"), "STALE_OFFER", "the task is here under a newer lease")
+    third = Stream()
+    on(made, third)
+    assert [one.lease_id for one in third.events] == ["newer"]
+
+
 async def test_nothing_is_kept_of_a_task_whose_result_is_acknowledged_or_that_was_given_back(bench: Make) -> None:
     def work(send_event: SendEvent) -> None:
         send_event("seen")
