@@ -21,6 +21,8 @@ from holon.storage.redis import answers
 from holon.storage.redis.part import Part
 
 PURGE_AT_A_TIME = 50
+# While so many calls wait, nothing is passed on: it is kept nowhere, and what is to be stored must find room.
+MOST_BEFORE_PASSED_ON = 1_000
 
 
 class RecordCalls(Part):
@@ -38,6 +40,8 @@ class RecordCalls(Part):
         self.link.tell("watch", 1, job_id, "")
 
     def pass_on(self, job_id: str, words: bytes) -> None:
+        if self.link.away or self.link.waiting >= MOST_BEFORE_PASSED_ON:
+            return
         # Hints are words between spaces.
         self.link.tell("say", job_id, b64encode(words))
 

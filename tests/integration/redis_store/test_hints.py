@@ -11,6 +11,7 @@ from holon.domain.job import Status
 from holon.ports import Document, Hint, Opening, Replaced, StopReason, StoreSettings
 from holon.storage.redis import RedisStorage
 from holon.storage.redis.link import Link
+from holon.storage.waiting import MAX_WAITING
 from tests.contract.world import T, World
 from tests.hints import heard, hints_of
 from tests.integration.redis_store.nodes import GUARD, Nodes
@@ -166,3 +167,11 @@ def id_of(world: World) -> str:
     """The store's, by which its nodes hear of each other."""
     assert isinstance(world.storage, RedisStorage)
     return world.storage._store_id
+
+
+async def test_what_is_passed_on_leaves_room_for_what_has_to_be_stored(nodes: Nodes) -> None:
+    first = await nodes.add("a")
+    job = await first.create()
+    for _ in range(2 * MAX_WAITING):
+        first.storage.pass_on(job, b"line")
+    assert await first.storage.job(job) is not None
