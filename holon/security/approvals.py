@@ -1,4 +1,4 @@
-"""Approval tokens: the right to decide one question, made of a token of the job's owner; nobody stores them."""
+"""Approval tokens: the right to decide one question, made of a token of who sees the job; nobody stores them."""
 
 from __future__ import annotations
 

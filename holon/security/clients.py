@@ -144,8 +144,8 @@ class Clients:
         return found
 
     def digests_of(self, name: str) -> list[bytes]:
-        """The digests of a client's tokens; none of a client that there is not."""
-        return [digest for digest, one in self._by_digest.items() if one.client.name == name]
+        """The digests of the tokens of those who see an owner's jobs; none of a client that there is not."""
+        return [digest for digest, one in self._by_digest.items() if one.client.sees(name)]
 
     def replace(self, entries: Iterable[Entry]) -> Replaced:
         """Take a new table; what is not in it is revoked before this returns, and new tokens are good from then on."""

@@ -223,3 +223,26 @@ async def test_what_a_schedule_could_never_do_refuses_to_start_and_to_reload(fil
         write(file, good.replace("[s]", "[t]"))
         assert await node.client.node.reload(["schedules"]) == ("schedules",)
         assert await names(node) == ["t"]
+
+
+async def test_an_administrator_hands_on_the_right_to_decide_what_the_job_of_a_schedule_asks(file: Path) -> None:
+    asking = Blueprint("asking")
+
+    @asking.handler(is_start=True)
+    async def start(actions: ActionFactory) -> None:
+        actions.await_human_approval("chat", "go on?", {"yes": "over"})
+
+    @asking.handler(is_end=True)
+    async def over() -> None: ...
+
+    write(file, ALWAYS_DUE.replace("nobodys", "asking"))
+    async with running_node(asking, SCHEDULES_CONFIG_PATH=str(file), STORAGE_URI="memory://") as node:
+        job = await first(node)
+        async with asyncio.timeout(GUARD):
+            while (question := (await node.client.get_job(job.id)).approval) is None:
+                pass
+        body = {"decision": "yes", "approval_token": question.approval_token}
+        async with httpx.AsyncClient() as nobody:
+            reply = await nobody.post(f"{node.url}/_public/webhooks/approval/{job.id}", json=body)
+        assert reply.status_code == 200, reply.text
+        assert (await node.client.wait_for(job.id, timeout=GUARD)).status == "finished"
