@@ -14,9 +14,10 @@ import pytest
 from holon.domain.webhook import Receivers
 from holon.ports import Heard
 from tests.integration.webhooks.conftest import Trusted
-from tests.integration.webhooks.sending import LOOPBACK, NOBODY, leads, sending
+from tests.integration.webhooks.sending import GUARD, LOOPBACK, NOBODY, SECRET, leads, sending
 from tests.receiver import receiving
 from transports.http.webhooks import names
+from transports.http.webhooks.settings import DeliverySettings
 
 BODY = b"{}"
 # The loopback counts as public here: what stands for a receiver somewhere in the world listens there.
@@ -184,3 +185,27 @@ async def test_a_name_server_that_does_not_answer_holds_up_nobody_and_is_asked_o
             assert heard.count(Heard.UNREACHED) == names.MOST
     finally:
         go_on.set()
+
+
+async def test_a_name_that_no_thread_could_be_had_for_is_looked_up_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, tries = threading.Thread.start, 0
+
+    def start(thread: threading.Thread) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    looked = names.Names(leads(good_example=["203.0.113.7"]))
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(names.NameUnknown, match="no thread"):
+        await looked.addresses("good.example")
+    async with asyncio.timeout(GUARD):
+        assert [str(one) for one in await looked.addresses("good.example")] == ["203.0.113.7"]
+
+
+def test_what_it_is_signed_with_is_not_shown() -> None:
+    assert "k" * 8 not in repr(DeliverySettings((SECRET,), LOOPBACK, "9.9"))

@@ -47,18 +47,25 @@ class Names:
         """Those of a name, of either kind in turn: one kind may lead nowhere from here.
 
         Raises:
-            NameUnknown: there is none, or too many others are looked up.
+            NameUnknown: there is none, too many others are looked up, or there is no thread for it.
         """
         sought = self._sought.get(name)
         if sought is None:
             if len(self._sought) >= MOST:
                 raise NameUnknown(f"{MOST} other names are looked up")
-            loop = asyncio.get_running_loop()
-            sought = self._sought[name] = loop.create_future()
-            sought.add_done_callback(lambda done: self._done(name, done))
-            threading.Thread(target=self._seek, args=(name, sought, loop), name="webhook-name", daemon=True).start()
+            sought = self._begin(name, asyncio.get_running_loop())
         # Who gives up on it must not take it from the others.
         return await asyncio.shield(sought)
+
+    def _begin(self, name: str, loop: asyncio.AbstractEventLoop) -> asyncio.Future[list[Address]]:
+        sought: asyncio.Future[list[Address]] = loop.create_future()
+        try:
+            threading.Thread(target=self._seek, args=(name, sought, loop), name="webhook-name", daemon=True).start()
+        except RuntimeError as error:
+            raise NameUnknown("there is no thread to look it up in") from error
+        self._sought[name] = sought
+        sought.add_done_callback(lambda done: self._done(name, done))
+        return sought
 
     def _done(self, name: str, sought: asyncio.Future[list[Address]]) -> None:
         del self._sought[name]

@@ -20,3 +20,6 @@ class DeliverySettings(Value, gc=True):
     receivers: Receivers
     version: str
     timeout: float = 10.0
+
+    def __repr__(self) -> str:
+        return f"DeliverySettings({self.receivers}, secrets={len(self.secrets)})"
