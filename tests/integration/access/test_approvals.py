@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from holon.client import Approval
-from holon.errors import InvalidArgument, NotFound, PermissionDenied, Unauthenticated
+from holon.errors import NotFound, PermissionDenied, Unauthenticated
 from tests.audit_lines import audit
 from tests.integration.access.place import BOSS, FILE, GUARD, LAB, SHOP, Place, a_place
 
@@ -63,7 +63,7 @@ async def test_an_approval_token_gives_one_right_and_is_good_as_long_as_the_toke
             await lab.resolve_approval("0-none", "yes", approval_token=token)
         assert foreign.value.message == unknown.value.message
         other = (await asked(place, second)).approval_id
-        with pytest.raises(InvalidArgument, match="another question"):
+        with pytest.raises(Unauthenticated, match="another job or question"):
             await lab.resolve_approval(first, "yes", approval_token=token, approval_id=other)
         with pytest.raises(NotFound):
             await lab.get_job(first)
