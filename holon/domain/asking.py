@@ -9,7 +9,7 @@ from typing import Any
 
 from holon.domain.costs import Cost, costing
 from holon.domain.decisions import AskedTask, AwaitApproval, RunBlueprint, Sleep
-from holon.domain.event_types import is_event_type
+from holon.domain.event_types import OF_QUESTIONS, is_event_type
 from holon.domain.job import CHOSEN_BY_NOBODY
 from holon.domain.plain import obstacle
 from holon.domain.policy import LONGEST_SKILL, Allowed, allowing
@@ -239,6 +239,10 @@ def ways_of_events(where: str, transitions: Any) -> dict[str, str]:
     leads = _ways(where, "event_transitions", "type", transitions)
     if unsound := [name for name in leads if not is_event_type(name)]:
         raise wrong(f"{where}: event_transitions has {unsound[0]!r:.200}, which no event is of")
+    if asked := [name for name in leads if name in OF_QUESTIONS]:
+        raise wrong(
+            f"{where}: event_transitions has {asked[0]!r}, by which jobs below ask a person; no job goes on by that"
+        )
     return leads
 
 

@@ -7,6 +7,14 @@ MAX_EVENT_TYPE = 128
 MAX_EVENT_BYTES = 64 * 1024
 
 
+# What the history of a job says of its question to a person, and holons pass up under these names. Nobody else may tell
+# of events that are called so: whoever decides relies on them.
+APPROVAL_REQUESTED = "approval_requested"
+APPROVAL_RESOLVED = "approval_resolved"
+APPROVAL_TIMED_OUT = "approval_timed_out"
+OF_QUESTIONS = frozenset((APPROVAL_REQUESTED, APPROVAL_RESOLVED, APPROVAL_TIMED_OUT))
+
+
 def is_event_type(text: object) -> bool:
     """Whether an event may be of this type: 1 to 128 printable characters."""
     return isinstance(text, str) and 0 < len(text) <= MAX_EVENT_TYPE and text.isprintable()

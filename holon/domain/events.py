@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from holon.domain.event_types import OF_QUESTIONS
 from holon.domain.task import Outcome
 from holon.domain.value import Value, field
 
@@ -92,7 +93,8 @@ class ApprovalResolved(Value):
     """Somebody who may has decided a question; `by` names them, as in `CancelRequested`.
 
     `data` is a JSON object for the job's state, as text; empty: nothing. `comment` says why. `request_id` is the
-    client's name for this wish, by which its repeat is known; empty: it has none.
+    client's name for this wish, by which its repeat is known; empty: it has none. `above` is the parent holon that
+    passed it down, and `decided_at` when it was made there, in epoch milliseconds; empty and 0: it was made here.
     """
 
     approval_id: str
@@ -101,6 +103,8 @@ class ApprovalResolved(Value):
     data: bytes = b""
     comment: str = ""
     request_id: str = ""
+    above: str = ""
+    decided_at: int = 0
 
 
 InboxEvent = TaskEnded | BranchesDone | Woken | CancelRequested | ApprovalResolved | TaskEvent
@@ -128,6 +132,8 @@ class HistoryEvent(Value, gc=True, array_like=True):
 
 def event_type_of(line: HistoryEvent) -> str:
     """The type of the event that a line of history tells; empty: it tells of none."""
+    if line.type in OF_QUESTIONS:
+        return line.type
     for prefix in (WORKER_EVENT, BLUEPRINT_EVENT):
         if line.type.startswith(prefix):
             return line.type.removeprefix(prefix)

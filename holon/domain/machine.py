@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from holon.domain.decisions import AwaitApproval, Decision, DispatchParallel, DispatchTask, GoTo, RunBlueprint, Sleep
+from holon.domain.event_types import APPROVAL_REQUESTED
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError, Question, Status, Waiting
 from holon.domain.policy import denied
@@ -193,8 +194,8 @@ def _ask(
     }
     if due is not None:
         details["until"] = due / 1000
-    asked = HistoryEvent("approval_requested", now, job.current_state, details=details)
-    waits = {"status": Status.WAITING_FOR_HUMAN, "waiting": waiting}
+    asked = HistoryEvent(APPROVAL_REQUESTED, now, job.current_state, details=details)
+    waits = {"status": Status.WAITING_FOR_HUMAN, "waiting": waiting, "events": job.events + 1}
     return Change(replace(job, **went_on | waits), (*told, asked), wake_after=after)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from holon.domain.client import OPERATOR, SCHEDULER
+from holon.domain.event_types import APPROVAL_RESOLVED, APPROVAL_TIMED_OUT
 from holon.domain.events import (
     OUT_OF_TIME,
     WORKER_EVENT,
@@ -105,9 +106,10 @@ def _woken(job: Job, waiting: Waiting, now: int) -> Change | None:
         return Change(moved(job, target)) if target is not None else None
     told = (
         HistoryEvent(
-            "approval_timed_out", now, job.current_state, None, target, details={"approval_id": waiting.question.id}
+            APPROVAL_TIMED_OUT, now, job.current_state, None, target, details={"approval_id": waiting.question.id}
         ),
     )
+    job = replace(job, events=job.events + 1)
     seconds = (waiting.due - waiting.question.asked_at) / 1000
     error = JobError(APPROVAL_TIMEOUT, f"nobody decided within {seconds:g} s")
     if target is None:
@@ -120,11 +122,13 @@ def _decided(job: Job, waiting: Waiting, event: ApprovalResolved, data: Mapping[
     question, target = waiting.question, waiting.transitions.get(event.decision)
     if question is None or question.id != event.approval_id or target is None:
         return None
-    details = {"approval_id": question.id, "decision": event.decision, "by": event.by}
+    details: dict[str, Any] = {"approval_id": question.id, "decision": event.decision, "by": event.by}
     details |= {"comment": event.comment} if event.comment else {}
     details |= {"request_id": event.request_id} if event.request_id else {}
-    told = HistoryEvent("approval_resolved", now, job.current_state, None, target, details=details)
-    return Change(moved(job, target, state_history={**job.state_history, **data}), (told,))
+    details |= {"parent_holon_id": event.above, "decided_at": event.decided_at / 1000} if event.above else {}
+    told = HistoryEvent(APPROVAL_RESOLVED, now, job.current_state, None, target, details=details)
+    history = {**job.state_history, **data}
+    return Change(moved(job, target, state_history=history, events=job.events + 1), (told,))
 
 
 def _cancel(job: Job, event: CancelRequested, now: int) -> Change:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 from holon.domain.client import Client
-from holon.domain.events import ApprovalResolved, HistoryEvent
+from holon.domain.event_types import APPROVAL_RESOLVED, APPROVAL_TIMED_OUT
+from holon.domain.events import ApprovalResolved
 from holon.domain.job import Question, Waiting
 from holon.domain.json_words import kind
 from holon.domain.value import Value, replace
 from holon.engine.job_errors import inbox_full, not_found
-from holon.engine.paging import MAX_PAGE
+from holon.engine.passing_down import Decision, PassingDown
 from holon.engine.payloads import check_depth, encode, may_be_deep
 from holon.engine.records import Records
 from holon.engine.slots import Slots
@@ -36,7 +37,9 @@ class Deciding(Value, gc=True):
     """A decision, as somebody brings it.
 
     `data` is a JSON object that is merged into the job's state; None: nothing is. `comment` says why. `approval_id`
-    names the question; empty: the one that is open. `request_id` makes the call repeatable; None: a repeat is refused.
+    names the question, which may be one of a job below; empty: the one that is open here. `request_id` makes the call
+    repeatable; None: a repeat is refused. `above` is the parent holon that passes it down, and `decided_at` when it was
+    made there, in epoch milliseconds.
     """
 
     decision: str
@@ -44,6 +47,8 @@ class Deciding(Value, gc=True):
     comment: str = ""
     approval_id: str = ""
     request_id: str | None = None
+    above: str = ""
+    decided_at: int = 0
 
 
 class Approvals:
@@ -53,6 +58,9 @@ class Approvals:
 
     Arguments:
         max_payload: the most bytes that the data of a decision may have.
+
+    Attributes:
+        passing: takes them to jobs below; None: there are none.
     """
 
     def __init__(self, store: Storage, slots: Slots, records: Records, max_payload: int) -> None:
@@ -60,6 +68,7 @@ class Approvals:
         self._slots = slots
         self._records = records
         self._max_payload = max_payload
+        self.passing: PassingDown | None = None
 
     async def resolve(self, client: Client, job_id: str, given: Deciding, *, by: str = "") -> JobRecord:
         """Take the decision of a client who sees the job; durable when this returns. Answers with the job as it is now.
@@ -69,6 +78,7 @@ class Approvals:
         Raises:
             NotFound: (JOB_NOT_FOUND) there is no such job, or it is another's.
             InvalidArgument: the decision is none that may be given, or what comes with it cannot be taken.
+            Unavailable: (HOLON_AWAY) a job below asks it, and its holon is not there, or has not answered.
             FailedPrecondition: (APPROVAL_NOT_OPEN) the job asks nothing, or not this, or it was answered already.
             AlreadyExists: (REQUEST_ID_REUSED) the request id named another decision.
         """
@@ -102,13 +112,21 @@ class Approvals:
         record = await self._read(job_id)
         if not allowed(record.job.owner):
             raise not_found(job_id)
+        if self.passing is not None and record.job.events and _is_below(job_id, given.approval_id):
+            at = given.decided_at or self._store.now()
+            passed = given.approval_id, given.decision, by, data, given.comment, given.request_id or "", given.above, at
+            await self.passing.resolve(record, Decision(*passed))
+            return await self._read(job_id)
         waiting = record.job.waiting
         question = waiting.question if waiting is not None else None
         if waiting is None or question is None or given.approval_id not in ("", question.id):
             return await self._repeated(record, given, _not_open(record, given))
         if given.decision not in waiting.decisions:
             return await self._repeated(record, given, _unknown(given.decision, waiting.decisions))
-        event = ApprovalResolved(question.id, given.decision, by, data, given.comment, given.request_id or "")
+        request_id = given.request_id or ""
+        event = ApprovalResolved(
+            question.id, given.decision, by, data, given.comment, request_id, given.above, given.decided_at
+        )
         asked = f"decide-{given.request_id}" if given.request_id else ""
         with self._slots.wanting(1) as wanted:
             appended, wanted.claims = await self._store.append(
@@ -128,8 +146,8 @@ class Approvals:
         """Raise FailedPrecondition where the time for a decision was over, and its job had gone on, when it came."""
         if waiting.due is None or self._store.now() < waiting.due or _asks(record, question):
             return
-        async for line in self._history(record):
-            if line.type == "approval_timed_out" and line.details.get("approval_id") == question.id:
+        async for line in self._records.lines(record):
+            if line.type == APPROVAL_TIMED_OUT and line.details.get("approval_id") == question.id:
                 raise _closed(record.job.id, question)
 
     async def _taken(self, record: JobRecord, question: Question) -> JobRecord:
@@ -177,8 +195,8 @@ class Approvals:
         """Whether a question of a job was decided by this request, by the job's history."""
         if not given.request_id:
             return False
-        async for line in self._history(record):
-            if line.type != "approval_resolved" or line.details.get("request_id") != given.request_id:
+        async for line in self._records.lines(record):
+            if line.type != APPROVAL_RESOLVED or line.details.get("request_id") != given.request_id:
                 continue
             if line.details.get("decision") == given.decision:
                 return True
@@ -188,12 +206,10 @@ class Approvals:
             )
         return False
 
-    async def _history(self, record: JobRecord) -> AsyncIterator[HistoryEvent]:
-        after = 0
-        while lines := await self._records.history(record.job.id, after, MAX_PAGE, record.sequence):
-            after = lines[-1][0]
-            for _, line in lines:
-                yield line
+
+def _is_below(job_id: str, approval_id: str) -> bool:
+    """Whether a question is not of this job, whose questions have its name: a job below may ask it."""
+    return approval_id != "" and not approval_id.startswith(f"{job_id}-")
 
 
 def _asks(record: JobRecord, question: Question) -> bool:

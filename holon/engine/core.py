@@ -32,6 +32,7 @@ from holon.engine.log_lines import LogLines
 from holon.engine.mover import Mover
 from holon.engine.needs import Needs
 from holon.engine.occurrences import Occurrences
+from holon.engine.passing_down import PassingDown
 from holon.engine.planning import Planner
 from holon.engine.rates import RateLimits, Rates
 from holon.engine.records import Records
@@ -184,6 +185,7 @@ class Engine:
         self.below = Below(store, store.now, settings.job_retention, read_told, seal)
         self.webhooks = Webhooks(store, delivery, settings.webhook_give_up)
         self.trees = Trees(store, self.jobs, self.records, self.dispatcher, self.below)
+        self.jobs.approvals.passing = PassingDown(store, self.records, self.trees.link)
         told = self.mover.wake if self.mover is not None else lambda: None
         self._wakeups = Wakeups(
             store,

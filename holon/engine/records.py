@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from heapq import merge
 
 import orjson
@@ -16,6 +16,7 @@ from holon.domain.events import HistoryEvent
 from holon.domain.job import TERMINAL
 from holon.domain.value import Value, replace
 from holon.engine.lines import page_of_lines
+from holon.engine.paging import MAX_PAGE
 from holon.errors import FailedPrecondition, InvalidArgument, Violation
 from holon.ports import MAX_PAGE_BYTES, HistoryStorage, JobFilter, JobRecord, Reads, WorkerEvent
 
@@ -60,6 +61,14 @@ class Records:
             return lines
         moved = await self._history.history(job_id, after, limit)
         return sorted((dict(moved) | dict(lines)).items())[:limit]
+
+    async def lines(self, record: JobRecord) -> AsyncIterator[HistoryEvent]:
+        """All lines of a job's history, oldest first, up to what its record says."""
+        after = 0
+        while lines := await self.history(record.job.id, after, MAX_PAGE, record.sequence):
+            after = lines[-1][0]
+            for _, line in lines:
+                yield line
 
     async def jobs(self, which: JobFilter, token: str, size: int) -> tuple[Sequence[JobRecord], str]:
         """A page of jobs, newest first, and the token of the next page (empty: that was all).

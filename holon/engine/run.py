@@ -194,7 +194,7 @@ class Run:
         """What was decided cannot be stored: too large ends the job as it was, else its handler has failed."""
         reason = JobError(error.code, error.message)
         if isinstance(error, TooLarge):
-            as_it_was = replace(self._job, cancelling=job.cancelling)
+            as_it_was = replace(self._job, cancelling=job.cancelling, events=job.events)
             ended = machine.end(as_it_was, Status.FAILED, reason, self._now(), before=before)
             return replace(ended, as_it_was=True)
         return self._tools.handlers.failed(job, reason, 0, before)

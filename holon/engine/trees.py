@@ -26,6 +26,7 @@ from holon.domain.value import replace
 from holon.engine.below import Below
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.jobs import Jobs
+from holon.engine.passing_down import Decider
 from holon.engine.pins import own_id as id_of
 from holon.engine.records import Records
 from holon.engine.session import Session
@@ -46,7 +47,7 @@ MOST_LOOKED_UP = 1_000
 _LEAST_S = 0.02
 
 
-class Subtree(Protocol):
+class Subtree(Decider, Protocol):
     """A linked holon below, which can be asked for the tree of a job that does a task of ours."""
 
     async def ask(self, task_id: str, lease_id: str, job_id: str, asked: Asked, seconds: float) -> TreePage:

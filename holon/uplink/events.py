@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import orjson
 
+from holon.domain.event_types import OF_QUESTIONS
 from holon.domain.events import HistoryEvent, event_type_of
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.delegation import Delegation
@@ -14,6 +16,19 @@ from holon.uplink.place import Place
 from holon.wire.values import fill
 from holon.worker.leases import Lease
 from holon.worker.reports import Reports
+
+# What goes up of a question, as lines of history call it, and as clients know it.
+_OF_QUESTION = {
+    "approval_id": "approval_id",
+    "message": "message",
+    "integration": "integration",
+    "decisions": "decisions",
+    "until": "expires_at",
+    "decision": "decision",
+    "by": "by",
+    "comment": "comment",
+    "request_id": "request_id",
+}
 
 
 class _Told:
@@ -82,8 +97,13 @@ class Events:
         fill(event.time, below.get("occurred", line.time))
         if self._place.names:
             event.origin_worker_id = below.get("origin_worker_id") or line.worker_id or ""
-        if (said := below.get("payload")) is not None:
+        if (said := _question(line) if line.type in OF_QUESTIONS else below.get("payload")) is not None:
             # What goes up is an object; a blueprint may say any value.
             payload = said if isinstance(said, dict) else {"value": said}
             event.payload.CopyFrom(types_pb2.Payload(data=orjson.dumps(payload)))
         return event
+
+
+def _question(line: HistoryEvent) -> dict[str, Any]:
+    """What a line of history says of what the job itself asks."""
+    return {told: line.details[name] for name, told in _OF_QUESTION.items() if name in line.details}

@@ -25,6 +25,7 @@ from holon.uplink.place import Place
 from holon.uplink.places import Places
 from holon.uplink.provided import Here
 from holon.uplink.providers import Providers
+from holon.uplink.resolving import Resolving
 from holon.uplink.serving import Serving
 from holon.uplink.settings import UplinkSettings
 from holon.uplink.summaries import Summaries
@@ -182,6 +183,14 @@ class Uplink:
                 link.reports,
                 group,
             ).asked
+            link.hearing.resolve = Resolving(
+                engine.jobs.approvals,
+                serving.jobs.known,
+                lambda: serving.taking.parent_id,
+                self._holarchy.own_id,
+                link.reports,
+                group,
+            ).brought
             group.create_task(summaries.run(), name="uplink-summaries")
             self._parent = Parent(self._holarchy, serving, link, settings.label, self._tenure.epoch)
             link.introduce(self._parent.identity())

@@ -54,6 +54,7 @@ class Hearing:
         credits: as above, the newest word.
         leaving: whether no more tasks are taken.
         tree: answers what the node asks about the job behind a task, which it does only of a holon; None: nobody does.
+        resolve: takes decisions for what waits behind a task, likewise.
     """
 
     tasks: Tasks
@@ -62,6 +63,7 @@ class Hearing:
         self.credits = credits
         self.leaving = False
         self.tree: Callable[[worker_pb2.TreeRequest], None] | None = None
+        self.resolve: Callable[[worker_pb2.ResolveRequest], None] | None = None
         self._reports = reports
         # Offers that came on an older stream since a Hello was made that is not answered yet; None: there is no such.
         self._crossing: dict[Lease, worker_pb2.TaskOffer] | None = None
@@ -130,6 +132,12 @@ class Hearing:
         if self.tree is not None:
             self.tree(request)
         return self.tree is not None
+
+    def on_resolve(self, request: worker_pb2.ResolveRequest) -> bool:
+        """Hand a decision on, if somebody takes it."""
+        if self.resolve is not None:
+            self.resolve(request)
+        return self.resolve is not None
 
     def alive(self) -> Sequence[Lease] | None:
         """Those that who does the work knows of."""

@@ -24,6 +24,9 @@ class Listener(Protocol):
     def on_tree(self, request: worker_pb2.TreeRequest) -> bool:
         """The node asks about the job behind a task; False when nobody answers that."""
 
+    def on_resolve(self, request: worker_pb2.ResolveRequest) -> bool:
+        """The node passes a decision down; False when nobody takes that."""
+
     def alive(self) -> Sequence[Lease] | None:
         """The leases that a heartbeat is to extend; None: all that were accepted."""
 

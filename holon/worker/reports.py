@@ -102,6 +102,12 @@ class Reports:
         if self.session is not None:
             self.session.put_control(worker_pb2.SessionRequest(tree_page=page))
 
+    def reply(self, reply: worker_pb2.CommandReply) -> None:
+        """Say what became of a decision, from a holon; lost when there is no session, and then it comes again."""
+        if self.session is not None:
+            replies = worker_pb2.CommandReplies(replies=[reply])
+            self.session.put_control(worker_pb2.SessionRequest(command_replies=replies))
+
     def reject(
         self,
         lease: Lease,

@@ -324,7 +324,10 @@ class Session:
             )
             if not self._writer.closed:
                 self._catalogs.refused(frame.session_error)
-        elif kind != "tree_request" or not self._listener.on_tree(frame.tree_request):
+        elif not (
+            (kind == "tree_request" and self._listener.on_tree(frame.tree_request))
+            or (kind == "resolve_request" and self._listener.on_resolve(frame.resolve_request))
+        ):
             self._listener.on_unknown(kind or "a newer kind")
 
 

@@ -11,6 +11,7 @@ from holon.engine.holarchy import Holarchy
 from holon.engine.trees import Subtree
 from holon.errors import FailedPrecondition, HolonError
 from holon.rxon.v1 import worker_pb2
+from transports.grpc.child_decisions import ChildDecisions
 from transports.grpc.child_tree import ChildTree
 
 
@@ -51,6 +52,7 @@ class ChildHolon:
         self,
         below: Below,
         ask: Callable[[worker_pb2.TreeRequest], None],
+        resolve: Callable[[worker_pb2.ResolveRequest], None],
         *,
         answers: bool,
         before: Subtree | None,
@@ -61,14 +63,17 @@ class ChildHolon:
             answers: whether it says that it answers.
             before: who was linked as this worker until now.
         """
-        holarchy = self._holarchy
+        holarchy, holon_id = self._holarchy, self.identity.holon_id
+        known = before if isinstance(before, ChildTree) and before.identity.holon_id == holon_id else None
+        decisions = known.decisions if known is not None else None
         return ChildTree(
             below,
             self.identity,
             lambda: frozenset((*holarchy.above, holarchy.own_id)),
             ask,
+            ChildDecisions(holon_id, resolve, takes=answers, before=decisions),
             answers=answers,
-            before=before if isinstance(before, ChildTree) else None,
+            before=known,
         )
 
     def chain_changed(self, end: Callable[[HolonError, bool], None], move: Callable[[], None]) -> None:

@@ -11,10 +11,12 @@ from holon.domain.holarchy import HolonIdentity
 from holon.domain.tree import MAX_NODES, Asked, TreePage
 from holon.engine.below import Below
 from holon.engine.kept import MOST_OF_ONE
+from holon.engine.passing_down import PassedDown
 from holon.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.trees import kept_summary, page_of
 from holon.wire.values import duration
+from transports.grpc.child_decisions import ChildDecisions
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +32,13 @@ class ChildTree:
         identity: what it says of itself.
         above: the holons that cannot be below it: this node's own, and those above that.
         send: queues a question for it.
+        decisions: takes people's decisions to it.
         answers: whether it says that it answers questions.
-        before: the same worker on its stream before, if that is there still: what it was asked there it answers here.
+        before: the same holon on its stream before, if that is there still: what it was asked there it answers here.
 
     Attributes:
         asked: who waits for which answer.
+        decisions: as above.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class ChildTree:
         identity: HolonIdentity,
         above: Callable[[], frozenset[str]],
         send: Callable[[worker_pb2.TreeRequest], None],
+        decisions: ChildDecisions,
         *,
         answers: bool,
         before: ChildTree | None = None,
@@ -51,9 +56,10 @@ class ChildTree:
         self.identity = identity
         self._above = above
         self._send = send
+        self.decisions = decisions
         self._answers = answers
         self.asked: dict[str, asyncio.Future[worker_pb2.TreePage]] = {}
-        if before is not None and before.identity.holon_id == identity.holon_id:
+        if before is not None:
             self.asked = before.asked
 
     def __repr__(self) -> str:
@@ -93,6 +99,10 @@ class ChildTree:
         if job_id and told.nodes and not asked.token and told.nodes[0].job_id != job_id:
             raise InvalidArgument(f"holon {self.identity.holon_id} tells of another job")
         return told
+
+    async def decide(self, passed: PassedDown, seconds: float) -> None:
+        """As `Subtree.decide`."""
+        await self.decisions.decide(passed, seconds)
 
     def answered(self, page: worker_pb2.TreePage) -> None:
         """An answer has come; one that nobody waits for, perhaps any more, is passed over."""

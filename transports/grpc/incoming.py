@@ -90,6 +90,7 @@ class Incoming:
         self._tree = tree
         if tree is not None:
             self._kinds["tree_page"] = lambda frame: tree.answered(frame.tree_page)
+            self._kinds["command_replies"] = lambda frame: tree.decisions.replied(frame.command_replies)
         self._updates: dict[str, Callable[[worker_pb2.TaskUpdate], None]] = {
             "accepted": self._accepted,
             "rejected": self._rejected,

@@ -181,6 +181,10 @@ class Outgoing:
         """Ask a holon for a tree."""
         self._control(Response(tree_request=request))
 
+    def resolve(self, request: worker_pb2.ResolveRequest) -> None:
+        """Give a holon a decision. Raises what `StreamWriter.put_control` raises: who brings it can do without."""
+        self._writer.put_control(Response(resolve_request=request))
+
     def answer(self, answers: Sequence[Answer]) -> None:
         """Send verdicts."""
         for answer in answers:

@@ -188,7 +188,9 @@ class Session:
             if self._child is not None:
                 answers = types_pb2.CAPABILITY_HOLON in hello.capabilities
                 before = self._trees.link(self.worker_id)
-                self._tree = self._child.tree(self._trees.below, outgoing.ask, answers=answers, before=before)
+                self._tree = self._child.tree(
+                    self._trees.below, outgoing.ask, outgoing.resolve, answers=answers, before=before
+                )
                 self._trees.join(self.worker_id, self._tree)
             reason = await self._run(hello, member, writer, outgoing)
             why, how = ("LEFT", "it left") if reason is None else (reason.code, f"{reason.code}: {reason.message}")

@@ -1123,7 +1123,9 @@ class Event(google.protobuf.message.Message):
     event_id: builtins.str
     """New for each event; a repeat under the same id counts once."""
     type: builtins.str
-    """What kind: one that the skill declared, or a common one."""
+    """What kind: one that the skill declared, or a common one. `approval_requested`, `approval_resolved` and
+    `approval_timed_out` tell of what a job below asks a person: they are for holons, and refused of others.
+    """
     task_id: builtins.str
     """The task that it is about; empty, with lease_id, when it is about no task."""
     lease_id: builtins.str
@@ -2060,6 +2062,8 @@ class ResolveRequest(google.protobuf.message.Message):
     PAYLOAD_FIELD_NUMBER: builtins.int
     DECIDED_BY_FIELD_NUMBER: builtins.int
     DECIDED_AT_FIELD_NUMBER: builtins.int
+    APPROVAL_ID_FIELD_NUMBER: builtins.int
+    COMMENT_FIELD_NUMBER: builtins.int
     command_id: builtins.str
     """Names it; the reply and every repeat carry the same, and it counts once."""
     task_id: builtins.str
@@ -2072,6 +2076,10 @@ class ResolveRequest(google.protobuf.message.Message):
     """The decision, or the signal's name."""
     decided_by: builtins.str
     """Who decided, as the root knows them; for the record."""
+    approval_id: builtins.str
+    """The question that is decided, as the event told it; empty with a signal."""
+    comment: builtins.str
+    """Why, in the words of who decided; at most 4,096 characters."""
     @property
     def job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The jobs from the task's own down to the one that waits, as Event.job_ids told them."""
@@ -2082,7 +2090,7 @@ class ResolveRequest(google.protobuf.message.Message):
 
     @property
     def payload(self) -> holon.rxon.v1.types_pb2.Payload:
-        """What comes with it."""
+        """What comes with it: a JSON object, merged into the state of the job that waits; unset when nothing."""
 
     @property
     def decided_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -2101,8 +2109,10 @@ class ResolveRequest(google.protobuf.message.Message):
         payload: holon.rxon.v1.types_pb2.Payload | None = ...,
         decided_by: builtins.str = ...,
         decided_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        approval_id: builtins.str = ...,
+        comment: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["decided_at", b"decided_at", "payload", b"payload"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["command_id", b"command_id", "decided_at", b"decided_at", "decided_by", b"decided_by", "holon_ids", b"holon_ids", "job_ids", b"job_ids", "kind", b"kind", "lease_id", b"lease_id", "name", b"name", "payload", b"payload", "task_id", b"task_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["approval_id", b"approval_id", "command_id", b"command_id", "comment", b"comment", "decided_at", b"decided_at", "decided_by", b"decided_by", "holon_ids", b"holon_ids", "job_ids", b"job_ids", "kind", b"kind", "lease_id", b"lease_id", "name", b"name", "payload", b"payload", "task_id", b"task_id"]) -> None: ...
 
 global___ResolveRequest = ResolveRequest

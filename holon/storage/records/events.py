@@ -34,8 +34,8 @@ def encode_event(event: InboxEvent) -> bytes:
             return pack("woken", step)
         case CancelRequested(by, insist):
             return pack("cancel", by) if insist else pack("cancel", by, insist)
-        case ApprovalResolved(question, decision, by, data, comment, request_id):
-            return pack("approval", question, decision, by, data, comment, request_id)
+        case ApprovalResolved():
+            return pack("approval", *astuple(event))
         case TaskEvent():
             return pack("event", *astuple(event))
 

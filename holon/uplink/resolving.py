@@ -1,0 +1,139 @@
+"""The uplink: people's decisions that were made above, for what waits behind the tasks that this holon was given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from holon.domain.texts import clipped
+from holon.engine.approvals import Approvals, Deciding
+from holon.engine.payloads import decode
+from holon.errors import (
+    FailedPrecondition,
+    HolonError,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+    Unimplemented,
+    Violation,
+)
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.uplink.delegation import Delegation, owner_of
+from holon.wire.grpc_status import error_of, told
+from holon.wire.values import MAX_ID, is_id, json_of
+from holon.worker.reports import Reports
+
+# So many are taken at the same time.
+MOST = 64
+_RETRY_S = 1.0
+_LONGEST_NAME = 256
+# The end of the year 9999, in epoch milliseconds.
+_LATEST = 253_402_300_799_999
+
+
+class Resolving:
+    """Takes decisions for the parent's own tasks, under their leases of now, and for nothing else.
+
+    It keeps nothing. A decision has the same id each time that it comes, and is taken once, as one of a client's is.
+
+    Arguments:
+        approvals: takes decisions to the jobs here, and to those further below.
+        known: what there is of a task of the parent's.
+        parent: who the parent is.
+        holon_id: who this holon is.
+        group: its tasks are run in it.
+    """
+
+    def __init__(
+        self,
+        approvals: Approvals,
+        known: Callable[[str], Awaitable[Delegation | None]],
+        parent: Callable[[], str],
+        holon_id: str,
+        reports: Reports,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        self._approvals = approvals
+        self._known = known
+        self._parent = parent
+        self._holon_id = holon_id
+        self._reports = reports
+        self._group = group
+        self._under_way = 0
+
+    def __repr__(self) -> str:
+        return f"Resolving(under_way={self._under_way})"
+
+    def brought(self, request: worker_pb2.ResolveRequest) -> None:
+        """The parent brings a decision."""
+        if self._under_way >= MOST:
+            full = Unavailable(f"{MOST} decisions are being taken; try again", retry_after=_RETRY_S)
+            self._say(request, full)
+            return
+        self._under_way += 1
+        self._group.create_task(self._answer(request), name="decision-from-above")
+
+    async def _answer(self, request: worker_pb2.ResolveRequest) -> None:
+        refused: HolonError | None = None
+        try:
+            await self._take(request)
+        except HolonError as error:
+            refused = error
+        except Exception as error:  # noqa: BLE001  the outermost frame of an answer; it is logged
+            refused = told(error, "a decision of the parent's")
+        finally:
+            self._under_way -= 1
+        self._say(request, refused)
+
+    async def _take(self, request: worker_pb2.ResolveRequest) -> None:
+        if request.kind != worker_pb2.RESOLVE_KIND_APPROVAL:
+            raise Unimplemented("this holon takes people's decisions from above, and nothing else")
+        if not is_id(request.command_id):
+            raise _invalid("command_id", "is empty, or no id of 1 to 128 letters, digits, dots, underscores and dashes")
+        if not request.approval_id:
+            raise _invalid("approval_id", "is empty; name the question that is decided")
+        if request.holon_ids and request.holon_ids[-1] != self._holon_id:
+            raise _invalid("holon_ids", "end with another holon than this one")
+        parent, entry = self._parent(), await self._known(request.task_id)
+        if entry is None or entry.parent != parent or entry.lease_id != request.lease_id:
+            raise Unavailable(
+                f"task {request.task_id[:MAX_ID]!r} is not done here under this lease now; try again",
+                code="HOLON_AWAY",
+                retry_after=_RETRY_S,
+            )
+        if list(request.job_ids[:1]) != [entry.job_id]:
+            raise _not_open(request, "the job that asked it does this task no more")
+        given = Deciding(
+            request.name,
+            decode(text, "data") if (text := json_of(request.payload, "data")) else None,
+            request.comment,
+            request.approval_id,
+            request.command_id,
+            parent,
+            min(max(0, request.decided_at.ToMilliseconds()), _LATEST),
+        )
+        by = clipped(request.decided_by, _LONGEST_NAME) or "parent holon"
+        try:
+            await self._approvals.resolve(owner_of(parent), entry.job_id, given, by=by)
+        except NotFound as error:
+            raise _not_open(request, error.message) from error
+        except ResourceExhausted as error:
+            raise Unavailable(error.message, code=error.code, retry_after=error.retry_after or _RETRY_S) from error
+
+    def _say(self, request: worker_pb2.ResolveRequest, refused: HolonError | None) -> None:
+        reply = worker_pb2.CommandReply(command_id=request.command_id[:MAX_ID])
+        if refused is None:
+            reply.result.CopyFrom(types_pb2.Payload())
+        else:
+            reply.error.CopyFrom(error_of(refused))
+        self._reports.reply(reply)
+
+
+def _not_open(request: worker_pb2.ResolveRequest, why: str) -> FailedPrecondition:
+    message = f"question {request.approval_id[:MAX_ID]!r} is not open: {why}"
+    return FailedPrecondition(message, code="APPROVAL_NOT_OPEN")
+
+
+def _invalid(field: str, reason: str) -> InvalidArgument:
+    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])

@@ -1,0 +1,120 @@
+"""The worker door: a holon below is given people's decisions, and says what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from holon.engine.passing_down import PassedDown
+from holon.errors import ResourceExhausted, TooLarge, Unavailable, Unimplemented
+from holon.rxon.v1 import worker_pb2
+from holon.wire.decisions import refusal_of
+from holon.wire.values import json_payload, timestamp
+
+# A holon is given so many at a time.
+MAX_DECISIONS = 64
+_RETRY_S = 1.0
+
+
+class ChildDecisions:
+    """A linked holon, as those know it who bring decisions. Nothing that it says ends its session.
+
+    Arguments:
+        holon_id: who it is.
+        send: queues a decision for it; raises TooLarge where it could not read that.
+        takes: whether it says that it takes them.
+        before: the same holon on its stream before, if that is there still: what was sent there is answered here.
+
+    Attributes:
+        sent: who waits for which answer, by command.
+    """
+
+    def __init__(
+        self,
+        holon_id: str,
+        send: Callable[[worker_pb2.ResolveRequest], None],
+        *,
+        takes: bool,
+        before: ChildDecisions | None = None,
+    ) -> None:
+        self._holon_id = holon_id
+        self._send = send
+        self._takes = takes
+        self.sent: dict[str, asyncio.Future[worker_pb2.CommandReply]] = {} if before is None else before.sent
+
+    def __repr__(self) -> str:
+        return f"ChildDecisions({self._holon_id}, sent={len(self.sent)})"
+
+    async def decide(self, passed: PassedDown, seconds: float) -> None:
+        """As `Decider.decide`; on cancel an answer that still comes is passed over."""
+        if not self._takes:
+            raise Unimplemented(
+                f"holon {self._holon_id} does not list HOLON, and takes no decisions from above; decide where it runs, "
+                "at its ADMIN_SOCKET"
+            )
+        if len(self.sent) >= MAX_DECISIONS:
+            raise ResourceExhausted(
+                f"holon {self._holon_id} has {MAX_DECISIONS} decisions to take already; try again",
+                retry_after=_RETRY_S,
+            )
+        if passed.command_id in self.sent:
+            raise Unavailable(
+                f"holon {self._holon_id} is about to take this decision; ask again in a moment",
+                code="APPROVAL_PENDING",
+                retry_after=_RETRY_S,
+            )
+        answer = self.sent[passed.command_id] = asyncio.get_running_loop().create_future()
+        try:
+            self._put(passed)
+            async with asyncio.timeout(seconds):
+                reply = await answer
+        except TimeoutError:
+            raise Unavailable(
+                f"holon {self._holon_id} has not answered within {seconds:.1f} s, and may have taken the decision or "
+                "not; try again, with the same request id",
+                code="HOLON_AWAY",
+                retry_after=_RETRY_S,
+            ) from None
+        finally:
+            del self.sent[passed.command_id]
+        if reply.HasField("error"):
+            raise refusal_of(reply.error, self._holon_id)
+
+    def _put(self, passed: PassedDown) -> None:
+        try:
+            self._send(_request_of(passed))
+        except TooLarge as error:
+            raise TooLarge(f"the decision is more than holon {self._holon_id} reads: {error.message}") from error
+        except (ResourceExhausted, Unavailable) as error:
+            raise Unavailable(
+                f"holon {self._holon_id} cannot be told now: {error.message}; try again",
+                code="HOLON_AWAY",
+                retry_after=_RETRY_S,
+            ) from error
+
+    def replied(self, replies: worker_pb2.CommandReplies) -> None:
+        """Answers have come; those that nobody waits for, perhaps any more, are passed over."""
+        for reply in replies.replies:
+            answer = self.sent.get(reply.command_id)
+            if answer is not None and not answer.done():
+                answer.set_result(reply)
+
+
+def _request_of(passed: PassedDown) -> worker_pb2.ResolveRequest:
+    decision = passed.decision
+    request = worker_pb2.ResolveRequest(
+        command_id=passed.command_id,
+        task_id=passed.task_id,
+        lease_id=passed.lease_id,
+        job_ids=passed.job_ids,
+        holon_ids=passed.holon_ids,
+        kind=worker_pb2.RESOLVE_KIND_APPROVAL,
+        name=decision.decision,
+        decided_by=decision.by,
+        decided_at=timestamp(decision.decided_at),
+        approval_id=decision.approval_id,
+        comment=decision.comment,
+    )
+    if decision.data:
+        request.payload.CopyFrom(json_payload(decision.data))
+    return request
