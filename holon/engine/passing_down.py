@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable
@@ -14,13 +15,16 @@ from holon.domain.events import WORKER_EVENT, HistoryEvent
 from holon.domain.holarchy import MAX_DEPTH
 from holon.domain.value import Value
 from holon.engine.records import Records
-from holon.errors import AlreadyExists, FailedPrecondition, Unavailable
+from holon.errors import AlreadyExists, FailedPrecondition, HolonError, Unavailable
 from holon.ports import JobRecord, Storage
 
 # A holon waits for the one below it, so each has some time more than that.
 _ANSWER_S = 2.0
 _LEVEL_S = 1.0
 _RETRY_S = 2.0
+_PAUSES_S = (0.01, 0.05, 0.2, 0.5)
+# The holon does not do that task under that lease.
+NOT_HELD = "TASK_NOT_HELD"
 _ASKED = f"{WORKER_EVENT}{APPROVAL_REQUESTED}"
 _ANSWERED = (f"{WORKER_EVENT}{APPROVAL_RESOLVED}", f"{WORKER_EVENT}{APPROVAL_TIMED_OUT}")
 
@@ -55,6 +59,14 @@ class PassedDown(Value, gc=True):
     job_ids: tuple[str, ...]
     holon_ids: tuple[str, ...]
     decision: Decision
+
+
+class _Outrun(Exception):
+    """Something else has happened in between, and may be known in a moment; else this `error` says what to do."""
+
+    def __init__(self, error: HolonError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 class Decider(Protocol):
@@ -95,8 +107,21 @@ class PassingDown:
             Unavailable: (HOLON_AWAY) the holon on the way to it is not there, or has not answered.
             HolonError: whatever the holon says that has the job.
         """
-        asked, answer = await self._told(record, decision.approval_id)
         command_id = _command_id(decision)
+        for pause in (*_PAUSES_S, None):
+            try:
+                await self._resolve(record, decision, command_id)
+            except _Outrun as outrun:
+                # The task has gone on or ended meanwhile: what that had told before is about to be in the history.
+                if pause is None:
+                    raise outrun.error from None
+                await asyncio.sleep(pause)
+                record = await self._records.job(record.job.id) or record
+            else:
+                return
+
+    async def _resolve(self, record: JobRecord, decision: Decision, command_id: str) -> None:
+        asked, answer = await self._told(record, decision.approval_id)
         if asked is None:
             raise _not_open(record, decision, "nobody below has asked it")
         if answer is not None:
@@ -104,7 +129,9 @@ class PassingDown:
             return
         task = await self._store.task(asked.task_id or "")
         if task is None or task.state == "over":
-            raise _not_open(record, decision, "the task that asked it is over")
+            over = _not_open(record, decision, "the task that asked it is over")
+            # Only who comes again may have been the one that it was answered by.
+            raise _Outrun(over) if decision.request_id else over
         link = self._link(task.worker_id) if task.worker_id else None
         if link is None:
             raise Unavailable(
@@ -116,7 +143,12 @@ class PassingDown:
             )
         job_ids, holon_ids = (tuple(asked.details.get(name, ())) for name in ("job_ids", "holon_ids"))
         passed = PassedDown(command_id, task.id, task.lease_id, job_ids, holon_ids, decision)
-        await link.decide(passed, _ANSWER_S + _LEVEL_S * min(len(job_ids), MAX_DEPTH))
+        try:
+            await link.decide(passed, _ANSWER_S + _LEVEL_S * min(len(job_ids), MAX_DEPTH))
+        except Unavailable as error:
+            if error.code != NOT_HELD:
+                raise
+            raise _Outrun(Unavailable(error.message, code="HOLON_AWAY", retry_after=_RETRY_S)) from None
 
     async def _told(self, record: JobRecord, approval_id: str) -> tuple[HistoryEvent | None, HistoryEvent | None]:
         """How a question was told, and how it was told that it is closed, as far as they were; the newest count."""

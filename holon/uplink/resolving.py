@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from holon.domain.texts import clipped
 from holon.engine.approvals import Approvals, Deciding
+from holon.engine.passing_down import NOT_HELD
 from holon.engine.payloads import decode
 from holon.errors import (
     FailedPrecondition,
@@ -99,7 +100,7 @@ class Resolving:
         if entry is None or entry.parent != parent or entry.lease_id != request.lease_id:
             raise Unavailable(
                 f"task {request.task_id[:MAX_ID]!r} is not done here under this lease now; try again",
-                code="HOLON_AWAY",
+                code=NOT_HELD,
                 retry_after=_RETRY_S,
             )
         if list(request.job_ids[:1]) != [entry.job_id]:

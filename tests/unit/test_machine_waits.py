@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from holon.domain.decisions import AwaitApproval, Sleep
-from holon.domain.events import ApprovalResolved, HistoryEvent, Woken
+from holon.domain.events import ApprovalResolved, HistoryEvent, Woken, event_type_of
 from holon.domain.job import Job, Question, Status, Waiting
 from holon.domain.machine import Change, stays
 from holon.domain.reactions import react
@@ -45,6 +45,9 @@ def test_a_question_waits_for_a_person_and_says_what_may_be_decided() -> None:
 
 def test_a_decision_leads_on_and_what_comes_with_it_is_merged() -> None:
     assert decode_event(encode_event(YES)) == YES
+    above = replace(YES, above="a-holon", decided_at=NOW + 500)
+    assert decode_event(encode_event(above)) == above
+    assert after(asking(), above).history[0].details["parent_holon_id"] == "a-holon"
     change = after(asking(), YES, {"b": 3})
     assert (change.job.status, change.job.current_state, change.job.waiting) == (Status.RUNNING, "publish", None)
     assert change.job.state_history == {"a": 1, "b": 3}
@@ -81,6 +84,16 @@ def test_a_question_whose_time_is_over_goes_on_by_timeout_and_says_why() -> None
         "details": None,
     }
     assert types(change) == ["approval_timed_out"]
+
+
+def test_what_is_told_of_a_question_counts_as_an_event_of_its_job() -> None:
+    assert [event_type_of(line) for line in decided(ASK).history] == ["", "approval_requested"]
+    assert asking(timeout_seconds=1).events == 1
+    assert after(asking(), YES).job.events == 2
+    assert after(asking(timeout_seconds=1), Woken(4)).job.events == 2
+    assert after(asking(timeout_seconds=1, transitions={"a": "b", "timeout": "c"}), Woken(4)).job.events == 2
+    # Nobody decided.
+    assert after(asking(), ANN).job.events == 1
 
 
 def test_a_question_whose_time_is_over_fails_its_job_where_no_timeout_leads_on() -> None:
