@@ -192,7 +192,9 @@ def approve(
         typer.Option("--data", "-d", help="JSON object for the job's state; @FILE reads a file, - standard input."),
     ] = None,
     comment: Annotated[str, typer.Option(help="Why, for the job's history.")] = "",
-    approval_id: Annotated[str, typer.Option(help="The question that is answered; by default the open one.")] = "",
+    approval_id: Annotated[
+        str, typer.Option(help="The question; by default the open one. It may be of a job below.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Decide what a job asks a person: once for each question."""

@@ -233,7 +233,8 @@ class Client:
         Arguments:
             data: an object that is merged into the job's state; None: nothing is.
             comment: why, for the job's history.
-            approval_id: the question that is answered; empty: the one that is open.
+            approval_id: the question that is answered, which may be one of a job in a holon below; empty: the one that
+                is open.
             approval_token: the right to decide it, of who is not the owner, and hears no more than the job's status.
             request_id: makes the call repeatable: the same id is the same decision. Each call has a new one by default.
         """

@@ -14,7 +14,7 @@ import pytest
 from holon.client import Client
 from holon.errors import Unimplemented
 from holon.security import certificates
-from tests.e2e.cli_node import holon
+from tests.e2e.cli_node import Ran, holon
 from tests.e2e.holons import Family, a_family
 from tests.e2e.processes import until
 
@@ -101,6 +101,46 @@ async def test_a_pure_holon_has_no_way_in_for_clients_and_does_its_parents_work(
             assert asked == [{"by": "operator"}]
             await operator.node.drain(grace=5.0)
         assert await child.process.wait() == 0
+
+
+async def test_what_a_pure_holon_asks_a_person_is_decided_at_the_root_also_after_each_of_them_was_killed(
+    tmp_path: Path,
+) -> None:
+    admin = tmp_path / "admin.sock"
+    async with a_family(tmp_path, ENABLE_CLIENT_API=False, ADMIN_SOCKET=admin) as family:
+        parent, child = family.parent, family.child
+        env = {"HOLON_URL": parent.client_url, "HOLON_TOKEN": parent.token, "HOLON_CA": parent.ca}
+
+        async def root(*command: str) -> Ran:
+            return await asyncio.to_thread(holon, tmp_path, "jobs", *command, env=env)
+
+        async def question(job: str, number: int) -> str:
+            """The newest that is asked below a job; there are so many by then."""
+            found: list[str] = []
+
+            async def asked() -> bool:
+                lines = (await root("history", job)).out
+                found[:] = re.findall(r'worker_event:approval_requested .*"approval_id": ?"([^"]+)', lines)
+                return len(found) == number
+
+            await until(asked, "somebody below is asked")
+            return found[-1]
+
+        job = await parent.create("/jobs/ask", {"skill": "consult"})
+        first = await question(job, 1)
+        await child.process.end()
+        away = await root("approve", job, "no", "--approval-id", first)
+        assert (away.code, "try again" in away.err) == (3, True), away
+        await parent.process.end()
+        await parent.start()
+        await child.start()
+        while (done := await root("approve", job, "no", "--approval-id", first)).code:
+            assert "HOLON_AWAY" in done.err or "try again" in done.err, done
+        second = await question(job, 2)
+        late = await root("approve", job, "yes", "--approval-id", first)
+        assert (late.code, "is not open" in late.err) == (1, True), late
+        assert (await root("approve", job, "yes", "--approval-id", second, "--data", '{"n": 1}')).code == 0
+        assert (await parent.ended(job))["result"] == {"n": 1}
 
 
 async def test_a_socket_that_another_process_serves_is_not_taken_from_it(tmp_path: Path) -> None:

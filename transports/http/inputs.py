@@ -206,7 +206,7 @@ APPROVAL_FIELDS: Mapping[str, Schema] = {
     "comment": {"type": ["string", "null"], "maxLength": MAX_COMMENT, "description": "why, for its history"},
     "approval_id": {
         "type": ["string", "null"],
-        "description": "the question that is answered; the one that is open when left out",
+        "description": "the question that is answered, which may be of a job below; the one that is open when left out",
     },
     "approval_token": {
         "type": ["string", "null"],

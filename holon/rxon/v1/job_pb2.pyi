@@ -777,9 +777,11 @@ class ResolveApprovalRequest(google.protobuf.message.Message):
     job_id: builtins.str
     """The job."""
     approval_id: builtins.str
-    """The question that is answered; empty means the one that is open."""
+    """The question that is answered; empty means the one that is open. It may be one of a job in a holon below, as the
+    event `worker_event:approval_requested` in the job's history told it.
+    """
     decision: builtins.str
-    """One of PendingApproval.decisions."""
+    """One of the decisions that the question allows."""
     approval_token: builtins.str
     """PendingApproval.approval_token, from whoever does not own the job; empty from the owner."""
     comment: builtins.str

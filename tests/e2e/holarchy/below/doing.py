@@ -106,6 +106,19 @@ async def third() -> list[int]:
     return [1, 2, 3]
 
 
+consult = Blueprint("consult")
+
+
+@consult.handler("start", is_start=True)
+async def consulting(actions: ActionFactory) -> None:
+    actions.await_human_approval("chat", "Publish?", {"yes": "end", "no": "start"})
+
+
+@consult.handler("end", is_end=True)
+async def consulted(state_history: dict[str, Any]) -> dict[str, Any]:
+    return state_history
+
+
 secret = Blueprint("secret", internal=True)
 
 
