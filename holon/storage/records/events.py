@@ -34,8 +34,9 @@ def encode_event(event: InboxEvent) -> bytes:
             return pack("woken", step)
         case CancelRequested(by, insist):
             return pack("cancel", by) if insist else pack("cancel", by, insist)
-        case ApprovalResolved():
-            return pack("approval", *astuple(event))
+        case ApprovalResolved(question, decision, by, data, comment, request_id, above, decided_at):
+            passed = (above, decided_at) if above else ()
+            return pack("approval", question, decision, by, data, comment, request_id, *passed)
         case TaskEvent():
             return pack("event", *astuple(event))
 
