@@ -11,10 +11,11 @@ from holon.domain.task import step_of
 from holon.engine.members import Member
 from holon.engine.payloads import decode
 from holon.engine.slots import Slots
-from holon.errors import HolonError, NotFound, ResourceExhausted, StoreUnavailable
+from holon.errors import HolonError, NotFound, ResourceExhausted, StoreUnavailable, Unavailable
 from holon.ports import Appended, Offer, Steps
 
 RETRY_S = 1.0
+_MOVED_S = 0.1
 
 
 class Occurrences:
@@ -39,14 +40,17 @@ class Occurrences:
 
     async def _put(self, member: Member, event: Occurred) -> HolonError | None:
         offer = member.session.leases.get(event.lease_id)
+        if offer is None and member.session.moved_to and event.lease_id in member.session.past:
+            # It crossed the Welcome of the stream that has taken the lease over: on that it may be told.
+            return Unavailable(
+                "a newer stream of this worker has taken the place of this one; send the event again on that",
+                code="SESSION_REPLACED",
+                retry_after=_MOVED_S,
+            )
         if offer is None or offer.task_id != event.task_id:
-            # One that came while the worker moved to another stream is of a task that it has still.
-            moved = offer is None and bool(member.session.moved_to) and event.lease_id in member.session.past
             return NotFound(
-                f"this session does not hold task {event.task_id[:128]!r} under lease {event.lease_id[:128]!r}"
-                + ("; send the event again on the newer one" if moved else ""),
+                f"this session does not hold task {event.task_id[:128]!r} under lease {event.lease_id[:128]!r}",
                 code="TASK_NOT_HELD",
-                retry_after=RETRY_S if moved else None,
             )
         try:
             # Who reads it can do nothing but read it: its job would stand still with what cannot be read.

@@ -151,7 +151,7 @@ async def test_an_event_on_a_stream_that_its_worker_is_leaving_is_asked_for_agai
     lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
     new = await node.worker(instance_id="a", resume=worker_pb2.Resume(leases=[lease]))
     [ack] = await tells(old, event(offer))
-    assert ack.error.HasField("retry_after")
+    assert (ack.error.reason, ack.error.HasField("retry_after")) == ("SESSION_REPLACED", True)
     [ack] = await tells(old, event(worker_pb2.TaskOffer(task_id=offer.task_id, lease_id="another")))
     assert not ack.error.HasField("retry_after")
     [ack] = await tells(new, event(offer))
