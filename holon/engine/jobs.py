@@ -36,7 +36,7 @@ from holon.engine.requests import (
     timeout_ms,
 )
 from holon.engine.slots import Slots
-from holon.engine.waits import of_time
+from holon.engine.waits import last_said, of_time
 from holon.errors import (
     Aborted,
     HolonError,
@@ -258,7 +258,7 @@ class Jobs:
         if record.waits and record.branch_need is not None:
             # That others have no room at the moment is nothing to speak of, while some branches are being done.
             return "" if self._dispatcher.can_do(record.branch_need) else self._dispatcher.why(record.branch_need)
-        return record.progress_message
+        return last_said(record)
 
     def percent(self, record: JobRecord) -> float | None:
         """How far a job is by its states, as its holon's parent is told; clients see how far its last dispatch is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 MOST_REASONS = 1_000
 # No parent takes more of a progress message, in bytes.
 _LONGEST = 1_024
+# What is said in words of a job that does this one's task, in this holon or in one below, while it waits itself.
+_WAITS_BELOW = re.compile(r"(in (job \S+|a holon below): )+waiting|waiting in a holon below$")
 
 
 def passed_over(need: Need) -> str:
@@ -44,6 +47,14 @@ def of_time(record: JobRecord) -> str:
         return f"waiting until {at:%Y-%m-%d %H:%M:%S} UTC"
     failed = "handler" if job.status is Status.WAITING_FOR_RETRY else "task"
     return f"waiting: its {failed} has failed, and is tried again at {at:%H:%M:%S} UTC"
+
+
+def last_said(record: JobRecord) -> str:
+    """What was last said of a job's progress. Once it is over, whatever it waited for below is of no account: nobody
+    takes back what was said of that where its wait ends with the job, as by a decision or a cancel.
+    """
+    said = record.progress_message
+    return "" if said and record.job.status.terminal and _WAITS_BELOW.match(said) else said
 
 
 class Reasons:

@@ -8,7 +8,8 @@ import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory
-from tests.integration.cases.site import Start, create, ended, history, http, waits
+from tests.integration.cases.parts import above, part_of
+from tests.integration.cases.site import Start, create, ended, history, http, seen, waits
 
 
 def pausing(seconds: float) -> Blueprint:
@@ -53,3 +54,13 @@ async def test_d12_a_job_says_until_when_it_pauses_and_can_be_cancelled(start: S
         await node.client.cancel_job(job_id)
         job = await ended(node, job_id)
         assert (job.status, job.current_state) == ("cancelled", "start")
+
+
+async def test_d12_what_its_part_waited_for_is_not_said_of_a_job_that_is_over(start: Start) -> None:
+    async with start(above("pausing"), pausing(86_400)) as node:
+        job_id = await create(node, "above", {})
+        job = await seen(node, job_id, lambda one: bool(one.progress_message))
+        assert job.progress_message.startswith(f"in job {await part_of(node, job_id)}: waiting until 20")
+        await node.client.cancel_job(job_id)
+        job = await ended(node, job_id)
+        assert (job.status, job.progress_message) == ("cancelled", "")
