@@ -154,7 +154,7 @@ def what_of(event: HistoryEvent) -> str:
         quoted(known["payload"], _OF_PAYLOAD) if "payload" in known else "",
         str(known.get("message") or ""),
         str(known.get("decision") or ""),
-        f"by {known['by']}" if known.get("by") else "",
+        f"by '{known['by']}'" if known.get("by") else "",
         f"({known['comment']})" if known.get("comment") else "",
         f"until {local_time(known['until'])}" if known.get("until") else "",
         str(known.get("source") or ""),

@@ -86,7 +86,7 @@ def test_what_a_job_asks_is_shown_and_decided_once(dev: Dev) -> None:
     assert dev("jobs", "get", job_id, "--json").json["result"] == {"note": 1}
     lines = dev("jobs", "history", job_id).out
     assert re.search(r"approval_requested .* Publish\? until 20", lines), lines
-    assert re.search(r"approval_resolved .* yes by default \(fine\)", lines), lines
+    assert re.search(r"approval_resolved .* yes by .default. \(fine\)", lines), lines
     assert re.search(r"timer_started .* until 20", lines), lines
 
 

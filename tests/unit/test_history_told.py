@@ -34,3 +34,9 @@ def test_of_a_long_payload_the_beginning_is_told() -> None:
 def test_an_event_that_was_left_out_is_told_with_the_reason() -> None:
     told = line("event_refused", {"event": "paid", "error": "payload.amount is required"})
     assert told == "#3 event_refused start payload.amount is required"
+
+
+def test_who_decided_is_told_as_a_name_for_a_client_may_be_called_default() -> None:
+    told = line("approval_resolved", {"decision": "yes", "by": "default", "comment": "fine"})
+    assert told == "#3 approval_resolved start yes by 'default' (fine)"
+    assert line("job_cancel_requested", {"by": "default"}) == "#3 job_cancel_requested start by 'default'"
