@@ -49,12 +49,17 @@ def of_time(record: JobRecord) -> str:
     return f"waiting: its {failed} has failed, and is tried again at {at:%H:%M:%S} UTC"
 
 
+def is_wait_below(message: str) -> bool:
+    """Whether a job says by this that another waits, which does its one task."""
+    return _WAITS_BELOW.match(message) is not None
+
+
 def last_said(record: JobRecord) -> str:
     """What was last said of a job's progress. Once it is over, whatever it waited for below is of no account: nobody
     takes back what was said of that where its wait ends with the job, as by a decision or a cancel.
     """
     said = record.progress_message
-    return "" if said and record.job.status.terminal and _WAITS_BELOW.match(said) else said
+    return "" if said and record.job.status.terminal and is_wait_below(said) else said
 
 
 class Reasons:

@@ -11,6 +11,7 @@ from holon.domain.log_lines import Logged
 from holon.engine.following import Following
 from holon.engine.jobs import Jobs
 from holon.engine.stopping import cancel
+from holon.engine.waits import is_wait_below
 from holon.ports import JobRecord
 from holon.uplink.delegation import Delegation
 from holon.uplink.stopping import Why
@@ -157,11 +158,13 @@ class Delegated:
 
     def _words(self, record: JobRecord) -> str:
         message = self._jobs.progress_message(record)
-        waits = bool(message) and record.waits
+        further = is_wait_below(message)
         if not self._in_words:
-            return WAITING if waits else ""
-        # Why its own task waits it says of its own workers: above, others are looked for.
-        return f"in a holon below: {message}" if waits else message
+            return WAITING if further or (message and record.waits) else ""
+        # Why its own task waits it says of its own workers: above, others are looked for. So it does of its parts, but
+        # what comes from further down says that already.
+        here = message.startswith("in job ") if further else message and record.waits
+        return f"in a holon below: {message}" if here else message
 
     def leave(self) -> None:
         """See to the job no more: its end is told, or somebody else sees to it."""

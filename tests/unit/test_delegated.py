@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from holon.domain.job import Job, Status
 from holon.domain.log_lines import Logged
 from holon.domain.matching import Need
 from holon.ports import JobRecord
-from holon.uplink.delegated import Delegated
+from holon.uplink.delegated import WAITING, Delegated
 from holon.uplink.delegation import Delegation
 
 Seen = Callable[[JobRecord | None], None]
@@ -98,4 +100,50 @@ async def test_a_job_whose_branches_wait_says_why_and_takes_one_place_and_not_tw
         jobs.followed["0-job"](JobRecord(job, 0, 0, None, None, "", Need("t")))
         assert running.unplaced + running.fanned == 1
     assert said == ["in a holon below: waiting: nobody"]
+    running.leave()
+
+
+PART = "in job 0-part: waiting for a decision (yes, no): go on?"
+FURTHER = "in a holon below: waiting: nobody"
+
+
+@pytest.mark.parametrize(
+    ("in_words", "message", "told"),
+    [
+        (True, PART, f"in a holon below: {PART}"),
+        (True, FURTHER, FURTHER),
+        (True, "tick 4", "tick 4"),
+        (False, PART, WAITING),
+        (False, FURTHER, WAITING),
+        (False, WAITING, WAITING),
+    ],
+)
+async def test_that_a_part_of_its_job_or_a_holon_further_down_waits_is_told_as_that_it_waits(
+    in_words: bool, message: str, told: str
+) -> None:
+    class Waiting(Gone):
+        def progress_message(self, record: JobRecord) -> str:
+            return message
+
+        def percent(self, record: JobRecord) -> None:
+            return None
+
+    jobs: Any = Waiting()
+    said: list[str] = []
+    running = Delegated(
+        jobs,
+        jobs,
+        Delegation("parent", "t1", "0-job", 1, 1, "lease"),
+        lambda *words: said.append(words[2]),
+        lambda: None,
+        lambda _: None,
+        ignored,
+        ignored,
+        ignored,
+        in_words=in_words,
+    )
+    running.follow()
+    job = Job("0-job", "bp", "parent", {}, "start", Status.WAITING_FOR_CHILD)
+    jobs.followed["0-job"](JobRecord(job, 0, 0, None, None, ""))
+    assert said == [told]
     running.leave()
