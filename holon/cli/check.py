@@ -81,6 +81,7 @@ def _check_parents(config: Config) -> None:
 def _blueprints(config: Config) -> Sequence[Blueprint]:
     """Those of BLUEPRINTS_DIR; raises ConfigError."""
     from holon.config.places import folder_problem
+    from holon.domain.integrity import missing
     from holon.engine.blueprints import lacks_files
     from holon.engine.loader import examine_directory
 
@@ -95,6 +96,13 @@ def _blueprints(config: Config) -> Sequence[Blueprint]:
     errors = [str(one).removeprefix("error: ") for one in report.errors]
     if not config.keeps_files:
         errors += [f"{file}: {reason}" for file, one in report.blueprints if (reason := lacks_files(one))]
+    # `holon serve` has no others: what is a warning elsewhere keeps that from starting.
+    by_name = {one.name: one for _, one in report.blueprints}
+    errors += [
+        f"{file}: blueprint {one.name}: {problem.message}"
+        for file, one in report.blueprints
+        for problem in missing(one, by_name.get)
+    ]
     if errors:
         lines = "\n".join(f"  {one}" for one in errors)
         raise ConfigError(

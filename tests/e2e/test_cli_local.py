@@ -191,6 +191,14 @@ def test_check_lists_what_is_wrong(tmp_path: Path) -> None:
     assert {problem["field"] for problem in problems} == {"API_PORT", "STORAGE_URI"}
 
 
+RUNS = """
+from holon import Blueprint
+bp = Blueprint("runs")
+@bp.handler(is_start=True, is_end=True)
+async def start(actions): actions.run_blueprint("gone")
+"""
+
+
 def test_check_finds_the_blueprints_that_a_start_refuses(tmp_path: Path) -> None:
     env = {"BLUEPRINTS_DIR": "flows"}
     (tmp_path / "flows").mkdir()
@@ -199,15 +207,16 @@ def test_check_finds_the_blueprints_that_a_start_refuses(tmp_path: Path) -> None
     assert holon_here(tmp_path, "check", env=env).code == 0
     (tmp_path / "flows" / "bad.py").write_text("from holon import Blueprint\nbad = Blueprint('bad')\n")
     (tmp_path / "flows" / "worse.py").write_text("def\n")
+    (tmp_path / "flows" / "runs.py").write_text(RUNS)
     ran = holon_here(tmp_path, "check", env=env)
     assert ran.code == 2
-    assert "the blueprints of BLUEPRINTS_DIR have 2 errors; correct them and start again:" in ran.err
-    for line in ("flows/bad.py: blueprint bad: ", "flows/worse.py: line 1: SyntaxError"):
-        assert f"\n  {line}" in ran.err
+    assert "the blueprints of BLUEPRINTS_DIR have 3 errors; correct them and start again:" in ran.err
+    for line in ("bad.py: blueprint bad: ", "runs.py: blueprint runs: ", "worse.py: line 1: SyntaxError"):
+        assert f"\n  flows/{line}" in ran.err
     assert holon_forked(tmp_path, "serve", env=env | {"CLIENT_TOKEN": "x" * 32}).code == 2
     (tmp_path / "flows" / "a.py").unlink()
     problems = holon_here(tmp_path, "check", "--json", env=env | {"API_PORT": "http"}).json["problems"]
-    assert [problem["field"] for problem in problems] == ["API_PORT", "BLUEPRINTS_DIR", "BLUEPRINTS_DIR"]
+    assert [problem["field"] for problem in problems] == ["API_PORT", *["BLUEPRINTS_DIR"] * 3]
     # The latter cannot even be looked at.
     for folder in ("none", UNSEEN):
         missing = holon_here(tmp_path, "check", "--json", env={"BLUEPRINTS_DIR": folder}).json["problems"]
