@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
+from holon.domain.children import RUN_BLUEPRINT
 from holon.domain.fleet import Machine
 from holon.domain.job import Status
 from holon.domain.matching import ANY_CONTRACT, Need, Offering, undeclared
@@ -85,6 +86,9 @@ class Reasons:
             fitting: those of the sessions that can do it; none of them has room.
             offering: those that offer its skill.
         """
+        if need.skill == RUN_BLUEPRINT:
+            # Its name is the node's own, and no worker can offer it: a node does, but for the moments when one leaves.
+            return "waiting: no node sees to its part at this moment"
         if any(session.taking for session in fitting):
             return f"waiting: every worker with skill {need.skill!r} is busy"
         if fitting:

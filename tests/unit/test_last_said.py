@@ -1,11 +1,13 @@
-"""What a job that is over goes on showing of its progress."""
+"""What a job says of its part, or of a holon below: why it waits, and what of that it goes on showing."""
 
 from __future__ import annotations
 
 import pytest
 
+from holon.domain.children import RUN_BLUEPRINT
 from holon.domain.job import Job, Status
-from holon.engine.waits import last_said
+from holon.domain.matching import Need
+from holon.engine.waits import Reasons, last_said
 from holon.ports import JobRecord
 
 
@@ -32,3 +34,7 @@ def test_what_a_job_waited_for_below_is_not_said_of_it_once_it_is_over(message: 
 @pytest.mark.parametrize("message", ["tick 4", "in job lots of lines were read", "waiting is over", ""])
 def test_what_a_worker_said_last_stays(message: str) -> None:
     assert said(message, Status.FINISHED) == message
+
+
+def test_no_worker_is_looked_for_where_a_part_waits_for_a_node() -> None:
+    assert Reasons().why(Need(RUN_BLUEPRINT), (), ()) == "waiting: no node sees to its part at this moment"
