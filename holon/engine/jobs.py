@@ -26,23 +26,10 @@ from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE, number_of_page, size_of_
 from holon.engine.quotas import monthly, used_up
 from holon.engine.records import Records
 from holon.engine.repeats import Repeats, reused
-from holon.engine.requests import (
-    Accepted,
-    Creating,
-    Listing,
-    digest_of,
-    request_id_of,
-    time_ms,
-    timeout_ms,
-)
+from holon.engine.requests import Accepted, Creating, Listing, digest_of, request_id_of, time_ms, timeout_ms
 from holon.engine.slots import Slots
 from holon.engine.waits import last_said, of_time
-from holon.errors import (
-    Aborted,
-    HolonError,
-    InvalidArgument,
-    NotFound,
-)
+from holon.errors import Aborted, HolonError, InvalidArgument, NotFound
 from holon.ports import Appended, Creation, JobFilter, JobRecord, NewJob, Storage
 from holon.telemetry.events import Telemetry
 from holon.telemetry.tracing import Span

@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import islice
-from typing import TypeAlias
-
-from google.protobuf.message import DecodeError
 
 from holon.clock import Clock
 from holon.domain.fleet import MAX_CREDITS
@@ -17,8 +14,8 @@ from holon.engine.members import Member
 from holon.engine.rates import Call, RateLimits
 from holon.engine.results import Reported
 from holon.engine.workers import Workers
-from holon.errors import HolonError, InvalidArgument, NotFound, ResourceExhausted, TooLarge, Violation
-from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.errors import HolonError, InvalidArgument, ResourceExhausted, TooLarge
+from holon.rxon.v1 import worker_pb2
 from holon.wire.events import event_of
 from holon.wire.log_lines import lines_of
 from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
@@ -28,21 +25,15 @@ from transports.grpc.child_tree import ChildTree
 from transports.grpc.clerk import RETRY_S, Clerk
 from transports.grpc.hello import catalog_of, credits_of, offering_credits_of
 from transports.grpc.outgoing import Outgoing
+from transports.grpc.saying import check_held, check_ids, fit, invalid, parsed, unknown
 
 MAX_PROGRESS_MESSAGE = 1024
 # Nobody is kept from a task for longer than a lease, whatever he says.
 MAX_AGAIN_S = 86_400.0
-Named: TypeAlias = worker_pb2.TaskUpdate | types_pb2.LeaseRef
 # What is said of a lease once, and without an answer.
 _ALWAYS_TAKEN = ("accepted", "rejected")
 # What a frame may have around a batch.
 _AROUND_BATCH = 64
-
-_NEEDS = {
-    "reauthenticate": "REAUTHENTICATE",
-    "command_replies": "COMMANDS",
-    "tree_page": "HOLON",
-}
 
 
 class Incoming:
@@ -105,10 +96,10 @@ class Incoming:
         """Do what a message says, or refuse it."""
         self._frame += 1
         try:
-            frame = _parsed(raw)
+            frame = parsed(raw)
             kind = frame.WhichOneof("message")
             if kind not in self._kinds:
-                raise _unknown("message", kind, code="UNKNOWN_MESSAGE")
+                raise unknown("message", kind, code="UNKNOWN_MESSAGE")
             if self._rates is None or await self._admitted(self._rates, kind, frame):
                 self._kinds[kind](frame)
         except HolonError as error:
@@ -168,9 +159,9 @@ class Incoming:
         if heartbeat.HasField("held"):
             leases = heartbeat.held.leases
             if len(leases) > MAX_CREDITS:
-                raise _invalid("held.leases", f"lists {len(leases)}; a worker holds at most {MAX_CREDITS}")
+                raise invalid("held.leases", f"lists {len(leases)}; a worker holds at most {MAX_CREDITS}")
             for one in leases:
-                _check_ids(one, "held.leases.")
+                check_ids(one, "held.leases.")
             # Of those that are named on an older stream, the newer one says what goes on.
             if self._workers.is_current(self._member):
                 known = self._member.session.leases
@@ -224,15 +215,15 @@ class Incoming:
                 if not task_id or not lease_id:
                     raise InvalidArgument("an update names its task_id and its lease_id", code="IDS_MISSING")
                 if len(task_id) > MAX_ID or len(lease_id) > MAX_ID:
-                    _check_ids(update, "")
+                    check_ids(update, "")
                 if kind == "result":
                     self._result(task_id, lease_id, update)
                 elif kind in self._updates:
                     self._updates[kind](update)
                 else:
-                    raise _unknown("update", kind, code="UNKNOWN_UPDATE")
+                    raise unknown("update", kind, code="UNKNOWN_UPDATE")
             except HolonError as error:
-                named = (update.task_id, update.lease_id) if _fit(update) else ()
+                named = (update.task_id, update.lease_id) if fit(update) else ()
                 self._outgoing.refuse(self._frame, error, *named)
 
     def _refuse_batch(self, frame: worker_pb2.SessionRequest) -> None:
@@ -255,7 +246,7 @@ class Incoming:
         updates = frame.task_updates.updates
         if len(updates) > MAX_CREDITS:
             return 0
-        results = [update for update in updates if update.HasField("result") and _fit(update)]
+        results = [update for update in updates if update.HasField("result") and fit(update)]
         for update in results:
             self._outgoing.later(update.task_id, update.lease_id, error)
         return len(results)
@@ -265,7 +256,7 @@ class Incoming:
         if not held and self._workers.is_current(self._member):
             # It works for nobody. Of what is said on an older stream, a newer one may go on with the lease.
             self._outgoing.lost((update,))
-        _check_held(held, update)
+        check_held(held, update)
 
     def _rejected(self, update: worker_pb2.TaskUpdate) -> None:
         if self._clerk.has(update.lease_id):
@@ -280,26 +271,26 @@ class Incoming:
         back = self._workers.rejected(
             self._member, update.task_id, update.lease_id, again_after=after, cost=cost, unbegun=unbegun
         )
-        _check_held(back, update)
+        check_held(back, update)
 
     def _progress(self, update: worker_pb2.TaskUpdate) -> None:
         progress = update.progress
         percent = progress.percent if progress.HasField("percent") else None
         if percent is not None and not (math.isfinite(percent) and 0 <= percent <= 100):
-            raise _invalid("progress.percent", f"is {percent}; it must be 0 to 100")
+            raise invalid("progress.percent", f"is {percent}; it must be 0 to 100")
         message = clipped(progress.message, MAX_PROGRESS_MESSAGE)
         if progress.HasField("summary") and self._tree is not None:
-            _check_held(self._workers.holds(self._member, update.task_id, update.lease_id), update)
+            check_held(self._workers.holds(self._member, update.task_id, update.lease_id), update)
             self._tree.told(update.task_id, update.lease_id, progress.summary)
             if percent is None and not message:
                 return
         # Who says nothing at all takes back what was said.
         said = None if percent is not None and not message else message
-        _check_held(self._workers.progress(self._member, update.task_id, update.lease_id, percent, said), update)
+        check_held(self._workers.progress(self._member, update.task_id, update.lease_id, percent, said), update)
 
     def _logs(self, update: worker_pb2.TaskUpdate) -> None:
         lines = lines_of(update.logs, self._clock.now_ms(), passed=self._member.session.is_holon)
-        _check_held(self._workers.logged(self._member, update.task_id, update.lease_id, lines), update)
+        check_held(self._workers.logged(self._member, update.task_id, update.lease_id, lines), update)
 
     def _result(self, task_id: str, lease_id: str, update: worker_pb2.TaskUpdate) -> None:
         worker_id = self._member.session.worker_id
@@ -316,40 +307,3 @@ class Incoming:
             told = self._tree.summary(result.summary)
         took, cost = took_of(result), cost_of(result)
         self._clerk.report(Reported(task_id, lease_id, outcome, took, broken, update.resent, told, cost))
-
-
-def _parsed(raw: bytes) -> worker_pb2.SessionRequest:
-    try:
-        return worker_pb2.SessionRequest.FromString(raw)
-    except DecodeError as error:
-        raise InvalidArgument(f"a message of {len(raw)} bytes is no SessionRequest", code="MALFORMED_FRAME") from error
-
-
-def _unknown(what: str, kind: str | None, *, code: str) -> InvalidArgument:
-    needed = "STREAMS" if kind == "chunk" else _NEEDS.get(kind or "")
-    if needed is not None:
-        return InvalidArgument(f"{kind} needs {needed}, which this node does not list", code=code)
-    return InvalidArgument(f"the {what} has no member that this node knows; was its name misspelt?", code=code)
-
-
-def _fit(named: Named) -> bool:
-    """Whether what a worker names can be the ids of a lease: what cannot is not said back to it."""
-    return len(named.task_id) <= MAX_ID and len(named.lease_id) <= MAX_ID
-
-
-def _check_ids(named: Named, where: str) -> None:
-    if not _fit(named):
-        field = "task_id" if len(named.task_id) > MAX_ID else "lease_id"
-        raise _invalid(f"{where}{field}", f"is longer than the {MAX_ID} characters of an id")
-
-
-def _check_held(held: bool, update: worker_pb2.TaskUpdate) -> None:
-    if not held:
-        raise NotFound(
-            f"this session does not hold task {update.task_id[:128]!r} under lease {update.lease_id[:128]!r}",
-            code="TASK_NOT_HELD",
-        )
-
-
-def _invalid(field: str, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])

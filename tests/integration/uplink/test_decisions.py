@@ -48,10 +48,12 @@ def _events(stream: Stream) -> list[worker_pb2.Event]:
 
 
 async def told(stream: Stream, count: int) -> list[worker_pb2.Event]:
-    """All events that the parent was told, which are so many."""
+    """All events that the parent was told, which are so many, and takes."""
     async with asyncio.timeout(GUARD):
         while len(came := _events(stream)) < count:  # noqa: ASYNC110  it looks from outside, and nothing tells it
             await asyncio.sleep(0.005)
+    acks = [worker_pb2.EventAck(event_id=one.event_id) for one in came]
+    await stream.send(update_acks=worker_pb2.UpdateAcks(events=acks))
     return came
 
 
@@ -141,6 +143,7 @@ async def test_a_decision_counts_once_however_often_it_comes_and_another_on_the_
         assert await refusal(stream, decision(event, command_id="c2")) == "APPROVAL_NOT_OPEN"
         assert await refusal(stream, decision(event)) == "REQUEST_ID_REUSED"
         assert (await reply(stream, decision(second, command_id="c3"))).HasField("result")
+        await told(stream, 4)
         assert (await stream.result()).result.status == "success"
         # Of a job that is over too.
         assert await refusal(stream, decision(second, command_id="c4")) == "APPROVAL_NOT_OPEN"
@@ -179,6 +182,7 @@ async def test_what_may_be_decided_is_checked_here_and_only_for_the_parents_task
             assert (answer.command_id, answer.error.reason) == (command_id, reason), request
         assert [one.job.status for one in await child.jobs()] == ["waiting_for_human"] * 2
         assert (await reply(stream, decision(other))).HasField("result")
+        await told(stream, 3)
         assert (await stream.result()).task_id == "t2"
 
 
@@ -225,4 +229,5 @@ async def test_a_question_is_told_again_after_a_restart_and_decided_then(certifi
             stream = await child.linked(leases=keep("t1"), **TAKES)
             assert await told(stream, 1) == [event]
             assert (await reply(stream, decision(event))).HasField("result")
+            await told(stream, 2)
             assert (await stream.result()).result.status == "success"
