@@ -11,8 +11,10 @@ import asyncio
 import logging
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from math import inf
 from pathlib import Path
 
 from holon.domain.job import Job
@@ -32,6 +34,8 @@ EVERY_S = 900.0
 # So many ended jobs wait at most; what does not fit in is found later.
 WAITING = 10_000
 TOGETHER = 32
+# A first handler may have files before its job is stored: what is found here and was changed since is left for later.
+YOUNG_S = 60.0
 _JOB_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -187,8 +191,19 @@ class JobFiles:
 
 
 def _names(folder: Path) -> list[str]:
+    """The folders of jobs, but for those that are young."""
+    latest = time.time() - YOUNG_S
     try:
-        return os.listdir(folder)  # noqa: PTH208  the names alone
+        with os.scandir(folder) as found:
+            return [one.name for one in found if _changed_at(one) < latest]
     except OSError as error:
         message = f"the folder {folder} cannot be read: {error.strerror}; look at TASK_FILES_DIR"
         raise HolonError(message, code="FILES_LOCAL") from error
+
+
+def _changed_at(found: os.DirEntry[str]) -> float:
+    try:
+        return found.stat(follow_symlinks=False).st_mtime
+    except FileNotFoundError:
+        # It has gone meanwhile.
+        return inf

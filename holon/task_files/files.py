@@ -79,6 +79,10 @@ class TaskFiles:
         expected, parts = Expected(verify_meta), self._named(name_or_uri)
         if not is_folder(name_or_uri):
             local = parts if local_name is None else self._folder.parts_below(local_name)
+            if not local:
+                raise InvalidArgument(
+                    f"{str(local_name)!r} is the folder of this job; name a file in it", code="FILE_NAME_INVALID"
+                )
             path, size = await self._copies.fetch(self._key(parts), local, expected)
             self._tell("download", parts, size=size)
             return path

@@ -227,6 +227,8 @@ async def test_a_uri_of_the_job_itself_is_as_good_as_a_name(files: TaskFiles) ->
     assert (await files.download(f"s3://{BUCKET}/{PREFIX}", "all/")).joinpath("deep/a").read_text() == "abc"
     with pytest.raises(InvalidArgument):
         await files.download(f"s3://{BUCKET}/{PREFIX}../other/a")
+    with pytest.raises(InvalidArgument, match="is the folder of this job; name a file in it"):
+        await files.download("deep/a", str(files.path("deep").parent))
 
 
 async def _bytes(*chunks: Any) -> AsyncIterator[Any]:
@@ -357,12 +359,16 @@ async def test_what_a_node_that_died_has_left_is_deleted_by_the_next_one(s3: S3S
     await others.of("0-theirs").write_text("a", "x")
     s3.put("jobs/0-nobodys/a")
     await world.finish(over)
+    for name in (f"mine/{over.job.id}", f"mine/{alive.job.id}", "mine/0-purged", "theirs/0-theirs"):
+        os.utime(tmp_path / name, (0, 0))
+    # Its first handler is at work, and the job is not stored yet.
+    kept.of("0-unborn").path("a").touch()
     # The mark is old by the clock of the next node.
     world.clock.advance(10**12)
     running = asyncio.create_task(JobFiles(mine, world.storage, Blueprints(Contracts()), keep_ms=10**9).run())
     stays = [f".holon/jobs/a-holon/{alive.job.id}", ".holon/jobs/another/0-theirs"]
     stays += sorted(["jobs/0-nobodys/a", "jobs/0-theirs/a", f"jobs/{alive.job.id}/a/b"])
-    here = [tmp_path / "mine" / alive.job.id, tmp_path / "theirs/0-theirs"]
+    here = sorted([tmp_path / "mine" / alive.job.id, tmp_path / "mine/0-unborn", tmp_path / "theirs/0-theirs"])
     await until(lambda: (s3.everything(), sorted(tmp_path.glob("*/*"))) == (stays, here))
     running.cancel()
     await world.close()
