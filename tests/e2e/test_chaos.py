@@ -32,7 +32,7 @@ def said(plan: Plan, verdict: Verdict) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "plan",
-    [SHORT, replace(SHORT, seed=3, storage="redis://", nodes=2)],
+    [SHORT, replace(SHORT, seed=2), replace(SHORT, seed=3, storage="redis://", nodes=2)],
     ids=lambda plan: f"{plan.storage}{plan.seed}",
 )
 async def test_every_promise_holds_whatever_fails(plan: Plan, tmp_path: Path, measured: Measured) -> None:

@@ -33,7 +33,7 @@ def test_any_sequence_of_messages_disturbs_nobody_and_loses_no_job(storage: str,
     # Only in a file do calls of the store take time, in which others come in between.
     with a_world(tmp_path / "store.db" if storage == "sqlite" else None) as world:
 
-        @settings(EXAMPLES, max_examples=EXAMPLES.max_examples if storage == "memory" else 200)
+        @settings(EXAMPLES, max_examples=EXAMPLES.max_examples if storage == "memory" else 500)
         @given(ENTROPY)
         def any_sequence(entropy: bytes) -> None:
             world.run(example(world, Choices(entropy), history))
