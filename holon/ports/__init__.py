@@ -20,9 +20,10 @@ from holon.ports.jobs import (
     Result,
     Step,
 )
+from holon.ports.outbox import Outbox
 from holon.ports.reads import MAX_PAGE_BYTES, Counts, JobFilter, JobRecord, TaskRecord
 from holon.ports.shared import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, Count, Counted, Document, Put, Quota, Shared
-from holon.ports.store import Hint, Leases, Outbox, Reads, Steps, Storage, StoreSettings
+from holon.ports.store import Hint, Leases, Reads, Steps, Storage, StoreSettings
 from holon.ports.tasks import (
     Accept,
     Attempt,

@@ -10,9 +10,10 @@ import orjson
 
 from holon.domain.blueprint import Blueprint
 from holon.engine.contracts import Contracts
+from transports.http.answer_shapes import SHAPES
 from transports.http.contracts import ANYTHING, COMPONENTS, as_component
 from transports.http.inputs import Parameter
-from transports.http.operations import SHAPES, Answer, Operation
+from transports.http.operations import Answer, Operation
 from transports.http.refusals import CODES, ERROR, RETRIED, status_of
 from transports.http.shapes import Schema
 

@@ -15,9 +15,9 @@ from holon.domain.blueprint import Blueprint
 from holon.domain.client import ADMIN
 from holon.security.sts.access_tokens import ALGORITHM
 from transports.http.admin import AdminRoutes
+from transports.http.answer_shapes import constant, object_of
 from transports.http.approvals import ApprovalRoutes
 from transports.http.asgi import Reply
-from transports.http.contracts import COMPONENTS
 from transports.http.inputs import (
     APPROVAL_FIELDS,
     APPROVAL_KEY,
@@ -34,12 +34,10 @@ from transports.http.inputs import (
     Parameter,
 )
 from transports.http.keys import KeyRoutes
-from transports.http.node_shapes import BLUEPRINT, FIGURES, SKILL, WORKER
 from transports.http.request import Request
 from transports.http.routes import JobRoutes
-from transports.http.shapes import EVENT, JOB, Schema
+from transports.http.shapes import Schema
 from transports.http.tree import TreeRoutes
-from transports.http.tree_shapes import NODE
 
 Serve: TypeAlias = Callable[[Request], Awaitable[Reply]]
 
@@ -95,45 +93,6 @@ class Operation:
     required: tuple[str, ...] = ()
 
 
-def _constant(value: str) -> Schema:
-    return {"type": "string", "const": value}
-
-
-def _object(**properties: Schema) -> Schema:
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _page(name: str, shape: str) -> Schema:
-    items = {"type": "array", "items": {"$ref": f"{COMPONENTS}/{shape}"}}
-    return _object(**{name: items}, next_page_token=_TOKEN)
-
-
-_TOKEN: Schema = {"type": "string", "description": "the `page_token` of the next page; empty on the last"}
-SHAPES: dict[str, Schema] = {
-    "Job": JOB,
-    "Event": EVENT,
-    "Accepted": _object(
-        status=_constant("accepted"), job_id={"type": "string", "description": "what the job is known by"}
-    ),
-    "Jobs": _page("jobs", "Job"),
-    "History": _page("events", "Event"),
-    "Node": NODE,
-    "Tree": _page("nodes", "Node"),
-    "Blueprint": BLUEPRINT,
-    "Blueprints": _page("blueprints", "Blueprint"),
-    "Worker": WORKER,
-    "Workers": _page("workers", "Worker"),
-    "Skill": SKILL,
-    "Skills": _page("skills", "Skill"),
-    "Figures": FIGURES,
-    "Reloaded": _object(
-        status=_constant("reloaded"),
-        reloaded={"type": "array", "items": {"type": "string"}, "description": "what was read again"},
-    ),
-    "WorkersReloaded": _object(status=_constant("worker_configs_reloaded")),
-    "ApprovalReceived": _object(status=_constant("approval_received"), job_id={"type": "string"}),
-    "CancelAccepted": _object(status=_constant("cancellation_request_accepted")),
-}
 _OF_BODY = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "REQUEST_TIMEOUT")
 # Of one job that does not open; lists leave it out.
 _OF_SEALS = ("SEAL_BROKEN", "ENCRYPTION_KEY_UNKNOWN")
@@ -301,7 +260,7 @@ def creation(routes: JobRoutes, blueprint: Blueprint) -> Operation:
 
 def status(serve: Serve) -> Operation:
     """The call by which load balancers ask."""
-    up, draining = (_object(status=_constant(word)) for word in ("ok", "draining"))
+    up, draining = (object_of(status=constant(word)) for word in ("ok", "draining"))
     return Operation(
         "get_status",
         "GET",
@@ -330,8 +289,8 @@ def metrics(serve: Serve) -> Operation:
 
 def keys(routes: KeyRoutes) -> Operation:
     """The call by which others learn to check workers' access tokens."""
-    members = {name: _constant(word) for name, word in (("kty", "OKP"), ("crv", "Ed25519"), ("use", "sig"))}
-    key = _object(**members, alg=_constant(ALGORITHM), kid={"type": "string"}, x={"type": "string"})
+    members = {name: constant(word) for name, word in (("kty", "OKP"), ("crv", "Ed25519"), ("use", "sig"))}
+    key = object_of(**members, alg=constant(ALGORITHM), kid={"type": "string"}, x={"type": "string"})
     return Operation(
         "get_jwks",
         "GET",
@@ -340,7 +299,7 @@ def keys(routes: KeyRoutes) -> Operation:
         "Show the keys of workers' access tokens",
         "For whoever checks these tokens elsewhere: a JWK set of public keys, which may be kept for as long as "
         "`Cache-Control` says. A token names its key by `kid`; ask again for one that is not there.",
-        (Answer(200, "The keys", _object(keys={"type": "array", "items": key})),),
+        (Answer(200, "The keys", object_of(keys={"type": "array", "items": key})),),
         refusals=("STORE_UNAVAILABLE",),
         public=True,
     )

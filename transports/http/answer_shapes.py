@@ -1,0 +1,51 @@
+"""The HTTP door: the shapes of all that is answered, by the names that the OpenAPI document has for them."""
+
+from __future__ import annotations
+
+from transports.http.contracts import COMPONENTS
+from transports.http.node_shapes import BLUEPRINT, FIGURES, SKILL, WORKER
+from transports.http.shapes import EVENT, JOB, Schema
+from transports.http.tree_shapes import NODE
+
+
+def constant(value: str) -> Schema:
+    """A text that is always this."""
+    return {"type": "string", "const": value}
+
+
+def object_of(**properties: Schema) -> Schema:
+    """An object that has all of these."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _page(name: str, shape: str) -> Schema:
+    items = {"type": "array", "items": {"$ref": f"{COMPONENTS}/{shape}"}}
+    return object_of(**{name: items}, next_page_token=_TOKEN)
+
+
+_TOKEN: Schema = {"type": "string", "description": "the `page_token` of the next page; empty on the last"}
+SHAPES: dict[str, Schema] = {
+    "Job": JOB,
+    "Event": EVENT,
+    "Accepted": object_of(
+        status=constant("accepted"), job_id={"type": "string", "description": "what the job is known by"}
+    ),
+    "Jobs": _page("jobs", "Job"),
+    "History": _page("events", "Event"),
+    "Node": NODE,
+    "Tree": _page("nodes", "Node"),
+    "Blueprint": BLUEPRINT,
+    "Blueprints": _page("blueprints", "Blueprint"),
+    "Worker": WORKER,
+    "Workers": _page("workers", "Worker"),
+    "Skill": SKILL,
+    "Skills": _page("skills", "Skill"),
+    "Figures": FIGURES,
+    "Reloaded": object_of(
+        status=constant("reloaded"),
+        reloaded={"type": "array", "items": {"type": "string"}, "description": "what was read again"},
+    ),
+    "WorkersReloaded": object_of(status=constant("worker_configs_reloaded")),
+    "ApprovalReceived": object_of(status=constant("approval_received"), job_id={"type": "string"}),
+    "CancelAccepted": object_of(status=constant("cancellation_request_accepted")),
+}
