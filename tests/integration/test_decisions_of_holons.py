@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from holon.context import ActionFactory
 from holon.errors import FailedPrecondition, InvalidArgument, Unavailable
 from holon.testing import RunningNode
 from tests.integration.holon_line import a_holon, passing, until
-from tests.redis_server import RedisServer
+from tests.integration.middle_store import stores_of
 
 
 def asking(name: str) -> Blueprint:
@@ -59,12 +59,7 @@ async def question(node: RunningNode, job_id: str) -> str:
 @pytest.fixture(params=["sqlite", "moved", "redis"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """Where the holon in the middle has its jobs, and their history."""
-    if request.param == "redis":
-        with closing(RedisServer()) as server:
-            yield {"STORAGE_URI": server.uri()}
-    else:
-        history = {"HISTORY_DATABASE_URI": f"sqlite:///{tmp_path}/moved.db"} if request.param == "moved" else {}
-        yield {"STORAGE_URI": f"sqlite:///{tmp_path}/middle.db", **history}
+    yield from stores_of(request.param, tmp_path)
 
 
 async def test_a_question_two_levels_below_is_decided_at_the_root_once_and_its_job_goes_on(

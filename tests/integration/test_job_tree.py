@@ -17,7 +17,7 @@ from holon.testing import RunningNode
 from holon.worker import TaskError
 from tests.chaos.link import Link
 from tests.integration.holon_line import a_holon, passing, spreading, tree_of, until
-from tests.redis_server import RedisServer
+from tests.integration.middle_store import stores_of
 
 
 class Gate:
@@ -101,12 +101,7 @@ async def test_a_tree_shows_three_levels_while_they_work_and_when_they_have(tmp_
 @pytest.fixture(params=["sqlite", "moved", "redis"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """Where the child has its jobs, and their history."""
-    if request.param == "redis":
-        with closing(RedisServer()) as server:
-            yield {"STORAGE_URI": server.uri()}
-    else:
-        history = {"HISTORY_DATABASE_URI": f"sqlite:///{tmp_path}/moved.db"} if request.param == "moved" else {}
-        yield {"STORAGE_URI": f"sqlite:///{tmp_path}/middle.db", **history}
+    yield from stores_of(request.param, tmp_path)
 
 
 async def test_p3_the_tree_outlives_the_child_and_its_digest_verifies_later_against_the_childs_own_history(
