@@ -21,9 +21,9 @@ from holon.errors import InvalidArgument
 from holon.rxon.v1 import job_pb2, types_pb2
 from holon.rxon.v1.job_pb2_grpc import JobServiceStub
 from tests.integration.a_child import a_child, answer, offered
+from tests.integration.client_doors import client_door
 from tests.integration.http_node import AUTH, GUARD, TOKEN, Node, running
 from tests.integration.scripted_node import make_certificates
-from tests.integration.test_client import client_door
 
 SAYS = "give a whole number from 0 to 9007199254740991, in millionths of the cost unit"
 
