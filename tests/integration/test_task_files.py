@@ -5,59 +5,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import re
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from holon import Blueprint
-from holon.context import ActionFactory, TaskFiles
-from holon.engine import job_files
-from holon.engine.blueprints import Blueprints
-from holon.engine.contracts import Contracts
-from holon.engine.job_files import FilesPlace, JobFiles
-from holon.engine.loader import examine
+from holon.context import TaskFiles
 from holon.errors import HolonError, IntegrityError, InvalidArgument, NotFound, PermissionDenied, TooLarge
-from holon.storage.blobs import S3Blobs
 from holon.task_files import Folder, copies
 from holon.task_files import files as task_files
-from holon.testing import running_node
 from tests.conftest import Measured
-from tests.contract.backends import Memory
-from tests.contract.world import World
+from tests.integration.task_files_site import JOB, MIB, PREFIX, files, s3
 from tests.s3_server import BUCKET, S3Server
 
-MIB = 2**20
-JOB = "0-01a222"
-PREFIX = f"jobs/{JOB}/"
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3Server]:
-    server = S3Server()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-async def files(s3: S3Server, tmp_path: Path) -> AsyncIterator[TaskFiles]:
-    made = files_of(s3, tmp_path)
-    yield made
-    await made.cleanup()
-
-
-def files_of(s3: S3Server, place: Path, job_id: str = JOB) -> TaskFiles:
-    async def mark(job_id: str) -> None:
-        marked.append(job_id)
-
-    marked: list[str] = []
-    made = TaskFiles(job_id, S3Blobs(s3.client(), retrying=0.2), Folder(place / job_id), mark)
-    made.marked = marked  # type: ignore[attr-defined]
-    return made
+__all__ = ["files", "s3"]
 
 
 # Memory ----------------------------------------------------------------------------------------------------------
@@ -332,101 +296,3 @@ async def test_the_job_is_marked_before_its_first_file_and_not_for_reading(files
     await files.write_text("c", "c")
     await files.generate_presigned_url("d", "PUT")
     assert files.marked == [JOB]
-
-
-# When they go ------------------------------------------------------------------------------------------------------
-
-
-async def until(so: Callable[[], object]) -> None:
-    """Wait for what is done in its own time, and told to nobody."""
-    async with asyncio.timeout(60):
-        while not so():  # noqa: ASYNC110  it is another program's files
-            await asyncio.sleep(0.01)
-
-
-async def test_what_a_node_that_died_has_left_is_deleted_by_the_next_one(s3: S3Server, tmp_path: Path) -> None:
-    """It died after a job's end, and before it had deleted anything; and another job's work is left to the next."""
-    world = World(Memory(), None, {})  # type: ignore[arg-type]  # memory needs no place
-    await world.open()
-    over, alive = await world.start(), await world.start()
-    blobs = S3Blobs(s3.client())
-    mine = FilesPlace(blobs, tmp_path / "mine", "a-holon")
-    kept = JobFiles(mine, world.storage, Blueprints(Contracts()), keep_ms=10**9)
-    others = JobFiles(FilesPlace(blobs, tmp_path / "theirs", "another"), world.storage, Blueprints(Contracts()), 10**9)
-    for claim in (over, alive):
-        await kept.of(claim.job.id).write_text("a/b", "x")
-    await kept.of("0-purged").write_text("a", "x")
-    await others.of("0-theirs").write_text("a", "x")
-    s3.put("jobs/0-nobodys/a")
-    await world.finish(over)
-    for name in (f"mine/{over.job.id}", f"mine/{alive.job.id}", "mine/0-purged", "theirs/0-theirs"):
-        os.utime(tmp_path / name, (0, 0))
-    # Its first handler is at work, and the job is not stored yet.
-    kept.of("0-unborn").path("a").touch()
-    # The mark is old by the clock of the next node.
-    world.clock.advance(10**12)
-    running = asyncio.create_task(JobFiles(mine, world.storage, Blueprints(Contracts()), keep_ms=10**9).run())
-    stays = [f".holon/jobs/a-holon/{alive.job.id}", ".holon/jobs/another/0-theirs"]
-    stays += sorted(["jobs/0-nobodys/a", "jobs/0-theirs/a", f"jobs/{alive.job.id}/a/b"])
-    here = sorted([tmp_path / "mine" / alive.job.id, tmp_path / "mine/0-unborn", tmp_path / "theirs/0-theirs"])
-    await until(lambda: (s3.everything(), sorted(tmp_path.glob("*/*"))) == (stays, here))
-    running.cancel()
-    await world.close()
-    for key in s3.everything():
-        await blobs.delete([key])
-
-
-async def test_files_that_are_kept_go_when_their_job_is_deleted(
-    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(job_files, "EVERY_S", 0.05)
-    bp = Blueprint("files", api_endpoint="/jobs/files", api_version="v1")
-
-    @bp.handler(is_start=True)
-    async def start(task_files: TaskFiles, actions: ActionFactory) -> None:
-        await task_files.write_text("kept", "x")
-        actions.go_to("end")
-
-    @bp.handler(is_end=True)
-    async def end() -> None: ...
-
-    settings: dict[str, Any] = {
-        **s3.settings,
-        "S3_AUTO_CLEANUP": False,
-        "TASK_FILES_DIR": str(tmp_path / "files"),
-        "STORAGE_URI": f"sqlite:///{tmp_path / 'holon.db'}",
-    }
-    async with running_node(bp, **settings) as node:
-        job = await node.run("files", {})
-    assert s3.keys("jobs/") == [f"jobs/{job.id}/kept"]
-    async with running_node(bp, **settings, JOB_RETENTION=0.1):
-        await until(lambda: not s3.everything())
-
-
-# The page ----------------------------------------------------------------------------------------------------------
-
-
-async def test_the_example_of_the_page_runs(s3: S3Server, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs/files.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    (tmp_path / "report.py").write_text(text, encoding="utf-8")
-    report = examine([tmp_path / "report.py"])
-    assert report.problems == ()
-    settings: dict[str, Any] = {**s3.settings, "S3_AUTO_CLEANUP": False, "TASK_FILES_DIR": str(tmp_path / "files")}
-    async with running_node(report.blueprints[0][1], **settings) as node:
-        worker = node.new_worker("w1")
-
-        @worker.skill("draw")
-        async def draw(table: str, picture: str) -> dict[str, Any]:
-            async with httpx.AsyncClient(trust_env=False) as anybody:
-                rows = (await anybody.get(table)).text.splitlines()
-                drawn = f"<svg>{len(rows)} {rows[-1]}</svg>".encode()
-                (await anybody.put(picture, content=drawn)).raise_for_status()
-            return {"size": len(drawn), "sha256": hashlib.sha256(drawn).hexdigest()}
-
-        async with worker:
-            job = await node.run("report", {"rows": 100})
-    size = len("<svg>100 99,9801</svg>")
-    assert (job.status, job.result) == ("finished", {"bytes": size})
-    names = ["in/table.csv", "out/picture.svg", "out/summary.json"]
-    assert s3.keys("jobs/") == [f"jobs/{job.id}/{name}" for name in names]
