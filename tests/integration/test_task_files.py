@@ -1,4 +1,4 @@
-"""Files of a job, as a handler uses them: how much memory they take, what is refused, and what is deleted when."""
+"""Files of a job, as a handler uses them: how much memory they take, what they are, and what is refused."""
 
 from __future__ import annotations
 
