@@ -122,6 +122,6 @@ def _again_after(headers: Sequence[tuple[bytes, bytes]], now: int) -> int | None
         return int(said[:9]) * 1000
     try:
         at = parsedate_to_datetime(said)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return max(0, round((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * 1000) - now)
