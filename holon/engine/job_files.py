@@ -82,7 +82,7 @@ class Cleaner:
                     break
                 while len(some) < TOGETHER and not self._waiting.empty():
                     some.append(self._waiting.get_nowait())
-                await together(some, self._clean, TOGETHER)
+                await together(some, self._clean, len(some))
 
     async def _look(self) -> None:
         some: list[str] = []
@@ -90,9 +90,9 @@ class Cleaner:
             async for job_id in self._found():
                 some.append(job_id)
                 if len(some) == TOGETHER:
-                    await together(some, self._clean, TOGETHER)
+                    await together(some, self._clean, len(some))
                     some = []
-            await together(some, self._clean, TOGETHER)
+            await together(some, self._clean, len(some))
         except HolonError as error:
             self._failed.warn("cannot look for files of jobs that are over", why=error.message)
 
