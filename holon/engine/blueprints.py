@@ -134,27 +134,20 @@ class Blueprints:
             raise NotFound(message, code="BLUEPRINT_NOT_FOUND")
         return self._by_name[name]
 
-    def for_schedules(self, name: str) -> tuple[Blueprint, str]:
-        """A blueprint, and the contract of its input; raises NotFound (BLUEPRINT_NOT_FOUND) when there is none."""
-        entry = self._by_name.get(name)
-        if entry is None:
-            raise NotFound(f"there is no blueprint named {name!r} here", code="BLUEPRINT_NOT_FOUND")
-        return entry
-
     def clients_start(self, name: str) -> bool:
         """Whether clients may create jobs of a blueprint."""
         entry = self._by_name.get(name)
         return entry is not None and entry[0].api_endpoint is not None
 
     def for_jobs(self, name: str) -> tuple[Blueprint, str]:
-        """A blueprint that a job may have a part of it done by, and the contract of its input.
+        """A blueprint that schedules, and jobs for a part of their own, may have run, and the contract of its input.
 
         Raises:
             NotFound: (BLUEPRINT_NOT_FOUND) there is none of this name.
         """
         entry = self._by_name.get(name)
         if entry is None:
-            raise NotFound(f"this node has no blueprint named {name[:128]!r} to run", code="BLUEPRINT_NOT_FOUND")
+            raise NotFound(f"there is no blueprint named {name[:128]!r} here", code="BLUEPRINT_NOT_FOUND")
         return entry
 
     def for_parents(self, name: str) -> tuple[Blueprint, str]:

@@ -142,11 +142,11 @@ class Jobs:
 
     async def create_for_schedule(self, scheduler: Client, asked: Creating) -> Accepted | HolonError:
         """The same for a schedule, one job of any blueprint."""
-        return (await self._all(scheduler, (asked,), self._blueprints.for_schedules))[0]
+        return (await self._all(scheduler, (asked,), self._blueprints.for_jobs))[0]
 
     def check_for_schedule(self, asked: Creating) -> None:
         """Raise what a schedule would be refused for, whenever it asks for this; see `create`."""
-        self._inputs.read(asked, *self._blueprints.for_schedules(asked.blueprint))
+        self._inputs.read(asked, *self._blueprints.for_jobs(asked.blueprint))
 
     async def _all(self, client: Client, asked: Sequence[Creating], found: Found) -> list[Accepted | HolonError]:
         good: list[tuple[NewJob, Span]] = []
