@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import deque
@@ -14,6 +13,7 @@ import orjson
 from holon.domain.texts import clipped
 from holon.rxon.v1 import types_pb2
 from holon.worker.outcome import text_of
+from holon.worker.thinned import Thinned
 from holon.worker.threads import Mailbox
 
 # What a node takes of a line (characters; bytes of JSON).
@@ -43,18 +43,13 @@ class Log:
     """
 
     def __init__(self, mailbox: Mailbox, report: Callable[[Sequence[types_pb2.LogLine]], None], every: float) -> None:
-        self._mailbox = mailbox
         self._report = report
-        self._every = every
         # Each as it was written, when and how serious it is; with the number of all that were.
         self._lines: deque[tuple[int, int, str, str, bytes]] = deque(maxlen=MOST_WAITING)
         self._lock = threading.Lock()
         self._written = 0
         self._told = 0
-        self._pending = False
-        self._last = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._ended = False
+        self._thinned = Thinned(mailbox, self._say, every)
 
     def __call__(self, message: object, /, **fields: Any) -> None:
         """The same as `info`."""
@@ -89,34 +84,12 @@ class Log:
         with self._lock:
             self._written += 1
             self._lines.append((self._written, time.time_ns(), level, text, named))
-        if not self._pending:
-            self._pending = True
-            self._mailbox.post(self._due)
+        self._thinned.ask()
 
     def end(self) -> None:
         """Report what waits, and nothing more: the final word is about to be said. Called in the stream's loop."""
-        if self._ended:
-            return
-        self._ended = True
-        if self._timer:
-            self._timer.cancel()
-        self._say()
-
-    def _due(self) -> None:
-        if self._ended:
-            return
-        loop = asyncio.get_running_loop()
-        wait = self._last + self._every - loop.time()
-        if wait > 0:
-            self._timer = loop.call_later(wait, self._flush, loop)
-        else:
-            self._flush(loop)
-
-    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
-        # Cleared before the lines are taken: what comes later is a report of its own.
-        self._pending = False
-        self._last = loop.time()
-        self._say()
+        if self._thinned.end():
+            self._say()
 
     def _say(self) -> None:
         """Report all that waits. Handlers go on writing meanwhile: no more is taken than was there at first."""

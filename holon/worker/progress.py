@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
 
 from holon.worker.outcome import text_of
+from holon.worker.thinned import Thinned
 from holon.worker.threads import Mailbox
 
 
@@ -20,14 +20,9 @@ class Progress:
     """
 
     def __init__(self, mailbox: Mailbox, report: Callable[[float | None, str], None], every: float) -> None:
-        self._mailbox = mailbox
         self._report = report
-        self._every = every
         self._newest: tuple[float | None, str] = (None, "")
-        self._pending = False
-        self._last = -math.inf
-        self._timer: asyncio.TimerHandle | None = None
-        self._ended = False
+        self._thinned = Thinned(mailbox, self._say, every)
 
     def __call__(self, percent: float | None, message: str = "") -> None:
         """Say how far the task is. Never blocks; any thread may call it, as often as it likes.
@@ -39,9 +34,7 @@ class Progress:
         if percent is not None:
             percent = None if math.isnan(percent) else min(100.0, max(0.0, float(percent)))
         self._newest = (percent, text_of(message))
-        if not self._pending:
-            self._pending = True
-            self._mailbox.post(self._due)
+        self._thinned.ask()
 
     def end(self, *, last: bool = False) -> None:
         """Report nothing more: the task is about to have its final word. Called in the stream's loop.
@@ -49,26 +42,8 @@ class Progress:
         Arguments:
             last: whether the newest is reported first, if it waits.
         """
-        if self._ended:
-            return
-        self._ended = True
-        if self._timer:
-            self._timer.cancel()
-        if last and self._pending:
-            self._report(*self._newest)
+        if self._thinned.end() and last and self._thinned.pending:
+            self._say()
 
-    def _due(self) -> None:
-        if self._ended:
-            return
-        loop = asyncio.get_running_loop()
-        wait = self._last + self._every - loop.time()
-        if wait > 0:
-            self._timer = loop.call_later(wait, self._flush, loop)
-        else:
-            self._flush(loop)
-
-    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
-        # Cleared before the newest is read: what comes later is a report of its own.
-        self._pending = False
-        self._last = loop.time()
+    def _say(self) -> None:
         self._report(*self._newest)
