@@ -58,6 +58,11 @@ class InvalidArgument(HolonError):
     code = "INVALID_ARGUMENT"
 
 
+def invalid(field: str, reason: str) -> InvalidArgument:
+    """That one field of what was sent is wrong, as the message and the details say."""
+    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
+
+
 class TooLarge(InvalidArgument):
     """Expected: the caller sent more than the limit that the message names."""
 

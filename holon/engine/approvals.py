@@ -24,7 +24,7 @@ from holon.errors import (
     NotFound,
     Unauthenticated,
     Unavailable,
-    Violation,
+    invalid,
 )
 from holon.ports import Appended, JobRecord, Storage
 
@@ -167,13 +167,13 @@ class Approvals:
     def _checked(self, given: Deciding) -> bytes:
         """The data of a decision as JSON text; raises InvalidArgument for what cannot be taken."""
         if not given.decision:
-            raise _invalid("decision", "is missing; name one of those that the question allows")
+            raise invalid("decision", "is missing; name one of those that the question allows")
         if len(given.comment) > MAX_COMMENT:
-            raise _invalid("comment", f"has over {MAX_COMMENT} characters")
+            raise invalid("comment", f"has over {MAX_COMMENT} characters")
         if given.data is None:
             return b""
         if not isinstance(given.data, dict):
-            raise _invalid("data", f"is {kind(given.data)}, and must be a JSON object")
+            raise invalid("data", f"is {kind(given.data)}, and must be a JSON object")
         text = encode(given.data, self._max_payload, "data")
         if may_be_deep(text):
             check_depth(given.data, "data")
@@ -233,8 +233,4 @@ def _not_open(record: JobRecord, given: Deciding) -> FailedPrecondition:
 
 
 def _unknown(decision: str, allowed: tuple[str, ...]) -> InvalidArgument:
-    return _invalid("decision", f"is {decision[:128]!r}, which nobody may decide here; choose {' or '.join(allowed)}")
-
-
-def _invalid(field: str, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
+    return invalid("decision", f"is {decision[:128]!r}, which nobody may decide here; choose {' or '.join(allowed)}")

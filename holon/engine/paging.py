@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from holon.errors import InvalidArgument, Violation
+from holon.errors import invalid
 from holon.ports import MAX_PAGE_BYTES
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ def size_of_page(size: int) -> int:
         InvalidArgument: the size is none.
     """
     if not 0 <= size <= MAX_PAGE:
-        raise _invalid("page_size", f"must be between 1 and {MAX_PAGE}, or 0 for {DEFAULT_PAGE}")
+        raise invalid("page_size", f"must be between 1 and {MAX_PAGE}, or 0 for {DEFAULT_PAGE}")
     return size or DEFAULT_PAGE
 
 
@@ -80,7 +80,7 @@ def number_of_page(token: str) -> int | None:
     if not token:
         return None
     if not token.isascii() or not token.isdigit() or len(token) > 18:
-        raise _invalid("page_token", "is not one that a page ended with; start without it")
+        raise invalid("page_token", "is not one that a page ended with; start without it")
     return int(token)
 
 
@@ -92,10 +92,6 @@ def _read(token: str) -> tuple[str, ...] | None:
     if not token:
         return None
     if len(token) > MAX_KEY_TOKEN or not _KEY_TOKEN.fullmatch(token):
-        raise _invalid("page_token", "is not one that a page ended with; start without it")
+        raise invalid("page_token", "is not one that a page ended with; start without it")
     padded = (part + "=" * (-len(part) % 4) for part in token.split("."))
     return tuple(base64.urlsafe_b64decode(part).decode(errors="replace") for part in padded)
-
-
-def _invalid(field: str, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])

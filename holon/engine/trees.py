@@ -33,7 +33,7 @@ from holon.engine.session import Session
 from holon.engine.tallies import Reading, Tallies
 from holon.engine.tree_nodes import error_of, job_node, offline_node, short, task_node
 from holon.engine.tree_pages import Page, Place, grafted, place_of
-from holon.errors import HolonError, InvalidArgument, NotFound, PermissionDenied, Violation
+from holon.errors import HolonError, NotFound, PermissionDenied, invalid
 from holon.ports import JobRecord, Storage, TaskRecord
 
 log = logging.getLogger(__name__)
@@ -315,10 +315,6 @@ def _most_of(counts: dict[str, int]) -> tuple[tuple[str, int], ...]:
 
 def _check(asked: Asked) -> None:
     if not 0 <= asked.size <= MAX_NODES:
-        raise _invalid("page_size", f"must be between 1 and {MAX_NODES}, or 0 for {MAX_NODES}")
+        raise invalid("page_size", f"must be between 1 and {MAX_NODES}, or 0 for {MAX_NODES}")
     if asked.depth is not None and asked.depth < 0:
-        raise _invalid("max_depth", f"is {asked.depth}; it must not be below 0")
-
-
-def _invalid(field: str, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
+        raise invalid("max_depth", f"is {asked.depth}; it must not be below 0")

@@ -12,12 +12,11 @@ from holon.engine.payloads import decode
 from holon.errors import (
     FailedPrecondition,
     HolonError,
-    InvalidArgument,
     NotFound,
     ResourceExhausted,
     Unavailable,
     Unimplemented,
-    Violation,
+    invalid,
 )
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.delegation import Delegation, owner_of
@@ -91,11 +90,11 @@ class Resolving:
         if request.kind != worker_pb2.RESOLVE_KIND_APPROVAL:
             raise Unimplemented("this holon takes people's decisions from above, and nothing else")
         if not is_id(request.command_id):
-            raise _invalid("command_id", "is empty, or no id of 1 to 128 letters, digits, dots, underscores and dashes")
+            raise invalid("command_id", "is empty, or no id of 1 to 128 letters, digits, dots, underscores and dashes")
         if not request.approval_id:
-            raise _invalid("approval_id", "is empty; name the question that is decided")
+            raise invalid("approval_id", "is empty; name the question that is decided")
         if request.holon_ids and request.holon_ids[-1] != self._holon_id:
-            raise _invalid("holon_ids", "end with another holon than this one")
+            raise invalid("holon_ids", "end with another holon than this one")
         parent, entry = self._parent(), await self._known(request.task_id)
         if entry is None or entry.parent != parent or entry.lease_id != request.lease_id:
             raise Unavailable(
@@ -134,7 +133,3 @@ class Resolving:
 def _not_open(request: worker_pb2.ResolveRequest, why: str) -> FailedPrecondition:
     message = f"question {request.approval_id[:MAX_ID]!r} is not open: {why}"
     return FailedPrecondition(message, code="APPROVAL_NOT_OPEN")
-
-
-def _invalid(field: str, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])

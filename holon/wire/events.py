@@ -6,7 +6,7 @@ import orjson
 
 from holon.domain.event_types import MAX_EVENT_BYTES, MAX_EVENT_TYPE, OF_QUESTIONS, is_event_type
 from holon.domain.events import Occurred
-from holon.errors import InvalidArgument, TooLarge, Violation
+from holon.errors import TooLarge, invalid
 from holon.rxon.v1 import worker_pb2
 from holon.wire.values import MAX_ID, is_id, json_of
 
@@ -25,24 +25,24 @@ def event_of(event: worker_pb2.Event, now: int, *, passed: bool) -> Occurred:
         InvalidArgument: it is none; the message says which field.
     """
     if not is_id(event.event_id):
-        raise _invalid("event_id", "is empty, or no id of 1 to 128 letters, digits, dots, underscores and dashes")
+        raise invalid("event_id", "is empty, or no id of 1 to 128 letters, digits, dots, underscores and dashes")
     if not event.task_id or not event.lease_id:
-        raise _invalid("task_id", "and lease_id name the task that the event is about; this node takes no others")
+        raise invalid("task_id", "and lease_id name the task that the event is about; this node takes no others")
     if len(event.task_id) > MAX_ID or len(event.lease_id) > MAX_ID:
-        raise _invalid("task_id", f"or lease_id is longer than the {MAX_ID} characters of an id")
+        raise invalid("task_id", f"or lease_id is longer than the {MAX_ID} characters of an id")
     if not is_event_type(event.type):
-        raise _invalid("type", f"is no text of 1 to {MAX_EVENT_TYPE} printable characters")
+        raise invalid("type", f"is no text of 1 to {MAX_EVENT_TYPE} printable characters")
     if event.type in OF_QUESTIONS and not passed:
-        raise _invalid("type", f"is {event.type!r}, which is for holons, and this worker is none")
+        raise invalid("type", f"is {event.type!r}, which is for holons, and this worker is none")
     if event.receipts:
-        raise _invalid("receipts", "need RECEIPTS, which this node does not list")
+        raise invalid("receipts", "need RECEIPTS, which this node does not list")
     holon_ids, job_ids = tuple(event.holon_ids), tuple(event.job_ids)
     if not passed and (holon_ids or job_ids or event.origin_worker_id):
-        raise _invalid("holon_ids", "job_ids and origin_worker_id are for holons, and this worker is none")
+        raise invalid("holon_ids", "job_ids and origin_worker_id are for holons, and this worker is none")
     if len(holon_ids) > MOST_PASSED or len(job_ids) > MOST_PASSED:
-        raise _invalid("holon_ids", f"or job_ids are more than {MOST_PASSED}")
+        raise invalid("holon_ids", f"or job_ids are more than {MOST_PASSED}")
     if not all(len(one) <= MAX_ID for one in (*holon_ids, *job_ids, event.origin_worker_id)):
-        raise _invalid("holon_ids", f"job_ids or origin_worker_id are longer than the {MAX_ID} characters of an id")
+        raise invalid("holon_ids", f"job_ids or origin_worker_id are longer than the {MAX_ID} characters of an id")
     return Occurred(
         event.task_id,
         event.lease_id,
@@ -63,9 +63,9 @@ def _payload(event: worker_pb2.Event) -> bytes:
     try:
         found = orjson.loads(text) if text else {}
     except ValueError as error:
-        raise _invalid("payload", f"is no JSON: {error}") from error
+        raise invalid("payload", f"is no JSON: {error}") from error
     if not isinstance(found, dict):
-        raise _invalid("payload", "is no JSON object")
+        raise invalid("payload", "is no JSON object")
     return text
 
 
@@ -73,7 +73,3 @@ def _time(event: worker_pb2.Event, now: int) -> int:
     seconds, nanos = event.time.seconds, event.time.nanos
     known = event.HasField("time") and 0 <= seconds <= _LATEST_S and 0 <= nanos < 10**9
     return seconds * 1000 + nanos // 1_000_000 if known else now
-
-
-def _invalid(field: str, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])

@@ -7,7 +7,7 @@ import orjson
 from holon.domain.log_lines import LEVELS, MAX_FIELDS, MAX_LINES, MAX_TEXT, PASSED, Logged, LogLine
 from holon.domain.plain import obstacle
 from holon.domain.texts import clipped
-from holon.errors import InvalidArgument, Violation
+from holon.errors import InvalidArgument, Violation, invalid
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 from holon.wire.values import MAX_ID, fill, json_of
 
@@ -27,7 +27,7 @@ def lines_of(logs: worker_pb2.TaskLogs, now: int, *, passed: bool) -> tuple[LogL
         InvalidArgument: there are too many, or the fields of one are no JSON object, or too large.
     """
     if len(logs.lines) > MAX_LINES:
-        raise _invalid("logs.lines", f"has {len(logs.lines)} lines, over the limit of {MAX_LINES}")
+        raise invalid("logs.lines", f"has {len(logs.lines)} lines, over the limit of {MAX_LINES}")
     return tuple(
         LogLine(
             _time(line, now),
@@ -68,13 +68,13 @@ def _time(line: types_pb2.LogLine, now: int) -> int:
 def _fields(line: types_pb2.LogLine, where: str, *, passed: bool) -> bytes:
     text = json_of(line.fields, where)
     if len(text) > MAX_FIELDS:
-        raise _invalid(where, f"has {len(text)} bytes, over the limit of {MAX_FIELDS}")
+        raise invalid(where, f"has {len(text)} bytes, over the limit of {MAX_FIELDS}")
     try:
         fields = orjson.loads(text) if text else {}
     except ValueError as error:
-        raise _invalid(where, f"is no JSON: {error}") from error
+        raise invalid(where, f"is no JSON: {error}") from error
     if not isinstance(fields, dict):
-        raise _invalid(where, "is no JSON object")
+        raise invalid(where, "is no JSON object")
     # Who passes it on writes it anew, which goes less deep than what can be read.
     if found := obstacle(fields, where):
         raise InvalidArgument(found, details=[Violation(where, "cannot be passed on")])
@@ -91,7 +91,3 @@ def _is_chain(chain: object) -> bool:
         and len(chain) <= MOST_PASSED
         and all(isinstance(one, str) and len(one) <= MAX_ID for one in chain)
     )
-
-
-def _invalid(field: str, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])

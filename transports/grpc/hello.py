@@ -28,7 +28,7 @@ from holon.engine.contracts import MAX_SCHEMA_BYTES
 from holon.engine.members import Joining
 from holon.engine.payloads import decode
 from holon.engine.session import Offered
-from holon.errors import InvalidArgument, PermissionDenied, Violation
+from holon.errors import InvalidArgument, PermissionDenied, Violation, invalid
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.admission import Admission, Caller
 from holon.wire.resources import resources_message
@@ -70,7 +70,7 @@ def check_claim(caller: Caller, claimed: str) -> None:
     """Check the id that a worker claims where no certificate names it; raises InvalidArgument for an impossible one."""
     if claimed and caller.identity is None and not is_id(claimed):
         reason = "must be 1 to 128 letters, digits, dots, underscores or dashes, the first a letter or digit"
-        raise _invalid("worker_id", reason)
+        raise invalid("worker_id", reason)
 
 
 def reads_of(hello: worker_pb2.Hello) -> int:
@@ -112,7 +112,7 @@ def holon_of(hello: worker_pb2.Hello, worker_id: str, *, is_holon: bool) -> Holo
         )
     try:
         if not says_so:
-            raise _invalid("holon_identity", 'is needed: this node\'s workers.toml says kind = "holon" of this worker')
+            raise invalid("holon_identity", 'is needed: this node\'s workers.toml says kind = "holon" of this worker')
         return _holon_of(hello.holon_identity, hello.instance_id)
     except InvalidArgument as error:
         raise hello_invalid(error) from error
@@ -120,16 +120,16 @@ def holon_of(hello: worker_pb2.Hello, worker_id: str, *, is_holon: bool) -> Holo
 
 def _holon_of(said: worker_pb2.HolonIdentity, instance: str) -> HolonIdentity:
     if not is_id(instance):
-        raise _invalid("instance_id", "is needed of a holon: an id that is new at each start of its process")
+        raise invalid("instance_id", "is needed of a holon: an id that is new at each start of its process")
     if len(said.holon_ids_below) > MAX_BELOW:
-        raise _invalid(
+        raise invalid(
             "holon_identity.holon_ids_below", f"has {len(said.holon_ids_below)}, over the limit of {MAX_BELOW}"
         )
     for field, ids in (("holon_id", (said.holon_id,)), ("holon_ids_below", said.holon_ids_below)):
         if not all(is_id(one) for one in ids):
-            raise _invalid(f"holon_identity.{field}", "has what is no id of a holon")
+            raise invalid(f"holon_identity.{field}", "has what is no id of a holon")
     if said.uplink_epoch < 1:
-        raise _invalid("holon_identity.uplink_epoch", f"is {said.uplink_epoch}; it begins with 1")
+        raise invalid("holon_identity.uplink_epoch", f"is {said.uplink_epoch}; it begins with 1")
     return HolonIdentity(said.holon_id, said.uplink_epoch, instance, tuple(said.holon_ids_below), said.label[:MAX_NAME])
 
 
@@ -140,20 +140,20 @@ def hello_invalid(error: InvalidArgument) -> InvalidArgument:
 
 def _joining_of(hello: worker_pb2.Hello, worker_id: str, max_message_bytes: int) -> Joining:
     if hello.WhichOneof("offered") is None:
-        raise _invalid("catalog", "is needed, or catalog_hash: say what the worker offers")
+        raise invalid("catalog", "is needed, or catalog_hash: say what the worker offers")
     if len(hello.labels) > MAX_LABELS:
-        raise _invalid("labels", f"has {len(hello.labels)} of them, over the limit of {MAX_LABELS}")
+        raise invalid("labels", f"has {len(hello.labels)} of them, over the limit of {MAX_LABELS}")
     for name, text in hello.labels.items():
         if len(name) > MAX_LABEL or len(text) > MAX_LABEL:
-            raise _invalid("labels", f"has one of over {MAX_LABEL} characters: {name[:MAX_NAME]!r}")
+            raise invalid("labels", f"has one of over {MAX_LABEL} characters: {name[:MAX_NAME]!r}")
     if len(hello.resume.leases) > MAX_RESUMED:
-        raise _invalid("resume.leases", f"lists {len(hello.resume.leases)}, over the limit of {MAX_RESUMED}")
+        raise invalid("resume.leases", f"lists {len(hello.resume.leases)}, over the limit of {MAX_RESUMED}")
     if hello.HasField("max_message_bytes") and hello.max_message_bytes < LEAST_MESSAGE_BYTES:
-        raise _invalid("max_message_bytes", f"is {hello.max_message_bytes}, below the least of {LEAST_MESSAGE_BYTES}")
+        raise invalid("max_message_bytes", f"is {hello.max_message_bytes}, below the least of {LEAST_MESSAGE_BYTES}")
     # Once its session has opened, its leases are the new one's, and it could not be told.
     answered = WELCOME_BYTES + hello.resume.ByteSize() + RESUMED_BYTES * len(hello.resume.leases)
     if hello.resume.leases and answered > max_message_bytes:
-        raise _invalid(
+        raise invalid(
             "resume.leases",
             f"lists {len(hello.resume.leases)}; a Welcome that answers them may have {answered} bytes, and a message to"
             f" this worker {max_message_bytes} at most: list fewer, or read more (max_message_bytes)",
@@ -176,7 +176,7 @@ def credits_of(granted: int, where: str = "credits") -> int:
         InvalidArgument: it is none of 0 to 10,000.
     """
     if not 0 <= granted <= MAX_CREDITS:
-        raise _invalid(where, f"is {granted}; it must be 0 to {MAX_CREDITS}")
+        raise invalid(where, f"is {granted}; it must be 0 to {MAX_CREDITS}")
     return granted
 
 
@@ -187,7 +187,7 @@ def offering_credits_of(granted: Sequence[worker_pb2.OfferingCredits]) -> dict[O
         InvalidArgument: there are more than any worker offers, or one is none of 0 to 10,000.
     """
     if len(granted) > MAX_OFFERINGS:
-        raise _invalid("offering_credits", f"has {len(granted)}, over the limit of {MAX_OFFERINGS}")
+        raise invalid("offering_credits", f"has {len(granted)}, over the limit of {MAX_OFFERINGS}")
     return {(one.skill, one.version, one.type): credits_of(one.credits, "offering_credits.credits") for one in granted}
 
 
@@ -198,9 +198,9 @@ def catalog_of(catalog: worker_pb2.Catalog) -> Catalog:
         InvalidArgument: an offering asks for what this node does not do, or cannot be read.
     """
     if len(catalog.offerings) > MAX_OFFERINGS:
-        raise _invalid("catalog.offerings", f"has {len(catalog.offerings)}, over the limit of {MAX_OFFERINGS}")
+        raise invalid("catalog.offerings", f"has {len(catalog.offerings)}, over the limit of {MAX_OFFERINGS}")
     if len(catalog.profiles) > MAX_PROFILES:
-        raise _invalid("catalog.profiles", f"has {len(catalog.profiles)}, over the limit of {MAX_PROFILES}")
+        raise invalid("catalog.profiles", f"has {len(catalog.profiles)}, over the limit of {MAX_PROFILES}")
     places: dict[str, list[int]] = defaultdict(list)
     for place, profile in enumerate(catalog.profiles):
         places[profile.profile_id].append(place)
@@ -209,11 +209,11 @@ def catalog_of(catalog: worker_pb2.Catalog) -> Catalog:
     for index, skill in enumerate(skills):
         what = (skill.name, skill.version, skill.type)
         if what in seen:
-            raise _invalid(f"catalog.offerings.{index}", f"offers {skill.name!r} again, in the same version and type")
+            raise invalid(f"catalog.offerings.{index}", f"offers {skill.name!r} again, in the same version and type")
         seen.add(what)
     for name, times in Counter(skill.name for skill in skills).most_common(1):
         if times > MAX_OF_ONE_SKILL:
-            raise _invalid("catalog.offerings", f"offers {name!r} {times} times, over the limit of {MAX_OF_ONE_SKILL}")
+            raise invalid("catalog.offerings", f"offers {name!r} {times} times, over the limit of {MAX_OF_ONE_SKILL}")
     machines = [_machine(one.resources, f"catalog.profiles.{index}") for index, one in enumerate(catalog.profiles)]
     hot = _loaded(catalog.hot_skills, "catalog.hot_skills", MAX_NAME)
     return Catalog(tuple(skills), tuple(machines), hot, _loaded(catalog.cached, "catalog.cached", MAX_CACHED))
@@ -221,9 +221,9 @@ def catalog_of(catalog: worker_pb2.Catalog) -> Catalog:
 
 def _loaded(names: Sequence[str], where: str, longest: int) -> frozenset[str]:
     if len(names) > MAX_LOADED:
-        raise _invalid(where, f"has {len(names)}, over the limit of {MAX_LOADED}")
+        raise invalid(where, f"has {len(names)}, over the limit of {MAX_LOADED}")
     if not all(len(one) <= longest for one in names):
-        raise _invalid(where, f"has one of over {longest} characters")
+        raise invalid(where, f"has one of over {longest} characters")
     return frozenset(names)
 
 
@@ -231,7 +231,7 @@ def _machine(resources: types_pb2.Resources, where: str) -> Machine:
     where = f"{where}.resources"
     _check_size(resources, where, "bytes")
     if len(resources.devices) > MAX_DEVICES:
-        raise _invalid(f"{where}.devices", f"has {len(resources.devices)}, over the limit of {MAX_DEVICES}")
+        raise invalid(f"{where}.devices", f"has {len(resources.devices)}, over the limit of {MAX_DEVICES}")
     devices = [
         Device(one.type, one.model, one.id, _object(one.properties, f"{where}.devices.{index}.properties") or {})
         for index, one in enumerate(resources.devices)
@@ -244,27 +244,27 @@ def _machine(resources: types_pb2.Resources, where: str) -> Machine:
 
 def _check_size(resources: types_pb2.Resources, where: str, what: str) -> None:
     if (size := resources.ByteSize()) > MAX_MACHINE_BYTES:
-        raise _invalid(where, f"has {size} {what}, over the limit of {MAX_MACHINE_BYTES}; say less of the machine")
+        raise invalid(where, f"has {size} {what}, over the limit of {MAX_MACHINE_BYTES}; say less of the machine")
 
 
 def _skill(offering: worker_pb2.Offering, where: str, places: Mapping[str, Sequence[int]]) -> Skill:
     if not offering.skill:
-        raise _invalid(f"{where}.skill", "is empty: name the skill")
+        raise invalid(f"{where}.skill", "is empty: name the skill")
     for field in ("skill", "type", "version"):
         if not is_name(getattr(offering, field)):
-            raise _invalid(f"{where}.{field}", f"must be at most {MAX_NAME} printable characters")
+            raise invalid(f"{where}.{field}", f"must be at most {MAX_NAME} printable characters")
     if len(offering.description) > MAX_DESCRIPTION:
-        raise _invalid(
+        raise invalid(
             f"{where}.description", f"has {len(offering.description)} characters, over the limit of {MAX_DESCRIPTION}"
         )
     if len(offering.statuses) > MAX_STATUSES:
-        raise _invalid(f"{where}.statuses", f"has {len(offering.statuses)}, over the limit of {MAX_STATUSES}")
+        raise invalid(f"{where}.statuses", f"has {len(offering.statuses)}, over the limit of {MAX_STATUSES}")
     if not all(0 < len(status) <= MAX_STATUS for status in offering.statuses):
-        raise _invalid(f"{where}.statuses", f"must each be 1 to {MAX_STATUS} characters")
+        raise invalid(f"{where}.statuses", f"must each be 1 to {MAX_STATUS} characters")
     if not 0 <= offering.price <= MOST_COST:
-        raise _invalid(f"{where}.price", f"is {offering.price}; it must be from 0 to {MOST_COST}")
+        raise invalid(f"{where}.price", f"is {offering.price}; it must be from 0 to {MOST_COST}")
     if offering.holon_path:
-        raise _invalid(f"{where}.holon_path", "is of skills that a holon passes on, which this version does not take")
+        raise invalid(f"{where}.holon_path", "is of skills that a holon passes on, which this version does not take")
     return Skill(
         offering.skill,
         offering.version,
@@ -287,7 +287,7 @@ def _places(ids: Sequence[str], places: Mapping[str, Sequence[int]]) -> tuple[in
 def _schema(payload: types_pb2.Payload, where: str) -> Mapping[str, Any] | None:
     # Once it is read, it takes many times its text.
     if len(payload.data) > MAX_SCHEMA_BYTES:
-        raise _invalid(where, f"has {len(payload.data)} bytes, over the limit of {MAX_SCHEMA_BYTES}")
+        raise invalid(where, f"has {len(payload.data)} bytes, over the limit of {MAX_SCHEMA_BYTES}")
     return _object(payload, where)
 
 
@@ -300,9 +300,5 @@ def _object(payload: types_pb2.Payload, where: str) -> Mapping[str, Any] | None:
         reason = f"is no JSON that can be taken: {error.message.removeprefix(f'{where}: ')}"
         raise InvalidArgument(f"{where} {reason}", code=error.code, details=[Violation(where, reason)]) from error
     if found is not None and not isinstance(found, dict):
-        raise _invalid(where, "is no JSON object")
+        raise invalid(where, "is no JSON object")
     return found
-
-
-def _invalid(field: str, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])

@@ -14,7 +14,7 @@ from holon.engine.members import Member
 from holon.engine.rates import Call, RateLimits
 from holon.engine.results import Reported
 from holon.engine.workers import Workers
-from holon.errors import HolonError, InvalidArgument, ResourceExhausted, TooLarge
+from holon.errors import HolonError, InvalidArgument, ResourceExhausted, TooLarge, invalid
 from holon.rxon.v1 import worker_pb2
 from holon.wire.events import event_of
 from holon.wire.log_lines import lines_of
@@ -25,7 +25,7 @@ from transports.grpc.child_tree import ChildTree
 from transports.grpc.clerk import RETRY_S, Clerk
 from transports.grpc.hello import catalog_of, credits_of, offering_credits_of
 from transports.grpc.outgoing import Outgoing
-from transports.grpc.saying import check_held, check_ids, fit, invalid, parsed, unknown
+from transports.grpc.saying import check_held, check_ids, fit, parsed, unknown
 
 MAX_PROGRESS_MESSAGE = 1024
 # Nobody is kept from a task for longer than a lease, whatever he says.

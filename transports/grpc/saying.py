@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
 
-from holon.errors import InvalidArgument, NotFound, Violation
+from holon.errors import InvalidArgument, NotFound, invalid
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.values import MAX_ID
 
@@ -54,8 +54,3 @@ def check_held(held: bool, update: worker_pb2.TaskUpdate) -> None:
             f"this session does not hold task {update.task_id[:128]!r} under lease {update.lease_id[:128]!r}",
             code="TASK_NOT_HELD",
         )
-
-
-def invalid(field: str, reason: str) -> InvalidArgument:
-    """Why what one field says is not taken."""
-    return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
