@@ -176,6 +176,7 @@ class Doing:
     def leave(self) -> None:
         """See to it no more: its end is told, or somebody else sees to it."""
         self._over.set()
+        self._made.set()
         if self._followed:
             self._here.following.leave(self._part.job_id)
 

@@ -148,3 +148,32 @@ async def test_a_part_that_begins_after_the_end_of_the_job_above_ends_before_its
                 await asyncio.sleep(LOOK_S)
         assert (await ended(node, page[0].id)).status == "cancelled"
         assert not ran.is_set()
+
+
+async def test_whoever_waits_to_cancel_a_part_that_could_not_be_made_waits_no_more(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makes, told, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    stop = Doing.stop
+
+    async def broken(*_: Any) -> Any:
+        makes.set()
+        await happened(go_on)
+        raise RuntimeError("what nobody thought of")
+
+    async def stops(doing: Doing) -> None:
+        told.set()
+        await stop(doing)
+
+    monkeypatch.setattr(Jobs, "create_all", broken)
+    monkeypatch.setattr(Doing, "stop", stops)
+    async with start(above(), one_task()) as node:
+        job_id = await create(node, "above", {})
+        await happened(makes)
+        await node.client.cancel_job(job_id)
+        await happened(told)
+        go_on.set()
+        assert (await ended(node, job_id)).status == "cancelled"
+        async with asyncio.timeout(GUARD):
+            while [one for one in asyncio.all_tasks() if one.get_name().startswith("part-")]:  # noqa: ASYNC110
+                await asyncio.sleep(LOOK_S)
