@@ -146,6 +146,8 @@ async def test_nothing_of_the_system_is_behind_what_is_public(place: Place) -> N
         "/_public/docs/../../../etc/passwd", "/_public/docs/..%2f..%2fetc/passwd", "/_public/docs/%2e%2e/clients.toml",
         "/_public//etc/passwd", "/_public/docs/swagger-ui.css/../../clients.toml", "/_public/docs/\\..\\clients.toml",
         "/_public/../api/v1/jobs", "/_public/%2e%2e/api/v1/jobs", "/_public/docs/swagger-ui.css%00.toml",
+        "/_public/dashboard/../../../etc/passwd", "/_public/dashboard/..%2f..%2fetc/passwd", "/_public/dashboard/\\..\\x",
+        "/_public/dashboard/%2e%2e/docs/page.js", "/_public/dashboard/main.js%00.toml", "/_public/dashboard/__init__.py",
         "/_public/status/../../api/v1/jobs", "//etc/passwd", "/.git/config", "/_public/metrics/..;/api/v1/jobs",
     ):  # fmt: skip
         (answer,) = await place.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
@@ -171,7 +173,7 @@ async def test_a_web_page_of_another_origin_can_do_nothing_with_a_browser(place:
         asking = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-client-token"}
         reply = await http.options("/api/v1/jobs/relay", headers=foreign | asking)
         assert reply.status_code == 405
-        for path in ("/_public/status", "/_public/docs", "/_public/openapi.json"):
+        for path in ("/_public/status", "/_public/docs", "/_public/dashboard", "/_public/openapi.json"):
             shown = await http.get(path, headers=foreign)
             assert shown.status_code == 200
             assert "set-cookie" not in shown.headers

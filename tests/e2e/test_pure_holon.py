@@ -22,6 +22,7 @@ ROUTES = (
     "/api/v1/jobs", "/api/v1/jobs/0-1", "/api/v1/jobs/0-1/history", "/api/v1/admin/reload", "/_public/docs",
     "/_public/openapi.json", "/api/v1/blueprints", "/api/v1/blueprints/any/graph", "/api/v1/workers",
     "/api/v1/workers/catalog", "/api/v1/dashboard", "/_public/webhooks/approval/0-1",
+    "/_public/dashboard", "/_public/dashboard/main.js",
 )  # fmt: skip
 
 

@@ -80,6 +80,8 @@ async def test_every_route_is_in_it_and_nothing_else(node: Node) -> None:
         ("GET", "/_public/docs/page.js"),
         ("GET", "/_public/docs/swagger-ui.css"),
         ("GET", "/_public/docs/swagger-ui-bundle.js"),
+        ("GET", "/_public/dashboard"),
+        ("GET", "/_public/dashboard/{part}"),
     }
     names = [operation["operationId"] for methods in paths.values() for operation in methods.values()]
     assert len(set(names)) == len(names)
@@ -92,7 +94,7 @@ async def test_what_needs_the_token_says_so(node: Node) -> None:
     }
     for path, methods in it["paths"].items():
         for method, operation in methods.items():
-            asked = await node.client.request(method, path.format(job_id="x", name="x"))
+            asked = await node.client.request(method, path.format(job_id="x", name="x", part="main.js"))
             security = operation.get("security", it["security"])
             if "approval" in path:
                 # What stands in the place of the token is in the body.
@@ -105,9 +107,13 @@ async def test_what_needs_the_token_says_so(node: Node) -> None:
 async def test_what_is_public_answers_as_it_tells(node: Node) -> None:
     for path, methods in (await document(node))["paths"].items():
         if path.startswith("/_public/") and "approval" not in path:
-            reply = await node.client.get(path)
-            (told,) = methods["get"]["responses"]["200"]["content"]
-            assert (reply.status_code, reply.headers["content-type"].partition(";")[0]) == (200, told), path
+            (named,) = [one["schema"]["enum"] for one in methods["get"].get("parameters", ())] or [[""]]
+            told = set()
+            for name in named:
+                reply = await node.client.get(path.format(part=name))
+                assert reply.status_code == 200, path
+                told.add(reply.headers["content-type"].partition(";")[0])
+            assert methods["get"]["responses"]["200"]["content"].keys() == told, path
 
 
 async def test_a_creation_tells_its_input(node: Node) -> None:
@@ -308,7 +314,7 @@ async def test_every_route_of_the_node_is_one_that_no_blueprint_may_have(node: N
     # A job is looked at there, never posted to.
     own.remove(paths.JOB)
     assert own
-    assert all(paths.is_nodes_own(path.format(job_id="x", name="x")) for path in own)
+    assert all(paths.is_nodes_own(path.format(job_id="x", name="x", part="main.js")) for path in own)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from transports.http import operations
 from transports.http.admin import AdminRoutes
 from transports.http.approvals import ApprovalRoutes
 from transports.http.asgi import Receive, Reply, Scope, Send
+from transports.http.dashboard import dashboard
 from transports.http.keys import KeyRoutes, Keys
 from transports.http.node import NodeRoutes
 from transports.http.node_operations import of_node
@@ -116,6 +117,7 @@ class App:
             *of_node(NodeRoutes(overview)),
             *operations.of_admins(AdminRoutes(overview.reload)),
             *public,
+            *dashboard(),
         ]
         started = [blueprint for blueprint in blueprints if blueprint.path]
         creations = [operations.creation(routes, blueprint) for blueprint in started]

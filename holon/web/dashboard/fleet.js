@@ -1,0 +1,65 @@
+// Who works, what they offer, and the figures of the node.
+
+import { get, pages } from "./api.js";
+import { el, facts, render, table } from "./dom.js";
+import { follow } from "./follow.js";
+import { folded, lasting, money, status, time, words } from "./format.js";
+
+const SECONDS = 5;
+const WORKER = ["Worker", "Works", "Skills", "Labels", "Machines", "Since", "Last heard of", "Library"];
+const SKILL = ["Skill", "Type", "Version", "Providers", "Lowest price", "About", "Contract"];
+
+export function workers(place, { signal }) {
+  return list(place, "Workers", "workers", "workers", WORKER, signal, (one) => [
+    one.kind === "holon" ? `${one.worker_id} (holon ${one.holon_id})` : one.worker_id,
+    el("span", {}, `${one.held} of ${one.credits} `, one.draining ? status("draining") : null,
+      one.connected ? null : status("away")),
+    one.skills.join(", "),
+    Object.entries(one.labels).map(([name, value]) => `${name}=${value}`).join(", "),
+    one.resources.length ? folded(one.resources, "show") : null,
+    time(one.connected_at), time(one.last_seen_at), one.sdk,
+  ]);
+}
+
+export function catalog(place, { signal }) {
+  return list(place, "Skills", "workers/catalog", "skills", SKILL, signal, (one) => [
+    one.name, one.type, one.version, one.provider_count, money(one.lowest_price), one.description,
+    [folded(one.input_schema, "params"), folded(one.output_schema, "data")],
+  ]);
+}
+
+export async function figures(place, { signal }) {
+  const shown = el("div");
+  place.append(el("h1", {}, "Node"), shown);
+  await follow(async () => {
+    const it = await get("dashboard", {}, signal);
+    const jobs = Object.entries(it.jobs);
+    render(shown, it, () => [
+      facts([
+        ["Tasks that wait for a worker", it.tasks_queued],
+        ["Tasks that workers hold", it.tasks_leased],
+        ["Workers at this node", it.workers_connected],
+        ["It runs for", lasting(it.uptime)],
+        ["As of", time(it.as_of)],
+      ]),
+      jobs.length ? table("Jobs that are not over", ["Status", "How many"], jobs.map(([name, count]) => [status(name), count]))
+        : el("p", {}, "All jobs are over."),
+    ]);
+  }, SECONDS, signal);
+}
+
+async function list(place, title, path, field, columns, signal, cells) {
+  const shown = el("div");
+  const more = el("button", { type: "button", hidden: true, click: () => { count += 1; look().catch(() => {}); } }, "More");
+  let count = 1;
+
+  async function look() {
+    const { items, more: longer } = await pages(path, field, { page_size: 200 }, count, signal);
+    more.hidden = !longer;
+    render(shown, items, () => [
+      items.length ? table(title, columns, items.map(cells)) : el("p", {}, `There are no ${words(field)}.`)]);
+  }
+
+  place.append(el("h1", {}, title), shown, more);
+  await follow(look, SECONDS, signal);
+}

@@ -1,0 +1,51 @@
+// Looking again and again, as long as somebody looks: a tab that is hidden asks for nothing.
+
+import { Refused } from "./api.js";
+
+export const ENOUGH = Symbol("there is nothing more to see");
+const notice = document.getElementById("notice");
+
+// Tell the user something, until something else is told; "" tells nothing.
+export function tell(text) {
+  if (notice.textContent !== text) notice.textContent = text;
+}
+
+// Go round until the signal, or until a round returns ENOUGH. What passes by itself is told and tried again; any other
+// refusal is thrown.
+export async function follow(round, seconds, signal) {
+  while (!signal.aborted) {
+    let pause = seconds;
+    try {
+      await visible(signal);
+      const came = await round();
+      tell("");
+      if (came === ENOUGH) return;
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!(error instanceof Refused && error.passes)) throw error;
+      pause = Math.max(seconds, error.after, 2);
+      tell(`${error.message} Trying again.`);
+    }
+    await sleep(pause, signal);
+  }
+}
+
+function sleep(seconds, signal) {
+  return new Promise((done) => {
+    const timer = setTimeout(done, seconds * 1000);
+    signal.addEventListener("abort", () => { clearTimeout(timer); done(); }, { once: true });
+  });
+}
+
+function visible(signal) {
+  if (!document.hidden) return undefined;
+  return new Promise((done) => {
+    const look = () => {
+      if (document.hidden && !signal.aborted) return;
+      document.removeEventListener("visibilitychange", look);
+      done();
+    };
+    document.addEventListener("visibilitychange", look);
+    signal.addEventListener("abort", look, { once: true });
+  });
+}

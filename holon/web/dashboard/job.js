@@ -1,0 +1,62 @@
+// One job: where it stands, what it asks, what happened to it, and what is below it.
+
+import { get } from "./api.js";
+import { el, facts, link, render } from "./dom.js";
+import { ENOUGH, follow } from "./follow.js";
+import { json, money, progress, status, time, trouble } from "./format.js";
+import { historyOf } from "./history.js";
+import { cancelButton, questionOf } from "./questions.js";
+import { treeOf } from "./tree.js";
+
+// The node answers at once when the job is over; what else changes is seen after so long.
+const WAIT_SECONDS = 5;
+const PAUSE_SECONDS = 1;
+
+export async function job(place, { id, signal }) {
+  const path = `jobs/${encodeURIComponent(id)}`;
+  const [head, question, actions] = [el("div"), el("div"), el("p", { class: "buttons" })];
+  const [history, tree] = [historyOf(path, signal), treeOf(path, signal)];
+  let known = false;
+  let moved = "";
+
+  async function look(wait) {
+    const it = await get(path, { wait }, signal);
+    const over = it.finished_at !== null;
+    render(head, it, () => shown(it));
+    render(question, it.approval?.approval_id, () => (it.approval ? [questionOf(it, refresh)] : []));
+    render(actions, over, () => (over ? [] : [cancelButton(it, refresh)]));
+    if (!known) place.append(head, question, actions, history.place, tree.place);
+    known = true;
+    const now = `${it.status} ${it.updated_at}`;
+    await Promise.all([now === moved ? null : history.look(), tree.look()]);
+    moved = now;
+    return over ? ENOUGH : undefined;
+  }
+
+  // What was done here is seen at once; the next round makes up for one that fails.
+  const refresh = () => look().catch(() => {});
+  await follow(() => look(known ? WAIT_SECONDS : undefined), PAUSE_SECONDS, signal);
+}
+
+function shown(job) {
+  const parent = job.parent_job_id;
+  return [
+    el("h1", {}, "Job ", el("span", { class: "id" }, job.id)),
+    facts([
+      ["Blueprint", link(`blueprints/${encodeURIComponent(job.blueprint_name)}`, job.blueprint_name)],
+      ["Status", status(job.status)],
+      ["State", job.current_state],
+      ["Progress", progress(job.progress, "the job")],
+      ["Message", job.progress_message],
+      ["Error", trouble(job.error)],
+      ["Part of", parent && link(`jobs/${encodeURIComponent(parent)}`, parent)],
+      ["Created", time(job.created_at)],
+      ["Updated", time(job.updated_at)],
+      ["Over since", time(job.finished_at)],
+      ["Cost", money(job.cost)],
+      ["Budget", money(job.budget)],
+    ]),
+    ...(job.status === "finished" ? [el("h2", {}, "Result"), json(job.result, "Result")] : []),
+    ...(job.error?.details ? [el("h2", {}, "Details of the error"), json(job.error.details, "Details")] : []),
+  ];
+}

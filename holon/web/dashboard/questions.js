@@ -1,0 +1,80 @@
+// What a person does with a job: deciding what it asks, and ending it.
+
+import { newKey, post } from "./api.js";
+import { el, facts } from "./dom.js";
+import { parse, written } from "./exact.js";
+import { time } from "./format.js";
+
+// A form for what the job asks. It stays as it is filled in until the job asks something else.
+export function questionOf(job, done) {
+  const { approval_id: id, message, integration, decisions, requested_at, expires_at } = job.approval;
+  const key = newKey();
+  const said = el("p", { role: "alert" });
+  const comment = el("input", { id: "comment", name: "comment", maxlength: "4096" });
+  const data = el("textarea", { id: "data", name: "data", rows: "3", spellcheck: "false" });
+  const decide = async (event) => {
+    event.preventDefault();
+    const chosen = form.querySelector("input[name=decision]:checked").value;
+    await attempt(form, said, done, () => post(
+      `_public/webhooks/approval/${encodeURIComponent(job.id)}`,
+      written({ decision: chosen, approval_id: id, comment: comment.value || undefined, data: objectOf(data.value) }),
+      key));
+  };
+  const form = el("form", { submit: decide, class: "question" },
+    el("h2", {}, "It asks"),
+    el("p", { class: "asked" }, message),
+    facts([["By", integration], ["Asked", time(requested_at)], ["Until", time(expires_at)]]),
+    el("fieldset", {}, el("legend", {}, "Decision"), decisions.map((name) => el("label", {},
+      el("input", { type: "radio", name: "decision", value: name, required: true }), " ", name))),
+    el("label", { for: "comment" }, "Why, for its history (may be left out)"), comment,
+    el("label", { for: "data" }, "Data for its state, a JSON object (may be left out)"), data,
+    el("button", {}, "Decide"), said);
+  return form;
+}
+
+// A button that asks once more before it asks the job to end.
+export function cancelButton(job, done) {
+  let key = newKey();
+  const said = el("p", { role: "alert" });
+  const close = () => dialog.close();
+  const cancel = () => attempt(dialog, said, () => {
+    close();
+    // Another cancel is one of its own: it ends the clean-up that this one began.
+    key = newKey();
+    return done();
+  }, () => post(`api/v1/jobs/${encodeURIComponent(job.id)}/cancel`, undefined, key));
+  const dialog = el("dialog", { "aria-labelledby": "cancel-title" },
+    el("h2", { id: "cancel-title" }, "Cancel this job?"),
+    el("p", {}, `${job.blueprint_name} ${job.id} and what it has begun will be asked to end.`),
+    said,
+    el("p", { class: "buttons" },
+      el("button", { type: "button", click: close }, "Let it go on"),
+      el("button", { type: "button", class: "grave", click: cancel }, "Cancel the job")));
+  const open = el("button", { type: "button", class: "grave", click: () => dialog.showModal() }, "Cancel…");
+  return el("span", {}, open, dialog);
+}
+
+// Do it once, with its buttons at rest meanwhile; say what was the matter, in place.
+async function attempt(form, said, done, act) {
+  const buttons = form.querySelectorAll("button");
+  for (const button of buttons) button.disabled = true;
+  said.textContent = "";
+  try {
+    await act();
+    await done();
+  } catch (error) {
+    const fields = (error.details ?? []).map((one) => `${one.field}: ${one.reason}`);
+    said.textContent = [error.message, ...fields].join(" ");
+  } finally {
+    for (const button of buttons) button.disabled = false;
+  }
+}
+
+function objectOf(text) {
+  if (!text.trim()) return undefined;
+  try {
+    return parse(text);
+  } catch (error) {
+    throw new Error(`The data is no JSON: ${error.message}`);
+  }
+}

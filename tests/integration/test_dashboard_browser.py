@@ -1,0 +1,196 @@
+"""The dashboard in a browser: people see jobs and steer them, and what jobs carry stays text."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from holon.context import ActionFactory
+from holon.domain.blueprint import Blueprint
+from holon.domain.client import Client
+from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.security.clients import Entry
+from holon.security.tokens import digest_of
+from tests.integration.grpc_node import CLIENT_TOKEN, hello, offering
+from tests.integration.http_browser import CHROMIUM, Page, browsing
+from tests.integration.http_node import AUTH, TOKEN, Node, running
+from tests.integration.test_node_over_http import Doors, opened
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no Chromium on PATH (Debian: apt-get install chromium)"
+)
+HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
+LARGE = 2**63 - 1
+
+
+def asking() -> Blueprint:
+    """Asks, dispatches nothing, and answers with what a page must not take for its own."""
+    blueprint = Blueprint("asking", api_endpoint="/jobs/asking", api_version="v1")
+
+    @blueprint.handler(is_start=True)
+    async def ask(actions: ActionFactory) -> None:
+        actions.await_human_approval(HOSTILE, HOSTILE, {"yes": "done", "again": "ask", "no": "refused"})
+
+    @blueprint.handler(is_end=True)
+    async def done(state_history: dict[str, object]) -> dict[str, object]:
+        return {"said": HOSTILE, "large": LARGE} | state_history
+
+    @blueprint.handler(is_end=True, outcome="failed")
+    async def refused() -> None: ...
+
+    return blueprint
+
+
+class Dashboard:
+    """The page, as somebody uses it."""
+
+    def __init__(self, page: Page, origin: str) -> None:
+        self.page = page
+        self._origin = origin
+
+    async def open(self) -> None:
+        await self.page.open(f"{self._origin}/_public/dashboard")
+        await self.page.until("document.querySelector('#token')")
+
+    async def sign_in(self, token: str) -> None:
+        await self.fill("#token", token)
+        await self.press("main form button")
+
+    async def go(self, view: str) -> None:
+        await self.page.run(f"location.hash = '#/{view}'")
+
+    async def fill(self, field: str, text: str) -> None:
+        await self.page.run(f"document.querySelector('{field}').select()")
+        await self.page.type(text)
+
+    async def press(self, what: str) -> None:
+        await self.page.until(f"document.querySelector('{what}')")
+        await self.page.run(f"document.querySelector('{what}').click()")
+
+    async def shows(self, text: str, where: str = "main") -> None:
+        """Wait until this can be read there."""
+        await self.page.until(f"document.querySelector('{where}')?.innerText.includes({text!r})")
+
+    async def stays_within_its_policy(self) -> None:
+        """Nothing of what it was shown became markup, and it asked nobody but the node, by addresses without tokens."""
+        assert await self.page.run("document.querySelectorAll('main img, main script').length") == 0
+        assert await self.page.run("document.title.startsWith('Holon')")
+        refused = "Failed to load resource"
+        assert [words for words in self.page.complaints if not words.startswith(refused)] == []
+        asked = [url for url in self.page.asked_for if not url.startswith("data:")]
+        assert all(url.startswith(f"{self._origin}/") for url in asked)
+        assert not any(TOKEN in url or CLIENT_TOKEN in url for url in asked)
+        # What it could not do is heard of, so the silence above means something.
+        await self.page.run("try { document.body.innerHTML = 'x' } catch {}")
+        assert any("TrustedHTML" in words for words in self.page.complaints)
+
+
+@asynccontextmanager
+async def dashboard(origin: str) -> AsyncIterator[Dashboard]:
+    async with browsing() as page:
+        shown = Dashboard(page, origin)
+        await shown.open()
+        yield shown
+
+
+async def decided(node: Node, job_id: str, decision: str) -> None:
+    reply = await node.client.post(f"/_public/webhooks/approval/{job_id}", json={"decision": decision}, headers=AUTH)
+    assert reply.status_code == 200
+
+
+async def test_somebody_signs_in_sees_jobs_end_decides_one_and_cancels_one() -> None:
+    async with running(more=[asking()]) as node, dashboard(f"http://127.0.0.1:{node.door.port}") as shown:
+        first, second, third = [await node.created(f"/api/v1/jobs/{name}") for name in ("asking", "asking", "waiting")]
+        await shown.sign_in("a-token-that-nobody-has")
+        await shown.shows("Unauthorized", "#notice")
+        await shown.sign_in(TOKEN)
+        for job in (first, second, third):
+            await shown.shows(job, "table")
+        # The list is what was asked for.
+        await shown.fill("#blueprint", "waiting")
+        await shown.press("form.filter button")
+        await shown.page.until("document.querySelectorAll('tbody tr').length === 1")
+        assert await shown.page.run("location.hash") == "#/jobs?blueprint=waiting"
+
+        # One is decided by somebody else, and is seen to end.
+        await shown.go(f"jobs/{first}")
+        await shown.shows(HOSTILE, ".asked")
+        await decided(node, first, "no")
+        await shown.shows("failed", "dl")
+        await shown.shows("approval resolved", ".timeline")
+        await shown.page.until("!document.querySelector('.question')")
+
+        # One is decided here: a mistake is told, and what was typed is there to be mended.
+        await shown.go(f"jobs/{second}")
+        await shown.press(".question input[value=yes]")
+        await shown.fill("#data", "[1]")
+        await shown.press(".question > button")
+        await shown.shows("data", ".question [role=alert]")
+        await shown.fill("#data", f'{{"n": {LARGE - 1}}}')
+        await shown.press(".question > button")
+        await shown.shows("finished", "dl")
+        # Every digit, both ways.
+        for text in (HOSTILE.replace('"', '\\"'), f'"large": {LARGE}', f'"n": {LARGE - 1}'):
+            await shown.shows(text, "pre")
+
+        await shown.go(f"jobs/{third}")
+        await shown.shows("nobody-has-this", ".tree")
+        await shown.press("p.buttons > span > button")
+        assert await shown.page.until("document.querySelector('dialog').open")
+        assert (await node.client.get(f"/api/v1/jobs/{third}", headers=AUTH)).json()["finished_at"] is None
+        await shown.press("dialog button.grave")
+        await shown.shows("cancelled", "dl")
+        assert (await node.ended(third))["status"] == "cancelled"
+
+        await shown.stays_within_its_policy()
+        await shown.press("#leave")
+        await shown.page.until("document.querySelector('#token')")
+        assert await shown.page.run("sessionStorage.length") == 0
+
+
+async def test_it_shows_blueprints_workers_skills_and_figures_to_whom_the_node_shows_them(tmp_path: Path) -> None:
+    async with opened(tmp_path) as doors, dashboard(str(doors.http.base_url).rstrip("/")) as shown:
+        await a_hostile_worker(doors)
+        await shown.sign_in(CLIENT_TOKEN)
+        await shown.go("workers")
+        await shown.shows(f"zone={HOSTILE}", "table")
+        await shown.shows("0 of 3", "table")
+        await shown.go("catalog")
+        await shown.shows(HOSTILE, "table")
+        await shown.go("node")
+        await shown.shows("Workers at this node", "dl")
+
+        graph = (await doors.told("/api/v1/blueprints"))["blueprints"][0]["name"]
+        await shown.go(f"blueprints/{graph}")
+        dot = (await doors.http.get(f"/api/v1/blueprints/{graph}/graph")).text
+        states, ways = dot.count("[shape="), {line.partition(" [")[0] for line in dot.split("\n") if " -> " in line}
+        await shown.page.until("document.querySelector('svg.graph')")
+        for drawn, count in (("state", states), ("way", len(ways))):
+            assert await shown.page.run(f"document.querySelectorAll('svg .{drawn}').length") == count
+
+        # Somebody without the role is told so, and sees the rest.
+        doors.node.known.replace([Entry(Client("shop"), frozenset({digest_of(CLIENT_TOKEN)}))])
+        await shown.press("#leave")
+        await shown.page.until("document.querySelector('#token')")
+        await shown.sign_in(CLIENT_TOKEN)
+        for view, text in (("workers", "may not see this"), ("catalog", HOSTILE), ("node", "may not see this")):
+            await shown.go(view)
+            await shown.shows(text)
+        await shown.stays_within_its_policy()
+
+
+async def a_hostile_worker(doors: Doors) -> None:
+    wire = await doors.node.stream("w1")
+    schema = types_pb2.Payload(data=b'{"type":"object"}')
+    await wire.send(
+        hello(
+            offering("t", description=HOSTILE, input_schema=schema),
+            credits=3,
+            labels={"zone": HOSTILE},
+            sdk=worker_pb2.SdkInfo(name=HOSTILE, version="1.0", runtime="none"),
+        )
+    )
+    await wire.expect("welcome")
