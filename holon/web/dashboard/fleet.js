@@ -10,7 +10,7 @@ const WORKER = ["Worker", "Works", "Skills", "Labels", "Machines", "Since", "Las
 const SKILL = ["Skill", "Type", "Version", "Providers", "Lowest price", "About", "Contract"];
 
 export function workers(place, { signal }) {
-  return list(place, "Workers", "workers", "workers", WORKER, signal, (one) => [
+  return list(place, "Workers", "At this node, by id", "workers", "workers", WORKER, signal, (one) => [
     one.kind === "holon" ? `${one.worker_id} (holon ${one.holon_id})` : one.worker_id,
     el("span", {}, `${one.held} of ${one.credits} `, one.draining ? status("draining") : null,
       one.connected ? null : status("away")),
@@ -22,7 +22,7 @@ export function workers(place, { signal }) {
 }
 
 export function catalog(place, { signal }) {
-  return list(place, "Skills", "workers/catalog", "skills", SKILL, signal, (one) => [
+  return list(place, "Skills", "What workers offer now, by name", "workers/catalog", "skills", SKILL, signal, (one) => [
     one.name, one.type, one.version, one.provider_count, money(one.lowest_price), one.description,
     [folded(one.input_schema, "params"), folded(one.output_schema, "data")],
   ]);
@@ -48,7 +48,7 @@ export async function figures(place, { signal }) {
   }, SECONDS, signal);
 }
 
-async function list(place, title, path, field, columns, signal, cells) {
+async function list(place, title, caption, path, field, columns, signal, cells) {
   const shown = el("div");
   const more = el("button", { type: "button", hidden: true, click: () => { count += 1; look().catch(() => {}); } }, "More");
   let count = 1;
@@ -57,7 +57,7 @@ async function list(place, title, path, field, columns, signal, cells) {
     const { items, more: longer } = await pages(path, field, { page_size: 200 }, count, signal);
     more.hidden = !longer;
     render(shown, items, () => [
-      items.length ? table(title, columns, items.map(cells)) : el("p", {}, `There are no ${words(field)}.`)]);
+      items.length ? table(caption, columns, items.map(cells)) : el("p", {}, `There are no ${words(field)}.`)]);
   }
 
   place.append(el("h1", {}, title), shown, more);

@@ -35,8 +35,8 @@ export async function jobs(place, { query, signal }) {
 
 function shown(jobs) {
   return table("Jobs, newest first", COLUMNS, jobs.map((job) => [
-    link(`jobs/${encodeURIComponent(job.id)}`, job.id), job.blueprint_name, status(job.status), job.current_state,
-    progress(job.progress, job.id), time(job.created_at), time(job.updated_at),
+    el("span", { class: "whole" }, link(`jobs/${encodeURIComponent(job.id)}`, job.id)), job.blueprint_name,
+    status(job.status), job.current_state, progress(job.progress, job.id), time(job.created_at), time(job.updated_at),
   ]));
 }
 
