@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import Client
+from holon.domain.graph import Edge, Graph
+from holon.domain.graph import Node as State
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.clients import Entry
 from holon.security.tokens import digest_of
@@ -24,10 +28,11 @@ pytestmark = pytest.mark.skipif(
 )
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 LARGE = 2**63 - 1
+PAGE = 200
 
 
 def asking() -> Blueprint:
-    """Asks, dispatches nothing, and answers with what a page must not take for its own."""
+    """Asks, and answers with what a page must not take for its own."""
     blueprint = Blueprint("asking", api_endpoint="/jobs/asking", api_version="v1")
 
     @blueprint.handler(is_start=True)
@@ -40,6 +45,24 @@ def asking() -> Blueprint:
 
     @blueprint.handler(is_end=True, outcome="failed")
     async def refused() -> None: ...
+
+    return blueprint
+
+
+def wide() -> Blueprint:
+    """Has a longer history and a wider tree than a page shows."""
+    blueprint = Blueprint("wide", api_endpoint="/jobs/wide", api_version="v1")
+    rounds = iter(range(PAGE // 2))
+
+    @blueprint.handler(is_start=True)
+    async def start(actions: ActionFactory) -> None:
+        if next(rounds, None) is None:
+            actions.dispatch_parallel([{"type": "nobody-has-this"}] * PAGE, aggregate_into="end")
+        else:
+            actions.go_to("start")
+
+    @blueprint.handler(is_end=True)
+    async def end() -> None: ...
 
     return blueprint
 
@@ -102,18 +125,25 @@ async def decided(node: Node, job_id: str, decision: str) -> None:
 
 
 async def test_somebody_signs_in_sees_jobs_end_decides_one_and_cancels_one() -> None:
-    async with running(more=[asking()]) as node, dashboard(f"http://127.0.0.1:{node.door.port}") as shown:
-        first, second, third = [await node.created(f"/api/v1/jobs/{name}") for name in ("asking", "asking", "waiting")]
+    async with running(more=[asking(), wide()]) as node, dashboard(f"http://127.0.0.1:{node.door.port}") as shown:
+        first, second, third = [await node.created(f"/api/v1/jobs/{name}") for name in ("asking", "asking", "wide")]
         await shown.sign_in("a-token-that-nobody-has")
         await shown.shows("Unauthorized", "#notice")
         await shown.sign_in(TOKEN)
         for job in (first, second, third):
             await shown.shows(job, "table")
-        # The list is what was asked for.
-        await shown.fill("#blueprint", "waiting")
+        # The list is what was asked for, page by page.
+        await asyncio.gather(*(node.created("/api/v1/jobs/doubling", {"n": n}) for n in range(50)))
+        await shown.go("jobs?status=")
+        await shown.page.until("document.querySelectorAll('tbody tr').length === 50")
+        await shown.press("p.buttons button:last-child:enabled")
+        await shown.page.until("document.querySelectorAll('tbody tr').length === 3")
+        await shown.press("p.buttons button:first-child:enabled")
+        await shown.page.until("document.querySelectorAll('tbody tr').length === 50")
+        await shown.fill("#blueprint", "wide")
         await shown.press("form.filter button")
         await shown.page.until("document.querySelectorAll('tbody tr').length === 1")
-        assert await shown.page.run("location.hash") == "#/jobs?blueprint=waiting"
+        assert await shown.page.run("location.hash") == "#/jobs?blueprint=wide"
 
         # One is decided by somebody else, and is seen to end.
         await shown.go(f"jobs/{first}")
@@ -138,6 +168,11 @@ async def test_somebody_signs_in_sees_jobs_end_decides_one_and_cancels_one() -> 
 
         await shown.go(f"jobs/{third}")
         await shown.shows("nobody-has-this", ".tree")
+        for place in (".timeline", ".tree"):
+            count = f"document.querySelectorAll('{place} li').length"
+            await shown.page.until(f"{count} === {PAGE}")
+            await shown.press(f"section:has({place}) > button:not([hidden])")
+            await shown.page.until(f"{count} > {PAGE}")
         await shown.press("p.buttons > span > button")
         assert await shown.page.until("document.querySelector('dialog').open")
         assert (await node.client.get(f"/api/v1/jobs/{third}", headers=AUTH)).json()["finished_at"] is None
@@ -170,6 +205,13 @@ async def test_it_shows_blueprints_workers_skills_and_figures_to_whom_the_node_s
         await shown.page.until("document.querySelector('svg.graph')")
         for drawn, count in (("state", states), ("way", len(ways))):
             assert await shown.page.run(f"document.querySelectorAll('svg .{drawn}').length") == count
+
+        # Names and conditions may be of any signs.
+        names = ('a "b" \\', "];\n  ", '"x" -> "y"')
+        odd = Graph(HOSTILE, (State(names[0], "start", ""), State(names[1], "end", "")), (Edge(*names),))
+        read = await shown.page.run(f"import('./dashboard/dot.js').then(({{read}}) => read({json.dumps(odd.dot)}))")
+        assert [(one["name"], one["kind"]) for one in read["nodes"]] == [(names[0], "start"), (names[1], "end")]
+        assert [tuple(one.values()) for one in read["edges"]] == [names]
 
         # Somebody without the role is told so, and sees the rest.
         doors.node.known.replace([Entry(Client("shop"), frozenset({digest_of(CLIENT_TOKEN)}))])
