@@ -29,6 +29,21 @@ pytestmark = pytest.mark.skipif(
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 LARGE = 2**63 - 1
 PAGE = 200
+# Of what is shown twice: whether it stays when nothing has changed, is renewed when something has, and whether what was
+# unfolded and had the focus still is and has.
+RENEWED = """import('./dashboard/dom.js').then(({ el, render }) => {
+  const place = document.querySelector('main').appendChild(el('div'));
+  const make = () => [el('details', {}, el('summary', { 'data-key': '"]x' }, 'a'), 'b'), el('p')];
+  render(place, [1], make);
+  const first = place.firstChild;
+  first.open = true;
+  first.firstChild.focus();
+  render(place, [1], make);
+  const stays = place.firstChild === first;
+  render(place, [2], make);
+  const now = place.firstChild;
+  return [stays, now !== first, now.open, document.activeElement === now.firstChild];
+})"""
 
 
 def asking() -> Blueprint:
@@ -197,6 +212,7 @@ async def test_it_shows_blueprints_workers_skills_and_figures_to_whom_the_node_s
         await shown.shows(HOSTILE, "table")
         await shown.go("node")
         await shown.shows("Workers at this node", "dl")
+        assert await shown.page.run(RENEWED) == [True, True, True, True]
 
         graph = (await doors.told("/api/v1/blueprints"))["blueprints"][0]["name"]
         await shown.go(f"blueprints/{graph}")
@@ -221,6 +237,11 @@ async def test_it_shows_blueprints_workers_skills_and_figures_to_whom_the_node_s
         for view, text in (("workers", "may not see this"), ("catalog", HOSTILE), ("node", "may not see this")):
             await shown.go(view)
             await shown.shows(text)
+        # A token that is taken back is asked for again.
+        doors.node.known.replace([])
+        await shown.go("catalog")
+        await shown.shows("does not take the token any more", "#notice")
+        assert await shown.page.run("document.querySelector('#token') && sessionStorage.length") == 0
         await shown.stays_within_its_policy()
 
 

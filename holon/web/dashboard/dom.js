@@ -12,21 +12,29 @@ export function svg(tag, properties = {}, ...children) {
   return filled(document.createElementNS(SVG, tag), properties, children);
 }
 
-// Show in a place what `make` returns, unless the facts are those that are shown. What has the focus keeps it: it is
-// known by its `data-key`.
+// Show in a place what `make` returns, unless the facts are those that are shown. What has the focus keeps it, what is
+// unfolded stays so, and what is scrolled aside: each is known by its `data-key`.
 export function render(place, facts, make) {
   const signature = JSON.stringify(facts);
   if (shown.get(place) === signature) return;
   shown.set(place, signature);
-  const focused = place.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const keyOf = (element) => element.dataset.key;
+  const focused = place.contains(document.activeElement) ? keyOf(document.activeElement) : undefined;
+  const unfolded = new Set(Array.from(place.querySelectorAll("details[open] > summary[data-key]"), keyOf));
+  const aside = new Map(Array.from(place.querySelectorAll(".wide[data-key]"), (one) => [keyOf(one), one.scrollLeft]));
   place.replaceChildren(...make());
-  if (focused) place.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  for (const one of place.querySelectorAll("[data-key]")) {
+    const key = keyOf(one);
+    if (one.matches("summary") && unfolded.has(key)) one.parentElement.open = true;
+    if (one.matches(".wide") && aside.has(key)) one.scrollLeft = aside.get(key);
+    if (key === focused) one.focus({ preventScroll: true });
+  }
 }
 
 // A table: `columns` are the headings, `rows` lists of what is in the cells; the first cell names its row.
 export function table(caption, columns, rows) {
   const cell = (content, at) => (at ? el("td", {}, content) : el("th", { scope: "row" }, content));
-  return el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption },
+  return el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption, "data-key": caption },
     el("table", {},
       el("caption", {}, caption),
       el("thead", {}, el("tr", {}, columns.map((name) => el("th", { scope: "col" }, name)))),

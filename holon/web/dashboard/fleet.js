@@ -2,6 +2,7 @@
 
 import { get, pages } from "./api.js";
 import { el, facts, render, table } from "./dom.js";
+import { written } from "./exact.js";
 import { follow } from "./follow.js";
 import { folded, lasting, money, status, time, words } from "./format.js";
 
@@ -16,16 +17,22 @@ export function workers(place, { signal }) {
       one.connected ? null : status("away")),
     one.skills.join(", "),
     Object.entries(one.labels).map(([name, value]) => `${name}=${value}`).join(", "),
-    one.resources.length ? folded(one.resources, "show") : null,
+    one.resources.length ? folded(one.resources, "show", `machines of ${one.worker_id}`) : null,
     time(one.connected_at), time(one.last_seen_at), one.sdk,
   ]);
 }
 
 export function catalog(place, { signal }) {
-  return list(place, "Skills", "What workers offer now, by name", "workers/catalog", "skills", SKILL, signal, (one) => [
-    one.name, one.type, one.version, one.provider_count, money(one.lowest_price), one.description,
-    [folded(one.input_schema, "params"), folded(one.output_schema, "data")],
-  ]);
+  return list(place, "Skills", "What workers offer now, by name", "workers/catalog", "skills", SKILL, signal, (one) => {
+    const contract = written([one.name, one.type, one.version, one.input_schema, one.output_schema]);
+    return [
+      one.name, one.type, one.version, one.provider_count, money(one.lowest_price), one.description,
+      [
+        folded(one.input_schema, "params", `params ${contract}`),
+        folded(one.output_schema, "data", `data ${contract}`),
+      ],
+    ];
+  });
 }
 
 export async function figures(place, { signal }) {

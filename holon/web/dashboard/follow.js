@@ -32,8 +32,13 @@ export async function follow(round, seconds, signal) {
 
 function sleep(seconds, signal) {
   return new Promise((done) => {
-    const timer = setTimeout(done, seconds * 1000);
-    signal.addEventListener("abort", () => { clearTimeout(timer); done(); }, { once: true });
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      done();
+    };
+    const timer = setTimeout(end, seconds * 1000);
+    signal.addEventListener("abort", end);
   });
 }
 
@@ -43,9 +48,10 @@ function visible(signal) {
     const look = () => {
       if (document.hidden && !signal.aborted) return;
       document.removeEventListener("visibilitychange", look);
+      signal.removeEventListener("abort", look);
       done();
     };
     document.addEventListener("visibilitychange", look);
-    signal.addEventListener("abort", look, { once: true });
+    signal.addEventListener("abort", look);
   });
 }

@@ -45,13 +45,13 @@ export function lasting(seconds) {
 }
 
 export function json(value, label) {
-  return el("pre", { tabindex: "0", role: "region", "aria-label": label }, written(value, 2));
+  return el("pre", { tabindex: "0", role: "region", "aria-label": label, "data-key": label }, written(value, 2));
 }
 
-// JSON that is shown when it is asked for; nothing where there is none.
-export function folded(value, label) {
+// JSON that is shown when it is asked for; nothing where there is none. The key is its own, where it is shown anew.
+export function folded(value, label, key = null) {
   if (value === null || value === undefined) return null;
-  return el("details", {}, el("summary", {}, label), json(value, label));
+  return el("details", {}, el("summary", { "data-key": key }, label), json(value, label));
 }
 
 export function trouble(error) {
