@@ -121,6 +121,7 @@ class Dashboard:
         asked = [url for url in self.page.asked_for if not url.startswith("data:")]
         assert all(url.startswith(f"{self._origin}/") for url in asked)
         assert not any(TOKEN in url or CLIENT_TOKEN in url for url in asked)
+        assert await self.page.run("[localStorage.length, document.cookie]") == [0, ""]
         # What it could not do is heard of, so the silence above means something.
         await self.page.run("try { document.body.innerHTML = 'x' } catch {}")
         assert any("TrustedHTML" in words for words in self.page.complaints)
