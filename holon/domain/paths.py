@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 JOBS = "/api/v1/jobs"
-# The one variable that a path may have, as OpenAPI writes it.
+# The first variable that a path may have, as OpenAPI writes it.
 JOB = f"{JOBS}/{{job_id}}"
 JOB_HISTORY = f"{JOB}/history"
 JOB_TREE = f"{JOB}/tree"
 JOB_CANCEL = f"{JOB}/cancel"
+JOB_FILES = f"{JOB}/files"
+JOB_FILES_UPLOAD = f"{JOB_FILES}/upload"
+# A second variable is the last, and is all that follows: the name of a file may have parts.
+JOB_FILES_CONTENT = f"{JOB_FILES}/content/{{filename}}"
+JOB_FILES_DOWNLOAD = f"{JOB_FILES}/download/{{filename}}"
 BLUEPRINTS = "/api/v1/blueprints"
 BLUEPRINT_GRAPH = f"{BLUEPRINTS}/{{name}}/graph"
 WORKERS = "/api/v1/workers"
@@ -21,10 +26,11 @@ RELOAD_WORKERS = "/api/v1/admin/reload-workers"
 # Without a job's own: where one is looked at, a blueprint may be posted to (`/api/v1/jobs/my_flow`: no id looks so).
 _CLOSED = frozenset(
     (
-        JOBS, JOB_HISTORY, JOB_TREE, JOB_CANCEL, BLUEPRINTS, BLUEPRINT_GRAPH, WORKERS, CATALOG, DASHBOARD, RELOAD,
-        RELOAD_WORKERS,
+        JOBS, JOB_HISTORY, JOB_TREE, JOB_CANCEL, JOB_FILES, JOB_FILES_UPLOAD, BLUEPRINTS, BLUEPRINT_GRAPH, WORKERS,
+        CATALOG, DASHBOARD, RELOAD, RELOAD_WORKERS,
     )
 )  # fmt: skip
+_OPEN_ENDED = tuple(path.partition("{filename}")[0] for path in (JOB_FILES_CONTENT, JOB_FILES_DOWNLOAD))
 _VARIABLES = {f"{JOBS}/": "{job_id}", f"{BLUEPRINTS}/": "{name}"}
 
 
@@ -33,5 +39,6 @@ def is_nodes_own(path: str) -> bool:
     for start, variable in _VARIABLES.items():
         if path.startswith(start):
             _, slash, what = path.removeprefix(start).partition("/")
-            return f"{start}{variable}{slash}{what}" in _CLOSED
+            shape = f"{start}{variable}{slash}{what}"
+            return shape in _CLOSED or shape.startswith(_OPEN_ENDED)
     return path in _CLOSED

@@ -17,6 +17,7 @@ from holon.engine.catalogs import Catalogs
 from holon.engine.children.bonds import Bonds
 from holon.engine.children.calling import Calling
 from holon.engine.children.own import Own, OwnSettings
+from holon.engine.client_files import ClientFiles
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.executor import Executor
@@ -163,6 +164,8 @@ class Engine:
             self.records,
             settings.receivers,
         )
+        # What clients may do with files; None: their jobs have none.
+        self.client_files = ClientFiles(self.jobs, self.files) if self.files is not None else None
         self.scheduler = Scheduler(self.jobs, store, wall or store.now, settings.job_retention)
         tools = Tools(
             store,

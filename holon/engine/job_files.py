@@ -149,6 +149,15 @@ class JobFiles:
         """Those of one job, for one run of a handler."""
         return TaskFiles(job_id, self.blobs, Folder(self._folder / job_id), self._mark)
 
+    async def gone(self, job_id: str) -> bool:
+        """Whether a job is over, or not known any more, and its files were deleted, or are about to be."""
+        return await self._over(job_id, ended=self._at_once)
+
+    async def clear(self, job_id: str) -> None:
+        """Have what a job has in the bucket cleared away, also where that was done before."""
+        await self._mark(job_id)
+        self._there.tell(job_id)
+
     def ended(self, job: Job) -> None:
         """A job is over, or its run was void. Never waits."""
         blueprint = self._blueprints.get(job.blueprint)

@@ -48,7 +48,7 @@ def page_of_sorted(
         InvalidArgument: the size or the token is none.
     """
     size = size_of_page(size)
-    after = _read(token)
+    after = key_of_page(token)
     begin = 0 if after is None else bisect_right(items, after, key=key)
     page: list[T] = []
     room = MAX_PAGE_BYTES
@@ -57,7 +57,7 @@ def page_of_sorted(
         if page and room < 0:
             break
         page.append(one)
-    return page, _written(key(page[-1])) if begin + len(page) < len(items) else ""
+    return page, token_of(key(page[-1])) if begin + len(page) < len(items) else ""
 
 
 def size_of_page(size: int) -> int:
@@ -84,11 +84,17 @@ def number_of_page(token: str) -> int | None:
     return int(token)
 
 
-def _written(key: tuple[str, ...]) -> str:
+def token_of(key: tuple[str, ...]) -> str:
+    """The token of the page that goes on after a key."""
     return ".".join(base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in key)
 
 
-def _read(token: str) -> tuple[str, ...] | None:
+def key_of_page(token: str) -> tuple[str, ...] | None:
+    """The key that a page's token stands for, where pages go on by keys; None for the first page.
+
+    Raises:
+        InvalidArgument: the token is none.
+    """
     if not token:
         return None
     if len(token) > MAX_KEY_TOKEN or not _KEY_TOKEN.fullmatch(token):

@@ -136,6 +136,7 @@ async def opened(
                 Calendar(clock),
                 engine.rates,
                 parts.exchange.key_set,
+                engine.client_files,
             )
         )
         yield Doors(http, worker, client)

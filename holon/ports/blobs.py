@@ -70,8 +70,20 @@ class BlobStore(Protocol):
         """
         ...
 
-    def list(self, prefix: str) -> AsyncIterator[Sequence[Blob]]:
-        """What is stored under a prefix that ends with `/`, in the order of the keys, some at a time."""
+    async def head(self, key: str) -> Blob:
+        """A file, without what is in it.
+
+        Raises:
+            NotFound: (FILE_NOT_FOUND) there is none.
+        """
+        ...
+
+    def list(self, prefix: str, after: str = "") -> AsyncIterator[Sequence[Blob]]:
+        """What is stored under a prefix that ends with `/`, in the order of the keys, some at a time.
+
+        Arguments:
+            after: a key; only what comes after it.
+        """
         ...
 
     async def delete(self, keys: Sequence[str]) -> None:

@@ -40,6 +40,8 @@ PATIENCE_S = 600
 PARTS_AT_ONCE = 2
 CHUNK_BYTES = 2**20
 LISTED = 1000
+# Not every S3 reads other characters of where a listing begins as they were signed: it begins before them.
+_PLAIN_PATH = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/?)+")
 _SAID = 300
 _CAUSE = re.compile(r'<Code>(\w+)</Code>|(InvalidCertificate\(\s*\w+)|message: "([^"]{1,100})"|(TimedOut)')
 _STATUS_DENIED = re.compile(r"status code: 40[13]\b")
@@ -135,16 +137,25 @@ class S3Blobs:
             self.metrics.bytes.add("fetched", by=len(chunk))
             yield bytes(chunk)
 
-    async def list(self, prefix: str) -> AsyncIterator[Sequence[Blob]]:
+    async def head(self, key: str) -> Blob:
         """See the port."""
-        pages = obstore.list(self._store, prefix=prefix.rstrip("/"), chunk_size=LISTED)
+        async with self._room():
+            with self._call("head", key):
+                return _blob(await obstore.head_async(self._store, key))
+
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[Sequence[Blob]]:
+        """See the port."""
+        offset = _PLAIN_PATH.match(after)
+        pages = obstore.list(
+            self._store, prefix=prefix.rstrip("/"), offset=offset[0] if offset else None, chunk_size=LISTED
+        )
         while True:
             async with self._room():
                 with self._call("list", prefix):
                     page = await anext(pages, None)
             if page is None:
                 return
-            yield [_blob(one) for one in page]
+            yield [_blob(one) for one in page if one["path"] > after]
 
     async def delete(self, keys: Sequence[str]) -> None:
         """See the port."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from holon.task_files.files import TaskFiles
+from holon.task_files.files import MAX_EXPIRES_S, TaskFiles
 from holon.task_files.folder import Folder
-from holon.task_files.names import prefix_of
+from holon.task_files.names import key_of, prefix_of
 
-__all__ = ["Folder", "TaskFiles", "prefix_of"]
+__all__ = ["MAX_EXPIRES_S", "Folder", "TaskFiles", "key_of", "prefix_of"]

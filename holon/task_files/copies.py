@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
+from holon.domain.file_names import Parts
 from holon.errors import TooLarge
 from holon.ports import MAX_PARTS, PART_BYTES, BlobStore
 from holon.task_files.checking import Expected
 from holon.task_files.folder import Folder, local_errors
-from holon.task_files.names import Parts
 
 # What is read or written as one value.
 MAX_VALUE_BYTES = 16 * 2**20

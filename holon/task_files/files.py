@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from holon.domain.file_names import Parts
 from holon.domain.plain import obstacle
 from holon.errors import InvalidArgument, NotFound, TooLarge
 from holon.json_in import parse
@@ -16,7 +17,7 @@ from holon.ports import MAX_PARTS, PART_BYTES, Blob, BlobStore
 from holon.task_files.checking import Expected
 from holon.task_files.copies import Copies, bounded, forget
 from holon.task_files.folder import MAX_FILES, Folder
-from holon.task_files.names import Parts, is_folder, key_of, named, parts_of, prefix_of
+from holon.task_files.names import is_folder, key_of, named, parts_of, prefix_of
 from holon.task_files.together import together
 
 MAX_EXPIRES_S = 7 * 86_400

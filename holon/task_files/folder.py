@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from holon.domain.file_names import Parts
 from holon.errors import HolonError, InvalidArgument, NotFound, TooLarge
 from holon.randomness import random_id
-from holon.task_files.names import Parts, parts_of
+from holon.task_files.names import parts_of
 
 MAX_FILES = 10_000
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

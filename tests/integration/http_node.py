@@ -15,6 +15,7 @@ from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine, EngineSettings
 from holon.engine.holarchy import Holarchy
+from holon.engine.job_files import FilesPlace
 from holon.engine.overview import Overview
 from holon.engine.reloading import Reloading
 from holon.ports import Storage, StoreSettings
@@ -105,8 +106,9 @@ async def running(
     keys: Keys | None = None,
     store: Storage | None = None,
     clock: Clock | None = None,
+    files: FilesPlace | None = None,
 ) -> AsyncIterator[Node]:
-    engine = Engine(store or MemoryStorage(STORE), STORE, EngineSettings(), read_told=read_summary)
+    engine = Engine(store or MemoryStorage(STORE), STORE, EngineSettings(), files=files, read_told=read_summary)
     engine.blueprints.register_all([*blueprints(), *more])
     loops = asyncio.create_task(engine.run())
     settings = settings or HttpSettings(port=0, max_body=LIMIT)
@@ -128,6 +130,7 @@ async def running(
                 tls,
                 clock,
                 keys=keys,
+                files=engine.client_files,
             ) as door,
             httpx.AsyncClient(
                 base_url=f"{'https' if tls else 'http'}://127.0.0.1:{door.port}",

@@ -61,6 +61,8 @@ async def test_a_file_comes_back_as_it_was_stored_whatever_its_name(blobs: S3Blo
     assert await content(blobs, f"x/{name}") == name.encode()
     (page,) = [page async for page in blobs.list("x/")]
     assert [(blob.key, blob.size, blob.tag) for blob in page] == [(f"x/{name}", len(name.encode()), tag)]
+    assert await blobs.head(f"x/{name}") == page[0]
+    assert [page async for page in blobs.list("x/", f"x/{name}")] in ([], [[]])
     await blobs.put(f"x/{name}", b"")
     assert await content(blobs, f"x/{name}") == b""
 
@@ -112,6 +114,7 @@ async def test_more_files_than_a_page_has_are_listed_and_deleted(server: S3Serve
     await blobs.put("xy/other", b"")
     found = await keys(blobs, "x/")
     assert sorted(found) == names
+    assert [blob.key async for page in blobs.list("x/", names[-3]) for blob in page] == names[-2:]
     await blobs.delete([*found, "x/never there"])
     assert await keys(blobs, "x/") == []
     assert await keys(blobs, "xy/") == ["xy/other"]
@@ -120,6 +123,8 @@ async def test_more_files_than_a_page_has_are_listed_and_deleted(server: S3Serve
 async def test_what_is_not_there_is_not_found(blobs: S3Blobs) -> None:
     with pytest.raises(NotFound) as refused:
         await content(blobs, "x/nothing")
+    with pytest.raises(NotFound):
+        await blobs.head("x/nothing")
     assert (refused.value.code, blobs.up) == ("FILE_NOT_FOUND", True)
     assert await keys(blobs, "x/nothing/") == []
     await blobs.delete(["x/nothing"])

@@ -14,6 +14,8 @@ import pytest
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import Client
+from holon.engine.job_files import FilesPlace
+from tests.blobs import MemoryBlobs
 from tests.integration.http_node import AUTH, TOKEN, running
 
 # Calls of each kind and route; what they are is chosen anew each time, and a failure says how to repeat it.
@@ -75,7 +77,8 @@ async def test_nothing_is_found_where_the_door_is_not_as_it_says(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
-    async with running(metrics=metrics, more=[ordering()]) as node:
+    files = FilesPlace(MemoryBlobs(), tmp_path, "h")
+    async with running(metrics=metrics, more=[ordering()], files=files) as node:
         until_over = node.engine.watching.until_over
 
         async def for_a_moment(client: Client, job_id: str, *, expected: bool = False) -> None:

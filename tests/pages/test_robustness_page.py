@@ -9,9 +9,11 @@ import pytest
 from holon.config import Config
 from holon.config.settings import table
 from holon.domain import asking, fleet, resources, webhook
+from holon.domain.file_names import MAX_PART_BYTES
 from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
 from holon.engine import (
     catalogs,
+    client_files,
     contracts,
     end_messages,
     job_files,
@@ -50,7 +52,10 @@ BOUNDS = STREAM.bounds
         ("connections, TLS handshakes counted", f"{door.HttpSettings().connections:,}"),
         ("a TLS handshake", f"{door.HttpSettings().handshake:g} s"),
         ("path and headers", f"{connection.MAX_HEAD // KIB} KiB, and {connection.MAX_HEADERS} headers"),
-        ("a body in all", f"{connection.BODY_SILENCES} times that"),
+        (
+            "a body in all",
+            f"{connection.BODY_SILENCES} times that, and a second for each {connection.BODY_BYTES_PER_S // 1024} KiB",
+        ),
         ("what is around the chunks of a body, and behind it", f"{connection.MAX_FRAMING // KIB} KiB, and "),
         ("requests behind each other on a connection", f"{connection.MAX_PIPELINE} at most"),
         ("a head that comes in", f"{door.HttpSettings().silence:g} s"),
@@ -124,9 +129,10 @@ BOUNDS = STREAM.bounds
             f"{blobs.CONNECT_S} s; {blobs.SILENCE_S} s; a day | | tried again {blobs.RETRIES} times",
         ),
         ("a file that is read or written as a value", f"{copies.MAX_VALUE_BYTES // MIB} MiB"),
+        ("a file that a client stores", f"{client_files.MAX_FILE_BYTES // 2**30} GiB"),
         ("a stream", f"{MAX_PARTS * PART_BYTES // 2**30} GiB"),
         ("files of a folder that is sent or fetched at once", f"{folder.MAX_FILES:,}, {together.AT_ONCE} at a time"),
-        ("a name; each part of it", f"{file_names.MAX_KEY_BYTES:,} bytes as a key; {file_names.MAX_PART_BYTES}"),
+        ("a name; each part of it", f"{file_names.MAX_KEY_BYTES:,} bytes as a key; {MAX_PART_BYTES}"),
         ("how long a signed URL lasts", f"{task_files.MAX_EXPIRES_S // 86_400} days"),
         ("calls of one run of a handler that history tells of", f"{task_files.MAX_TOLD}"),
         ("ended jobs whose files wait to be deleted", f"{job_files.WAITING:,}"),

@@ -47,5 +47,16 @@ SHAPES: dict[str, Schema] = {
     ),
     "WorkersReloaded": object_of(status=constant("worker_configs_reloaded")),
     "ApprovalReceived": object_of(status=constant("approval_received"), job_id={"type": "string"}),
+    "File": object_of(name={"type": "string"}, size={"type": "integer", "minimum": 0, "description": "in bytes"}),
+    "Files": _page("files", "File"),
+    "UploadUrl": object_of(
+        url={"type": "string", "description": "stores what is sent there; a secret"},
+        expires_in={"type": "integer", "description": "for how many seconds it does"},
+        method=constant("PUT"),
+    ),
+    "Uploaded": object_of(
+        status=constant("uploaded"), s3_uri={"type": "string", "description": "as handlers name the file"}
+    ),
+    "DownloadUrl": object_of(url={"type": "string", "description": "the same as in `Location`; a secret"}),
     "CancelAccepted": object_of(status=constant("cancellation_request_accepted")),
 }

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from holon.domain import paths
 from holon.engine.blueprints import Blueprints
+from holon.engine.client_files import ClientFiles
 from holon.engine.jobs import Jobs
 from holon.engine.overview import Overview
 from holon.engine.rates import Call, RateLimits
@@ -27,6 +28,8 @@ from transports.http.admin import AdminRoutes
 from transports.http.approvals import ApprovalRoutes
 from transports.http.asgi import Receive, Reply, Scope, Send
 from transports.http.dashboard import dashboard
+from transports.http.file_operations import of_files
+from transports.http.files import FileRoutes
 from transports.http.keys import KeyRoutes, Keys
 from transports.http.node import NodeRoutes
 from transports.http.node_operations import of_node
@@ -60,6 +63,7 @@ class App:
         docs: the node's version, for the OpenAPI document; None shows neither that nor its page.
         rates: counts the calls of each client; None takes any number.
         keys: what workers' access tokens are signed with; None has no such route.
+        files: what clients may do with files of jobs; None: jobs have none, and the routes say so.
         client_api: whether clients are served at all; without, there is only what is public.
     """
 
@@ -76,6 +80,7 @@ class App:
         docs: str | None = None,
         rates: RateLimits | None = None,
         keys: Keys | None = None,
+        files: ClientFiles | None = None,
         *,
         client_api: bool = True,
     ) -> None:
@@ -89,6 +94,8 @@ class App:
         # By path; and where a path has a variable, by what stands before it, and by what follows.
         self._at: dict[str, _Methods] = {}
         self._around: dict[str, dict[str, _Methods]] = {}
+        # The same where what follows has another variable, which is the rest: by what stands before that.
+        self._resting: dict[str, dict[str, _Methods]] = {}
         own = [operations.status(self._status)]
         if metrics is not None:
             own.append(operations.metrics(partial(_measured, metrics)))
@@ -97,7 +104,7 @@ class App:
         if client_api:
             routes = JobRoutes(jobs, watching)
             self._repeat = routes.repeat
-            self._add_clients(routes, TreeRoutes(trees), blueprints, overview, docs, own)
+            self._add_clients(routes, TreeRoutes(trees), FileRoutes(files), blueprints, overview, docs, own)
         else:
             for operation in own:
                 self._add(operation)
@@ -106,6 +113,7 @@ class App:
         self,
         routes: JobRoutes,
         trees: TreeRoutes,
+        files: FileRoutes,
         blueprints: Blueprints,
         overview: Overview,
         docs: str | None,
@@ -122,8 +130,9 @@ class App:
         started = [blueprint for blueprint in blueprints if blueprint.path]
         creations = [operations.creation(routes, blueprint) for blueprint in started]
         if docs is not None:
-            own += pages([*creations, *own], docs)
-        for operation in (*own, *creations):
+            # What the node cannot do at all is not told; who asks for it all the same learns why.
+            own += pages([*creations, *own, *(of_files(files) if files.on else ())], docs)
+        for operation in (*own, *of_files(files), *creations):
             self._add(operation)
 
     def __repr__(self) -> str:
@@ -194,14 +203,24 @@ class App:
             if path.startswith(before):
                 request.named, slash, what = path.removeprefix(before).partition("/")
                 # A slash at the end is another path, as everywhere else.
-                return after.get(what) if request.named and bool(slash) == bool(what) else None
+                if not (request.named and bool(slash) == bool(what)):
+                    return None
+                return after.get(what) or self._resting_at(before, what, request)
+        return None
+
+    def _resting_at(self, before: str, what: str, request: Request) -> _Methods | None:
+        for start, methods in self._resting.get(before, {}).items():
+            if what.startswith(start) and what != start:
+                request.rest = what.removeprefix(start)
+                return methods
         return None
 
     def _add(self, operation: Operation) -> None:
         before, variable, rest = operation.path.partition("{")
         if variable:
-            after = rest.partition("}")[2].removeprefix("/")
-            methods = self._around.setdefault(before, {}).setdefault(after, {})
+            after, another, _ = rest.partition("}")[2].removeprefix("/").partition("{")
+            around = self._resting if another else self._around
+            methods = around.setdefault(before, {}).setdefault(after, {})
         else:
             methods = self._at.setdefault(operation.path, {})
         methods[operation.method] = operation

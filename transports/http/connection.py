@@ -27,6 +27,8 @@ MAX_HEADERS = 100
 MAX_PIPELINE = 100
 # How many silences a body may take in all.
 BODY_SILENCES = 10
+# And one second more for so much of it: files are large.
+BODY_BYTES_PER_S = 64 * 1024
 # What is around the chunks of a body: so much, and a little with each byte, as chunks may be of one byte.
 MAX_FRAMING = MAX_HEAD
 _FRAMING_OF_BYTE = 8
@@ -233,8 +235,9 @@ class Connection(HttpToolsProtocol):
         coming.framing += framing
         if coming.framing > MAX_FRAMING + _FRAMING_OF_BYTE * coming.size:
             self._refuse(malformed("the chunks and trailers of the body are larger than the body"))
-        elif now > coming.until:
-            self._refuse(too_slow(f"its body was not there within {BODY_SILENCES * self._silence:g} s"))
+        elif now > coming.until + coming.size / BODY_BYTES_PER_S:
+            allowed = f"{BODY_SILENCES * self._silence:g} s, and one for each {BODY_BYTES_PER_S // 1024} KiB of it"
+            self._refuse(too_slow(f"its body was not there within {allowed}"))
         else:
             self._unwatch()
             self._watch()

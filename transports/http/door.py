@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 
 from holon.clock import SystemClock, Time
 from holon.engine.blueprints import Blueprints
+from holon.engine.client_files import ClientFiles
 from holon.engine.jobs import Jobs
 from holon.engine.overview import Overview
 from holon.engine.rates import RateLimits
@@ -86,6 +87,7 @@ class HttpDoor:
         clock: by which clients' certificates are valid.
         rates: counts the calls of each client; None takes any number.
         keys: what workers' access tokens are signed with, to show it; None: there are no such tokens.
+        files: what clients may do with files of jobs; None: jobs have none.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class HttpDoor:
         clock: Time | None = None,
         rates: RateLimits | None = None,
         keys: Keys | None = None,
+        files: ClientFiles | None = None,
     ) -> None:
         self._settings = settings
         self._watching = watching
@@ -125,6 +128,7 @@ class HttpDoor:
             docs,
             rates,
             keys,
+            files,
             client_api=settings.client_api,
         )
         self._state = ServerState()

@@ -14,6 +14,7 @@ from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS
 from holon.domain.tree import MAX_NODES
 from holon.domain.webhook import MAX_URL
 from holon.engine.approvals import MAX_COMMENT
+from holon.engine.client_files import MAX_EXPIRES_S
 from holon.engine.paging import DEFAULT_PAGE, KEY_TOKEN, MAX_KEY_TOKEN, MAX_PAGE
 from holon.engine.reloading import TARGETS
 from holon.engine.requests import LATEST_S, MAX_REQUEST_ID, MAX_TIMEOUT_S
@@ -23,14 +24,16 @@ from transports.http.shapes import ALL_FIELDS, JOB_STATUSES, Schema
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter. A list is text with commas between its items, or is repeated."""
+    """One parameter. A list is text with commas between its items, or is repeated; what is in the path is required."""
 
     name: str
     place: Literal["query", "path", "header"]
     about: str
     schema: Schema
+    required: bool = False
 
 
+DEFAULT_EXPIRES_S = 3_600
 # Proxies on the way give up on what takes longer.
 MAX_WAIT_S = 30
 
@@ -143,6 +146,26 @@ DIGESTS = Parameter(
     {"type": "boolean", "default": False},
 )
 
+# A part of a name is anything but `.` and `..`, of anything but slashes, backslashes and control characters.
+_ANY, _BUT_DOT = r"[^/\\\x00-\x1f\x7f]", r"[^./\\\x00-\x1f\x7f]"
+_PART = rf"({_BUT_DOT}{_ANY}*|\.{_BUT_DOT}{_ANY}*|\.\.{_ANY}+)"
+_FILE_NAME: Schema = {"type": "string", "pattern": f"^{_PART}(/{_PART})*$"}
+FILE_NAME = Parameter(
+    "filename",
+    "path",
+    "What the file is called: the rest of the path, which may have parts (`pages/1.png`), none of them `..`.",
+    _FILE_NAME,
+)
+NEW_FILE_NAME = Parameter(
+    "filename", "query", "What the file is to be called, such as `pages/1.png`.", _FILE_NAME, required=True
+)
+EXPIRES_IN = Parameter(
+    "expires_in",
+    "query",
+    "For how many seconds the URL lasts.",
+    {"type": "integer", "minimum": 1, "maximum": MAX_EXPIRES_S, "default": DEFAULT_EXPIRES_S},
+)
+
 BLUEPRINT_NAME = Parameter("name", "path", "The blueprint's name.", {"type": "string"})
 SKILL = Parameter("skill", "query", "Only workers that offer this skill; an empty one is none.", {"type": "string"})
 CONNECTED = Parameter(
@@ -157,6 +180,8 @@ OF_GET = (FIELDS, WAIT)
 OF_TREE = (MAX_DEPTH, TREE_SIZE, TREE_TOKEN, DIGESTS)
 OF_PAGES = (PAGE_SIZE, PAGE_TOKEN)
 OF_KEY_PAGES = (PAGE_SIZE, KEY_PAGE_TOKEN)
+OF_FILES = OF_KEY_PAGES
+OF_UPLOAD = (NEW_FILE_NAME, EXPIRES_IN)
 OF_WORKERS = (*OF_KEY_PAGES, SKILL, CONNECTED)
 OF_LIST = (PAGE_SIZE, JOBS_TOKEN, STATUS, BLUEPRINT, CREATED_AFTER, CREATED_BEFORE, FIELDS)
 

@@ -18,6 +18,7 @@ from transports.http.refusals import CODES, ERROR, RETRIED, status_of
 from transports.http.shapes import Schema
 
 _JSON = "application/json"
+_BYTES: Schema = {"type": "string", "format": "binary"}
 _OF_ALL = ("MALFORMED_REQUEST", "INVALID_ARGUMENT", "HEAD_TOO_LARGE", "INTERNAL")
 _ABOUT = (
     "Create jobs and look at them, and at the node. Every call but those under `/_public` carries the client's token "
@@ -89,13 +90,15 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "name": parameter.name,
         "in": parameter.place,
         "description": parameter.about,
-        "required": parameter.place == "path",
+        "required": parameter.required or parameter.place == "path",
         "schema": parameter.schema,
     }
     return text | {"style": "form", "explode": False} if parameter.schema["type"] == "array" else text
 
 
 def _body(operation: Operation) -> dict[str, Any]:
+    if operation.takes_file:
+        return {"required": False, "content": {"application/octet-stream": {"schema": _BYTES}}}
     blueprint = operation.blueprint
     schema: Schema = {"type": "object", "additionalProperties": False}
     if operation.fields:
@@ -115,7 +118,13 @@ def _body(operation: Operation) -> dict[str, Any]:
 
 def _answer(answer: Answer) -> dict[str, Any]:
     schema = {"$ref": f"{COMPONENTS}/{answer.schema}"} if isinstance(answer.schema, str) else answer.schema
-    return {"description": answer.about, "content": {kind: {"schema": schema} for kind in answer.media_types}}
+    text = {"description": answer.about, "content": {kind: {"schema": schema} for kind in answer.media_types}}
+    if answer.headers:
+        text["headers"] = {
+            name: {"description": about, "required": True, "schema": {"type": "string"}}
+            for name, about in answer.headers.items()
+        }
+    return text
 
 
 def _refusals(operation: Operation) -> dict[str, Any]:

@@ -46,12 +46,16 @@ PUBLIC = "/_public"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a call answers when all is well: an object with a schema of its own, or one of `SHAPES` by its name."""
+    """What a call answers when all is well: an object with a schema of its own, or one of `SHAPES` by its name.
+
+    `headers` are what it always has beside the usual ones, and what they say.
+    """
 
     status: int
     about: str
     schema: Schema | str
     media_types: tuple[str, ...] = ("application/json",)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class Operation:
 
     Attributes:
         name: unique, for programs that are generated from the document.
-        path: as OpenAPI writes it; it has one variable at most.
+        path: as OpenAPI writes it; it has two variables at most, the second for all that is left of the path.
         refusals: the codes of what can be the matter, beside those that every call has.
         public: needs no token.
         otherwise: what may stand in the place of a client's token, as its body proves it; empty: nothing.
@@ -69,12 +73,13 @@ class Operation:
         creates: what a draining node refuses.
         blueprint: the one that it creates jobs of.
         takes_body: whether its body is read.
+        takes_file: whether that is a file, and no JSON.
         fields: what its body may hold.
         required: which of these it must hold.
     """
 
     name: str
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "PUT"]
     path: str
     serve: Serve
     summary: str
@@ -89,6 +94,7 @@ class Operation:
     creates: bool = False
     blueprint: Blueprint | None = None
     takes_body: bool = False
+    takes_file: bool = False
     fields: Mapping[str, Schema] = field(default_factory=dict)
     required: tuple[str, ...] = ()
 
@@ -96,7 +102,7 @@ class Operation:
 _OF_BODY = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "REQUEST_TIMEOUT")
 # Of one job that does not open; lists leave it out.
 _OF_SEALS = ("SEAL_BROKEN", "ENCRYPTION_KEY_UNKNOWN")
-_OF_ONE_JOB = (*_OF_SEALS, "STORE_UNAVAILABLE", "HISTORY_UNAVAILABLE")
+OF_ONE_JOB = (*_OF_SEALS, "STORE_UNAVAILABLE", "HISTORY_UNAVAILABLE")
 
 
 def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
@@ -123,7 +129,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             "Where it stands, and once it is over, how it ended. `wait` answers as soon as that is known.",
             (Answer(200, "The job", "Job"),),
             (JOB_ID, *OF_GET),
-            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "WATCHES_FULL", *_OF_ONE_JOB),
+            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "WATCHES_FULL", *OF_ONE_JOB),
         ),
         Operation(
             "get_job_history",
@@ -134,7 +140,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             "The oldest event first.",
             (Answer(200, "A page of events", "History"),),
             (JOB_ID, *OF_PAGES),
-            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", *_OF_ONE_JOB),
+            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", *OF_ONE_JOB),
         ),
         Operation(
             "get_job_tree",
@@ -146,7 +152,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             "with `offline` and `as_of`. Each node after the one above it, which may be on a page before.",
             (Answer(200, "A page of the tree", "Tree"),),
             (JOB_ID, *OF_TREE),
-            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", *_OF_ONE_JOB),
+            ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", *OF_ONE_JOB),
         ),
         Operation(
             "cancel_job",
@@ -157,7 +163,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             "A second cancel ends the clean-up that the first began. The body is empty, or `{}`.",
             (Answer(200, "It was asked to", "CancelAccepted"),),
             (JOB_ID, CANCEL_KEY),
-            (*_OF_BODY, "JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "JOB_TERMINATED", "INBOX_FULL", *_OF_ONE_JOB),
+            (*_OF_BODY, "JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "JOB_TERMINATED", "INBOX_FULL", *OF_ONE_JOB),
             takes_body=True,
         ),
     ]
@@ -182,7 +188,7 @@ def of_approvals(routes: ApprovalRoutes) -> Operation:
             "REQUEST_ID_REUSED",
             "INBOX_FULL",
             "APPROVAL_PENDING",
-            *_OF_ONE_JOB,
+            *OF_ONE_JOB,
         ),
         otherwise="approval_token",
         takes_body=True,

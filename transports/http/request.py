@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
@@ -37,6 +38,7 @@ class Request:
         client: who makes it, once that is known.
         credential: what that was known by; None where nobody is asked.
         named: what stands in its path for the variable of its route, such as a job's id; empty where there is none.
+        rest: what stands for the second one, and is all that is left of the path.
         unread: whether something of its body may still come in.
     """
 
@@ -62,6 +64,7 @@ class Request:
         "method",
         "named",
         "path",
+        "rest",
         "unread",
     )
 
@@ -71,7 +74,7 @@ class Request:
         self.client = NOBODY
         self.credential: Credential | None = None
         self._scope = scope
-        self.named = ""
+        self.named = self.rest = ""
         self._peer: tuple[str, int] | None = scope.get("client")
         self.unread = False
         self._query: bytes = scope["query_string"]
@@ -208,11 +211,7 @@ class Request:
             TooLarge: (PAYLOAD_TOO_LARGE) it has more bytes than the limit; what follows stays unread.
             Disconnected: the client went away.
         """
-        if self._encoding:
-            shown = self._encoding[:64].decode("latin-1")
-            raise InvalidArgument(
-                f"the body is encoded as {shown!r}; send it as it is, without Content-Encoding", code="INVALID_JSON"
-            )
+        self._check_encoding("INVALID_JSON")
         if self._length > self._max_body:
             raise self._too_large()
         chunk, more = await self._next()
@@ -226,6 +225,34 @@ class Request:
                 raise self._too_large()
             chunks.append(chunk)
         return b"".join(chunks)
+
+    def chunks(self, most: int) -> AsyncIterator[bytes]:
+        """The body as it comes, as much of it at a time as has come.
+
+        Arguments:
+            most: how many bytes it may have, in the place of the limit of other bodies.
+        Raises:
+            InvalidArgument: it is compressed, or encoded otherwise.
+            TooLarge: (FILE_TOO_LARGE) it says that it has more bytes; also while it comes, and then has.
+            Disconnected: while it comes: the client went away.
+            Unauthenticated: (TOKEN_INVALID) while it comes: the client's token was taken back.
+        """
+        self._check_encoding(InvalidArgument.code)
+        if self._length > most:
+            raise _file_too_large(most)
+        return self._chunks(most)
+
+    async def _chunks(self, most: int) -> AsyncIterator[bytes]:
+        left, more = most, True
+        while more:
+            chunk, more = await self._next()
+            left -= len(chunk)
+            if left < 0:
+                raise _file_too_large(most)
+            if self.credential is not None and self.credential.revoked:
+                raise self.credential.taken_back()
+            if chunk:
+                yield chunk
 
     def waiting(self, seconds: float) -> Waiting:
         """A wait of its client for an answer, of so many seconds at most."""
@@ -252,8 +279,19 @@ class Request:
         self.unread = message.get("more_body", False)
         return message.get("body", b""), self.unread
 
+    def _check_encoding(self, code: str) -> None:
+        if self._encoding:
+            shown = self._encoding[:64].decode("latin-1")
+            raise InvalidArgument(
+                f"the body is encoded as {shown!r}; send it as it is, without Content-Encoding", code=code
+            )
+
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is over the limit of {self._max_body} bytes (HTTP_BODY_MAX_BYTES); send less")
+
+
+def _file_too_large(most: int) -> TooLarge:
+    return TooLarge(f"the file is over the limit of {most} bytes; make several of it", code="FILE_TOO_LARGE")
 
 
 @lru_cache(maxsize=64)
