@@ -13,6 +13,7 @@ from holon.errors import InvalidArgument
 from holon.rxon.v1 import worker_pb2
 from holon.worker.cancelled import Cancelled
 from holon.worker.events import SendEvent
+from holon.worker.files import BlockingFiles, Files, TaskFolder
 from holon.worker.leases import Lease
 from holon.worker.log import Log
 from holon.worker.outcome import INVALID_INPUT_ERROR, DataError, TaskError, cancelled, failure, failure_of, result_of
@@ -48,6 +49,7 @@ class Call:
         outlived: whether the handler went on after its stop, and so holds a slot for nothing.
         task: an async handler's task, once it runs.
         told: whether it was told what an async handler came to.
+        folder: that of its files, and what is under way of them; None where the handler asks for none.
     """
 
     def __init__(self, lease: Lease, offer: worker_pb2.TaskOffer, skill: Skill, began: float, tracing: Tracing) -> None:
@@ -65,6 +67,8 @@ class Call:
         self.progress: Progress | None = None
         self.log: Log | None = None
         self.send_event: SendEvent | None = None
+        self.folder: TaskFolder | None = None
+        self.files: Files | BlockingFiles | None = None
         self.cancelled = Cancelled() if "cancelled" in skill.injected else None
 
     def __repr__(self) -> str:
@@ -151,4 +155,5 @@ _INJECTED: dict[str, Callable[[Call], Any]] = {
     "log": lambda call: call.log,
     "send_event": lambda call: call.send_event,
     "cancelled": lambda call: call.cancelled,
+    "files": lambda call: call.files,
 }

@@ -11,6 +11,7 @@ from holon.rxon.v1 import worker_pb2
 from holon.worker.alarm import Alarm
 from holon.worker.call import Call, HandlerTask
 from holon.worker.events import SendEvent
+from holon.worker.files import BlockingFiles, Files, TaskFolder
 from holon.worker.leases import Lease
 from holon.worker.link import Link
 from holon.worker.log import Log
@@ -89,6 +90,9 @@ class Runner:
             call.log = Log(self._inward, functools.partial(self._reports.logs, lease), self._timing.log_every)
         if "send_event" in skill.injected:
             call.send_event = SendEvent(self._inward, functools.partial(self._reports.event, lease))
+        if "files" in skill.injected:
+            folder = call.folder = TaskFolder()
+            call.files = Files(folder, self._threads.submit) if skill.is_async else BlockingFiles(folder)
         if offer.HasField("time_left"):
             self._alarm.set(call, offer.time_left.seconds + offer.time_left.nanos / 1e9, self._time_over)
         self._reports.accept(lease)
@@ -131,6 +135,8 @@ class Runner:
         for call in self._calls.values():
             self._tell_handler(call, "DRAINING")
             self._silence(call)
+            if call.folder is not None:
+                call.folder.close()
         self._alarm.close()
         self._threads.close()
 
@@ -170,10 +176,15 @@ class Runner:
             call.cancelled.set(call.stopping)
         if call.skill.is_async:
             self._outward.post(_cancel, call)
+        elif call.folder is not None:
+            # Its thread waits for a file, and hears of nothing else.
+            call.folder.stop()
 
     def _outlived(self, call: Call) -> None:
         """The handler did not stop in time: its task ends without it, and its slot is lost until it returns."""
         call.outlived = True
+        if call.folder is not None:
+            call.folder.close()
         _log.warning(
             "task %s: its handler %s goes on after its stop (%s); its slot is lost until it returns",
             call.lease.task_id,
@@ -227,6 +238,10 @@ class Runner:
     def _done(self, call: Call, result: worker_pb2.TaskResult) -> None:
         """The handler returned."""
         del self._calls[call.lease]
+        if call.folder is not None:
+            call.folder.close()
+            if call.folder.made:
+                self._threads.submit(call.folder.remove)
         if self._granted < self._slots:
             self._grant()
         self._end(call, result)

@@ -21,7 +21,6 @@ from holon.worker.outcome import Result
 RESERVED = frozenset(
     {"params", "task_id", "job_id", "attempt", "deadline", "progress", "log", "send_event", "cancelled", "files"},
 )
-_NOT_YET = ("files",)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -151,9 +150,6 @@ def skill_of(
         why = f"a node takes at most {MAX_STATUSES} statuses, each of 1 to {MAX_STATUS} characters"
         raise _unusable(shown, f"{why}; put what tells more of them apart into the result")
     parameters = inspect.signature(handler).parameters
-    for missing in _NOT_YET:
-        if missing in parameters:
-            raise _unusable(shown, f"{missing!r} is reserved and not available in this version; rename the argument")
     keys = arguments_schema(handler, RESERVED)
     named = [one for one in parameters.values() if one.name not in RESERVED and one.kind in _NAMED]
     params_hint = hint_of(handler, "params") if "params" in parameters else Any

@@ -138,8 +138,6 @@ def test_params_that_are_not_what_the_hints_ask_for_are_refused_by_name(params: 
 def test_what_cannot_be_a_skill_is_refused_at_decoration() -> None:
     worker = Worker()
 
-    def files(files: Any) -> None: ...
-
     def yields() -> Any:
         yield 1
 
@@ -153,7 +151,6 @@ def test_what_cannot_be_a_skill_is_refused_at_decoration() -> None:
     def stars(*numbers: int) -> None: ...
 
     for handler, says in (
-        (files, "'files' is reserved"),
         (yields, "generator"),
         (gives_list, "a handler returns a JSON object"),
         (takes_list, "params are a JSON object"),

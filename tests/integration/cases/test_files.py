@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from holon import Blueprint
@@ -15,6 +16,8 @@ from holon.context import ActionFactory, TaskFiles
 from holon.engine import job_files
 from holon.errors import BlueprintError
 from holon.testing import RunningNode
+from holon.worker import Files
+from holon.worker.files import Sent
 from tests.integration.cases.site import GUARD, LOOK_S, Start, create, ended, history, http, one_task, seen, waits
 from tests.s3_server import BUCKET, S3Server
 
@@ -224,3 +227,56 @@ async def test_a_handler_that_can_do_without_files_keeps_its_default(start: Star
 
     async with start(flow(work)) as node:
         assert (await run(node)).result == {"files": "none"}
+
+
+async def test_g13_a_clients_file_goes_by_signed_urls_to_a_worker_and_what_that_makes_to_job_and_client(
+    start: Start, s3: S3Server, tmp_path: Path
+) -> None:
+    bp = Blueprint("files", api_endpoint="/jobs/files", api_version="v1")
+
+    @bp.handler(is_start=True)
+    async def begin(task_files: TaskFiles, actions: ActionFactory) -> None:
+        urls = {
+            "source": await task_files.generate_presigned_url("in/photo.png"),
+            "target": await task_files.generate_presigned_url("out/photo.txt", "PUT"),
+        }
+        actions.dispatch_task("describe", urls, {"success": "check"})
+
+    @bp.handler
+    async def check(task_files: TaskFiles, size: int, sha256: str, actions: ActionFactory) -> None:
+        await task_files.download("out/photo.txt", verify_meta={"size": size, "hash": sha256})
+        actions.go_to("end")
+
+    @bp.handler(is_end=True)
+    async def end() -> None: ...
+
+    large = bytes(range(256)) * 40_000
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(large), 1_000_000):
+            yield large[at : at + 1_000_000]
+
+    settings = {**s3.settings, "S3_AUTO_CLEANUP": "false", "TASK_FILES_DIR": str(tmp_path / "files")}
+    async with start(bp, **settings) as node, http(node) as client, httpx.AsyncClient(trust_env=False) as anybody:
+        worker = node.new_worker("w1")
+
+        @worker.skill
+        async def describe(source: str, target: str, files: Files) -> Sent:
+            photo = await files.download(source, size=len(large))
+            (files.folder / "photo.txt").write_text(f"{photo.name}: {photo.stat().st_size}")
+            return await files.upload("photo.txt", target)
+
+        job_id = await create(node, "files", {})
+        at = f"/api/v1/jobs/{job_id}/files"
+        stored = await client.put(f"{at}/content/in/photo.png", content=pieces())
+        assert stored.json()["s3_uri"] == f"s3://{BUCKET}/jobs/{job_id}/in/photo.png"
+        allowed = (await client.get(f"{at}/upload", params={"filename": "in/note", "expires_in": 60})).json()
+        assert (await anybody.request(allowed["method"], allowed["url"], content=b"1234")).status_code == 200
+        async with worker:
+            assert (await ended(node, job_id)).status == "finished"
+        listed = (await client.get(at)).json()["files"]
+        assert [(one["name"], one["size"]) for one in listed] == [
+            ("in/note", 4), ("in/photo.png", len(large)), ("out/photo.txt", 19)
+        ]  # fmt: skip
+        led = await client.get(f"{at}/download/out/photo.txt")
+        assert (await anybody.get(led.headers["location"])).text == f"photo.png: {len(large)}"
