@@ -12,6 +12,7 @@ from holon.errors import TooLarge
 from holon.ports import MAX_PARTS, PART_BYTES, BlobStore
 from holon.task_files.checking import Expected
 from holon.task_files.folder import Folder, local_errors
+from holon.task_files.to_the_end import to_the_end
 
 # What is read or written as one value.
 MAX_VALUE_BYTES = 16 * 2**20
@@ -35,22 +36,22 @@ class Copies:
         """
         async with self._blobs.get(key) as (blob, chunks):
             expected.begin(key, blob)
-            file, name = await asyncio.to_thread(self._folder.begin)
+            file, name = await to_the_end(self._folder.begin)
             try:
                 try:
                     async for chunk in chunks:
                         await asyncio.to_thread(_keep, file, chunk, expected)
                 finally:
-                    await asyncio.to_thread(_close, file)
+                    await to_the_end(_close, file)
                 expected.end(key, blob)
-                return await asyncio.to_thread(self._folder.finish, name, local), blob.size
+                return await to_the_end(self._folder.finish, name, local), blob.size
             except BaseException:
-                await asyncio.to_thread(self._folder.drop, name)
+                await to_the_end(self._folder.drop, name)
                 raise
 
     async def send(self, local: Parts, key: str) -> int:
         """Have a file in the bucket as it is here: all of it, or as before; its size."""
-        file, size = await asyncio.to_thread(self._folder.open, local)
+        file, size = await to_the_end(self._folder.open, local)
         try:
             part = max(PART_BYTES, -(-size // MAX_PARTS))
             first = await asyncio.to_thread(_next, file, part)
@@ -69,7 +70,7 @@ class Copies:
             await self._blobs.put_stream(key, chunks(), part)
             return sent
         finally:
-            await asyncio.to_thread(_close, file)
+            await to_the_end(_close, file)
 
     async def read(self, key: str) -> bytes:
         """What is in a small file in the bucket; raises TooLarge (LIMIT_EXCEEDED)."""

@@ -95,6 +95,54 @@ async def test_files_are_read_written_and_hashed_by_threads(files: TaskFiles, mo
     assert all(threading.get_ident() not in threads for threads in by.values())
 
 
+@pytest.mark.parametrize("where", ["begin", "_keep", "_close", "finish", "drop"])
+async def test_a_download_that_is_cancelled_twice_leaves_nothing_wherever_it_is(
+    files: TaskFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    await files.write_text("a.txt", "new", upload=True)
+    files.path("a.txt").write_text("before")
+    reached, go_on = threading.Semaphore(0), threading.Event()
+    of: Any = copies if where.startswith("_") else Folder
+    work = getattr(of, where)
+
+    def held(*arguments: Any) -> Any:
+        reached.release()
+        assert go_on.wait(60)
+        return work(*arguments)
+
+    monkeypatch.setattr(of, where, held)
+    # Only what does not come gets as far as to be dropped.
+    meta = {"hash": "0" * 64} if where == "drop" else None
+    download = asyncio.create_task(files.download("a.txt", verify_meta=meta))
+    assert await asyncio.to_thread(reached.acquire, timeout=60)
+    for _ in range(2):
+        download.cancel()
+        # What is heard of it is over.
+        for _ in range(10):
+            await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises((asyncio.CancelledError, IntegrityError)):
+        await download
+    left = [name for _, _, names in os.walk(tmp_path) for name in names]
+    assert (left, files.path("a.txt").read_text() in ("before", "new")) == (["a.txt"], True)
+
+
+async def test_a_time_limit_on_a_download_is_still_one(files: TaskFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    await files.write_text("a.txt", "new")
+    begin = Folder.begin
+    limit = asyncio.timeout(None)
+    loop = asyncio.get_running_loop()
+
+    def slow(folder: Folder) -> Any:
+        loop.call_soon_threadsafe(limit.reschedule, 0)
+        return begin(folder)
+
+    monkeypatch.setattr(Folder, "begin", slow)
+    with pytest.raises(TimeoutError):
+        async with limit:
+            await files.download("a.txt")
+
+
 # What they are -----------------------------------------------------------------------------------------------------
 
 
