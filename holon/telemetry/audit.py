@@ -29,6 +29,10 @@ REFUSALS_PER_S = 5.0
 REFUSALS_AT_ONCE = 20
 
 
+class Left(Exception):
+    """Expected: whoever asked is gone before there was an answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class By:
     """Who does something, and how that came.
@@ -77,7 +81,7 @@ def audited(act: str, by: By, on: Callable[[], str], **more: str | int) -> Itera
     except HolonError as error:
         result = error.code
         raise
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, Left):
         result = LEFT
         raise
     finally:

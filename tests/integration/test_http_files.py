@@ -14,6 +14,7 @@ import pytest
 from holon.domain.client import ADMIN
 from holon.engine.job_files import FilesPlace
 from holon.errors import FailedPrecondition, HolonError, PermissionDenied, Unavailable
+from holon.security.clients import sole
 from tests.blobs import MemoryBlobs
 from tests.integration.http_node import AUTH, Node, running
 from transports.http import files as file_routes
@@ -199,7 +200,10 @@ async def test_what_is_too_large_or_encoded_is_refused_and_nothing_of_it_stored(
     assert f"jobs/{job_id}/b" not in blobs.files
 
 
-async def test_a_client_that_goes_away_leaves_nothing(node: Node, blobs: MemoryBlobs) -> None:
+async def test_a_client_that_goes_away_leaves_nothing(
+    node: Node, blobs: MemoryBlobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "holon.audit")
     job_id = await node.created()
     reader, writer = await asyncio.open_connection("127.0.0.1", node.door.port)
     head = f"PUT {at(job_id, '/content/a')} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
@@ -207,6 +211,23 @@ async def test_a_client_that_goes_away_leaves_nothing(node: Node, blobs: MemoryB
     writer.write_eof()
     await reader.read()
     writer.close()
+    (told,) = [record.audit for record in caplog.records if "file_stored" in record.message]  # type: ignore[attr-defined]
+    assert (told["result"], told["on"], told["file"]) == ("left", job_id, "a")
+    assert f"jobs/{job_id}/a" not in blobs.files
+
+
+async def test_an_upload_ends_when_the_clients_token_is_taken_back(
+    node: Node, blobs: MemoryBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await node.created()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"x"
+        node.clients.replace(sole("another-token-of-the-clients"))
+        yield b"y"
+
+    reply = await node.client.put(at(job_id, "/content/a"), content=pieces(), headers=AUTH)
+    assert refused(reply) == (401, "TOKEN_INVALID")
     assert f"jobs/{job_id}/a" not in blobs.files
 
 

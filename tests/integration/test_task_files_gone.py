@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import re
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from holon import Blueprint
@@ -99,24 +99,22 @@ async def test_files_that_are_kept_go_when_their_job_is_deleted(
 # The page ----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_example_of_the_page_runs(s3: S3Server, tmp_path: Path) -> None:
+async def test_the_examples_of_the_page_run(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs/files.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    text, of_worker = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     (tmp_path / "report.py").write_text(text, encoding="utf-8")
     report = examine([tmp_path / "report.py"])
     assert report.problems == ()
     settings: dict[str, Any] = {**s3.settings, "S3_AUTO_CLEANUP": False, "TASK_FILES_DIR": str(tmp_path / "files")}
+    example = types.ModuleType("example_of_files")
+    monkeypatch.setitem(sys.modules, example.__name__, example)
+    exec(compile(of_worker, "docs/files.md", "exec"), example.__dict__)
+    # What speaks to this machine goes through no proxy.
+    monkeypatch.setenv("no_proxy", "*")
     async with running_node(report.blueprints[0][1], **settings) as node:
         worker = node.new_worker("w1")
 
-        @worker.skill("draw")
-        async def draw(table: str, picture: str) -> dict[str, Any]:
-            async with httpx.AsyncClient(trust_env=False) as anybody:
-                rows = (await anybody.get(table)).text.splitlines()
-                drawn = f"<svg>{len(rows)} {rows[-1]}</svg>".encode()
-                (await anybody.put(picture, content=drawn)).raise_for_status()
-            return {"size": len(drawn), "sha256": hashlib.sha256(drawn).hexdigest()}
-
+        worker.skill("draw")(example.draw)
         async with worker:
             job = await node.run("report", {"rows": 100})
     size = len("<svg>100 99,9801</svg>")

@@ -11,7 +11,7 @@ from holon.domain.client import Client
 from holon.domain.trace import trace_of
 from holon.errors import InvalidArgument, TooLarge, Unauthenticated, Violation
 from holon.security.clients import Credential
-from holon.telemetry.audit import By
+from holon.telemetry.audit import By, Left
 from transports.http.asgi import Receive, Scope
 from transports.http.waiting import Waiting
 
@@ -25,7 +25,7 @@ _LINGER_BYTES = 4 * 2**20
 NOBODY = Client("")
 
 
-class Disconnected(Exception):
+class Disconnected(Left):
     """Expected: the client went away in the middle of its request."""
 
 

@@ -230,8 +230,10 @@ async def test_a_handler_that_can_do_without_files_keeps_its_default(start: Star
 
 
 async def test_g13_a_clients_file_goes_by_signed_urls_to_a_worker_and_what_that_makes_to_job_and_client(
-    start: Start, s3: S3Server, tmp_path: Path
+    start: Start, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What speaks to this machine goes through no proxy.
+    monkeypatch.setenv("no_proxy", "*")
     bp = Blueprint("files", api_endpoint="/jobs/files", api_version="v1")
 
     @bp.handler(is_start=True)
