@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ from holon.domain.file_names import Parts, no_name, parts_of
 from holon.engine.job_files import JobFiles
 from holon.engine.jobs import Jobs
 from holon.engine.paging import key_of_page, size_of_page, token_of
-from holon.errors import FailedPrecondition, PermissionDenied, Unavailable
+from holon.errors import FailedPrecondition, PermissionDenied, ResourceExhausted, Unavailable
 from holon.ports import Blob
 from holon.task_files import MAX_EXPIRES_S as MAX_EXPIRES_S
 from holon.task_files import key_of, prefix_of
@@ -19,6 +20,7 @@ from holon.task_files import key_of, prefix_of
 DOWNLOAD_S = 60
 # What S3 takes in one piece, as by a URL that is signed for an upload; by the node no client stores more either.
 MAX_FILE_BYTES = 5 * 2**30
+RETRY_S = 5.0
 
 
 class ClientFiles:
@@ -34,6 +36,8 @@ class ClientFiles:
     def __init__(self, jobs: Jobs, files: JobFiles) -> None:
         self._jobs = jobs
         self._files = files
+        # How many are under way, by client.
+        self._storing: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"ClientFiles({self._files!r})"
@@ -46,10 +50,14 @@ class ClientFiles:
             return await self._files.of(job_id).generate_presigned_url(name, "PUT", seconds)
 
     async def store(self, client: Client, job_id: str, name: str, chunks: AsyncIterator[bytes]) -> str:
-        """Store a file as it comes, in the place of an older one; its URI. Where `chunks` raises nothing is stored."""
+        """Store a file as it comes, in the place of an older one; its URI. Where `chunks` raises nothing is stored.
+
+        Raises:
+            ResourceExhausted: (UPLOADS_FULL) too many are stored by this node just now, or too many of this client's.
+        """
         _file(name)
         await self._check(client, job_id)
-        with _by_client():
+        with self._place(client.name), _by_client():
             uri = await self._files.of(job_id).upload_stream(name, chunks)
             if await self._files.gone(job_id):
                 # What it had was perhaps deleted before this came.
@@ -89,6 +97,24 @@ class ClientFiles:
                     break
         named = [Blob(one.key.removeprefix(prefix), one.size, one.tag, one.changed_at) for one in found[:size]]
         return named, token_of((named[-1].key,)) if len(found) > size else ""
+
+    @contextmanager
+    def _place(self, name: str) -> Iterator[None]:
+        """A place among the uploads that may be under way. One client may have as many as are left to all others."""
+        if self._storing[name] >= self._files.uploads - self._storing.total():
+            raise ResourceExhausted(
+                f"clients store {self._storing.total()} files by this node, {self._storing[name]} of them this client, "
+                "the most allowed; try again later, or store it past the node, at a URL of files/upload",
+                code="UPLOADS_FULL",
+                retry_after=RETRY_S,
+            )
+        self._storing[name] += 1
+        try:
+            yield
+        finally:
+            self._storing[name] -= 1
+            if not self._storing[name]:
+                del self._storing[name]
 
     async def _check(self, client: Client, job_id: str) -> None:
         record = await self._jobs.get(client, job_id)

@@ -113,12 +113,14 @@ class FilesPlace(Value, gc=True):
         folder: that of the local files; it is there, and the holon's own.
         holon_id: whose marks are its own.
         at_once: whether files in the bucket go when their job is over; else when the job is deleted too.
+        uploads: how many files clients may store at once by this node: others need the bucket as well.
     """
 
     blobs: BlobStore
     folder: Path
     holon_id: str
     at_once: bool = True
+    uploads: int = 50
 
 
 class JobFiles:
@@ -128,6 +130,9 @@ class JobFiles:
         store: where it is looked up whether a job is over.
         blueprints: those of which some have files.
         keep_ms: how long a job is kept after its end.
+
+    Attributes:
+        blobs, uploads: as `FilesPlace` has them.
     """
 
     def __init__(self, place: FilesPlace, store: Storage, blueprints: Blueprints, keep_ms: int) -> None:
@@ -137,6 +142,7 @@ class JobFiles:
         self._store = store
         self._blueprints = blueprints
         self._at_once = place.at_once
+        self.uploads = place.uploads
         # What is younger is told of, or cannot be over for long enough: a job is not deleted before.
         self._young_ms = round(EVERY_S * 1000) if place.at_once else keep_ms
         self._here = Cleaner(partial(self._over, ended=True), self._local, self._remove_local)

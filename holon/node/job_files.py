@@ -37,7 +37,9 @@ def files_of(config: Config, holon_id: str) -> FilesPlace | None:
     if endpoint.scheme == "http" and not is_loopback(endpoint.hostname or ""):
         log.warning("S3_ENDPOINT_URL is not encrypted: whoever is on the way reads and changes files of jobs")
     folder = _own_folder(Path(config.TASK_FILES_DIR), holon_id)
-    return FilesPlace(S3Blobs(s3_settings(config)), folder, holon_id, config.S3_AUTO_CLEANUP)
+    # Clients may be slow, and handlers need S3 meanwhile.
+    uploads = max(1, config.S3_MAX_CONCURRENCY // 2)
+    return FilesPlace(S3Blobs(s3_settings(config)), folder, holon_id, config.S3_AUTO_CLEANUP, uploads)
 
 
 def _own_folder(base: Path, holon_id: str) -> Path:

@@ -216,6 +216,32 @@ async def test_a_client_that_goes_away_leaves_nothing(
     assert f"jobs/{job_id}/a" not in blobs.files
 
 
+async def test_no_client_takes_all_the_places_for_uploads(blobs: MemoryBlobs, tmp_path: Path) -> None:
+    async with running(files=FilesPlace(blobs, tmp_path, "h", uploads=3)) as node:
+        job_id = await node.created()
+        go_on = asyncio.Event()
+        begun = asyncio.Semaphore(0)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"x"
+            begun.release()
+            await go_on.wait()
+
+        path = at(job_id, "/content/a")
+        under_way = [asyncio.create_task(node.client.put(path, content=pieces(), headers=AUTH)) for _ in range(2)]
+        for _ in under_way:
+            await begun.acquire()
+        # The two are those that it may have, as soon as the node has heard of both.
+        async with asyncio.timeout(60):
+            while (reply := await put(node, job_id, "b")).status_code == 200:
+                pass
+        assert refused(reply) == (429, "UPLOADS_FULL")
+        assert reply.headers["retry-after"] == "5"
+        go_on.set()
+        assert [one.status_code for one in await asyncio.gather(*under_way)] == [200, 200]
+        assert (await put(node, job_id, "b")).status_code == 200
+
+
 async def test_an_upload_ends_when_the_clients_token_is_taken_back(
     node: Node, blobs: MemoryBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

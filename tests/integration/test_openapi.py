@@ -297,6 +297,10 @@ def test_only_what_refers_is_moved() -> None:
         ("/blueprints/x/graph", "v1"),
         ("/workers", "v1"),
         ("/v1/workers/catalog", None),
+        ("/jobs/x/files", "v1"),
+        ("/jobs/x/files/upload", "v1"),
+        ("/jobs/x/files/content/in/y", "v1"),
+        ("/v1/jobs/x/files/download/y", None),
         ("/dashboard", "v1"),
     ],
 )
@@ -319,7 +323,14 @@ async def test_every_route_of_the_node_is_one_that_no_blueprint_may_have(node: N
 
 @pytest.mark.parametrize(
     ("endpoint", "version"),
-    [("/jobs/x", "v1"), ("/jobs/x/y", "v1"), ("/jobs", "v2"), ("/workers", "v2"), ("/workers/x", "v1")],
+    [
+        ("/jobs/x", "v1"),
+        ("/jobs/x/y", "v1"),
+        ("/jobs", "v2"),
+        ("/workers", "v2"),
+        ("/workers/x", "v1"),
+        ("/jobs/x/files/y", "v1"),
+    ],
 )
 async def test_a_blueprint_beside_the_routes_of_the_node_has_its_own(endpoint: str, version: str | None) -> None:
     async with running(more=[_blueprint(endpoint, version)]) as node:

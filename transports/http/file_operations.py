@@ -44,7 +44,7 @@ def of_files(routes: FileRoutes) -> list[Operation]:
             "As it comes in, up to 5 GiB, in the place of an older one.",
             (Answer(200, "It is stored", "Uploaded"),),
             (JOB_ID, FILE_NAME),
-            ("FILE_NAME_INVALID", "FILE_TOO_LARGE", "REQUEST_TIMEOUT", *_OF_FILES),
+            ("FILE_NAME_INVALID", "FILE_TOO_LARGE", "UPLOADS_FULL", "REQUEST_TIMEOUT", *_OF_FILES),
             takes_body=True,
             takes_file=True,
         ),

@@ -68,6 +68,7 @@ CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
     ),
     "FILE_TOO_LARGE": (TooLarge, "the file is over 5 GiB"),
     "WATCHES_FULL": (ResourceExhausted, "too many wait for jobs of this node, or this client too often"),
+    "UPLOADS_FULL": (ResourceExhausted, "clients store as many files as this node takes, or this client too many"),
     "INBOX_FULL": (ResourceExhausted, "too many events wait for the job"),
     "HISTORY_BACKLOG": (ResourceExhausted, "too much history waits for the database of history"),
     "QUOTA_EXCEEDED": (ResourceExhausted, "as many jobs were created as may be in this month"),
