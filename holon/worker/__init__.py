@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holon.worker.cancelled import Cancelled
 from holon.worker.events import SendEvent
-from holon.worker.files import BlockingFiles, Files
+from holon.worker.files import BlockingFiles, Files, Sent
 from holon.worker.link import Replaced
 from holon.worker.log import Log
 from holon.worker.outcome import Result, TaskError
@@ -20,6 +20,7 @@ __all__ = [
     "Replaced",
     "Result",
     "SendEvent",
+    "Sent",
     "TaskError",
     "Worker",
 ]

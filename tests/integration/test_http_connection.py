@@ -262,3 +262,17 @@ async def test_a_body_may_not_take_its_time_for_ever(monkeypatch: pytest.MonkeyP
                 await asyncio.sleep(0.01)
         assert b" 408 " in answering.result()
         writer.close()
+
+
+async def test_a_large_body_has_more_time_the_more_of_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "BODY_SILENCES", 0)
+    monkeypatch.setattr(connection, "BODY_BYTES_PER_S", 1000 / GUARD)
+    async with running(HttpSettings(port=0, max_body=LIMIT, silence=GUARD)) as node:
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.door.port)
+        writer.write(POST + b"Content-Length: 3000\r\n\r\n")
+        for _ in range(3):
+            writer.write(b" " * 1000)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        assert b" 400 " in await asyncio.wait_for(reader.readline(), GUARD)
+        writer.close()

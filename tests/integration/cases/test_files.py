@@ -16,8 +16,7 @@ from holon.context import ActionFactory, TaskFiles
 from holon.engine import job_files
 from holon.errors import BlueprintError
 from holon.testing import RunningNode
-from holon.worker import Files
-from holon.worker.files import Sent
+from holon.worker import Files, Sent
 from tests.integration.cases.site import GUARD, LOOK_S, Start, create, ended, history, http, one_task, seen, waits
 from tests.s3_server import BUCKET, S3Server
 
