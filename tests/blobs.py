@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from hashlib import md5
@@ -16,6 +17,7 @@ class MemoryBlobs:
     Attributes:
         files: what is in it.
         refusing: what every call raises; None: they go well.
+        begun: set once something of a stream has come.
     """
 
     bucket = "payloads"
@@ -25,6 +27,7 @@ class MemoryBlobs:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.refusing: HolonError | None = None
+        self.begun = asyncio.Event()
 
     def _called(self) -> None:
         if self.refusing is not None:
@@ -42,7 +45,11 @@ class MemoryBlobs:
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes], part: int) -> str:
         self._called()
-        return await self.put(key, b"".join([chunk async for chunk in chunks]))
+        found = b""
+        async for chunk in chunks:
+            found += chunk
+            self.begun.set()
+        return await self.put(key, found)
 
     @asynccontextmanager
     async def get(self, key: str) -> AsyncIterator[tuple[Blob, AsyncIterator[bytes]]]:

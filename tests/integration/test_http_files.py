@@ -242,13 +242,12 @@ async def test_no_client_takes_all_the_places_for_uploads(blobs: MemoryBlobs, tm
         assert (await put(node, job_id, "b")).status_code == 200
 
 
-async def test_an_upload_ends_when_the_clients_token_is_taken_back(
-    node: Node, blobs: MemoryBlobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_upload_ends_when_the_clients_token_is_taken_back(node: Node, blobs: MemoryBlobs) -> None:
     job_id = await node.created()
 
     async def pieces() -> AsyncIterator[bytes]:
         yield b"x"
+        await blobs.begun.wait()
         node.clients.replace(sole("another-token-of-the-clients"))
         yield b"y"
 
@@ -272,6 +271,7 @@ async def test_a_file_whose_job_ends_while_it_is_stored_is_deleted_again(
 
     async def pieces() -> AsyncIterator[bytes]:
         yield b"x"
+        await blobs.begun.wait()
         await cancelled(node, job_id)
         yield b"y"
 
