@@ -19,7 +19,7 @@ from tests.blobs import MemoryBlobs
 from tests.integration.http_node import AUTH, TOKEN, running
 
 # Calls of each kind and route; what they are is chosen anew each time, and a failure says how to repeat it.
-EXAMPLES = 17
+EXAMPLES = 20
 GUARD = 120.0
 # What it warns of where the document and the door differ. Left out is what only says how lucky the choice of examples
 # was: whether a call that needs a job that still runs has met one, how many of the good calls came through.
