@@ -13,7 +13,6 @@ from holon.domain.asking import (
     NO_TIMEOUTS,
     asked_part,
     asked_task,
-    branches,
     pause,
     question,
     text,
@@ -24,6 +23,7 @@ from holon.domain.asking import (
 from holon.domain.client import DEFAULT, NO_PLAN
 from holon.domain.data_stores import DataStores as DataStores  # for hints of handlers
 from holon.domain.decisions import AwaitApproval, Decision, DispatchParallel, DispatchTask, GoTo, RunBlueprint, Sleep
+from holon.domain.fanning import fan_out
 from holon.domain.sending import SentEvent, sent_event
 from holon.domain.states import Handler
 from holon.domain.task import ANY_STATUS
@@ -144,22 +144,19 @@ class ActionFactory:
     def dispatch_parallel(
         self, tasks: Iterable[Mapping[str, Any]], aggregate_into: str, *, fail_fast: bool = False
     ) -> None:
-        """Give many tasks to workers at once, and go on in one state when all have ended.
+        """Give many tasks to workers at once, or parts of this job to jobs of blueprints, and go on when all have ended.
 
         Arguments:
             tasks: dicts with `task_type` (or `type`), and if needed `params`, `priority`, `timeout_seconds`,
                 `dispatch_timeout_seconds`, `result_timeout_seconds`, `on_lost`, `allowed_skills`, `max_cost`,
                 `skill_version`, `skill_type`, `resource_requirements`, `dispatch_strategy` and `resource_hint`, as
-                in `dispatch_task`. None at all goes straight on.
+                in `dispatch_task`; or with `blueprint_name`, and if needed `initial_data`, `dispatch_timeout` and
+                `result_timeout`, as in `run_blueprint`, and `max_cost`, the most that the part may cost. None at all
+                goes straight on.
             aggregate_into: the state, usually an aggregator, that gets `aggregation_results`, in order of the tasks.
-            fail_fast: the first task that fails for good ends the job.
+            fail_fast: the first that fails for good ends the job.
         """
-        target = text("dispatch_parallel", "aggregate_into", aggregate_into)
-        if not isinstance(fail_fast, bool):
-            raise wrong(f"dispatch_parallel: fail_fast is {fail_fast!r}; give True or False")
-        if isinstance(tasks, str | Mapping) or not isinstance(tasks, Iterable):
-            raise wrong(f"dispatch_parallel: tasks is a {type(tasks).__name__}; give a list of dicts")
-        self._decide(DispatchParallel(tuple(branches(tasks)), target, fail_fast))
+        self._decide(fan_out(tasks, aggregate_into, fail_fast))
 
     @property
     def events(self) -> tuple[SentEvent, ...]:
@@ -224,8 +221,10 @@ class ActionFactory:
             dispatch_timeout: the longest that each of its tasks may wait for a worker, in seconds; None: as this job.
             result_timeout: the longest that each of its tasks may take, in seconds; None: as this job.
         """
-        leads = ways("run_blueprint", transitions)
-        self._decide(asked_part(blueprint_name, initial_data, leads, dispatch_timeout, result_timeout))
+        where = "run_blueprint"
+        leads = ways(where, transitions)
+        part = asked_part(where, blueprint_name, initial_data, dispatch_timeout, result_timeout)
+        self._decide(RunBlueprint(part, leads))
 
     def _decide(self, decision: Decision) -> None:
         if self._decision is not None:

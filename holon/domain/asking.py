@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
 from typing import Any
 
 from holon.domain.costs import Cost, costing
-from holon.domain.decisions import AskedTask, AwaitApproval, RunBlueprint, Sleep
+from holon.domain.decisions import AskedPart, AskedTask, AwaitApproval, Sleep
 from holon.domain.event_types import OF_QUESTIONS, is_event_type
 from holon.domain.job import CHOSEN_BY_NOBODY
 from holon.domain.plain import obstacle
 from holon.domain.policy import LONGEST_SKILL, Allowed, allowing
 from holon.domain.task import TIMEOUT
-from holon.domain.wants import WANTS, Wants, wanting
+from holon.domain.wants import Wants, wanting
 from holon.errors import BlueprintError, InvalidArgument
 
 NO_TIMEOUTS = (None, None, None)
 # A dict is found to be one without a search among all classes that are mappings: there may be thousands of tasks.
 MAPPINGS = (dict, Mapping)
-# A step is written in one call, and a Redis before 7 takes no call of over 2^20 words, of which a branch is eight.
-MAX_BRANCHES = 100_000
 # What a person is asked is in the job's state, and on each page of jobs that shows it.
 MAX_MESSAGE = 4 * 1024
 MAX_DECISIONS = 64
 MAX_NAME = 128
-_BRANCH_KEYS = frozenset(
-    {
-        "task_type",
-        "type",
-        "params",
-        "priority",
-        "timeout_seconds",
-        "dispatch_timeout_seconds",
-        "result_timeout_seconds",
-        "on_lost",
-        "allowed_skills",
-        "max_cost",
-        *WANTS,
-    }
-)
-_WANTS = frozenset(WANTS)
 # No task takes longer, so that no sum of times overflows anywhere; one that is never given to another waits as long.
 _WAIT_S = 10 * 366 * 86_400.0
 _LARGEST_NUMBER = sys.float_info.max
 
 
-class _Place:
-    """Which task of a fan-out is looked at, for a message: the words are put together when there is one."""
+class Place:
+    """Which item of a fan-out is looked at, for a message: the words are put together when there is one."""
 
     index = 0
 
@@ -56,52 +37,8 @@ class _Place:
         return f"dispatch_parallel: task {self.index}"
 
 
-def branches(tasks: Iterable[Any]) -> Iterator[AskedTask]:
-    """The tasks of a fan-out, one after the other.
-
-    Raises:
-        BlueprintError: (ACTION_INVALID) one cannot be; the message says which. Or there are over MAX_BRANCHES.
-    """
-    where, asked = _Place(), iter(tasks)
-    # The skill of the one before. Before the first there is none, not even None: a task may say that.
-    known: Any = where
-    for where.index, task in enumerate(islice(asked, MAX_BRANCHES)):
-        if type(task) is dict and len(task) == 2 and "task_type" in task and "params" in task:
-            # Most say nothing else, and ask for the skill of the one before. There may be thousands, and everybody
-            # waits for them: so nothing is called for what need not be looked at.
-            skill, params = task["task_type"], task["params"]
-            if skill is known and type(params) is dict:
-                plain = params.copy()
-                if found := obstacle(plain, "params"):
-                    raise wrong(f"{where}: {found}")
-                yield AskedTask(skill, plain)
-                continue
-        one = _branch(where, task)
-        known = one.skill
-        yield one
-    for _ in asked:
-        raise wrong(f"dispatch_parallel: there are over {MAX_BRANCHES} tasks; give fewer, of which each has more to do")
-
-
-def _branch(where: _Place, task: Any) -> AskedTask:
-    if not isinstance(task, MAPPINGS):
-        raise wrong(f"{where} is a {type(task).__name__}; give a dict with task_type and params")
-    if not _BRANCH_KEYS.issuperset(task):
-        unknown = [key for key in task if key not in _BRANCH_KEYS]
-        raise wrong(f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(_BRANCH_KEYS))}")
-    given = task.get
-    skill = given("task_type", given("type"))
-    if given("type", skill) != skill:
-        raise wrong(f"{where} has task_type {skill!r} and type {task['type']!r}; give one of them")
-    timeouts = given("timeout_seconds"), given("dispatch_timeout_seconds"), given("result_timeout_seconds")
-    priority, on_lost, allowed = given("priority", 0.0), given("on_lost"), given("allowed_skills")
-    max_cost = given("max_cost")
-    wants = {} if _WANTS.isdisjoint(task) else {name: task[name] for name in WANTS if name in task}
-    return asked_task(where, skill, given("params"), priority, timeouts, on_lost, allowed, max_cost, wants)
-
-
 def asked_task(
-    where: str | _Place,
+    where: str | Place,
     skill: Any,
     params: Any,
     priority: Any,
@@ -148,32 +85,36 @@ def asked_task(
 
 
 def asked_part(
-    blueprint: Any, initial_data: Any, ways: dict[str, str], dispatch_timeout: Any, result_timeout: Any
-) -> RunBlueprint:
-    """A job that is to be a part of the one that asks.
+    where: str | Place,
+    blueprint: Any,
+    initial_data: Any,
+    dispatch_timeout: Any,
+    result_timeout: Any,
+    max_cost: Any = None,
+) -> AskedPart:
+    """A job that is to be a part of the one that asks, alone or of a fan-out.
 
     Arguments:
-        ways: the next state for each way in which it may end.
+        where: what is called, for the message.
     Raises:
         BlueprintError: (ACTION_INVALID) it cannot be.
     """
-    where = "run_blueprint"
     name = text(where, "blueprint_name", blueprint)
     if initial_data is not None and not isinstance(initial_data, MAPPINGS):
         raise wrong(f"{where}: initial_data is a {type(initial_data).__name__}; give a dict")
     plain = dict(initial_data or {})
     if found := obstacle(plain, "initial_data"):
         raise wrong(f"{where}: {found}")
-    return RunBlueprint(
+    return AskedPart(
         name,
         plain,
-        ways,
         None if dispatch_timeout is None else _seconds(where, "dispatch_timeout", dispatch_timeout),
         None if result_timeout is None else _seconds(where, "result_timeout", result_timeout),
+        None if max_cost is None else _max_cost(where, max_cost),
     )
 
 
-def _seconds(where: str | _Place, name: str, value: Any) -> float:
+def _seconds(where: str | Place, name: str, value: Any) -> float:
     if not (_is_number(value) and 0 < value <= _WAIT_S):
         raise wrong(
             f"{where}: {name} is {value!r}; give a number of seconds above 0 and at most {_WAIT_S:.0f}, or None"
@@ -181,7 +122,7 @@ def _seconds(where: str | _Place, name: str, value: Any) -> float:
     return float(value)
 
 
-def _allowed(where: str | _Place, skill: str, asked: Any) -> Allowed:
+def _allowed(where: str | Place, skill: str, asked: Any) -> Allowed:
     try:
         allowed = allowing("allowed_skills", asked)
         # A holon that passes the skill on asks for the same one of others.
@@ -190,21 +131,21 @@ def _allowed(where: str | _Place, skill: str, asked: Any) -> Allowed:
         raise wrong(f"{where}: {error.message}") from error
 
 
-def _max_cost(where: str | _Place, asked: Any) -> Cost:
+def _max_cost(where: str | Place, asked: Any) -> Cost:
     try:
         return costing("max_cost", asked)
     except InvalidArgument as error:
         raise wrong(f"{where}: {error.message}") from error
 
 
-def _wants(where: str | _Place, asked: Mapping[str, Any]) -> Wants | None:
+def _wants(where: str | Place, asked: Mapping[str, Any]) -> Wants | None:
     try:
         return wanting(**asked)
     except InvalidArgument as error:
         raise wrong(f"{where}: {error.message}") from error
 
 
-def _lost_after(where: str | _Place, on_lost: Any, *, ends: bool) -> float:
+def _lost_after(where: str | Place, on_lost: Any, *, ends: bool) -> float:
     if on_lost == "wait":
         if not ends:
             raise wrong(
@@ -216,7 +157,7 @@ def _lost_after(where: str | _Place, on_lost: Any, *, ends: bool) -> float:
     return float(on_lost)
 
 
-def text(where: str | _Place, what: str, value: Any) -> str:
+def text(where: str | Place, what: str, value: Any) -> str:
     """A name that a handler says; raises BlueprintError for what is none."""
     if not isinstance(value, str) or not value:
         raise wrong(f"{where}: {what} is {value!r}; give text that is not empty")

@@ -1,13 +1,13 @@
 """The domain: jobs that are parts of others. A job waits for its part as for a task, which a node does by itself.
 
-No worker can offer the skill of such tasks, and no blueprint ask for it but by `run_blueprint`.
+No worker can offer the skill of such tasks, and no blueprint ask for it but by the name of another.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from holon.domain.decisions import RunBlueprint
+from holon.domain.decisions import AskedPart
 from holon.domain.value import Value
 
 # It has a space that is not printable, as every skill of a worker must be.
@@ -30,7 +30,7 @@ class Part(Value, gc=True):
     result_timeout: float | None = None
 
 
-def params_of(asked: RunBlueprint) -> dict[str, Any]:
+def params_of(asked: AskedPart) -> dict[str, Any]:
     """The params of the task that a handler asks for."""
     return {
         "job_id": asked.child_job_id,

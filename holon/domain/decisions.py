@@ -45,6 +45,25 @@ class AskedTask(Value, gc=True):
     wants: Wants | None = None
 
 
+class AskedPart(Value, gc=True):
+    """What a handler asks of a blueprint: a job of it, as a part of the one that asks, alone or one of many.
+
+    Arguments:
+        blueprint: its name.
+        initial_data: the JSON object that the job is given.
+        dispatch_timeout, result_timeout: those of each of its tasks, in seconds; None: as this job has them.
+        max_cost: what it may cost, in millionths of the cost unit; None: whatever it does.
+        child_job_id: the id that it is to have; empty while that is not known.
+    """
+
+    blueprint: str
+    initial_data: dict[str, Any]
+    dispatch_timeout: float | None = None
+    result_timeout: float | None = None
+    max_cost: Cost = None
+    child_job_id: str = ""
+
+
 class DispatchTask(Value, gc=True):
     """One task for one worker; the status it ends with names the next state.
 
@@ -62,38 +81,31 @@ class DispatchTask(Value, gc=True):
 
 
 class DispatchParallel(Value, gc=True):
-    """Many tasks at once, whose results meet in one state.
+    """Many tasks and parts at once, whose results meet in one state.
 
     Arguments:
-        branches: the tasks, in the order in which their results are handed over; may be empty.
+        branches: what is asked for, in the order in which the results are handed over; may be empty.
         aggregate_into: the state that gets all the results.
         fail_fast: the first branch that fails for good ends the job.
+        parts: how many of the branches are parts; there may be thousands, and none of them is one.
     """
 
-    branches: tuple[AskedTask, ...]
+    branches: tuple[AskedTask | AskedPart, ...]
     aggregate_into: str
     fail_fast: bool = False
+    parts: int = 0
 
 
 class RunBlueprint(Value, gc=True):
     """A job of another blueprint, as a part of this one; the status it ends with names the next state.
 
     Arguments:
-        blueprint: its name.
-        initial_data: the JSON object that the job is given.
+        part: what is asked for.
         transitions: the next state for each way in which it may end.
-        dispatch_timeout, result_timeout: those of each of its tasks, in seconds; None: as this job has them.
-        child_job_id: the id that it is to have; empty while that is not known.
-        max_cost: what it may cost, in millionths of the cost unit; None: whatever it does.
     """
 
-    blueprint: str
-    initial_data: dict[str, Any]
+    part: AskedPart
     transitions: dict[str, str]
-    dispatch_timeout: float | None = None
-    result_timeout: float | None = None
-    child_job_id: str = ""
-    max_cost: Cost = None
 
 
 class AwaitApproval(Value):

@@ -103,8 +103,8 @@ class Job(Value, gc=True):
     what theirs count from; None: they have their own. `allowed_skills` are all that it may use, here and below.
     `budget` is what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
     `deadline` is until when its tasks have time at most, but for those of its clean-up; None: they have their own.
-    `parent_job_id` is the job that it is a part of, `depth` how many there are above it. `child_job_id` is the part of
-    its own that it waits for, or that may still clean up; empty: there is none.
+    `parent_job_id` is the job that it is a part of, `depth` how many there are above it. `parts` are the
+    ids of those of its own that it waits for, or that may still clean up.
     `wants` is what its tasks ask of their workers, where it only passes one on; None: they say it.
     `webhook` is the address that is told of its end; empty: nobody is.
     `events` counts the lines of its history that tell of events.
@@ -137,7 +137,7 @@ class Job(Value, gc=True):
     deadline: int | None = None
     parent_job_id: str = ""
     depth: int = 0
-    child_job_id: str = ""
+    parts: tuple[str, ...] = ()
     wants: Wants | None = None
     webhook: str = ""
     events: int = 0

@@ -6,7 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from holon.domain.decisions import AwaitApproval, Decision, DispatchParallel, DispatchTask, GoTo, RunBlueprint, Sleep
+from holon.domain.children import RUN_BLUEPRINT, is_nodes_own
+from holon.domain.decisions import (
+    AskedPart,
+    AwaitApproval,
+    Decision,
+    DispatchParallel,
+    DispatchTask,
+    GoTo,
+    RunBlueprint,
+    Sleep,
+)
 from holon.domain.event_types import APPROVAL_REQUESTED
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError, Question, Status, Waiting
@@ -15,7 +25,17 @@ from holon.domain.policy import told as allowed_of
 from holon.domain.retries import back_off
 from holon.domain.specs import Branches, spec_of, spec_of_part
 from holon.domain.states import State
-from holon.domain.task import CANCELLED, FAILURE, POLICY_DENIED, SUCCESS, TIMEOUT, Outcome, RetryPolicy, TaskSpec
+from holon.domain.task import (
+    CANCELLED,
+    FAILURE,
+    POLICY_DENIED,
+    SUCCESS,
+    TIMEOUT,
+    Outcome,
+    RetryPolicy,
+    TaskSpec,
+    task_id,
+)
 from holon.domain.value import Value, replace
 
 
@@ -31,9 +51,9 @@ class Change(Value, gc=True):
 
     `wake_after` starts the job's timer, in milliseconds. `fan_out` says that the tasks are branches;
     `end_tasks` that what is still open of earlier steps ends now. `trace` is what its tasks belong to;
-    empty: the job's. `as_it_was`: what the job works on is no more than it was, however large that is. `cancels` is a
-    part of the job's that is to be cancelled before this is written, for nobody may know of it then; with `insists` it
-    ends at once, though it cleans up already.
+    empty: the job's. `as_it_was`: what the job works on is no more than it was, however large that is. `cancels` are
+    parts of the job's that are to be cancelled before this is written, for nobody may know of them then; with `insists`
+    they end at once, though they clean up already.
     """
 
     job: Job
@@ -45,7 +65,7 @@ class Change(Value, gc=True):
     end_tasks: bool = False
     trace: str = ""
     as_it_was: bool = False
-    cancels: str = ""
+    cancels: tuple[str, ...] = ()
     insists: bool = False
 
 
@@ -149,15 +169,20 @@ def _dispatch(
 def _run_blueprint(
     job: Job, decision: RunBlueprint, now: int, went_on: dict[str, Any], told: tuple[HistoryEvent, ...]
 ) -> Change:
-    spec, child = spec_of_part(job, decision, now), decision.child_job_id
+    asked = decision.part
     waits = {
         "status": Status.WAITING_FOR_CHILD,
         "waiting": Waiting(job.step, dict(decision.transitions)),
-        "child_job_id": child,
+        "parts": (asked.child_job_id,),
     }
-    details = {"skill": spec.skill, "blueprint": decision.blueprint, "child_job_id": child}
-    sent = HistoryEvent("sub_blueprint_started", now, job.current_state, task_id=spec.id, details=details)
-    return Change(replace(job, **went_on | waits), (*told, sent), (spec,))
+    spec = spec_of_part(job, 0, asked, now, branch=False)
+    return Change(replace(job, **went_on | waits), (*told, _part_started(job, 0, asked, now)), (spec,))
+
+
+def _part_started(job: Job, index: int, asked: AskedPart, now: int) -> HistoryEvent:
+    details = {"skill": RUN_BLUEPRINT, "blueprint": asked.blueprint, "child_job_id": asked.child_job_id}
+    task = task_id(job.id, job.step, index)
+    return HistoryEvent("sub_blueprint_started", now, job.current_state, task_id=task, details=details)
 
 
 def _fan_out(
@@ -171,11 +196,19 @@ def _fan_out(
     if not decision.branches:
         return Change(replace(job, **went_on | {"current_state": decision.aggregate_into}), told)
     branches = Branches(job, decision.branches, retry, now)
-    waits = {"status": Status.WAITING_FOR_PARALLEL, "waiting": Waiting(job.step, {}, decision.aggregate_into)}
+    parts: list[tuple[int, AskedPart]] = []
+    if decision.parts:
+        parts += [(at, one) for at, one in enumerate(decision.branches) if isinstance(one, AskedPart)]
+    waits = {
+        "status": Status.WAITING_FOR_PARALLEL,
+        "waiting": Waiting(job.step, {}, decision.aggregate_into),
+        "parts": tuple([one.child_job_id for _, one in parts]),
+    }
     sent = HistoryEvent(
         "task_dispatched", now, job.current_state, details={"branches": len(branches), "step": job.step}
     )
-    return Change(replace(job, **went_on | waits), (*told, sent), branches, fan_out=True, fail_fast=decision.fail_fast)
+    told = (*told, sent, *[_part_started(job, at, one, now) for at, one in parts])
+    return Change(replace(job, **went_on | waits), told, branches, fan_out=True, fail_fast=decision.fail_fast)
 
 
 def _ask(
@@ -217,7 +250,8 @@ def _denied(job: Job, decision: DispatchTask | DispatchParallel | AwaitApproval 
     if job.allowed_skills is None or isinstance(decision, AwaitApproval | Sleep):
         return None
     tasks = (decision.task,) if isinstance(decision, DispatchTask) else decision.branches
-    return denied(job.allowed_skills, (task.skill for task in tasks))
+    # A part may begin, and uses no more than its job may.
+    return denied(job.allowed_skills, (task.skill for task in tasks if not isinstance(task, AskedPart)))
 
 
 def handler_failed(
@@ -299,7 +333,7 @@ def end(
     )
     details = {"status": str(status)} | ({"code": error.code, "error": error.message} if error else {})
     completed = HistoryEvent("job_completed", now, job.current_state, details=details)
-    return Change(over, (*before, completed), end_tasks=end_tasks, cancels=job.child_job_id)
+    return Change(over, (*before, completed), end_tasks=end_tasks, cancels=job.parts)
 
 
 def _finished(state: State, next_state: str | None, now: int, took: int) -> HistoryEvent:
@@ -322,7 +356,7 @@ def branch_result(job_id: str, task: str, outcome: Outcome, data: Any, details: 
     return {
         "job_id": job_id,
         "task_id": task,
-        "worker_id": outcome.worker_id or None,
+        "worker_id": None if is_nodes_own(outcome.worker_id) else outcome.worker_id or None,
         "status": outcome.status,
         "data": data,
         "error": error and {"code": error.code, "message": error.message, "details": details},

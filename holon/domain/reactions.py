@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from holon.domain.children import is_nodes_own
 from holon.domain.client import OPERATOR, SCHEDULER
 from holon.domain.event_types import APPROVAL_RESOLVED, APPROVAL_TIMED_OUT
 from holon.domain.events import (
@@ -137,8 +138,8 @@ def _cancel(job: Job, event: CancelRequested, now: int) -> Change:
     if target is None:
         error = JobError("CANCELLED", f"cancelled by {_named(event.by, job.owner)}")
         ended = end(job, Status.CANCELLED, error, now, before=told, end_tasks=True)
-        return replace(ended, insists=True) if job.cancelling and job.child_job_id else ended
-    return Change(moved(job, target, cancelling=True), told, end_tasks=True, cancels=job.child_job_id)
+        return replace(ended, insists=True) if job.cancelling and job.parts else ended
+    return Change(moved(job, target, cancelling=True), told, end_tasks=True, cancels=job.parts)
 
 
 def _named(by: str, owner: str) -> str:
@@ -165,7 +166,9 @@ def _branches_done(
         which = f"branch {failed[0]}" if failed else "a branch"
         message = f"{which} before {waiting.aggregate_into!r} failed and fail_fast is set{_why(failed)}"
         return end(job, Status.FAILED, JobError("BRANCH_FAILED", message), now, end_tasks=True)
-    return Change(moved(job, waiting.aggregate_into, aggregates=event.step))
+    # Some of those that failed may have been given up, and go on; who is over stays as it is.
+    left = job.parts if event.failed else ()
+    return Change(moved(job, waiting.aggregate_into, aggregates=event.step, parts=()), cancels=left)
 
 
 def _why(failed: tuple[str, Outcome] | None) -> str:
@@ -173,7 +176,8 @@ def _why(failed: tuple[str, Outcome] | None) -> str:
         return ""
     outcome = failed[1]
     if outcome.error is None:
-        return f": worker {outcome.worker_id} says {outcome.status}"
+        who = "its part" if is_nodes_own(outcome.worker_id) else f"worker {outcome.worker_id}"
+        return f": {who} says {outcome.status}"
     return f": {_said(outcome.error)}"
 
 
@@ -203,13 +207,13 @@ def _part_ended(
     job: Job, waiting: Waiting, event: TaskEnded, data: Mapping[str, Any], error_details: Any, now: int
 ) -> Change | None:
     """A job goes on after a part of it; of an end that was not the part's own, that hears."""
-    outcome, child = event.outcome, job.child_job_id
-    alone = replace(job, status=Status.WAITING_FOR_WORKER, child_job_id="")
+    outcome, parts = event.outcome, job.parts
+    alone = replace(job, status=Status.WAITING_FOR_WORKER, parts=())
     if outcome.status == CANCELLED and CANCELLED not in waiting.transitions:
-        return end(alone, Status.CANCELLED, JobError("CANCELLED", f"its part, job {child}, was cancelled"), now)
+        return end(alone, Status.CANCELLED, JobError("CANCELLED", f"its part, job {parts[0]}, was cancelled"), now)
     change = _task_ended(alone, waiting, event, data, error_details, now)
     is_its_own = outcome.error is None or outcome.error.code in (CHILD_FAILED, CHILD_QUARANTINED)
-    return change if change is None or is_its_own else replace(change, cancels=child)
+    return change if change is None or is_its_own else replace(change, cancels=parts)
 
 
 def _occurred(job: Job, waiting: Waiting, event: TaskEvent, data: Mapping[str, Any], now: int) -> Change:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import overload
 
 from holon.domain.children import RUN_BLUEPRINT, params_of
-from holon.domain.decisions import AskedTask, RunBlueprint
+from holon.domain.decisions import AskedPart, AskedTask
 from holon.domain.job import Job
 from holon.domain.policy import both
 from holon.domain.task import RetryPolicy, TaskSpec, task_id
@@ -45,13 +45,17 @@ def spec_of(job: Job, index: int, asked: AskedTask, retry: RetryPolicy, now: int
     )
 
 
-def spec_of_part(job: Job, asked: RunBlueprint, now: int) -> TaskSpec:
-    """The task that a job waits for while another does a part of it: once, and for as long as the job may take."""
+def spec_of_part(job: Job, index: int, asked: AskedPart, now: int, *, branch: bool) -> TaskSpec:
+    """The task that a job waits for while another does a part of it: once, and for as long as the job may take.
+
+    Arguments:
+        index, now: as in `spec_of`.
+    """
     priority = 0.0 if job.priority is None else job.priority
     within = _within(job, None, now)
     return TaskSpec(
-        task_id(job.id, job.step, 0),
-        0,
+        task_id(job.id, job.step, index),
+        index,
         RUN_BLUEPRINT,
         params_of(asked),
         priority,
@@ -59,7 +63,7 @@ def spec_of_part(job: Job, asked: RunBlueprint, now: int) -> TaskSpec:
         None,
         within,
         RetryPolicy(0),
-        branch=False,
+        branch,
         max_cost=asked.max_cost,
     )
 
@@ -72,7 +76,7 @@ class Branches(Sequence[TaskSpec]):
         retry, now: as in `spec_of`.
     """
 
-    def __init__(self, job: Job, asked: Sequence[AskedTask], retry: RetryPolicy, now: int) -> None:
+    def __init__(self, job: Job, asked: Sequence[AskedTask | AskedPart], retry: RetryPolicy, now: int) -> None:
         self.asked = asked
         self._job = job
         self._retry = retry
@@ -99,13 +103,16 @@ class Branches(Sequence[TaskSpec]):
         return map(self._made, range(len(self.asked)))
 
     def _made(self, index: int) -> TaskSpec:
-        return spec_of(self._job, index, self.asked[index], self._retry, self._now, branch=True)
+        asked = self.asked[index]
+        if isinstance(asked, AskedPart):
+            return spec_of_part(self._job, index, asked, self._now, branch=True)
+        return spec_of(self._job, index, asked, self._retry, self._now, branch=True)
 
 
 def without_limit(tasks: Sequence[TaskSpec]) -> set[str]:
     """The skills of those of a step's tasks that say nothing of what they may cost."""
     asked = tasks.asked if isinstance(tasks, Branches) else tasks
-    return {one.skill for one in asked if one.max_cost is None}
+    return {one.skill for one in asked if not isinstance(one, AskedPart) and one.max_cost is None}
 
 
 def _within(job: Job, timeout: int | None, now: int) -> int | None:

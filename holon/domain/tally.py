@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from holon.domain.children import RUN_BLUEPRINT
 from holon.domain.costs import MOST_COST, Cost, total
 from holon.domain.digest import Fingerprint
 from holon.domain.events import HistoryEvent
@@ -37,13 +38,13 @@ class Told:
 
 @dataclass(slots=True)
 class _Sent:
-    """Tasks that one step asked for: `total` of them, and those that history tells more of, by their index."""
+    """Tasks that one step asked for: `total` of them, and the jobs that do some of them, by their index."""
 
     step: int
     total: int
     time: int
     skill: str
-    child_job_id: str = ""
+    parts: dict[int, str] = field(default_factory=dict)
 
 
 class Tally:
@@ -85,9 +86,11 @@ class Tally:
     def _dispatched(self, event: HistoryEvent) -> None:
         details = event.details
         if event.task_id:
-            step = int(event.task_id.rsplit("-", 2)[1])
-            child = str(details.get("child_job_id", ""))
-            self._sent.append(_Sent(step, 1, event.time, str(details.get("skill", "")), child))
+            step, index = map(int, event.task_id.rsplit("-", 2)[1:])
+            if not self._sent or self._sent[-1].step != step:
+                self._sent.append(_Sent(step, 1, event.time, str(details.get("skill", ""))))
+            if child := str(details.get("child_job_id", "")):
+                self._sent[-1].parts[index] = child
         elif isinstance(details.get("step"), int):
             self._sent.append(_Sent(details["step"], details["branches"], event.time, ""))
 
@@ -139,12 +142,12 @@ class Tally:
                 continue
             for index in range(start, sent.total):
                 name = task_id(self._job_id, sent.step, index)
-                known = self._told.get(name)
+                known, part = self._told.get(name), sent.parts.get(index, "")
                 if known is None:
-                    cost = self._late.get(name)
-                    yield Told(name, sent.skill, sent.time, cost=cost, child_job_id=sent.child_job_id)
+                    skill = RUN_BLUEPRINT if part else sent.skill
+                    yield Told(name, skill, sent.time, cost=self._late.get(name), child_job_id=part)
                 else:
-                    known.sent, known.child_job_id = sent.time, sent.child_job_id
+                    known.sent, known.child_job_id = sent.time, part
                     yield known
             start = 0
 

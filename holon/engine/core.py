@@ -131,9 +131,10 @@ class Engine:
         every = min(1.0, store_settings.lease / 6_000, store_settings.offer / 4_000)
         self.touches = Touches(store, self.dispatcher, store.now, every)
         sent_events = SentEvents(self.blueprints, contracts, strict=settings.strict_events)
-        calling = Calling(store, self.blueprints, Inputs(contracts, settings.max_payload), settings.max_depth)
+        inputs, price = Inputs(contracts, settings.max_payload), self.dispatcher.price
+        calling = Calling(store, self.blueprints, inputs, settings.max_depth, price)
         handlers = Handlers(self.blueprints, limits, store.now, telemetry, sent_events, calling, self.files)
-        planner = Planner(needs, settings.max_payload, self.dispatcher.price)
+        planner = Planner(needs, settings.max_payload, price)
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
         results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload, telemetry)
         catalogs = Catalogs(needs, contracts, self._rekeying)

@@ -14,7 +14,6 @@ import orjson
 from holon.context import ActionFactory, ClientConfig, JobContext, arguments
 from holon.domain import machine
 from holon.domain.blueprint import Blueprint
-from holon.domain.decisions import RunBlueprint
 from holon.domain.events import HistoryEvent, tells_event
 from holon.domain.job import Job, JobError
 from holon.domain.machine import Change, Limits
@@ -22,7 +21,7 @@ from holon.domain.states import Function, Handler, State
 from holon.domain.texts import MAX_ERROR_CODE, MAX_ERROR_MESSAGE, told
 from holon.domain.value import replace
 from holon.engine.blueprints import Blueprints
-from holon.engine.children.calling import Calling
+from holon.engine.children.calling import Calling, calls
 from holon.engine.job_files import JobFiles
 from holon.engine.sent_events import SentEvents
 from holon.errors import BlueprintError, HolonError, InvalidArgument
@@ -195,8 +194,8 @@ class Handlers:
                     returned = await watched
             state_history = _history(context)
             decision = actions.decision
-            if isinstance(decision, RunBlueprint):
-                decision = self._calling.checked(job, decision)
+            if (called := calls(decision)) is not None:
+                decision = called = self._calling.checked(job, called)
             if actions.events:
                 # Last: a run that fails sends none.
                 told = self._sent_events.lines(job, actions.events, self._now())
@@ -215,10 +214,10 @@ class Handlers:
         if files is not None:
             before = self._with_files(job, before, files)
         span.end()
-        if isinstance(decision, RunBlueprint) and job.budget is not None:
+        if called is not None and job.budget is not None:
             if at_once:
                 return None
-            decision = await self._calling.budgeted(job, decision)
+            decision = await self._calling.budgeted(job, called)
         change = machine.decide(
             job,
             state,

@@ -13,6 +13,7 @@ from holon.domain.task import LIMIT_EXCEEDED, TaskSpec, own_statuses
 from holon.domain.value import Value, replace
 from holon.engine.needs import Needs
 from holon.engine.payloads import encode
+from holon.engine.prices import capped
 from holon.errors import TooLarge
 from holon.ports import NewFanOut, NewTask, Step
 from holon.randomness import random_id
@@ -166,7 +167,9 @@ class Planner:
         return (self._new_task(job, spec, trace, statuses, what) for spec in change.tasks)
 
     def _new_task(self, job: Job, spec: TaskSpec, trace: str, statuses: tuple[str, ...], what: _Params) -> NewTask:
-        max_cost = spec.max_cost if job.budget is None else self._cap(spec, job.budget)
+        max_cost = spec.max_cost
+        if job.budget is not None:
+            max_cost = capped(max_cost, spec.skill, job.budget, self._price)
         what.spec = spec
         # In the order of its fields: so many names take longer to match than all the rest.
         return NewTask(
@@ -183,13 +186,6 @@ class Planner:
             spec.lost_after,
             0 if job.budget is None else max_cost or 0,
         )
-
-    def _cap(self, spec: TaskSpec, budget: int) -> Cost:
-        """What an attempt may cost: what the task says, else what is declared, else all of the budget."""
-        if spec.max_cost is not None:
-            return spec.max_cost
-        price = self._price(spec.skill, budget)
-        return budget if price is None else price
 
     def over_budget(self, job: Job, change: Change) -> TooLarge:
         """Why a step of a job with a budget sends nothing."""

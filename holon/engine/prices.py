@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from holon.domain.costs import Cost
 from holon.engine.session import Session
 
 # Of so many skills it is remembered.
 MOST_SKILLS = 1_000
+
+
+def capped(max_cost: Cost, skill: str, budget: int, price: Callable[[str, int], Cost]) -> int:
+    """What an attempt of a task may cost in a job with a budget: what it says, else what is declared, else all of it.
+
+    Arguments:
+        price: see `Prices.of`.
+    """
+    if max_cost is not None:
+        return max_cost
+    declared = price(skill, budget)
+    return budget if declared is None else declared
 
 
 class Prices:

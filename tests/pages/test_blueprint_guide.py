@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from holon.context import JobContext, arguments
-from holon.domain.decisions import DispatchParallel, GoTo, RunBlueprint
+from holon.domain.decisions import AskedPart, AskedTask, DispatchParallel, GoTo, RunBlueprint
 from holon.engine.loader import examine
 
 GUIDE = Path(__file__).parents[2] / "docs" / "blueprints.md"
@@ -60,7 +60,7 @@ async def test_the_publish_example_has_its_words_counted_first(tmp_path: Path) -
     (text,) = [one for one in EXAMPLES if "run_blueprint" in one]
     decision = await run(load(text, tmp_path), "start", initial_data={"text": "so it is"})
     assert isinstance(decision, RunBlueprint)
-    assert (decision.blueprint, decision.initial_data) == ("check", {"text": "so it is"})
+    assert decision.part == AskedPart("check", {"text": "so it is"})
 
 
 async def test_the_count_example_adds_up_what_its_branches_answered(tmp_path: Path) -> None:
@@ -68,7 +68,10 @@ async def test_the_count_example_adds_up_what_its_branches_answered(tmp_path: Pa
     count, history = load(text, tmp_path), {}  # type: ignore[var-annotated]
     decision = await run(count, "start", initial_data={"files": ["a", "b"]})
     assert isinstance(decision, DispatchParallel)
-    assert [branch.params for branch in decision.branches] == [{"file": "a"}, {"file": "b"}]
+    assert [branch.params for branch in decision.branches if isinstance(branch, AskedTask)] == [
+        {"file": "a"},
+        {"file": "b"},
+    ]
     results = {"t1": {"status": "success", "data": {"lines": 3}}, "t2": {"status": "success", "data": {"lines": 4}}}
     assert await run(count, "add_up", state_history=history, aggregation_results=results) == GoTo("done")
     assert await run(count, "done", state_history=history) == {"lines": 7}

@@ -8,7 +8,7 @@ import pytest
 
 from holon.config import Config
 from holon.config.settings import table
-from holon.domain import asking, fleet, resources, webhook
+from holon.domain import fanning, fleet, resources, webhook
 from holon.domain.file_names import MAX_PART_BYTES
 from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
 from holon.engine import (
@@ -108,7 +108,7 @@ BOUNDS = STREAM.bounds
             "the hardware that a task requires; devices of it",
             f"{resources.MAX_REQUIREMENT_BYTES // KIB} KiB; {resources.MAX_REQUIRED}",
         ),
-        ("branches of a fan-out", f"{asking.MAX_BRANCHES:,}"),
+        ("branches of a fan-out; jobs among them", f"{fanning.MAX_BRANCHES:,}; {fanning.MAX_PARTS:,}"),
         (
             "what branches are given together: params, and the skills and the hardware that they name",
             f"{planning.MAX_FAN_OUT_BYTES // MIB} MiB of each",

@@ -11,7 +11,7 @@ import pytest
 from blueprints.census import bp, list_chunks, make_report
 from blueprints.workers.census import Counting, count_source, worker
 from holon.context import JobContext, arguments
-from holon.domain.decisions import DispatchParallel, GoTo
+from holon.domain.decisions import AskedTask, DispatchParallel, GoTo
 from holon.engine.loader import examine
 from holon.worker import Cancelled
 from scripts.demonstration import evidence
@@ -131,13 +131,14 @@ async def test_the_start_gives_every_chunk_to_a_worker(tmp_path: Path) -> None:
     decision, _ = await run("start", initial_data={"folder": folder})
     assert isinstance(decision, DispatchParallel)
     assert decision.aggregate_into == "add_up"
-    assert [branch.params for branch in decision.branches] == [
+    tasks = [branch for branch in decision.branches if isinstance(branch, AskedTask)]
+    assert [task.params for task in tasks] == [
         {"folder": folder, "paths": ["a.py"]},
         {"folder": folder, "paths": ["b.py"]},
     ]
     (skill,) = worker.skills
-    assert {branch.skill for branch in decision.branches} == {skill.name}
-    assert skill.bind(decision.branches[0].params, {})["paths"] == ["a.py"]
+    assert {task.skill for task in tasks} == {skill.name}
+    assert skill.bind(tasks[0].params, {})["paths"] == ["a.py"]
 
 
 @pytest.mark.parametrize(("name", "reason"), [("gone", "cannot be listed"), ("", "holds no Python file")])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from holon.context import ActionFactory, JobContext, arguments
-from holon.domain import asking
+from holon.domain import fanning
 from holon.domain.blueprint import Blueprint
 from holon.domain.decisions import AskedTask, DispatchParallel, DispatchTask, GoTo
 from holon.domain.states import Handler
@@ -72,7 +72,7 @@ def test_dispatch_parallel_takes_task_type_and_type_and_keeps_the_order() -> Non
 
 
 def test_dispatch_parallel_takes_no_more_tasks_than_a_step_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "MAX_BRANCHES", 1_000)
+    monkeypatch.setattr(fanning, "MAX_BRANCHES", 1_000)
     actions = ActionFactory()
     task = {"task_type": "t", "params": {}}
     with pytest.raises(BlueprintError, match="over 1000 tasks") as raised:
@@ -103,6 +103,7 @@ def test_of_tasks_that_say_little_and_ask_for_the_same_skill_only_the_params_are
         tuple([AskedTask("t", {"n": n, "list": [n]}) for n in range(1_000)]), "gather"
     )
     params[1]["n"] = -1
+    assert isinstance(actions.decision.branches[1], AskedTask)
     assert actions.decision.branches[1].params == {"n": 1, "list": [1]}
 
 

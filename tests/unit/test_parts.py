@@ -13,7 +13,7 @@ from holon.domain import asking, ends, integrity
 from holon.domain.blueprint import Blueprint
 from holon.domain.causes import cause, causes_in, with_causes
 from holon.domain.children import RUN_BLUEPRINT, is_nodes_own, part_of
-from holon.domain.decisions import RunBlueprint
+from holon.domain.decisions import AskedPart, RunBlueprint
 from holon.domain.events import CancelRequested, HistoryEvent, TaskEnded
 from holon.domain.fleet import is_name
 from holon.domain.job import Job, JobError, Status, Waiting
@@ -27,12 +27,12 @@ from holon.engine.loader import examine
 from holon.errors import BlueprintError
 from tests.unit.machine import ANN, NOW, after, decided, ended, error_of, job, state, types
 
-ASKED = RunBlueprint("part", {"n": 1}, {"success": "end", "failure": "mend"}, child_job_id="0-c")
+ASKED = RunBlueprint(AskedPart("part", {"n": 1}, child_job_id="0-c"), {"success": "end", "failure": "mend"})
 
 
 def above(**transitions: str) -> Job:
     """A job that waits for its part."""
-    return job(status=Status.WAITING_FOR_CHILD, step=5, waiting=Waiting(4, transitions), child_job_id="0-c")
+    return job(status=Status.WAITING_FOR_CHILD, step=5, waiting=Waiting(4, transitions), parts=("0-c",))
 
 
 # What is asked for -----------------------------------------------------------------------------------------------
@@ -40,7 +40,7 @@ def above(**transitions: str) -> Job:
 
 def test_a_part_is_one_task_that_no_worker_can_offer_and_no_blueprint_ask_for_otherwise() -> None:
     change = decided(ASKED)
-    assert (change.job.status, change.job.child_job_id) == (Status.WAITING_FOR_CHILD, "0-c")
+    assert (change.job.status, change.job.parts) == (Status.WAITING_FOR_CHILD, ("0-c",))
     assert change.job.waiting == Waiting(4, {"success": "end", "failure": "mend"})
     (spec,) = change.tasks
     assert (spec.skill, part_of(spec.params).job_id, part_of(spec.params).initial_data) == (
@@ -95,7 +95,7 @@ def test_what_cannot_be_asked_for_is_said_at_the_call(arguments: tuple[Any, ...]
 def test_running_a_blueprint_is_a_decision_like_any_other() -> None:
     actions = ActionFactory()
     actions.run_blueprint("part", {"n": 1}, {"success": "end"}, 3, 4.5)
-    assert actions.decision == RunBlueprint("part", {"n": 1}, {"success": "end"}, 3.0, 4.5)
+    assert actions.decision == RunBlueprint(AskedPart("part", {"n": 1}, 3.0, 4.5), {"success": "end"})
     with pytest.raises(BlueprintError, match="has already called run_blueprint"):
         actions.go_to("end")
     assert asking.ways("x", None) == {}
@@ -106,8 +106,8 @@ def test_running_a_blueprint_is_a_decision_like_any_other() -> None:
 
 def test_the_job_above_goes_on_with_the_result_and_has_no_part_any_more() -> None:
     change = after(above(success="end"), ended(), {"n": 2})
-    assert (change.job.current_state, change.job.state_history, change.job.child_job_id) == ("end", {"n": 2}, "")
-    assert change.cancels == ""
+    assert (change.job.current_state, change.job.state_history, change.job.parts) == ("end", {"n": 2}, ())
+    assert change.cancels == ()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_job_above_goes_on_with_the_result_and_has_no_part_any_more() -> Non
 )
 def test_a_part_that_did_not_end_well_leads_to_failure_or_ends_the_job_above(code: str, status: Status) -> None:
     change = after(above(success="end"), ended("failure", code))
-    assert (change.job.status, error_of(change).code, change.cancels) == (status, code, "")
+    assert (change.job.status, error_of(change).code, change.cancels) == (status, code, ())
     assert after(above(failure="mend"), ended("failure", code)).job.current_state == "mend"
 
 
@@ -127,20 +127,20 @@ def test_a_part_that_was_cancelled_cancels_the_job_above_unless_that_knows_what_
 
 
 def test_an_end_that_is_not_the_part_s_own_ends_that_too() -> None:
-    assert after(above(timeout="late"), ended("failure", "RESULT_TIMEOUT")).cancels == "0-c"
-    assert after(above(), ended("failure", "RESULT_TIMEOUT")).cancels == "0-c"
+    assert after(above(timeout="late"), ended("failure", "RESULT_TIMEOUT")).cancels == ("0-c",)
+    assert after(above(), ended("failure", "RESULT_TIMEOUT")).cancels == ("0-c",)
     late = after(replace(above(), deadline=NOW), ended("failure", "RESULT_TIMEOUT"))
-    assert (late.job.status, late.cancels) == (Status.CANCELLED, "0-c")
+    assert (late.job.status, late.cancels) == (Status.CANCELLED, ("0-c",))
 
 
 def test_a_cancel_ends_the_part_and_a_second_one_its_clean_up() -> None:
     first = after(above(), ANN)
-    assert (first.job.status, first.cancels, first.insists) == (Status.CANCELLED, "0-c", False)
+    assert (first.job.status, first.cancels, first.insists) == (Status.CANCELLED, ("0-c",), False)
     cleans = after(above(cancelled="clean_up"), ANN)
-    assert (cleans.job.current_state, cleans.cancels, cleans.insists) == ("clean_up", "0-c", False)
+    assert (cleans.job.current_state, cleans.cancels, cleans.insists) == ("clean_up", ("0-c",), False)
     second = after(cleans.job, ANN)
-    assert (second.job.status, second.cancels, second.insists) == (Status.CANCELLED, "0-c", True)
-    assert after(job(status=Status.WAITING_FOR_WORKER, waiting=Waiting(4, {})), CancelRequested("ann")).cancels == ""
+    assert (second.job.status, second.cancels, second.insists) == (Status.CANCELLED, ("0-c",), True)
+    assert after(job(status=Status.WAITING_FOR_WORKER, waiting=Waiting(4, {})), CancelRequested("ann")).cancels == ()
 
 
 def over(status: Status = Status.FINISHED, **fields: Any) -> Job:
@@ -249,9 +249,9 @@ def test_a_node_s_own_sessions_have_ids_that_no_worker_can_have() -> None:
 
 
 def test_a_change_cancels_nothing_by_itself() -> None:
-    assert (Change(job()).cancels, Change(job()).insists) == ("", False)
+    assert (Change(job()).cancels, Change(job()).insists) == ((), False)
     outcome = Outcome("failure", error=TaskError("CHILD_FAILED", "no"))
-    assert after(above(failure="mend"), TaskEnded(4, "0-a-4-0", outcome)).cancels == ""
+    assert after(above(failure="mend"), TaskEnded(4, "0-a-4-0", outcome)).cancels == ()
 
 
 def test_a_node_does_not_take_blueprints_that_run_what_is_not_there() -> None:

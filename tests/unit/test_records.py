@@ -75,10 +75,10 @@ def test_a_job_that_was_written_before_it_had_a_deadline_has_none() -> None:
 
 
 def test_a_job_that_was_written_before_jobs_had_parts_is_none_and_has_none() -> None:
-    job = Job("0-a", "bp", "ann", {}, "start", deadline=7, parent_job_id="0-b", depth=2, child_job_id="0-c")
+    job = Job("0-a", "bp", "ann", {}, "start", deadline=7, parent_job_id="0-b", depth=2, parts=("0-c", "0-d"))
     assert decode_job(encode_job(job)) == job
     fields = unpack("job", encode_job(job))[:-NEWEST]
-    assert decode_job(msgpack.packb((8, *fields))) == replace(job, parent_job_id="", depth=0, child_job_id="")
+    assert decode_job(msgpack.packb((8, *fields))) == replace(job, parent_job_id="", depth=0, parts=())
 
 
 def test_a_job_that_was_written_before_there_were_webhooks_has_none() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 
-from holon.domain.asking import MAX_BRANCHES
+from holon.domain.fanning import MAX_BRANCHES
 from holon.domain.job import Job, Status
 from holon.domain.matching import Need
 from holon.domain.task import SUCCESS, Outcome, RetryPolicy, task_id

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from holon.context import ActionFactory
-from holon.domain.decisions import DispatchParallel, DispatchTask
+from holon.domain.decisions import AskedTask, DispatchParallel, DispatchTask
 from holon.domain.wants import Wants
 from holon.errors import BlueprintError
 
@@ -25,7 +25,7 @@ def of_branches(*tasks: dict[str, Any]) -> list[Wants | None]:
     actions.dispatch_parallel([{"task_type": "t", "params": {}, **said} for said in tasks], "end")
     decision = actions.decision
     assert isinstance(decision, DispatchParallel)
-    return [one.wants for one in decision.branches]
+    return [one.wants for one in decision.branches if isinstance(one, AskedTask)]
 
 
 def test_a_task_asks_for_a_version_and_a_type_alone_or_as_a_branch() -> None:

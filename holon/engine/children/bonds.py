@@ -1,7 +1,8 @@
-"""Children: what binds a job and its part: neither the end of one nor the beginning of the other goes unnoticed."""
+"""Children: what binds a job and its parts: neither the end of one nor the beginning of the other goes unnoticed."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from holon.domain.children import JOB_ABOVE
@@ -13,6 +14,10 @@ from holon.engine.records import Records
 from holon.errors import FailedPrecondition, HolonError, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
+
+# So many parts of a job are cancelled at the same time.
+AT_ONCE = 64
+_WAITING_FOR_PARTS = (Status.WAITING_FOR_CHILD, Status.WAITING_FOR_PARALLEL)
 
 
 class Bonds:
@@ -26,22 +31,27 @@ class Bonds:
         return f"Bonds({self._jobs!r})"
 
     async def cut(self, job: Job, change: Change) -> None:
-        """Cancel the part of a job that a change leaves behind, before that is written: a crash between repeats it.
+        """Cancel the parts of a job that a change leaves behind, before that is written: a crash between repeats it.
 
-        One that is not there yet finds out by itself.
+        Those that are over stay as they are, and one that is not there yet finds out by itself.
         """
+        owner = Client(job.owner)
+        for first in range(0, len(change.cancels), AT_ONCE):
+            some = change.cancels[first : first + AT_ONCE]
+            await asyncio.gather(*(self._cancel(owner, part, insist=change.insists) for part in some))
+
+    async def _cancel(self, owner: Client, part: str, *, insist: bool) -> None:
         try:
-            await self._jobs.cancel(Client(job.owner), change.cancels, by=JOB_ABOVE, insist=change.insists)
+            await self._jobs.cancel(owner, part, by=JOB_ABOVE, insist=insist)
         except (NotFound, FailedPrecondition):
             return
         except Unavailable:
             raise
         except HolonError as error:
             # The node that has its task does it again.
-            facts = {"job_id": change.cancels}
-            log.warning("job %s is cancelled later: %s", change.cancels, error.message, extra=facts)
+            log.warning("job %s is cancelled later: %s", part, error.message, extra={"job_id": part})
 
     async def is_left(self, job: Job) -> bool:
         """Whether the job above does not wait for this part of it any more, which is about to begin."""
         above = await self._records.job(job.parent_job_id)
-        return above is None or above.job.child_job_id != job.id or above.job.status is not Status.WAITING_FOR_CHILD
+        return above is None or job.id not in above.job.parts or above.job.status not in _WAITING_FOR_PARTS

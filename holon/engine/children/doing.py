@@ -109,7 +109,7 @@ class Doing:
         while True:
             try:
                 above = await self._here.store.job(self.offer.job_id)
-                if above is None or above.job.child_job_id != self._part.job_id or above.job.status.terminal:
+                if above is None or self._part.job_id not in above.job.parts or above.job.status.terminal:
                     return Outcome(CANCELLED)
                 self._owner = above.job.owner
                 owner = Client(above.job.owner, above.job.plan, above.job.client_params)

@@ -11,7 +11,7 @@ from msgspec.msgpack import Encoder
 from holon.domain.client import NO_PLAN
 from holon.errors import StoreUnavailable
 
-SCHEMA = 9
+SCHEMA = 10
 # What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
 UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
@@ -24,6 +24,7 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 3): lambda fields: [*fields, None, None],
     ("job", 5): lambda fields: [*fields, None],
     ("job", 8): lambda fields: [*fields, "", 0, "", None, "", 0],
+    ("job", 9): lambda fields: [*fields[:27], [fields[27]] if fields[27] else [], *fields[28:]],
     ("need", 3): lambda fields: [*fields, None, None],
     ("need", 7): lambda fields: [*fields, ()],
     ("need", 8): lambda fields: [*fields, "", "", ""],
