@@ -144,7 +144,7 @@ class ActionFactory:
     def dispatch_parallel(
         self, tasks: Iterable[Mapping[str, Any]], aggregate_into: str, *, fail_fast: bool = False
     ) -> None:
-        """Give many tasks to workers at once, or parts of this job to jobs of blueprints, and go on when all have ended.
+        """Give many tasks to workers, and parts of this job to jobs of blueprints, and go on when all have ended.
 
         Arguments:
             tasks: dicts with `task_type` (or `type`), and if needed `params`, `priority`, `timeout_seconds`,

@@ -7,6 +7,7 @@ import random
 from collections.abc import Container, Sequence
 from typing import Any
 
+from holon.domain.children import is_nodes_own
 from holon.domain.costs import Cost, least
 from holon.domain.matching import Need
 from holon.domain.retries import retry_after, word_of_worker
@@ -293,11 +294,14 @@ def _is_nearly_over(offer: Offer, now: int) -> bool:
 
 
 def charge_of(session: Session, one: Reported) -> Cost:
-    """What an attempt is charged: what its worker says, else what it declared when it got it; never over its limit."""
+    """What an attempt is charged: what its worker says, else what it declared when it got it; never over its limit.
+
+    A part of which nothing has a price has none either, unless what is kept for it is to be freed.
+    """
     offer = session.offered(one.lease_id)
-    if offer is None:
-        return one.cost
     cost = one.cost
+    if offer is None or (cost is None and offer.max_cost is None and is_nodes_own(session.worker_id)):
+        return cost
     if cost is None and (terms := session.terms_of(offer)) is not None:
         cost = terms.price
     return least(cost, offer.max_cost)

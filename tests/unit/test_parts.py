@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 from holon.context import ActionFactory
-from holon.domain import asking, ends, integrity
+from holon.domain import asking, ends, fanning, integrity
 from holon.domain.blueprint import Blueprint
 from holon.domain.causes import cause, causes_in, with_causes
 from holon.domain.children import RUN_BLUEPRINT, is_nodes_own, part_of
-from holon.domain.decisions import AskedPart, RunBlueprint
-from holon.domain.events import CancelRequested, HistoryEvent, TaskEnded
+from holon.domain.decisions import AskedPart, AskedTask, DispatchParallel, RunBlueprint
+from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, TaskEnded
 from holon.domain.fleet import is_name
 from holon.domain.job import Job, JobError, Status, Waiting
-from holon.domain.machine import Change
+from holon.domain.machine import Change, branch_result
+from holon.domain.reactions import react
 from holon.domain.tally import Tally
 from holon.domain.task import Outcome, TaskError
 from holon.domain.value import replace
@@ -99,6 +100,92 @@ def test_running_a_blueprint_is_a_decision_like_any_other() -> None:
     with pytest.raises(BlueprintError, match="has already called run_blueprint"):
         actions.go_to("end")
     assert asking.ways("x", None) == {}
+
+
+# Several at once --------------------------------------------------------------------------------------------------
+
+MANY = DispatchParallel(
+    (AskedPart("part", {"n": 1}, child_job_id="0-c"), AskedTask("t", {}), AskedPart("part", {}, child_job_id="0-d")),
+    "end",
+    parts=2,
+)
+
+
+def test_parts_are_branches_beside_tasks_and_the_history_names_each() -> None:
+    change = decided(MANY, job(allowed_skills=("t",), deadline=NOW + 500))
+    assert (change.job.status, change.job.parts) == (Status.WAITING_FOR_PARALLEL, ("0-c", "0-d"))
+    assert [(one.index, one.skill, one.branch) for one in change.tasks] == [
+        (0, RUN_BLUEPRINT, True),
+        (1, "t", True),
+        (2, RUN_BLUEPRINT, True),
+    ]
+    assert (change.tasks[2].retry.max_retries, change.tasks[2].result_timeout) == (0, 500)
+    assert types(change) == ["state_finished", "task_dispatched", "sub_blueprint_started", "sub_blueprint_started"]
+    assert [line.task_id for line in change.history[2:]] == ["0-a-4-0", "0-a-4-2"]
+    assert decided(MANY, job(allowed_skills=())).job.error is not None
+
+
+def test_a_fan_out_without_parts_leaves_none_that_clean_up_to_a_later_cancel() -> None:
+    cleaning = job(cancelling=True, parts=("0-c",))
+    assert decided(DispatchParallel((AskedTask("t", {}),), "end"), cleaning).job.parts == ()
+
+
+@pytest.mark.parametrize(("failed", "cancels"), [(0, ()), (1, ("0-c", "0-d"))])
+def test_once_all_have_ended_the_job_has_no_parts_and_those_that_were_given_up_end(
+    failed: int, cancels: tuple[str, ...]
+) -> None:
+    waits = replace(decided(MANY).job, step=5)
+    change = after(waits, BranchesDone(4, failed))
+    assert (change.job.current_state, change.job.parts, change.cancels) == ("end", (), cancels)
+    assert after(waits, ANN).cancels == after(waits, BranchesDone(4, 1, fail_fast=True)).cancels == ("0-c", "0-d")
+
+
+def test_an_aggregator_sees_no_worker_where_a_node_has_done_it() -> None:
+    seen = branch_result("0-a", "0-a-4-0", Outcome("success", worker_id="@node"), {"n": 1}, None)
+    assert (seen["job_id"], seen["worker_id"], seen["data"]) == ("0-a", None, {"n": 1})
+    waits = replace(decided(MANY).job, step=5)
+    failed = "0-a-4-0", Outcome("cancelled", worker_id="@node")
+    change = react(waits, BranchesDone(4, 1, fail_fast=True), {}, None, NOW, failed)
+    assert change is not None
+    assert error_of(change).message.endswith("fail_fast is set: its part says cancelled")
+
+
+def test_a_tally_knows_which_branches_are_parts() -> None:
+    tally = Tally("0-a")
+    tally.take_all(list(enumerate(decided(MANY).history, 1)))
+    assert [(told.id, told.skill, told.child_job_id) for told in tally.tasks()] == [
+        ("0-a-4-0", RUN_BLUEPRINT, "0-c"),
+        ("0-a-4-1", "", ""),
+        ("0-a-4-2", RUN_BLUEPRINT, "0-d"),
+    ]
+    assert [told.child_job_id for told in tally.tasks(2)] == ["0-d"]
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ({"blueprint_name": ""}, "task 1: blueprint_name is ''"),
+        ({"blueprint_name": "part", "params": {}}, "task 1 has the unknown key 'params'; known are blueprint_name"),
+        ({"blueprint_name": "part", "initial_data": 1}, "task 1: initial_data is a int"),
+        ({"blueprint_name": "part", "result_timeout": 0}, "task 1: result_timeout is 0"),
+        ({"blueprint_name": "part", "max_cost": -1}, "task 1: max_cost is -1"),
+    ],
+)
+def test_an_item_that_cannot_be_a_part_is_said_at_the_call(item: dict[str, Any], says: str) -> None:
+    with pytest.raises(BlueprintError, match="dispatch_parallel: ") as refused:
+        ActionFactory().dispatch_parallel([{"task_type": "t"}, item], "end")
+    assert (says in refused.value.message, refused.value.code) == (True, "ACTION_INVALID")
+
+
+def test_parts_among_tasks_are_read_and_counted_up_to_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    actions, task = ActionFactory(), {"task_type": "t", "params": {}}
+    part = {"blueprint_name": "part", "initial_data": {"n": 1}, "dispatch_timeout": 2, "max_cost": 3}
+    actions.dispatch_parallel([task, part, task], "end")
+    asked = AskedTask("t", {}), AskedPart("part", {"n": 1}, 2.0, None, 3), AskedTask("t", {})
+    assert actions.decision == DispatchParallel(asked, "end", parts=1)
+    monkeypatch.setattr(fanning, "MAX_PARTS", 1)
+    with pytest.raises(BlueprintError, match="2 of its items are parts, over the limit of 1"):
+        ActionFactory().dispatch_parallel([part, task, part], "end")
 
 
 # How it ends -----------------------------------------------------------------------------------------------------

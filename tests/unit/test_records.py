@@ -81,6 +81,14 @@ def test_a_job_that_was_written_before_jobs_had_parts_is_none_and_has_none() -> 
     assert decode_job(msgpack.packb((8, *fields))) == replace(job, parent_job_id="", depth=0, parts=())
 
 
+def test_the_one_part_that_a_job_had_before_it_could_have_several_is_read_as_such() -> None:
+    for child, parts in (("0-c", ("0-c",)), ("", ())):
+        job = Job("0-a", "bp", "ann", {}, "start", depth=2, parts=parts, webhook="https://ann.example/ended")
+        fields = unpack("job", encode_job(job))
+        fields[fields.index(list(parts), 27)] = child
+        assert decode_job(msgpack.packb((9, *fields))) == job
+
+
 def test_a_job_that_was_written_before_there_were_webhooks_has_none() -> None:
     job = Job("0-a", "bp", "ann", {}, "start", deadline=7, webhook="https://ann.example/ended")
     assert decode_job(encode_job(job)) == job

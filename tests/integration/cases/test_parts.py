@@ -44,7 +44,7 @@ async def test_d09_a_part_finishes_and_the_job_above_takes_its_result(start: Sta
         async with worker:
             job_id = await create(node, "above", {"n": 4})
             job = await ended(node, job_id)
-            assert (job.status, job.result) == ("finished", {"twice": 8})
+            assert (job.status, job.result, job.cost) == ("finished", {"twice": 8}, None)
             part = await node.client.get_job(await part_of(node, job_id))
             assert (part.status, part.blueprint_name, part.parent_job_id) == ("finished", "one_task", job_id)
             # It belongs to the owner of the job above, and is listed for him.
@@ -128,6 +128,18 @@ async def test_a_blueprint_that_there_is_not_is_the_failure_of_the_handler(start
     async with start(above("gone"), JOB_MAX_RETRIES=0) as node:
         job = await run(node)
         assert (job.status, job.error and job.error.code) == ("quarantined", "BLUEPRINT_NOT_FOUND")
+
+
+async def test_a_way_by_which_no_part_of_that_blueprint_ends_is_the_failure_of_the_handler(start: Start) -> None:
+    sees = above("ending", {"partly": "some", "success": "finished", "party": "some"})
+    async with start(sees, ending(status="partly"), JOB_MAX_RETRIES=0) as node:
+        job = await run(node)
+        assert (job.status, job.error and job.error.code) == ("quarantined", "ACTION_INVALID")
+        assert job.error is not None
+        assert job.error.message.endswith(
+            "transitions has 'party', and no job of 'ending' ends so; its ends are "
+            "success, failure, cancelled, timeout, partly"
+        )
 
 
 async def test_while_a_part_goes_on_the_job_above_says_so_and_tells_how_far_it_is(start: Start) -> None:
