@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.dying import IN_PART, PROGRAM
+from tests.e2e.dying import PROGRAM
 from tests.e2e.processes import Node, ended_with_test, until, work_log
 from tests.e2e.quick import QUICK
 from tests.redis_server import RedisServer
@@ -25,7 +25,18 @@ part = Blueprint("part")
 
 @whole.handler("start", is_start=True)
 async def run(initial_data, actions):
-    actions.run_blueprint("part", initial_data, {"success": "end", "cancelled": "end"})
+    if "parts" in initial_data:
+        actions.dispatch_parallel(
+            [{"blueprint_name": "part", "initial_data": one} for one in initial_data["parts"]], "gather"
+        )
+    else:
+        actions.run_blueprint("part", initial_data, {"success": "end", "cancelled": "end"})
+
+
+@whole.handler("gather")
+async def gather(aggregation_results, state_history, actions):
+    state_history["echo"] = [one["data"]["echo"] for one in aggregation_results.values()]
+    actions.go_to("end")
 
 
 @whole.handler("end", is_end=True)
@@ -63,23 +74,26 @@ async def jobs_of(node: Node) -> Counter[str]:
     return Counter(one["blueprint_name"] for one in reply.json()["jobs"])
 
 
-@pytest.mark.parametrize("moment", [one for one in IN_PART if one != "cut"])
-async def test_i1_i2_a_job_and_its_part_end_once_wherever_the_node_is_killed(
-    tmp_path: Path, store: str, moment: str
+@pytest.mark.parametrize(
+    ("moment", "count", "parts"), [("taken", 1, 1), ("made", 2, 3), ("over", 2, 3), ("told above", 1, 1)]
+)
+async def test_i1_i2_a_job_and_its_parts_end_once_wherever_the_node_is_killed(
+    tmp_path: Path, store: str, moment: str, count: int, parts: int
 ) -> None:
-    dies = {"DIE_AT": moment, "DIE_COUNT": 1, "DIE_ONCE": tmp_path / "died"}
+    dies = {"DIE_AT": moment, "DIE_COUNT": count, "DIE_ONCE": tmp_path / "died"}
     node = Mortal(tmp_path, folder_of(tmp_path), **QUICK, **dies, STORAGE_URI=store, INSTANCE_ID="a")
     worker = node.worker("w1", "echo_worker.py")
     async with ended_with_test(node, worker):
         await node.start()
         await worker.start()
         supervisor = asyncio.create_task(node.process.restarted())
-        job_id = await node.create("/jobs/whole", {"n": 5, "seconds": 0.1})
+        each = [{"n": n, "seconds": 0.1} for n in range(parts)]
+        job_id = await node.create("/jobs/whole", {"parts": each} if parts > 1 else each[0])
         job = await node.ended(job_id)
-        assert (job["status"], job["result"]) == ("finished", {"echo": 5})
+        assert (job["status"], job["result"]) == ("finished", {"echo": [*range(parts)] if parts > 1 else 0})
         assert (tmp_path / "died").exists()
-        assert await jobs_of(node) == {"whole": 1, "part": 1}
-        assert [line["what"] for line in work_log(tmp_path, "w1")] == ["begin", "end"]
+        assert await jobs_of(node) == {"whole": 1, "part": parts}
+        assert Counter(line["what"] for line in work_log(tmp_path, "w1")) == {"begin": parts, "end": parts}
         supervisor.cancel()
 
 
@@ -89,13 +103,14 @@ async def test_i7_a_cancel_of_both_goes_on_after_the_node_was_killed_between_the
     async with ended_with_test(node):
         await node.start()
         supervisor = asyncio.create_task(node.process.restarted())
-        job_id = await node.create("/jobs/whole", {"n": 1})
-        await until(lambda: _is_there(node), "the part is there")
-        [part] = [one["id"] for one in await _jobs(node) if one["blueprint_name"] == "part"]
+        job_id = await node.create("/jobs/whole", {"parts": [{"n": 1}, {"n": 2}]})
+        await until(lambda: _is_there(node, "waiting_for_parallel", 2), "the parts are there")
+        parts = [one["id"] for one in await _jobs(node) if one["blueprint_name"] == "part"]
         with contextlib.suppress(httpx.TransportError):
             await node.api.post(f"/api/v1/jobs/{job_id}/cancel")
         assert (await node.ended(job_id))["status"] == "cancelled"
-        assert (await node.ended(part))["status"] == "cancelled"
+        for part in parts:
+            assert (await node.ended(part))["status"] == "cancelled"
         assert (tmp_path / "died").exists()
         supervisor.cancel()
 
@@ -106,8 +121,8 @@ async def _jobs(node: Node) -> list[dict[str, Any]]:
     return found
 
 
-async def _is_there(node: Node) -> bool:
-    return {one["status"] for one in await _jobs(node)} == {"waiting_for_child", "waiting_for_worker"}
+async def _is_there(node: Node, above: str = "waiting_for_child", parts: int = 1) -> bool:
+    return Counter(one["status"] for one in await _jobs(node)) == {above: 1, "waiting_for_worker": parts}
 
 
 @pytest.mark.own_store("its nodes share a Redis")
