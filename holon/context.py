@@ -73,7 +73,7 @@ class ActionFactory:
         params: Mapping[str, Any] | None = None,
         transitions: Mapping[str, str] | None = None,
         *,
-        priority: float = 0.0,
+        priority: float | None = None,
         timeout_seconds: float | None = None,
         dispatch_timeout_seconds: float | None = None,
         result_timeout_seconds: float | None = None,
@@ -94,7 +94,7 @@ class ActionFactory:
             task_type: the skill that the worker needs.
             params: what the worker is given: JSON with text as keys.
             transitions: the next state for each status, such as `{"success": "publish", "failure": "clean_up"}`.
-            priority: higher goes first among the tasks that wait.
+            priority: higher goes first among the tasks that wait; None: what the job was created with, or 0.
             timeout_seconds: the longest the task may run once a worker has it; None for the node's setting.
             dispatch_timeout_seconds: the longest it may wait for a worker; None for the job's value.
             result_timeout_seconds: the longest from now to its result; None for the job's value.
@@ -244,7 +244,7 @@ def pass_on(actions: ActionFactory, skill: str, params: Mapping[str, Any], state
     Raises:
         BlueprintError: as `dispatch_task` does.
     """
-    task = asked_task("pass_on", skill, params, 0.0, NO_TIMEOUTS, None, None, None, {})
+    task = asked_task("pass_on", skill, params, None, NO_TIMEOUTS, None, None, None, {})
     actions._decide(DispatchTask(task, {ANY_STATUS: state}, max_retries=0))  # noqa: SLF001  no blueprint has it
 
 

@@ -49,6 +49,8 @@ def create(
     webhook: Annotated[
         str | None, typer.Option(metavar="URL", help="Address that is told of its end, by a signed POST.")
     ] = None,
+    priority: Annotated[float | None, typer.Option(help="Of its tasks that do not say one; higher goes first.")] = None,
+    max_transitions: Annotated[int | None, typer.Option(help="Changes of state that it may make.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the job is over; the exit code says how.")] = False,
     wait_timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most; with --wait.")] = None,
     as_json: Json = False,
@@ -69,6 +71,8 @@ def create(
             allowed_skills=allow or None,
             budget=_number(budget),
             webhook_url=webhook,
+            priority=priority,
+            max_transitions=max_transitions,
         )
         if not wait:
             return created.job_id, None
@@ -140,6 +144,7 @@ def list_(
     owner: Annotated[
         str, typer.Option(help="Those of this client, or of @scheduler: of schedules; for administrators.")
     ] = "",
+    part_of: Annotated[str, typer.Option(metavar="JOB", help="Only those that are parts of this job.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
     page_token: Annotated[str, typer.Option(help="next_page_token of the page before.")] = "",
     as_json: Json = False,
@@ -152,6 +157,7 @@ def list_(
             created_after=_epoch(created_after),
             created_before=_epoch(created_before),
             owner=owner,
+            parent_job_id=part_of,
             page_size=limit,
             page_token=page_token,
         )
@@ -171,12 +177,16 @@ def list_(
 
 
 @app.command()
-def cancel(job: _JobId, as_json: Json = False) -> None:
+def cancel(
+    job: _JobId,
+    reason: Annotated[str, typer.Option(help="Why, for the job's history.")] = "",
+    as_json: Json = False,
+) -> None:
     """Ask a job to end, and do not wait for that.
 
     What it has running is told to stop. A clean-up of its blueprint's begins at once, and a second cancel ends that.
     """
-    with_client(lambda client: client.cancel_job(job))
+    with_client(lambda client: client.cancel_job(job, reason=reason))
     if as_json:
         show_json({"status": "cancellation_request_accepted"})
     else:

@@ -102,6 +102,8 @@ class Client(Accounts):
         allowed_skills: Sequence[str] | None = None,
         budget: int | None = None,
         webhook_url: str | None = None,
+        priority: float | None = None,
+        max_transitions: int | None = None,
     ) -> CreatedJob:
         """Create a job; it is durable when this returns. When cancelled, it may or may not have been created.
 
@@ -113,10 +115,13 @@ class Client(Accounts):
             allowed_skills: all that it may use, here and in holons below; None: whatever there is.
             budget: what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
             webhook_url: the address that is told of its end; None: nobody is.
+            priority: of its tasks that do not say one, higher goes first; None: 0.
+            max_transitions: how many changes of state it may make, at most as many as the node lets it make; None:
+                as many.
         """
-        asked = JobRequest(
-            blueprint, initial_data, request_id, dispatch_timeout, result_timeout, allowed_skills, budget, webhook_url
-        )
+        times = dispatch_timeout, result_timeout
+        limits = allowed_skills, budget
+        asked = JobRequest(blueprint, initial_data, request_id, *times, *limits, webhook_url, priority, max_transitions)
         answer = await self._calls.call(self._stub.CreateJob, creation_of(asked))
         return CreatedJob(answer.job_id, answer.existing)
 
@@ -144,6 +149,7 @@ class Client(Accounts):
         created_after: float | None = None,
         created_before: float | None = None,
         owner: str = "",
+        parent_job_id: str = "",
         page_size: int = 0,
         page_token: str = "",
     ) -> JobPage:
@@ -156,6 +162,7 @@ class Client(Accounts):
             created_before: only those created before this time; None means all.
             owner: whose they are, for administrators: a client's name, or `@scheduler` for those of schedules; empty
                 means the caller's own.
+            parent_job_id: only those that are parts of this job; empty means all.
             page_size: at most 1,000; 0 means 100.
             page_token: of the page before, with the same filters.
         """
@@ -166,6 +173,7 @@ class Client(Accounts):
             created_after=timestamp_of("created_after", created_after),
             created_before=timestamp_of("created_before", created_before),
             owner=owner,
+            parent_job_id=parent_job_id,
             page_size=page_size,
             page_token=page_token,
         )
@@ -180,6 +188,7 @@ class Client(Accounts):
         created_after: float | None = None,
         created_before: float | None = None,
         owner: str = "",
+        parent_job_id: str = "",
         page_size: int = 0,
     ) -> AsyncIterator[Job]:
         """Go through all jobs, newest first, page by page; as for `list_page`."""
@@ -191,6 +200,7 @@ class Client(Accounts):
                 created_after=created_after,
                 created_before=created_before,
                 owner=owner,
+                parent_job_id=parent_job_id,
                 page_size=page_size,
                 page_token=token,
             )
@@ -200,15 +210,17 @@ class Client(Accounts):
             if not token:
                 return
 
-    async def cancel_job(self, job_id: str, *, request_id: str | None = None) -> Job:
+    async def cancel_job(self, job_id: str, *, reason: str = "", request_id: str | None = None) -> Job:
         """Ask a job to end; answers with the job as it is now.
 
         What it has running is told to stop. A clean-up of its blueprint's begins at once; a second cancel ends that.
 
         Arguments:
+            reason: why, for people and the job's history; empty: nothing is said.
             request_id: makes the call repeatable: the same id is the same cancel. Each call has a new one by default.
         """
-        request = request_of(job_pb2.CancelJobRequest, job_id=job_id, request_id=repeatable(request_id))
+        wish = repeatable(request_id)
+        request = request_of(job_pb2.CancelJobRequest, job_id=job_id, reason=reason, request_id=wish)
         answer = await self._calls.call(self._stub.CancelJob, request)
         return job_of(answer.job)
 

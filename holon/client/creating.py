@@ -46,6 +46,8 @@ def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
         skill_limit=None if skills is None else request_of(types_pb2.SkillLimit, skills=skills),
         budget=costing("budget", job.budget),
         webhook_url=job.webhook_url or "",
+        priority=job.priority,
+        max_transitions=job.max_transitions,
     )
 
 

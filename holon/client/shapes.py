@@ -109,6 +109,8 @@ class JobRequest:
     allowed_skills: Sequence[str] | None = None
     budget: int | None = None
     webhook_url: str | None = None
+    priority: float | None = None
+    max_transitions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,14 +66,14 @@ def asked_task(
     plain = dict(params or {})
     if found := obstacle(plain, "params"):
         raise wrong(f"{where}: {found}")
-    if not _is_number(priority):
+    if priority is not None and not _is_number(priority):
         raise wrong(f"{where}: priority is {priority!r}; give a finite number")
     execution, dispatch, result = timeouts
     # Most tasks say nothing of these. In the order of its fields: so many names take longer to match than all the rest.
     return AskedTask(
         skill,
         plain,
-        float(priority),
+        None if priority is None else float(priority),
         None if execution is None else _seconds(where, "timeout_seconds", execution),
         None if dispatch is None else _seconds(where, "dispatch_timeout_seconds", dispatch),
         None if result is None else _seconds(where, "result_timeout_seconds", result),

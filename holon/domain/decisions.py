@@ -22,7 +22,7 @@ class AskedTask(Value, gc=True):
     Arguments:
         skill: what the worker must be able to do.
         params: the JSON object that the worker is given.
-        priority: higher goes first among the tasks that wait.
+        priority: higher goes first among the tasks that wait; None: as the job says.
         timeout_seconds: the longest the task may run, once accepted; None for the node's setting.
         dispatch_timeout_seconds: the longest it may wait for a worker; None for the job's value.
         result_timeout_seconds: the longest from now to its result; None for the job's value.
@@ -35,7 +35,7 @@ class AskedTask(Value, gc=True):
 
     skill: str
     params: dict[str, Any]
-    priority: float = 0.0
+    priority: float | None = None
     timeout_seconds: float | None = None
     dispatch_timeout_seconds: float | None = None
     result_timeout_seconds: float | None = None

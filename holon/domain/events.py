@@ -43,11 +43,13 @@ OUT_OF_TIME = "end of its time"
 class CancelRequested(Value):
     """Somebody who may asked for the job to end; `by` names them, or says why it is, in words that follow a `the`.
 
-    `insist`: whether one that cleans up after an earlier cancel is ended at once; else that goes on.
+    `insist`: whether one that cleans up after an earlier cancel is ended at once; else that goes on. `reason` is what
+    they say of it; empty: nothing.
     """
 
     by: str
     insist: bool = True
+    reason: str = ""
 
 
 # Before the event's type: the type of its line of history, whoever sent it.

@@ -91,7 +91,7 @@ def _task(where: Place, task: Any) -> AskedTask:
     if given("type", skill) != skill:
         raise wrong(f"{where} has task_type {skill!r} and type {task['type']!r}; give one of them")
     timeouts = given("timeout_seconds"), given("dispatch_timeout_seconds"), given("result_timeout_seconds")
-    priority, on_lost, allowed = given("priority", 0.0), given("on_lost"), given("allowed_skills")
+    priority, on_lost, allowed = given("priority"), given("on_lost"), given("allowed_skills")
     max_cost = given("max_cost")
     wants = {} if _WANTS.isdisjoint(task) else {name: task[name] for name in WANTS if name in task}
     return asked_task(where, skill, given("params"), priority, timeouts, on_lost, allowed, max_cost, wants)

@@ -108,6 +108,8 @@ class Job(Value, gc=True):
     `wants` is what its tasks ask of their workers, where it only passes one on; None: they say it.
     `webhook` is the address that is told of its end; empty: nobody is.
     `events` counts the lines of its history that tell of events.
+    `default_priority` is that of its tasks that do not say one. `max_transitions` is how many changes of state it may
+    make, where that is less than the node lets it make; None: as many.
     """
 
     id: str
@@ -141,6 +143,8 @@ class Job(Value, gc=True):
     wants: Wants | None = None
     webhook: str = ""
     events: int = 0
+    default_priority: float = 0.0
+    max_transitions: int | None = None
 
     def seen(self, deliveries: int) -> Job:
         """This job as clients see it: a pending one that was handed to an executor runs."""

@@ -94,9 +94,10 @@ def decide(
     if decision is None:
         told = (*before, _finished(state, None, now, took))
         return _at_end(job, state, returned, history, told, now)
-    if job.transitions >= limits.max_transitions:
+    most = limits.max_transitions if job.max_transitions is None else min(job.max_transitions, limits.max_transitions)
+    if job.transitions >= most:
         told = (*before, _finished(state, None, now, took))
-        message = f"exceeded maximum transitions ({limits.max_transitions}) in state {state.name!r}"
+        message = f"exceeded maximum transitions ({most}) in state {state.name!r}"
         return end(job, Status.FAILED, JobError("TOO_MANY_TRANSITIONS", message), now, before=told)
     went_on: dict[str, Any] = {
         "failures": 0,

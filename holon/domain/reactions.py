@@ -134,9 +134,11 @@ def _decided(job: Job, waiting: Waiting, event: ApprovalResolved, data: Mapping[
 
 def _cancel(job: Job, event: CancelRequested, now: int) -> Change:
     target = job.waiting.transitions.get(CANCELLED) if job.waiting and not job.cancelling else None
-    told = (HistoryEvent("job_cancel_requested", now, job.current_state, details={"by": event.by}),)
+    details = {"by": event.by} | ({"reason": event.reason} if event.reason else {})
+    told = (HistoryEvent("job_cancel_requested", now, job.current_state, details=details),)
     if target is None:
-        error = JobError("CANCELLED", f"cancelled by {_named(event.by, job.owner)}")
+        why = f": {event.reason}" if event.reason else ""
+        error = JobError("CANCELLED", f"cancelled by {_named(event.by, job.owner)}{why}")
         ended = end(job, Status.CANCELLED, error, now, before=told, end_tasks=True)
         return replace(ended, insists=True) if job.cancelling and job.parts else ended
     return Change(moved(job, target, cancelling=True), told, end_tasks=True, cancels=job.parts)

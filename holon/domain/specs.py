@@ -25,6 +25,7 @@ def spec_of(job: Job, index: int, asked: AskedTask, retry: RetryPolicy, now: int
     """
     execution, dispatch, result = asked.timeout_seconds, asked.dispatch_timeout_seconds, asked.result_timeout_seconds
     result_timeout = job.result_timeout if result is None else _ms(result)
+    priority = job.default_priority if asked.priority is None else asked.priority
     # In the order of its fields: so many names take longer to match than all the rest. Most tasks say nothing of their
     # times, and there may be thousands: so nothing is called for what is not said.
     return TaskSpec(
@@ -32,7 +33,7 @@ def spec_of(job: Job, index: int, asked: AskedTask, retry: RetryPolicy, now: int
         index,
         asked.skill,
         asked.params,
-        asked.priority if job.priority is None else job.priority + min(0.0, asked.priority),
+        priority if job.priority is None else job.priority + min(0.0, priority),
         0 if execution is None else _ms(execution),
         job.dispatch_timeout if dispatch is None else _ms(dispatch),
         result_timeout if job.deadline is None else _within(job, result_timeout, now),

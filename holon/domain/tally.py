@@ -151,6 +151,10 @@ class Tally:
                     yield known
             start = 0
 
+    def parts(self) -> list[str]:
+        """The jobs that are parts of this one, in the order in which it asked for them."""
+        return [part for sent in self._sent for part in sent.parts.values()]
+
     def counts(self, *, job_is_over: bool = False) -> dict[str, int]:
         """How many tasks have ended with each status; the rest is `open`, or was `cancelled` with the job."""
         counts = {status: count for status, count in self._counts.items() if count}

@@ -16,6 +16,7 @@ from holon.engine.blueprints import Blueprints
 from holon.engine.catalogs import Catalogs
 from holon.engine.children.bonds import Bonds
 from holon.engine.children.calling import Calling
+from holon.engine.children.listing import PartsListed
 from holon.engine.children.own import Own, OwnSettings
 from holon.engine.client_files import ClientFiles
 from holon.engine.contracts import Contracts
@@ -164,6 +165,7 @@ class Engine:
             telemetry,
             self.records,
             settings.receivers,
+            settings.max_transitions,
         )
         # What clients may do with files; None: their jobs have none.
         self.client_files = ClientFiles(self.jobs, self.files) if self.files is not None else None
@@ -189,6 +191,7 @@ class Engine:
         self.below = Below(store, store.now, settings.job_retention, read_told, seal)
         self.webhooks = Webhooks(store, delivery, settings.webhook_give_up)
         self.trees = Trees(store, self.jobs, self.records, self.dispatcher, self.below)
+        self.jobs.parts = PartsListed(self.records, self.trees.tallies)
         self.jobs.approvals.passing = PassingDown(store, self.records, self.trees.link)
         told = self.mover.wake if self.mover is not None else lambda: None
         self._wakeups = Wakeups(

@@ -6,15 +6,13 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from holon.domain.blueprint import Blueprint
 from holon.domain.client import Client
-from holon.domain.costs import costing
 from holon.domain.events import CancelRequested, HistoryEvent
-from holon.domain.job import Job, Status
 from holon.domain.progress import passed_by, percent_of
-from holon.domain.webhook import Receivers, webhook_of
+from holon.domain.webhook import Receivers
 from holon.engine.approvals import Approvals
 from holon.engine.blueprints import Blueprints, Found
+from holon.engine.children.listing import PartsListed
 from holon.engine.contracts import Contracts
 from holon.engine.creations import Creations, Made
 from holon.engine.dispatcher import Dispatcher
@@ -22,15 +20,22 @@ from holon.engine.fusing import Fusing
 from holon.engine.inputs import Inputs
 from holon.engine.job_errors import inbox_full, not_found, terminated
 from holon.engine.lines import page_of_lines
+from holon.engine.making import Making
 from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE, number_of_page, size_of_page
-from holon.engine.quotas import monthly, used_up
+from holon.engine.quotas import used_up
 from holon.engine.records import Records
 from holon.engine.repeats import Repeats, reused
-from holon.engine.requests import Accepted, Creating, Listing, digest_of, request_id_of, time_ms, timeout_ms
+from holon.engine.requests import (
+    Accepted,
+    Creating,
+    Listing,
+    check_reason,
+    filter_of,
+)
 from holon.engine.slots import Slots
 from holon.engine.waits import last_said, of_time
 from holon.errors import Aborted, HolonError, InvalidArgument, NotFound
-from holon.ports import Appended, Creation, JobFilter, JobRecord, NewJob, Storage
+from holon.ports import Appended, Creation, JobRecord, NewJob, Storage
 from holon.telemetry.events import Telemetry
 from holon.telemetry.tracing import Span
 from holon.turns import one_by_one
@@ -47,7 +52,11 @@ class Jobs:
     Attributes:
         approvals: takes people's decisions to them.
         receivers: who may be told of a job's end; None: nobody is, and no job has a webhook.
+        parts: lists those that are parts of one.
+        max_transitions: how many changes of state a job may make at most.
     """
+
+    parts: PartsListed
 
     def __init__(
         self,
@@ -61,26 +70,25 @@ class Jobs:
         telemetry: Telemetry,
         records: Records,
         receivers: Receivers | None,
+        max_transitions: int,
     ) -> None:
         self._store = store
         self._slots = slots
         self._blueprints = blueprints
         self._dispatcher = dispatcher
-        self._inputs = Inputs(contracts, max_payload)
+        inputs = Inputs(contracts, max_payload)
+        self._making = Making(store, inputs, telemetry, receivers, max_transitions)
         self._telemetry = telemetry
         self._records = records
         self.receivers = receivers
+        self.max_transitions = max_transitions
         self._creations = Creations(store, slots, dispatcher, fusing, telemetry)
         self.approvals = Approvals(store, slots, records, max_payload)
         self._repeats = Repeats(store, records, blueprints, max_payload)
 
     def new_id(self, client: Client, asked: Creating) -> str:
-        """The id of the job that is to be made by this; a request that was made before is answered with another one.
-
-        Raises:
-            InvalidArgument: the request id is none.
-        """
-        return self._store.new_job_id(client.name, request_id_of(asked.request_id))
+        """The id of the job that is to be made by this; see `Making.new_id`."""
+        return self._making.new_id(client, asked)
 
     async def create(self, client: Client, asked: Creating) -> Accepted:
         """Create a job of a client's; it is durable when this returns.
@@ -96,7 +104,7 @@ class Jobs:
             Aborted: the note that was to be written with it has another version.
         """
         try:
-            new, span = self._new(client, asked, *self._blueprints.for_clients(asked.blueprint))
+            new, span = self._making.new(client, asked, *self._blueprints.for_clients(asked.blueprint))
         except HolonError as error:
             outcome = await self._repeats.instead_of(error, client, asked)
         else:
@@ -146,14 +154,14 @@ class Jobs:
 
     def check_for_schedule(self, asked: Creating) -> None:
         """Raise what a schedule would be refused for, whenever it asks for this; see `create`."""
-        self._inputs.read(asked, *self._blueprints.for_jobs(asked.blueprint))
+        self._making.inputs.read(asked, *self._blueprints.for_jobs(asked.blueprint))
 
     async def _all(self, client: Client, asked: Sequence[Creating], found: Found) -> list[Accepted | HolonError]:
         good: list[tuple[NewJob, Span]] = []
 
         def try_one(one: Creating) -> tuple[NewJob, Span] | HolonError:
             try:
-                good.append(self._new(client, one, *found(one.blueprint)))
+                good.append(self._making.new(client, one, *found(one.blueprint)))
             except HolonError as error:
                 return error
             return good[-1]
@@ -169,50 +177,6 @@ class Jobs:
             one if isinstance(one, HolonError) else self._outcome(one[0], wanted, next(made))
             for one, wanted in zip(tried, asked, strict=True)
         ]
-
-    def _new(self, client: Client, asked: Creating, blueprint: Blueprint, contract: str) -> tuple[NewJob, Span]:
-        """A job that may be created; the span is to be ended once it is, or is not."""
-        data, text = self._inputs.read(asked, blueprint, contract)
-        now = self._store.now()
-        request_id = request_id_of(asked.request_id)
-        dispatch_timeout = timeout_ms("dispatch_timeout", asked.dispatch_timeout)
-        result_timeout = timeout_ms("result_timeout", asked.result_timeout)
-        budget = costing("budget", asked.budget)
-        webhook = webhook_of(asked.webhook_url, self.receivers)
-        job_id = asked.job_id or self.new_id(client, asked)
-        # What is wrong is found before it begins.
-        span = self._telemetry.tracing.job(job_id, blueprint.name, asked.trace)
-        job = Job(
-            id=job_id,
-            blueprint=blueprint.name,
-            owner=client.name,
-            initial_data=data,
-            current_state=blueprint.start.name,
-            dispatch_timeout=dispatch_timeout,
-            result_timeout=result_timeout,
-            trace=span.trace,
-            created_at=now,
-            plan=client.plan,
-            client_params=client.params,
-            priority=asked.priority,
-            allowed_skills=asked.allowed_skills,
-            budget=budget,
-            deadline=asked.deadline,
-            parent_job_id=asked.parent_job_id,
-            depth=asked.depth,
-            wants=asked.wants,
-            webhook=webhook,
-        )
-        details = {"blueprint": job.blueprint}
-        if asked.source:
-            details["source"] = asked.source
-        if job.parent_job_id:
-            details["parent_job_id"] = job.parent_job_id
-        created = HistoryEvent("job_created", now, job.current_state, details=details)
-        most = client.monthly_attempts
-        limited = None if most is None else monthly(client.name, most, now)
-        digest = digest_of(asked, text, job.blueprint, job.dispatch_timeout, job.result_timeout, job.budget)
-        return NewJob(job, (created,), request_id, digest, None, limited, asked.note), span
 
     def _outcome(self, new: NewJob, asked: Creating, made: Made | HolonError) -> Accepted | HolonError:
         """What became of a new job, or why it is none, as `create` raises it."""
@@ -275,22 +239,22 @@ class Jobs:
             InvalidArgument: a page size, page token or time that is none.
         """
         size = size_of_page(listing.page_size)
-        statuses = tuple(listing.statuses)
-        if listing.terminal is not None:
-            statuses = tuple(one for one in statuses or Status if one.terminal is listing.terminal)
-            if not statuses:
-                return (), ""
-        which = JobFilter(
-            owner,
-            statuses,
-            listing.blueprint,
-            created_after=time_ms("created_after", listing.created_after),
-            created_before=time_ms("created_before", listing.created_before),
-        )
+        which = filter_of(owner, listing)
+        if which is None:
+            return (), ""
+        if listing.parent_job_id:
+            return await self.parts.page(listing.parent_job_id, which, listing.page_token, size)
         return await self._records.jobs(which, listing.page_token, size)
 
     async def cancel(
-        self, client: Client, job_id: str, *, by: str = "", insist: bool = True, request_id: str | None = None
+        self,
+        client: Client,
+        job_id: str,
+        *,
+        by: str = "",
+        insist: bool = True,
+        request_id: str | None = None,
+        reason: str = "",
     ) -> JobRecord:
         """Ask a job to end. Answers with the job as it was.
 
@@ -299,9 +263,12 @@ class Jobs:
             insist: whether one that cleans up after an earlier cancel is ended at once; else that goes on.
             request_id: names this wish: a repeat changes nothing, and is answered though the job is over; None: a
                 repeat is another cancel.
+            reason: what they say of it, for people and the history; empty: nothing.
         Raises:
+            InvalidArgument: the reason is too long.
             FailedPrecondition: (JOB_TERMINATED) it is over.
         """
+        check_reason(reason)
         record = await self.get(client, job_id)
         over = record.job.status.terminal
         if over and request_id is None:
@@ -313,7 +280,7 @@ class Jobs:
         key = asked if over else f"cancel-{int(record.job.cancelling)}"
         with self._slots.wanting(1) as wanted:
             appended, wanted.claims = await self._store.append(
-                job_id, CancelRequested(by or client.name, insist), key, wanted.n, asked
+                job_id, CancelRequested(by or client.name, insist, reason), key, wanted.n, asked
             )
         if appended is Appended.OVER or (over and appended is Appended.UNKNOWN):
             raise terminated(job_id, (await self.get(client, job_id)).job.status)

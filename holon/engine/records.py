@@ -107,7 +107,7 @@ class Records:
         """
         known = {record.job.id for record in live}
         gone: list[JobRecord] = []
-        while len(gone) < size and sum(map(_weight, gone)) <= MAX_PAGE_BYTES:
+        while len(gone) < size and sum(map(weight_of, gone)) <= MAX_PAGE_BYTES:
             page = await history.jobs(which, before, size)
             wanted = [one for one in page if floor is None or one.created_at >= floor]
             gone += await self._without_live([one for one in wanted if one.job.id not in known])
@@ -153,7 +153,7 @@ class Records:
         return page, _written(page[-1].sequence, (page[-1].event.time, page[-1].job_id)) if more else ""
 
 
-def _weight(record: JobRecord) -> int:
+def weight_of(record: JobRecord) -> int:
     """How many bytes a job has of what may be large: its result, its error, what it said of its progress."""
     error = record.job.error
     failure = None if error is None else (error.message, error.details)
@@ -165,7 +165,7 @@ def _bounded(records: Iterable[JobRecord], size: int) -> list[JobRecord]:
     page: list[JobRecord] = []
     weight = 0
     for record in records:
-        weight += _weight(record)
+        weight += weight_of(record)
         if len(page) == size or (page and weight > MAX_PAGE_BYTES):
             break
         page.append(record)
@@ -199,11 +199,20 @@ def _after(page: Sequence[JobRecord], live: Sequence[JobRecord], gone: Sequence[
     return _written(number, before)
 
 
+def number_in(token: str) -> int | None:
+    """The number that a token of a page of jobs begins with; None for the first page.
+
+    Raises:
+        InvalidArgument: the token is none.
+    """
+    numbers, _ = _parts(token)
+    return numbers[0] if numbers else None
+
+
 def _read(token: str) -> _Place:
     """A place from its token: a number, alone where history is not looked at, or `number.creation.id`."""
     numbers, job_id = _parts(token)
-    number = numbers[0] if numbers else None
-    return _Place(number, (numbers[1], job_id) if len(numbers) > 1 else None)
+    return _Place(number_in(token), (numbers[1], job_id) if len(numbers) > 1 else None)
 
 
 def _parts(token: str) -> tuple[list[int], str]:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+
 from holon.domain.client import Client
 from holon.domain.costs import costing
 from holon.engine.blueprints import Blueprints
 from holon.engine.records import Records
-from holon.engine.requests import Accepted, Creating, digest_of, input_of, request_id_of, timeout_ms
+from holon.engine.requests import (
+    Accepted,
+    Creating,
+    digest_of,
+    input_of,
+    priority_of,
+    request_id_of,
+    timeout_ms,
+    transitions_of,
+)
 from holon.errors import AlreadyExists, HolonError, InvalidArgument, TooLarge
 from holon.ports import Storage
 
@@ -60,6 +71,8 @@ class Repeats:
                 timeout_ms("result_timeout", asked.result_timeout),
                 costing("budget", asked.budget),
             )
+            priority_of(asked.default_priority)
+            transitions_of(asked.max_transitions, sys.maxsize)
         except (InvalidArgument, TooLarge):
             # No job was ever made of what cannot be read.
             return None

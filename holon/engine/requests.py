@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,11 +18,14 @@ from holon.domain.value import Value
 from holon.domain.wants import Wants
 from holon.engine.paging import DEFAULT_PAGE
 from holon.engine.payloads import check_depth, encode, may_be_deep
-from holon.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
+from holon.errors import FailedPrecondition, InvalidArgument, NotFound, Violation, invalid
 from holon.json_in import parse
-from holon.ports import Note
+from holon.ports import JobFilter, Note
 
 MAX_REQUEST_ID = 128
+# What is said of a cancel is in the job's error, beside other words.
+MAX_REASON = 1_024
+_LARGEST_NUMBER = sys.float_info.max
 # No list asks for later times than this, in epoch seconds: the year 2286.
 LATEST_S = 10_000_000_000.0
 # A task waits at most this long where a timeout is given: ten years, so that no sum of times overflows anywhere.
@@ -38,6 +42,8 @@ class Creating(Value, gc=True):
     `note` is a document that is to be written with it, also where the job is there already.
     `source` is what had it made where that was no call; its history tells it.
     `webhook_url` is the address that is told of its end, as it was given; None: nobody is.
+    `default_priority` is that of its tasks that do not say one, `max_transitions` how many changes of state it may
+    make, as they were given; None: 0, and as many as the node lets it make.
     `deadline` is until when its tasks have time at most, in epoch milliseconds of the store's clock; None: as they say.
     `parent_job_id` and `depth` are as in `Job`.
     `wants` is as in `Job`.
@@ -60,6 +66,8 @@ class Creating(Value, gc=True):
     depth: int = 0
     wants: Wants | None = None
     webhook_url: Any = None
+    default_priority: Any = None
+    max_transitions: Any = None
 
 
 class Accepted(Value, gc=True):
@@ -79,7 +87,8 @@ class Listing(Value):
     """Which jobs to list; the page token is from the page before.
 
     Those created at `created_after` or later, and before `created_before`: epoch seconds, None is no bound.
-    `terminal` lists only those that are over, or only those that are not; None: both.
+    `terminal` lists only those that are over, or only those that are not; None: both. `parent_job_id` lists only those
+    that are parts of this job; empty: all.
     """
 
     statuses: Sequence[Status] = ()
@@ -89,6 +98,7 @@ class Listing(Value):
     created_after: float | None = None
     created_before: float | None = None
     terminal: bool | None = None
+    parent_job_id: str = ""
 
 
 def check_input(data: Any) -> None:
@@ -154,7 +164,55 @@ def digest_of(
         terms.append({"budget": budget})
     if asked.webhook_url is not None:
         terms.append({"webhook_url": asked.webhook_url})
+    if asked.default_priority is not None:
+        terms.append({"priority": priority_of(asked.default_priority)})
+    if asked.max_transitions is not None:
+        terms.append({"max_transitions": asked.max_transitions})
     return hashlib.sha256(canonical + orjson.dumps(terms)).digest()
+
+
+def priority_of(priority: Any) -> float:
+    """The priority of tasks that do not say one; raises InvalidArgument for what is none."""
+    if priority is None:
+        return 0.0
+    if isinstance(priority, bool) or not isinstance(priority, int | float) or not abs(priority) <= _LARGEST_NUMBER:
+        raise invalid("priority", "must be a finite number")
+    return float(priority)
+
+
+def transitions_of(asked: Any, most: int) -> int | None:
+    """How many changes of state a job may make; raises InvalidArgument for what is none, or over the node's limit."""
+    if asked is None:
+        return None
+    if type(asked) is not int or not 1 <= asked <= most:
+        raise invalid("max_transitions", f"must be a whole number from 1 to {most}, which is the node's own limit")
+    return asked
+
+
+def check_reason(reason: str) -> None:
+    """Check what somebody says of a cancel; raises InvalidArgument."""
+    if len(reason) > MAX_REASON:
+        raise invalid("reason", f"has over {MAX_REASON} characters")
+
+
+def filter_of(owner: str, listing: Listing) -> JobFilter | None:
+    """Which of an owner's jobs a list shows; None: there can be none.
+
+    Raises:
+        InvalidArgument: a time that is none.
+    """
+    statuses = tuple(listing.statuses)
+    if listing.terminal is not None:
+        statuses = tuple(one for one in statuses or Status if one.terminal is listing.terminal)
+        if not statuses:
+            return None
+    return JobFilter(
+        owner,
+        statuses,
+        listing.blueprint,
+        created_after=time_ms("created_after", listing.created_after),
+        created_before=time_ms("created_before", listing.created_before),
+    )
 
 
 def time_ms(field: str, seconds: float | None) -> int | None:

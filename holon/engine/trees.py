@@ -93,6 +93,7 @@ class Trees:
 
     Attributes:
         below: what was told last.
+        tallies: what the histories of jobs amount to that were asked for lately.
     """
 
     def __init__(self, store: Storage, jobs: Jobs, records: Records, dispatcher: Dispatcher, below: Below) -> None:
@@ -103,7 +104,7 @@ class Trees:
         self.below = below
         self._links: dict[str, Subtree] = {}
         self._own_id = ""
-        self._tallies = Tallies(self.read_on)
+        self.tallies = Tallies(self.read_on)
 
     def __repr__(self) -> str:
         return f"Trees(links={len(self._links)}, {self.below!r})"
@@ -134,7 +135,7 @@ class Trees:
         _check(asked)
         place = place_of(asked.token)
         record = await self._jobs.get(client, job_id)
-        reading = await self._tallies.of(record)
+        reading = await self.tallies.of(record)
         page = Page(asked.size or MAX_NODES)
         if not asked.token:
             digest = await self._digest(reading.tally) if asked.digests else None

@@ -75,6 +75,12 @@ class JobFilter(Value):
         early = self.created_after is not None and created_at < self.created_after
         return not early and (self.created_before is None or created_at < self.created_before)
 
+    def lets(self, record: JobRecord) -> bool:
+        """Whether a job of the owner's is one of these."""
+        job = record.job
+        named = (not self.statuses or job.status in self.statuses) and self.blueprint in (None, job.blueprint)
+        return named and self.in_time(record.created_at)
+
 
 class TaskRecord(Value):
     """Where a task stands, for those who decide about it and for those who look.

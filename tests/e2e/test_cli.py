@@ -210,10 +210,10 @@ def test_a_cancel_ends_a_job_and_who_waits_for_it_is_told(dev: Dev) -> None:
     waiting = Started(dev.folder, "jobs", "create", "waiting", "--wait", "--request-id", "to-cancel")
     try:
         job_id = dev("jobs", "create", "waiting", "--request-id", "to-cancel").out.strip()
-        cancelled = dev("jobs", "cancel", job_id, "--json")
+        cancelled = dev("jobs", "cancel", job_id, "--reason", "no paper", "--json")
         assert cancelled.json == {"status": "cancellation_request_accepted"}
         assert waiting.wait() == 12
-        assert "CANCELLED: cancelled by client 'default'" in dev("jobs", "get", job_id).out
+        assert "CANCELLED: cancelled by client 'default': no paper" in dev("jobs", "get", job_id).out
         assert dev("jobs", "cancel", job_id).code == 1
     finally:
         waiting.kill()
@@ -228,6 +228,7 @@ def test_jobs_are_listed_in_pages_and_by_status(dev: Dev) -> None:
     token = page["next_page_token"]
     following = dev("jobs", "list", "--status", "failed", "--limit", "1", "--page-token", token, "--json").json
     assert following["jobs"][0]["id"] != page["jobs"][0]["id"]
+    assert dev("jobs", "list", "--part-of", page["jobs"][0]["id"], "--json").json["jobs"] == []
     text = dev("jobs", "list", "--limit", "1").out
     assert "BLUEPRINT" in text
     assert "more: --page-token" in text

@@ -121,7 +121,15 @@ async def test_a_creation_tells_its_input(node: Node) -> None:
     body = it["paths"]["/api/v1/jobs/doubling"]["post"]["requestBody"]
     schema = body["content"]["application/json"]["schema"]
     assert body["required"]
-    terms = {"dispatch_timeout", "result_timeout", "allowed_skills", "budget", "webhook_url"}
+    terms = {
+        "dispatch_timeout",
+        "result_timeout",
+        "allowed_skills",
+        "budget",
+        "webhook_url",
+        "priority",
+        "max_transitions",
+    }
     assert schema["properties"].keys() == {"initial_data", *terms}
     # It sends none.
     assert schema["properties"]["webhook_url"]["type"] == "null"

@@ -67,7 +67,7 @@ def test_dispatch_parallel_takes_task_type_and_type_and_keeps_the_order() -> Non
         "gather",
     )
     assert actions.decision == DispatchParallel(
-        (AskedTask("a", {"n": 1}), AskedTask("b", {}, 1.0, 2.0), AskedTask("c", {}, 0.0, None, 3.0, 4.0)), "gather"
+        (AskedTask("a", {"n": 1}), AskedTask("b", {}, 1.0, 2.0), AskedTask("c", {}, None, None, 3.0, 4.0)), "gather"
     )
 
 

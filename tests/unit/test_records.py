@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgpack
 
-from holon.domain.events import TaskEvent
+from holon.domain.events import CancelRequested, TaskEvent
 from holon.domain.job import Job, Status, Waiting
 from holon.domain.matching import Need
 from holon.domain.task import RetryPolicy
@@ -20,12 +20,13 @@ from holon.storage.records import (
     encode_event,
     encode_job,
     encode_need,
+    pack,
     unpack,
 )
 from holon.storage.records.schema import UPGRADES
 
-# The fields of a job that came with the newest schema.
-NEWEST = 6
+# The fields of a job that came since schema 8.
+NEWEST = 8
 
 
 def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:
@@ -83,10 +84,18 @@ def test_a_job_that_was_written_before_jobs_had_parts_is_none_and_has_none() -> 
 
 def test_the_one_part_that_a_job_had_before_it_could_have_several_is_read_as_such() -> None:
     for child, parts in (("0-c", ("0-c",)), ("", ())):
-        job = Job("0-a", "bp", "ann", {}, "start", depth=2, parts=parts, webhook="https://ann.example/ended")
-        fields = unpack("job", encode_job(job))
+        said = {"webhook": "https://ann.example/ended", "default_priority": 2.5, "max_transitions": 7}
+        job = Job("0-a", "bp", "ann", {}, "start", depth=2, parts=parts, **said)  # type: ignore[arg-type]
+        assert decode_job(encode_job(job)) == job
+        *fields, _, _ = unpack("job", encode_job(job))
         fields[fields.index(list(parts), 27)] = child
-        assert decode_job(msgpack.packb((9, *fields))) == job
+        assert decode_job(msgpack.packb((9, *fields))) == replace(job, default_priority=0.0, max_transitions=None)
+
+
+def test_a_cancel_is_read_with_all_that_was_said_of_it() -> None:
+    for event in (CancelRequested("ann"), CancelRequested("ann", insist=False), CancelRequested("ann", True, "why")):
+        assert decode_event(encode_event(event)) == event
+    assert encode_event(CancelRequested("ann")) == pack("cancel", "ann")
 
 
 def test_a_job_that_was_written_before_there_were_webhooks_has_none() -> None:

@@ -10,7 +10,6 @@ from holon.engine.requests import Creating
 from holon.errors import InvalidArgument, Violation
 from holon.rxon.v1 import job_pb2
 from holon.wire.values import asked_seconds, json_of
-from transports.grpc.calls import refuse
 from transports.grpc.trace import trace_of_request
 
 
@@ -18,14 +17,8 @@ def creating_of(request: job_pb2.CreateJobRequest) -> Creating:
     """The job that a request asks for.
 
     Raises:
-        InvalidArgument: it asks for what this node does not do, or its `initial_data` cannot be read.
+        InvalidArgument: what it asks for is none, or its `initial_data` cannot be read.
     """
-    refuse(
-        {
-            "priority": request.HasField("priority"),
-            "max_transitions": request.HasField("max_transitions"),
-        }
-    )
     return Creating(
         request.blueprint_name,
         _initial_data(request),
@@ -36,6 +29,8 @@ def creating_of(request: job_pb2.CreateJobRequest) -> Creating:
         allowed_skills=allowing("skill_limit", request.skill_limit.skills if request.HasField("skill_limit") else None),
         budget=request.budget if request.HasField("budget") else None,
         webhook_url=request.webhook_url or None,
+        default_priority=request.priority if request.HasField("priority") else None,
+        max_transitions=request.max_transitions if request.HasField("max_transitions") else None,
     )
 
 

@@ -110,7 +110,6 @@ class JobService:
 
     async def list(self, request: job_pb2.ListJobsRequest) -> job_pb2.ListJobsResponse:
         """Read a page of jobs."""
-        refuse({"parent_job_id": bool(request.parent_job_id)})
         owner = request.owner or client().name
         if client().sees(owner):
             names = fields_of(request.fields, LISTED_FIELDS)
@@ -125,6 +124,7 @@ class JobService:
             asked_time(request, "created_after"),
             asked_time(request, "created_before"),
             request.terminal if request.HasField("terminal") else None,
+            request.parent_job_id,
         )
         records, more = await self._jobs.list(owner, listing)
         jobs = [job_message(record, self._jobs.progress_message(record), names) for record in records]
@@ -134,9 +134,8 @@ class JobService:
         """Ask a job to stop."""
         by = acting()
         with audited("job_cancelled", by, lambda: request.job_id):
-            refuse({"reason": bool(request.reason)})
-            request_id = request_id_of(request.request_id)
-            record = await self._jobs.cancel(client(), request.job_id, by=by.who, request_id=request_id)
+            request_id, reason = request_id_of(request.request_id), request.reason
+            record = await self._jobs.cancel(client(), request.job_id, by=by.who, request_id=request_id, reason=reason)
         return job_pb2.CancelJobResponse(job=job_message(record, self._jobs.progress_message(record)))
 
     async def resolve(self, request: job_pb2.ResolveApprovalRequest) -> job_pb2.ResolveApprovalResponse:

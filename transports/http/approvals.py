@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from holon.engine.approvals import Approvals, Deciding
 from holon.engine.requests import request_id_of
-from holon.errors import InvalidArgument, Unauthenticated, Violation
+from holon.errors import Unauthenticated
 from holon.security.approvals import HOLDER, made_of, question_of
 from holon.security.clients import Clients
 from holon.telemetry.audit import audited, note
 from transports.http.asgi import Reply
 from transports.http.inputs import APPROVAL_FIELDS, IDEMPOTENCY_KEY
 from transports.http.request import NOBODY, Request
-from transports.http.strict_json import read_object
+from transports.http.strict_json import read_object, text_in
 
 _KNOWN = frozenset(APPROVAL_FIELDS)
 _NONE: frozenset[str] = frozenset()
@@ -36,13 +36,13 @@ class ApprovalRoutes:
         request.parameters(_NONE)
         asked = read_object(await request.body(), _KNOWN)
         given = Deciding(
-            _text(asked, "decision"),
+            text_in(asked, "decision"),
             asked.get("data"),
-            _text(asked, "comment"),
-            _text(asked, "approval_id"),
+            text_in(asked, "comment"),
+            text_in(asked, "approval_id"),
             request_id_of(request.idempotency_key(), IDEMPOTENCY_KEY.name),
         )
-        if token := _text(asked, "approval_token"):
+        if token := text_in(asked, "approval_token"):
             await self._by_token(request, given, token)
         elif request.client is NOBODY:
             self._refuse(
@@ -67,12 +67,3 @@ class ApprovalRoutes:
     def _refuse(self, request: Request, error: Unauthenticated) -> NoReturn:
         self._clients.refused.call(error, request.by, f"{request.method} {request.path}")
         raise error
-
-
-def _text(asked: dict[str, Any], name: str) -> str:
-    value = asked.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise InvalidArgument(f"{name} must be text", details=[Violation(name, "must be text")])
-    return value

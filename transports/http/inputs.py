@@ -17,7 +17,7 @@ from holon.engine.approvals import MAX_COMMENT
 from holon.engine.client_files import MAX_EXPIRES_S
 from holon.engine.paging import DEFAULT_PAGE, KEY_TOKEN, MAX_KEY_TOKEN, MAX_PAGE
 from holon.engine.reloading import TARGETS
-from holon.engine.requests import LATEST_S, MAX_REQUEST_ID, MAX_TIMEOUT_S
+from holon.engine.requests import LATEST_S, MAX_REASON, MAX_REQUEST_ID, MAX_TIMEOUT_S
 from transports.http.contracts import COMPONENTS
 from transports.http.shapes import ALL_FIELDS, JOB_STATUSES, Schema
 
@@ -112,6 +112,7 @@ STATUS = Parameter(
     {"type": "array", "items": {"type": "string", "enum": JOB_STATUSES}, "minItems": 1},
 )
 BLUEPRINT = Parameter("blueprint", "query", "Only jobs of this blueprint.", {"type": "string"})
+PARENT = Parameter("parent_job_id", "query", "Only the jobs that are parts of this one.", {"type": "string"})
 
 _TIME: Schema = {"type": "number", "minimum": 0, "maximum": LATEST_S}
 CREATED_AFTER = Parameter(
@@ -183,7 +184,7 @@ OF_KEY_PAGES = (PAGE_SIZE, KEY_PAGE_TOKEN)
 OF_FILES = OF_KEY_PAGES
 OF_UPLOAD = (NEW_FILE_NAME, EXPIRES_IN)
 OF_WORKERS = (*OF_KEY_PAGES, SKILL, CONNECTED)
-OF_LIST = (PAGE_SIZE, JOBS_TOKEN, STATUS, BLUEPRINT, CREATED_AFTER, CREATED_BEFORE, FIELDS)
+OF_LIST = (PAGE_SIZE, JOBS_TOKEN, STATUS, BLUEPRINT, PARENT, CREATED_AFTER, CREATED_BEFORE, FIELDS)
 
 _TIMEOUT: Schema = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_S}
 CREATE_FIELDS: Mapping[str, Schema] = {
@@ -220,6 +221,19 @@ CREATE_FIELDS: Mapping[str, Schema] = {
         "maximum": MOST_COST,
         "description": "what its tasks may cost together, in millionths of the cost unit; no limit when left out",
     },
+    "priority": {
+        "type": ["number", "null"],
+        "description": "of its tasks that do not say one: higher goes first; 0 when left out",
+    },
+    "max_transitions": {
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "description": "how many changes of state it may make, at most as many as the node lets it make, which is what "
+        "it may when left out",
+    },
+}
+CANCEL_FIELDS: Mapping[str, Schema] = {
+    "reason": {"type": ["string", "null"], "maxLength": MAX_REASON, "description": "why, for its history"}
 }
 APPROVAL_FIELDS: Mapping[str, Schema] = {
     "decision": {"type": "string", "minLength": 1, "description": "one of the `decisions` of the job's `approval`"},
@@ -249,9 +263,11 @@ RELOAD_FIELDS: Mapping[str, Schema] = {
 }
 
 
-def create_fields(*, webhooks: bool) -> Mapping[str, Schema]:
-    """What a job may be created with at a node that tells of ends, or does not."""
-    return CREATE_FIELDS if webhooks else {**CREATE_FIELDS, "webhook_url": _NO_WEBHOOK}
+def create_fields(max_transitions: int, *, webhooks: bool) -> Mapping[str, Schema]:
+    """What a job may be created with at a node that lets it make so many changes of state, and tells of ends or not."""
+    bounded = {**CREATE_FIELDS["max_transitions"], "maximum": max_transitions}
+    there = {} if webhooks else {"webhook_url": _NO_WEBHOOK}
+    return {**CREATE_FIELDS, "max_transitions": bounded, **there}
 
 
 def names(parameters: Iterable[Parameter]) -> frozenset[str]:

@@ -21,6 +21,7 @@ from transports.http.asgi import Reply
 from transports.http.inputs import (
     APPROVAL_FIELDS,
     APPROVAL_KEY,
+    CANCEL_FIELDS,
     CANCEL_KEY,
     IDEMPOTENCY_KEY,
     JOB_ID,
@@ -160,11 +161,12 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             paths.JOB_CANCEL,
             routes.cancel,
             "Ask a job to end",
-            "A second cancel ends the clean-up that the first began. The body is empty, or `{}`.",
+            "A second cancel ends the clean-up that the first began. The body may be empty.",
             (Answer(200, "It was asked to", "CancelAccepted"),),
             (JOB_ID, CANCEL_KEY),
             (*_OF_BODY, "JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "JOB_TERMINATED", "INBOX_FULL", *OF_ONE_JOB),
             takes_body=True,
+            fields=CANCEL_FIELDS,
         ),
     ]
 

@@ -13,6 +13,7 @@ from holon.security.approvals import approval_token
 from holon.telemetry.audit import audited
 from transports.http.asgi import Reply
 from transports.http.inputs import (
+    CANCEL_FIELDS,
     CREATE_FIELDS,
     IDEMPOTENCY_KEY,
     MAX_WAIT_S,
@@ -27,9 +28,10 @@ from transports.http.inputs import (
 from transports.http.reading import page_size, seconds, time
 from transports.http.request import Request
 from transports.http.shapes import ALL_FIELDS, LISTED_FIELDS, event_json, fields_of, job_json
-from transports.http.strict_json import read_object
+from transports.http.strict_json import read_object, text_in
 
 _BODY_OF_CREATE = frozenset(CREATE_FIELDS)
+_BODY_OF_CANCEL = frozenset(CANCEL_FIELDS)
 _NONE: frozenset[str] = frozenset()
 _CREATE = names(OF_CREATE)
 _CREATE_REPEATABLE = repeatable(OF_CREATE)
@@ -51,7 +53,7 @@ class JobRoutes:
 
     def __init__(self, jobs: Jobs, watching: Watching) -> None:
         self.approvals = jobs.approvals
-        self.create_fields = create_fields(webhooks=jobs.receivers is not None)
+        self.create_fields = create_fields(jobs.max_transitions, webhooks=jobs.receivers is not None)
         self._jobs = jobs
         self._watching = watching
 
@@ -143,6 +145,7 @@ class JobRoutes:
             asked.get("page_token", ""),
             time(asked, "created_after"),
             time(asked, "created_before"),
+            parent_job_id=asked.get("parent_job_id", ""),
         )
         records, token = await self._jobs.list(request.client.name, listing)
         shown = [job_json(record, self._jobs.progress_message(record), fields) for record in records]
@@ -151,11 +154,11 @@ class JobRoutes:
     async def cancel(self, request: Request) -> Reply:
         """Ask a job to end."""
         request.parameters(_NONE)
-        if body := await request.body():
-            read_object(body, _NONE)
+        body = await request.body()
+        reason = text_in(read_object(body, _BODY_OF_CANCEL), "reason") if body else ""
         with audited("job_cancelled", request.by, lambda: request.named):
             request_id = request_id_of(request.idempotency_key(), IDEMPOTENCY_KEY.name)
-            await self._jobs.cancel(request.client, request.named, request_id=request_id)
+            await self._jobs.cancel(request.client, request.named, request_id=request_id, reason=reason)
         return _CANCELLED
 
     async def history(self, request: Request) -> Reply:
@@ -180,6 +183,8 @@ def _creating(blueprint: str, body: bytes, request: Request) -> Creating:
         allowed_skills=allowing("allowed_skills", asked.get("allowed_skills")),
         budget=asked.get("budget"),
         webhook_url=asked.get("webhook_url"),
+        default_priority=asked.get("priority"),
+        max_transitions=asked.get("max_transitions"),
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from holon.engine.payloads import MAX_DEPTH, check_depth, may_be_deep
-from holon.errors import InvalidArgument, Violation
+from holon.errors import InvalidArgument, Violation, invalid
 from holon.json_in import parse
 
 # What the fast reader passes over: it keeps the last of several equal keys, and whole numbers of more than 64 bits lose
@@ -45,6 +46,16 @@ def read_object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
             _check_depth(inner, name)
     if _HIDDEN in body or _LONG.search(body) or any(body.count(b'"%b"' % name.encode()) > 1 for name in value):
         _read_again(body)
+    return value
+
+
+def text_in(asked: Mapping[str, Any], name: str) -> str:
+    """The text in one field of a body; empty: there is none. Raises InvalidArgument for what is no text."""
+    value = asked.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise invalid(name, "must be text")
     return value
 
 

@@ -142,6 +142,7 @@ class Doing:
             deadline=None if job.cancelling else job.deadline,
             parent_job_id=job.id,
             depth=job.depth + 1,
+            default_priority=job.default_priority or None,
         )
 
     def _seen(self, record: JobRecord | None) -> None:

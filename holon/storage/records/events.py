@@ -32,8 +32,9 @@ def encode_event(event: InboxEvent) -> bytes:
             return pack("branches", step, failed, fail_fast, too_large)
         case Woken(step):
             return pack("woken", step)
-        case CancelRequested(by, insist):
-            return pack("cancel", by) if insist else pack("cancel", by, insist)
+        case CancelRequested(by, insist, reason):
+            said = (insist, reason) if reason else () if insist else (insist,)
+            return pack("cancel", by, *said)
         case ApprovalResolved(question, decision, by, data, comment, request_id, above, decided_at):
             passed = (above, decided_at) if above else ()
             return pack("approval", question, decision, by, data, comment, request_id, *passed)

@@ -55,6 +55,8 @@ def encode_job(job: Job) -> bytes:
         job.wants and astuple(job.wants),
         job.webhook,
         job.events,
+        job.default_priority,
+        job.max_transitions,
     )
 
 
@@ -118,6 +120,8 @@ def decode_job(record: bytes) -> Job:
         wants,
         webhook,
         events,
+        default_priority,
+        max_transitions,
     ) = unpack("job", record)
     state_history = from_json(history)
     return Job(
@@ -152,4 +156,6 @@ def decode_job(record: bytes) -> Job:
         wants=wants and Wants(*wants),
         webhook=webhook,
         events=events,
+        default_priority=default_priority,
+        max_transitions=max_transitions,
     )

@@ -53,18 +53,30 @@ async def test_d16_a_cancel_reaches_the_worker_that_runs_the_task(start: Start, 
             job_id = await create(node, "one_task", {})
             await happened(began)
             if door == "http":
-                reply = await client.post(f"/api/v1/jobs/{job_id}/cancel")
+                reply = await client.post(f"/api/v1/jobs/{job_id}/cancel", json={"reason": "no paper"})
                 assert (reply.status_code, reply.json()) == (200, {"status": "cancellation_request_accepted"})
             else:
-                await node.client.cancel_job(job_id)
+                await node.client.cancel_job(job_id, reason="no paper")
             job = await ended(node, job_id)
             await happened(stopped)
         assert (job.status, job.current_state, job.result) == ("cancelled", "start", None)
         assert job.error is not None
-        assert job.error.code == "CANCELLED"
+        assert (job.error.code, job.error.message) == ("CANCELLED", "cancelled by client 'default': no paper")
         assert reasons == ["CANCELLED"]
         told = await history(node, job_id, "job_cancel_requested", "task_finished", "job_completed")
         assert [event.event_type for event in told] == ["job_cancel_requested", "job_completed"]
+        assert told[0].context_snapshot == {"by": "default", "reason": "no paper"}
+
+
+@pytest.mark.parametrize(("reason", "why"), [("x" * 1_025, "has over 1024 characters"), (5, "must be text")])
+async def test_a_reason_that_cannot_be_is_refused_and_nothing_is_cancelled(
+    start: Start, reason: object, why: str
+) -> None:
+    async with start(one_task()) as node, http(node) as client:
+        job_id = await create(node, "one_task", {})
+        reply = await client.post(f"/api/v1/jobs/{job_id}/cancel", json={"reason": reason})
+        assert (reply.status_code, reply.json()["details"]) == (400, [{"field": "reason", "reason": why}])
+        assert (await waits(node, job_id)).status == "waiting_for_worker"
 
 
 async def test_d16_a_sync_handler_learns_of_the_cancel_and_its_slot_is_free_again(start: Start) -> None:

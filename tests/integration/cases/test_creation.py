@@ -217,13 +217,33 @@ async def test_a_blueprint_without_an_endpoint_cannot_be_started_by_clients(star
             assert error.value.message.endswith("; see `holon blueprints list`")
 
 
-@pytest.mark.parametrize("field", ["webhook", "priority", "Initial_data"])
+@pytest.mark.parametrize("field", ["webhook", "Priority", "Initial_data"])
 async def test_a_field_that_is_not_known_is_named_and_refused(start: Start, field: str) -> None:
     async with start(my_flow()) as node, http(node) as door:
         reply = await door.post(CREATE, json={"initial_data": {"n": 1}, field: "http://127.0.0.1/"})
         assert reply.status_code == 400
         assert [one["field"] for one in reply.json()["details"]] == [field]
         assert await jobs(node) == []
+
+
+async def test_a_limit_of_transitions_that_is_none_or_over_the_node_s_is_refused(start: Start) -> None:
+    async with start(my_flow(), MAX_TRANSITIONS_PER_JOB=50) as node, http(node) as door:
+        for wrong in (0, 51, 1.5, True, "1"):
+            reply = await door.post(CREATE, json={"initial_data": {"n": 1}, "max_transitions": wrong})
+            assert (reply.status_code, [one["field"] for one in reply.json()["details"]]) == (400, ["max_transitions"])
+        with pytest.raises(InvalidArgument, match="a whole number from 1 to 50"):
+            await node.client.create_job("my_flow", {"n": 1}, max_transitions=51)
+        assert await jobs(node) == []
+
+
+async def test_a_priority_and_a_limit_are_part_of_what_a_request_id_stands_for(start: Start) -> None:
+    async with start(my_flow()) as node:
+        given: dict[str, Any] = {"request_id": "r", "priority": 2, "max_transitions": 5}
+        job_id = await create(node, "my_flow", {"n": 1}, **given)
+        assert await create(node, "my_flow", {"n": 1}, **given) == job_id
+        for other in ({"priority": 3}, {"max_transitions": 6}):
+            with pytest.raises(AlreadyExists):
+                await node.client.create_job("my_flow", {"n": 1}, **{**given, **other})
 
 
 @pytest.mark.parametrize("field", ["dispatch_timeout", "result_timeout"])

@@ -100,6 +100,8 @@ async def test_i8_a_job_that_goes_round_is_stopped_at_the_limit_of_transitions(s
         assert (job.status, code) == ("failed", "TOO_MANY_TRANSITIONS")
         assert "exceeded maximum transitions (7)" in message
         assert len(await history(node, job.id, "state_finished")) == 8
+        fewer = await ended(node, await create(node, "bp", {}, max_transitions=3))
+        assert code_and_message(fewer)[1].startswith("exceeded maximum transitions (3)")
 
 
 async def test_a_state_history_that_json_cannot_hold_is_an_error_of_the_handler(start: Start) -> None:

@@ -51,9 +51,9 @@ async def test_d09_a_part_finishes_and_the_job_above_takes_its_result(start: Sta
             assert {one.id for one in (await node.client.list_page()).jobs} == {job_id, part.id}
 
 
-def ending(*, outcome: str = "finished", status: str = "", raises: bool = False) -> Blueprint:
+def ending(*, outcome: str = "finished", status: str = "", raises: bool = False, name: str = "ending") -> Blueprint:
     """Ends at once, in a state whose name says nothing of how."""
-    bp = Blueprint("ending")
+    bp = Blueprint(name)
 
     @bp.handler(is_start=True)
     async def begin(actions: ActionFactory) -> None:

@@ -16,6 +16,7 @@ from tests.integration.cases.site import (
     ended,
     fan_out,
     history,
+    http,
     next_offer,
     one_task,
     waits,
@@ -111,6 +112,28 @@ async def test_a_cancel_ends_every_part(start: Start) -> None:
         for one in begun:
             over = await ended(node, one)
             assert (over.status, over.error and over.error.message) == ("cancelled", "cancelled by the job above it")
+
+
+async def test_the_parts_of_a_job_are_listed_the_newest_first_in_pages_and_filtered(start: Start) -> None:
+    tasks = [part("ending"), part("gives_up"), part("ending"), part("ending")]
+    ends = ending(), ending(outcome="failed", name="gives_up")
+    async with start(fan_out(tasks), *ends) as node, http(node) as door:
+        other = (await node.run("fan_out", {})).id
+        job_id = (await node.run("fan_out", {})).id
+        ids = (await made(node, job_id))[::-1]
+        first = await node.client.list_page(parent_job_id=job_id, page_size=3)
+        assert [one.id for one in first.jobs] == ids[:3]
+        rest = await node.client.list_page(parent_job_id=job_id, page_size=3, page_token=first.next_page_token)
+        assert ([one.id for one in rest.jobs], rest.next_page_token) == (ids[3:], "")
+        failed = [one.id async for one in node.client.list_jobs(parent_job_id=job_id, statuses=["failed"], page_size=1)]
+        assert failed == [ids[2]]
+        query = {"parent_job_id": other, "blueprint": "ending", "limit": "1"}
+        page = (await door.get("/api/v1/jobs", params=query)).json()
+        assert [one["parent_job_id"] for one in page["jobs"]] == [other]
+        page = (await door.get("/api/v1/jobs", params={**query, "page_token": page["next_page_token"]})).json()
+        assert [one["parent_job_id"] for one in page["jobs"]] == [other]
+        for nothing in ("0-nothing", ids[0]):
+            assert (await node.client.list_page(parent_job_id=nothing)).jobs == ()
 
 
 async def test_what_one_part_may_not_be_given_fails_the_handler_and_nothing_is_made(start: Start) -> None:

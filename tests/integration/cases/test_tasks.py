@@ -13,6 +13,7 @@ from holon.context import ActionFactory
 from holon.engine.handlers import Handlers
 from holon.rxon.v1 import worker_pb2
 from holon.worker import Result
+from tests.integration.cases.parts import above, part_of
 from tests.integration.cases.site import (
     SUCCESS_ONLY,
     Passes,
@@ -22,6 +23,7 @@ from tests.integration.cases.site import (
     ended,
     happened,
     history,
+    http,
     one_task,
     waits,
 )
@@ -226,6 +228,33 @@ async def test_what_waits_goes_by_priority_and_then_by_arrival(start: Start) -> 
             for job_id in jobs:
                 await ended(node, job_id)
     assert "".join(order) == "fbdaec"
+
+
+@pytest.mark.in_order
+async def test_tasks_that_say_no_priority_have_that_of_their_job_in_parts_of_it_too(start: Start) -> None:
+    order: list[str] = []
+    said = one_task(name="said", priority=2), above("one_task"), one_task()
+    async with start(*said) as node, http(node) as door:
+        jobs = [
+            await create(node, "one_task", {"name": "a"}),
+            await create(node, "said", {"name": "b"}, priority=-9),
+            await create(node, "one_task", {"name": "c"}, priority=1.5),
+            await create(node, "above", {"name": "d"}, priority=3),
+        ]
+        body = {"initial_data": {"name": "e"}, "priority": -1}
+        jobs.append((await door.post("/api/v1/jobs/one_task", json=body)).json()["job_id"])
+        for job_id in [*jobs[:3], await part_of(node, jobs[3]), jobs[4]]:
+            await waits(node, job_id)
+        worker = node.new_worker("w1", max_concurrent=1)
+
+        @worker.skill("t")
+        async def t(name: str) -> None:
+            order.append(name)
+
+        async with worker:
+            for job_id in jobs:
+                await ended(node, job_id)
+    assert "".join(order) == "dbcae"
 
 
 async def test_c24_a_result_timeout_reaches_the_worker_as_a_deadline_on_the_clock(start: Start) -> None:

@@ -1,0 +1,54 @@
+"""Children: the jobs that are parts of one, listed by what the history of that one tells: no store looks for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from holon.engine.records import AT_ONCE, Records, number_in, weight_of
+from holon.engine.tallies import Tallies
+from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord
+
+
+class PartsListed:
+    """Pages of the parts of a job, those that it began last first. Its methods raise StoreUnavailable."""
+
+    def __init__(self, records: Records, tallies: Tallies) -> None:
+        self._records = records
+        self._tallies = tallies
+
+    def __repr__(self) -> str:
+        return f"PartsListed({self._tallies!r})"
+
+    async def page(self, parent: str, which: JobFilter, token: str, size: int) -> tuple[Sequence[JobRecord], str]:
+        """A page of them, and the token of the next (empty: that was all). A job that is not its owner's has none.
+
+        Arguments:
+            parent: the job's id.
+            token: of the page before; empty for the first.
+        Raises:
+            InvalidArgument: the token is none.
+        """
+        number = number_in(token)
+        above = await self._records.job(parent)
+        if above is None or above.job.owner != which.owner:
+            return (), ""
+        ids = (await self._tallies.of(above)).tally.parts()
+        # Those that come in meanwhile stand at the end, and so before the page that was read first.
+        end = len(ids) if number is None else min(number, len(ids))
+        page: list[JobRecord] = []
+        room = MAX_PAGE_BYTES
+        while end > 0:
+            start = max(0, end - AT_ONCE)
+            found = await asyncio.gather(*(self._records.job(one) for one in ids[start:end]))
+            for at in reversed(range(start, end)):
+                # One may not be made yet, or be gone.
+                record = found[at - start]
+                if record is None or not which.lets(record):
+                    continue
+                room -= weight_of(record)
+                if len(page) == size or (page and room < 0):
+                    return page, str(at + 1)
+                page.append(record)
+            end = start
+        return page, ""
