@@ -167,7 +167,7 @@ def digest_of(
     if asked.default_priority is not None:
         terms.append({"priority": priority_of(asked.default_priority)})
     if asked.max_transitions is not None:
-        terms.append({"max_transitions": asked.max_transitions})
+        terms.append({"max_transitions": int(asked.max_transitions)})
     return hashlib.sha256(canonical + orjson.dumps(terms)).digest()
 
 
@@ -181,9 +181,14 @@ def priority_of(priority: Any) -> float:
 
 
 def transitions_of(asked: Any, most: int) -> int | None:
-    """How many changes of state a job may make; raises InvalidArgument for what is none, or over the node's limit."""
+    """How many changes of state a job may make; raises InvalidArgument for what is none, or over the node's limit.
+
+    In JSON a whole number may be written with a point.
+    """
     if asked is None:
         return None
+    if type(asked) is float and asked.is_integer():
+        asked = int(asked)
     if type(asked) is not int or not 1 <= asked <= most:
         raise invalid("max_transitions", f"must be a whole number from 1 to {most}, which is the node's own limit")
     return asked
