@@ -46,7 +46,7 @@ async def test_each_is_created_in_order_and_one_that_is_refused_leaves_the_other
         creation(1),
         creation(blueprint_name="nothing"),
         creation(2),
-        creation(priority=1),
+        creation(max_transitions=0),
         creation(initial_data=json_payload([])),
         creation(3),
     )
@@ -54,7 +54,7 @@ async def test_each_is_created_in_order_and_one_that_is_refused_leaves_the_other
     errors = [one.error for one in made if one.HasField("error")]
     assert [error.reason for error in errors] == ["BLUEPRINT_NOT_FOUND", "INVALID_ARGUMENT", "INPUT_INVALID"]
     assert [error.code for error in errors] == [5, 3, 3]
-    assert errors[1].field_violations[0].field == "priority"
+    assert errors[1].field_violations[0].field == "max_transitions"
     jobs = [one.created.job_id for one in made if one.HasField("created")]
     page = await node.call("ListJobs", job_pb2.ListJobsRequest(), job_pb2.ListJobsResponse.FromString)
     assert [job.id for job in page.jobs] == jobs[::-1]

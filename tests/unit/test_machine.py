@@ -82,7 +82,27 @@ def test_the_limit_of_transitions_does_not_keep_a_job_from_ending() -> None:
     assert decided(None, job(transitions=10), FINISH).job.status is Status.FINISHED
 
 
+def test_a_job_may_be_created_with_a_lower_limit_of_transitions_and_with_no_higher_one() -> None:
+    for most, last in ((3, 2), (99, 9)):
+        assert decided(GoTo("next"), job(transitions=last, max_transitions=most)).job.status is Status.RUNNING
+        change = decided(GoTo("next"), job(transitions=last + 1, max_transitions=most))
+        assert f"({min(most, 10)})" in error_of(change).message
+
+
 # Tasks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_says_no_priority_has_its_job_s_and_none_is_over_what_the_job_may_have() -> None:
+    silent, low = DispatchTask(AskedTask("t", {}), {}), DispatchTask(AskedTask("t", {}, priority=-2.0), {})
+
+    def priority(decision: DispatchTask, **fields: float) -> float:
+        [task] = decided(decision, job(**fields)).tasks
+        return task.priority
+
+    assert (priority(silent), priority(silent, default_priority=4.0), priority(low, default_priority=4.0)) == (0, 4, -2)
+    assert (priority(silent, priority=3.0, default_priority=4.0), priority(low, priority=3.0)) == (3, 1)
+    [branch] = decided(DispatchParallel((AskedTask("t", {}),), "met"), job(default_priority=4.0)).tasks
+    assert branch.priority == 4
 
 
 def test_a_dispatch_makes_one_task_and_waits_for_it() -> None:
