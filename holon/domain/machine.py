@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from holon.domain.children import RUN_BLUEPRINT, is_nodes_own
+from holon.domain.children import RUN_BLUEPRINT
 from holon.domain.decisions import (
     AskedPart,
     AwaitApproval,
@@ -26,12 +26,8 @@ from holon.domain.retries import back_off
 from holon.domain.specs import Branches, spec_of, spec_of_part
 from holon.domain.states import State
 from holon.domain.task import (
-    CANCELLED,
-    FAILURE,
     POLICY_DENIED,
-    SUCCESS,
     TIMEOUT,
-    Outcome,
     RetryPolicy,
     TaskSpec,
     task_id,
@@ -349,21 +345,3 @@ def started(job: Job, now: int) -> HistoryEvent:
 def moved(job: Job, target: str, **fields: Any) -> Job:
     """A job that goes on in another state."""
     return replace(job, status=Status.RUNNING, current_state=target, waiting=None, **fields)
-
-
-def branch_result(job_id: str, task: str, outcome: Outcome, data: Any, details: Any) -> dict[str, Any]:
-    """What an aggregator sees of one branch. `data` and `details` are the outcome's, decoded."""
-    error = outcome.error
-    return {
-        "job_id": job_id,
-        "task_id": task,
-        "worker_id": None if is_nodes_own(outcome.worker_id) else outcome.worker_id or None,
-        "status": outcome.status,
-        "data": data,
-        "error": error and {"code": error.code, "message": error.message, "details": details},
-    }
-
-
-def succeeded(outcome: Outcome) -> bool:
-    """Whether a branch with this outcome counts as done well, for `fail_fast`: any status but failure or cancelled."""
-    return outcome.status == SUCCESS or outcome.status not in (FAILURE, CANCELLED)

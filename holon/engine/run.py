@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holon.domain import machine
+from holon.domain import branches, machine
 from holon.domain.children import JOB_ABOVE
 from holon.domain.events import (
     ApprovalResolved,
@@ -144,9 +144,9 @@ class Run:
         elif isinstance(event, TaskEvent):
             data = decode(event.payload, "the payload of an event") or {}
         elif isinstance(event, BranchesDone) and event.fail_fast:
-            branches = await self._tools.store.branches(self._job.id, event.step)
-            ended = [outcome for _, outcome in branches]
-            failed = next((one for one in branches if not machine.succeeded(one[1])), None)
+            told = await self._tools.store.branches(self._job.id, event.step)
+            ended = [outcome for _, outcome in told]
+            failed = next((one for one in told if not branches.succeeded(one[1])), None)
             if failed is not None and is_untaken(failed[1]):
                 failed = failed[0], await self._explained(failed[1], failed[0])
         change = react(self._job, event, data, details, self._now(), failed)
@@ -165,16 +165,16 @@ class Run:
     async def _branches(self, job: Job) -> dict[str, Any]:
         if job.aggregates is None:
             return {}
-        branches = await self._tools.store.branches(job.id, job.aggregates)
+        told = await self._tools.store.branches(job.id, job.aggregates)
 
         def result_of(branch: tuple[str, Outcome]) -> tuple[str, Any]:
             task_id, outcome = branch
             data = decode(outcome.data, "the data of a branch")
             details = decode(outcome.error.details, "the details of an error") if outcome.error else None
-            return task_id, machine.branch_result(job.id, task_id, outcome, data, details)
+            return task_id, branches.branch_result(job.id, task_id, outcome, data, details)
 
         results: dict[str, Any] = {}
-        async for some in in_chunks(branches):
+        async for some in in_chunks(told):
             if not job.failures:
                 self._count(job, (outcome for _, outcome in some))
             # Each may have as much as a result can carry.

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from holon.domain.branches import branch_result, succeeded
 from holon.domain.decisions import AskedTask, DispatchParallel, DispatchTask, GoTo
 from holon.domain.events import BranchesDone, HistoryEvent, TaskEvent, Woken
 from holon.domain.job import JobError, Status, Waiting
-from holon.domain.machine import branch_result, handler_failed, succeeded
+from holon.domain.machine import handler_failed
 from holon.domain.reactions import react
 from holon.domain.task import Outcome, TaskError
 from holon.domain.value import replace

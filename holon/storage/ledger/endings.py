@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from holon.domain.branches import succeeded
 from holon.domain.children import is_nodes_own
 from holon.domain.costs import Cost
 from holon.domain.events import BranchesDone, HistoryEvent, TaskEnded
-from holon.domain.machine import succeeded
 from holon.domain.task import DISPATCH_TIMEOUT, LIMIT_EXCEEDED, RESULT_TIMEOUT, WORKER_LOST, Outcome, task_id
 from holon.ports import StopReason, Superseded
 from holon.storage.ledger.costs import again, free, leave, lose

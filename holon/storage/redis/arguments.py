@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import msgpack
 
+from holon.domain.branches import succeeded
 from holon.domain.events import CancelRequested, HistoryEvent, InboxEvent
-from holon.domain.machine import succeeded
 from holon.domain.matching import Need
 from holon.domain.task import job_of
 from holon.domain.value import Value

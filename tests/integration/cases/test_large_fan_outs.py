@@ -10,12 +10,12 @@ import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory
-from holon.domain import machine, specs
+from holon.domain import branches, specs
 from holon.engine import planning
 from holon.storage.redis import arguments
 from tests.integration.cases.site import Passes, Start, create, fan_out, numbered, waits
 
-BRANCH_RESULT = (machine, "branch_result")
+BRANCH_RESULT = (branches, "branch_result")
 
 
 @pytest.fixture
