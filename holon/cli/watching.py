@@ -127,7 +127,7 @@ def log_line(logs: JobLogs, line: LogLine) -> str:
     """A line of the log of a job's task for people."""
     number = "-".join(logs.task_id.rsplit("-", 2)[1:])
     below = line.fields.get("holon_ids")
-    where = f"in {below[0]}" if isinstance(below, list) and below else ""
+    where = f"in {below[0] if below else line.fields.get('job_id')}" if isinstance(below, list) else ""
     rest = {name: value for name, value in line.fields.items() if name not in ("holon_ids", "job_id", "task_id")}
     more = " ".join(f"{name}={value}" for name, value in rest.items())
     return " ".join(filter(None, (local_time(line.time), f"#{number}", line.level.upper(), where, line.text, more)))

@@ -137,7 +137,8 @@ class LogLine:
     """A line of a task's log.
 
     `time` is epoch seconds of its worker's clock, `level` one of debug, info, warning and error. Of a line that came
-    from holons below, `fields` say where it was written: `holon_ids`, the lowest first, `job_id` and `task_id`.
+    from a part of the job, or from holons below, `fields` say where it was written: `job_id` and `task_id`, and the
+    `holon_ids` that it passed, the lowest first.
     """
 
     time: float

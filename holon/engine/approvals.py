@@ -14,7 +14,7 @@ from holon.domain.json_words import kind
 from holon.domain.value import Value, replace
 from holon.engine.job_errors import inbox_full, not_found
 from holon.engine.passing_down import Decision, PassingDown
-from holon.engine.payloads import check_depth, encode, may_be_deep
+from holon.engine.payloads import check_depth, decode, encode, may_be_deep
 from holon.engine.records import Records
 from holon.engine.slots import Slots
 from holon.errors import (
@@ -106,6 +106,16 @@ class Approvals:
             return await self._resolve(job_id, replace(given, approval_id=question), allowed, by)
         except NotFound:
             raise refused from None
+
+    async def take(self, job_id: str, decision: Decision, command_id: str) -> None:
+        """Take a decision that a job above this one, a part of it, was given; raises as `resolve`.
+
+        Arguments:
+            command_id: its name on all of its way, by which a repeat is known.
+        """
+        data = decode(decision.data, "data") if decision.data else None
+        made = decision.comment, decision.approval_id, command_id, decision.above, decision.decided_at
+        await self._resolve(job_id, Deciding(decision.decision, data, *made), lambda _: True, decision.by)
 
     async def _resolve(self, job_id: str, given: Deciding, allowed: Callable[[str], bool], by: str) -> JobRecord:
         data = self._checked(given)

@@ -140,6 +140,7 @@ class Engine:
         results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload, telemetry)
         catalogs = Catalogs(needs, contracts, self._rekeying)
         self.log_lines = LogLines(store, seal)
+        occurrences = Occurrences(store, self.slots)
         self.workers = Workers(
             store,
             self.dispatcher,
@@ -149,7 +150,7 @@ class Engine:
             telemetry,
             self.fleet,
             self.log_lines,
-            Occurrences(store, self.slots),
+            occurrences,
         )
         self.records = Records(store, history)
         self.mover = Mover(store, history) if history is not None else None
@@ -185,14 +186,25 @@ class Engine:
         watched = Watched(store)
         self.following = Following(store, watched)
         own = OwnSettings(store_settings.node_id, store_settings.lease, settings.cleanup / 1000)
-        self._own = Own(store, self.dispatcher, self.touches, results, self.jobs, self.blueprints, self.following, own)
+        self._own = Own(
+            store,
+            self.dispatcher,
+            self.touches,
+            results,
+            occurrences,
+            self.log_lines,
+            self.jobs,
+            self.blueprints,
+            self.following,
+            own,
+        )
         self.watching = Watching(store, self.jobs, self.records, watched, settings.watch_idle / 1000)
         self.log_lines.followers += (self.watching.logged, self.following.logged)
         self.below = Below(store, store.now, settings.job_retention, read_told, seal)
         self.webhooks = Webhooks(store, delivery, settings.webhook_give_up)
         self.trees = Trees(store, self.jobs, self.records, self.dispatcher, self.below)
         self.jobs.parts = PartsListed(self.records, self.trees.tallies)
-        self.jobs.approvals.passing = PassingDown(store, self.records, self.trees.link)
+        self.jobs.approvals.passing = PassingDown(store, self.records, self.trees.link, self.jobs.approvals.take)
         told = self.mover.wake if self.mover is not None else lambda: None
         self._wakeups = Wakeups(
             store,

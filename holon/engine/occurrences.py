@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from holon.domain.events import Occurred, TaskEvent
 from holon.domain.task import step_of
-from holon.engine.members import Member
 from holon.engine.payloads import decode
+from holon.engine.session import Session
 from holon.engine.slots import Slots
 from holon.errors import HolonError, NotFound, ResourceExhausted, StoreUnavailable, Unavailable
 from holon.ports import Appended, Offer, Steps
@@ -28,19 +28,19 @@ class Occurrences:
     def __repr__(self) -> str:
         return f"Occurrences({self._slots!r})"
 
-    async def take(self, member: Member, events: Sequence[Occurred]) -> Mapping[str, HolonError | None]:
+    async def take(self, session: Session, events: Sequence[Occurred]) -> Mapping[str, HolonError | None]:
         """Put events into their jobs, in order; a repeat of one is put in once.
 
         Returns:
             by the ids of the events, why they were not taken; None of those that were. One whose error says
             `retry_after` is to be sent again.
         """
-        answers = await asyncio.gather(*(self._put(member, one) for one in events))
+        answers = await asyncio.gather(*(self._put(session, one) for one in events))
         return {one.event_id: answer for one, answer in zip(events, answers, strict=True)}
 
-    async def _put(self, member: Member, event: Occurred) -> HolonError | None:
-        offer = member.session.leases.get(event.lease_id)
-        if offer is None and member.session.moved_to and event.lease_id in member.session.past:
+    async def _put(self, session: Session, event: Occurred) -> HolonError | None:
+        offer = session.leases.get(event.lease_id)
+        if offer is None and session.moved_to and event.lease_id in session.past:
             # It crossed the Welcome of the stream that has taken the lease over: on that it may be told.
             return Unavailable(
                 "a newer stream of this worker has taken the place of this one; send the event again on that",

@@ -1,15 +1,16 @@
-"""Decisions on what jobs below ask: passed down to the holon that does the task behind which a job waits for one."""
+"""Decisions on what jobs below ask: passed down to the holon, or the part here, behind which a job waits for one."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import orjson
 
+from holon.domain.children import is_nodes_own
 from holon.domain.event_types import APPROVAL_REQUESTED, APPROVAL_RESOLVED, APPROVAL_TIMED_OUT
 from holon.domain.events import WORKER_EVENT, HistoryEvent
 from holon.domain.holarchy import MAX_DEPTH
@@ -88,12 +89,20 @@ class PassingDown:
 
     Arguments:
         link: the holon that is linked here as this worker.
+        take: takes a decision for a job that asks itself, by its id; with the decision's name on all of its way.
     """
 
-    def __init__(self, store: Storage, records: Records, link: Callable[[str], Decider | None]) -> None:
+    def __init__(
+        self,
+        store: Storage,
+        records: Records,
+        link: Callable[[str], Decider | None],
+        take: Callable[[str, Decision, str], Awaitable[None]],
+    ) -> None:
         self._store = store
         self._records = records
         self._link = link
+        self._take = take
 
     def __repr__(self) -> str:
         return "PassingDown()"
@@ -127,6 +136,10 @@ class PassingDown:
         if answer is not None:
             _check_repeat(record, decision, command_id, answer)
             return
+        job_ids, holon_ids = (tuple(asked.details.get(name, ())) for name in ("job_ids", "holon_ids"))
+        if is_nodes_own(asked.worker_id or ""):
+            await self._to_part(record, job_ids[0], decision, command_id)
+            return
         task = await self._store.task(asked.task_id or "")
         if task is None or task.state == "over":
             over = _not_open(record, decision, "the task that asked it is over")
@@ -141,7 +154,6 @@ class PassingDown:
                 code="HOLON_AWAY",
                 retry_after=_RETRY_S,
             )
-        job_ids, holon_ids = (tuple(asked.details.get(name, ())) for name in ("job_ids", "holon_ids"))
         passed = PassedDown(command_id, task.id, task.lease_id, job_ids, holon_ids, decision)
         try:
             await link.decide(passed, _ANSWER_S + _LEVEL_S * min(len(job_ids), MAX_DEPTH))
@@ -149,6 +161,16 @@ class PassingDown:
             if error.code != NOT_HELD:
                 raise
             raise _Outrun(Unavailable(error.message, code="HOLON_AWAY", retry_after=_RETRY_S)) from None
+
+    async def _to_part(self, record: JobRecord, part_id: str, decision: Decision, command_id: str) -> None:
+        """The job that is a part of this one is in the same store: whatever node does it, it is decided from here."""
+        part = await self._records.job(part_id)
+        if part is None or part.job.parent_job_id != record.job.id:
+            raise _not_open(record, decision, f"job {part_id}, which asked it, is no part of this job now")
+        if decision.approval_id.startswith(f"{part_id}-"):
+            await self._take(part_id, decision, command_id)
+        else:
+            await self._resolve(part, decision, command_id)
 
     async def _told(self, record: JobRecord, approval_id: str) -> tuple[HistoryEvent | None, HistoryEvent | None]:
         """How a question was told, and how it was told that it is closed, as far as they were; the newest count."""

@@ -213,7 +213,7 @@ class Workers:
 
     async def occurred(self, member: Member, events: Sequence[Occurred]) -> Mapping[str, HolonError | None]:
         """A worker tells of events of tasks that it holds; see `Occurrences.take`."""
-        return await self._occurrences.take(member, events)
+        return await self._occurrences.take(member.session, events)
 
     def is_current(self, member: Member) -> bool:
         """Whether no newer session has taken the place of this one."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from holon.domain.job import Job
 from holon.domain.log_lines import Logged
+from holon.engine.told_above import lines_above
 from holon.errors import HolonError, NotFound
 from holon.ports import JobRecord
 from holon.uplink.books import Books
@@ -16,12 +17,12 @@ from holon.uplink.changed import Changed
 from holon.uplink.delegated import Delegated, Stage
 from holon.uplink.delegation import Delegation
 from holon.uplink.events import Events
-from holon.uplink.logs import passed_up
 from holon.uplink.place import Place
 from holon.uplink.stopping import Why, noted
 from holon.uplink.summaries import Summaries
 from holon.uplink.telling import Telling
 from holon.uplink.unknown import cancel_unknown
+from holon.wire.log_lines import line_message
 from holon.worker.reports import Reports
 
 log = logging.getLogger(__name__)
@@ -201,7 +202,8 @@ class Running:
         self.start(self._events.tell(running.entry, running.events), f"events-{running.entry.task_id}")
 
     def _logged(self, entry: Delegation, logged: Logged) -> None:
-        self._reports.logs(entry.lease, passed_up(logged, entry.job_id, self._place.holon_id))
+        lines = lines_above(logged, entry.job_id, self._place.holon_id)
+        self._reports.logs(entry.lease, [line_message(line) for line in lines])
 
     def limit(self, running: Delegated) -> None:
         """Have a job stopped when the time for its task is over."""

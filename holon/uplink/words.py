@@ -5,10 +5,10 @@ from __future__ import annotations
 from holon.domain.events import OUT_OF_TIME, HistoryEvent
 from holon.domain.job import Status
 from holon.domain.task import DEADLINE_EXCEEDED
+from holon.engine.told_above import page_of
 from holon.ports import JobRecord
 from holon.rxon.v1 import worker_pb2
 from holon.uplink.delegation import Delegation
-from holon.uplink.lines import page_of
 from holon.uplink.outcomes import passed_on, result_of
 from holon.uplink.place import Place
 from holon.uplink.stopping import Why
@@ -57,17 +57,17 @@ class Words:
 
     async def _is_out_of_time(self, entry: Delegation) -> bool:
         """Whether a job was cancelled because its time is over, which it does itself too."""
-        lines, more = await page_of(self._place.jobs, entry)
+        lines, more = await page_of(self._place.jobs, entry.owner, entry.job_id)
         while True:
             for _, line in lines:
                 if line.type == "job_cancel_requested":
                     return line.details.get("by") == OUT_OF_TIME
             if not more:
                 return False
-            lines, more = await page_of(self._place.jobs, entry, more)
+            lines, more = await page_of(self._place.jobs, entry.owner, entry.job_id, more)
 
     async def _lines(self, entry: Delegation) -> list[HistoryEvent]:
-        lines, _ = await page_of(self._place.jobs, entry)
+        lines, _ = await page_of(self._place.jobs, entry.owner, entry.job_id)
         return [line for _, line in lines]
 
 

@@ -8,7 +8,7 @@ from holon.domain.event_types import MAX_EVENT_BYTES, MAX_EVENT_TYPE, OF_QUESTIO
 from holon.domain.events import Occurred
 from holon.errors import TooLarge, invalid
 from holon.rxon.v1 import worker_pb2
-from holon.wire.values import MAX_ID, is_id, json_of
+from holon.wire.values import MAX_ID, fill, is_id, json_of, json_payload
 
 _LATEST_S = 253_402_300_799
 # No line of holons is longer, nor are the jobs in them.
@@ -73,3 +73,20 @@ def _time(event: worker_pb2.Event, now: int) -> int:
     seconds, nanos = event.time.seconds, event.time.nanos
     known = event.HasField("time") and 0 <= seconds <= _LATEST_S and 0 <= nanos < 10**9
     return seconds * 1000 + nanos // 1_000_000 if known else now
+
+
+def event_message(event: Occurred) -> worker_pb2.Event:
+    """An event of a task, as the worker tells it that holds the task; back by `event_of`."""
+    message = worker_pb2.Event(
+        event_id=event.event_id,
+        task_id=event.task_id,
+        lease_id=event.lease_id,
+        type=event.type,
+        holon_ids=event.holon_ids,
+        job_ids=event.job_ids,
+        origin_worker_id=event.origin_worker_id,
+    )
+    fill(message.time, event.time)
+    if event.payload:
+        message.payload.CopyFrom(json_payload(event.payload))
+    return message

@@ -8,10 +8,10 @@ import orjson
 import pytest
 
 from holon.domain.log_lines import MAX_FIELDS, MAX_LINES, Logged, LogLine
+from holon.engine.told_above import lines_above
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import types_pb2, worker_pb2
-from holon.uplink.logs import passed_up
-from holon.wire.log_lines import lines_of, logs_message
+from holon.wire.log_lines import line_message, lines_of, logs_message
 from holon.wire.values import json_payload
 
 NOW = 1_700_000_000_000
@@ -77,9 +77,13 @@ def test_only_a_holon_may_say_which_holons_a_line_passed() -> None:
     assert written(forged, passed=True)[0].fields == b""
 
 
+def sent_up(logged: Logged, job_id: str, holon_id: str) -> list[types_pb2.LogLine]:
+    return [line_message(line) for line in lines_above(logged, job_id, holon_id)]
+
+
 def test_each_level_adds_its_holon_and_the_lowest_says_which_task_it_was() -> None:
     logged = Logged("1-leaf-0-0", 1, (LogLine(NOW, "info", "deep", b'{"job_id": "own", "n": 1}'),))
-    [below] = passed_up(logged, "1-leaf", "h2")
+    [below] = sent_up(logged, "1-leaf", "h2")
     assert orjson.loads(below.fields.data) == {
         "n": 1,
         "holon_ids": ["h2"],
@@ -87,7 +91,7 @@ def test_each_level_adds_its_holon_and_the_lowest_says_which_task_it_was() -> No
         "task_id": "1-leaf-0-0",
     }
     between = Logged("0-mid-0-0", 1, written(below, passed=True))
-    [above] = passed_up(between, "0-mid", "h1")
+    [above] = sent_up(between, "0-mid", "h1")
     assert orjson.loads(above.fields.data) == {
         "n": 1,
         "holon_ids": ["h2", "h1"],
@@ -99,7 +103,7 @@ def test_each_level_adds_its_holon_and_the_lowest_says_which_task_it_was() -> No
 
 def test_fields_that_have_no_room_beside_the_chain_are_left_out_and_that_is_said() -> None:
     full = orjson.dumps({"x": "y" * (MAX_FIELDS - 10)})
-    [line] = passed_up(Logged("t", 1, (LogLine(NOW, "info", "deep", full),)), "j", "h")
+    [line] = sent_up(Logged("t", 1, (LogLine(NOW, "info", "deep", full),)), "j", "h")
     told = orjson.loads(line.fields.data)
     assert (told["holon_ids"], told["task_id"], "x" in told) == (["h"], "t", False)
     assert "bytes of JSON" in told["fields_left_out"]

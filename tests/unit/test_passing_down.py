@@ -32,6 +32,7 @@ class Above:
         self.lines = [line("requested")]
         self.state = state
         self.passed: list[PassedDown] = []
+        self.taken: list[tuple[str, str, str]] = []
         self.then: Callable[[], None] = lambda: None
         self._answers = list(answers)
 
@@ -55,6 +56,9 @@ class Above:
         if self._answers and (error := self._answers.pop(0)) is not None:
             raise error
 
+    async def take(self, job_id: str, decision: Decision, command_id: str) -> None:
+        self.taken.append((job_id, decision.decision, command_id))
+
     async def resolve(self, decision: Decision = DECISION) -> None:
         above: Any = self
 
@@ -62,7 +66,7 @@ class Above:
             lines, job = above.all_lines, above.job
 
         records: Any = Records
-        await PassingDown(above, records, lambda _: above).resolve(RECORD, decision)
+        await PassingDown(above, records, lambda _: above, above.take).resolve(RECORD, decision)
 
 
 @pytest.fixture(autouse=True)

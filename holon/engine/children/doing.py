@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -12,6 +12,8 @@ import orjson
 from holon.domain.children import JOB_ABOVE, Part, part_of, request_of
 from holon.domain.client import Client
 from holon.domain.ends import PartEnded, part_ended
+from holon.domain.events import Occurred
+from holon.domain.log_lines import Logged
 from holon.domain.task import CANCELLED, FAILURE, Outcome, TaskError
 from holon.engine.blueprints import Blueprints
 from holon.engine.following import Following
@@ -19,6 +21,7 @@ from holon.engine.jobs import Jobs
 from holon.engine.payloads import decode
 from holon.engine.requests import Creating
 from holon.engine.stopping import cancel
+from holon.engine.told_above import EventsOfJob, lines_above
 from holon.errors import AlreadyExists, HolonError, InvalidArgument, NotFound
 from holon.ports import JobRecord, Offer, Storage
 from holon.telemetry.seldom import Seldom
@@ -50,6 +53,8 @@ class Doing:
 
     Arguments:
         said: told how far it is, in percent, and in words.
+        logged: told what its tasks write in their logs.
+        occurred: called when there are more events in its history; then `tell` tells of them.
         ended: told how it ended, once, and with what it cost.
 
     Attributes:
@@ -62,15 +67,22 @@ class Doing:
         here: Here,
         offer: Offer,
         said: Callable[[Doing, float | None, str], None],
+        logged: Callable[[Doing, Logged], None],
+        occurred: Callable[[Doing], None],
         ended: Callable[[Doing, Outcome, JobRecord | None], None],
     ) -> None:
         self.offer = offer
         self.stops = False
         self._here = here
         self._said = said
+        self._logged = logged
+        self._occurred = occurred
         self._ended = ended
         self._part: Part = part_of(decode(offer.params, "the params"))
         self._owner = ""
+        # How many events are in its history, as far as was seen; and who tells of them.
+        self._events = 0
+        self._teller: EventsOfJob | None = None
         self._told: tuple[float | None, str] = (None, "")
         self._followed = False
         # It is known whether there is a job; and it is over, or somebody else sees to it.
@@ -97,7 +109,7 @@ class Doing:
             raise
         if refused is None and not self._over.is_set():
             self._followed = True
-            following.follow(job_id, self._seen)
+            following.follow(job_id, self._seen, logged=self._wrote)
         else:
             following.leave(job_id)
             if refused is not None and not self._over.is_set():
@@ -148,11 +160,14 @@ class Doing:
     def _seen(self, record: JobRecord | None) -> None:
         if self._over.is_set():
             return
+        events, self._events = self._events, 0 if record is None else record.job.events
         if record is None:
             self._end(Outcome.failed("PERMANENT_ERROR", f"job {self._part.job_id} is gone"), None)
         elif record.job.status.terminal:
             self._end(self._outcome(record), record)
         else:
+            if self._events > events:
+                self._occurred(self)
             self._tell(record)
 
     def _outcome(self, record: JobRecord) -> Outcome:
@@ -161,6 +176,19 @@ class Doing:
         state = None if blueprint is None else blueprint.states.get(job.current_state)
         late = job.deadline is not None and (record.finished_at or 0) >= job.deadline
         return outcome_of(part_ended(job, state, self._here.holon_id, out_of_time=late))
+
+    def _wrote(self, logged: Logged) -> None:
+        if not self._over.is_set():
+            lines = lines_above(logged, self._part.job_id)
+            self._logged(self, Logged(self.offer.task_id, self.offer.attempt, lines))
+
+    async def tell(self, put: Callable[[Sequence[Occurred]], Awaitable[None]]) -> None:
+        """Tell the job above of what happened, as far as it was seen and not told yet; see `EventsOfJob.tell`."""
+        if not self._events:
+            return
+        if self._teller is None:
+            self._teller = EventsOfJob(self._here.jobs, Client(self._owner), self._part.job_id)
+        await self._teller.tell(self.offer.task_id, self.offer.lease_id, self._events, put)
 
     def _tell(self, record: JobRecord) -> None:
         jobs = self._here.jobs

@@ -11,6 +11,8 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from holon.domain.children import NODES_OWN, RUN_BLUEPRINT
+from holon.domain.events import Occurred
+from holon.domain.log_lines import Logged
 from holon.domain.matching import ANY_CONTRACT, Offering
 from holon.domain.task import Outcome
 from holon.domain.value import Value
@@ -19,6 +21,8 @@ from holon.engine.children.doing import Doing, Here
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.following import Following
 from holon.engine.jobs import Jobs
+from holon.engine.log_lines import LogLines
+from holon.engine.occurrences import Occurrences
 from holon.engine.pins import own_id
 from holon.engine.results import Reported, Results
 from holon.engine.session import Session
@@ -55,6 +59,8 @@ class Own:
         dispatcher: Dispatcher,
         touches: Touches,
         results: Results,
+        occurrences: Occurrences,
+        log_lines: LogLines,
         jobs: Jobs,
         blueprints: Blueprints,
         following: Following,
@@ -64,6 +70,8 @@ class Own:
         self._dispatcher = dispatcher
         self._touches = touches
         self._results = results
+        self._occurrences = occurrences
+        self._log_lines = log_lines
         self._jobs = jobs
         self._blueprints = blueprints
         self._following = following
@@ -179,7 +187,7 @@ class Own:
                 self._forget(before)
                 self._give_up(before.offer)
             try:
-                doing = Doing(self._here, offer, self._said, self._ended)
+                doing = Doing(self._here, offer, self._said, self._logged, self._occurred, self._ended)
             except (HolonError, TypeError) as error:
                 log.error("a part of job %s cannot be read: %r", offer.job_id, error, extra={"job_id": offer.job_id})
                 self._start(self._complete(offer, Outcome.failed("PERMANENT_ERROR", str(error)), None), offer)
@@ -215,10 +223,38 @@ class Own:
     def _said(self, doing: Doing, percent: float | None, message: str) -> None:
         self._touches.progress(Progress(lease_of(doing.offer), percent, message))
 
+    def _logged(self, doing: Doing, logged: Logged) -> None:
+        self._log_lines.said(doing.offer.job_id, logged)
+
+    def _occurred(self, doing: Doing) -> None:
+        self._start(doing.tell(self._put), doing.offer)
+
+    async def _put(self, events: Sequence[Occurred]) -> None:
+        """Tell jobs above of events, until they have taken them, or wait for their parts no more."""
+        while events:
+            answers = await self._occurrences.take(self._session, events)
+            later: list[Occurred] = []
+            pause = 0.0
+            for one in events:
+                error = answers[one.event_id]
+                if error is not None and error.retry_after:
+                    later.append(one)
+                    pause = max(pause, error.retry_after)
+                elif error is not None:
+                    facts = {"job_id": one.job_ids[0], "task_id": one.task_id}
+                    log.debug("event %s is not told above: %s", one.event_id, error.message, extra=facts)
+            events = later
+            await asyncio.sleep(pause)
+
     def _ended(self, doing: Doing, outcome: Outcome, record: JobRecord | None) -> None:
         if self._doing.get(doing.offer.task_id) is doing:
             del self._doing[doing.offer.task_id]
-        self._start(self._complete(doing.offer, outcome, record), doing.offer)
+        self._start(self._to_end(doing, outcome, record), doing.offer)
+
+    async def _to_end(self, doing: Doing, outcome: Outcome, record: JobRecord | None) -> None:
+        # What happened comes before the end: after that the job above hears nothing more of this part.
+        await doing.tell(self._put)
+        await self._complete(doing.offer, outcome, record)
 
     async def _complete(self, offer: Offer, outcome: Outcome, record: JobRecord | None) -> None:
         """Tell the job above; an end that it does not wait for any more changes nothing."""

@@ -111,11 +111,30 @@ consult = Blueprint("consult")
 
 @consult.handler("start", is_start=True)
 async def consulting(actions: ActionFactory) -> None:
-    actions.await_human_approval("chat", "Publish?", {"yes": "end", "no": "start"})
+    actions.await_human_approval("chat", "Publish?", {"yes": "end", "no": "again"})
+
+
+@consult.handler("again")
+async def consulting_again(actions: ActionFactory) -> None:
+    actions.run_blueprint("deciding", {}, {"success": "end"})
 
 
 @consult.handler("end", is_end=True)
 async def consulted(state_history: dict[str, Any]) -> dict[str, Any]:
+    return state_history
+
+
+# A part of a job, which asks itself.
+deciding = Blueprint("deciding", internal=True)
+
+
+@deciding.handler("start", is_start=True)
+async def deciding_it(actions: ActionFactory) -> None:
+    actions.await_human_approval("chat", "And now?", {"yes": "end"})
+
+
+@deciding.handler("end", is_end=True)
+async def decided(state_history: dict[str, Any]) -> dict[str, Any]:
     return state_history
 
 

@@ -1,0 +1,171 @@
+"""What is told of a job to the one above, of which it does a task: events of its history, and lines of its tasks' logs.
+
+It is the same whether that job is in this node's store, or in a holon above.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import orjson
+
+from holon.domain.client import Client
+from holon.domain.event_types import OF_QUESTIONS
+from holon.domain.events import HistoryEvent, Occurred, event_type_of
+from holon.domain.log_lines import FROM_JOB, FROM_TASK, MAX_FIELDS, PASSED, Logged, LogLine
+from holon.domain.value import replace
+from holon.engine.jobs import Jobs
+from holon.errors import HolonError, NotFound
+
+# So many lines of a job's history are looked at together: all of those of a job of one task.
+_LINES = 1_000
+_RETRY_S = 1.0
+
+# What goes up of a question, as lines of history call it, and as clients know it.
+_OF_QUESTION = {
+    "approval_id": "approval_id",
+    "message": "message",
+    "integration": "integration",
+    "decisions": "decisions",
+    "until": "expires_at",
+    "decision": "decision",
+    "by": "by",
+    "comment": "comment",
+    "request_id": "request_id",
+}
+
+
+async def page_of(
+    jobs: Jobs, owner: Client, job_id: str, token: str = ""
+) -> tuple[Sequence[tuple[int, HistoryEvent]], str]:
+    """Lines of a job's history with their numbers, and where the next begin; empty: that was all, or it is gone.
+
+    It waits for a store that is away.
+
+    Arguments:
+        token: where they begin: from a page before, or after which number; empty: at the first.
+    """
+    while True:
+        try:
+            return await jobs.history(owner, job_id, _LINES, token)
+        except NotFound:
+            return [], ""
+        except HolonError as error:
+            await asyncio.sleep(error.retry_after or _RETRY_S)
+
+
+class EventsOfJob:
+    """Tells of what happened in one job, in order. Its history has that, so nothing of it is lost with this node.
+
+    An event has the same id however often it is told: all are told again after a restart, and under each new lease of
+    the task, and the job above takes each once.
+
+    Arguments:
+        holon_id: the holon that they pass on their way; empty: the job above is in this one.
+    """
+
+    def __init__(self, jobs: Jobs, owner: Client, job_id: str, holon_id: str = "") -> None:
+        self._jobs = jobs
+        self._owner = owner
+        self._job_id = job_id
+        self._holon_id = holon_id
+        self._lock = asyncio.Lock()
+        self._lease_id = ""
+        self._after = 0
+        self._events = 0
+
+    def __repr__(self) -> str:
+        return f"EventsOfJob({self._job_id}, told={self._events})"
+
+    async def tell(
+        self, task_id: str, lease_id: str, events: int, put: Callable[[Sequence[Occurred]], Awaitable[None]]
+    ) -> None:
+        """Tell of those that are not told yet, as events of this task.
+
+        Arguments:
+            events: how many lines of the job's history tell of one.
+            put: is given some of them at a time.
+        """
+        async with self._lock:
+            if self._lease_id != lease_id:
+                self._lease_id, self._after, self._events = lease_id, 0, 0
+            while self._events < events:
+                token = str(self._after) if self._after else ""
+                lines, _ = await page_of(self._jobs, self._owner, self._job_id, token)
+                if not lines:
+                    return
+                told = [
+                    event
+                    for number, line in lines
+                    if (event := event_above(task_id, lease_id, self._job_id, number, line, self._holon_id)) is not None
+                ]
+                if told:
+                    await put(told)
+                self._after = lines[-1][0]
+                self._events += len(told)
+
+
+def event_above(
+    task_id: str, lease_id: str, job_id: str, number: int, line: HistoryEvent, holon_id: str
+) -> Occurred | None:
+    """What a line of a job's history tells, as an event of the task that the job does; None: of no event.
+
+    Arguments:
+        number: the line's in the history.
+        holon_id: as in `EventsOfJob`.
+    """
+    kind = event_type_of(line)
+    if not kind:
+        return None
+    below = line.details
+    said = _question(line) if line.type in OF_QUESTIONS else below.get("payload")
+    if said is not None and not isinstance(said, dict):
+        # What goes up is an object; a blueprint may say any value.
+        said = {"value": said}
+    return Occurred(
+        task_id,
+        lease_id,
+        f"{job_id}-{number}",
+        kind,
+        b"" if said is None else orjson.dumps(said),
+        below.get("occurred", line.time),
+        (*below.get("holon_ids", ()), *_passing(holon_id)),
+        (job_id, *below.get("job_ids", ())),
+        below.get("origin_worker_id") or line.worker_id or "",
+    )
+
+
+def lines_above(logged: Logged, job_id: str, holon_id: str = "") -> tuple[LogLine, ...]:
+    """Lines of a job's log as the job above is told them, each with the holons that it passed and who wrote it.
+
+    Arguments:
+        job_id: the job whose task wrote them, or had them written below.
+        holon_id: as in `EventsOfJob`.
+    """
+    return tuple([_line_above(line, logged.task_id, job_id, holon_id) for line in logged.lines])
+
+
+def _line_above(line: LogLine, task_id: str, job_id: str, holon_id: str) -> LogLine:
+    fields: dict[str, Any] = orjson.loads(line.fields) if line.fields else {}
+    below = fields.pop(PASSED, None)
+    chain = {PASSED: [*(below or ()), *_passing(holon_id)]}
+    if below is not None:
+        origin = {name: fields.pop(name) for name in (FROM_JOB, FROM_TASK) if name in fields}
+    else:
+        origin = {FROM_JOB: job_id, FROM_TASK: task_id}
+    text = orjson.dumps(fields | chain | origin)
+    if len(text) > MAX_FIELDS:
+        left_out = {"fields_left_out": f"{len(text)} bytes of JSON, and {MAX_FIELDS} are taken"}
+        text = orjson.dumps(left_out | chain | origin)
+    return replace(line, fields=text)
+
+
+def _passing(holon_id: str) -> tuple[str, ...]:
+    return (holon_id,) if holon_id else ()
+
+
+def _question(line: HistoryEvent) -> dict[str, Any]:
+    """What a line of history says of what the job itself asks."""
+    return {told: line.details[name] for name, told in _OF_QUESTION.items() if name in line.details}
