@@ -56,6 +56,7 @@ class Delegated:
         unplaced: whether it has yet to take a place: nothing is known of it yet, or its task waits for a worker.
         was_placed: whether a worker has begun a task of it, as far as was seen.
         fanned: whether it waits for the tasks of a fan-out, of which that is not seen.
+        part_waits: whether it waits for a part of it, which says that it waits itself.
         stage: how far it is.
         why: the reason why it is cancelled; None: it is not, by the uplink.
         reason: the same, in words, where there are some.
@@ -90,6 +91,7 @@ class Delegated:
         # Of which step a task was with a worker last, who may have given it back unbegun.
         self._placed_at: int | None = None
         self.fanned = False
+        self.part_waits = False
         self._progress = progress
         self._said: tuple[float | None, str] = (None, "")
         self._placed = placed
@@ -159,6 +161,7 @@ class Delegated:
     def _words(self, record: JobRecord) -> str:
         message = self._jobs.progress_message(record)
         further = is_wait_below(message)
+        self.part_waits = further and record.job.status is Status.WAITING_FOR_CHILD
         if not self._in_words:
             return WAITING if further or (message and record.waits) else ""
         # Why its own task waits it says of its own workers: above, others are looked for. So it does of its parts, but

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from holon.domain.job import Status
@@ -12,7 +13,7 @@ from holon.domain.task import task_id
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.jobs import Jobs
 from holon.errors import HolonError
-from holon.ports import Leases, TaskRecord
+from holon.ports import JobRecord, Leases, TaskRecord
 from holon.uplink.delegated import Delegated
 from holon.uplink.providers import Providers
 from holon.uplink.serving import Serving
@@ -105,8 +106,11 @@ class Escalation:
         return self._dispatcher.can_do(need, unserved) or self._providers.can_do_elsewhere(need, unserved)
 
     async def _waits_for(self, running: Delegated, most: int) -> _Waiting | None:
-        """What a job waits for; of a fan-out, the first task among so many that nobody can do. None: for nothing."""
-        record = await self._jobs.get(running.entry.owner, running.entry.job_id)
+        """What a job waits for; of a fan-out, the first task among so many that nobody can do. None: for nothing.
+
+        Where it waits for a part of it, that is what the part waits for.
+        """
+        record = [one async for one in self._line(running)][-1]
         waiting = record.job.waiting
         if waiting is None:
             return None if record.queued_need is None else _Waiting(record.queued_need, frozenset())
@@ -137,6 +141,20 @@ class Escalation:
         )
 
     async def _was_leased(self, running: Delegated) -> bool:
-        """Whether a worker had any task of the job: then what it did would be lost."""
-        lines, _ = await self._jobs.history(running.entry.owner, running.entry.job_id, _LINES)
-        return running.was_placed or any(line.details.get("attempts") for _, line in lines)
+        """Whether a worker had any task of the job, or of what it waits for: then what it did would be lost."""
+        if running.was_placed:
+            return True
+        async for record in self._line(running):
+            lines, _ = await self._jobs.history(running.entry.owner, record.job.id, _LINES)
+            if any(line.details.get("attempts") for _, line in lines):
+                return True
+        return False
+
+    async def _line(self, running: Delegated) -> AsyncIterator[JobRecord]:
+        """The job, the part of it that it waits for, the part of that, and so on."""
+        job_id = running.entry.job_id
+        while job_id:
+            record = await self._jobs.get(running.entry.owner, job_id)
+            yield record
+            waits = record.job.status is Status.WAITING_FOR_CHILD
+            job_id = record.job.parts[0] if waits and record.job.parts else ""

@@ -111,7 +111,7 @@ class Serving:
         return [
             running
             for running in self.jobs
-            if (running.unplaced or running.fanned) and not (running.was_placed or running.why)
+            if (running.unplaced or running.fanned or running.part_waits) and not (running.was_placed or running.why)
         ]
 
     async def job_of(self, task_id: str) -> str:

@@ -47,6 +47,27 @@ def whole_and_part() -> list[Blueprint]:
     return [whole, part]
 
 
+def in_parts() -> list[Blueprint]:
+    """`outer` runs `inner`, that `asks`, and that asks for what it is told to ask for."""
+    outer, inner, asks = (Blueprint(name, internal=name != "outer") for name in ("outer", "inner", "asks"))
+    for one, below in ((outer, "inner"), (inner, "asks")):
+
+        @one.handler("start", is_start=True)
+        async def start(initial_data: dict[str, Any], actions: ActionFactory, below: str = below) -> None:
+            actions.run_blueprint(below, initial_data, {"success": "end"})
+
+    @asks.handler("ask", is_start=True)
+    async def ask(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.dispatch_task(initial_data["of"], {}, {"success": "end"})
+
+    for one in (outer, inner, asks):
+
+        @one.handler("end", is_end=True)
+        async def end() -> None: ...
+
+    return [outer, inner, asks]
+
+
 async def until(child: Child, so: set[tuple[str, tuple[Status, ...]]]) -> None:
     """Wait until this is how jobs and their parts are, by what they are given."""
     found: set[tuple[str, tuple[Status, ...]]] = set()
@@ -111,3 +132,21 @@ async def test_a_part_of_a_job_that_the_parent_asks_for_is_not_taken_for_one_tha
         async with a_child(certificates, whole_and_part(), store=store) as child:
             await child.linked()
             await until(child, {("wanted", GOES_ON), ("stray", (Status.CANCELLED, Status.CANCELLED))})
+
+
+@pytest.mark.usefixtures("soon")
+async def test_what_nobody_can_do_in_a_part_is_given_back_unless_a_worker_had_it(certificates: Certificates) -> None:
+    async with a_child(certificates, in_parts(), escalate_after=0.2, cleanup=0.1) as child:
+        stream = await child.linked()
+        async with Leaf(child.engine, "w", Skill("a")) as leaf:
+            await offered(stream, "t1", "outer", {"of": "a"})
+            had = await leaf.given()
+            assert (await answer(stream)).HasField("accepted")
+            await child.engine.touches.flush()
+        await offered(stream, "t2", "outer", {"of": "nobodys"})
+        while (update := await answer(stream)).WhichOneof("update") != "rejected":
+            pass
+        assert (update.task_id, update.rejected.reason) == ("t2", "UNSERVABLE")
+        assert "offers skill 'nobodys'" in update.rejected.message
+        assert child.uplink.held == 1
+        assert had.attempt == 1
