@@ -36,13 +36,14 @@ def list_(
         show_json({"workers": [asdict(one) for one in found], "next_page_token": ""})
         return
     show_table(
-        ("WORKER", "SKILLS", "HOLDS", "OF", "STATE", "SINCE", "MACHINES", "LABELS", "SDK"),
+        ("WORKER", "SKILLS", "HOLDS", "OF", "REPUTATION", "STATE", "SINCE", "MACHINES", "LABELS", "SDK"),
         (
             (
                 one.worker_id,
                 ", ".join(one.skills),
                 one.held,
                 one.credits,
+                _reputation(one.reputation),
                 "draining" if one.draining else "working",
                 local_time(one.connected_at),
                 _machines(one.resources),
@@ -104,8 +105,18 @@ def catalog(as_json: Json = False) -> None:
         show_json({"skills": [asdict(one) for one in found], "next_page_token": ""})
         return
     show_table(
-        ("SKILL", "TYPE", "VERSION", "WORKERS", "DESCRIPTION"),
-        ((one.name, one.type, one.version, one.provider_count, one.description) for one in found),
+        ("SKILL", "TYPE", "VERSION", "WORKERS", "REPUTATION", "DESCRIPTION"),
+        (
+            (
+                one.name,
+                one.type,
+                one.version,
+                one.provider_count,
+                _reputation(one.average_reputation),
+                one.description,
+            )
+            for one in found
+        ),
     )
 
 
@@ -124,6 +135,10 @@ def drain(
         print(f"{safe(worker)} gets no more tasks; it holds {found.held}")
     else:
         print(f"{safe(worker)} gets tasks again")
+
+
+def _reputation(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _machines(resources: Sequence[Mapping[str, Any]]) -> str:

@@ -84,7 +84,8 @@ class BlueprintInfo:
 class WorkerInfo:
     """A worker as its node sees it: `kind` is worker or holon, and `holon_id` that holon.
 
-    `resources` are its machines: their devices and other properties; empty in the answer of a drain.
+    `resources` are its machines: their devices and other properties; empty in the answer of a drain. `reputation` is 0
+    to 1; None where the node does not say.
     """
 
     worker_id: str
@@ -102,11 +103,15 @@ class WorkerInfo:
     resources: tuple[Mapping[str, Any], ...]
     connected_at: float | None
     last_seen_at: float | None
+    reputation: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SkillInfo:
-    """A skill with one contract, and how many workers provide it; the price is in millionths of the cost unit."""
+    """A skill with one contract, and how many workers provide it; the price is in millionths of the cost unit.
+
+    `average_reputation` is the mean of its workers', 0 to 1; None where the node does not say.
+    """
 
     name: str
     type: str
@@ -117,6 +122,7 @@ class SkillInfo:
     statuses: tuple[str, ...]
     provider_count: int
     lowest_price: int | None
+    average_reputation: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +195,7 @@ def worker_of(message: node_pb2.WorkerInfo) -> WorkerInfo:
         resources=tuple(_machine_of(one) for one in message.resources),
         connected_at=seconds_of(message.connected_at) if message.HasField("connected_at") else None,
         last_seen_at=seconds_of(message.last_seen_at) if message.HasField("last_seen_at") else None,
+        reputation=message.reputation if message.HasField("reputation") else None,
     )
 
 
@@ -212,6 +219,7 @@ def skill_of(message: node_pb2.Skill) -> SkillInfo:
         statuses=tuple(message.statuses),
         provider_count=message.provider_count,
         lowest_price=message.lowest_price if message.HasField("lowest_price") else None,
+        average_reputation=message.average_reputation if message.HasField("average_reputation") else None,
     )
 
 

@@ -20,15 +20,6 @@ from holon.errors import ConfigError, Violation
 
 _TABLE = table()
 _REDIS = ("REDIS_HOST", "REDIS_PORT", "REDIS_DB")
-_NO_REPUTATION = "this version keeps no reputation of workers, so nothing is chosen by it; unset it"
-# Asked for in the environment, and not done: whoever sets it would wait for jobs that never come, or trust in a choice
-# that nobody makes.
-_NOT_DONE = {
-    "REPUTATION_MIN_THRESHOLD": _NO_REPUTATION,
-    "REPUTATION_PENALTY_CONTRACT_VIOLATION": _NO_REPUTATION,
-    "REPUTATION_PENALTY_TASK_FAILURE": _NO_REPUTATION,
-    "REPUTATION_REWARD_SUCCESS": _NO_REPUTATION,
-}
 
 
 class Config(Settings):
@@ -60,7 +51,6 @@ class Config(Settings):
         for name in _TABLE:
             if text := source.get(name):
                 setattr(self, name, text)
-        self._unread.update({name: reason for name, reason in _NOT_DONE.items() if source.get(name)})
         for name, value in values.items():
             setattr(self, name, value)
         if not self.INSTANCE_ID:
@@ -179,7 +169,7 @@ def _report(wrong: list[Violation]) -> str:
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, _TABLE, n=1)
     hint = f"did you mean {near[0]}?" if near else "docs/configuration.md lists them"
-    return f"there is no setting {name}; {_NOT_DONE.get(name, hint)}"
+    return f"there is no setting {name}; {hint}"
 
 
 def _instance_id() -> str:

@@ -84,6 +84,7 @@ class WorkerView:
         held: how many tasks it holds, offered and accepted.
         holon_id, holon_label: of the holon that it is; empty of a plain worker.
         weight: about how many bytes say all this.
+        reputation: 0 to 1; None where it is not known.
     """
 
     worker_id: str
@@ -99,6 +100,7 @@ class WorkerView:
     holon_id: str = ""
     holon_label: str = ""
     weight: int = 0
+    reputation: float | None = None
 
     @property
     def kind(self) -> Literal["worker", "holon"]:
@@ -126,6 +128,7 @@ class SkillView:
     """A skill with one contract, and how many workers provide it now; the price is the lowest declared.
 
     `key` is what makes two offers the same skill; its order is that of lists. `weight` is about how many bytes say it.
+    `average_reputation` is the mean of its workers'.
     """
 
     skill: Skill
@@ -133,3 +136,4 @@ class SkillView:
     lowest_price: int | None
     key: tuple[str, ...] = ()
     weight: int = 0
+    average_reputation: float | None = None

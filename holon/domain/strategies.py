@@ -19,6 +19,7 @@ class Candidate(NamedTuple):
         hot: whether it says that the skill is loaded.
         cached: whether it says that it has what the task hints at.
         place: its place in the turn of who can do it; whoever gets a task goes to the end.
+        reputation: 0 to 1.
     """
 
     price: Cost
@@ -27,6 +28,7 @@ class Candidate(NamedTuple):
     hot: bool
     cached: bool
     place: int
+    reputation: float = 1.0
 
 
 # Whose is the least gets it.
@@ -34,7 +36,7 @@ Rank: TypeAlias = tuple[float, ...]
 
 
 def _default(one: Candidate, soft_limit: int) -> Rank:  # noqa: ARG001  the shape of a strategy
-    return not one.hot, not one.cached, one.business
+    return not one.hot, not one.cached, one.business, -one.reputation
 
 
 def _round_robin(one: Candidate, soft_limit: int) -> Rank:  # noqa: ARG001
@@ -47,6 +49,10 @@ def _least_connections(one: Candidate, soft_limit: int) -> Rank:  # noqa: ARG001
 
 def _cheapest(one: Candidate, soft_limit: int) -> Rank:  # noqa: ARG001
     return _price(one), one.business
+
+
+def _best_value(one: Candidate, soft_limit: int) -> Rank:  # noqa: ARG001
+    return _price(one) / one.reputation if one.reputation else math.inf, one.business
 
 
 def _overflow(one: Candidate, soft_limit: int) -> Rank:
@@ -63,6 +69,7 @@ STRATEGIES: dict[str, Callable[[Candidate, int], Rank]] = {
     "round_robin": _round_robin,
     "least_connections": _least_connections,
     "cheapest": _cheapest,
+    "best_value": _best_value,
     "overflow": _overflow,
 }
 

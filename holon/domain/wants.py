@@ -88,8 +88,6 @@ def _strategy(field: str, asked: Any) -> str:
     if isinstance(asked, str) and asked in STRATEGIES:
         return "" if asked == DEFAULT else asked
     reason = f"is {quoted(asked, _SHOWN)}; give one of {', '.join(STRATEGIES)}"
-    if asked == "best_value":
-        reason = "is best_value, which needs the reputation of workers, and this version has none; give cheapest"
     raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
 
 

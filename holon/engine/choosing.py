@@ -110,5 +110,6 @@ class Choosing:
             need.skill in session.hot,
             bool(need.hint) and need.hint in session.cached,
             place,
+            session.reputation,
         )
         return rank(need.strategy, one, self._soft_limit)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 
 from holon.domain.machine import Limits
+from holon.domain.reputation import Rules
 from holon.domain.task import RetryPolicy
 from holon.domain.tree import Summary
 from holon.domain.value import Value
@@ -39,6 +40,7 @@ from holon.engine.planning import Planner
 from holon.engine.rates import RateLimits, Rates
 from holon.engine.records import Records
 from holon.engine.rekeying import Rekeying
+from holon.engine.reputations import Reputations
 from holon.engine.results import Results
 from holon.engine.retention import Retention
 from holon.engine.run import Tools
@@ -76,6 +78,7 @@ class EngineSettings(Value, gc=True):
     max_depth: int = 8
     cleanup: int = 30_000
     soft_limit: int = 3
+    reputation: Rules = Rules()
     rates: Rates | None = None
     strict_events: bool = True
     receivers: Receivers | None = None
@@ -126,6 +129,7 @@ class Engine:
         self.slots = Slots(settings.concurrent_jobs)
         self.dispatcher = Dispatcher(store, telemetry, settings.soft_limit)
         self.fleet = Fleet(self.dispatcher, store.now)
+        self.reputations = Reputations(store, self.dispatcher, self.fleet, store.now, settings.reputation)
         needs = Needs(contracts)
         self._rekeying = Rekeying(needs, store)
         # An accept is in the store well before its offer is over, a heartbeat before its lease.
@@ -137,7 +141,16 @@ class Engine:
         handlers = Handlers(self.blueprints, limits, store.now, telemetry, sent_events, calling, self.files)
         planner = Planner(needs, settings.max_payload, price)
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
-        results = Results(store, self.slots, self.dispatcher, contracts, fusing, settings.max_payload, telemetry)
+        results = Results(
+            store,
+            self.slots,
+            self.dispatcher,
+            contracts,
+            fusing,
+            settings.max_payload,
+            telemetry,
+            self.reputations.judged,
+        )
         catalogs = Catalogs(needs, contracts, self._rekeying)
         self.log_lines = LogLines(store, seal)
         occurrences = Occurrences(store, self.slots)
@@ -151,6 +164,7 @@ class Engine:
             self.fleet,
             self.log_lines,
             occurrences,
+            self.reputations.joined,
         )
         self.records = Records(store, history)
         self.mover = Mover(store, history) if history is not None else None
@@ -219,6 +233,7 @@ class Engine:
         )
         self._wakeups.said = self.log_lines.heard
         self.follow_documents(self.below.changed)
+        self.follow_documents(self.reputations.hints.changed)
         surplus = partial(store.surplus, settings.job_retention_count)
         # Those of the ended jobs that stay: of which somebody is still to be told.
         self.spared: Callable[[], Awaitable[Collection[str]]] = _none
@@ -252,6 +267,7 @@ class Engine:
             loops.create_task(self.following.run(), name="following")
             loops.create_task(self._own.run(), name="parts-of-jobs")
             loops.create_task(self.below.run(), name="below")
+            loops.create_task(self.reputations.run(), name="reputations")
             loops.create_task(self.scheduler.run(), name="scheduler")
             loops.create_task(self.webhooks.run(), name="webhooks")
             for name, retention in self._retentions.items():
@@ -271,6 +287,7 @@ class Engine:
         await self.slots.idle()
         await self.workers.quiet()
         await self.touches.flush()
+        await self.reputations.drain()
         if self.mover is not None:
             await self.mover.flush()
         await self.webhooks.drain()

@@ -88,6 +88,11 @@ class Dispatcher:
         session.offers(offerings, machines)
         self._match(session)
 
+    def regarded(self, session: Session) -> None:
+        """A session of a worker is trusted from now on, or not any more; one that has ended is left alone."""
+        if self._workers.get(session.session_id) is session:
+            self._match(session)
+
     def _match(self, session: Session) -> None:
         self._matches.match(session)
         self._prices.changed()

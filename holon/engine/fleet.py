@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from holon.domain.fleet import Catalog, Machine, Skill, SkillView, WorkerView
 from holon.domain.holarchy import HolonIdentity
 from holon.domain.matching import Offering
+from holon.domain.reputation import DIGITS
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.offered import Known, known, skill_views, weight_of
 from holon.engine.session import Session
@@ -120,6 +121,16 @@ class Fleet:
             del self._present[session.worker_id]
             self._changed(present.catalog, None)
 
+    def regarded(self, session: Session, *, changed: bool) -> None:
+        """A worker's reputation has moved.
+
+        Arguments:
+            changed: it gets tasks where it got none, or the other way round.
+        """
+        if self._of(session) is not None:
+            self._skills = None
+            self.changes += changed
+
     def all_leaving(self, time_left: int) -> None:
         """This node goes within so many milliseconds: nobody gets a task from it any more."""
         self._draining = True
@@ -150,7 +161,7 @@ class Fleet:
     def skills(self) -> Sequence[SkillView]:
         """What they offer, in the order of lists."""
         if self._skills is None:
-            self._skills = skill_views(one.known for one in self._present.values())
+            self._skills = skill_views((one.known, one.session.reputation) for one in self._present.values())
         return self._skills
 
     def _changed(self, before: Catalog | None, after: Catalog | None) -> None:
@@ -183,18 +194,18 @@ class Fleet:
     def offerings(self) -> frozenset[Offering]:
         """What the plain workers that take tasks offer, as far as matching is concerned, each once."""
         sessions = [present.session for present in self._present.values() if present.holon is None]
-        return frozenset(one for session in sessions if session.taking for one in session.offerings)
+        return frozenset(one for session in sessions if session.eligible for one in session.offerings)
 
     def holons(self) -> Mapping[str, frozenset[Offering]]:
         """The same of each worker that is a holon, by worker id; of one that takes no tasks nothing."""
         sessions = [present.session for present in self._present.values() if present.holon is not None]
-        return {one.worker_id: frozenset(one.offerings if one.taking else ()) for one in sessions}
+        return {one.worker_id: frozenset(one.offerings if one.eligible else ()) for one in sessions}
 
     def equipped(self) -> Iterator[tuple[str, Sequence[Machine], frozenset[Offering]]]:
         """What those who take tasks offer on which machines, with their worker id where they are holons."""
         for present in self._present.values():
             session = present.session
-            if not session.taking or not present.catalog.machines:
+            if not session.eligible or not present.catalog.machines:
                 continue
             found: dict[tuple[int, ...], tuple[Sequence[Machine], set[Offering]]] = {}
             for one in session.offerings:
@@ -278,6 +289,7 @@ def _view(present: _Present) -> WorkerView:
         present.holon.holon_id if present.holon is not None else "",
         present.holon.label if present.holon is not None else "",
         present.weight,
+        round(session.reputation, DIGITS),
     )
 
 

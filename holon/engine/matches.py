@@ -207,8 +207,10 @@ class Matches:
             for session in list(islice(turn.values(), LOOK_AT)):
                 if session.room(skill) <= 0:
                     self._shut(session, key)
-                elif found is None or business(session) < least:
-                    found, least = session, business(session)
+                    continue
+                busy = business(session)
+                if found is None or busy < least or (busy == least and session.reputation > found.reputation):
+                    found, least = session, busy
         if found is None:
             return None
         turn[found.session_id] = turn.pop(found.session_id)

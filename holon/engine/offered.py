@@ -9,6 +9,7 @@ from hashlib import blake2b
 import orjson
 
 from holon.domain.fleet import Catalog, Skill, SkillView
+from holon.domain.reputation import DIGITS
 
 # What an entry of a list takes besides its texts.
 _AROUND = 128
@@ -46,14 +47,21 @@ def weight_of(catalog: Catalog, labels: Mapping[str, str], *texts: str) -> int:
     return len(orjson.dumps((catalog.machines, *names, labels, *texts))) + _AROUND
 
 
-def skill_views(catalogs: Iterable[Sequence[Known]]) -> list[SkillView]:
-    """The skills of all catalogs by name, type and version; one for each contract."""
+def skill_views(catalogs: Iterable[tuple[Sequence[Known], float]]) -> list[SkillView]:
+    """The skills of all catalogs by name, type and version; one for each contract.
+
+    Arguments:
+        catalogs: each with the reputation of its worker.
+    """
     found: dict[tuple[str, ...], list[Known]] = {}
-    for catalog in catalogs:
+    reputations: dict[tuple[str, ...], float] = {}
+    for catalog, reputation in catalogs:
         for one in catalog:
             found.setdefault(one.key, []).append(one)
+            reputations[one.key] = reputations.get(one.key, 0.0) + reputation
     views = []
     for key, offers in sorted(found.items()):
         prices = [one.skill.price for one in offers if one.skill.price is not None]
-        views.append(SkillView(offers[0].skill, len(offers), min(prices, default=None), key, offers[0].weight))
+        average = round(reputations[key] / len(offers), DIGITS)
+        views.append(SkillView(offers[0].skill, len(offers), min(prices, default=None), key, offers[0].weight, average))
     return views

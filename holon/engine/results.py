@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from holon.domain.children import is_nodes_own
 from holon.domain.costs import Cost, least
 from holon.domain.matching import Need
+from holon.domain.reputation import BEST
 from holon.domain.retries import retry_after, word_of_worker
 from holon.domain.task import (
     CONTRACT_VIOLATION,
@@ -95,6 +96,7 @@ class Results:
 
     Arguments:
         max_payload: the most bytes that a result's data may have.
+        judged: is told of results that were applied, with each whether it broke its contract.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Results:
         fusing: Fusing,
         max_payload: int,
         telemetry: Telemetry,
+        judged: Callable[[Session, Iterable[tuple[Outcome, bool]]], None] = lambda *_: None,
     ) -> None:
         self._store = store
         self._slots = slots
@@ -114,6 +117,7 @@ class Results:
         self._fusing = fusing
         self._max_payload = max_payload
         self._telemetry = telemetry
+        self._judged = judged
         self._unstored = Seldom(log)
 
     async def complete(self, session: Session, reported: Sequence[Reported]) -> Sequence[Answer]:
@@ -186,11 +190,14 @@ class Results:
     def _tell(self, session: Session, taken: Sequence[_Taken], held: Container[str], reply: Completed) -> None:
         # A result that is taken under a lease that nobody holds was taken before, and counted then.
         news = [
-            (one.result, why)
+            (one, why)
             for one, why in zip(taken, reply.verdicts, strict=True)
             if (why is not None or one.sent.lease_id in held) and one.sent.lease_id not in reply.unstored
         ]
-        self._telemetry.ended(news, session.worker_id)
+        self._telemetry.ended([(one.result, why) for one, why in news], session.worker_id)
+        # Nearly always there is nothing to judge: who has the best reputation does well.
+        if session.reputation < BEST or any(one.result.outcome.status == FAILURE for one in taken):
+            self._judged(session, [(one.result.outcome, one.broken is not None) for one, why in news if why is None])
 
     async def _complete(self, session: Session, taken: Sequence[_Taken], want: int, seats: Sequence[Seat]) -> Completed:
         results = [one.result for one in taken]

@@ -42,6 +42,7 @@ class Session:
     declared, by skill. `past` are the leases that a newer session of the same process took over. `terms` are, by lease,
     those that cannot be told from what is offered now. `fits` are the match keys of what it can do, `fits_of` the same
     by skill. `hot` are the skills that it has loaded, `cached` what else is, as tasks may hint at it.
+    `reputation` is its worker's, and `trusted` whether that is enough for tasks.
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class Session:
         self.keeps_resources = True
         self.promised = 0
         self.taking = True
+        self.reputation = 1.0
+        self.trusted = True
         self.hot: frozenset[str] = frozenset()
         self.cached: frozenset[str] = frozenset()
         self.fits: set[str] = set()
@@ -109,7 +112,11 @@ class Session:
         )
 
     def can(self, need: Asking) -> bool:
-        """Whether it may do a task with this need, as far as what it offers goes."""
+        """Whether it may do a task with this need, as far as its reputation and what it offers go."""
+        return self.trusted and self.could(need)
+
+    def could(self, need: Asking) -> bool:
+        """The same, whatever its reputation."""
         return any(fits(need, one, self.machines_of(one)) for one, _ in self._offered.get(need.skill, ()))
 
     def price_of(self, need: Asking) -> Cost:
@@ -203,6 +210,11 @@ class Session:
     def offered(self, lease_id: str) -> Offer | None:
         """What its worker was offered under a lease, that a result of it is judged by; None: it is not known here."""
         return self.leases.get(lease_id) or self.past.get(lease_id)
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it gets tasks, once it has room."""
+        return self.taking and self.trusted
 
     @property
     def free(self) -> int:

@@ -97,9 +97,13 @@ class Reasons:
         if reason is None:
             if len(self._none) >= MOST_REASONS:
                 self._none.clear()
-            why_none = _why_none(
-                need, [(one, session.machines_of(one)) for session in offering for one in session.offers_of(need.skill)]
-            )
+            if any(not session.trusted and session.could(need) for session in offering):
+                why_none = f"every worker with skill {need.skill!r} that could do it has too low a reputation"
+            else:
+                why_none = _why_none(
+                    need,
+                    [(one, session.machines_of(one)) for session in offering for one in session.offers_of(need.skill)],
+                )
             reason = self._none[need.key] = f"waiting: {why_none}"
         return reason
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from types import MappingProxyType
 
@@ -37,7 +37,11 @@ log = logging.getLogger(__name__)
 
 
 class Workers:
-    """Opens, feeds and closes the sessions of workers. One worker has one session: the newest."""
+    """Opens, feeds and closes the sessions of workers. One worker has one session: the newest.
+
+    Arguments:
+        standing: gives a new session the reputation of its worker.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class Workers:
         fleet: Fleet,
         log_lines: LogLines,
         occurrences: Occurrences,
+        standing: Callable[[Session], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
@@ -60,6 +65,7 @@ class Workers:
         self._fleet = fleet
         self._log_lines = log_lines
         self._occurrences = occurrences
+        self._standing = standing
         self._draining = False
         self._away = Seldom(log)
         # By the session that replaced it, one of the same process whose stream is still open.
@@ -104,6 +110,7 @@ class Workers:
         self._catalogs.keep(session, offerings, kept)
         if opened.replaced is not None:
             self._replace(Replaced(opened.replaced, session_id, joining.instance_id))
+        self._standing(session)
         self._fleet.joined(session, joining.sdk, joining.labels, joining.catalog, joining.holon)
         self._dispatcher.add(session)
         if opened.dropped or opened.kept:

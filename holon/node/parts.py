@@ -134,6 +134,7 @@ async def parts_of(
             wall=wall_of(store, clock),
             delivery=delivery,
         )
+        await engine.reputations.recall()
         engine.blueprints.register_all(blueprints)
         engine.blueprints.check_runs()
         check_jobs(config, schedules, engine.scheduler.check)

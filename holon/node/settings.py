@@ -8,6 +8,7 @@ import holon
 from holon.config import Config
 from holon.config.values import names_in
 from holon.config.webhooks import webhook_hosts, webhook_secrets
+from holon.domain.reputation import Rules
 from holon.domain.tree import Disclose
 from holon.domain.webhook import Receivers
 from holon.engine.core import EngineSettings
@@ -65,6 +66,12 @@ def engine_settings(config: Config) -> EngineSettings:
     return EngineSettings(
         concurrent_jobs=config.EXECUTOR_MAX_CONCURRENT_JOBS,
         soft_limit=config.DISPATCHER_SOFT_LIMIT,
+        reputation=Rules(
+            config.REPUTATION_MIN_THRESHOLD,
+            config.REPUTATION_PENALTY_CONTRACT_VIOLATION,
+            config.REPUTATION_PENALTY_TASK_FAILURE,
+            config.REPUTATION_REWARD_SUCCESS,
+        ),
         max_transitions=config.MAX_TRANSITIONS_PER_JOB,
         max_retries=config.JOB_MAX_RETRIES,
         retry_first=_ms(config.RETRY_BACKOFF_MIN_SECONDS),

@@ -61,6 +61,7 @@ def worker_message(worker: WorkerView, node_id: str) -> node_pb2.WorkerInfo:
         resources=[resources_message(machine) for machine in worker.catalog.machines],
         sdk=worker.sdk,
         labels=worker.told_labels,
+        reputation=worker.reputation,
     )
     if worker.connected_at is not None:
         message.connected_at.CopyFrom(timestamp(worker.connected_at))
@@ -80,6 +81,7 @@ def skill_message(view: SkillView) -> node_pb2.Skill:
         statuses=skill.statuses,
         provider_count=view.providers,
         lowest_price=view.lowest_price,
+        average_reputation=view.average_reputation,
     )
     if skill.input_schema is not None:
         message.input_schema.CopyFrom(_json(skill.input_schema))

@@ -62,6 +62,7 @@ WORKER: Schema = record(
         "resources": {"type": "array", "items": _MACHINE, "description": "the machines behind it"},
         "connected_at": time_or_null("when its session began; null when it has none"),
         "last_seen_at": time_or_null("when it was last heard of"),
+        "reputation": or_null("number", "what its results made of it, 0 to 1", minimum=0, maximum=1),
     },
 )
 SKILL: Schema = record(
@@ -76,6 +77,7 @@ SKILL: Schema = record(
         "statuses": _texts("those that it may end with besides success, failure and cancelled"),
         "provider_count": _count("how many workers provide it now"),
         "lowest_price": or_null("integer", f"the lowest that is declared, {_PRICE}", minimum=0),
+        "average_reputation": or_null("number", "the mean of its workers', 0 to 1", minimum=0, maximum=1),
     },
 )
 FIGURES: Schema = record(
@@ -121,6 +123,7 @@ def worker_json(worker: WorkerView, node_id: str) -> dict[str, Any]:
         "resources": [_machine_json(one) for one in worker.catalog.machines],
         "connected_at": seconds(worker.connected_at),
         "last_seen_at": seconds(worker.last_seen_at),
+        "reputation": worker.reputation,
     }
 
 
@@ -145,6 +148,7 @@ def skill_json(view: SkillView) -> dict[str, Any]:
         "statuses": skill.statuses,
         "provider_count": view.providers,
         "lowest_price": view.lowest_price,
+        "average_reputation": view.average_reputation,
     }
 
 
