@@ -158,6 +158,7 @@ async def test_a_worker_is_shown_with_all_that_it_says_of_itself(doors: Doors) -
                 "properties": {"cpu_cores": 8},
             }
         ],
+        "reputation": 1.0,
     }
     assert (child["worker_id"], child["kind"], child["holon_id"]) == ("child", "holon", "below")
     assert child["labels"] == {"holon": "Harbour"}
@@ -178,6 +179,7 @@ async def test_a_skill_is_shown_with_its_contract_and_who_provides_it(doors: Doo
         "statuses": ["unsure"],
         "provider_count": 1,
         "lowest_price": 7,
+        "average_reputation": 1.0,
     }
     assert [(one["name"], one["version"], one["provider_count"], one["lowest_price"]) for one in skills[1:]] == [
         ("u", "2", 2, 3),

@@ -45,7 +45,7 @@ async def test_a_worker_is_listed_with_all_that_it_says_of_itself(node: Node) ->
     assert (worker.credits, worker.held, list(worker.skills)) == (3, 1, ["t", "u"])
     assert (worker.sdk, dict(worker.labels)) == ("sdk 1.0 go 1.22", {"zone": "a"})
     assert list(worker.resources) == [machine]
-    assert not worker.HasField("reputation")
+    assert worker.reputation == 1.0
     await wire.beat()
     [later] = await workers(node)
     assert later.connected_at == worker.connected_at

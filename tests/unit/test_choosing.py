@@ -41,6 +41,11 @@ def best(strategy: str, *some: Candidate) -> int:
         ("cheapest", {"price": 1, "business": 0.9}, {"price": 2, "hot": True}),
         ("cheapest", {"price": 0}, {}),
         ("cheapest", {"price": 1, "business": 0.1}, {"price": 1, "business": 0.2}),
+        ("default", {"reputation": 0.9}, {"reputation": 0.8}),
+        ("best_value", {"price": 3, "reputation": 0.9}, {"price": 2, "reputation": 0.5}),
+        ("best_value", {"price": 3, "reputation": 0.5}, {"price": 2, "reputation": 0.0}),
+        ("best_value", {"price": 3, "reputation": 0.5}, {}),
+        ("best_value", {"price": 2, "business": 0.1}, {"price": 2, "business": 0.2}),
         ("overflow", {"price": 1, "held": 2}, {"price": 5}),
         ("overflow", {"price": 5, "held": 2}, {"price": 1, "held": 3}),
         ("overflow", {"price": 5, "held": 3}, {"price": 1, "held": 4}),
@@ -220,4 +225,4 @@ async def test_what_waits_is_leased_to_those_first_who_are_preferred(need: Need,
 
 
 def test_every_strategy_is_one_that_a_task_can_name() -> None:
-    assert set(STRATEGIES) == {"default", "round_robin", "least_connections", "cheapest", "overflow"}
+    assert set(STRATEGIES) == {"default", "round_robin", "least_connections", "cheapest", "best_value", "overflow"}

@@ -43,23 +43,6 @@ def test_the_environment_sets_and_code_overrides_it(monkeypatch: pytest.MonkeyPa
     config.check()
 
 
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("REPUTATION_MIN_THRESHOLD", "no reputation"),
-        ("REPUTATION_PENALTY_CONTRACT_VIOLATION", "no reputation"),
-        ("REPUTATION_PENALTY_TASK_FAILURE", "no reputation"),
-        ("REPUTATION_REWARD_SUCCESS", "no reputation"),
-    ],
-)
-def test_what_is_not_there_yet_is_refused_in_the_environment_and_in_code(name: str, why: str) -> None:
-    (reason,) = reasons(Config({name: "1"})).values()
-    assert why in reason
-    with pytest.raises(ConfigError, match=f"there is no setting {name}; .*{why}"):
-        Config({}, **{name: "1"})
-    assert f"`{name}`" in (REPOSITORY / "docs/configuration.md").read_text(encoding="utf-8")
-
-
 def test_an_empty_variable_counts_as_unset() -> None:
     config = Config({"API_PORT": "", "TZ": ""})
     config.check()

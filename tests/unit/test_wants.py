@@ -87,7 +87,6 @@ def test_a_task_says_whom_it_would_rather_have_alone_or_as_a_branch() -> None:
         ({"dispatch_strategy": ""}, 'is ""; give one of'),
         ({"dispatch_strategy": 1}, "is 1; give one of"),
         ({"dispatch_strategy": ["cheapest"]}, 'is ["cheapest"]; give one of'),
-        ({"dispatch_strategy": "best_value"}, "is best_value, which needs the reputation of workers, and this version"),
         ({"resource_hint": ""}, 'is ""; give text of 1 to 256 printable characters'),
         ({"resource_hint": "x" * 257}, "give text of 1 to 256"),
         ({"resource_hint": "a\n"}, "give text of 1 to 256"),
