@@ -197,7 +197,13 @@ class Results:
         self._telemetry.ended([(one.result, why) for one, why in news], session.worker_id)
         # Nearly always there is nothing to judge: who has the best reputation does well.
         if session.reputation < BEST or any(one.result.outcome.status == FAILURE for one in taken):
-            self._judged(session, [(one.result.outcome, one.broken is not None) for one, why in news if why is None])
+            self._judge(session, [one for one, why in news if why is None])
+
+    def _judge(self, session: Session, taken: Sequence[_Taken]) -> None:
+        """Have results judged that were applied: each lease once, however often its result came, and on which streams."""
+        leases = self._dispatcher.newest(session).leases
+        once = {one.sent.lease_id: one for one in taken if one.sent.lease_id in leases}
+        self._judged(session, [(one.result.outcome, one.broken is not None) for one in once.values()])
 
     async def _complete(self, session: Session, taken: Sequence[_Taken], want: int, seats: Sequence[Seat]) -> Completed:
         results = [one.result for one in taken]

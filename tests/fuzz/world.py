@@ -20,6 +20,7 @@ from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import DEFAULT, Client
 from holon.domain.job import Status
+from holon.domain.reputation import Rules
 from holon.engine.core import Engine, EngineSettings
 from holon.engine.holarchy import Holarchy
 from holon.engine.overview import Overview
@@ -56,7 +57,10 @@ ME = Client(DEFAULT)
 LEASE, OFFER, CLAIM = 400, 150, 2_000
 STORE = StoreSettings("node-1", claim=CLAIM, lease=LEASE, offer=OFFER)
 DOOR = WorkerDoorSettings(node_id="node-1", lease=LEASE / 1000, offer=OFFER / 1000, silence=600.0, hello=GUARD)
-ENGINE = EngineSettings(concurrent_jobs=20, retry_first=1, retry_longest=5, job_retention=500)
+# Workers break the rules all the time, and are to go on with it.
+ENGINE = EngineSettings(
+    concurrent_jobs=20, retry_first=1, retry_longest=5, job_retention=500, reputation=Rules(threshold=0.0)
+)
 # What a caller may be told. INTERNAL and UNKNOWN are faults of ours.
 FAULTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
 

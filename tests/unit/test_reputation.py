@@ -61,7 +61,9 @@ def test_a_reputation_comes_back_a_tenth_an_hour_up_to_the_best() -> None:
     back = bad.reaches(0.3)
     assert back == 1_000 + 2 * HOUR
     assert (RULES.trusts(bad.now(back - 1)), RULES.trusts(bad.now(back))) == (False, True)
-    assert bad.moved(Move().then(0.5), 1_000 + HOUR) == Standing(pytest.approx(0.7), 1_000 + HOUR)
+    moved = bad.moved(Move().then(0.5), 1_000 + HOUR)
+    assert moved.value == pytest.approx(0.7)
+    assert moved.at == 1_000 + HOUR
 
 
 def test_with_a_threshold_of_zero_the_worst_is_trusted() -> None:

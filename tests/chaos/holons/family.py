@@ -31,7 +31,13 @@ PARENTS = tuple(name for name in LEVELS if name in {ABOVE[child] for child in CH
 LINKS = tuple(f"{name}->{above}" for name, above in ABOVE.items())
 CLIENT = f"client->{ROOT}"
 # Long enough that whoever is away for as long as anything here fails keeps what it has.
-PATIENT = {"TASK_LEASE_SECONDS": "30", "TASK_OFFER_SECONDS": "20", "CHILD_LEASE": "300"}
+PATIENT = {
+    "TASK_LEASE_SECONDS": "30",
+    "TASK_OFFER_SECONDS": "20",
+    "CHILD_LEASE": "300",
+    # Leaves fail all the time, on purpose, and are to go on with it.
+    "REPUTATION_MIN_THRESHOLD": "0",
+}
 HURRIED = {"TASK_OFFER_SECONDS": "2", "TASK_LEASE_SECONDS": f"{SHORT_LEASE_S:g}", "CHILD_LEASE": f"{SHORT_LEASE_S:g}"}
 HOLONS = '["child*"]\nkind = "holon"\n'
 
