@@ -200,7 +200,7 @@ class Results:
             self._judge(session, [one for one, why in news if why is None])
 
     def _judge(self, session: Session, taken: Sequence[_Taken]) -> None:
-        """Have results judged that were applied: each lease once, however often its result came, and on which streams."""
+        """Have results judged that were applied: once for each lease, however often one came, and on which streams."""
         leases = self._dispatcher.newest(session).leases
         once = {one.sent.lease_id: one for one in taken if one.sent.lease_id in leases}
         self._judged(session, [(one.result.outcome, one.broken is not None) for one in once.values()])
