@@ -258,8 +258,9 @@ def test_the_catalog_lists_skills_with_their_contracts(dev: Dev) -> None:
     assert skills[0]["input_schema"]["required"] == ["n"]
     # Whoever reads it by lines, as grep does, has all of a skill in one.
     double, poison = dev("workers", "catalog").out.splitlines()[-3:-1]
-    assert double.rstrip().split(maxsplit=2) == ["double", "1", "two lines, " + "and long" * 100]
-    assert poison.split() == ["poison", "1"]
+    reputation = f"{skills[0]['average_reputation']:.3f}"
+    assert double.rstrip().split(maxsplit=3) == ["double", "1", reputation, "two lines, " + "and long" * 100]
+    assert poison.split() == ["poison", "1", reputation]
 
 
 def test_a_worker_is_drained_and_that_is_taken_back(dev: Dev) -> None:
