@@ -176,9 +176,11 @@ class Reputations:
                 await self._read()
                 for worker_id in self._moves.keys() - self._writes.keys():
                     self._writes[worker_id] = _Write(self._moves.pop(worker_id), random_id())
+                # What moved behind a write that had no answer goes next.
+                left = bool(self._moves)
                 if self._writes:
                     await self._write()
-                if not self._writes:
+                if not (self._writes or left):
                     return
         raise contended(KIND)
 
@@ -188,9 +190,8 @@ class Reputations:
         last: dict[str, str] = {}
         for document in await self._store.documents(KIND):
             record = _record_of(document)
-            if record is not None:
-                found[document.key] = _Known(Standing(record.value, record.at), document.version)
-                last[document.key] = record.write
+            found[document.key] = _Known(Standing(record.value, record.at), document.version)
+            last[document.key] = record.write
         self._known = found
         for worker_id, one in list(self._writes.items()):
             known = found.get(worker_id)
@@ -272,9 +273,10 @@ class Reputations:
         return min(LOOK_EVERY_S, max(0.0, (self._back_at - self._now()) / 1000))
 
 
-def _record_of(document: Document) -> Record | None:
+def _record_of(document: Document) -> Record:
+    """What is stored of a worker; what cannot be read counts as the best, and is written over by what moves it."""
     try:
         return _decode(document.value)
     except DecodeError as error:
         log.warning("the reputation of worker %s cannot be read: %r", document.key[:128], error)
-        return None
+        return Record(BEST, 0, "")

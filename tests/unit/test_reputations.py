@@ -40,9 +40,13 @@ class Store(MemoryStorage):
         super().__init__(StoreSettings("n"), clock)
         self.writes = 0
         self.loses = 0
+        self.refuses = 0
 
     async def put_documents(self, kind: str, puts: Sequence[Put]) -> Sequence[int | None]:
         self.writes += 1
+        if self.refuses:
+            self.refuses -= 1
+            raise StoreUnavailable("it is away", retry_after=0)
         versions = await super().put_documents(kind, puts)
         if self.loses:
             self.loses -= 1
@@ -133,18 +137,40 @@ async def test_what_moves_at_several_nodes_at_once_adds_up_and_each_learns_of_it
             assert session.reputation == pytest.approx(0.6)
 
 
-async def test_a_reply_that_was_lost_makes_nothing_count_twice(store: Store) -> None:
+@pytest.mark.parametrize("lost", [True, False])
+async def test_what_a_store_that_was_away_may_have_heard_counts_once(store: Store, lost: bool) -> None:
     node = Node(store)
     session = node.session()
-    node.reputations.judged(session, [BAD])
-    store.loses = 1
-    with pytest.raises(StoreUnavailable):
-        await node.reputations._exchange()
-    node.reputations.judged(session, [BAD])
+    for _ in range(2):
+        store.loses, store.refuses = int(lost), int(not lost)
+        node.reputations.judged(session, [BAD])
+        # It is told in the log, and goes with the next.
+        await node.reputations.drain()
     await node.reputations.drain()
-    assert node.reputations.of("w") == pytest.approx(0.9)
-    [document] = await store.documents(KIND)
-    assert document.key == "w"
+    later = Node(store)
+    await later.reputations.recall()
+    assert later.reputations.of("w") == session.reputation == pytest.approx(0.9)
+
+
+async def test_what_may_have_been_heard_and_was_written_over_since_does_not_count_again(store: Store) -> None:
+    one, other = Node(store), Node(store)
+    one.reputations.judged(one.session(), [BAD])
+    store.loses = 1
+    await one.reputations.drain()
+    other.reputations.judged(other.session(), [BAD])
+    await other.reputations.drain()
+    await one.reputations.drain()
+    assert one.reputations.of("w") == pytest.approx(0.9)
+
+
+async def test_what_cannot_be_read_is_told_and_written_over(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    await store.put_document(KIND, "w", b"?", version=0)
+    node = Node(store)
+    node.reputations.judged(node.session(), [BAD])
+    await node.reputations.drain()
+    assert "the reputation of worker w cannot be read" in caplog.text
+    await node.reputations.recall()
+    assert node.reputations.of("w") == pytest.approx(0.95)
 
 
 async def test_a_worker_under_the_threshold_is_not_chosen_until_its_reputation_is_back(
