@@ -206,6 +206,24 @@ async def test_a_worker_under_the_threshold_is_not_chosen_until_its_reputation_i
     assert Node(store).session().reputation == 1.0
 
 
+async def test_who_is_back_gets_tasks_at_that_moment_and_without_a_word_from_anybody(
+    store: Store, clock: ManualClock
+) -> None:
+    # 20 ms are missing.
+    node = Node(store, Rules(threshold=0.95 + 0.1 * 20 / HOUR))
+    session = node.session()
+    async with node.running():
+        node.reputations.judged(session, [BAD])
+        assert node.chosen() == []
+        async with asyncio.timeout(GUARD):
+            while node.reputations._back_at is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            clock.advance(20)
+            while not session.trusted:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert node.chosen() == ["w"]
+
+
 async def test_a_node_that_starts_knows_what_workers_did_before(store: Store) -> None:
     node = Node(store)
     node.reputations.judged(node.session(), [BAD] * 16)

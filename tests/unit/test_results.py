@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +22,7 @@ from holon.telemetry.events import Telemetry
 
 SKILL = {Offering("t"): ANY_CONTRACT}
 NOTHING: Any = None
+DONE = Outcome(SUCCESS, data=b"{}")
 
 
 class Store:
@@ -35,6 +36,7 @@ class Store:
 
     async def complete(self, results: Any, worker_id: str, want: int, seats: Any) -> Completed:
         self.seats += seats
+        await asyncio.sleep(0)
         return Completed((None,) * len(results), leased=Leased())
 
 
@@ -49,7 +51,12 @@ class Node:
         self.dispatcher = Dispatcher(store, self.telemetry)
         fusing: Any = SimpleNamespace(after=lambda *_: deciding())
         contracts = Contracts()
-        self._results = Results(store, self.slots, self.dispatcher, contracts, fusing, 1000, self.telemetry)
+        self.judged: list[Outcome] = []
+
+        def judged(_: Session, results: Iterable[tuple[Outcome, bool]]) -> None:
+            self.judged += [outcome for outcome, _ in results]
+
+        self._results = Results(store, self.slots, self.dispatcher, contracts, fusing, 1000, self.telemetry, judged)
 
     def session(self, name: str, leases: int) -> Session:
         session = Session("w", name, leases, SKILL, NOTHING)
@@ -58,8 +65,7 @@ class Node:
         self.dispatcher.add(session)
         return session
 
-    async def complete(self, session: Session) -> None:
-        done = Outcome(SUCCESS, data=b"{}")
+    async def complete(self, session: Session, done: Outcome = DONE) -> None:
         answers = await self._results.complete(session, [Reported(one, one, done) for one in session.leases])
         assert {(one.superseded, one.invalid, one.again_after) for one in answers} == {(None, None, None)}
 
@@ -93,3 +99,14 @@ async def test_results_are_those_of_the_stream_that_has_taken_over_their_leases_
     await completing
     assert newer.leases == {}
     assert sum(node.telemetry.metrics.results.values.values()) == 3
+
+
+async def test_a_failure_is_judged_once_though_it_is_told_on_two_streams_at_once() -> None:
+    node = Node(lambda: None)
+    session = node.session("s1", 3)
+    failed = Outcome.failed("PERMANENT_ERROR", "")
+    await asyncio.gather(*(node.complete(session, failed) for _ in range(2)))
+    assert len(node.judged) == 3
+    # Who has the best reputation is not made better: nobody is asked.
+    await node.complete(node.session("s2", 3))
+    assert len(node.judged) == 3
