@@ -190,19 +190,22 @@ class Results:
     def _tell(self, session: Session, taken: Sequence[_Taken], held: Container[str], reply: Completed) -> None:
         # A result that is taken under a lease that nobody holds was taken before, and counted then.
         news = [
-            (one, why)
+            (one.result, why)
             for one, why in zip(taken, reply.verdicts, strict=True)
             if (why is not None or one.sent.lease_id in held) and one.sent.lease_id not in reply.unstored
         ]
-        self._telemetry.ended([(one.result, why) for one, why in news], session.worker_id)
+        self._telemetry.ended(news, session.worker_id)
         # Nearly always there is nothing to judge: who has the best reputation does well.
-        if session.reputation < BEST or any(one.result.outcome.status == FAILURE for one in taken):
-            self._judge(session, [one for one, why in news if why is None])
+        if session.reputation < BEST or FAILURE in [one.result.outcome.status for one in taken]:
+            self._judge(session, taken, reply)
 
-    def _judge(self, session: Session, taken: Sequence[_Taken]) -> None:
+    def _judge(self, session: Session, taken: Sequence[_Taken], reply: Completed) -> None:
         """Have results judged that were applied: once for each lease, however often one came, and on which streams."""
-        leases = self._dispatcher.newest(session).leases
-        once = {one.sent.lease_id: one for one in taken if one.sent.lease_id in leases}
+        left = self._dispatcher.newest(session).leases.keys() - reply.unstored
+        once: dict[str, _Taken] = {}
+        for one, why in zip(taken, reply.verdicts, strict=True):
+            if why is None and one.sent.lease_id in left:
+                once.setdefault(one.sent.lease_id, one)
         self._judged(session, [(one.result.outcome, one.broken is not None) for one in once.values()])
 
     async def _complete(self, session: Session, taken: Sequence[_Taken], want: int, seats: Sequence[Seat]) -> Completed:

@@ -206,22 +206,19 @@ async def test_a_worker_under_the_threshold_is_not_chosen_until_its_reputation_i
     assert Node(store).session().reputation == 1.0
 
 
-async def test_who_is_back_gets_tasks_at_that_moment_and_without_a_word_from_anybody(
-    store: Store, clock: ManualClock
-) -> None:
-    # 20 ms are missing.
-    node = Node(store, Rules(threshold=0.95 + 0.1 * 20 / HOUR))
+async def test_who_comes_back_is_looked_at_in_that_moment(store: Store, clock: ManualClock) -> None:
+    node = Node(store, Rules(threshold=0.95 + 0.1 * 20_000 / HOUR))
+    node.session("w2")
     session = node.session()
-    async with node.running():
-        node.reputations.judged(session, [BAD])
-        assert node.chosen() == []
-        async with asyncio.timeout(GUARD):
-            while node.reputations._back_at is None:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-            clock.advance(20)
-            while not session.trusted:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-        assert node.chosen() == ["w"]
+    assert node.reputations._wait_s() == reputations.LOOK_EVERY_S
+    node.reputations.judged(session, [BAD])
+    await node.reputations.drain()
+    node.reputations._stand_all()
+    assert (node.chosen(), node.reputations._wait_s()) == (["w2"], 20.0)
+    clock.advance(20_000)
+    assert (session.trusted, node.reputations._wait_s()) == (False, 0.0)
+    node.reputations._stand_all()
+    assert (session.trusted, node.reputations._wait_s()) == (True, reputations.LOOK_EVERY_S)
 
 
 async def test_a_node_that_starts_knows_what_workers_did_before(store: Store) -> None:
