@@ -10,8 +10,9 @@ from holon.domain.value import Value
 # Every worker begins with this, and comes back to it.
 BEST = 1.0
 WORST = 0.0
-# What comes back in an hour, of whatever is missing: from the worst to the best in ten.
-RECOVERS_PER_HOUR = 0.1
+# What comes back in an hour, of whatever is missing. A worker stands just below the threshold when it gets no more
+# tasks: a failure that was not its own is to cost it minutes, and one that only fails is to get a task that seldom.
+RECOVERS_PER_HOUR = 0.3
 # With so many it is shown: it moves all the time.
 DIGITS = 4
 _HOUR_MS = 3_600_000

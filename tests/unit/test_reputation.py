@@ -52,17 +52,17 @@ def test_several_results_at_once_make_of_a_reputation_what_they_make_one_after_t
         assert move.of(start) == pytest.approx(value)
 
 
-def test_a_reputation_comes_back_a_tenth_an_hour_up_to_the_best() -> None:
+def test_a_reputation_comes_back_three_tenths_an_hour_up_to_the_best() -> None:
     bad = Standing(0.1, 1_000)
-    assert bad.now(1_000 + HOUR) == pytest.approx(0.2)
+    assert bad.now(1_000 + HOUR) == pytest.approx(0.4)
     assert bad.now(1_000 + 20 * HOUR) == 1.0
     # A clock that is behind takes nothing away.
     assert bad.now(0) == 0.1
     back = bad.reaches(0.3)
-    assert back == 1_000 + 2 * HOUR
+    assert back == 1_000 + HOUR * 2 // 3
     assert (RULES.trusts(bad.now(back - 1)), RULES.trusts(bad.now(back))) == (False, True)
     moved = bad.moved(Move().then(0.5), 1_000 + HOUR)
-    assert moved.value == pytest.approx(0.7)
+    assert moved.value == pytest.approx(0.9)
     assert moved.at == 1_000 + HOUR
 
 

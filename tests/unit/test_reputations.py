@@ -12,7 +12,7 @@ import pytest
 from holon.clock import ManualClock
 from holon.domain.fleet import Catalog, Skill
 from holon.domain.matching import ANY_CONTRACT, Need, Offering
-from holon.domain.reputation import Rules
+from holon.domain.reputation import RECOVERS_PER_HOUR, Rules
 from holon.domain.task import SUCCESS, Outcome
 from holon.engine import reputations
 from holon.engine.dispatcher import Dispatcher
@@ -207,7 +207,7 @@ async def test_a_worker_under_the_threshold_is_not_chosen_until_its_reputation_i
 
 
 async def test_who_comes_back_is_looked_at_in_that_moment(store: Store, clock: ManualClock) -> None:
-    node = Node(store, Rules(threshold=0.95 + 0.1 * 20_000 / HOUR))
+    node = Node(store, Rules(threshold=0.95 + RECOVERS_PER_HOUR * 20_000 / HOUR))
     node.session("w2")
     session = node.session()
     assert node.reputations._wait_s() == reputations.LOOK_EVERY_S
