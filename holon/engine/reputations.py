@@ -278,5 +278,6 @@ def _record_of(document: Document) -> Record:
     try:
         return _decode(document.value)
     except DecodeError as error:
-        log.warning("the reputation of worker %s cannot be read: %r", document.key[:128], error)
+        worker_id = document.key[:128]
+        log.warning("the reputation of worker %s cannot be read: %r", worker_id, error, extra={"worker_id": worker_id})
         return Record(BEST, 0, "")
