@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from holon.domain.event_types import OF_QUESTIONS
@@ -145,3 +146,8 @@ def event_type_of(line: HistoryEvent) -> str:
 def tells_event(line: HistoryEvent) -> bool:
     """Whether a line of history tells of an event."""
     return event_type_of(line) != ""
+
+
+def last_event(lines: Sequence[HistoryEvent]) -> int:
+    """How many lines of history there are up to the last that tells of an event; 0: none does."""
+    return next((place for place in range(len(lines), 0, -1) if tells_event(lines[place - 1])), 0)

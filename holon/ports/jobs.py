@@ -94,6 +94,16 @@ class Ends(Value, gc=True):
     next_due: int | None = None
 
 
+class Happened(Value, gc=True):
+    """The reply of `take_events`: jobs in whose history there are events that somebody is to be told of.
+
+    Each comes with the number of the line after which they begin. `next_due` is as in `Ends`.
+    """
+
+    jobs: tuple[tuple[JobRecord, int], ...] = ()
+    next_due: int | None = None
+
+
 class Claim(Value, gc=True):
     """The exclusive right to run one job, and all that is needed for it.
 

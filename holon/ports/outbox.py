@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from holon.ports.history import Notice
-from holon.ports.jobs import Ends
+from holon.ports.jobs import Ends, Happened
 
 
 class Outbox(Protocol):
     """The part of the store that hands over what is to leave it.
 
-    That is history, where a database of its own keeps it, and the ends of jobs that somebody is to be told of: those
-    with a `webhook`. That such an end is to be told is written with it, and stays until it is settled.
+    That is history, where a database of its own keeps it, and what somebody is to be told of jobs that have a
+    `webhook`: their events, and their ends. That it is to be told is written with it, and stays until it is settled.
+    Of a job's events it is the number of a line, however many there are: what they are is in its history.
     """
 
     async def take(self, limit: int) -> Sequence[Notice]:
@@ -46,5 +47,18 @@ class Outbox(Protocol):
         Arguments:
             told: the jobs, by their ids, whose ends are to be told no more.
             again: the others, and after how many milliseconds each is due again, whatever its hold was.
+        """
+        ...
+
+    async def take_events(self, limit: int, hold: int) -> Happened:
+        """Take jobs whose history has events that are to be told, and are due now; as `take_ends`."""
+        ...
+
+    async def settle_events(self, heard: Sequence[tuple[str, int, int]]) -> None:
+        """Say what became of events that were taken. A repeat changes nothing, nor does late word of earlier lines.
+
+        Arguments:
+            heard: of each job its id, up to which line of its history they are to be told no more, and after how many
+                milliseconds those that come after that are due, whatever its hold was.
         """
         ...

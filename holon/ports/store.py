@@ -55,7 +55,8 @@ class Hint(Value):
     `keys`: match keys with tasks that wait for a lease. `spawns`: fan-outs whose next chunk is to be spawned.
     `jobs`: watched jobs that changed, or whose tasks did. `notices`: history waits to be moved. `documents`: kinds of
     which a document changed. `said`: what another node passed on of watched jobs; this is all there is of it. `ends`: a
-    job whose end is to be told has ended in a call of this node; others look for that every now and then.
+    job whose end is to be told has ended in a call of this node; others look for that every now and then. `events`: the
+    same of events that are to be told.
     """
 
     ready: bool = False
@@ -68,6 +69,7 @@ class Hint(Value):
     documents: frozenset[str] = frozenset()
     ends: bool = False
     said: tuple[tuple[str, bytes], ...] = ()
+    events: bool = False
 
 
 class Steps(Protocol):

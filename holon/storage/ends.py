@@ -1,4 +1,4 @@
-"""The ends of jobs that are to be told, by when each is due, where all of them are in memory."""
+"""What is to be told of jobs, their ends and their events, by when each is due, where all of it is in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST_STALE = 1_000
 
 
 class EndsToTell:
-    """Which jobs' ends are to be told, and when. Times are epoch milliseconds."""
+    """Of which jobs something is to be told, and when. Times are epoch milliseconds."""
 
     def __init__(self) -> None:
         self._due: dict[str, int] = {}
@@ -25,7 +25,7 @@ class EndsToTell:
         return job_id in self._due
 
     def put(self, job_id: str, due: int) -> None:
-        """A job's end is to be told, from this time on and not before."""
+        """Something of a job is to be told, from this time on and not before."""
         if self._due.get(job_id) == due:
             return
         self._due[job_id] = due
@@ -36,7 +36,7 @@ class EndsToTell:
             heapify(self._queue)
 
     def forget(self, job_id: str) -> None:
-        """A job's end is to be told no more; nothing, where it is not."""
+        """It is to be told no more; nothing, where it is not."""
         self._due.pop(job_id, None)
 
     def due(self, now: int) -> Iterator[str]:
@@ -52,3 +52,38 @@ class EndsToTell:
 
     def _counts(self, entry: tuple[int, int, str]) -> bool:
         return self._due.get(entry[2]) == entry[0]
+
+
+class EventsToTell(EndsToTell):
+    """Of which jobs events are to be told, and after and up to which lines of their histories."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: dict[str, tuple[int, int]] = {}
+
+    def __repr__(self) -> str:
+        return f"EventsToTell({len(self._lines)})"
+
+    def happened(self, job_id: str, after: int, last: int, now: int) -> None:
+        """There are more, after a line and up to one: due now, unless those before them are due later."""
+        if (known := self._lines.get(job_id)) is not None:
+            after = known[0]
+        else:
+            self.put(job_id, now)
+        self._lines[job_id] = after, last
+
+    def after(self, job_id: str) -> int:
+        """The line after which those begin that are to be told."""
+        return self._lines[job_id][0]
+
+    def heard(self, job_id: str, through: int, due: int) -> None:
+        """Those up to a line are to be told no more; the others from this time on."""
+        if (known := self._lines.get(job_id)) is None:
+            return
+        after, last = known
+        if last <= through:
+            del self._lines[job_id]
+            self.forget(job_id)
+        else:
+            self._lines[job_id] = max(after, through), last
+            self.put(job_id, due)

@@ -16,12 +16,13 @@ from holon.ports import (
     MAX_PAGE_BYTES,
     Counts,
     Ends,
+    Happened,
     JobFilter,
     JobRecord,
     Notice,
     StoreSettings,
 )
-from holon.storage.ends import EndsToTell
+from holon.storage.ends import EndsToTell, EventsToTell
 from holon.storage.ledger import reads, shared
 from holon.storage.ledger.calls import LedgerCalls
 from holon.storage.ledger.rows import JobRow, LateRow, TaskRow
@@ -48,6 +49,7 @@ class MemoryStorage(LedgerCalls):
         self._tables = Tables(self._settings)
         self._history: dict[str, list[_Told]] = {}
         self._ends = EndsToTell()
+        self._events = EventsToTell()
         # By job, what goes with it beside that.
         self._made: dict[str, list[TaskRow | LateRow]] = {}
 
@@ -82,6 +84,8 @@ class MemoryStorage(LedgerCalls):
             self._outbox.bytes += lines[2]
         for job in tables.ends:
             self._ends.put(job.id, self.now())
+        for job, after, last in tables.happened:
+            self._events.happened(job.id, after, last, self.now())
         for row, before in tables.changed.items():
             if before is None and isinstance(row, TaskRow | LateRow):
                 self._made.setdefault(row.job_id, []).append(row)
@@ -167,19 +171,27 @@ class MemoryStorage(LedgerCalls):
         self._outbox.settled(notices)
 
     async def take_ends(self, limit: int, hold: int) -> Ends:
+        return Ends(*self._due(self._ends, limit, hold))
+
+    async def take_events(self, limit: int, hold: int) -> Happened:
+        page, next_due = self._due(self._events, limit, hold)
+        return Happened(tuple((one, self._events.after(one.job.id)) for one in page), next_due)
+
+    def _due(self, to_tell: EndsToTell, limit: int, hold: int) -> tuple[tuple[JobRecord, ...], int | None]:
+        """The jobs of which something is to be told now, from here on the caller's; and when the next is due."""
         page: list[JobRecord] = []
         now, size = self.now(), 0
-        for job_id in self._ends.due(now):
+        for job_id in to_tell.due(now):
             row = self._tables.jobs[job_id]
             size += len(row.state)
             if len(page) == limit or (page and size > MAX_PAGE_BYTES):
                 break
             page.append(reads.job_record(self._tables, row))
-            self._ends.forget(job_id)
-        ends = Ends(tuple(page), self._ends.next_due())
+            to_tell.forget(job_id)
+        next_due = to_tell.next_due()
         for one in page:
-            self._ends.put(one.job.id, now + hold)
-        return ends
+            to_tell.put(one.job.id, now + hold)
+        return tuple(page), next_due
 
     async def settle_ends(self, told: Sequence[str], again: Sequence[tuple[str, int]] = ()) -> None:
         now = self.now()
@@ -188,6 +200,11 @@ class MemoryStorage(LedgerCalls):
         for job_id, after in again:
             if job_id in self._ends:
                 self._ends.put(job_id, now + after)
+
+    async def settle_events(self, heard: Sequence[tuple[str, int, int]]) -> None:
+        now = self.now()
+        for job_id, through, after in heard:
+            self._events.heard(job_id, through, now + after)
 
     async def counts(self) -> Counts:
         jobs = Counter([reads.status_seen(row) for row in self._tables.jobs.values() if not row.over])
@@ -209,7 +226,8 @@ class MemoryStorage(LedgerCalls):
             row
             for row in tables.jobs.values()
             if row.finished_at is not None and row.finished_at < finished_before
-            if row.id not in unmoved and row.id not in self._ends and row.id not in spared
+            if row.id not in unmoved and row.id not in spared
+            if row.id not in self._ends and row.id not in self._events
         )
         gone = list(islice(old, limit))
         for row in gone:

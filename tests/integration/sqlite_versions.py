@@ -19,6 +19,7 @@ _UNDO = {
     7: ("DROP TABLE lates",),
     8: ("ALTER TABLE clock DROP COLUMN number",),
     9: ("DROP TABLE ends",),
+    10: ("DROP TABLE happened",),
 }
 
 

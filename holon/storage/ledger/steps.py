@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from holon.domain.events import CancelRequested, HistoryEvent
+from holon.domain.events import CancelRequested, HistoryEvent, last_event
 from holon.domain.job import Status
 from holon.ports import Committed, Leased, NewTask, Seat, Step, Superseded
 from holon.storage.ledger.costs import affords
@@ -70,7 +70,10 @@ def _write(tables: Tables, row: JobRow, step: Step, state: bytes, before: tuple[
     if row.inbox:
         row.inbox = tuple(entry for entry in row.inbox if entry[0] not in step.consumed)
         row.cancel_pending = any(isinstance(event, CancelRequested) for _, event in row.inbox)
-    tables.tell(row, (*before, *step.history))
+    told, lines = row.history_seq, (*before, *step.history)
+    tables.tell(row, lines)
+    if job.webhook and (place := last_event(lines)):
+        tables.happened.append((row, told, told + place))
     if job.status.terminal:
         row.over, row.finished_at, row.due = True, now, False
         row.inbox, row.cancel_pending = (), False

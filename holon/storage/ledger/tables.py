@@ -34,6 +34,8 @@ class Tables:
         changed: every row that this transaction made or changed, in that order, and how it was before (None: it was
             not).
         ends: the jobs that end in this transaction, and whose end is to be told.
+        happened: the jobs that tell in it of events that are to be told: with the number of their newest line before,
+            and of the last that tells of one.
     """
 
     def __init__(self, settings: StoreSettings) -> None:
@@ -61,6 +63,7 @@ class Tables:
         self._holds: list[tuple[dict[str, str], str, str | None]] = []
         self.notices: list[tuple[JobRow, int, tuple[HistoryEvent, ...]]] = []
         self.ends: list[JobRow] = []
+        self.happened: list[tuple[JobRow, int, int]] = []
         self._keys: set[str] = set()
         self._spawns: set[tuple[str, int]] = set()
         self._kinds: set[str] = set()
@@ -85,6 +88,7 @@ class Tables:
         """The transaction is durable: forget how to take it back; answers with what others may want to know."""
         jobs = frozenset([row.job_id for row in self.changed])
         told, ends = bool(self.notices) and self.settings.history_backlog is not None, bool(self.ends)
+        happened = bool(self.happened)
         ready = self._claimable()
         self._undo.clear()
         self.changed.clear()
@@ -92,6 +96,7 @@ class Tables:
         self.backlog.done()
         self.notices.clear()
         self.ends.clear()
+        self.happened.clear()
         keys, spawns, kinds, stops = _NONE, frozenset(self._spawns), frozenset(self._kinds), self._stops
         if self._keys:
             keys = frozenset([key for key in self._keys if self.backlog.waiting.get(key)])
@@ -102,7 +107,7 @@ class Tables:
             heapify(self._timers)
         if not (keys or spawns or kinds or stops or jobs or told or ready or due):
             return None
-        return Hint(ready, stops, due, keys, spawns, jobs, told, kinds, ends)
+        return Hint(ready, stops, due, keys, spawns, jobs, told, kinds, ends, events=happened)
 
     def take_back(self) -> None:
         """The transaction failed: every row and index is as it was before."""

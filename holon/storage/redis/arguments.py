@@ -10,7 +10,8 @@ from urllib.parse import quote
 import msgpack
 
 from holon.domain.branches import succeeded
-from holon.domain.events import CancelRequested, HistoryEvent, InboxEvent
+from holon.domain.events import CancelRequested, HistoryEvent, InboxEvent, last_event
+from holon.domain.job import Job
 from holon.domain.matching import Need
 from holon.domain.task import job_of
 from holon.domain.value import Value
@@ -157,8 +158,7 @@ def step_arguments(
         step.reserves or None,
         len(step.tasks),
         step.fan_out is not None,
-        # Said only where somebody is to be told of the end.
-        *((True,) if job.webhook and job.status.terminal else ()),
+        *(_to_tell(job, history) if job.webhook else ()),
     )
     state = seal.seal("jobs", job.id, "state", encode_state(job, limit, as_it_was=step.as_it_was))
     arguments = [form, step.commit_id, state, _history(job.id, history, seal)]
@@ -169,6 +169,13 @@ def step_arguments(
         arguments += (fan.total, int(fan.fail_fast), len(fan.rest))
         arguments += [word for chunk in fan.rest for word in _chunk(chunk, seal)] if chunks is None else chunks
     return arguments
+
+
+def _to_tell(job: Job, history: Sequence[HistoryEvent]) -> tuple[bool | int, ...]:
+    """Whether somebody is to be told of a job's end, and up to which of these lines of its events; said where it is."""
+    if events := last_event(history):
+        return job.status.terminal, events
+    return (True,) if job.status.terminal else ()
 
 
 class Allowance(Value):

@@ -27,11 +27,11 @@ def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
     """The hint that words say; None when they say nothing to this node. A word that cannot be read says nothing.
 
     `r` jobs are ready, `s` a stop is due, `d`TIME a timer, `k`KEY a match key has tasks, `f`JOB-STEP a chunk is to be
-    spawned, `j`JOB a watched job changed, `n` history waits to be moved, `e` an end is to be told, `c`KIND a document
-    of this kind changed, `l`JOB:WORDS another node passes words on of a watched job, in Base64. (`x`, a suspect was
-    kept back, is no hint.)
+    spawned, `j`JOB a watched job changed, `n` history waits to be moved, `e` an end is to be told, `o` events are,
+    `c`KIND a document of this kind changed, `l`JOB:WORDS another node passes words on of a watched job, in Base64.
+    (`x`, a suspect was kept back, is no hint.)
     """
-    ready = stops = notices = ends = False
+    ready = stops = notices = ends = events = False
     due: int | None = None
     keys: set[str] = set()
     spawns: set[tuple[str, int]] = set()
@@ -48,6 +48,8 @@ def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
             notices = True
         elif kind == "e":
             ends = True
+        elif kind == "o":
+            events = True
         elif kind == "d" and rest.isdecimal():
             due = int(rest) if due is None else min(due, int(rest))
         elif kind == "k":
@@ -64,10 +66,11 @@ def hint_of(text: str, watched: AbstractSet[str]) -> Hint | None:
             job_id, _, words = rest.partition(":")
             if job_id in watched:
                 said.append((job_id, _words(words)))
-    if not (ready or stops or notices or ends or keys or spawns or jobs or kinds or said or due is not None):
+    some = ready or stops or notices or ends or events or keys or spawns or jobs or kinds or said
+    if not some and due is None:
         return None
     many = frozenset(keys), frozenset(spawns), frozenset(jobs)
-    return Hint(ready, stops, due, *many, notices, frozenset(kinds), ends, tuple(said))
+    return Hint(ready, stops, due, *many, notices, frozenset(kinds), ends, tuple(said), events)
 
 
 def _words(text: str) -> bytes:

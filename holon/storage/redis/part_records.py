@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
 from holon.ports import (
     MAX_PAGE_BYTES,
     Counts,
-    Ends,
+    Happened,
     JobFilter,
     JobRecord,
     Notice,
@@ -19,6 +19,8 @@ from holon.ports import (
 from holon.storage.records import NewerRecord
 from holon.storage.redis import answers
 from holon.storage.redis.part import Part
+
+ToTell: TypeAlias = Literal["ends", "events"]
 
 PURGE_AT_A_TIME = 50
 # While so many calls wait, nothing is passed on: it is kept nowhere, and what is to be stored must find room.
@@ -64,28 +66,37 @@ class RecordCalls(Part):
     async def settle(self, notices: Sequence[str]) -> None:
         await self.link.call("settle", len(notices), *notices)
 
-    async def take_ends(self, limit: int, hold: int, room: int, *, empty: bool = True) -> tuple[Ends, int]:
-        """As `Storage.take_ends`, as much as there is room for (bytes); answers with how much it was too.
+    async def take_untold(
+        self, what: ToTell, limit: int, hold: int, room: int, *, empty: bool = True
+    ) -> tuple[Happened, int]:
+        """As `Storage.take_events`, or `take_ends`, as much as there is room for (bytes); with how much it was.
 
         Arguments:
             empty: whether nothing is taken yet: then one finds room always.
         """
         while True:
-            found, next_due = await self.link.call("take_ends", limit, hold, room, "1" if empty else "")
+            found, begin, next_due = await self.link.call("take_untold", what, limit, hold, room, "1" if empty else "")
+            after = {fields[10].decode(): line for fields, line in zip(found, begin, strict=True)}
             try:
                 records = await answers.records_of(found, self._seal)
             except NewerRecord as error:
                 # What only a newer release reads is given back, and this node gives up.
-                self.link.tell("settle_ends", 0, len(found), *(part for fields in found for part in (fields[10], 0)))
+                if what == "ends":
+                    self.link.tell("settle_ends", 0, len(after), *(part for one in after for part in (one, 0)))
+                else:
+                    self.link.tell("settle_events", len(after), *(part for one in after for part in (one, 0, 0)))
                 self.link.give_up(error)
                 raise
             # One that cannot be opened is left out for as long as what is taken, and keeps no other back.
             if records or not found:
-                ends = Ends(tuple(record for record, _ in records), int(next_due) if next_due else None)
-                return ends, sum(size for _, size in records)
+                taken = tuple((record, after[record.job.id]) for record, _ in records)
+                return Happened(taken, int(next_due) if next_due else None), sum(size for _, size in records)
 
     async def settle_ends(self, told: Sequence[str], again: Sequence[tuple[str, int]]) -> None:
         await self.link.call("settle_ends", len(told), *told, len(again), *(part for pair in again for part in pair))
+
+    async def settle_events(self, heard: Sequence[tuple[str, int, int]]) -> None:
+        await self.link.call("settle_events", len(heard), *(part for one in heard for part in one))
 
     async def job(self, job_id: str) -> JobRecord | None:
         fields = await self.link.read("job", 1, job_id)

@@ -14,9 +14,10 @@ from collections.abc import Set as AbstractSet
 
 from holon.domain.value import replace
 from holon.errors import StoreUnavailable
-from holon.ports import MAX_PAGE_BYTES, Claim, Ends, Fired, JobRecord, Leased, Notice, Offer, Seat
+from holon.ports import MAX_PAGE_BYTES, Claim, Fired, Happened, JobRecord, Leased, Notice, Offer, Seat
 from holon.storage.outbox import TAKE_BYTES
 from holon.storage.redis.claimed import Claimed
+from holon.storage.redis.part_records import ToTell
 from holon.storage.redis.partition import Partition
 from holon.storage.redis.partitions import Partitions
 
@@ -178,9 +179,9 @@ class Visits:
             raise lost
         return notices
 
-    async def take_ends(self, limit: int, hold: int) -> Ends:
-        """Take ends that are to be told, each time from another partition on."""
-        jobs: list[JobRecord] = []
+    async def take_untold(self, what: ToTell, limit: int, hold: int) -> Happened:
+        """Take what is to be told, each time from another partition on."""
+        jobs: list[tuple[JobRecord, int]] = []
         room = MAX_PAGE_BYTES
         lost: StoreUnavailable | None = None
         turn = self._partitions.in_turn(lambda _: True)
@@ -192,17 +193,17 @@ class Visits:
                 dues.append(now)
                 break
             try:
-                ends, size = await partition.take_ends(limit - len(jobs), hold, room, empty=not jobs)
+                some, size = await partition.take_untold(what, limit - len(jobs), hold, room, empty=not jobs)
             except StoreUnavailable as error:
                 lost = error
                 dues.append(now + AGAIN_MS)
                 continue
-            jobs += ends.jobs
+            jobs += some.jobs
             room -= size
-            dues += [] if ends.next_due is None else [self._partitions.here(partition, ends.next_due)]
+            dues += [] if some.next_due is None else [self._partitions.here(partition, some.next_due)]
         if lost is not None and not jobs:
             raise lost
-        return Ends(tuple(jobs), min(dues, default=None))
+        return Happened(tuple(jobs), min(dues, default=None))
 
 
 def _left(seats: Sequence[Seat], offers: Sequence[Offer]) -> Sequence[Seat]:

@@ -11,11 +11,13 @@ from holon.ports import (
     MAX_PAGE_BYTES,
     Counts,
     Ends,
+    Happened,
     JobFilter,
     JobRecord,
     Notice,
 )
 from holon.storage.outbox import TAKE_BYTES
+from holon.storage.redis.part_records import ToTell
 from holon.storage.redis.partition import Partition
 from holon.storage.redis.partitions import at_once
 from holon.storage.redis.shared import SharedCalls
@@ -40,14 +42,25 @@ class AllRecords(Whole, SharedCalls):
         await self._partitions.whole(at_once([partition.settle(some) for partition, some in parts.items()]))
 
     async def take_ends(self, limit: int, hold: int) -> Ends:
+        taken = await self._take_untold("ends", limit, hold)
+        return Ends(tuple(record for record, _ in taken.jobs), taken.next_due)
+
+    async def take_events(self, limit: int, hold: int) -> Happened:
+        return await self._take_untold("events", limit, hold)
+
+    async def _take_untold(self, what: ToTell, limit: int, hold: int) -> Happened:
         if self._visits is None:
-            return (await self._partitions.first.take_ends(limit, hold, MAX_PAGE_BYTES))[0]
-        return await self._partitions.whole(self._visits.take_ends(limit, hold))
+            return (await self._partitions.first.take_untold(what, limit, hold, MAX_PAGE_BYTES))[0]
+        return await self._partitions.whole(self._visits.take_untold(what, limit, hold))
 
     async def settle_ends(self, told: Sequence[str], again: Sequence[tuple[str, int]] = ()) -> None:
         done = self._partitions.split(told, str)
         put_off = self._partitions.split(again, lambda pair: pair[0])
         await self._partitions.whole(at_once([one.settle_ends(done[one], put_off[one]) for one in {**done, **put_off}]))
+
+    async def settle_events(self, heard: Sequence[tuple[str, int, int]]) -> None:
+        parts = self._partitions.split(heard, lambda one: one[0])
+        await self._partitions.whole(at_once([partition.settle_events(some) for partition, some in parts.items()]))
 
     async def watch(self, job_id: str) -> None:
         self._hints.watched.add(job_id)

@@ -20,7 +20,7 @@ from holon.storage.sqlite.known import Lines
 from holon.storage.sqlite.needs import Needs
 from holon.storage.sqlite.purging import Purging
 from holon.storage.sqlite.sheets import Sheets
-from holon.storage.sqlite.untold import OF_ENDS, Untold
+from holon.storage.sqlite.untold import OF_UNTOLD, UntoldEnds, UntoldEvents
 
 PAGE = 4096
 
@@ -51,7 +51,7 @@ _ORDER: Final = (
     late_rows.REPLACE,
     INSERT_HISTORY,
     SETTLE,
-    *OF_ENDS,
+    *OF_UNTOLD,
     purging.HIDDEN,
     *purging.PARTS,
     *purging.WHOLE,
@@ -75,6 +75,7 @@ class Changes:
         purged: what is deleted of jobs that are over.
         settled: what history to delete, as (job, last number).
         ends: what is settled of ends that were to be told.
+        happened: the same of events.
         told: the jobs whose lines somebody wants.
     """
 
@@ -87,14 +88,15 @@ class Changes:
         seal: Seal,
         purged: Purging,
         settled: Collection[tuple[int, int]],
-        ends: Untold,
+        ends: UntoldEnds,
+        happened: UntoldEvents,
         told: Container[str],
     ) -> None:
         self._seal = seal
         self._made = made
         self._offered = offered
         self._known = known
-        self._ends = ends
+        self._untold = (ends, happened)
         self.over: list[Row] = []
         # By statement, of those that have any: most of a transaction have a few.
         self._rows: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
@@ -150,7 +152,9 @@ class Changes:
         if settled:
             self._rows[SETTLE] = list(settled)
         if tables.ends or ends:
-            self._rows.update(ends.statements(tables.ends))
+            self._rows.update(ends.statements(tables))
+        if tables.happened or happened:
+            self._rows.update(happened.statements(tables))
         if purged:
             purged.leave_to_be_moved([job.n for job in notices])
             self._rows.update(purged.statements())
@@ -196,8 +200,9 @@ class Changes:
             self._offered.remove(self._written)
         for kind, sheet, tasks in self._sheets:
             kind.add(sheet, tasks)
-        if self._ends:
-            self._ends.written()
+        for untold in self._untold:
+            if untold:
+                untold.written()
         if self._oldest is not None:
             # What nobody had a task for went with the jobs: all of it, where none was left.
             self._known.purged(self._oldest)

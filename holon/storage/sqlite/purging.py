@@ -11,10 +11,11 @@ LOOK_AT = 1_000
 # Before the first of them: those that are not over have 0 for when they ended.
 _FIRST = (0, 2**63 - 1)
 _OLD = """
-    SELECT n, id, finished_at, EXISTS (SELECT 1 FROM ends WHERE job = n){or_stays} FROM jobs
+    SELECT n, id, finished_at,
+        EXISTS (SELECT 1 FROM ends WHERE job = n) OR EXISTS (SELECT 1 FROM happened WHERE job = n){or_stays} FROM jobs
     WHERE finished_at < ? AND (finished_at, n) > (?, ?) ORDER BY finished_at, n LIMIT ?
 """
-# A job whose end is not told yet cannot go, nor one whose history is not moved.
+# A job whose end or events are not told yet cannot go, nor one whose history is not moved.
 _FINISHED_BEFORE = _OLD.format(or_stays="")
 _MOVED_FINISHED_BEFORE = _OLD.format(or_stays=" OR EXISTS (SELECT 1 FROM history WHERE job = n)")
 # No more are counted than matter: a fan-out leaves as many as it had branches.

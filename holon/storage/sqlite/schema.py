@@ -177,6 +177,19 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE ends (job INTEGER PRIMARY KEY, due INTEGER NOT NULL)",
         "CREATE INDEX ends_by_due ON ends (due)",
     ),
+    (
+        # Of jobs that have events which somebody is to be told of: from when on; of their history, those after one line
+        # and up to another.
+        """
+        CREATE TABLE happened (
+            job INTEGER PRIMARY KEY,
+            due INTEGER NOT NULL,
+            told INTEGER NOT NULL,
+            last INTEGER NOT NULL
+        )
+        """,
+        "CREATE INDEX happened_by_due ON happened (due)",
+    ),
 )
 
 

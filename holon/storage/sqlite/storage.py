@@ -18,6 +18,7 @@ from holon.errors import StoreUnavailable
 from holon.ports import (
     Counts,
     Ends,
+    Happened,
     JobFilter,
     JobRecord,
     Notice,
@@ -182,22 +183,39 @@ class SqliteStorage(LedgerCalls):
         self._outbox.settled(notices)
 
     async def take_ends(self, limit: int, hold: int) -> Ends:
+        taken, next_due = await self._take_untold(lambda ledger, now: ledger.ends.take(limit, hold, now))
+        return Ends(tuple(record for record, _ in taken), next_due)
+
+    async def take_events(self, limit: int, hold: int) -> Happened:
+        taken, next_due = await self._take_untold(lambda ledger, now: ledger.events.take(limit, hold, now))
+        return Happened(tuple(taken), next_due)
+
+    async def _take_untold(
+        self, take: Callable[[Ledger, int], tuple[list[tuple[int, int]], int | None]]
+    ) -> tuple[list[tuple[JobRecord, int]], int | None]:
+        """The jobs of which something was taken, each with the number of a line, and when the next is due."""
         if self._writer is None:
             raise StoreUnavailable("the store is not open")
         while True:
             now = self.now()
-            ns, next_due = await self._writer.submit(lambda ledger, now=now: ledger.ends.take(limit, hold, now))  # type: ignore[misc]
-            records, _ = await self._reader.job_records(ns)
+            taken, next_due = await self._writer.submit(lambda ledger, now=now: take(ledger, now))  # type: ignore[misc]
+            found, _ = await self._reader.job_records([n for n, _ in taken])
             # One that cannot be opened is left out for as long as what is taken, and keeps no other back.
-            if records or not ns:
-                places = {n: place for place, n in enumerate(ns)}
-                return Ends(tuple(sorted(records, key=lambda one: places[one.number])), next_due)
+            if found or not taken:
+                records = {record.number: record for record in found}
+                return [(records[n], after) for n, after in taken if n in records], next_due
 
     async def settle_ends(self, told: Sequence[str], again: Sequence[tuple[str, int]] = ()) -> None:
         if self._writer is None:
             raise StoreUnavailable("the store is not open")
         now = self.now()
         await self._writer.submit(lambda ledger: ledger.ends.settle(told, again, now))
+
+    async def settle_events(self, heard: Sequence[tuple[str, int, int]]) -> None:
+        if self._writer is None:
+            raise StoreUnavailable("the store is not open")
+        now = self.now()
+        await self._writer.submit(lambda ledger: ledger.events.settle(heard, now))
 
     # Reads -----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from holon.storage.sqlite.loading import Visitors
 from holon.storage.sqlite.needs import Needs
 from holon.storage.sqlite.purging import Purging
 from holon.storage.sqlite.sheets import Sheets
-from holon.storage.sqlite.untold import Untold
+from holon.storage.sqlite.untold import UntoldEnds, UntoldEvents
 
 
 class Ledger:
@@ -40,7 +40,8 @@ class Ledger:
         self.needs = Needs()
         self.purging = Purging(db, most, moving=outbox.moving)
         self.settled: dict[tuple[int, int], int] = {}
-        self.ends = Untold(db)
+        self.ends = UntoldEnds(db)
+        self.events = UntoldEvents(db)
         self.now = 0
 
     def at(self, now: int) -> int:
@@ -58,3 +59,4 @@ class Ledger:
         self.purging.clear()
         self.settled.clear()
         self.ends.clear()
+        self.events.clear()

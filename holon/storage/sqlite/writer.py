@@ -168,6 +168,7 @@ class Writer:
                 ledger.purging,
                 ledger.settled,
                 ledger.ends,
+                ledger.events,
                 self._known.of_lines,
             )
             some = bool(changes)
@@ -217,6 +218,7 @@ class Writer:
     def _take_back(self, db: sqlite3.Connection, ledger: Ledger) -> None:
         ledger.tables.take_back()
         ledger.ends.take_back()
+        ledger.events.take_back()
         ledger.leave(())
         # A full disk may have ended the transaction already.
         if db.in_transaction:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from holon.domain.events import WORKER_EVENT
 from holon.errors import StoreUnavailable
 from holon.storage.redis import channel
 from tests.contract.test_ends import HOLD, HOOK, ended, ids, take
+from tests.contract.test_happened import happened, tells
 from tests.contract.world import World
 from tests.hints import GUARD, hints_of
 from tests.integration.redis_store.nodes import Nodes
@@ -112,7 +114,7 @@ async def test_a_partition_that_is_away_holds_up_no_ends_of_others_and_is_asked_
 
     away = world.storage._partitions[1]  # type: ignore[attr-defined]
     with monkeypatch.context() as patch:
-        patch.setattr(away, "take_ends", refuse)
+        patch.setattr(away, "take_untold", refuse)
         ends = await world.storage.take_ends(10, HOLD)
         assert sorted(ids(ends)) == sorted(job for job in jobs if not job.startswith("1-"))
         assert ends.next_due is not None
@@ -122,3 +124,43 @@ async def test_a_partition_that_is_away_holds_up_no_ends_of_others_and_is_asked_
         patch.setattr(type(away), "away", property(lambda one: one is away))
         assert (await world.storage.take_ends(10, HOLD)).next_due == ends.next_due
     assert sorted(await take(world)) == sorted(job for job in jobs if job.startswith("1-"))
+
+
+async def test_jobs_that_are_gone_are_forgotten_a_thousand_at_a_time(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    async with nodes.redis() as redis:
+        await redis.zadd("{h:0}:ends", {f"0-gone-{n}": n for n in range(2_500)})
+        job = await ended(world)
+        for left in (1_501, 501):
+            ends = await world.storage.take_ends(10, HOLD)
+            assert (ids(ends), await redis.zcard("{h:0}:ends")) == ([], left)
+            assert ends.next_due is not None
+            assert ends.next_due <= world.now
+        assert await take(world) == [job]
+        assert await redis.zrange("{h:0}:ends", 0, -1) == [job.encode()]
+
+
+async def test_events_leave_no_key_where_nobody_is_told_or_all_is_and_none_of_a_job_that_is_gone(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    await happened(world, webhook="")
+    async with nodes.redis() as redis:
+        assert not await redis.exists("{h:0}:events", "{h:0}:happened")
+        (gone, _), (job, _) = await happened(world), await happened(world)
+        await redis.delete("{h:0}:j:" + gone)
+        assert [record.job.id for record, _ in (await world.storage.take_events(10, HOLD)).jobs] == [job]
+        assert await redis.hgetall("{h:0}:happened") == {job.encode(): b"1 4"}
+        assert await redis.zrange("{h:0}:events", 0, -1) == [job.encode()]
+        await world.storage.settle_events([(job, 4, 0)])
+        assert not await redis.exists("{h:0}:events", "{h:0}:happened")
+
+
+async def test_events_are_taken_and_settled_in_all_partitions(world: World) -> None:
+    jobs = await spread(world, 2, webhook=HOOK)
+    for job in jobs:
+        await tells(world, await world.claim_of(job), f"{WORKER_EVENT}a")
+    taken = await world.storage.take_events(10, HOLD)
+    assert sorted(record.job.id for record, _ in taken.jobs) == sorted(jobs)
+    await world.storage.settle_events([(job, 2 if job in jobs[:2] else 1, 7) for job in jobs])
+    assert (await world.storage.take_events(10, HOLD)).next_due == world.now + 7
+    world.clock.advance(7)
+    assert sorted(record.job.id for record, _ in (await world.storage.take_events(10, HOLD)).jobs) == sorted(jobs[2:])

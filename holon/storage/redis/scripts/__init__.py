@@ -61,9 +61,10 @@ _WRITERS = (
     "say",
     "settle",
     "settle_ends",
+    "settle_events",
     "spawn",
     "take",
-    "take_ends",
+    "take_untold",
     "touch",
     "watch",
 )

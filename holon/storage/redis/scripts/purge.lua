@@ -1,5 +1,5 @@
 -- Delete jobs that ended before this time, with all that is theirs, but those that are spared, that are to be moved, or
--- of whose end somebody is to be told. Of them the first ones are passed over, which stay; how many were deleted, and how
+-- of whose end or events somebody is to be told. Of them the first ones are passed over, which stay; how many were deleted, and how
 -- many are to be passed over then, or -1 when all were looked at.
 -- The counts of periods that are over go too.
 
@@ -53,12 +53,13 @@ end
 local function operation()
     local before_it, limit, stay, spared = num(), num(), num(), {}
     for _ = 1, num() do spared[arg()] = true end
-    local keys, count, left, untold = {}, 0, false, read('ZCARD', P .. 'ends') > 0
+    local ends, events = P .. 'ends', P .. 'events'
+    local keys, count, left, untold = {}, 0, false, read('ZCARD', ends) + read('ZCARD', events) > 0
     local old = read('ZRANGEBYSCORE', P .. 'over', '-inf', '(' .. int(before_it), 'LIMIT', stay, LOOK_AT)
     for _, id in ipairs(old) do
         left = #keys > MOST or count == limit
         if left then break end
-        local stays = spared[id] or untold and read('ZSCORE', P .. 'ends', id)
+        local stays = spared[id] or untold and (read('ZSCORE', ends, id) or read('ZSCORE', events, id))
         local row = not stays and job(id)
         if stays or row and is_to_move(row) then
             stay = stay + 1

@@ -4,11 +4,11 @@ local steps = {}
 local TASK_WORDS = 3
 
 local step_form = forms(function(
-    n, status, ends, consumed, lines, wake_after, end_tasks, keep_claim, reserves, count, fans_out, to_tell)
+    n, status, ends, consumed, lines, wake_after, end_tasks, keep_claim, reserves, count, fans_out, to_tell, events)
     return {
         n = n, status = status, ends = ends, consumed = consumed, lines = lines, wake_after = wake_after,
         end_tasks = end_tasks, keep = keep_claim, reserves = reserves, tasks = count, fans_out = fans_out,
-        to_tell = to_tell,
+        to_tell = to_tell, events = events,
     }
 end)
 
@@ -90,6 +90,16 @@ local function create_tasks(row, step)
     if step.fan then fans.want_spawn(row) end
 end
 
+-- There are events that somebody is to be told of, in a job's newest lines of history: after which line they begin, and
+-- which of them is the last. Where there are some already, these begin where they did, and are due when they were.
+local function note_events(row, before, place)
+    local known = read('HGET', P .. 'happened', row.ID)
+    if not known then put('ZADD', P .. 'events', NOW_TEXT, row.ID) end
+    local after = known and words(known)[1] or int(before)
+    put('HSET', P .. 'happened', row.ID, after .. ' ' .. int(before + place))
+    hints.mine.o = true
+end
+
 -- Write a step and its effects; whoever calls has made sure that it may, and sees to the claim.
 function steps.land(row, step)
     local form = step.decided
@@ -99,6 +109,7 @@ function steps.land(row, step)
     row.deliveries = nil
     row.wake = nil
     if row.inbox then inbox.consume(row, words(form.consumed)) end
+    if form.events then note_events(row, row.told or 0, form.events) end
     if form.lines > 0 then history.tell(row, form.lines, step.history) end
     if form.ends then
         row.finished = NOW
