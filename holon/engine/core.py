@@ -215,7 +215,7 @@ class Engine:
         self.watching = Watching(store, self.jobs, self.records, watched, settings.watch_idle / 1000)
         self.log_lines.followers += (self.watching.logged, self.following.logged)
         self.below = Below(store, store.now, settings.job_retention, read_told, seal)
-        self.webhooks = Webhooks(store, delivery, settings.webhook_give_up)
+        self.webhooks = Webhooks(store, self.records, delivery, settings.webhook_give_up)
         self.trees = Trees(store, self.jobs, self.records, self.dispatcher, self.below)
         self.jobs.parts = PartsListed(self.records, self.trees.tallies)
         self.jobs.approvals.passing = PassingDown(store, self.records, self.trees.link, self.jobs.approvals.take)

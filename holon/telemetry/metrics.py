@@ -87,10 +87,11 @@ class MoverMetrics:
 
 
 class WebhookMetrics:
-    """What is counted where receivers are told of jobs' ends."""
+    """What is counted where receivers are told of jobs' ends and events."""
 
     def __init__(self) -> None:
-        self.told = Counter("holon_webhooks", "Webhooks that are done with: told, or given up.", "outcome")
+        self.told = Counter("holon_webhooks", "Jobs' ends that are done with: told, or given up.", "outcome")
+        self.events = Counter("holon_webhook_events", "Jobs' events that are done with: told, or given up.", "outcome")
         self.tries = Counter("holon_webhook_tries", "Tries to tell a receiver, by what became of them.", "outcome")
         self.delay = Histogram("holon_webhook_delay_seconds", "From a job's end until its receiver was told.", LONG)
 

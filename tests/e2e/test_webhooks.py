@@ -37,7 +37,7 @@ async def told(node: Node, it: Receiver, n: int = 1) -> str:
 
 
 @pytest.mark.own_store("it is killed with its node")
-async def test_i1_an_end_that_nobody_had_taken_when_the_node_was_killed_is_told_once_after_its_restart(
+async def test_i1_ends_and_events_that_nobody_had_taken_when_the_node_was_killed_are_told_once_after_its_restart(
     tmp_path: Path,
 ) -> None:
     (port,) = free_ports(1)
@@ -49,14 +49,22 @@ async def test_i1_an_end_that_nobody_had_taken_when_the_node_was_killed_is_told_
         jobs = [await told(node, gone, n) for n in range(3)]
         for job_id in jobs:
             await node.ended(job_id)
+        asks = await node.create("/jobs/asks", {"n": 1}, webhook_url=gone.url)
+
+        async def waits() -> bool:
+            return bool((await node.job(asks))["status"] == "waiting_for_human")
+
+        await until(waits, "it asks")
         await node.process.end()
         async with receiving(port=port) as it:
             await node.start()
-            await it.has(3)
-            later = await told(node, it)
             await it.has(4)
+            later = await told(node, it)
+            await it.has(5)
             assert await node.process.end(signal.SIGTERM) == 0
-            assert told_of(it) == Counter([*jobs, later])
+            assert told_of(it) == Counter([*jobs, asks, later])
+            [asked] = [one.json for one in it.told if one.json["job_id"] == asks]
+            assert (asked["event"], asked["context_snapshot"]["message"]) == ("approval_requested", "Go on with 1?")
         log = node.process.output.read_text()
         assert "127.0.0.1" in log
         assert "secret-of-the-path" not in log

@@ -139,7 +139,9 @@ BOUNDS = STREAM.bounds
         ("a message, and an exception", f"{log.MOST_CHARACTERS:,} characters each"),
         (
             "webhooks that are sent at once: in all, of a client's, at a host",
-            f"{webhooks.MOST}, {webhooks.MOST_OF_CLIENT}, {webhooks.MOST_AT_HOST}",
+            "; of events ".join(
+                f"{room.in_all}, {room.of_client}, {room.at_host}" for room in (webhooks.FOR_ENDS, webhooks.FOR_EVENTS)
+            ),
         ),
         ("a try of a webhook; what is read of its answer", f"10 s; {delivery.MAX_ANSWER_BYTES // KIB} KiB"),
         ("names of receivers that are looked up at once", f"{names.MOST}"),

@@ -8,9 +8,12 @@ import logging
 import pytest
 
 from holon.clock import ManualClock
-from holon.engine.webhooks import HOLD_MS, MOST, MOST_AT_HOST, MOST_OF_CLIENT
+from holon.engine.tellers import HOLD_MS
+from holon.engine.webhooks import FOR_ENDS
 from holon.ports import Answer, Heard
 from tests.unit.ends_to_tell import DAY, FAILED, GUARD, Ended, Told, telling
+
+MOST, MOST_OF_CLIENT, MOST_AT_HOST = FOR_ENDS.in_all, FOR_ENDS.of_client, FOR_ENDS.at_host
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ async def test_an_end_is_told_once_and_then_forgotten(store: Ended, told: Told) 
 async def test_who_fails_is_told_again_later_each_time_and_the_same(
     store: Ended, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holon.engine.webhooks.random.random", lambda: 0.5)
+    monkeypatch.setattr("holon.engine.tellers.random.random", lambda: 0.5)
     told.answers["a"] = [FAILED, Answer(Heard.LATE, "it did not answer"), RuntimeError("broken")]
     store.end("a")
     waits = []

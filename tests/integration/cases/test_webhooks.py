@@ -28,7 +28,8 @@ from tests.integration.cases.site import (
     one_task,
     waits,
 )
-from tests.integration.grpc_node import result, updates
+from tests.integration.grpc_node import json_payload, result, updates
+from tests.integration.test_worker_events import event, tells
 from tests.receiver import Receiver, receiving
 
 SECRET = b"s" * 8 + bytes(range(24))
@@ -220,6 +221,70 @@ async def test_what_is_told_and_given_up_is_shown_in_figures(start: Start, it: R
         wanted |= {'holon_webhook_tries_total{outcome="gone"} 1.0', "holon_webhook_delay_seconds_count 1.0"}
         while not wanted <= set((await door.get("/_public/metrics")).text.splitlines()):
             pass
+
+
+def watched() -> Blueprint:
+    """Tells that it begins, has a task done, and tells with its end what came of it."""
+    bp = Blueprint("watched", api_endpoint="/jobs/watched", api_version="v1")
+    bp.event("begun", {"type": "object", "required": ["n"]})
+    bp.event("over")
+
+    @bp.handler(is_start=True)
+    async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.send_event("begun", initial_data)
+        actions.dispatch_task("t", {}, {"success": "done"})
+
+    @bp.handler(is_end=True)
+    async def done(actions: ActionFactory) -> None:
+        actions.send_event("over")
+
+    return bp
+
+
+async def test_c34_events_of_blueprints_and_workers_are_told_each_once_under_an_id_of_its_own_and_in_order(
+    start: Start, it: Receiver
+) -> None:
+    async with start(watched(), **HOOKS) as node, a_wire(node, "w1") as wire, http(node) as door:
+        refused = await create(node, "watched", {}, webhook_url=it.url)
+        silent = await create(node, "watched", {"n": 0})
+        job_id = await create(node, "watched", {"n": 1}, webhook_url=it.url)
+        offers = [await next_offer(wire) for _ in range(2)]
+        [offer] = [one for one in offers if one.job_id == job_id]
+        assert not (await tells(wire, event(offer, payload=json_payload({"at": 13}))))[0].HasField("error")
+        # Its answer was lost: it comes again.
+        await tells(wire, event(offer))
+        for one in offers:
+            await wire.send(updates(result(one)))
+        told = [one for one in await it.has(5) if one.json["job_id"] == job_id]
+        events = [one for one in told if one.headers["webhook-id"].startswith("event_")]
+        history = (await door.get(f"/api/v1/jobs/{job_id}/history")).json()["events"]
+        lines = [one for one in history if one["event_type"].startswith(("worker_event:", "blueprint_event:"))]
+        assert [one.json["event"] for one in events] == [
+            "blueprint_event:begun",
+            "worker_event:seen",
+            "blueprint_event:over",
+        ]
+        for one, line in zip(events, lines, strict=True):
+            assert one.headers["webhook-id"] == f"event_{job_id}-{line['sequence']}"
+            assert one.json == {"event": line["event_type"]} | {
+                name: line[name]
+                for name in ("job_id", "sequence", "timestamp", "state", "worker_id", "task_id", "context_snapshot")
+            }
+        assert [events[0].json["context_snapshot"], events[1].json["worker_id"]] == [{"payload": {"n": 1}}, "w1"]
+        assert events[1].json["context_snapshot"]["payload"] == {"at": 13}
+        text = f"{events[1].headers['webhook-id']}.{events[1].headers['webhook-timestamp']}.".encode() + events[1].body
+        signature = events[1].headers["webhook-signature"].removeprefix("v1,")
+        assert b64decode(signature) == hmac.digest(SECRET, text, "sha256")
+        wanted = {'holon_webhook_events_total{outcome="told"} 3.0', 'holon_webhooks_total{outcome="told"} 2.0'}
+        while not wanted <= set((await door.get("/_public/metrics")).text.splitlines()):
+            pass
+        # One that is not as declared is reported, and told to nobody.
+        failed = await node.client.get_job(refused)
+        assert failed.error is not None
+        assert failed.error.code == "EVENT_INVALID"
+        assert {one.json["job_id"] for one in it.told} == {job_id, refused}
+        assert (await ended(node, silent)).status == "finished"
+    assert len(it.told) == 5
 
 
 async def test_jobs_that_wait_are_told_of_once_they_are_over(start: Start, it: Receiver) -> None:
