@@ -161,7 +161,7 @@ class Ended:
 
 
 class Told:
-    """Who is told. A host in `slow` does not answer before `go_on`; others what `answers` has for a message or a job."""
+    """Who is told. A host in `slow` does not answer before `go_on`; others say what `answers` has for it."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, Any]] = []
