@@ -278,7 +278,7 @@ class JobContext:
         client: whose job it is.
         data_stores: what the handlers of the blueprint share in this process, each by its name.
         task_files: the files of the job; None where the node keeps none.
-        webhook_url: the address that is told of its end; None: nobody is.
+        webhook_url: the address that is told of its events and its end; None: nobody is.
     """
 
     job_id: str

@@ -47,7 +47,8 @@ def create(
         typer.Option(metavar="INTEGER", help="What its tasks may cost together, in millionths of the cost unit."),
     ] = None,
     webhook: Annotated[
-        str | None, typer.Option(metavar="URL", help="Address that is told of its end, by a signed POST.")
+        str | None,
+        typer.Option(metavar="URL", help="Address that is told of its events and its end, by a signed POST."),
     ] = None,
     priority: Annotated[float | None, typer.Option(help="Of its tasks that do not say one; higher goes first.")] = None,
     max_transitions: Annotated[int | None, typer.Option(help="Changes of state that it may make.")] = None,

@@ -114,7 +114,7 @@ class Client(Accounts):
             result_timeout: seconds that each of its tasks may take in all.
             allowed_skills: all that it may use, here and in holons below; None: whatever there is.
             budget: what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
-            webhook_url: the address that is told of its end; None: nobody is.
+            webhook_url: the address that is told of its events and its end; None: nobody is.
             priority: of its tasks that do not say one, higher goes first; None: 0.
             max_transitions: how many changes of state it may make, at most as many as the node lets it make; None:
                 as many.

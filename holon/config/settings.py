@@ -296,7 +296,7 @@ class Settings:
         "Names, addresses and networks, split by commas, that may be told without TLS, and though they are not public",
     )
     WEBHOOK_GIVE_UP_SECONDS: float = _seconds(
-        DAY_SECONDS, "How long after a job's end its webhook is tried at most", minimum=1
+        DAY_SECONDS, "How long after a job's end, or an event, its webhook is tried at most", minimum=1
     )
 
     STATE_MAX_BYTES: int = _bytes(MIB, "Largest state of one job", maximum=64 * MIB)

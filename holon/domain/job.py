@@ -106,7 +106,7 @@ class Job(Value, gc=True):
     `parent_job_id` is the job that it is a part of, `depth` how many there are above it. `parts` are the
     ids of those of its own that it waits for, or that may still clean up.
     `wants` is what its tasks ask of their workers, where it only passes one on; None: they say it.
-    `webhook` is the address that is told of its end; empty: nobody is.
+    `webhook` is the address that is told of its events and its end; empty: nobody is.
     `events` counts the lines of its history that tell of events.
     `default_priority` is that of its tasks that do not say one. `max_transitions` is how many changes of state it may
     make, where that is less than the node lets it make; None: as many.

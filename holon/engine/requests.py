@@ -41,7 +41,7 @@ class Creating(Value, gc=True):
     `budget` is what its tasks may cost together, in millionths of the cost unit; None: whatever they do.
     `note` is a document that is to be written with it, also where the job is there already.
     `source` is what had it made where that was no call; its history tells it.
-    `webhook_url` is the address that is told of its end, as it was given; None: nobody is.
+    `webhook_url` is the address that is told of its events and its end, as it was given; None: nobody is.
     `default_priority` is that of its tasks that do not say one, `max_transitions` how many changes of state it may
     make, as they were given; None: 0, and as many as the node lets it make.
     `deadline` is until when its tasks have time at most, in epoch milliseconds of the store's clock; None: as they say.

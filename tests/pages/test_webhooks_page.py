@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from holon.domain.events import HistoryEvent
+from holon.engine.event_messages import event_message
 from transports.http.webhooks.signing import signed
 
 PAGE = (Path(__file__).parents[2] / "docs/webhooks.md").read_text(encoding="utf-8")
@@ -65,5 +67,7 @@ def test_a_receiver_knows_by_the_examples_who_sent_it(verify: Verify, request: p
 
 
 def test_what_is_told_on_the_page_has_the_fields_of_what_is_sent() -> None:
-    (sent,) = re.findall(r'^\{"event".*?\}$', PAGE, re.DOTALL | re.MULTILINE)
-    assert list(json.loads(sent)) == ["event", "job_id", "status", "result", "error"]
+    end, event = map(json.loads, re.findall(r'^\{"event".*?\}$', PAGE, re.DOTALL | re.MULTILINE))
+    assert list(end) == ["event", "job_id", "status", "result", "error"]
+    line = HistoryEvent(event["event"], 0, details={"payload": {}})
+    assert list(event) == list(json.loads(event_message("0-a", 7, line)))

@@ -206,8 +206,8 @@ CREATE_FIELDS: Mapping[str, Schema] = {
         "minLength": 1,
         "maxLength": MAX_URL,
         "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[!-~]+$",
-        "description": "the address that is told of its end, by a POST: https, but for what WEBHOOK_ALLOWED_HOSTS "
-        "lists; nobody is when left out",
+        "description": "the address that is told of its events and its end, each by a POST: https, but for what "
+        "WEBHOOK_ALLOWED_HOSTS lists; nobody is when left out",
     },
     "allowed_skills": {
         "type": ["array", "null"],
@@ -253,7 +253,10 @@ APPROVAL_FIELDS: Mapping[str, Schema] = {
     },
 }
 # Where nobody is told of ends.
-_NO_WEBHOOK: Schema = {"type": "null", "description": "the address that is told of its end: this node tells nobody"}
+_NO_WEBHOOK: Schema = {
+    "type": "null",
+    "description": "the address that is told of its events and its end: this node tells nobody",
+}
 RELOAD_FIELDS: Mapping[str, Schema] = {
     "targets": {
         "type": "array",
