@@ -8,7 +8,7 @@ from typing import Any
 
 from holon.domain.client import Client
 from holon.domain.event_types import APPROVAL_RESOLVED, APPROVAL_TIMED_OUT
-from holon.domain.events import ApprovalResolved
+from holon.domain.events import ApprovalResolved, tells_event
 from holon.domain.job import Question, Waiting
 from holon.domain.json_words import kind
 from holon.domain.value import Value, replace
@@ -202,11 +202,19 @@ class Approvals:
         raise otherwise
 
     async def _is_repeat(self, record: JobRecord, given: Deciding) -> bool:
-        """Whether a question of a job was decided by this request, by the job's history."""
-        if not given.request_id:
+        """Whether a question of a job was decided by this request, by the job's history.
+
+        That is read no further than it tells of events, as which decisions count: of most jobs not at all.
+        """
+        # Of a job that is not in the store any more, how many these are is not known.
+        left = record.job.events if record.number else -1
+        if not (given.request_id and left):
             return False
         async for line in self._records.lines(record):
+            left -= tells_event(line)
             if line.type != APPROVAL_RESOLVED or line.details.get("request_id") != given.request_id:
+                if not left:
+                    break
                 continue
             if line.details.get("decision") == given.decision:
                 return True

@@ -1,4 +1,4 @@
-"""What callers are told of a job that cannot do what they ask, in the same words whatever they asked."""
+"""What callers are told of a job or a task that cannot do what they ask, in the same words whatever they asked."""
 
 from __future__ import annotations
 
@@ -20,4 +20,11 @@ def inbox_full(job_id: str) -> ResourceExhausted:
     """Too much waits for it."""
     return ResourceExhausted(
         f"the inbox of job {job_id} is full; try again when it has worked it off", code="INBOX_FULL", retry_after=1.0
+    )
+
+
+def not_held(task_id: str, lease_id: str) -> NotFound:
+    """The session that says something of a task does not hold it."""
+    return NotFound(
+        f"this session does not hold task {task_id[:128]!r} under lease {lease_id[:128]!r}", code="TASK_NOT_HELD"
     )

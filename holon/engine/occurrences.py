@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 
 from holon.domain.events import Occurred, TaskEvent
 from holon.domain.task import step_of
+from holon.engine.job_errors import not_held
 from holon.engine.payloads import decode
 from holon.engine.session import Session
 from holon.engine.slots import Slots
-from holon.errors import HolonError, NotFound, ResourceExhausted, StoreUnavailable, Unavailable
+from holon.errors import HolonError, ResourceExhausted, StoreUnavailable, Unavailable
 from holon.ports import Appended, Offer, Steps
 
 RETRY_S = 1.0
@@ -48,10 +49,7 @@ class Occurrences:
                 retry_after=_MOVED_S,
             )
         if offer is None or offer.task_id != event.task_id:
-            return NotFound(
-                f"this session does not hold task {event.task_id[:128]!r} under lease {event.lease_id[:128]!r}",
-                code="TASK_NOT_HELD",
-            )
+            return not_held(event.task_id, event.lease_id)
         try:
             # Who reads it can do nothing but read it: its job would stand still with what cannot be read.
             decode(event.payload, "payload")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 import orjson
 
@@ -160,7 +161,6 @@ class Scheduler:
 
     async def _make(self, plan: _Plan, now: int) -> None:
         """Make the job of the latest slot; those before it are given up."""
-        pause = _LATEST_S
         try:
             slot = plan.schedule.timetable.latest(now)
             if slot != plan.next_at:
@@ -176,16 +176,22 @@ class Scheduler:
             result = self._result(plan, outcome)
             if result != "failed":
                 plan.settle(slot)
-            elif isinstance(outcome, HolonError):
-                pause = min(max(outcome.again_after, _SOONEST_S), _LATEST_S)
+            else:
+                asked = outcome.again_after if isinstance(outcome, HolonError) else _LATEST_S
+                self._put_off(plan, min(max(asked, _SOONEST_S), _LATEST_S))
         except Exception:
             # Nothing that is wrong with one schedule is to end the node, or to keep others waiting.
             log.exception("schedule %s: the job that is due cannot be made", plan.schedule.name)
             result = "failed"
+            with suppress(Exception):
+                # What is wrong may be its times.
+                self._put_off(plan, _LATEST_S)
         self.metrics.slots.add(plan.schedule.name, result)
-        if result == "failed":
-            # The next slot waits for nobody.
-            plan.again_at = min(self._now() + round(pause * 1000), plan.schedule.timetable.next(plan.next_at))
+
+    def _put_off(self, plan: _Plan, pause: float) -> None:
+        """Try again after so many seconds, or at the next slot, which waits for nobody."""
+        plan.again_at = self._now() + round(pause * 1000)
+        plan.again_at = min(plan.again_at, plan.schedule.timetable.next(plan.next_at))
 
     async def _was_made(self, plan: _Plan) -> bool:
         """Whether another node has made what this one did not, as far as can be told now."""

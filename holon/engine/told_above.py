@@ -14,7 +14,7 @@ import orjson
 from holon.domain.client import Client
 from holon.domain.event_types import OF_QUESTIONS
 from holon.domain.events import HistoryEvent, Occurred, event_type_of
-from holon.domain.log_lines import FROM_JOB, FROM_TASK, MAX_FIELDS, PASSED, Logged, LogLine
+from holon.domain.log_lines import FROM_JOB, FROM_TASK, MAX_FIELDS, PASSED, Logged, LogLine, left_out
 from holon.domain.value import replace
 from holon.engine.jobs import Jobs
 from holon.errors import HolonError, NotFound
@@ -157,8 +157,7 @@ def _line_above(line: LogLine, task_id: str, job_id: str, holon_id: str) -> LogL
         origin = {FROM_JOB: job_id, FROM_TASK: task_id}
     text = orjson.dumps(fields | chain | origin)
     if len(text) > MAX_FIELDS:
-        left_out = {"fields_left_out": f"{len(text)} bytes of JSON, and {MAX_FIELDS} are taken"}
-        text = orjson.dumps(left_out | chain | origin)
+        text = orjson.dumps(left_out(len(text)) | chain | origin)
     return replace(line, fields=text)
 
 

@@ -52,6 +52,7 @@ from holon.wire.trees import read_summary
 
 if TYPE_CHECKING:
     from transports.http.webhooks.delivery import HttpDelivery
+    from transports.http.webhooks.settings import DeliverySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +119,15 @@ async def parts_of(
             await resources.enter_async_context(history)
         holon_id = await own_id(store)
         kept = files_of(config, holon_id)
-        delivery = _delivery(config, calendar.now_ms)
+        telling = delivery_settings(config)
+        delivery = _delivery(telling, calendar.now_ms) if telling is not None else None
         if delivery is not None:
             await resources.enter_async_context(delivery)
         reloading = SharedReloading(files, store, store.now, config.INSTANCE_ID)
         engine = Engine(
             store,
             settings,
-            engine_settings(config),
+            engine_settings(config, telling),
             Telemetry(tracing=tracing),
             history,
             seal,
@@ -203,10 +205,7 @@ def _store(config: Config, given: Store | None, settings: StoreSettings, clock: 
     return open_store(StorageURI.parse(config.STORAGE_URI), settings, clock, seal)
 
 
-def _delivery(config: Config, now: Callable[[], int]) -> HttpDelivery | None:
-    settings = delivery_settings(config)
-    if settings is None:
-        return None
+def _delivery(settings: DeliverySettings, now: Callable[[], int]) -> HttpDelivery:
     # What it stands on takes a while to import, and most nodes have no use for it.
     from transports.http.webhooks.delivery import HttpDelivery
 

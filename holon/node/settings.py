@@ -61,8 +61,12 @@ def store_settings(config: Config) -> StoreSettings:
     )
 
 
-def engine_settings(config: Config) -> EngineSettings:
-    """What the engine needs of the settings."""
+def engine_settings(config: Config, delivery: DeliverySettings | None) -> EngineSettings:
+    """What the engine needs of the settings.
+
+    Arguments:
+        delivery: how receivers of webhooks are told; None: nobody is.
+    """
     return EngineSettings(
         concurrent_jobs=config.EXECUTOR_MAX_CONCURRENT_JOBS,
         soft_limit=config.DISPATCHER_SOFT_LIMIT,
@@ -84,7 +88,7 @@ def engine_settings(config: Config) -> EngineSettings:
         strict_events=config.STRICT_EVENT_VALIDATION,
         max_depth=config.MAX_HOLARCHY_DEPTH,
         cleanup=_ms(config.CLEANUP_TIMEOUT),
-        receivers=_receivers(config) if config.WEBHOOK_SECRET else None,
+        receivers=delivery.receivers if delivery is not None else None,
         webhook_give_up=_ms(config.WEBHOOK_GIVE_UP_SECONDS),
     )
 
@@ -92,11 +96,7 @@ def engine_settings(config: Config) -> EngineSettings:
 def delivery_settings(config: Config) -> DeliverySettings | None:
     """What telling receivers of jobs' ends needs of the settings; None: nobody is told."""
     secrets = webhook_secrets(config)
-    return DeliverySettings(secrets, _receivers(config), holon.__version__) if secrets else None
-
-
-def _receivers(config: Config) -> Receivers:
-    return Receivers(*webhook_hosts(config))
+    return DeliverySettings(secrets, Receivers(*webhook_hosts(config)), holon.__version__) if secrets else None
 
 
 def _rates(config: Config) -> Rates:

@@ -10,15 +10,13 @@ from typing import Any
 
 import orjson
 
+from holon.domain.log_lines import MAX_FIELDS, MAX_TEXT, left_out
 from holon.domain.texts import clipped
 from holon.rxon.v1 import types_pb2
 from holon.worker.outcome import text_of
 from holon.worker.thinned import Thinned
 from holon.worker.threads import Mailbox
 
-# What a node takes of a line (characters; bytes of JSON).
-MAX_TEXT = 8_192
-MAX_FIELDS = 8_192
 # So many lines wait to be sent, of the newest; a message holds so many, and about so many bytes.
 MOST_WAITING = 1_000
 _LINES_AT_ONCE = 100
@@ -104,7 +102,7 @@ class Log:
                 batch.append(_line(at, "warning", f"{dropped} lines before this were too many at once", b""))
             self._told = number
             batch.append(_line(at, level, text, fields))
-            size += len(text) + len(fields)
+            size += batch[-1].ByteSize()
             if len(batch) >= _LINES_AT_ONCE or size >= _BYTES_AT_ONCE:
                 self._report(batch)
                 batch, size = [], 0
@@ -129,5 +127,5 @@ def _json(fields: Mapping[str, Any]) -> bytes:
     except (TypeError, ValueError) as error:
         text = orjson.dumps({"fields_left_out": text_of(error)})
     if len(text) > MAX_FIELDS:
-        return orjson.dumps({"fields_left_out": f"{len(text)} bytes of JSON, and {MAX_FIELDS} are taken"})
+        return orjson.dumps(left_out(len(text)))
     return text

@@ -21,7 +21,7 @@ def test_without_a_secret_there_are_no_webhooks() -> None:
     config = Config({"WEBHOOK_ALLOWED_HOSTS": "localhost"})
     config.check()
     assert delivery_settings(config) is None
-    assert engine_settings(config).receivers is None
+    assert engine_settings(config, delivery_settings(config)).receivers is None
 
 
 def test_a_secret_may_have_its_prefix_and_while_it_changes_each_signs() -> None:

@@ -27,7 +27,7 @@ ROOMS: dict[str, Callable[[Config], Any]] = {
     "tls": node.tls_paths,
     "parent_tls": node.parent_tls_paths,
     "store": node.store_settings,
-    "engine": node.engine_settings,
+    "engine": lambda config: node.engine_settings(config, node.delivery_settings(config)),
     "workers": node.worker_door_settings,
     "uplink": node.uplink_settings,
     "tokens": lambda config: node.token_settings(config, "holon"),

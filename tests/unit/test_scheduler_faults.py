@@ -119,6 +119,23 @@ async def test_a_clock_that_is_set_back_puts_no_other_try_off(site: Site, monkey
     assert await site.due() == ["28 12:01:00"]
 
 
+async def test_times_that_cannot_be_told_are_a_failure_of_their_schedule_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = site.node(schedule(catch_up=0), schedule("d", OnDays(time(12, 1), UTC), catch_up=0))
+    asked = failing(node, [StoreUnavailable("away")], monkeypatch)
+    times = type(node._plans["s"].schedule.timetable)
+    with monkeypatch.context() as patch:
+        patch.setattr(times, "next", lambda *_: 1 // 0)
+        await site.at("12:01:00", node)
+        # It is tried again, and not at once.
+        assert await node.look() == 30
+    assert asked == ["s@1795867260", "d@1795867260"]
+    assert len(said(caplog, logging.ERROR)) == 1
+    await site.at("12:01:30", node)
+    assert await site.due() == ["28 12:01:00"] * 2
+
+
 async def test_what_could_not_be_made_before_the_next_slot_is_given_up(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

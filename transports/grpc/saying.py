@@ -6,7 +6,8 @@ from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
 
-from holon.errors import InvalidArgument, NotFound, invalid
+from holon.engine.job_errors import not_held
+from holon.errors import InvalidArgument, invalid
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.values import MAX_ID
 
@@ -50,7 +51,4 @@ def check_ids(named: Named, where: str) -> None:
 def check_held(held: bool, update: worker_pb2.TaskUpdate) -> None:
     """Raise NotFound (TASK_NOT_HELD) unless the session holds what an update is about."""
     if not held:
-        raise NotFound(
-            f"this session does not hold task {update.task_id[:128]!r} under lease {update.lease_id[:128]!r}",
-            code="TASK_NOT_HELD",
-        )
+        raise not_held(update.task_id, update.lease_id)
