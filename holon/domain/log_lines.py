@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from holon.domain.value import Value
 
-# What is taken of a line, in bytes: of UTF-8, and of JSON; and how many lines are, of all that is said at once.
-MAX_TEXT = 8_192
-MAX_FIELDS = 8_192
+# How many are taken of all that is said at once.
 MAX_LINES = 1_000
 LEVELS = ("debug", "info", "warning", "error")
 # Of a line that holons below passed on, the fields that say where it is from: the holons that it passed, the lowest
@@ -14,11 +12,6 @@ LEVELS = ("debug", "info", "warning", "error")
 PASSED = "holon_ids"
 FROM_JOB = "job_id"
 FROM_TASK = "task_id"
-
-
-def left_out(size: int) -> dict[str, str]:
-    """What a line says in the place of fields that have so many bytes of JSON, which is too much."""
-    return {"fields_left_out": f"{size} bytes of JSON, and {MAX_FIELDS} are taken"}
 
 
 class LogLine(Value):

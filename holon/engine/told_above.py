@@ -14,7 +14,8 @@ import orjson
 from holon.domain.client import Client
 from holon.domain.event_types import OF_QUESTIONS
 from holon.domain.events import HistoryEvent, Occurred, event_type_of
-from holon.domain.log_lines import FROM_JOB, FROM_TASK, MAX_FIELDS, PASSED, Logged, LogLine, left_out
+from holon.domain.log_bounds import MAX_FIELDS, left_out
+from holon.domain.log_lines import FROM_JOB, FROM_TASK, PASSED, Logged, LogLine
 from holon.domain.value import replace
 from holon.engine.jobs import Jobs
 from holon.errors import HolonError, NotFound

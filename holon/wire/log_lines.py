@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import orjson
 
-from holon.domain.log_lines import LEVELS, MAX_FIELDS, MAX_LINES, MAX_TEXT, PASSED, Logged, LogLine
+from holon.domain.log_bounds import MAX_FIELDS, MAX_TEXT
+from holon.domain.log_lines import LEVELS, MAX_LINES, PASSED, Logged, LogLine
 from holon.domain.plain import obstacle
 from holon.domain.texts import clipped
 from holon.errors import InvalidArgument, Violation, invalid

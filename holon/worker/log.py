@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from holon.domain.log_lines import MAX_FIELDS, MAX_TEXT, left_out
+from holon.domain.log_bounds import MAX_FIELDS, MAX_TEXT, left_out
 from holon.domain.texts import clipped
 from holon.rxon.v1 import types_pb2
 from holon.worker.outcome import text_of

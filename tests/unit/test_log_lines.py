@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from holon.domain.log_lines import MAX_FIELDS, MAX_LINES, Logged, LogLine
+from holon.domain.log_bounds import MAX_FIELDS
+from holon.domain.log_lines import MAX_LINES, Logged, LogLine
 from holon.engine.told_above import lines_above
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import types_pb2, worker_pb2

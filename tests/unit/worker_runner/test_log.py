@@ -110,3 +110,17 @@ async def test_after_its_end_a_handler_that_goes_on_writes_to_nobody(bench: Make
     await made.updates.final()
     kept[0]("too late")
     assert not any(one.HasField("logs") for one in made.updates.all)
+
+
+async def test_what_is_told_together_is_counted_in_bytes_and_not_in_letters(bench: Make) -> None:
+    def work(log: Log) -> None:
+        for _ in range(40):
+            log("\N{EURO SIGN}" * 2_800)
+
+    made = bench(work, timing=replace(TIMING, log_every=3_600))
+    made.offer("work")
+    sizes = []
+    while (update := await made.updates.next()).WhichOneof("update") != "result":
+        sizes.append(update.ByteSize())
+    assert len(sizes) > 1
+    assert max(sizes) < 150_000
