@@ -6,7 +6,7 @@ from enum import Enum
 
 from holon.domain.costs import Cost
 from holon.domain.events import HistoryEvent, InboxEvent
-from holon.domain.job import Job
+from holon.domain.job import Job, Status
 from holon.domain.task import Outcome
 from holon.domain.value import Value
 from holon.ports.reads import JobRecord
@@ -38,6 +38,16 @@ class Step(Value, gc=True):
     end_tasks: bool = False
     keep: bool = False
     as_it_was: bool = False
+
+    @property
+    def ends_open(self) -> Superseded | None:
+        """Why what is still open of earlier steps ends with it; None: that does not."""
+        job = self.job
+        if job.status.terminal:
+            return Superseded.JOB_CANCELLED if job.status is Status.CANCELLED else Superseded.JOB_ALREADY_TERMINATED
+        if not self.end_tasks:
+            return None
+        return Superseded.JOB_CANCELLED if job.cancelling else Superseded.JOB_WENT_ON
 
     @property
     def reserves(self) -> int:

@@ -233,6 +233,8 @@ class Superseded(StrEnum):
     JOB_CANCELLED = "job_cancelled"
     JOB_ALREADY_TERMINATED = "job_already_terminated"
     WORKER_MISMATCH = "worker_mismatch"
+    # An event had its job go on without it.
+    JOB_WENT_ON = "job_went_on"
 
 
 class Attempt(Value, array_like=True):

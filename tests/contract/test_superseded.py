@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holon.domain.events import CancelRequested
+from holon.domain.events import CancelRequested, TaskEvent
 from holon.domain.job import Status
 from holon.domain.task import CANCELLED, Outcome
 from holon.domain.value import replace
@@ -109,6 +109,16 @@ async def test_job_cancelled(world: World) -> None:
     await over(world, offer, Status.CANCELLED)
     assert await world.complete(offer) is Superseded.JOB_CANCELLED
     assert await world.complete(offer, BROKEN, 1_000) is Superseded.JOB_CANCELLED
+
+
+async def test_job_went_on_when_an_event_had_its_job_go_on_without_it(world: World) -> None:
+    offer = await world.accepted(await world.hand())
+    said = TaskEvent(0, offer.task_id, "e1", "seen", b"", "w1", world.now)
+    await world.append(offer.job_id, said)
+    await world.commit(world.step(await world.claim_of(offer.job_id), end_tasks=True))
+    for _ in range(2):
+        assert await world.complete(offer) is Superseded.JOB_WENT_ON
+    assert (await world.told(offer.job_id))[-1].details["reason"] == "job_went_on"
 
 
 async def test_job_already_terminated(world: World) -> None:

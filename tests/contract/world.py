@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from holon.clock import ManualClock
-from holon.domain.events import HistoryEvent, InboxEvent
+from holon.domain.events import CancelRequested, HistoryEvent, InboxEvent
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.matching import Need
 from holon.domain.task import SUCCESS, Outcome, RetryPolicy, task_id
@@ -203,6 +203,8 @@ class World:
         }.get(status)
         error = JobError("TEST", "as the test says") if status.terminal and status is not Status.FINISHED else None
         job = replace(claim.job, step=number + 1, status=status, waiting=waiting, error=error)
+        if any(isinstance(event, CancelRequested) for _, event in claim.events):
+            job = replace(job, cancelling=True)
         told = [HistoryEvent("state_finished", self.now, claim.job.current_state)]
         if status.terminal:
             told.append(HistoryEvent("job_completed", self.now, claim.job.current_state))

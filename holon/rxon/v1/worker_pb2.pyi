@@ -1681,7 +1681,7 @@ class ResultAck(google.protobuf.message.Message):
     """What became of it."""
     reason: builtins.str
     """Why it was superseded: job_not_found, stale_task, deadline_exceeded, job_cancelled, job_already_terminated,
-    worker_mismatch, or another.
+    job_went_on, worker_mismatch, or another.
     """
     @property
     def error(self) -> holon.rxon.v1.types_pb2.Error:

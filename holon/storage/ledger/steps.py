@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from holon.domain.events import CancelRequested, HistoryEvent, last_event
-from holon.domain.job import Status
-from holon.ports import Committed, Leased, NewTask, Seat, Step, Superseded
+from holon.ports import Committed, Leased, NewTask, Seat, Step
 from holon.storage.ledger.costs import affords
 from holon.storage.ledger.endings import end_open_tasks, out_of_time
 from holon.storage.ledger.jobs import claim, unclaim
@@ -46,9 +45,8 @@ def land(tables: Tables, row: JobRow, step: Step, state: bytes, before: tuple[Hi
         before: lines of history that go before the step's own.
     """
     _write(tables, row, step, state, before, now)
-    if step.end_tasks or row.over:
-        cancelled = step.job.status is Status.CANCELLED or not row.over
-        end_open_tasks(tables, row, Superseded.JOB_CANCELLED if cancelled else Superseded.JOB_ALREADY_TERMINATED)
+    if (why := step.ends_open) is not None:
+        end_open_tasks(tables, row, why)
     if step.tasks and not row.over:
         _create_tasks(tables, row, step, now)
     if step.wake_after is not None and not row.over:

@@ -153,7 +153,8 @@ def step_arguments(
         " ".join(map(str, step.consumed)),
         len(history),
         step.wake_after,
-        step.end_tasks,
+        # Why, for the reason of those that come late.
+        step.end_tasks and str(step.ends_open),
         step.keep,
         step.reserves or None,
         len(step.tasks),

@@ -121,8 +121,8 @@ function steps.land(row, step)
         end
     end
     if form.end_tasks or form.ends then
-        local cancelled = form.status == 'cancelled' or not form.ends
-        endings.end_open(row, cancelled and 'job_cancelled' or 'job_already_terminated')
+        local over = form.status == 'cancelled' and 'job_cancelled' or 'job_already_terminated'
+        endings.end_open(row, form.end_tasks or over)
     end
     if form.tasks > 0 and not form.ends then create_tasks(row, step) end
     if form.wake_after and not form.ends then row.wake, row.wake_step = NOW + form.wake_after, form.n - 1 end
