@@ -13,6 +13,7 @@ MAX_NAME = 128
 MAX_DESCRIPTION = 4 * 1024
 MAX_STATUSES = 64
 MAX_STATUS = 128
+MAX_EVENTS = 64
 # What a worker says of a machine is kept as long as it is there; and each device may be tried on several requirements.
 MAX_MACHINE_BYTES = 64 * 1024
 MAX_DEVICES = 64
@@ -32,7 +33,8 @@ class Skill:
 
     `statuses` are those that it may end with besides the common ones; `price` is in millionths of the cost unit.
     `credits` is how many tasks of it may be held; None: no fewer than of all. `machines` are those of its catalog that
-    provide it, by their places there; None: all of them.
+    provide it, by their places there; None: all of them. `events` are the types of those that it may send, each with
+    the schema of its payload; None: any. Who declares none may send any.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Skill:
     price: int | None = None
     credits: int | None = None
     machines: tuple[int, ...] | None = None
+    events: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from holon.engine.members import Joining
 from holon.engine.needs import Needs
 from holon.engine.rekeying import Rekeying
 from holon.engine.schema_work import unusable
-from holon.engine.session import Machines, Offered, Session
+from holon.engine.session import Events, Machines, Offered, Session
 from holon.errors import InvalidArgument, Violation
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,33 @@ class Catalogs:
         if some_new:
             await self._rekeying.settled()
         return offerings
+
+    async def learn_events(self, skills: Sequence[Skill], held: ExitStack) -> Events:
+        """Know the contracts of the events that a worker's skills declare.
+
+        Arguments:
+            held: as for `learn`.
+        Raises:
+            InvalidArgument: (SCHEMA_INVALID) a schema cannot be used; it is named.
+        """
+        declared: dict[Offered, Mapping[str, str]] = {}
+        patterns = 0
+        for index, skill in enumerate(skills):
+            contracts: dict[str, str] = {}
+            for place, (kind, schema) in enumerate(skill.events.items()):
+                with _naming(f"catalog.offerings.{index}.events.{place}.schema", skill.name):
+                    contract = self._contracts.add(dict(schema) if schema else None)
+                self._contracts.hold(contract)
+                held.callback(self._contracts.release, contract)
+                contracts[kind] = contract
+                patterns += self._contracts.patterns(contract)
+                if patterns > MAX_PATTERNS:
+                    raise unusable(f"all schemas of a catalog's events together have over {MAX_PATTERNS} patterns")
+                if contract:
+                    await asyncio.sleep(0)
+            if contracts:
+                declared[skill.name, skill.version, skill.type] = contracts
+        return declared
 
     def keep(self, session: Session, offerings: Mapping[Offering, str], held: ExitStack) -> None:
         """Know the contracts that what a session holds was offered under, though they are offered no more.

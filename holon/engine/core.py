@@ -153,7 +153,7 @@ class Engine:
         )
         catalogs = Catalogs(needs, contracts, self._rekeying)
         self.log_lines = LogLines(store, seal)
-        occurrences = Occurrences(store, self.slots)
+        occurrences = Occurrences(store, self.slots, contracts, strict=settings.strict_events)
         self.workers = Workers(
             store,
             self.dispatcher,

@@ -5,26 +5,37 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from holon.domain.events import Occurred, TaskEvent
 from holon.domain.task import step_of
+from holon.engine.contracts import Contracts
 from holon.engine.job_errors import not_held
 from holon.engine.payloads import decode
 from holon.engine.session import Session
 from holon.engine.slots import Slots
-from holon.errors import HolonError, ResourceExhausted, StoreUnavailable, Unavailable
+from holon.errors import HolonError, InvalidArgument, ResourceExhausted, StoreUnavailable, Unavailable, Violation
 from holon.ports import Appended, Offer, Steps
 
+EVENT_INVALID = "EVENT_INVALID"
 RETRY_S = 1.0
 _MOVED_S = 0.1
+_NAMES_SHOWN = 20
 
 
 class Occurrences:
-    """Puts events into the inboxes of jobs."""
+    """Puts events into the inboxes of jobs.
 
-    def __init__(self, store: Steps, slots: Slots) -> None:
+    Arguments:
+        contracts: where the schemas of the events that workers declare were compiled.
+        strict: whether a skill that declares events may send no others.
+    """
+
+    def __init__(self, store: Steps, slots: Slots, contracts: Contracts, *, strict: bool) -> None:
         self._store = store
         self._slots = slots
+        self._contracts = contracts
+        self._strict = strict
 
     def __repr__(self) -> str:
         return f"Occurrences({self._slots!r})"
@@ -52,9 +63,11 @@ class Occurrences:
             return not_held(event.task_id, event.lease_id)
         try:
             # Who reads it can do nothing but read it: its job would stand still with what cannot be read.
-            decode(event.payload, "payload")
+            payload = decode(event.payload, "payload")
         except HolonError as error:
             return error
+        if (refused := self._refused(member.session, event, offer, payload)) is not None:
+            return refused
         try:
             with self._slots.wanting(1) as wanted:
                 appended, wanted.claims = await self._store.append(
@@ -70,6 +83,25 @@ class Occurrences:
             )
         # Of a job that is over nobody waits to hear anything: it was cancelled, or goes without this task.
         return None
+
+    def _refused(self, session: Session, event: Occurred, offer: Offer, payload: Any) -> HolonError | None:
+        """Why an event is not as its skill declares it; None: it is, or the skill declares none."""
+        declared = session.events_of(offer)
+        if not declared:
+            return None
+        contract = declared.get(event.type)
+        if contract is None:
+            # What a holon passes on is not its own.
+            if session.is_holon or not self._strict:
+                return None
+            known = ", ".join(list(declared)[:_NAMES_SHOWN])
+            reason = f"is {event.type!r}, and skill {offer.skill!r} declares none but {known}"
+            return InvalidArgument(f"type {reason}", code=EVENT_INVALID, details=[Violation("type", reason)])
+        found = self._contracts.violations(contract, {} if payload is None else payload, "payload")
+        if not found:
+            return None
+        message = f"event {event.type!r} breaks the schema that skill {offer.skill!r} declares: "
+        return InvalidArgument(f"{message}{found[0].field} {found[0].reason}", code=EVENT_INVALID, details=found)
 
 
 def _inbox_event(event: Occurred, offer: Offer) -> TaskEvent:

@@ -19,6 +19,9 @@ Offered: TypeAlias = tuple[str, str, str]
 # The machines that provide each offering; those of which that is not said have none that is known.
 Machines: TypeAlias = Mapping[Offered, Sequence[Machine]]
 UNKNOWN: Machines = MappingProxyType({})
+# By offering, of those that declare events, the contracts of these by type.
+Events: TypeAlias = Mapping[Offered, Mapping[str, str]]
+NO_EVENTS: Events = MappingProxyType({})
 
 
 class Terms(Value):
@@ -41,7 +44,8 @@ class Session:
     own. `skills` are the names of those that it offers, in whatever version and type; `prices` are those that are
     declared, by skill. `past` are the leases that a newer session of the same process took over. `terms` are, by lease,
     those that cannot be told from what is offered now. `fits` are the match keys of what it can do, `fits_of` the same
-    by skill. `hot` are the skills that it has loaded, `cached` what else is, as tasks may hint at it.
+    by skill. `hot` are the skills that it has loaded, `cached` what else is, as tasks may hint at it. `events` are
+    those that it declares now, also for what it holds.
     `reputation` is its worker's, and `trusted` whether that is enough for tasks.
     """
 
@@ -75,6 +79,7 @@ class Session:
         self.trusted = True
         self.hot: frozenset[str] = frozenset()
         self.cached: frozenset[str] = frozenset()
+        self.events = NO_EVENTS
         self.fits: set[str] = set()
         self.fits_of: dict[str, set[str]] = {}
         self.shut: set[str] = set()
@@ -206,6 +211,11 @@ class Session:
         if older is not None:
             before = {one: older.terms_of(offer) for one, offer in self.leases.items()}
             self.terms = {one: terms for one, terms in before.items() if terms is not None}
+
+    def events_of(self, offer: Offer) -> Mapping[str, str]:
+        """The contracts of the events that a task may send, by type; none: it may send any."""
+        terms = self.terms_of(offer) if self.events else None
+        return {} if terms is None else self.events.get((offer.skill, terms.version, terms.type), {})
 
     def offered(self, lease_id: str) -> Offer | None:
         """What its worker was offered under a lease, that a result of it is judged by; None: it is not known here."""

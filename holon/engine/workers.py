@@ -85,6 +85,7 @@ class Workers:
         """
         with ExitStack() as held:
             offerings = await self._catalogs.learn(joining.catalog.skills, held, joining)
+            events = await self._catalogs.learn_events(joining.catalog.skills, held)
             session_id = secrets.token_hex(12)
             opened = await self._store.open_session(
                 Opening(
@@ -101,7 +102,7 @@ class Workers:
         machines = machines_of(joining.catalog, joining)
         session = Session(joining.worker_id, session_id, joining.credits, offerings, connection, machines)
         session.grant(limits_of(joining.catalog), anew=True)
-        session.hot, session.cached = joining.catalog.hot, joining.catalog.cached
+        session.hot, session.cached, session.events = joining.catalog.hot, joining.catalog.cached, events
         session.instance_id = joining.instance_id
         session.is_holon = joining.holon is not None
         session.keeps_limits, session.keeps_budgets = joining.keeps_limits, joining.keeps_budgets
@@ -150,12 +151,13 @@ class Workers:
         """
         with ExitStack() as held:
             offerings = await self._catalogs.learn(catalog.skills, held, member.session)
+            events = await self._catalogs.learn_events(catalog.skills, held)
             if self._dispatcher.session(member.session.session_id) is None:
                 return
             self._fleet.offers(member.session, catalog)
             member.session.grant(limits_of(catalog), anew=True)
             member.session.grant(granted)
-            member.session.hot, member.session.cached = catalog.hot, catalog.cached
+            member.session.hot, member.session.cached, member.session.events = catalog.hot, catalog.cached, events
             machines = machines_of(catalog, member.session)
             self._dispatcher.offers_changed(member.session, offerings, machines)
             self._catalogs.keep(member.session, offerings, held)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from holon.rxon.v1 import types_pb2, worker_pb2
-from tests.integration.grpc_node import Node, Wire, json_payload, result, updates
+from tests.integration.grpc_node import Node, Wire, json_payload, offering, result, updates
 from tests.integration.watching import watch
 
 
@@ -177,3 +177,50 @@ async def test_an_event_of_a_job_that_was_cancelled_is_acknowledged_and_told_to_
     [ack] = await tells(worker, event(offer))
     assert ack.event_id == "e1"
     assert await told(node, job_id) == []
+
+
+SEEN = worker_pb2.EventType(
+    type="seen",
+    schema=json_payload({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}),
+)
+
+
+async def test_what_a_skill_declares_of_its_events_is_checked_and_nothing_else_of_who_declares_none(node: Node) -> None:
+    job_id = await node.create()
+    worker = await node.worker("w1", offering("t", events=[SEEN, worker_pb2.EventType(type="any")]))
+    offer = await worker.offer()
+    good, bad, none, free, other = await tells(
+        worker,
+        event(offer, "e1", payload=json_payload({"n": 1})),
+        event(offer, "e2", payload=json_payload({"n": "1"})),
+        event(offer, "e3"),
+        event(offer, "e4", "any", payload=json_payload({"m": [1]})),
+        event(offer, "e5", "other"),
+    )
+    assert [one.HasField("error") for one in (good, free)] == [False, False]
+    assert {one.error.reason for one in (bad, none, other)} == {"EVENT_INVALID"}
+    assert not any(one.error.HasField("retry_after") for one in (bad, none, other))
+    assert [one.field for one in bad.error.field_violations] == ["payload.n"]
+    assert "declares none but seen, any" in other.error.message
+    # What it declares now is what counts.
+    await worker.send(worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(offerings=[offering("t")])))
+    [again] = await tells(worker, event(offer, "e6", "other"))
+    assert not again.HasField("error")
+    await worker.send(updates(result(offer, {})))
+    assert (await node.ended(job_id)).status == "finished"
+    assert await told(node, job_id) == ["seen", "any", "other"]
+
+
+async def test_events_that_cannot_be_declared_are_refused_with_their_catalog(node: Node) -> None:
+    worker = await node.worker()
+    for events, field in (
+        ([worker_pb2.EventType(type="")], "events.0.type"),
+        ([SEEN, SEEN], "events.1.type"),
+        ([worker_pb2.EventType(type="x", schema=json_payload({"type": "nonsense"}))], "events.0.schema"),
+        ([worker_pb2.EventType(type=f"x{n}") for n in range(65)], "events"),
+    ):
+        await worker.send(
+            worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(offerings=[offering("t", events=events)]))
+        )
+        refused = (await worker.refused()).error
+        assert [one.field for one in refused.field_violations] == [f"catalog.offerings.0.{field}"]

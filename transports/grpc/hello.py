@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holon.domain.costs import MOST_COST
+from holon.domain.event_types import MAX_EVENT_TYPE, is_event_type
 from holon.domain.fleet import (
     MAX_CACHED,
     MAX_CREDITS,
     MAX_DESCRIPTION,
     MAX_DEVICES,
+    MAX_EVENTS,
     MAX_LOADED,
     MAX_MACHINE_BYTES,
     MAX_NAME,
@@ -276,7 +278,21 @@ def _skill(offering: worker_pb2.Offering, where: str, places: Mapping[str, Seque
         offering.price if offering.HasField("price") else None,
         credits_of(offering.credits, f"{where}.credits") if offering.HasField("credits") else None,
         _places(offering.profile_ids, places) if offering.profile_ids else None,
+        _events(offering, f"{where}.events") if offering.events else {},
     )
+
+
+def _events(offering: worker_pb2.Offering, where: str) -> Mapping[str, Mapping[str, Any] | None]:
+    """The events that a skill may send, with the schemas of their payloads."""
+    if len(offering.events) > MAX_EVENTS:
+        raise invalid(where, f"has {len(offering.events)}, over the limit of {MAX_EVENTS}")
+    events: dict[str, Mapping[str, Any] | None] = {}
+    for index, one in enumerate(offering.events):
+        if not is_event_type(one.type) or one.type in events:
+            reason = f"must be 1 to {MAX_EVENT_TYPE} printable characters, and no other's"
+            raise invalid(f"{where}.{index}.type", reason)
+        events[one.type] = _schema(one.schema, f"{where}.{index}.schema") if one.HasField("schema") else None
+    return events
 
 
 def _places(ids: Sequence[str], places: Mapping[str, Sequence[int]]) -> tuple[int, ...]:

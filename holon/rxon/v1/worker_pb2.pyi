@@ -533,7 +533,7 @@ class Offering(google.protobuf.message.Message):
 
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EventType]:
-        """Events that it may send."""
+        """Events that it may send; none: any. At most 64."""
 
     @property
     def holon_path(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
