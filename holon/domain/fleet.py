@@ -34,7 +34,7 @@ class Skill:
     `statuses` are those that it may end with besides the common ones; `price` is in millionths of the cost unit.
     `credits` is how many tasks of it may be held; None: no fewer than of all. `machines` are those of its catalog that
     provide it, by their places there; None: all of them. `events` are the types of those that it may send, each with
-    the schema of its payload; None: any. Who declares none may send any.
+    the schema of its payload, or None: any will do; None: it may send any.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Skill:
     price: int | None = None
     credits: int | None = None
     machines: tuple[int, ...] | None = None
-    events: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    events: Mapping[str, Mapping[str, Any] | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

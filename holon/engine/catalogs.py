@@ -88,7 +88,7 @@ class Catalogs:
         patterns = 0
         for index, skill in enumerate(skills):
             contracts: dict[str, str] = {}
-            for place, (kind, schema) in enumerate(skill.events.items()):
+            for place, (kind, schema) in enumerate((skill.events or {}).items()):
                 with _naming(f"catalog.offerings.{index}.events.{place}.schema", skill.name):
                     contract = self._contracts.add(dict(schema) if schema else None)
                 self._contracts.hold(contract)

@@ -278,7 +278,7 @@ def _skill(offering: worker_pb2.Offering, where: str, places: Mapping[str, Seque
         offering.price if offering.HasField("price") else None,
         credits_of(offering.credits, f"{where}.credits") if offering.HasField("credits") else None,
         _places(offering.profile_ids, places) if offering.profile_ids else None,
-        _events(offering, f"{where}.events") if offering.events else {},
+        _events(offering, f"{where}.events") if offering.events else None,
     )
 
 

@@ -183,6 +183,43 @@ async def test_a_repeat_of_a_decision_is_answered_as_the_first_and_decides_nothi
             await node.client.resolve_approval(job_id, "yes", request_id="r3")
 
 
+async def test_a_repeat_that_is_refused_reads_no_history_beyond_what_it_tells_of_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+    history = MemoryStorage.history
+
+    async def counted(store: MemoryStorage, job_id: str, after: int, limit: int) -> Any:
+        read.append(after)
+        return await history(store, job_id, after, limit)
+
+    plain = Blueprint("plain", api_endpoint="/jobs/plain", api_version="v1")
+
+    @plain.handler(is_start=True)
+    async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        if initial_data.get("sends"):
+            actions.send_event("sent")
+        actions.go_to("over")
+
+    @plain.handler
+    async def over(state_history: dict[str, Any], actions: ActionFactory) -> None:
+        state_history["rounds"] = state_history.get("rounds", 0) + 1
+        actions.go_to("over" if state_history["rounds"] < 400 else "done")
+
+    @plain.handler(is_end=True)
+    async def done() -> None: ...
+
+    async with running_node(plain, STORAGE_URI="memory://") as node:
+        silent, sends = await create(node, "plain", {}), await create(node, "plain", {"sends": True})
+        await ended(node, silent)
+        await ended(node, sends)
+        monkeypatch.setattr(MemoryStorage, "history", counted)
+        for job_id, pages in ((silent, []), (sends, [0])):
+            with pytest.raises(FailedPrecondition):
+                await node.client.resolve_approval(job_id, "yes", request_id="r1")
+            assert read == pages
+
+
 async def test_d14_nobody_decides_without_a_token(start: Start) -> None:
     async with start(asking()) as node, http(node, nothing="x") as nobody:
         job_id = await create(node, "asking", {})
