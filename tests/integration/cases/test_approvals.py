@@ -204,7 +204,7 @@ async def test_a_repeat_that_is_refused_reads_no_history_beyond_what_it_tells_of
     @plain.handler
     async def over(state_history: dict[str, Any], actions: ActionFactory) -> None:
         state_history["rounds"] = state_history.get("rounds", 0) + 1
-        actions.go_to("over" if state_history["rounds"] < 400 else "done")
+        actions.go_to("over" if state_history["rounds"] < 600 else "done")
 
     @plain.handler(is_end=True)
     async def done() -> None: ...
