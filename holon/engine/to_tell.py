@@ -8,7 +8,7 @@ from holon.domain.events import tells_event
 from holon.engine.end_messages import end_message, message_id
 from holon.engine.event_messages import event_id, event_message
 from holon.engine.records import Records
-from holon.engine.tellers import Due, Found, Message, Outcome
+from holon.engine.sources import Due, Found, Message, Outcome
 from holon.ports import Hint, Outbox
 from holon.telemetry.metrics import WebhookMetrics
 
