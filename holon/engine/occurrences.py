@@ -66,7 +66,7 @@ class Occurrences:
             payload = decode(event.payload, "payload")
         except HolonError as error:
             return error
-        if (refused := self._refused(member.session, event, offer, payload)) is not None:
+        if (refused := self._refused(session, event, offer, payload)) is not None:
             return refused
         try:
             with self._slots.wanting(1) as wanted:
