@@ -109,7 +109,9 @@ async def test_a_store_of_before_there_was_a_key_goes_on_with_one_and_not_withou
 
 
 async def test_keys_change_while_jobs_run_and_none_of_them_fails(place: Place) -> None:
-    async with node_at(place, ENCRYPTION_KEY_FILE=place.write(OLD)) as node, hand(node):
+    # Each job has a task fail for good.
+    settings: dict[str, str | float] = {"ENCRYPTION_KEY_FILE": place.write(OLD), "REPUTATION_MIN_THRESHOLD": 0.0}
+    async with node_at(place, **settings) as node, hand(node):
         first = await node.run("working", {})
         assert bytes.fromhex(key_id(NEW)) not in await place.content()
         enough = asyncio.Event()

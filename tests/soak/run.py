@@ -44,6 +44,8 @@ SETTINGS = {
     "JOB_MAX_RETRIES": "10",
     "RETRY_BACKOFF_MIN_SECONDS": "0.1",
     "RETRY_BACKOFF_MAX_SECONDS": "1",
+    # Some of its workers answer with anything, and go on being asked.
+    "REPUTATION_MIN_THRESHOLD": "0",
     # What is over is gone after a while, as in a node that runs for years.
     "JOB_RETENTION": "60",
     "LOG_LEVEL": "WARNING",
