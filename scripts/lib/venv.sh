@@ -30,6 +30,8 @@ make_venv() {
         "$python" -m venv --clear "$folder" || return 1
     fi
     echo "installing $lock (the first time takes a minute)" >&2
+    # The pip that Python brings may be an old and slow one.
+    "${install[@]}" --require-hashes --only-binary :all: -r scripts/requirements/pip.txt || return 1
     # pip compiles one file after the other, and slowly; what cannot be compiled is of another Python, and not needed.
     "${install[@]}" --no-compile --require-hashes --only-binary :all: -r "$lock" || return 1
     "$folder/bin/python" -m compileall -q -j 0 "$folder"/lib/python3*/site-packages >/dev/null 2>&1 || true
