@@ -19,7 +19,8 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 # Whoever starts the tests in the background may have them ignore this, and programs inherit that; some are interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# Thousands of tests stay until the end: the collector would look through them all the time.
+# Thousands of tests are collected and stay until the end: the collector would look through them all the time.
+gc.disable()
 gc.set_threshold(50_000)
 # Limits in time are not asserted: a busy machine is no failure.
 settings.register_profile("holon", deadline=None)
@@ -50,6 +51,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
