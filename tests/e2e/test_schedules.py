@@ -12,7 +12,7 @@ import orjson
 
 from holon.client import Client
 from holon.domain.client import SCHEDULER
-from tests.e2e.cli_node import holon
+from tests.e2e.cli_node import holon_forked
 from tests.e2e.processes import Node, ended_with_test, until
 
 KILLS = 4
@@ -89,7 +89,7 @@ async def test_what_operators_see_of_schedules(tmp_path: Path) -> None:
     asked = {"HOLON_URL": node.client_url, "HOLON_TOKEN": node.token, "HOLON_CA": node.ca}
 
     async def run(*words: str, **env: str) -> Any:
-        return await asyncio.to_thread(holon, tmp_path, *words, env=asked | env)
+        return await asyncio.to_thread(holon_forked, tmp_path, *words, env=asked | env)
 
     async with ended_with_test(node):
         await node.start()
