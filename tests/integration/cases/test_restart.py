@@ -35,7 +35,7 @@ from tests.integration.cases.site import (
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
+def on_file(tmp_path: Path) -> Start:
     """Starts a node on the one file of this test."""
     return partial(running_node, STORAGE_URI=f"sqlite:///{tmp_path / 'holon.db'}")
 
@@ -54,37 +54,37 @@ async def doing(node: RunningNode, *, fails: bool = False, price: int | None = N
         yield
 
 
-async def test_jobs_that_wait_for_workers_are_delivered_by_the_next_run(start: Start) -> None:
+async def test_jobs_that_wait_for_workers_are_delivered_by_the_next_run(on_file: Start) -> None:
     tasks = [{"task_type": "t", "params": {"n": n}} for n in range(3)]
-    async with start(one_task(), fan_out(tasks)) as node:
+    async with on_file(one_task(), fan_out(tasks)) as node:
         one, many = await create(node, "one_task", {"n": 5}), await create(node, "fan_out", {})
         await waits(node, one)
         await waits(node, many, "waiting_for_parallel")
-    async with start(one_task(), fan_out(tasks)) as node, doing(node):
+    async with on_file(one_task(), fan_out(tasks)) as node, doing(node):
         assert (await ended(node, one)).result == {"n": 5}
         assert [result["data"]["n"] for result in (await ended(node, many)).result["results"]] == [0, 1, 2]
 
 
-async def test_a_job_goes_on_with_its_part_after_each_of_many_runs(start: Start) -> None:
+async def test_a_job_goes_on_with_its_part_after_each_of_many_runs(on_file: Start) -> None:
     parts = above(), one_task()
-    async with start(*parts) as node:
+    async with on_file(*parts) as node:
         job_id = await create(node, "above", {"n": 5}, budget=7)
         await waits(node, job_id, "waiting_for_child")
     for _ in range(12):
         # As often as this no task of a worker may lose who has it.
-        async with start(*parts) as node:
+        async with on_file(*parts) as node:
             await waits(node, job_id, "waiting_for_child")
-    async with start(*parts) as node, doing(node, price=3):
+    async with on_file(*parts) as node, doing(node, price=3):
         job = await ended(node, job_id)
         assert (job.status, job.result, job.cost) == ("finished", {"n": 5}, 3)
         assert len((await node.client.list_page()).jobs) == 2
 
 
-async def test_a_job_that_is_over_stays_as_it_was_and_its_key_is_remembered(start: Start) -> None:
-    async with start(one_task()) as node, doing(node):
+async def test_a_job_that_is_over_stays_as_it_was_and_its_key_is_remembered(on_file: Start) -> None:
+    async with on_file(one_task()) as node, doing(node):
         before = await node.run("one_task", {"n": 1}, request_id="once")
         told = await history(node, before.id)
-    async with start(one_task()) as node:
+    async with on_file(one_task()) as node:
         assert await node.client.get_job(before.id) == before
         assert await history(node, before.id) == told
         again = await node.client.create_job("one_task", {"n": 1}, request_id="once")
@@ -106,12 +106,14 @@ def flow(hint: Any = dict[str, Any], name: str = "flow") -> Blueprint:
 
 
 @pytest.mark.parametrize("now", [flow(Strict), flow(name="another")], ids=["another contract", "no blueprint"])
-async def test_a_repeat_is_answered_with_its_job_whatever_became_of_the_blueprint(start: Start, now: Blueprint) -> None:
+async def test_a_repeat_is_answered_with_its_job_whatever_became_of_the_blueprint(
+    on_file: Start, now: Blueprint
+) -> None:
     path, body, key = "/api/v1/jobs/flow", {"initial_data": {"n": 1}}, {"Idempotency-Key": "once"}
     asked = JobRequest("flow", {"n": 1}, request_id="once")
-    async with start(flow()) as node:
+    async with on_file(flow()) as node:
         job = await create(node, "flow", {"n": 1}, request_id="once")
-    async with start(now) as node, http(node) as door:
+    async with on_file(now) as node, http(node) as door:
         replies = [await door.post(path, json=body, headers=key) for path in (path, f"{path}?wait=20&fields=id,status")]
         assert [reply.status_code for reply in replies] == [202, 200]
         assert [reply.json() for reply in replies] == [
@@ -126,12 +128,12 @@ async def test_a_repeat_is_answered_with_its_job_whatever_became_of_the_blueprin
 
 
 @pytest.mark.parametrize("now", [flow(Strict), flow(name="another")], ids=["another contract", "no blueprint"])
-async def test_what_is_no_repeat_is_refused_as_ever(start: Start, now: Blueprint) -> None:
+async def test_what_is_no_repeat_is_refused_as_ever(on_file: Start, now: Blueprint) -> None:
     body, key = {"initial_data": {"n": 1}}, {"Idempotency-Key": "once"}
-    async with start(flow()) as node:
+    async with on_file(flow()) as node:
         await create(node, "flow", {"n": 1}, request_id="once")
     is_there = now.name == "flow"
-    async with start(now) as node, http(node) as door:
+    async with on_file(now) as node, http(node) as door:
         plain = await door.post("/api/v1/jobs/flow", json=body)
         other = await door.post("/api/v1/jobs/flow", json=body, headers={"Idempotency-Key": "other"})
         assert plain.json() == other.json()
@@ -150,16 +152,16 @@ async def test_what_is_no_repeat_is_refused_as_ever(start: Start, now: Blueprint
 
 
 async def test_a_path_that_never_was_one_is_not_answered_with_the_job_of_a_blueprint_that_is_there(
-    start: Start,
+    on_file: Start,
 ) -> None:
     body, key = {"initial_data": {"n": 1}}, {"Idempotency-Key": "once"}
-    async with start(flow()) as node, http(node) as door:
+    async with on_file(flow()) as node, http(node) as door:
         made = await door.post("/api/v1/jobs/flow", json=body, headers=key)
         assert made.status_code == 202
         elsewhere = ("/api/v1/jobs/ship", "/api/nonsense", "/api/jobs/x%2Fy", "/api/v1/jobs/flow%2F")
         replies = [await door.post(path, json=body, headers=key) for path in elsewhere]
         assert [reply.status_code for reply in replies] == [405, 404, 404, 404]
-    async with start(flow(name="another")) as node, http(node) as door:
+    async with on_file(flow(name="another")) as node, http(node) as door:
         again = await door.post("/api/v1/jobs/flow", json=body, headers=key)
         assert (again.status_code, again.json()) == (202, made.json())
         hidden = await door.post("/api/v1/jobs%2Fflow", json=body, headers=key)
@@ -167,7 +169,7 @@ async def test_a_path_that_never_was_one_is_not_answered_with_the_job_of_a_bluep
 
 
 @pytest.mark.parametrize("what", ["a task", "a handler"])
-async def test_a_back_off_goes_on_and_a_cancel_still_reaches_it(start: Start, what: str) -> None:
+async def test_a_back_off_goes_on_and_a_cancel_still_reaches_it(on_file: Start, what: str) -> None:
     bp = Blueprint("bp", api_endpoint="/jobs/bp")
 
     @bp.handler(is_start=True, is_end=True)
@@ -175,18 +177,18 @@ async def test_a_back_off_goes_on_and_a_cancel_still_reaches_it(start: Start, wh
         raise ValueError("not yet")
 
     name, status = ("one_task", "waiting_for_worker") if what == "a task" else ("bp", "waiting_for_retry")
-    async with start(one_task(), bp, **NEVER) as node, doing(node, fails=True):
+    async with on_file(one_task(), bp, **NEVER) as node, doing(node, fails=True):
         job_id = await create(node, name, {})
         await waits(node, job_id, status)
         while not await history(node, job_id, "task_finished", "state_failed"):
             pass
-    async with start(one_task(), bp, **NEVER) as node:
+    async with on_file(one_task(), bp, **NEVER) as node:
         assert (await node.client.get_job(job_id)).status == status
         await node.client.cancel_job(job_id)
         assert (await ended(node, job_id)).status == "cancelled"
 
 
-async def test_a_question_and_a_pause_outlive_the_node(start: Start) -> None:
+async def test_a_question_and_a_pause_outlive_the_node(on_file: Start) -> None:
     bp, pauses = Blueprint("bp", api_endpoint="/jobs/bp"), Blueprint("pauses", api_endpoint="/jobs/pauses")
 
     @bp.handler(is_start=True)
@@ -199,13 +201,13 @@ async def test_a_question_and_a_pause_outlive_the_node(start: Start) -> None:
 
     for one in (bp, pauses):
         one.handler("end", is_end=True)(_end)
-    async with start(bp, pauses) as node:
+    async with on_file(bp, pauses) as node:
         asks, rests = await create(node, "bp", {}), await create(node, "pauses", {"seconds": 1_000})
         quick = await create(node, "pauses", {"seconds": 0.2})
         before = await waits(node, asks, "waiting_for_human")
         assert before.approval is not None
         resting = await waits(node, rests, "waiting_for_timer")
-    async with start(bp, pauses) as node:
+    async with on_file(bp, pauses) as node:
         assert (await ended(node, quick)).status == "finished"
         assert (await node.client.get_job(asks)).approval == replace(before.approval, approval_token=ANY)
         assert (await node.client.get_job(rests)).progress_message == resting.progress_message
@@ -218,7 +220,7 @@ async def test_a_question_and_a_pause_outlive_the_node(start: Start) -> None:
 async def _end() -> None: ...
 
 
-async def test_i10_a_handler_that_runs_when_the_node_stops_is_waited_for(start: Start) -> None:
+async def test_i10_a_handler_that_runs_when_the_node_stops_is_waited_for(on_file: Start) -> None:
     bp = Blueprint("bp", api_endpoint="/jobs/bp")
     began, go_on = asyncio.Event(), asyncio.Event()
 
@@ -232,33 +234,62 @@ async def test_i10_a_handler_that_runs_when_the_node_stops_is_waited_for(start: 
     @bp.handler(is_end=True)
     async def end() -> None: ...
 
-    async with start(bp) as node:
+    async with on_file(bp) as node:
         job_id = await create(node, "bp", {})
         await happened(began)
         asyncio.get_running_loop().call_later(0.05, go_on.set)
-    async with start(bp) as node:
+    async with on_file(bp) as node:
         job = await ended(node, job_id)
         assert (job.status, job.result) == ("finished", {"runs": 1})
         assert len(await history(node, job_id, "state_started")) == 2
 
 
-async def test_a_dispatch_timeout_goes_on_counting_while_the_node_is_away(start: Start) -> None:
-    async with start(one_task()) as node:
+async def test_a_dispatch_timeout_goes_on_counting_while_the_node_is_away(on_file: Start) -> None:
+    async with on_file(one_task()) as node:
         job_id = await create(node, "one_task", {}, dispatch_timeout=0.2)
         await waits(node, job_id)
-    async with start(one_task()) as node:
+    async with on_file(one_task()) as node:
         job = await ended(node, job_id)
         assert job.error is not None
         assert job.error.code == "DISPATCH_TIMEOUT"
 
 
-async def test_a_job_of_a_blueprint_that_is_gone_is_quarantined_and_says_so(start: Start) -> None:
-    async with start(one_task(), one_task(name="other")) as node:
+async def test_a_job_of_a_blueprint_that_is_gone_is_quarantined_and_says_so(on_file: Start) -> None:
+    async with on_file(one_task(), one_task(name="other")) as node:
         job_id = await create(node, "one_task", {})
         await waits(node, job_id)
-    async with start(one_task(name="other"), JOB_MAX_RETRIES=0) as node, doing(node):
+    async with on_file(one_task(name="other"), JOB_MAX_RETRIES=0) as node, doing(node):
         job = await ended(node, job_id)
         assert job.status == "quarantined"
         assert job.error is not None
         assert job.error.code == "BLUEPRINT_NOT_FOUND"
         assert "'one_task'" in job.error.message
+
+
+async def test_more_events_of_a_part_than_a_job_remembers_are_told_once_across_restarts(on_file: Start) -> None:
+    rounds = Blueprint("rounds")
+
+    @rounds.handler(is_start=True)
+    async def begin(state_history: dict[str, Any], actions: ActionFactory) -> None:
+        state_history["n"] = state_history.get("n", 0) + 1
+        for n in range(100):
+            actions.send_event("told", n)
+        if state_history["n"] < 11:
+            actions.go_to("begin")
+        else:
+            actions.dispatch_task("t", {}, {"success": "end"})
+
+    @rounds.handler(is_end=True)
+    async def end() -> None: ...
+
+    async with on_file(above("rounds"), rounds) as node:
+        job_id = await create(node, "above", {})
+        events = 0
+        async for update in node.client.watch(job_id, after=0):
+            events += update.event is not None and update.event.event_type == "worker_event:told"
+            if events == 1_100:
+                break
+    async with on_file(above("rounds"), rounds) as node, doing(node):
+        job = await ended(node, job_id)
+        assert job.status == "finished"
+        assert len(await history(node, job_id, "worker_event:told")) == 1_100
