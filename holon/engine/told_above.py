@@ -61,49 +61,37 @@ class EventsOfJob:
     """Tells of what happened in one job, in order. Its history has that, so nothing of it is lost with this node.
 
     An event has the same id however often it is told: all are told again after a restart, and under each new lease of
-    the task, and the job above takes each once, as far as it remembers them.
+    the task, and the job above takes each once.
 
     Arguments:
-        task_id, lease_id: the task that the job does, and the lease under which it is told.
         holon_id: the holon that they pass on their way; empty: the job above is in this one.
-        known: asked before the first of them, where it can be known: after which line to begin, and how many events
-            come before that.
     """
 
-    def __init__(
-        self,
-        jobs: Jobs,
-        owner: Client,
-        job_id: str,
-        task_id: str,
-        lease_id: str,
-        holon_id: str = "",
-        known: Callable[[], Awaitable[tuple[int, int]]] | None = None,
-    ) -> None:
+    def __init__(self, jobs: Jobs, owner: Client, job_id: str, holon_id: str = "") -> None:
         self._jobs = jobs
         self._owner = owner
         self._job_id = job_id
-        self._lease = task_id, lease_id
         self._holon_id = holon_id
-        self._known = known
         self._lock = asyncio.Lock()
+        self._lease_id = ""
         self._after = 0
         self._events = 0
 
     def __repr__(self) -> str:
         return f"EventsOfJob({self._job_id}, told={self._events})"
 
-    async def tell(self, events: int, put: Callable[[Sequence[Occurred]], Awaitable[None]]) -> None:
-        """Tell of those that are not told yet, as events of the task.
+    async def tell(
+        self, task_id: str, lease_id: str, events: int, put: Callable[[Sequence[Occurred]], Awaitable[None]]
+    ) -> None:
+        """Tell of those that are not told yet, as events of this task.
 
         Arguments:
             events: how many lines of the job's history tell of one.
             put: is given some of them at a time.
         """
         async with self._lock:
-            if self._known is not None:
-                self._after, self._events = await self._known()
-                self._known = None
+            if self._lease_id != lease_id:
+                self._lease_id, self._after, self._events = lease_id, 0, 0
             while self._events < events:
                 token = str(self._after) if self._after else ""
                 lines, _ = await page_of(self._jobs, self._owner, self._job_id, token)
@@ -112,7 +100,7 @@ class EventsOfJob:
                 told = [
                     event
                     for number, line in lines
-                    if (event := event_above(*self._lease, self._job_id, number, line, self._holon_id)) is not None
+                    if (event := event_above(task_id, lease_id, self._job_id, number, line, self._holon_id)) is not None
                 ]
                 if told:
                     await put(told)

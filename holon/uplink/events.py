@@ -10,7 +10,6 @@ from holon.engine.told_above import EventsOfJob
 from holon.uplink.delegation import Delegation
 from holon.uplink.place import Place
 from holon.wire.events import event_message
-from holon.worker.leases import Lease
 from holon.worker.reports import Reports
 
 
@@ -20,8 +19,7 @@ class Events:
     def __init__(self, place: Place, reports: Reports) -> None:
         self._place = place
         self._reports = reports
-        # By job, under which lease, and what of it.
-        self._told: dict[str, tuple[Lease, EventsOfJob]] = {}
+        self._told: dict[str, EventsOfJob] = {}
 
     def __repr__(self) -> str:
         return f"Events(jobs={len(self._told)})"
@@ -35,19 +33,17 @@ class Events:
         place = self._place
         if not place.in_words:
             return
+        told = self._told.get(entry.job_id)
+        if told is None:
+            told = self._told[entry.job_id] = EventsOfJob(place.jobs, entry.owner, entry.job_id, place.holon_id)
         lease = entry.lease
-        if (before := self._told.get(entry.job_id)) is not None and before[0] == lease:
-            told = before[1]
-        else:
-            told = EventsOfJob(place.jobs, entry.owner, entry.job_id, lease.task_id, lease.lease_id, place.holon_id)
-            self._told[entry.job_id] = lease, told
 
         async def put(some: Sequence[Occurred]) -> None:
             for one in some:
                 shown = one if place.names else replace(one, origin_worker_id="")
                 self._reports.event(lease, event_message(shown))
 
-        await told.tell(events, put)
+        await told.tell(lease.task_id, lease.lease_id, events, put)
 
     def over(self, entry: Delegation) -> None:
         """Nobody waits for more of a job."""

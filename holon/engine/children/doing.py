@@ -21,7 +21,7 @@ from holon.engine.jobs import Jobs
 from holon.engine.payloads import decode
 from holon.engine.requests import Creating
 from holon.engine.stopping import cancel
-from holon.engine.told_above import EventsOfJob, lines_above, page_of
+from holon.engine.told_above import EventsOfJob, lines_above
 from holon.errors import AlreadyExists, HolonError, InvalidArgument, NotFound
 from holon.ports import JobRecord, Offer, Storage
 from holon.telemetry.seldom import Seldom
@@ -187,29 +187,8 @@ class Doing:
         if not self._events:
             return
         if self._teller is None:
-            lease = self.offer.task_id, self.offer.lease_id
-            self._teller = EventsOfJob(
-                self._here.jobs, Client(self._owner), self._part.job_id, *lease, known=self._known_above
-            )
-        await self._teller.tell(self._events, put)
-
-    async def _known_above(self) -> tuple[int, int]:
-        """After which line of the part's history the job above has no event of it, and how many it has.
-
-        Under the first lease it has none. Under another it may have more than it remembers.
-        """
-        if self.offer.attempt == 1:
-            return 0, 0
-        jobs, owner = self._here.jobs, Client(self._owner)
-        last = count = 0
-        lines, token = await page_of(jobs, owner, self.offer.job_id)
-        while True:
-            for _, line in lines:
-                if line.task_id == self.offer.task_id and line.details.get("job_ids", ())[:1] == [self._part.job_id]:
-                    last, count = int(line.details["event_id"].rpartition("-")[2]), count + 1
-            if not token:
-                return last, count
-            lines, token = await page_of(jobs, owner, self.offer.job_id, token)
+            self._teller = EventsOfJob(self._here.jobs, Client(self._owner), self._part.job_id)
+        await self._teller.tell(self.offer.task_id, self.offer.lease_id, self._events, put)
 
     def _tell(self, record: JobRecord) -> None:
         jobs = self._here.jobs

@@ -264,32 +264,3 @@ async def test_a_job_of_a_blueprint_that_is_gone_is_quarantined_and_says_so(on_f
         assert job.error is not None
         assert job.error.code == "BLUEPRINT_NOT_FOUND"
         assert "'one_task'" in job.error.message
-
-
-async def test_more_events_of_a_part_than_a_job_remembers_are_told_once_across_restarts(on_file: Start) -> None:
-    rounds = Blueprint("rounds")
-
-    @rounds.handler(is_start=True)
-    async def begin(state_history: dict[str, Any], actions: ActionFactory) -> None:
-        state_history["n"] = state_history.get("n", 0) + 1
-        for n in range(100):
-            actions.send_event("told", n)
-        if state_history["n"] < 11:
-            actions.go_to("begin")
-        else:
-            actions.dispatch_task("t", {}, {"success": "end"})
-
-    @rounds.handler(is_end=True)
-    async def end() -> None: ...
-
-    async with on_file(above("rounds"), rounds) as node:
-        job_id = await create(node, "above", {})
-        events = 0
-        async for update in node.client.watch(job_id, after=0):
-            events += update.event is not None and update.event.event_type == "worker_event:told"
-            if events == 1_100:
-                break
-    async with on_file(above("rounds"), rounds) as node, doing(node):
-        job = await ended(node, job_id)
-        assert job.status == "finished"
-        assert len(await history(node, job_id, "worker_event:told")) == 1_100
