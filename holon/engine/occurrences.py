@@ -16,6 +16,7 @@ from holon.engine.session import Session
 from holon.engine.slots import Slots
 from holon.errors import HolonError, InvalidArgument, ResourceExhausted, StoreUnavailable, Unavailable, Violation
 from holon.ports import Appended, Offer, Steps
+from holon.turns import one_by_one
 
 EVENT_INVALID = "EVENT_INVALID"
 RETRY_S = 1.0
@@ -47,10 +48,13 @@ class Occurrences:
             by the ids of the events, why they were not taken; None of those that were. One whose error says
             `retry_after` is to be sent again.
         """
-        answers = await asyncio.gather(*(self._put(session, one) for one in events))
+        # Each may be as dear to check as one value can be, and there may be hundreds.
+        refused = await one_by_one(lambda one: self._unfit(session, one), events)
+        found = zip(events, refused, strict=True)
+        answers = await asyncio.gather(*(self._put(session, one, why) for one, why in found))
         return {one.event_id: answer for one, answer in zip(events, answers, strict=True)}
 
-    async def _put(self, session: Session, event: Occurred) -> HolonError | None:
+    async def _put(self, session: Session, event: Occurred, unfit: HolonError | None) -> HolonError | None:
         offer = session.leases.get(event.lease_id)
         if offer is None and session.moved_to and event.lease_id in session.past:
             # It crossed the Welcome of the stream that has taken the lease over: on that it may be told.
@@ -61,13 +65,8 @@ class Occurrences:
             )
         if offer is None or offer.task_id != event.task_id:
             return not_held(event.task_id, event.lease_id)
-        try:
-            # Who reads it can do nothing but read it: its job would stand still with what cannot be read.
-            payload = decode(event.payload, "payload")
-        except HolonError as error:
-            return error
-        if (refused := self._refused(session, event, offer, payload)) is not None:
-            return refused
+        if unfit is not None:
+            return unfit
         try:
             with self._slots.wanting(1) as wanted:
                 appended, wanted.claims = await self._store.append(
@@ -83,6 +82,18 @@ class Occurrences:
             )
         # Of a job that is over nobody waits to hear anything: it was cancelled, or goes without this task.
         return None
+
+    def _unfit(self, session: Session, event: Occurred) -> HolonError | None:
+        """Why nobody could do anything with an event; None: it is fit, or of a task that is not held."""
+        offer = session.leases.get(event.lease_id)
+        if offer is None or offer.task_id != event.task_id:
+            return None
+        try:
+            # Who reads it can do nothing but read it: its job would stand still with what cannot be read.
+            payload = decode(event.payload, "payload")
+        except HolonError as error:
+            return error
+        return self._refused(session, event, offer, payload)
 
     def _refused(self, session: Session, event: Occurred, offer: Offer, payload: Any) -> HolonError | None:
         """Why an event is not as its skill declares it; None: it is, or the skill declares none."""

@@ -131,7 +131,8 @@ class Results:
 
     async def _applied(self, session: Session, reported: Sequence[Reported]) -> Sequence[Answer]:
         """The same; raises Unavailable when nothing of it happened."""
-        taken = [self._taken(session, one) for one in reported]
+        # Each may be as dear to check as one value can be, and there may be hundreds.
+        taken = await one_by_one(lambda one: self._taken(session, one), reported)
         for at, one in enumerate(taken):
             if one.result.outcome.status == FAILURE:
                 taken[at] = await self._failed(session, one)
