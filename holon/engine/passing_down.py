@@ -173,12 +173,18 @@ class PassingDown:
             await self._resolve(part, decision, command_id)
 
     async def _told(self, record: JobRecord, approval_id: str) -> tuple[HistoryEvent | None, HistoryEvent | None]:
-        """How a question was told, and how it was told that it is closed, as far as they were; the newest count."""
+        """How a question was told, and how it was told that it is closed, as far as they were; the newest count.
+
+        It is that of the task which told of it first: what another one tells of it, whoever does that made up.
+        """
         asked: HistoryEvent | None = None
         answer: HistoryEvent | None = None
         async for line in self._records.lines(record):
-            if (line.type == _ASKED or line.type in _ANSWERED) and _said(line).get("approval_id") == approval_id:
-                asked, answer = (line, None) if line.type == _ASKED else (asked, line)
+            if not (line.type == _ASKED or line.type in _ANSWERED) or _said(line).get("approval_id") != approval_id:
+                continue
+            if asked is not None and line.task_id != asked.task_id:
+                continue
+            asked, answer = (line, None) if line.type == _ASKED else (asked, line)
         return asked, answer
 
 

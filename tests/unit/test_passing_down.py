@@ -120,3 +120,15 @@ async def test_a_repeat_that_its_own_end_outran_is_answered_once_that_is_in_the_
         with pytest.raises(FailedPrecondition) as closed:
             await over.resolve()
         assert closed.value.code == "APPROVAL_NOT_OPEN"
+
+
+async def test_what_another_task_tells_of_a_question_neither_closes_it_nor_gets_its_decision() -> None:
+    above = Above()
+    for kind in ("resolved", "timed_out", "requested"):
+        above.lines.append(replace(line(kind, decision="no"), task_id="0-a-1-1"))
+        await above.resolve()
+    assert [one.task_id for one in above.passed] == ["0-a-1-0"] * 3
+    # What is told as closed before anybody asked it is asked by nobody.
+    above.lines = [replace(line("resolved", decision="no"), task_id="0-a-1-1"), line("requested")]
+    await above.resolve()
+    assert len(above.passed) == 4
