@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from holon.domain.file_names import parts_of
 from holon.errors import InvalidArgument
-from holon.worker.outcome import PERMANENT_ERROR, TRANSIENT_ERROR, TaskError
+from holon.worker.outcome import INVALID_INPUT_ERROR, TRANSIENT_ERROR, TaskError
 
 if TYPE_CHECKING:
     from holon.worker.transfer import Transfer
@@ -77,7 +77,7 @@ class TaskFolder:
         target = self.path().joinpath(*parts)
         if not target.is_relative_to(self.path()):
             # A drive's letter.
-            raise TaskError(PERMANENT_ERROR, f"{name!r} is no name of a file below the task's folder")
+            raise TaskError(INVALID_INPUT_ERROR, f"{name!r} is no name of a file below the task's folder")
         partial = self.path(_PARTIAL) / uuid.uuid4().hex
         with self._counted(transfer):
             try:
@@ -165,9 +165,9 @@ class Files:
             size: how many bytes it must have; None: any number.
             sha256: what its SHA-256 must be, in hexadecimal digits; None: anything.
         Raises:
-            TaskError: (INVALID_INPUT_ERROR) the URL is none; (INTEGRITY_MISMATCH_ERROR) it is another file than it
-                should be; (PERMANENT_ERROR) it is not there, or the URL is not good any more; (TRANSIENT_ERROR) it
-                could not be fetched, though that was tried several times.
+            TaskError: (INVALID_INPUT_ERROR) the URL is none, or is not good any more, or nothing is there, or what is
+                said of the file cannot be; (INTEGRITY_MISMATCH_ERROR) it is another file than it should be;
+                (TRANSIENT_ERROR) it could not be fetched, though that was tried several times.
         """
         size, sha256 = _expected(size, sha256)
         return await self._in_thread(url, lambda transfer: self._place.download(transfer, name, size, sha256))
@@ -239,7 +239,7 @@ def _named(name: str | None, by_url: str) -> tuple[str, ...]:
         try:
             return parts_of(name)
         except InvalidArgument as error:
-            raise TaskError(PERMANENT_ERROR, error.message) from error
+            raise TaskError(INVALID_INPUT_ERROR, error.message) from error
     try:
         parts = parts_of(unquote(by_url))
     except InvalidArgument:
@@ -249,12 +249,12 @@ def _named(name: str | None, by_url: str) -> tuple[str, ...]:
 
 def _expected(size: Any, sha256: Any) -> tuple[int | None, str | None]:
     if size is not None and (type(size) is not int or size < 0):
-        raise TaskError(PERMANENT_ERROR, f"size is {size!r}; give a whole number of bytes, or None")
+        raise TaskError(INVALID_INPUT_ERROR, f"size is {size!r}; give a whole number of bytes, or None")
     if sha256 is None:
         return size, None
     found = _SHA256.fullmatch(sha256.lower()) if isinstance(sha256, str) else None
     if found is None:
-        raise TaskError(PERMANENT_ERROR, f"sha256 is {sha256!r}; give 64 hexadecimal digits, or None")
+        raise TaskError(INVALID_INPUT_ERROR, f"sha256 is {sha256!r}; give 64 hexadecimal digits, or None")
     return size, found[1]
 
 

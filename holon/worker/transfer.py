@@ -97,7 +97,7 @@ class Transfer:
         Arguments:
             size, sha256: what it must have; None: that is not looked at.
         Raises:
-            TaskError: (INTEGRITY_MISMATCH_ERROR) it is not that; (PERMANENT_ERROR) it is not there, or not for us;
+            TaskError: (INTEGRITY_MISMATCH_ERROR) it is not that; (INVALID_INPUT_ERROR) it is not there, or not for us;
                 (TRANSIENT_ERROR) it could not be fetched, as often as that was tried.
         """
         self._trying("fetched", lambda: self._fetch(path, size, sha256))
@@ -156,7 +156,7 @@ class Transfer:
     def _fetch(self, path: Path, size: int | None, sha256: str | None) -> None:
         with self._open(Request(self._url)) as response:  # noqa: S310  it was looked at
             if response.status != _OK:
-                raise TaskError(PERMANENT_ERROR, f"{self._shown} answered {response.status}, and no file")
+                raise TaskError(INVALID_INPUT_ERROR, f"{self._shown} answered {response.status}, and no file")
             told = response.length
             if None not in (size, told) and told != size:
                 raise self._mismatch(f"it has {told} bytes, and should have {size}")
@@ -215,7 +215,8 @@ class Transfer:
         # What leads on has been closed by now.
         cause = _CAUSE.search(error.read(2**12)) if error.code >= 400 else None
         said = f"{error.code} ({cause[1].decode()})" if cause else str(error.code)
-        return TaskError(PERMANENT_ERROR, f"{self._shown} answered {said}; is the URL still good?")
+        # Whoever wrote the URL can mend it: that it leads nowhere is no fault of this worker.
+        return TaskError(INVALID_INPUT_ERROR, f"{self._shown} answered {said}; is the URL still good?")
 
     def _mismatch(self, why: str) -> TaskError:
         return TaskError(MISMATCH, f"{self._shown} is not what it should be: {why}")
@@ -256,7 +257,7 @@ class _Redirects(HTTPRedirectHandler):
             begin, target = urlsplit(req.full_url), urlsplit(newurl)
             if target.scheme not in _SCHEMES or (begin.scheme == "https" and target.scheme != "https"):
                 where = f"{_shown(begin)} leads on to {_shown(target)}"
-                raise TaskError(PERMANENT_ERROR, f"{where}, which is not followed: its scheme is another")
+                raise TaskError(INVALID_INPUT_ERROR, f"{where}, which is not followed: its scheme is another")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -141,7 +141,7 @@ async def test_a_file_is_called_as_is_said_or_as_its_url_ends_and_never_leads_ou
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a//b", ""])
 async def test_a_name_that_leads_elsewhere_is_refused(bench: Make, server: FileServer, name: str) -> None:
     code, message = outcome(await fetched(bench, server.url("/in/table.csv"), name=name))
-    assert (code, "no name of a file" in message) == ("PERMANENT_ERROR", True)
+    assert (code, "no name of a file" in message) == ("INVALID_INPUT_ERROR", True)
     assert server.asked == []
 
 
@@ -211,9 +211,9 @@ async def test_a_url_that_is_not_good_any_more_is_asked_once_and_its_signature_t
     server.odd = [denied, denied]
     for result in (await fetched(bench, server.url("/in/table.csv")), await bench(sent).result("sent")):
         code, message = outcome(result)
-        assert (code, "403 (AccessDenied)" in message) == ("PERMANENT_ERROR", True)
+        assert (code, "403 (AccessDenied)" in message) == ("INVALID_INPUT_ERROR", True)
         assert "secret" not in message
-    assert outcome(await fetched(bench, server.url("/none")))[0] == "PERMANENT_ERROR"
+    assert outcome(await fetched(bench, server.url("/none")))[0] == "INVALID_INPUT_ERROR"
     server.odd = [dropping] * 100
     assert "secret" not in str(await fetched(bench, server.url("/in/table.csv")))
     assert len(server.asked) == 3 + transfer.RETRIES + 1
@@ -242,10 +242,10 @@ async def test_a_url_may_lead_on_to_another_but_to_none_of_another_scheme(bench:
     for to in ("ftp://127.0.0.1/secret", "file:///etc/passwd?secret", "gopher://x/secret"):
         server.odd = [leading(to)]
         code, message = outcome(await fetched(bench, server.url("/from")))
-        assert code == "PERMANENT_ERROR"
+        assert code == "INVALID_INPUT_ERROR"
         assert "/etc" not in message or "secret" not in message
     server.odd = [leading(server.url("/from"))] * 100
-    assert outcome(await fetched(bench, server.url("/from")))[0] == "PERMANENT_ERROR"
+    assert outcome(await fetched(bench, server.url("/from")))[0] == "INVALID_INPUT_ERROR"
 
 
 async def test_a_file_is_not_sent_on_to_where_its_url_leads(bench: Make, server: FileServer) -> None:
@@ -254,7 +254,7 @@ async def test_a_file_is_not_sent_on_to_where_its_url_leads(bench: Make, server:
         await files.upload("x", server.url("/out"))
 
     server.odd = [answering(307, Location=server.url("/elsewhere"))]
-    assert outcome(await bench(work).result("work"))[0] == "PERMANENT_ERROR"
+    assert outcome(await bench(work).result("work"))[0] == "INVALID_INPUT_ERROR"
     assert "/elsewhere" not in server.files
 
 
@@ -338,7 +338,7 @@ async def test_over_tls_it_is_the_same_and_nothing_leads_out_of_it(
     result = await bench(work).result("work", urls)
     assert (result.status, secured.files["/out"] == CONTENT) == ("success", True), result
     secured.odd = [answering(302, Location=server.url("/in/table.csv"))]
-    assert outcome(await fetched(bench, secured.url("/from")))[0] == "PERMANENT_ERROR"
+    assert outcome(await fetched(bench, secured.url("/from")))[0] == "INVALID_INPUT_ERROR"
     # And stops as soon.
     secured.odd = [secured.hang]
     made = bench(work)
@@ -390,4 +390,4 @@ async def test_what_a_handler_leaves_behind_fetches_nothing_once_its_task_is_ove
 @pytest.mark.parametrize(("size", "sha256"), [(-1, None), (True, None), ("3", None), (None, "abc"), (None, 5)])
 async def test_what_no_file_can_be_is_refused(bench: Make, server: FileServer, size: Any, sha256: Any) -> None:
     code, _ = outcome(await fetched(bench, server.url("/in/table.csv"), size=size, sha256=sha256))
-    assert (code, server.asked) == ("PERMANENT_ERROR", [])
+    assert (code, server.asked) == ("INVALID_INPUT_ERROR", [])
