@@ -28,7 +28,7 @@ from holon.domain.value import Value, replace
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Ended, Fusing
-from holon.engine.payloads import decode
+from holon.engine.payloads import decode, may_be_deep
 from holon.engine.planning import Plan
 from holon.engine.session import Session
 from holon.engine.slots import Slots, Wanted
@@ -256,7 +256,13 @@ class Results:
     def _decoded(self, text: bytes, what: str) -> Any:
         if len(text) > self._max_payload:
             raise TooLarge(f"{what} has {len(text)} bytes, over the limit of {self._max_payload}")
-        return decode(text, what)
+        try:
+            return decode(text, what)
+        except InvalidArgument as error:
+            if may_be_deep(text):
+                # What a worker passes on is as deep as whoever created its job would have it.
+                raise TooLarge(error.message, code=error.code) from error
+            raise
 
     async def _failed(self, session: Session, one: _Taken) -> _Taken:
         """A failure, and when its task is tried again, if it is."""

@@ -61,6 +61,8 @@ async def test_a_result_for_a_task_that_is_not_held_is_superseded(node: Node) ->
             "CONTRACT_VIOLATION",
         ),
         ({"data": types_pb2.Payload(data=b'"' + b"x" * 2**20 + b'"')}, "PAYLOAD_TOO_LARGE", "LIMIT_EXCEEDED"),
+        # How deep a value goes may be its client's doing: it is a limit too, which is no mark against the worker.
+        ({"data": types_pb2.Payload(data=b'{"a":' * 65 + b"1" + b"}" * 65)}, "NOT_JSON", "LIMIT_EXCEEDED"),
     ],
 )
 async def test_a_result_that_breaks_the_rules_is_invalid_and_ends_its_attempt(
