@@ -146,7 +146,8 @@ class Transfer:
                 raise self._answered(error) from None
             finally:
                 error.close()
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:
+            # The last of an answer that is no HTTP, where the library does not look at it.
             raise _AgainError(_why(error)) from None
         finally:
             if (connected := self._socket) is not None:
@@ -248,6 +249,16 @@ class _Source:
 class _Redirects(HTTPRedirectHandler):
     """Follows, but never out of TLS, and to nothing but HTTP; and not with a file."""
 
+    def http_error_302(self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage) -> Any:
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except ValueError:
+            fp.close()
+            where = _shown(urlsplit(req.full_url))
+            raise TaskError(INVALID_INPUT_ERROR, f"{where} leads on to what is no URL") from None
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
@@ -281,6 +292,9 @@ def _read(url: object) -> tuple[str, SplitResult]:
             why = "it has a name or password before its host"
         elif not (url.isascii() and url.isprintable()) or " " in url:
             why = "it has characters that are to be percent-encoded"
+        else:
+            # As it is looked up: an empty part, or one over 63 characters, is found only then.
+            parts.hostname.encode("idna")
     except ValueError:
         why = "it cannot be read"
     if why:

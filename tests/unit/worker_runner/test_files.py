@@ -225,7 +225,7 @@ async def test_a_url_that_is_not_good_any_more_is_asked_once_and_its_signature_t
     [
         "ftp://host/secret", "file:///etc/passwd", "/in/secret", "https:///secret", "http://u:secret@host/", 1,
         "http://[secret", "http://host:0/secret", "http://host:secret/", "http://host/a secret", "http://host/sécret",
-        "http://host/\nsecret",
+        "http://host/\nsecret", "http://host..secret/", f"http://{'secret' * 11}/",
     ],
 )  # fmt: skip
 async def test_what_is_no_url_of_a_file_fails_the_job_at_once(bench: Make, url: object) -> None:
@@ -244,6 +244,10 @@ async def test_a_url_may_lead_on_to_another_but_to_none_of_another_scheme(bench:
         code, message = outcome(await fetched(bench, server.url("/from")))
         assert code == "INVALID_INPUT_ERROR"
         assert "/etc" not in message or "secret" not in message
+    for to in ("http://[::1", "http://a..b/secret", f"http://{'a' * 64}/"):
+        server.odd = [leading(to)]
+        code, message = outcome(await fetched(bench, server.url("/from")))
+        assert (code, "secret" in message) == ("INVALID_INPUT_ERROR", False), message
     server.odd = [leading(server.url("/from"))] * 100
     assert outcome(await fetched(bench, server.url("/from")))[0] == "INVALID_INPUT_ERROR"
 
