@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import orjson
@@ -65,13 +66,24 @@ class EventsOfJob:
 
     Arguments:
         holon_id: the holon that they pass on their way; empty: the job above is in this one.
+        taken: says of which lines of the history the job above has heard, and is asked when the first are to be told
+            under a lease; None: that is not known.
     """
 
-    def __init__(self, jobs: Jobs, owner: Client, job_id: str, holon_id: str = "") -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        owner: Client,
+        job_id: str,
+        holon_id: str = "",
+        taken: Callable[[], Awaitable[AbstractSet[int]]] | None = None,
+    ) -> None:
         self._jobs = jobs
         self._owner = owner
         self._job_id = job_id
         self._holon_id = holon_id
+        self._asked = taken
+        self._taken: AbstractSet[int] = frozenset()
         self._lock = asyncio.Lock()
         self._lease_id = ""
         self._after = 0
@@ -91,21 +103,24 @@ class EventsOfJob:
         """
         async with self._lock:
             if self._lease_id != lease_id:
+                if self._asked is not None:
+                    self._taken = await self._asked()
                 self._lease_id, self._after, self._events = lease_id, 0, 0
             while self._events < events:
                 token = str(self._after) if self._after else ""
                 lines, _ = await page_of(self._jobs, self._owner, self._job_id, token)
                 if not lines:
                     return
-                told = [
-                    event
-                    for number, line in lines
-                    if (event := event_above(task_id, lease_id, self._job_id, number, line, self._holon_id)) is not None
-                ]
+                known, told = 0, list[Occurred]()
+                for number, line in lines:
+                    event = event_above(task_id, lease_id, self._job_id, number, line, self._holon_id)
+                    known += event is not None
+                    if event is not None and number not in self._taken:
+                        told.append(event)
                 if told:
                     await put(told)
                 self._after = lines[-1][0]
-                self._events += len(told)
+                self._events += known
 
 
 def event_above(

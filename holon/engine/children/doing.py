@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import orjson
@@ -16,6 +18,7 @@ from holon.domain.events import Occurred
 from holon.domain.log_lines import Logged
 from holon.domain.task import CANCELLED, FAILURE, Outcome, TaskError
 from holon.engine.blueprints import Blueprints
+from holon.engine.children.taken import Taken
 from holon.engine.following import Following
 from holon.engine.jobs import Jobs
 from holon.engine.payloads import decode
@@ -35,7 +38,8 @@ _RETRY_S = 1.0
 class Here:
     """Where parts of jobs are done: what of the node they need.
 
-    `cleanup` is seconds. `turn` is had by those whose jobs are being made; `away` is told what the store does not take.
+    `cleanup` is seconds. `taken` knows what was told already. `turn` is had by those whose jobs are being made; `away`
+    is told what the store does not take.
     """
 
     store: Storage
@@ -44,6 +48,7 @@ class Here:
     following: Following
     holon_id: str
     cleanup: float
+    taken: Taken
     turn: asyncio.Semaphore
     away: Seldom
 
@@ -80,6 +85,9 @@ class Doing:
         self._ended = ended
         self._part: Part = part_of(decode(offer.params, "the params"))
         self._owner = ""
+        self._began = time.monotonic()
+        # Whether somebody may have told of it before.
+        self._was_there = False
         # How many events are in its history, as far as was seen; and who tells of them.
         self._events = 0
         self._teller: EventsOfJob | None = None
@@ -128,6 +136,7 @@ class Doing:
                 found = self._here.blueprints.for_jobs
                 [made] = await self._here.jobs.create_all(owner, [self._creating(above)], found)
                 if not isinstance(made, HolonError):
+                    self._was_there = made.existing
                     return None
                 if isinstance(made, NotFound | InvalidArgument | AlreadyExists):
                     code = "INVALID_INPUT_ERROR" if isinstance(made, InvalidArgument) else made.code
@@ -187,8 +196,13 @@ class Doing:
         if not self._events:
             return
         if self._teller is None:
-            self._teller = EventsOfJob(self._here.jobs, Client(self._owner), self._part.job_id)
+            taken = self._taken if self._was_there else None
+            self._teller = EventsOfJob(self._here.jobs, Client(self._owner), self._part.job_id, taken=taken)
         await self._teller.tell(self.offer.task_id, self.offer.lease_id, self._events, put)
+
+    async def _taken(self) -> AbstractSet[int]:
+        offer = self.offer
+        return await self._here.taken.by(Client(self._owner), offer.job_id, offer.task_id, self._began)
 
     def _tell(self, record: JobRecord) -> None:
         jobs = self._here.jobs

@@ -18,6 +18,7 @@ from holon.domain.task import Outcome
 from holon.domain.value import Value
 from holon.engine.blueprints import Blueprints
 from holon.engine.children.doing import Doing, Here
+from holon.engine.children.taken import Taken
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.following import Following
 from holon.engine.jobs import Jobs
@@ -142,6 +143,7 @@ class Own:
                 self._following,
                 holon_id,
                 self._settings.cleanup,
+                Taken(self._jobs),
                 asyncio.Semaphore(MADE_AT_ONCE),
                 Seldom(log),
             )
