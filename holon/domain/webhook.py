@@ -138,7 +138,7 @@ def _host(host: str) -> tuple[str, Address | None]:
         raise ValueError("has a host that is neither a name nor an address") from None
 
 
-def again_after(age: int, give_up: int, asked: int | None, chance: float) -> int | None:
+def again_after(age: int, give_up: int, asked: int | None, chance: float, tried: int | None = None) -> int | None:
     """How many milliseconds after a failed try the next one is; None: that was the last.
 
     Arguments:
@@ -146,10 +146,11 @@ def again_after(age: int, give_up: int, asked: int | None, chance: float) -> int
         give_up: how long it may be over, and be told still; the last try is then.
         asked: after how long the receiver wants to be asked again, where it says so.
         chance: from 0 to 1, so that not all who failed together come again together.
+        tried: for how long it is tried, where it had to wait for others before; None: as long as it is told of.
     """
     if age >= give_up:
         return None
-    wait = min(max(age, SHORTEST_WAIT), LONGEST_WAIT) * (0.8 + 0.4 * chance)
+    wait = min(max(age if tried is None else tried, SHORTEST_WAIT), LONGEST_WAIT) * (0.8 + 0.4 * chance)
     if asked is not None:
         wait = max(wait, min(asked, LONGEST_WAIT))
     return max(SHORTEST_WAIT, round(min(wait, give_up - age)))

@@ -50,9 +50,11 @@ class Source(Protocol):
 
     Attributes:
         rest: what all of a job's is called, for the log.
+        in_turn: whether one may have waited for others before it was tried.
     """
 
     rest: str
+    in_turn: bool
 
     async def take(self, limit: int, hold: int) -> tuple[Sequence[Due], int | None]:
         """Take what is due, as `Outbox.take_ends`; and when the next of the others is."""

@@ -28,6 +28,8 @@ LOOK_EVERY_S = 15.0
 HOLD_MS = 20_000
 # A node that ends hands back what it has in hand, if the store takes that so soon.
 HAND_BACK_S = 2.0
+# Of so many that are tried again it is known since when; of one that is forgotten the waits begin anew.
+MOST_TRIED = 10_000
 # A store that has something due and gives nothing is asked again after so long.
 _PAUSE_S = 0.05
 
@@ -74,6 +76,8 @@ class Teller:
         # By job: those that are the store's to be told of still.
         self._in_hand: dict[str, Due] = {}
         self._outcomes: dict[str, Outcome] = {}
+        # By message, of those that wait for others before them: when this node first tried one that was not taken yet.
+        self._tried: dict[str, int] = {}
         self.telling = 0
         # When the next is due, as far as is known.
         self._due: int | None = 0
@@ -200,6 +204,7 @@ class Teller:
         if found.message is None:
             return Outcome(found.line)
         message, before = found.message, max(due.after, found.line - 1)
+        began = self._tried.pop(message.id, self._store.now())
         answer = await self._send(due.record.job.webhook, job_id, message)
         now = self._store.now()
         self._metrics.tries.add(answer.heard.value)
@@ -208,13 +213,22 @@ class Teller:
             log.debug("job %s: %s was told of %s", job_id, host, message.what, extra={"job_id": job_id})
             return Outcome(found.line)
         chance = random.random()  # noqa: S311  jitter
-        wait = again_after(now - message.since, self._give_up, answer.again_after, chance)
+        tried = now - began if self._source.in_turn else None
+        wait = again_after(now - message.since, self._give_up, answer.again_after, chance, tried)
         if answer.heard is Heard.GONE or wait is None:
             self._lose(job_id, host, message.what, answer.why)
             return Outcome(found.line)
+        if tried is not None:
+            self._remember(message.id, began)
         said = "job %s: %s was not told of %s"
         self._failed.warn(said, job_id, host, message.what, why=answer.why, job_id=job_id)
         return Outcome(before, wait)
+
+    def _remember(self, message_id: str, began: int) -> None:
+        # The next try may be another node's.
+        if len(self._tried) >= MOST_TRIED:
+            del self._tried[next(iter(self._tried))]
+        self._tried[message_id] = began
 
     def _too_old(self) -> int:
         """What was before this is late: there was all the time to try it, and for the last try to end."""

@@ -20,6 +20,7 @@ class Ends:
     """The ends of jobs."""
 
     rest = "its end"
+    in_turn = False
 
     def __init__(self, outbox: Outbox, metrics: WebhookMetrics) -> None:
         self._outbox = outbox
@@ -58,6 +59,7 @@ class Events:
     """
 
     rest = "its events"
+    in_turn = True
 
     def __init__(self, outbox: Outbox, records: Records, metrics: WebhookMetrics) -> None:
         self._outbox = outbox

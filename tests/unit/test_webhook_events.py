@@ -73,6 +73,21 @@ async def test_one_that_is_not_taken_is_told_again_under_its_id_and_those_after_
     assert len({str(one) for one in told.sent[:3]}) == 1
 
 
+async def test_one_that_waited_for_those_before_it_is_tried_again_as_soon_as_any(
+    store: Ended, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holon.engine.tellers.random.random", lambda: 0.5)
+    told.answers["event_a-1"] = [FAILED, FAILED]
+    store.happen("a", "first")
+    store.pass_by(600_000)
+    async with telling(store, told):
+        for tries in (1, 2):
+            await store.until(lambda tries=tries: store.heard.get("a") == [(0, 1_000)] * tries)  # type: ignore[misc]
+            store.pass_by(1_000)
+        await store.until(lambda: not store.untold)
+    assert told.ids == ["event_a-1"] * 3
+
+
 async def test_an_end_waits_for_no_event_of_its_job_nor_for_the_room_that_those_of_others_have(
     store: Ended, told: Told
 ) -> None:
