@@ -9,6 +9,9 @@ from holon.engine.records import AT_ONCE, Records, number_in, weight_of
 from holon.engine.tallies import Tallies
 from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord
 
+# So many are looked at for a page: where few fit, it has fewer than were asked for.
+MOST_LOOKED_AT = 1_000
+
 
 class PartsListed:
     """Pages of the parts of a job, those that it began last first. Its methods raise StoreUnavailable."""
@@ -22,6 +25,8 @@ class PartsListed:
 
     async def page(self, parent: str, which: JobFilter, token: str, size: int) -> tuple[Sequence[JobRecord], str]:
         """A page of them, and the token of the next (empty: that was all). A job that is not its owner's has none.
+
+        A page may be empty, and another one follow.
 
         Arguments:
             parent: the job's id.
@@ -37,9 +42,9 @@ class PartsListed:
         # Those that come in meanwhile stand at the end, and so before the page that was read first.
         end = len(ids) if number is None else min(number, len(ids))
         page: list[JobRecord] = []
-        room = MAX_PAGE_BYTES
-        while end > 0:
-            start = max(0, end - AT_ONCE)
+        room, last = MAX_PAGE_BYTES, max(0, end - MOST_LOOKED_AT)
+        while end > last:
+            start = max(last, end - AT_ONCE)
             found = await asyncio.gather(*(self._records.job(one) for one in ids[start:end]))
             for at in reversed(range(start, end)):
                 # One may not be made yet, or be gone.
@@ -51,4 +56,4 @@ class PartsListed:
                     return page, str(at + 1)
                 page.append(record)
             end = start
-        return page, ""
+        return page, str(last) if last else ""

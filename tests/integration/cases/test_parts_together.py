@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from holon.client import Job
+from holon.engine.children import listing
 from holon.testing import RunningNode
 from tests.integration.cases.site import (
     GUARD,
@@ -114,7 +117,9 @@ async def test_a_cancel_ends_every_part(start: Start) -> None:
             assert (over.status, over.error and over.error.message) == ("cancelled", "cancelled by the job above it")
 
 
-async def test_the_parts_of_a_job_are_listed_the_newest_first_in_pages_and_filtered(start: Start) -> None:
+async def test_the_parts_of_a_job_are_listed_the_newest_first_in_pages_and_filtered(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tasks = [part("ending"), part("gives_up"), part("ending"), part("ending")]
     ends = ending(), ending(outcome="failed", name="gives_up")
     async with start(fan_out(tasks), *ends) as node, http(node) as door:
@@ -134,6 +139,12 @@ async def test_the_parts_of_a_job_are_listed_the_newest_first_in_pages_and_filte
         assert [one["parent_job_id"] for one in page["jobs"]] == [other]
         for nothing in ("0-nothing", ids[0]):
             assert (await node.client.list_page(parent_job_id=nothing)).jobs == ()
+        # Of many that do not fit a page looks at some, and says where the next goes on.
+        monkeypatch.setattr(listing, "MOST_LOOKED_AT", 2)
+        page = (await door.get("/api/v1/jobs", params={"parent_job_id": job_id, "blueprint": "gives_up"})).json()
+        assert (page["jobs"], bool(page["next_page_token"])) == ([], True)
+        found = [one.id async for one in node.client.list_jobs(parent_job_id=job_id, blueprint="gives_up")]
+        assert found == [ids[2]]
 
 
 async def test_what_one_part_may_not_be_given_fails_the_handler_and_nothing_is_made(start: Start) -> None:
