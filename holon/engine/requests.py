@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +24,8 @@ from holon.ports import JobFilter, Note
 MAX_REQUEST_ID = 128
 # What is said of a cancel is in the job's error, beside other words.
 MAX_REASON = 1_024
-_LARGEST_NUMBER = sys.float_info.max
+# What blueprints and operators put first, or last, no client comes before, or behind.
+MOST_PRIORITY = 100.0
 # No list asks for later times than this, in epoch seconds: the year 2286.
 LATEST_S = 10_000_000_000.0
 # A task waits at most this long where a timeout is given: ten years, so that no sum of times overflows anywhere.
@@ -175,8 +175,8 @@ def priority_of(priority: Any) -> float:
     """The priority of tasks that do not say one; raises InvalidArgument for what is none."""
     if priority is None:
         return 0.0
-    if isinstance(priority, bool) or not isinstance(priority, int | float) or not abs(priority) <= _LARGEST_NUMBER:
-        raise invalid("priority", "must be a finite number")
+    if isinstance(priority, bool) or not isinstance(priority, int | float) or not abs(priority) <= MOST_PRIORITY:
+        raise invalid("priority", f"must be a number from -{MOST_PRIORITY:g} to {MOST_PRIORITY:g}")
     return float(priority)
 
 

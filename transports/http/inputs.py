@@ -17,7 +17,7 @@ from holon.engine.approvals import MAX_COMMENT
 from holon.engine.client_files import MAX_EXPIRES_S
 from holon.engine.paging import DEFAULT_PAGE, KEY_TOKEN, MAX_KEY_TOKEN, MAX_PAGE
 from holon.engine.reloading import TARGETS
-from holon.engine.requests import LATEST_S, MAX_REASON, MAX_REQUEST_ID, MAX_TIMEOUT_S
+from holon.engine.requests import LATEST_S, MAX_REASON, MAX_REQUEST_ID, MAX_TIMEOUT_S, MOST_PRIORITY
 from transports.http.contracts import COMPONENTS
 from transports.http.shapes import ALL_FIELDS, JOB_STATUSES, Schema
 
@@ -223,6 +223,8 @@ CREATE_FIELDS: Mapping[str, Schema] = {
     },
     "priority": {
         "type": ["number", "null"],
+        "minimum": -MOST_PRIORITY,
+        "maximum": MOST_PRIORITY,
         "description": "of its tasks that do not say one: higher goes first; 0 when left out",
     },
     "max_transitions": {

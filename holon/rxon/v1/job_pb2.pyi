@@ -231,7 +231,7 @@ class CreateJobRequest(google.protobuf.message.Message):
     webhook_url: builtins.str
     """Where to send word of the job's end; empty means nowhere."""
     priority: builtins.float
-    """Higher runs first, for its tasks that do not say; unset means 0."""
+    """Higher runs first, for its tasks that do not say, from -100 to 100; unset means 0."""
     budget: builtins.int
     """What it may cost, in millionths of the cost unit; unset means no limit, 0 means nothing."""
     max_transitions: builtins.int
