@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from holon import Blueprint
 from holon.context import ActionFactory
 from holon.engine.handlers import Handlers
 from holon.rxon.v1 import worker_pb2
+from holon.testing import RunningNode
 from holon.worker import Result
 from tests.integration.cases.parts import above, part_of
 from tests.integration.cases.site import (
@@ -201,6 +203,21 @@ async def test_a_workers_own_cancelled_follows_its_transition_or_cancels_the_job
 # Order and time --------------------------------------------------------------------------------------------------
 
 
+async def order_of(node: RunningNode, jobs: Sequence[str]) -> str:
+    """The names of what these jobs wait for a worker for, as one that takes one at a time is given them."""
+    order: list[str] = []
+    worker = node.new_worker("w1", max_concurrent=1)
+
+    @worker.skill("t")
+    async def t(name: str) -> None:
+        order.append(name)
+
+    async with worker:
+        for job_id in jobs:
+            await ended(node, job_id)
+    return "".join(order)
+
+
 @pytest.mark.in_order
 async def test_what_waits_goes_by_priority_and_then_by_arrival(start: Start) -> None:
     bp = Blueprint("bp", api_endpoint="/jobs/bp")
@@ -212,27 +229,16 @@ async def test_what_waits_goes_by_priority_and_then_by_arrival(start: Start) -> 
     @bp.handler(is_end=True)
     async def finished() -> None: ...
 
-    order: list[str] = []
     async with start(bp) as node:
         jobs = []
         for name, priority in (("a", 0), ("b", 1.5), ("c", -1), ("d", 1.5), ("e", 0), ("f", 9)):
             jobs.append(await create(node, "bp", {"name": name, "priority": priority}))
             await waits(node, jobs[-1])
-        worker = node.new_worker("w1", max_concurrent=1)
-
-        @worker.skill("t")
-        async def t(name: str) -> None:
-            order.append(name)
-
-        async with worker:
-            for job_id in jobs:
-                await ended(node, job_id)
-    assert "".join(order) == "fbdaec"
+        assert await order_of(node, jobs) == "fbdaec"
 
 
 @pytest.mark.in_order
 async def test_tasks_that_say_no_priority_have_that_of_their_job_in_parts_of_it_too(start: Start) -> None:
-    order: list[str] = []
     said = one_task(name="said", priority=2), above("one_task"), one_task()
     async with start(*said) as node, http(node) as door:
         jobs = [
@@ -245,16 +251,7 @@ async def test_tasks_that_say_no_priority_have_that_of_their_job_in_parts_of_it_
         jobs.append((await door.post("/api/v1/jobs/one_task", json=body)).json()["job_id"])
         for job_id in [*jobs[:3], await part_of(node, jobs[3]), jobs[4]]:
             await waits(node, job_id)
-        worker = node.new_worker("w1", max_concurrent=1)
-
-        @worker.skill("t")
-        async def t(name: str) -> None:
-            order.append(name)
-
-        async with worker:
-            for job_id in jobs:
-                await ended(node, job_id)
-    assert "".join(order) == "dbcae"
+        assert await order_of(node, jobs) == "dbcae"
 
 
 async def test_c24_a_result_timeout_reaches_the_worker_as_a_deadline_on_the_clock(start: Start) -> None:
