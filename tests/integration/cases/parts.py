@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from holon import Blueprint
 from holon.context import ActionFactory
 from holon.testing import RunningNode
-from tests.integration.cases.site import history
+from tests.integration.cases.site import GUARD, LOOK_S, history
 
 WAYS = {"success": "finished", "failure": "mended", "cancelled": "withdrawn"}
 
@@ -36,6 +37,11 @@ async def _told(state_history: dict[str, Any]) -> Any:
 
 
 async def part_of(node: RunningNode, job_id: str) -> str:
-    """The job that is a part of this one."""
-    [line] = await history(node, job_id, "sub_blueprint_started")
+    """The job that is a part of this one, once it has begun."""
+    lines = await history(node, job_id, "sub_blueprint_started")
+    async with asyncio.timeout(GUARD):
+        while not lines:
+            await asyncio.sleep(LOOK_S)
+            lines = await history(node, job_id, "sub_blueprint_started")
+    [line] = lines
     return str(line.context_snapshot["child_job_id"])
