@@ -15,6 +15,7 @@ from holon.domain.asking import (
     asked_task,
     pause,
     question,
+    signal,
     text,
     ways,
     ways_of_events,
@@ -22,7 +23,16 @@ from holon.domain.asking import (
 )
 from holon.domain.client import DEFAULT, NO_PLAN
 from holon.domain.data_stores import DataStores as DataStores  # for hints of handlers
-from holon.domain.decisions import AwaitApproval, Decision, DispatchParallel, DispatchTask, GoTo, RunBlueprint, Sleep
+from holon.domain.decisions import (
+    AwaitApproval,
+    AwaitSignal,
+    Decision,
+    DispatchParallel,
+    DispatchTask,
+    GoTo,
+    RunBlueprint,
+    Sleep,
+)
 from holon.domain.fanning import fan_out
 from holon.domain.sending import SentEvent, sent_event
 from holon.domain.states import Handler
@@ -37,6 +47,7 @@ _ACTIONS: dict[type[Decision], str] = {
     DispatchTask: "dispatch_task",
     DispatchParallel: "dispatch_parallel",
     AwaitApproval: "await_human_approval",
+    AwaitSignal: "await_signal",
     Sleep: "sleep",
     RunBlueprint: "run_blueprint",
 }
@@ -195,6 +206,22 @@ class ActionFactory:
                 for ever.
         """
         self._decide(question(integration, message, transitions, timeout_seconds))
+
+    def await_signal(self, transitions: Mapping[str, str], *, timeout_seconds: float | None = None) -> None:
+        """Wait for something to happen outside, and go on by the first signal that says so.
+
+        What comes with it is merged into `state_history`.
+
+        A signal that came before, at any time since the job was created, counts as well: the job keeps it until a wait
+        takes it, the oldest first.
+
+        Arguments:
+            transitions: the next state for each signal's name, such as `{"paid": "ship", "refused": "close"}`.
+                `cancelled` and `timeout` are no signals: the job goes on by them when it is cancelled, and when the
+                time is over.
+            timeout_seconds: how long it is waited for; without a way for `timeout` the job fails then. None: for ever.
+        """
+        self._decide(signal(transitions, timeout_seconds))
 
     def sleep(self, seconds: float, state: str) -> None:
         """Go on in another state, when so many seconds have passed: 0 to ten years."""

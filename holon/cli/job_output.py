@@ -42,6 +42,12 @@ def show_job(job: Job, *, as_json: bool) -> None:
         lines.append(("integration", asked.integration))
         if asked.expires_at is not None:
             lines.append(("until", local_time(asked.expires_at)))
+    if (awaited := job.signal) is not None:
+        lines.append(("signals", ", ".join(awaited.names)))
+        if awaited.expires_at is not None:
+            lines.append(("until", local_time(awaited.expires_at)))
+    if job.kept_signals:
+        lines.append(("kept signals", job.kept_signals))
     if job.parent_job_id is not None:
         lines.append(("part of", job.parent_job_id))
     if job.cost is not None or job.budget is not None:

@@ -195,6 +195,29 @@ def cancel(
 
 
 @app.command()
+def signal(
+    job: _JobId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What has happened, as the job's blueprint calls it.")],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", "-d", help="JSON object for the job's state; @FILE reads a file, - standard input."),
+    ] = None,
+    to: Annotated[
+        str, typer.Option("--to", metavar="JOB", help="The job below that is to have it, a part or one in a holon.")
+    ] = "",
+    request_id: Annotated[str, typer.Option(help="The same id is the same signal, however often it is sent.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Tell a job what has happened outside. One that does not wait for it keeps it until it does."""
+    given = None if data is None else read_data(data)
+    with_client(lambda client: client.send_signal(job, name, given, to_job_id=to, request_id=request_id or None))
+    if as_json:
+        show_json({"status": "signal_received", "job_id": job})
+    else:
+        print(f"{safe(job)}: sent {safe(name)}")
+
+
+@app.command()
 def approve(
     job: _JobId,
     decision: Annotated[str, typer.Argument(metavar="DECISION", help="One of those that `jobs get` shows.")],

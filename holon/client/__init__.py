@@ -26,6 +26,7 @@ from holon.client.shapes import (
     JobProgress,
     JobRequest,
     LogLine,
+    PendingSignal,
     Update,
 )
 from holon.client.tree_shapes import (
@@ -60,6 +61,7 @@ __all__ = [
     "NodeClient",
     "NodeInfo",
     "NodeStats",
+    "PendingSignal",
     "SkillInfo",
     "StateInfo",
     "StateVisit",

@@ -257,6 +257,30 @@ class Client(Accounts):
         )
         return job_of((await self._calls.call(self._stub.ResolveApproval, request)).job)
 
+    async def send_signal(
+        self, job_id: str, name: str, data: Any = None, *, to_job_id: str = "", request_id: str | None = None
+    ) -> Job:
+        """Tell a job what has happened outside. Answers with the job as it is then.
+
+        One that waits for a signal of this name goes on by it; any other keeps it until it waits for one.
+
+        Arguments:
+            name: what has happened.
+            data: an object of at most 64 KiB, that is merged into the job's state; None: nothing is.
+            to_job_id: the job below that is to have it, as the event `worker_event:signal_awaited` told it; empty: the
+                job itself.
+            request_id: makes the call repeatable: the same id is the same signal. Each call has a new one by default.
+        """
+        request = request_of(
+            job_pb2.SendSignalRequest,
+            job_id=job_id,
+            name=name,
+            data=None if data is None else payload_of(data, "data"),
+            request_id=repeatable(request_id),
+            to_job_id=to_job_id,
+        )
+        return job_of((await self._calls.call(self._stub.SendSignal, request)).job)
+
     def watch(
         self, job_id: str, *, after: int | None = None, patience: float = 300.0, logs: bool = False
     ) -> AsyncGenerator[Update, None]:

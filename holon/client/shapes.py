@@ -54,6 +54,19 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingSignal:
+    """The signals that a job waits for, the first of which leads it on.
+
+    Attributes:
+        names: what they are called.
+        expires_at: until when one is waited for; None: for ever.
+    """
+
+    names: tuple[str, ...]
+    expires_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job as it was when it was read.
 
@@ -66,6 +79,8 @@ class Job:
         cost: what it was charged so far, in millionths of the cost unit; None while that is nothing.
         budget: what its tasks may cost together; None without a limit.
         approval: the decision of a person that it waits for; None where it waits for none.
+        signal: the signals that it waits for; None where it waits for none.
+        kept_signals: how many it keeps that it has not waited for yet.
         parent_job_id: the job that it is a part of; None: of none.
     """
 
@@ -84,6 +99,8 @@ class Job:
     cost: int | None = None
     budget: int | None = None
     approval: Approval | None = None
+    signal: PendingSignal | None = None
+    kept_signals: int = 0
     parent_job_id: str | None = None
 
 
@@ -209,6 +226,8 @@ def job_of(message: job_pb2.Job) -> Job:
         cost=message.cost if message.HasField("cost") else None,
         budget=message.budget if message.HasField("budget") else None,
         approval=_approval(message.approval) if message.HasField("approval") else None,
+        signal=_signal(message.signal) if message.HasField("signal") else None,
+        kept_signals=message.kept_signals,
         parent_job_id=message.parent_job_id or None,
     )
 
@@ -285,6 +304,11 @@ def _approval(message: job_pb2.PendingApproval) -> Approval:
         seconds_of(message.expires_at) if message.HasField("expires_at") else None,
         message.approval_token,
     )
+
+
+def _signal(message: job_pb2.PendingSignal) -> PendingSignal:
+    expires_at = seconds_of(message.expires_at) if message.HasField("expires_at") else None
+    return PendingSignal(tuple(message.names), expires_at)
 
 
 def _error(message: job_pb2.JobError) -> JobError:

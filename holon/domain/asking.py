@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from holon.domain.costs import Cost, costing
-from holon.domain.decisions import AskedPart, AskedTask, AwaitApproval, Sleep
-from holon.domain.event_types import OF_QUESTIONS, is_event_type
+from holon.domain.decisions import AskedPart, AskedTask, AwaitApproval, AwaitSignal, Sleep
+from holon.domain.event_types import OF_WAITS, is_event_type
 from holon.domain.job import CHOSEN_BY_NOBODY
 from holon.domain.plain import obstacle
 from holon.domain.policy import LONGEST_SKILL, Allowed, allowing
+from holon.domain.signals import MAX_SIGNAL_NAME, is_signal_name
 from holon.domain.task import TIMEOUT
 from holon.domain.wants import Wants, wanting
 from holon.errors import BlueprintError, InvalidArgument
@@ -180,9 +181,10 @@ def ways_of_events(where: str, transitions: Any) -> dict[str, str]:
     leads = _ways(where, "event_transitions", "type", transitions)
     if unsound := [name for name in leads if not is_event_type(name)]:
         raise wrong(f"{where}: event_transitions has {unsound[0]!r:.200}, which no event is of")
-    if asked := [name for name in leads if name in OF_QUESTIONS]:
+    if asked := [name for name in leads if name in OF_WAITS]:
         raise wrong(
-            f"{where}: event_transitions has {asked[0]!r}, by which jobs below ask a person; no job goes on by that"
+            f"{where}: event_transitions has {asked[0]!r}, by which jobs below say what they wait for; no job goes on "
+            "by that"
         )
     return leads
 
@@ -208,20 +210,33 @@ def question(integration: Any, message: Any, transitions: Any, timeout: Any) -> 
     for name, value, most in (("integration", integration, MAX_NAME), ("message", message, MAX_MESSAGE)):
         if len(text(where, name, value).encode()) > most:
             raise wrong(f"{where}: {name} has {len(value.encode())} bytes, over the limit of {most}")
-    leads = ways(where, transitions)
-    decisions = [word for word in leads if word not in CHOSEN_BY_NOBODY]
-    if not 0 < len(decisions) <= MAX_DECISIONS:
-        raise wrong(
-            f"{where}: transitions has {len(decisions)} decisions, and must have 1 to {MAX_DECISIONS}; "
-            f"{' and '.join(sorted(CHOSEN_BY_NOBODY))} are none, for nobody decides them"
-        )
-    if too_long := next((word for word in decisions if len(word) > MAX_NAME or not word.isprintable()), None):
+    leads, seconds = _ways_of_a_wait(where, "decision", transitions, timeout)
+    if too_long := next((word for word in leads if len(word) > MAX_NAME or not word.isprintable()), None):
         raise wrong(f"{where}: a decision is {too_long[:MAX_NAME]!r}; give {MAX_NAME} printable characters at most")
+    return AwaitApproval(integration, message, leads, seconds)
+
+
+def signal(transitions: Any, timeout: Any) -> AwaitSignal:
+    """A wait for a signal; the same."""
+    where = "await_signal"
+    leads, seconds = _ways_of_a_wait(where, "signal", transitions, timeout)
+    if unsound := next((name for name in leads if not is_signal_name(name)), None):
+        raise wrong(f"{where}: a signal is {unsound!r:.200}; give {MAX_SIGNAL_NAME} printable characters at most")
+    return AwaitSignal(leads, seconds)
+
+
+def _ways_of_a_wait(where: str, what: str, transitions: Any, timeout: Any) -> tuple[dict[str, str], float | None]:
+    """The next state for each decision or signal that is waited for, and for how many seconds; None: for ever."""
+    leads = ways(where, transitions)
+    count = len(leads.keys() - CHOSEN_BY_NOBODY)
+    if not 0 < count <= MAX_DECISIONS:
+        raise wrong(
+            f"{where}: transitions has {count} {what}s, and must have 1 to {MAX_DECISIONS}; "
+            f"{' and '.join(sorted(CHOSEN_BY_NOBODY))} are none, for nobody brings them"
+        )
     if timeout is None and TIMEOUT in leads:
         raise wrong(f"{where}: transitions has a way for {TIMEOUT}, and its time never ends; give timeout_seconds too")
-    return AwaitApproval(
-        integration, message, leads, None if timeout is None else _seconds(where, "timeout_seconds", timeout)
-    )
+    return leads, None if timeout is None else _seconds(where, "timeout_seconds", timeout)
 
 
 def pause(seconds: Any, state: Any) -> Sleep:

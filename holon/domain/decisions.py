@@ -124,6 +124,18 @@ class AwaitApproval(Value):
     timeout_seconds: float | None = None
 
 
+class AwaitSignal(Value):
+    """The job goes on by the first signal of some names; one that it keeps already counts.
+
+    Arguments:
+        transitions: the next state for each name; `cancelled` and `timeout` are none, as in `CHOSEN_BY_NOBODY`.
+        timeout_seconds: how long it is waited for; None: for ever.
+    """
+
+    transitions: dict[str, str]
+    timeout_seconds: float | None = None
+
+
 class Sleep(Value):
     """The job goes on in the state named, when so many seconds have passed."""
 
@@ -131,4 +143,4 @@ class Sleep(Value):
     state: str
 
 
-Decision = GoTo | DispatchTask | DispatchParallel | RunBlueprint | AwaitApproval | Sleep
+Decision = GoTo | DispatchTask | DispatchParallel | RunBlueprint | AwaitApproval | AwaitSignal | Sleep

@@ -7,12 +7,17 @@ MAX_EVENT_TYPE = 128
 MAX_EVENT_BYTES = 64 * 1024
 
 
-# What the history of a job says of its question to a person, and holons pass up under these names. Nobody else may tell
-# of events that are called so: whoever decides relies on them.
+# What the history of a job says of its question to a person, and of its wait for a signal; holons pass it up under
+# these names. Nobody else may tell of events that are called so: whoever decides, or sends a signal, relies on them.
 APPROVAL_REQUESTED = "approval_requested"
 APPROVAL_RESOLVED = "approval_resolved"
 APPROVAL_TIMED_OUT = "approval_timed_out"
-OF_QUESTIONS = frozenset((APPROVAL_REQUESTED, APPROVAL_RESOLVED, APPROVAL_TIMED_OUT))
+SIGNAL_AWAITED = "signal_awaited"
+SIGNAL_RECEIVED = "signal_received"
+SIGNAL_TIMED_OUT = "signal_timed_out"
+OF_WAITS = frozenset(
+    (APPROVAL_REQUESTED, APPROVAL_RESOLVED, APPROVAL_TIMED_OUT, SIGNAL_AWAITED, SIGNAL_RECEIVED, SIGNAL_TIMED_OUT)
+)
 
 
 def is_event_type(text: object) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from holon.domain.event_types import OF_QUESTIONS
+from holon.domain.event_types import OF_WAITS
+from holon.domain.signals import Signal
 from holon.domain.task import Outcome
 from holon.domain.value import Value, field
 
@@ -110,7 +111,7 @@ class ApprovalResolved(Value):
     decided_at: int = 0
 
 
-InboxEvent = TaskEnded | BranchesDone | Woken | CancelRequested | ApprovalResolved | TaskEvent
+InboxEvent = TaskEnded | BranchesDone | Woken | CancelRequested | ApprovalResolved | Signal | TaskEvent
 
 
 class HistoryEvent(Value, gc=True, array_like=True):
@@ -135,7 +136,7 @@ class HistoryEvent(Value, gc=True, array_like=True):
 
 def event_type_of(line: HistoryEvent) -> str:
     """The type of the event that a line of history tells; empty: it tells of none."""
-    if line.type in OF_QUESTIONS:
+    if line.type in OF_WAITS:
         return line.type
     for prefix in (WORKER_EVENT, BLUEPRINT_EVENT):
         if line.type.startswith(prefix):

@@ -26,6 +26,7 @@ class Status(StrEnum):
     WAITING_FOR_PARALLEL = "waiting_for_parallel"
     WAITING_FOR_HUMAN = "waiting_for_human"
     WAITING_FOR_TIMER = "waiting_for_timer"
+    WAITING_FOR_SIGNAL = "waiting_for_signal"
     WAITING_FOR_CHILD = "waiting_for_child"
     WAITING_FOR_RETRY = "waiting_for_retry"
     FINISHED = "finished"
@@ -39,7 +40,7 @@ class Status(StrEnum):
         self.due = word in ("pending", "running")
 
 
-# What a job that waits for a person may go on by, and no person decides: a cancel, and the end of the time for it.
+# What a job that waits for a person or a signal may go on by, and neither brings: a cancel, and the end of its time.
 CHOSEN_BY_NOBODY = frozenset(("cancelled", "timeout"))
 
 TERMINAL = frozenset(status for status in Status if status.terminal)
@@ -69,14 +70,22 @@ class Question(Value):
     asked_at: int
 
 
+class KeptSignal(Value, gc=True):
+    """A signal that came before its job waited for it; `size` is that of its data as text."""
+
+    name: str
+    data: dict[str, Any]
+    size: int
+
+
 class Waiting(Value):
     """What the last step left open.
 
     `step` is the step that opened it: an event of another step is stale and ignored.
-    `transitions` maps the status of a single task to the next state, or a decision, or `timeout` where the job's timer
-    leads on; `aggregate_into` is the state after a fan-out. `question` is what a person is to decide. `due` is when
-    that wait, or a pause, is over, in epoch milliseconds; None: nothing ends it. `events` maps the type of an event of
-    a single task to the state that goes on by it.
+    `transitions` maps the status of a single task to the next state, or a decision, or the name of a signal, or
+    `timeout` where the job's timer leads on; `aggregate_into` is the state after a fan-out. `question` is what a person
+    is to decide. `due` is when that wait, a pause, or the time until another try is over, in epoch milliseconds; None:
+    nothing ends it. `events` maps the type of an event of a single task to the state that goes on by it.
     """
 
     step: int
@@ -88,7 +97,7 @@ class Waiting(Value):
 
     @property
     def decisions(self) -> tuple[str, ...]:
-        """What a person may decide."""
+        """What a person may decide, or the names of the signals that are waited for."""
         return tuple(word for word in self.transitions if word not in CHOSEN_BY_NOBODY)
 
 
@@ -110,6 +119,7 @@ class Job(Value, gc=True):
     `events` counts the lines of its history that tell of events.
     `default_priority` is that of its tasks that do not say one. `max_transitions` is how many changes of state it may
     make, where that is less than the node lets it make; None: as many.
+    `signals` are those that came before it waited for them, the oldest first.
     """
 
     id: str
@@ -145,6 +155,7 @@ class Job(Value, gc=True):
     events: int = 0
     default_priority: float = 0.0
     max_transitions: int | None = None
+    signals: tuple[KeptSignal, ...] = ()
 
     def seen(self, deliveries: int) -> Job:
         """This job as clients see it: a pending one that was handed to an executor runs."""

@@ -10,6 +10,7 @@ from holon.domain.children import RUN_BLUEPRINT
 from holon.domain.decisions import (
     AskedPart,
     AwaitApproval,
+    AwaitSignal,
     Decision,
     DispatchParallel,
     DispatchTask,
@@ -17,12 +18,13 @@ from holon.domain.decisions import (
     RunBlueprint,
     Sleep,
 )
-from holon.domain.event_types import APPROVAL_REQUESTED
+from holon.domain.event_types import APPROVAL_REQUESTED, SIGNAL_AWAITED
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, JobError, Question, Status, Waiting
 from holon.domain.policy import denied
 from holon.domain.policy import told as allowed_of
 from holon.domain.retries import back_off
+from holon.domain.signals import first_of
 from holon.domain.specs import Branches, spec_of, spec_of_part
 from holon.domain.states import State
 from holon.domain.task import (
@@ -125,6 +127,8 @@ def decide(
     told = (*before, _finished(state, None, now, took))
     if isinstance(decision, AwaitApproval):
         return _ask(job, decision, now, went_on, told)
+    if isinstance(decision, AwaitSignal):
+        return _await_signal(job, decision, now, went_on, told)
     return _pause(job, decision, now, went_on, told)
 
 
@@ -229,6 +233,29 @@ def _ask(
     return Change(replace(job, **went_on | waits), (*told, asked), wake_after=after)
 
 
+def _await_signal(
+    job: Job, decision: AwaitSignal, now: int, went_on: dict[str, Any], told: tuple[HistoryEvent, ...]
+) -> Change:
+    after = None if decision.timeout_seconds is None else _milliseconds(decision.timeout_seconds)
+    due = None if after is None else now + after
+    waiting = Waiting(job.step, dict(decision.transitions), due=due)
+    place = first_of(job.signals, waiting.decisions)
+    if place is not None:
+        kept = job.signals[place]
+        target = decision.transitions[kept.name]
+        taken = HistoryEvent("signal_taken", now, job.current_state, None, target, details={"name": kept.name})
+        went_on |= {
+            "current_state": target,
+            "state_history": {**went_on["state_history"], **kept.data},
+            "signals": (*job.signals[:place], *job.signals[place + 1 :]),
+        }
+        return Change(replace(job, **went_on), (*told, taken))
+    details: dict[str, Any] = {"names": list(waiting.decisions)} | ({} if due is None else {"until": due / 1000})
+    began = HistoryEvent(SIGNAL_AWAITED, now, job.current_state, details=details)
+    waits = {"status": Status.WAITING_FOR_SIGNAL, "waiting": waiting, "events": job.events + 1}
+    return Change(replace(job, **went_on | waits), (*told, began), wake_after=after)
+
+
 def _pause(job: Job, decision: Sleep, now: int, went_on: dict[str, Any], told: tuple[HistoryEvent, ...]) -> Change:
     after = _milliseconds(decision.seconds)
     waiting = Waiting(job.step, {TIMEOUT: decision.state}, due=now + after)
@@ -242,9 +269,9 @@ def _milliseconds(seconds: float) -> int:
     return math.ceil(seconds * 1000)
 
 
-def _denied(job: Job, decision: DispatchTask | DispatchParallel | AwaitApproval | Sleep) -> str | None:
+def _denied(job: Job, decision: DispatchTask | DispatchParallel | AwaitApproval | AwaitSignal | Sleep) -> str | None:
     """The first skill that a decision asks for and its job may not use."""
-    if job.allowed_skills is None or isinstance(decision, AwaitApproval | Sleep):
+    if job.allowed_skills is None or isinstance(decision, AwaitApproval | AwaitSignal | Sleep):
         return None
     tasks = (decision.task,) if isinstance(decision, DispatchTask) else decision.branches
     # A part may begin, and uses no more than its job may.
@@ -281,23 +308,29 @@ def handler_failed(
         message = f"handler of state {job.current_state!r} failed after {failures} attempts: {error.message}"
         final = replace(error, message=message)
         return end(job, Status.QUARANTINED, final, now, before=before, failures=failures)
-    waits = replace(job, status=Status.WAITING_FOR_RETRY, failures=failures, waiting=Waiting(job.step, {}))
-    return Change(waits, before, wake_after=back_off(limits.retry, failures, chance))
+    after = back_off(limits.retry, failures, chance)
+    waiting = Waiting(job.step, {}, due=now + after)
+    return Change(
+        replace(job, status=Status.WAITING_FOR_RETRY, failures=failures, waiting=waiting), before, wake_after=after
+    )
 
 
 def stays(job: Job, limits: Limits, now: int, chance: float) -> Change:
-    """All that came in is stale, and only used up. A step ends its job's timer: who waits for that waits anew.
+    """Nothing that came in leads on. A step ends its job's timer: who waits for that waits for what is left of it.
 
     Arguments:
         now: epoch milliseconds.
         chance: a random number in [0, 1), for the jitter.
     """
-    if job.status is Status.WAITING_FOR_RETRY:
-        waits = replace(job, waiting=Waiting(job.step, {}))
-        return Change(waits, wake_after=back_off(limits.retry, job.failures, chance))
     waiting = job.waiting
-    if waiting is None or waiting.due is None:
+    if waiting is None:
         return Change(job)
+    if waiting.due is None:
+        if job.status is not Status.WAITING_FOR_RETRY:
+            return Change(job)
+        # An older release did not note when it is tried again.
+        after = back_off(limits.retry, job.failures, chance)
+        return Change(replace(job, waiting=replace(waiting, step=job.step, due=now + after)), wake_after=after)
     # The timer that is started now names this step; what it waits for is over when it was to be.
     again = replace(job, waiting=replace(waiting, step=job.step))
     return Change(again, wake_after=max(0, waiting.due - now))
@@ -326,7 +359,13 @@ def end(
         why = error.message if error else None
         status, error = Status.CANCELLED, JobError("CANCELLED", "cancelled; its clean-up did not end well", why)
     over = replace(
-        job, status=status, waiting=None, error=error, result=result if status is Status.FINISHED else None, **fields
+        job,
+        status=status,
+        waiting=None,
+        signals=(),
+        error=error,
+        result=result if status is Status.FINISHED else None,
+        **fields,
     )
     details = {"status": str(status)} | ({"code": error.code, "error": error.message} if error else {})
     completed = HistoryEvent("job_completed", now, job.current_state, details=details)

@@ -8,6 +8,7 @@ JOB = f"{JOBS}/{{job_id}}"
 JOB_HISTORY = f"{JOB}/history"
 JOB_TREE = f"{JOB}/tree"
 JOB_CANCEL = f"{JOB}/cancel"
+JOB_SIGNALS = f"{JOB}/signals"
 JOB_FILES = f"{JOB}/files"
 JOB_FILES_UPLOAD = f"{JOB_FILES}/upload"
 # A second variable is the last, and is all that follows: the name of a file may have parts.
@@ -26,8 +27,8 @@ RELOAD_WORKERS = "/api/v1/admin/reload-workers"
 # Without a job's own: where one is looked at, a blueprint may be posted to (`/api/v1/jobs/my_flow`: no id looks so).
 _CLOSED = frozenset(
     (
-        JOBS, JOB_HISTORY, JOB_TREE, JOB_CANCEL, JOB_FILES, JOB_FILES_UPLOAD, BLUEPRINTS, BLUEPRINT_GRAPH, WORKERS,
-        CATALOG, DASHBOARD, RELOAD, RELOAD_WORKERS,
+        JOBS, JOB_HISTORY, JOB_TREE, JOB_CANCEL, JOB_SIGNALS, JOB_FILES, JOB_FILES_UPLOAD, BLUEPRINTS,
+        BLUEPRINT_GRAPH, WORKERS, CATALOG, DASHBOARD, RELOAD, RELOAD_WORKERS,
     )
 )  # fmt: skip
 _OPEN_ENDED = tuple(path.partition("{filename}")[0] for path in (JOB_FILES_CONTENT, JOB_FILES_DOWNLOAD))

@@ -7,7 +7,7 @@ from typing import Any
 
 from holon.domain.children import is_nodes_own
 from holon.domain.client import OPERATOR, SCHEDULER
-from holon.domain.event_types import APPROVAL_RESOLVED, APPROVAL_TIMED_OUT
+from holon.domain.event_types import APPROVAL_RESOLVED, APPROVAL_TIMED_OUT, SIGNAL_RECEIVED, SIGNAL_TIMED_OUT
 from holon.domain.events import (
     OUT_OF_TIME,
     WORKER_EVENT,
@@ -23,6 +23,7 @@ from holon.domain.events import (
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.machine import Change, end, moved
 from holon.domain.retries import Verdict, verdict
+from holon.domain.signals import Signal, keeps
 from holon.domain.task import (
     ANY_STATUS,
     CANCELLED,
@@ -37,6 +38,7 @@ from holon.domain.task import (
 from holon.domain.value import replace
 
 APPROVAL_TIMEOUT = "APPROVAL_TIMEOUT"
+SIGNAL_TIMEOUT = "SIGNAL_TIMEOUT"
 _NO_REASON = "no reason given"
 
 
@@ -51,8 +53,8 @@ def react(
     """What an inbox event changes before any handler runs; None when it is stale and changes nothing.
 
     Arguments:
-        data: the decoded data of a task's outcome or of a decision, or the payload of an event, merged into the state
-            history; empty for others.
+        data: the decoded data of a task's outcome, of a decision or of a signal, or the payload of an event, merged
+            into the state history; empty for others.
         error_details: the decoded details of a task's error.
         now: epoch milliseconds.
         failed: the branch that ended the others under `fail_fast`, its task and outcome; None for other events.
@@ -64,6 +66,8 @@ def react(
     waiting = job.waiting
     if waiting is None:
         return None
+    if isinstance(event, Signal):
+        return _signalled(job, waiting, event, data, now)
     if isinstance(event, ApprovalResolved):
         return _decided(job, waiting, event, data, now)
     if waiting.step != event.step:
@@ -103,16 +107,18 @@ def _woken(job: Job, waiting: Waiting, now: int) -> Change | None:
     if waiting.due is None:
         return None
     target = waiting.transitions.get(TIMEOUT)
-    if waiting.question is None:
+    details: dict[str, Any]
+    if waiting.question is not None:
+        what, details = APPROVAL_TIMED_OUT, {"approval_id": waiting.question.id}
+        seconds = (waiting.due - waiting.question.asked_at) / 1000
+        error = JobError(APPROVAL_TIMEOUT, f"nobody decided within {seconds:g} s")
+    elif job.status is Status.WAITING_FOR_SIGNAL:
+        what, details = SIGNAL_TIMED_OUT, {"names": list(waiting.decisions)}
+        error = JobError(SIGNAL_TIMEOUT, f"no signal came in time: {', '.join(waiting.decisions)}")
+    else:
         return Change(moved(job, target)) if target is not None else None
-    told = (
-        HistoryEvent(
-            APPROVAL_TIMED_OUT, now, job.current_state, None, target, details={"approval_id": waiting.question.id}
-        ),
-    )
+    told = (HistoryEvent(what, now, job.current_state, None, target, details=details),)
     job = replace(job, events=job.events + 1)
-    seconds = (waiting.due - waiting.question.asked_at) / 1000
-    error = JobError(APPROVAL_TIMEOUT, f"nobody decided within {seconds:g} s")
     if target is None:
         return end(job, Status.FAILED, error, now, before=told)
     seen = {"code": error.code, "message": error.message, "details": None}
@@ -130,6 +136,25 @@ def _decided(job: Job, waiting: Waiting, event: ApprovalResolved, data: Mapping[
     told = HistoryEvent(APPROVAL_RESOLVED, now, job.current_state, None, target, details=details)
     history = {**job.state_history, **data}
     return Change(moved(job, target, state_history=history, events=job.events + 1), (told,))
+
+
+def _signalled(job: Job, waiting: Waiting, event: Signal, data: Mapping[str, Any], now: int) -> Change:
+    """A job that waits for a signal goes on by it; any other keeps it, and waits as before."""
+    details: dict[str, Any] = {"name": event.name, "by": event.by}
+    details |= {"request_id": event.request_id} if event.request_id else {}
+    details |= {"parent_holon_id": event.above, "sent_at": event.sent_at / 1000} if event.above else {}
+    target = None
+    if job.status is Status.WAITING_FOR_SIGNAL and event.name in waiting.decisions:
+        target = waiting.transitions[event.name]
+    told = HistoryEvent(SIGNAL_RECEIVED, now, job.current_state, None, target, details=details)
+    if target is not None:
+        history = {**job.state_history, **data}
+        return Change(moved(job, target, state_history=history, events=job.events + 1), (told,))
+    kept = keeps(job.signals, event, data)
+    if kept is None:
+        return Change(job, (replace(told, type="signal_dropped"),), as_it_was=True)
+    told = replace(told, details=details | {"kept": True})
+    return Change(replace(job, signals=kept, events=job.events + 1), (told,), as_it_was=True)
 
 
 def _cancel(job: Job, event: CancelRequested, now: int) -> Change:

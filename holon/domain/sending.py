@@ -9,7 +9,7 @@ import msgspec
 
 from holon.domain import schema
 from holon.domain.asking import text, wrong
-from holon.domain.event_types import OF_QUESTIONS
+from holon.domain.event_types import OF_WAITS
 from holon.domain.events import BLUEPRINT_EVENT, HistoryEvent
 from holon.domain.plain import obstacle
 from holon.domain.value import Value
@@ -88,6 +88,6 @@ def _type(where: str, given: Any) -> str:
     name = text(where, "its type", given)
     if len(name) > _LONGEST_TYPE or not name.isprintable():
         raise wrong(f"{where}: its type is {name!r}; give at most {_LONGEST_TYPE} printable characters")
-    if name in OF_QUESTIONS:
-        raise wrong(f"{where}: its type is {name!r}, as the node calls what is asked of a person; choose another name")
+    if name in OF_WAITS:
+        raise wrong(f"{where}: its type is {name!r}, as the node calls what a job waits for; choose another name")
     return name

@@ -28,6 +28,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "run_blueprint": ("blueprint_name", "initial_data", "transitions", "dispatch_timeout", "result_timeout"),
     "send_event": ("event_type", "payload"),
     "await_human_approval": ("integration", "message", "transitions", "timeout_seconds"),
+    "await_signal": ("transitions", "timeout_seconds"),
     "sleep": ("seconds", "state"),
 }
 # Which of it says where the job goes.
@@ -37,6 +38,7 @@ STATES: Mapping[str, tuple[str, ...]] = {
     "dispatch_parallel": ("aggregate_into",),
     "run_blueprint": ("transitions",),
     "await_human_approval": ("transitions",),
+    "await_signal": ("transitions",),
     "sleep": ("state",),
 }
 # These say it for each of several ways.

@@ -10,13 +10,13 @@ from holon.domain.client import Client
 from holon.domain.event_types import APPROVAL_RESOLVED, APPROVAL_TIMED_OUT
 from holon.domain.events import ApprovalResolved, tells_event
 from holon.domain.job import Question, Waiting
-from holon.domain.json_words import kind
 from holon.domain.value import Value, replace
 from holon.engine.job_errors import inbox_full, not_found
-from holon.engine.passing_down import Decision, PassingDown
-from holon.engine.payloads import check_depth, decode, encode, may_be_deep
+from holon.engine.passing_down import PassingDown
+from holon.engine.payloads import decode, encode_object
 from holon.engine.records import Records
 from holon.engine.slots import Slots
+from holon.engine.ways_down import Decision
 from holon.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -180,14 +180,7 @@ class Approvals:
             raise invalid("decision", "is missing; name one of those that the question allows")
         if len(given.comment) > MAX_COMMENT:
             raise invalid("comment", f"has over {MAX_COMMENT} characters")
-        if given.data is None:
-            return b""
-        if not isinstance(given.data, dict):
-            raise invalid("data", f"is {kind(given.data)}, and must be a JSON object")
-        text = encode(given.data, self._max_payload, "data")
-        if may_be_deep(text):
-            check_depth(given.data, "data")
-        return text
+        return encode_object(given.data, self._max_payload, "data")
 
     async def _read(self, job_id: str) -> JobRecord:
         record = await self._records.job(job_id)

@@ -36,6 +36,7 @@ from holon.engine.mover import Mover
 from holon.engine.needs import Needs
 from holon.engine.occurrences import Occurrences
 from holon.engine.passing_down import PassingDown
+from holon.engine.passing_signals import PassingSignals
 from holon.engine.planning import Planner
 from holon.engine.rates import RateLimits, Rates
 from holon.engine.records import Records
@@ -51,6 +52,7 @@ from holon.engine.touches import Touches
 from holon.engine.trees import Trees
 from holon.engine.wakeups import Wakeups
 from holon.engine.watching import Watching
+from holon.engine.ways_down import WaysDown
 from holon.engine.webhooks import Webhooks
 from holon.engine.workers import Workers
 from holon.ports import Delivery, HistoryStorage, Storage, StoreSettings
@@ -218,7 +220,9 @@ class Engine:
         self.webhooks = Webhooks(store, self.records, delivery, settings.webhook_give_up)
         self.trees = Trees(store, self.jobs, self.records, self.dispatcher, self.below)
         self.jobs.parts = PartsListed(self.records, self.trees.tallies)
-        self.jobs.approvals.passing = PassingDown(store, self.records, self.trees.link, self.jobs.approvals.take)
+        ways = WaysDown(store, self.records, self.trees.link)
+        self.jobs.approvals.passing = PassingDown(self.records, ways, self.jobs.approvals.take)
+        self.jobs.signals.passing = PassingSignals(self.records, ways, self.jobs.signals.take)
         told = self.mover.wake if self.mover is not None else lambda: None
         self._wakeups = Wakeups(
             store,

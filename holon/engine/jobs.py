@@ -32,6 +32,7 @@ from holon.engine.requests import (
     check_reason,
     filter_of,
 )
+from holon.engine.signals import Signals
 from holon.engine.slots import Slots
 from holon.engine.waits import last_said, of_time
 from holon.errors import Aborted, HolonError, InvalidArgument, NotFound
@@ -51,6 +52,7 @@ class Jobs:
 
     Attributes:
         approvals: takes people's decisions to them.
+        signals: takes signals to them.
         receivers: who may be told of a job's end; None: nobody is, and no job has a webhook.
         parts: lists those that are parts of one.
         max_transitions: how many changes of state a job may make at most.
@@ -84,6 +86,7 @@ class Jobs:
         self.max_transitions = max_transitions
         self._creations = Creations(store, slots, dispatcher, fusing, telemetry)
         self.approvals = Approvals(store, slots, records, max_payload)
+        self.signals = Signals(store, slots, records)
         self._repeats = Repeats(store, records, blueprints, max_payload)
 
     def new_id(self, client: Client, asked: Creating) -> str:

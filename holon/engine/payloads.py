@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from holon.errors import InvalidArgument, TooLarge
+from holon.domain.json_words import kind
+from holon.errors import InvalidArgument, TooLarge, invalid
 from holon.json_in import parse
 
 # Python's parsers and ours recurse: nobody's data needs more, and an attacker's must not have it.
@@ -65,6 +66,23 @@ def _check_whole(what: str, digits: str) -> None:
     # Python refuses to read very long numbers at all, hence the length first.
     if len(digits) > 20 or int(digits) not in _INT64:
         raise InvalidArgument(f"{what}: {digits[:40]} does not fit into 64 bits; send it as text", code="NOT_JSON")
+
+
+def encode_object(value: Any, limit: int, what: str) -> bytes:
+    """A JSON object that somebody brings as JSON text; None: empty.
+
+    Raises:
+        InvalidArgument: it is none, or nested too deeply.
+        TooLarge: (LIMIT_EXCEEDED) it is over the limit, in bytes.
+    """
+    if value is None:
+        return b""
+    if not isinstance(value, dict):
+        raise invalid(what, f"is {kind(value)}, and must be a JSON object")
+    text = encode(value, limit, what)
+    if may_be_deep(text):
+        check_depth(value, what)
+    return text
 
 
 def may_be_deep(text: bytes, depth: int = MAX_DEPTH) -> bool:

@@ -22,6 +22,7 @@ from holon.domain.events import (
 from holon.domain.job import Job, JobError, Status
 from holon.domain.machine import Change
 from holon.domain.reactions import react
+from holon.domain.signals import Signal
 from holon.domain.task import Outcome
 from holon.domain.value import replace
 from holon.engine.children.bonds import Bonds
@@ -141,6 +142,8 @@ class Run:
             details = decode(event.outcome.error.details, "the details of an error") if event.outcome.error else None
         elif isinstance(event, ApprovalResolved):
             data = decode(event.data, "the data of a decision") or {}
+        elif isinstance(event, Signal):
+            data = decode(event.data, "the data of a signal") or {}
         elif isinstance(event, TaskEvent):
             data = decode(event.payload, "the payload of an event") or {}
         elif isinstance(event, BranchesDone) and event.fail_fast:
@@ -153,6 +156,9 @@ class Run:
         if change is not None:
             async for some in in_chunks(ended):
                 self._count(self._job, some)
+            if isinstance(event, Signal) and not change.job.status.due:
+                # It is kept, and the job waits as before.
+                return replace(self._tools.handlers.stays(change.job), history=change.history, as_it_was=True)
         return change
 
     def _count(self, job: Job, ended: Iterable[Outcome]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from holon.domain.client import Client
-from holon.domain.event_types import OF_QUESTIONS
+from holon.domain.event_types import OF_WAITS
 from holon.domain.events import HistoryEvent, Occurred, event_type_of
 from holon.domain.log_bounds import MAX_FIELDS, left_out
 from holon.domain.log_lines import FROM_JOB, FROM_TASK, PASSED, Logged, LogLine
@@ -25,8 +25,8 @@ from holon.errors import HolonError, NotFound
 _LINES = 1_000
 _RETRY_S = 1.0
 
-# What goes up of a question, as lines of history call it, and as clients know it.
-_OF_QUESTION = {
+# What goes up of what the job itself waits for, as lines of history call it, and as clients know it.
+_OF_WAIT = {
     "approval_id": "approval_id",
     "message": "message",
     "integration": "integration",
@@ -36,6 +36,9 @@ _OF_QUESTION = {
     "by": "by",
     "comment": "comment",
     "request_id": "request_id",
+    "names": "names",
+    "name": "name",
+    "kept": "kept",
 }
 
 
@@ -136,7 +139,7 @@ def event_above(
     if not kind:
         return None
     below = line.details
-    said = _question(line) if line.type in OF_QUESTIONS else below.get("payload")
+    said = _wait(line) if line.type in OF_WAITS else below.get("payload")
     if said is not None and not isinstance(said, dict):
         # What goes up is an object; a blueprint may say any value.
         said = {"value": said}
@@ -181,6 +184,6 @@ def _passing(holon_id: str) -> tuple[str, ...]:
     return (holon_id,) if holon_id else ()
 
 
-def _question(line: HistoryEvent) -> dict[str, Any]:
-    """What a line of history says of what the job itself asks."""
-    return {told: line.details[name] for name, told in _OF_QUESTION.items() if name in line.details}
+def _wait(line: HistoryEvent) -> dict[str, Any]:
+    """What a line of history says of what the job itself waits for."""
+    return {told: line.details[name] for name, told in _OF_WAIT.items() if name in line.details}

@@ -26,13 +26,13 @@ from holon.domain.value import replace
 from holon.engine.below import Below
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.jobs import Jobs
-from holon.engine.passing_down import Decider
 from holon.engine.pins import own_id as id_of
 from holon.engine.records import Records
 from holon.engine.session import Session
 from holon.engine.tallies import Reading, Tallies
 from holon.engine.tree_nodes import error_of, job_node, offline_node, short, task_node
 from holon.engine.tree_pages import Page, Place, grafted, place_of
+from holon.engine.ways_down import Decider
 from holon.errors import HolonError, NotFound, PermissionDenied, invalid
 from holon.ports import JobRecord, Storage, TaskRecord
 

@@ -36,11 +36,13 @@ def passed_over(need: Need) -> str:
 
 
 def of_time(record: JobRecord) -> str:
-    """What a job waits for that no worker brings: a person, or that a time has come; empty: neither."""
+    """What a job waits for that no worker brings: a person, a signal, or that a time has come; empty: none."""
     job, waiting = record.job, record.job.waiting
     if waiting is not None and waiting.question is not None:
         asked = " ".join(waiting.question.message.split())
         return clipped(f"waiting for a decision ({', '.join(waiting.decisions)}): {asked}", _LONGEST)
+    if waiting is not None and job.status is Status.WAITING_FOR_SIGNAL:
+        return clipped(f"waiting for a signal ({', '.join(waiting.decisions)})", _LONGEST)
     if record.again_at is None:
         return ""
     at = datetime.fromtimestamp(record.again_at / 1000, UTC)

@@ -14,6 +14,10 @@ from holon.domain.value import Value, shown
 MAX_PAGE_BYTES = 3 * 1024 * 1024
 
 
+# Jobs that no worker does anything for, and that may wait for ever.
+_AT_REST = (Status.WAITING_FOR_HUMAN, Status.WAITING_FOR_SIGNAL)
+
+
 class JobRecord(Value, gc=True):
     """A job as clients see it. `queued_need` is what its single waiting task needs, while nobody has it.
 
@@ -48,7 +52,7 @@ class JobRecord(Value, gc=True):
         Branches that wait beside others are passed over for what a worker has said of those.
         """
         beside = self.branch_need is not None and not self.progress_message
-        at_rest = self.again_at is not None or self.job.status is Status.WAITING_FOR_HUMAN
+        at_rest = self.again_at is not None or self.job.status in _AT_REST
         return beside or self.queued_need is not None or at_rest
 
     @property

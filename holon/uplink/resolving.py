@@ -1,4 +1,4 @@
-"""The uplink: people's decisions that were made above, for what waits behind the tasks that this holon was given."""
+"""The uplink: people's decisions and signals from above, for what waits behind the tasks that this holon was given."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from holon.domain.texts import clipped
-from holon.engine.approvals import Approvals, Deciding
-from holon.engine.passing_down import NOT_HELD
+from holon.engine.approvals import Deciding
+from holon.engine.jobs import Jobs
 from holon.engine.payloads import decode
+from holon.engine.signals import Sending
+from holon.engine.ways_down import NOT_HELD
 from holon.errors import (
     FailedPrecondition,
     HolonError,
@@ -38,7 +40,7 @@ class Resolving:
     It keeps nothing. A decision has the same id each time that it comes, and is taken once, as one of a client's is.
 
     Arguments:
-        approvals: takes decisions to the jobs here, and to those further below.
+        jobs: take what is brought, those here and those further below.
         known: what there is of a task of the parent's.
         parent: who the parent is.
         holon_id: who this holon is.
@@ -47,14 +49,14 @@ class Resolving:
 
     def __init__(
         self,
-        approvals: Approvals,
+        jobs: Jobs,
         known: Callable[[str], Awaitable[Delegation | None]],
         parent: Callable[[], str],
         holon_id: str,
         reports: Reports,
         group: asyncio.TaskGroup,
     ) -> None:
-        self._approvals = approvals
+        self._jobs = jobs
         self._known = known
         self._parent = parent
         self._holon_id = holon_id
@@ -87,11 +89,11 @@ class Resolving:
         self._say(request, refused)
 
     async def _take(self, request: worker_pb2.ResolveRequest) -> None:
-        if request.kind != worker_pb2.RESOLVE_KIND_APPROVAL:
-            raise Unimplemented("this holon takes people's decisions from above, and nothing else")
+        if request.kind not in (worker_pb2.RESOLVE_KIND_APPROVAL, worker_pb2.RESOLVE_KIND_SIGNAL):
+            raise Unimplemented("this holon takes people's decisions and signals from above, and nothing else")
         if not is_id(request.command_id):
             raise invalid("command_id", "is empty, or no id of 1 to 128 letters, digits, dots, underscores and dashes")
-        if not request.approval_id:
+        if request.kind == worker_pb2.RESOLVE_KIND_APPROVAL and not request.approval_id:
             raise invalid("approval_id", "is empty; name the question that is decided")
         if request.holon_ids and request.holon_ids[-1] != self._holon_id:
             raise invalid("holon_ids", "end with another holon than this one")
@@ -103,19 +105,18 @@ class Resolving:
                 retry_after=_RETRY_S,
             )
         if list(request.job_ids[:1]) != [entry.job_id]:
-            raise _not_open(request, "the job that asked it does this task no more")
-        given = Deciding(
-            request.name,
-            decode(text, "data") if (text := json_of(request.payload, "data")) else None,
-            request.comment,
-            request.approval_id,
-            request.command_id,
-            parent,
-            min(max(0, request.decided_at.ToMilliseconds()), _LATEST),
-        )
+            raise _not_open(request, "the job that waited does this task no more")
+        data = decode(text, "data") if (text := json_of(request.payload, "data")) else None
+        at = min(max(0, request.decided_at.ToMilliseconds()), _LATEST)
         by = clipped(request.decided_by, _LONGEST_NAME) or "parent holon"
+        client, jobs, name = owner_of(parent), self._jobs, request.name
         try:
-            await self._approvals.resolve(owner_of(parent), entry.job_id, given, by=by)
+            if request.kind == worker_pb2.RESOLVE_KIND_SIGNAL:
+                sent = Sending(name, data, request.command_id, request.job_ids[-1], parent, at)
+                await jobs.signals.send(client, entry.job_id, sent, by=by)
+            else:
+                what = request.comment, request.approval_id, request.command_id
+                await jobs.approvals.resolve(client, entry.job_id, Deciding(name, data, *what, parent, at), by=by)
         except NotFound as error:
             raise _not_open(request, error.message) from error
         except ResourceExhausted as error:
@@ -131,5 +132,8 @@ class Resolving:
 
 
 def _not_open(request: worker_pb2.ResolveRequest, why: str) -> FailedPrecondition:
+    if request.kind == worker_pb2.RESOLVE_KIND_SIGNAL:
+        to = f"job {''.join(request.job_ids[-1:])[:MAX_ID]!r}"
+        return FailedPrecondition(f"nobody can send a signal to {to} here: {why}", code="SIGNAL_NOT_AWAITED")
     message = f"question {request.approval_id[:MAX_ID]!r} is not open: {why}"
     return FailedPrecondition(message, code="APPROVAL_NOT_OPEN")

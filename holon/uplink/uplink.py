@@ -184,7 +184,7 @@ class Uplink:
                 group,
             ).asked
             link.hearing.resolve = Resolving(
-                engine.jobs.approvals,
+                engine.jobs,
                 serving.jobs.known,
                 lambda: serving.taking.parent_id,
                 self._holarchy.own_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from holon.domain.event_types import MAX_EVENT_BYTES, MAX_EVENT_TYPE, OF_QUESTIONS, is_event_type
+from holon.domain.event_types import MAX_EVENT_BYTES, MAX_EVENT_TYPE, OF_WAITS, is_event_type
 from holon.domain.events import Occurred
 from holon.errors import TooLarge, invalid
 from holon.rxon.v1 import worker_pb2
@@ -32,7 +32,7 @@ def event_of(event: worker_pb2.Event, now: int, *, passed: bool) -> Occurred:
         raise invalid("task_id", f"or lease_id is longer than the {MAX_ID} characters of an id")
     if not is_event_type(event.type):
         raise invalid("type", f"is no text of 1 to {MAX_EVENT_TYPE} printable characters")
-    if event.type in OF_QUESTIONS and not passed:
+    if event.type in OF_WAITS and not passed:
         raise invalid("type", f"is {event.type!r}, which is for holons, and this worker is none")
     if event.receipts:
         raise invalid("receipts", "need RECEIPTS, which this node does not list")

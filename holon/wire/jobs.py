@@ -73,6 +73,15 @@ def _approval(message: job_pb2.Job, record: JobRecord, _: str) -> None:
         asked.expires_at.CopyFrom(timestamp(waiting.due))
 
 
+def _signal(message: job_pb2.Job, record: JobRecord, _: str) -> None:
+    waiting = record.job.waiting
+    if waiting is None or record.job.status is not Status.WAITING_FOR_SIGNAL:
+        return
+    message.signal.names.extend(waiting.decisions)
+    if waiting.due is not None:
+        message.signal.expires_at.CopyFrom(timestamp(waiting.due))
+
+
 _FIELDS: Mapping[str, _Writer] = {
     "id": _plain("id", lambda record, _: record.job.id),
     "blueprint_name": _plain("blueprint_name", lambda record, _: record.job.blueprint),
@@ -92,12 +101,14 @@ _FIELDS: Mapping[str, _Writer] = {
     "cost": _cost,
     "budget": _budget,
     "sequence": _plain("sequence", lambda record, _: record.sequence),
+    "signal": _signal,
+    "kept_signals": _plain("kept_signals", lambda record, _: len(record.job.signals)),
 }
 ALL_FIELDS = tuple(_FIELDS)
 # A page of a thousand jobs must not carry a thousand results that nobody asked for.
 LISTED_FIELDS = tuple(name for name in _FIELDS if name != "result")
 # What handlers and workers say may hold what the job was given.
-_OF_ITS_OWNER = frozenset({"result", "error", "progress_message", "approval"})
+_OF_ITS_OWNER = frozenset({"result", "error", "progress_message", "approval", "signal"})
 _OF_ANYBODY = tuple(name for name in _FIELDS if name not in _OF_ITS_OWNER)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from holon.domain.event_types import MAX_EVENT_BYTES, MAX_EVENT_TYPE, OF_QUESTIONS, is_event_type
+from holon.domain.event_types import MAX_EVENT_BYTES, MAX_EVENT_TYPE, OF_WAITS, is_event_type
 from holon.errors import InvalidArgument, ResourceExhausted
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.worker.leases import Lease
@@ -192,8 +192,8 @@ class SendEvent:
         """
         if not is_event_type(type):
             raise InvalidArgument(f"event type {type!r:.200}: use text of 1 to {MAX_EVENT_TYPE} printable characters")
-        if type in OF_QUESTIONS:
-            raise InvalidArgument(f"event type {type!r}: so nodes call what is asked of a person; choose another name")
+        if type in OF_WAITS:
+            raise InvalidArgument(f"event type {type!r}: so nodes call what a job waits for; choose another name")
         event = worker_pb2.Event(event_id=uuid.uuid4().hex, type=type)
         event.time.GetCurrentTime()
         if payload is not None:

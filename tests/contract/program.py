@@ -6,6 +6,7 @@ import random
 
 from holon.domain.events import ApprovalResolved, BranchesDone, CancelRequested, HistoryEvent, TaskEnded, Woken
 from holon.domain.job import Job, Status, Waiting
+from holon.domain.signals import Signal
 from holon.domain.task import RetryPolicy, task_id
 from holon.domain.value import replace
 from holon.ports import Claim, NewFanOut, NewTask, Step
@@ -49,7 +50,7 @@ class Handlers:
         if event is None:
             return None
         assert job.waiting is not None
-        assert not isinstance(event, ApprovalResolved)
+        assert not isinstance(event, ApprovalResolved | Signal)
         assert job.waiting.step == event.step, f"{job.id}: a stale event"
         failed_fast = isinstance(event, BranchesDone) and event.fail_fast
         if not failed_fast:

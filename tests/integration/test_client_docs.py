@@ -65,10 +65,20 @@ async def put(actions: ActionFactory) -> None:
 
 asking.handler("end", is_end=True)(doubled)
 
+order = Blueprint("order", api_endpoint="/order")
+
+
+@order.handler("start", is_start=True)
+async def wait_for_payment(actions: ActionFactory) -> None:
+    actions.await_signal({"paid": "end"})
+
+
+order.handler("end", is_end=True)(doubled)
+
 
 @pytest.fixture
 async def node() -> AsyncIterator[RunningNode]:
-    async with running_node(double, waiting, asking) as node:
+    async with running_node(double, waiting, asking, order) as node:
         worker = node.new_worker("worker-1")
         worker.skill("double")(twice)
         async with worker:

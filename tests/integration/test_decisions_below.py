@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from holon.domain.client import Client
-from holon.engine import passing_down
+from holon.engine import ways_down
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 from holon.security.clients import Entry, sole
 from holon.security.tokens import digest_of
@@ -182,8 +182,8 @@ async def test_a_decision_that_is_on_its_way_is_not_sent_twice_at_a_time(node: N
 
 
 async def test_a_child_that_is_away_or_silent_is_to_be_tried_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passing_down, "_ANSWER_S", 0.05)
-    monkeypatch.setattr(passing_down, "_LEVEL_S", 0.0)
+    monkeypatch.setattr(ways_down, "_ANSWER_S", 0.05)
+    monkeypatch.setattr(ways_down, "_LEVEL_S", 0.0)
     away = (grpc.StatusCode.UNAVAILABLE, "HOLON_AWAY")
     wire = await child(node)
     job_id, offer = await asking(node, wire)

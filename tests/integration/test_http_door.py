@@ -37,6 +37,8 @@ async def test_a_job_is_accepted_and_readable_at_once(node: Node) -> None:
         "approval": None,
         "cost": None,
         "budget": None,
+        "signal": None,
+        "kept_signals": 0,
         "parent_job_id": None,
     }
 

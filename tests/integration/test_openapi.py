@@ -64,6 +64,7 @@ async def test_every_route_is_in_it_and_nothing_else(node: Node) -> None:
         ("GET", "/api/v1/jobs/{job_id}/history"),
         ("GET", "/api/v1/jobs/{job_id}/tree"),
         ("POST", "/api/v1/jobs/{job_id}/cancel"),
+        ("POST", "/api/v1/jobs/{job_id}/signals"),
         ("GET", "/api/v1/blueprints"),
         ("GET", "/api/v1/blueprints/{name}/graph"),
         ("GET", "/api/v1/workers"),

@@ -65,5 +65,5 @@ def test_sleep_refuses_what_is_no_such_time(seconds: Any) -> None:
 
 @pytest.mark.parametrize("told", ["approval_requested", "approval_resolved", "approval_timed_out"])
 def test_no_job_goes_on_by_what_is_told_of_questions_below(told: str) -> None:
-    with pytest.raises(BlueprintError, match="by which jobs below ask a person"):
+    with pytest.raises(BlueprintError, match="by which jobs below say what they wait for"):
         ActionFactory().dispatch_task("a", {}, {"success": "end"}, event_transitions={told: "end"})

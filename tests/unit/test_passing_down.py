@@ -10,8 +10,9 @@ import pytest
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job
 from holon.domain.value import replace
-from holon.engine import passing_down
-from holon.engine.passing_down import NOT_HELD, Decision, PassedDown, PassingDown
+from holon.engine import ways_down
+from holon.engine.passing_down import PassingDown
+from holon.engine.ways_down import NOT_HELD, Decision, PassedDown, WaysDown
 from holon.errors import FailedPrecondition, HolonError, Unavailable
 from holon.ports import JobRecord
 
@@ -66,12 +67,13 @@ class Above:
             lines, job = above.all_lines, above.job
 
         records: Any = Records
-        await PassingDown(above, records, lambda _: above, above.take).resolve(RECORD, decision)
+        ways = WaysDown(above, records, lambda _: above)
+        await PassingDown(records, ways, above.take).resolve(RECORD, decision)
 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passing_down, "_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(ways_down, "_PAUSES_S", (0.0, 0.0))
 
 
 async def test_a_decision_has_one_name_on_all_of_its_way_and_another_for_each_question_and_request() -> None:

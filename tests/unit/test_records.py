@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgpack
 
 from holon.domain.events import CancelRequested, TaskEvent
-from holon.domain.job import Job, Status, Waiting
+from holon.domain.job import Job, KeptSignal, Status, Waiting
 from holon.domain.matching import Need
+from holon.domain.signals import Signal
 from holon.domain.task import RetryPolicy
 from holon.domain.value import replace
 from holon.domain.wants import Wants
@@ -26,7 +27,7 @@ from holon.storage.records import (
 from holon.storage.records.schema import UPGRADES
 
 # The fields of a job that came since schema 8.
-NEWEST = 8
+NEWEST = 9
 
 
 def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:
@@ -87,9 +88,17 @@ def test_the_one_part_that_a_job_had_before_it_could_have_several_is_read_as_suc
         said = {"webhook": "https://ann.example/ended", "default_priority": 2.5, "max_transitions": 7}
         job = Job("0-a", "bp", "ann", {}, "start", depth=2, parts=parts, **said)  # type: ignore[arg-type]
         assert decode_job(encode_job(job)) == job
-        *fields, _, _ = unpack("job", encode_job(job))
+        *fields, _, _, _ = unpack("job", encode_job(job))
         fields[fields.index(list(parts), 27)] = child
         assert decode_job(msgpack.packb((9, *fields))) == replace(job, default_priority=0.0, max_transitions=None)
+
+
+def test_a_job_comes_back_with_the_signals_that_it_keeps_and_a_signal_as_it_was_sent() -> None:
+    kept = (KeptSignal("paid", {"n": 1}, 7), KeptSignal("sent", {}, 2))
+    job = Job("0-a", "bp", "ann", {}, "start", Status.WAITING_FOR_SIGNAL, signals=kept)
+    assert decode_job(encode_job(job)) == job
+    for event in (Signal("paid", "ann"), Signal("paid", "ann", b'{"n":1}', "r1", "top", 7)):
+        assert decode_event(encode_event(event)) == event
 
 
 def test_a_cancel_is_read_with_all_that_was_said_of_it() -> None:

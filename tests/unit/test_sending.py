@@ -69,7 +69,7 @@ def test_events_are_sent_beside_the_one_decision_in_their_order_and_as_they_were
         ("a\nb", None, "printable"),
         ("x" * 129, None, "at most 128"),
         ("\ud800", None, "UTF-8"),
-        ("approval_requested", {}, "as the node calls what is asked of a person"),
+        ("approval_requested", {}, "as the node calls what a job waits for"),
         ("approval_resolved", {}, "choose another name"),
         ("approval_timed_out", {}, "choose another name"),
         ("a", {1}, "payload is a set"),

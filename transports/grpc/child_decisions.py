@@ -1,11 +1,12 @@
-"""The worker door: a holon below is given people's decisions, and says what became of them."""
+"""The worker door: a holon below is given decisions and signals from above, and says what became of them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-from holon.engine.passing_down import PassedDown
+from holon.domain.signals import Signal
+from holon.engine.ways_down import Decision, PassedDown
 from holon.errors import ResourceExhausted, TooLarge, Unavailable, Unimplemented
 from holon.rxon.v1 import worker_pb2
 from holon.wire.decisions import refusal_of
@@ -101,20 +102,23 @@ class ChildDecisions:
 
 
 def _request_of(passed: PassedDown) -> worker_pb2.ResolveRequest:
-    decision = passed.decision
+    brought = passed.brought
     request = worker_pb2.ResolveRequest(
         command_id=passed.command_id,
         task_id=passed.task_id,
         lease_id=passed.lease_id,
         job_ids=passed.job_ids,
         holon_ids=passed.holon_ids,
-        kind=worker_pb2.RESOLVE_KIND_APPROVAL,
-        name=decision.decision,
-        decided_by=decision.by,
-        decided_at=timestamp(decision.decided_at),
-        approval_id=decision.approval_id,
-        comment=decision.comment,
+        decided_by=brought.by,
     )
-    if decision.data:
-        request.payload.CopyFrom(json_payload(decision.data))
+    match brought:
+        case Decision():
+            request.kind, request.name = worker_pb2.RESOLVE_KIND_APPROVAL, brought.decision
+            request.approval_id, request.comment = brought.approval_id, brought.comment
+            request.decided_at.CopyFrom(timestamp(brought.decided_at))
+        case Signal():
+            request.kind, request.name = worker_pb2.RESOLVE_KIND_SIGNAL, brought.name
+            request.decided_at.CopyFrom(timestamp(brought.sent_at))
+    if brought.data:
+        request.payload.CopyFrom(json_payload(brought.data))
     return request

@@ -11,7 +11,7 @@ from holon.domain.holarchy import HolonIdentity
 from holon.domain.tree import MAX_NODES, Asked, TreePage
 from holon.engine.below import Below
 from holon.engine.kept import MOST_OF_ONE
-from holon.engine.passing_down import PassedDown
+from holon.engine.ways_down import PassedDown
 from holon.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.trees import kept_summary, page_of

@@ -28,7 +28,7 @@ from holon.wire.values import asked_time
 from transports.grpc.calls import invalid, refuse, streamed, unary
 from transports.grpc.clients import acting, client, digest
 from transports.grpc.creation import creating_of
-from transports.grpc.deciding import deciding_of
+from transports.grpc.deciding import deciding_of, sending_of
 from transports.grpc.updates import Updates
 
 SERVICE = "holon.rxon.v1.JobService"
@@ -64,6 +64,7 @@ class JobService:
             "ListJobs": unary("ListJobs", job_pb2.ListJobsRequest, self.list, max_bytes),
             "CancelJob": unary("CancelJob", job_pb2.CancelJobRequest, self.cancel, max_bytes),
             "ResolveApproval": unary("ResolveApproval", job_pb2.ResolveApprovalRequest, self.resolve, max_bytes),
+            "SendSignal": unary("SendSignal", job_pb2.SendSignalRequest, self.signal, max_bytes),
             "GetJobHistory": unary("GetJobHistory", job_pb2.GetJobHistoryRequest, self.history, max_bytes),
             "GetJobTree": unary("GetJobTree", job_pb2.GetJobTreeRequest, self.tree, max_bytes),
             "WatchJob": streamed("WatchJob", job_pb2.WatchJobRequest, self.watch, max_bytes),
@@ -150,6 +151,13 @@ class JobService:
                 return job_pb2.ResolveApprovalResponse(job=job_message(record, "", _OF_HOLDER))
             record = await approvals.resolve(client(), request.job_id, given, by=by.who)
         return job_pb2.ResolveApprovalResponse(job=job_message(record, self._jobs.progress_message(record)))
+
+    async def signal(self, request: job_pb2.SendSignalRequest) -> job_pb2.SendSignalResponse:
+        """Bring a job word of what has happened outside."""
+        by = acting()
+        with audited("signal_sent", by, lambda: request.job_id, signal=request.name):
+            record = await self._jobs.signals.send(client(), request.job_id, sending_of(request), by=by.who)
+        return job_pb2.SendSignalResponse(job=job_message(record, self._jobs.progress_message(record)))
 
     def _allows(self, token: str, owner: str) -> bool:
         """Whether an approval token was made of a token of this client's."""

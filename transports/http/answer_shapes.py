@@ -47,6 +47,7 @@ SHAPES: dict[str, Schema] = {
     ),
     "WorkersReloaded": object_of(status=constant("worker_configs_reloaded")),
     "ApprovalReceived": object_of(status=constant("approval_received"), job_id={"type": "string"}),
+    "SignalReceived": object_of(status=constant("signal_received"), job_id={"type": "string"}),
     "File": object_of(name={"type": "string"}, size={"type": "integer", "minimum": 0, "description": "in bytes"}),
     "Files": _page("files", "File"),
     "UploadUrl": object_of(

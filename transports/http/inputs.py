@@ -11,6 +11,7 @@ from typing import Literal
 
 from holon.domain.costs import MOST_COST
 from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS
+from holon.domain.signals import MAX_SIGNAL_NAME
 from holon.domain.tree import MAX_NODES
 from holon.domain.webhook import MAX_URL
 from holon.engine.approvals import MAX_COMMENT
@@ -54,6 +55,12 @@ APPROVAL_KEY = Parameter(
     IDEMPOTENCY_KEY.name,
     "header",
     "Makes the call repeatable: the same key and decision answer as the first time.",
+    IDEMPOTENCY_KEY.schema,
+)
+SIGNAL_KEY = Parameter(
+    IDEMPOTENCY_KEY.name,
+    "header",
+    "Makes the call repeatable: the same key is the same signal, and is answered though the job is over.",
     IDEMPOTENCY_KEY.schema,
 )
 TRACEPARENT = Parameter(
@@ -237,13 +244,29 @@ CREATE_FIELDS: Mapping[str, Schema] = {
 CANCEL_FIELDS: Mapping[str, Schema] = {
     "reason": {"type": ["string", "null"], "maxLength": MAX_REASON, "description": "why, for its history"}
 }
+# What is brought to a job that waits for it.
+_DATA: Schema = {
+    "type": ["object", "null"],
+    "additionalProperties": {"$ref": f"{COMPONENTS}/Anything"},
+    "description": "what comes with it, merged into the job's state; nothing when left out",
+}
+SIGNAL_FIELDS: Mapping[str, Schema] = {
+    "name": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_SIGNAL_NAME,
+        "description": "what has happened, by the name that the job waits for, or will; printable characters",
+    },
+    "data": _DATA,
+    "to_job_id": {
+        "type": ["string", "null"],
+        "description": "the job below that is to have it, as the event `worker_event:signal_awaited` told it; the job "
+        "itself when left out",
+    },
+}
 APPROVAL_FIELDS: Mapping[str, Schema] = {
     "decision": {"type": "string", "minLength": 1, "description": "one of the `decisions` of the job's `approval`"},
-    "data": {
-        "type": ["object", "null"],
-        "additionalProperties": {"$ref": f"{COMPONENTS}/Anything"},
-        "description": "what comes with it, merged into the job's state; nothing when left out",
-    },
+    "data": _DATA,
     "comment": {"type": ["string", "null"], "maxLength": MAX_COMMENT, "description": "why, for its history"},
     "approval_id": {
         "type": ["string", "null"],

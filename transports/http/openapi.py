@@ -80,7 +80,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.creates:
         text["responses"]["202"]["links"] = {
             name: {"operationId": name, "parameters": {"job_id": "$response.body#/job_id"}}
-            for name in ("get_job", "get_job_history", "get_job_tree", "cancel_job")
+            for name in ("get_job", "get_job_history", "get_job_tree", "cancel_job", "send_signal")
         }
     return text
 

@@ -31,6 +31,8 @@ from transports.http.inputs import (
     OF_PAGES,
     OF_TREE,
     RELOAD_FIELDS,
+    SIGNAL_FIELDS,
+    SIGNAL_KEY,
     TRACEPARENT,
     Parameter,
 )
@@ -107,7 +109,7 @@ OF_ONE_JOB = (*_OF_SEALS, "STORE_UNAVAILABLE", "HISTORY_UNAVAILABLE")
 
 
 def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
-    """The calls that look at jobs, and end them."""
+    """The calls that look at jobs, tell them something, and end them."""
     return [
         Operation(
             "list_jobs",
@@ -168,6 +170,32 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             takes_body=True,
             fields=CANCEL_FIELDS,
         ),
+        Operation(
+            "send_signal",
+            "POST",
+            paths.JOB_SIGNALS,
+            routes.signal,
+            "Tell a job what has happened outside",
+            "A job that waits for a signal of this name goes on by it; any other keeps it until it waits for one.",
+            (Answer(200, "It is durable", "SignalReceived"),),
+            (JOB_ID, SIGNAL_KEY),
+            (
+                *_OF_BODY,
+                "LIMIT_EXCEEDED",
+                "JOB_NOT_FOUND",
+                "ROUTE_NOT_FOUND",
+                "JOB_TERMINATED",
+                "SIGNAL_NOT_AWAITED",
+                "REQUEST_ID_REUSED",
+                "SIGNALS_FULL",
+                "INBOX_FULL",
+                "HOLON_AWAY",
+                *OF_ONE_JOB,
+            ),
+            takes_body=True,
+            fields=SIGNAL_FIELDS,
+            required=("name",),
+        ),
     ]
 
 
@@ -190,6 +218,7 @@ def of_approvals(routes: ApprovalRoutes) -> Operation:
             "REQUEST_ID_REUSED",
             "INBOX_FULL",
             "APPROVAL_PENDING",
+            "HOLON_AWAY",
             *OF_ONE_JOB,
         ),
         otherwise="approval_token",

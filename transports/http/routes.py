@@ -7,6 +7,7 @@ from holon.domain.value import replace
 from holon.engine.feeds import Seen
 from holon.engine.jobs import Jobs
 from holon.engine.requests import Creating, Listing, request_id_of, statuses_of
+from holon.engine.signals import Sending
 from holon.engine.watching import Watching
 from holon.errors import AlreadyExists, HolonError, InvalidArgument, TooLarge
 from holon.security.approvals import approval_token
@@ -21,6 +22,7 @@ from transports.http.inputs import (
     OF_GET,
     OF_LIST,
     OF_PAGES,
+    SIGNAL_FIELDS,
     create_fields,
     names,
     repeatable,
@@ -32,6 +34,7 @@ from transports.http.strict_json import read_object, text_in
 
 _BODY_OF_CREATE = frozenset(CREATE_FIELDS)
 _BODY_OF_CANCEL = frozenset(CANCEL_FIELDS)
+_BODY_OF_SIGNAL = frozenset(SIGNAL_FIELDS)
 _NONE: frozenset[str] = frozenset()
 _CREATE = names(OF_CREATE)
 _CREATE_REPEATABLE = repeatable(OF_CREATE)
@@ -160,6 +163,16 @@ class JobRoutes:
             request_id = request_id_of(request.idempotency_key(), IDEMPOTENCY_KEY.name)
             await self._jobs.cancel(request.client, request.named, request_id=request_id, reason=reason)
         return _CANCELLED
+
+    async def signal(self, request: Request) -> Reply:
+        """Tell a job what has happened outside."""
+        request.parameters(_NONE)
+        asked = read_object(await request.body(), _BODY_OF_SIGNAL)
+        request_id = request_id_of(request.idempotency_key(), IDEMPOTENCY_KEY.name)
+        given = Sending(text_in(asked, "name"), asked.get("data"), request_id, text_in(asked, "to_job_id"))
+        with audited("signal_sent", request.by, lambda: request.named, signal=given.name):
+            await self._jobs.signals.send(request.client, request.named, given)
+        return Reply.of(200, {"status": "signal_received", "job_id": request.named})
 
     async def history(self, request: Request) -> Reply:
         """Show a page of a job's history, oldest first."""

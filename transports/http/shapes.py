@@ -74,6 +74,13 @@ def _approval(record: JobRecord, _: str) -> dict[str, Any] | None:
     }
 
 
+def _signal(record: JobRecord, _: str) -> dict[str, Any] | None:
+    waiting = record.job.waiting
+    if waiting is None or record.job.status is not Status.WAITING_FOR_SIGNAL:
+        return None
+    return {"names": waiting.decisions, "expires_at": seconds(waiting.due)}
+
+
 def seconds(ms: int | None) -> float | None:
     """A time, or how long something took, as clients see it: seconds, of milliseconds."""
     return None if ms is None else ms / 1000
@@ -105,6 +112,14 @@ _APPROVAL: Schema = record(
 _APPROVAL["properties"]["approval_token"] = string(
     "the right to decide this question once, for a person without the owner's token; not in lists"
 )
+_SIGNAL: Schema = record(
+    "the signals that it waits for, the first of which leads it on; null when it waits for none",
+    {
+        "names": {"type": "array", "items": {"type": "string"}, "description": "what they are called"},
+        "expires_at": time_or_null("until when one is waited for; null: for ever"),
+    },
+    ["object", "null"],
+)
 _PROGRESS: Schema = {
     "type": ["number", "null"],
     "minimum": 0,
@@ -133,6 +148,11 @@ _JOB: Mapping[str, _OfJob] = {
         or_null("number", "when it ended, however it did; seconds since the epoch; null until then"),
     ),
     "approval": _OfJob(_approval, _APPROVAL),
+    "signal": _OfJob(_signal, _SIGNAL),
+    "kept_signals": _OfJob(
+        lambda record, _: len(record.job.signals),
+        {"type": "integer", "minimum": 0, "description": "how many signals it keeps that it has not waited for yet"},
+    ),
     "parent_job_id": _OfJob(
         lambda record, _: record.job.parent_job_id or None,
         or_null("string", "the job that it is a part of; null where it is of none"),

@@ -39,6 +39,8 @@ class Job(google.protobuf.message.Message):
     COST_FIELD_NUMBER: builtins.int
     BUDGET_FIELD_NUMBER: builtins.int
     SEQUENCE_FIELD_NUMBER: builtins.int
+    SIGNAL_FIELD_NUMBER: builtins.int
+    KEPT_SIGNALS_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Its id."""
     blueprint_name: builtins.str
@@ -67,6 +69,8 @@ class Job(google.protobuf.message.Message):
     """What it may cost, in millionths of the cost unit; unset when not limited."""
     sequence: builtins.int
     """The sequence of its newest history event."""
+    kept_signals: builtins.int
+    """How many signals it keeps that it has not waited for yet."""
     @property
     def result(self) -> holon.rxon.v1.types_pb2.Payload:
         """What it produced: JSON. Only once it is finished; unset otherwise."""
@@ -91,6 +95,10 @@ class Job(google.protobuf.message.Message):
     def approval(self) -> global___PendingApproval:
         """The decision that it waits for; unset when it waits for none."""
 
+    @property
+    def signal(self) -> global___PendingSignal:
+        """The signals that it waits for; unset when it waits for none."""
+
     def __init__(
         self,
         *,
@@ -112,9 +120,11 @@ class Job(google.protobuf.message.Message):
         cost: builtins.int | None = ...,
         budget: builtins.int | None = ...,
         sequence: builtins.int = ...,
+        signal: global___PendingSignal | None = ...,
+        kept_signals: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_budget", b"_budget", "_cost", b"_cost", "_progress", b"_progress", "approval", b"approval", "budget", b"budget", "cost", b"cost", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "result", b"result", "updated_at", b"updated_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_budget", b"_budget", "_cost", b"_cost", "_progress", b"_progress", "approval", b"approval", "blueprint_name", b"blueprint_name", "budget", b"budget", "cost", b"cost", "created_at", b"created_at", "current_state", b"current_state", "error", b"error", "finished_at", b"finished_at", "id", b"id", "owner", b"owner", "parent_job_id", b"parent_job_id", "progress", b"progress", "progress_message", b"progress_message", "result", b"result", "sequence", b"sequence", "status", b"status", "terminal", b"terminal", "updated_at", b"updated_at"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_budget", b"_budget", "_cost", b"_cost", "_progress", b"_progress", "approval", b"approval", "budget", b"budget", "cost", b"cost", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "result", b"result", "signal", b"signal", "updated_at", b"updated_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_budget", b"_budget", "_cost", b"_cost", "_progress", b"_progress", "approval", b"approval", "blueprint_name", b"blueprint_name", "budget", b"budget", "cost", b"cost", "created_at", b"created_at", "current_state", b"current_state", "error", b"error", "finished_at", b"finished_at", "id", b"id", "kept_signals", b"kept_signals", "owner", b"owner", "parent_job_id", b"parent_job_id", "progress", b"progress", "progress_message", b"progress_message", "result", b"result", "sequence", b"sequence", "signal", b"signal", "status", b"status", "terminal", b"terminal", "updated_at", b"updated_at"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_budget", b"_budget"]) -> typing.Literal["budget"] | None: ...
     @typing.overload
@@ -203,6 +213,33 @@ class PendingApproval(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["approval_id", b"approval_id", "approval_token", b"approval_token", "decisions", b"decisions", "expires_at", b"expires_at", "integration", b"integration", "message", b"message", "requested_at", b"requested_at"]) -> None: ...
 
 global___PendingApproval = PendingApproval
+
+@typing.final
+class PendingSignal(google.protobuf.message.Message):
+    """The signals that a job waits for, the first of which leads it on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: builtins.int
+    EXPIRES_AT_FIELD_NUMBER: builtins.int
+    @property
+    def names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Their names."""
+
+    @property
+    def expires_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Until when one is waited for; unset means for ever."""
+
+    def __init__(
+        self,
+        *,
+        names: collections.abc.Iterable[builtins.str] | None = ...,
+        expires_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["expires_at", b"expires_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["expires_at", b"expires_at", "names", b"names"]) -> None: ...
+
+global___PendingSignal = PendingSignal
 
 @typing.final
 class CreateJobRequest(google.protobuf.message.Message):
@@ -830,6 +867,68 @@ class ResolveApprovalResponse(google.protobuf.message.Message):
 global___ResolveApprovalResponse = ResolveApprovalResponse
 
 @typing.final
+class SendSignalRequest(google.protobuf.message.Message):
+    """A signal for a job."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    TO_JOB_ID_FIELD_NUMBER: builtins.int
+    job_id: builtins.str
+    """The job."""
+    name: builtins.str
+    """What has happened: the name that the job waits for, or will; at most 128 printable characters."""
+    request_id: builtins.str
+    """Chosen by the client, new for each signal: a repeat with the same changes nothing, and is answered though the job is
+    over. At most 128 printable characters of ASCII; empty means that a repeat is another signal.
+    """
+    to_job_id: builtins.str
+    """The job below that is to have it, a part or one in a holon, as the event `worker_event:signal_awaited` in the job's
+    history told it; empty means the job itself.
+    """
+    @property
+    def data(self) -> holon.rxon.v1.types_pb2.Payload:
+        """What comes with it: a JSON object of at most 64 KiB, merged into the job's state; unset when nothing does."""
+
+    def __init__(
+        self,
+        *,
+        job_id: builtins.str = ...,
+        name: builtins.str = ...,
+        data: holon.rxon.v1.types_pb2.Payload | None = ...,
+        request_id: builtins.str = ...,
+        to_job_id: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["data", b"data"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "job_id", b"job_id", "name", b"name", "request_id", b"request_id", "to_job_id", b"to_job_id"]) -> None: ...
+
+global___SendSignalRequest = SendSignalRequest
+
+@typing.final
+class SendSignalResponse(google.protobuf.message.Message):
+    """The signal is durable."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: builtins.int
+    @property
+    def job(self) -> global___Job:
+        """The job as it is now."""
+
+    def __init__(
+        self,
+        *,
+        job: global___Job | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["job", b"job"]) -> None: ...
+
+global___SendSignalResponse = SendSignalResponse
+
+@typing.final
 class GetJobHistoryRequest(google.protobuf.message.Message):
     """Which history to read."""
 
@@ -912,7 +1011,7 @@ class HistoryEvent(google.protobuf.message.Message):
     """Grows with each event of the job, from 1."""
     event_type: builtins.str
     """What happened: job_created, state_started, state_finished, state_failed, task_dispatched, task_finished,
-    approval_requested, approval_resolved, timer_started, job_completed, or another.
+    approval_requested, approval_resolved, signal_awaited, signal_received, timer_started, job_completed, or another.
     """
     state: builtins.str
     """The state in which it happened."""

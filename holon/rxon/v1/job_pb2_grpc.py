@@ -70,6 +70,11 @@ class JobServiceStub(object):
                 request_serializer=holon_dot_rxon_dot_v1_dot_job__pb2.ResolveApprovalRequest.SerializeToString,
                 response_deserializer=holon_dot_rxon_dot_v1_dot_job__pb2.ResolveApprovalResponse.FromString,
                 _registered_method=True)
+        self.SendSignal = channel.unary_unary(
+                '/holon.rxon.v1.JobService/SendSignal',
+                request_serializer=holon_dot_rxon_dot_v1_dot_job__pb2.SendSignalRequest.SerializeToString,
+                response_deserializer=holon_dot_rxon_dot_v1_dot_job__pb2.SendSignalResponse.FromString,
+                _registered_method=True)
         self.GetJobHistory = channel.unary_unary(
                 '/holon.rxon.v1.JobService/GetJobHistory',
                 request_serializer=holon_dot_rxon_dot_v1_dot_job__pb2.GetJobHistoryRequest.SerializeToString,
@@ -136,6 +141,13 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SendSignal(self, request, context):
+        """Brings a job word of what has happened outside. One that does not wait for it keeps it until it does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetJobHistory(self, request, context):
         """Reads what happened to a job, oldest first.
         """
@@ -187,6 +199,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ResolveApproval,
                     request_deserializer=holon_dot_rxon_dot_v1_dot_job__pb2.ResolveApprovalRequest.FromString,
                     response_serializer=holon_dot_rxon_dot_v1_dot_job__pb2.ResolveApprovalResponse.SerializeToString,
+            ),
+            'SendSignal': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendSignal,
+                    request_deserializer=holon_dot_rxon_dot_v1_dot_job__pb2.SendSignalRequest.FromString,
+                    response_serializer=holon_dot_rxon_dot_v1_dot_job__pb2.SendSignalResponse.SerializeToString,
             ),
             'GetJobHistory': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJobHistory,
@@ -389,6 +406,33 @@ class JobService(object):
             '/holon.rxon.v1.JobService/ResolveApproval',
             holon_dot_rxon_dot_v1_dot_job__pb2.ResolveApprovalRequest.SerializeToString,
             holon_dot_rxon_dot_v1_dot_job__pb2.ResolveApprovalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendSignal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holon.rxon.v1.JobService/SendSignal',
+            holon_dot_rxon_dot_v1_dot_job__pb2.SendSignalRequest.SerializeToString,
+            holon_dot_rxon_dot_v1_dot_job__pb2.SendSignalResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,12 @@ class JobServiceStub:
     ]
     """Brings a person's decision to a job that waits for one."""
 
+    SendSignal: grpc.UnaryUnaryMultiCallable[
+        holon.rxon.v1.job_pb2.SendSignalRequest,
+        holon.rxon.v1.job_pb2.SendSignalResponse,
+    ]
+    """Brings a job word of what has happened outside. One that does not wait for it keeps it until it does."""
+
     GetJobHistory: grpc.UnaryUnaryMultiCallable[
         holon.rxon.v1.job_pb2.GetJobHistoryRequest,
         holon.rxon.v1.job_pb2.GetJobHistoryResponse,
@@ -123,6 +129,12 @@ class JobServiceAsyncStub:
         holon.rxon.v1.job_pb2.ResolveApprovalResponse,
     ]
     """Brings a person's decision to a job that waits for one."""
+
+    SendSignal: grpc.aio.UnaryUnaryMultiCallable[
+        holon.rxon.v1.job_pb2.SendSignalRequest,
+        holon.rxon.v1.job_pb2.SendSignalResponse,
+    ]
+    """Brings a job word of what has happened outside. One that does not wait for it keeps it until it does."""
 
     GetJobHistory: grpc.aio.UnaryUnaryMultiCallable[
         holon.rxon.v1.job_pb2.GetJobHistoryRequest,
@@ -196,6 +208,14 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[holon.rxon.v1.job_pb2.ResolveApprovalResponse, collections.abc.Awaitable[holon.rxon.v1.job_pb2.ResolveApprovalResponse]]:
         """Brings a person's decision to a job that waits for one."""
+
+    @abc.abstractmethod
+    def SendSignal(
+        self,
+        request: holon.rxon.v1.job_pb2.SendSignalRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[holon.rxon.v1.job_pb2.SendSignalResponse, collections.abc.Awaitable[holon.rxon.v1.job_pb2.SendSignalResponse]]:
+        """Brings a job word of what has happened outside. One that does not wait for it keeps it until it does."""
 
     @abc.abstractmethod
     def GetJobHistory(

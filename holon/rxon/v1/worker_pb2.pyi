@@ -2048,7 +2048,7 @@ global___TreeRequest = TreeRequest
 
 @typing.final
 class ResolveRequest(google.protobuf.message.Message):
-    """A decision, made above, for something that waits below; answered by a CommandReply."""
+    """A decision or a signal from above, for something that waits below; answered by a CommandReply."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -2075,7 +2075,7 @@ class ResolveRequest(google.protobuf.message.Message):
     name: builtins.str
     """The decision, or the signal's name."""
     decided_by: builtins.str
-    """Who decided, as the root knows them; for the record."""
+    """Who decided, or sent it, as the root knows them; for the record."""
     approval_id: builtins.str
     """The question that is decided, as the event told it; empty with a signal."""
     comment: builtins.str

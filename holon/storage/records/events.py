@@ -17,6 +17,7 @@ from holon.domain.events import (
     TaskEvent,
     Woken,
 )
+from holon.domain.signals import Signal
 from holon.domain.value import replace
 from holon.storage.json_text import from_json, to_json
 from holon.storage.records.schema import pack, unpack
@@ -38,6 +39,8 @@ def encode_event(event: InboxEvent) -> bytes:
         case ApprovalResolved(question, decision, by, data, comment, request_id, above, decided_at):
             passed = (above, decided_at) if above else ()
             return pack("approval", question, decision, by, data, comment, request_id, *passed)
+        case Signal(name, by, data, request_id, above, sent_at):
+            return pack("signal", name, by, data, request_id, above, sent_at)
         case TaskEvent():
             return pack("event", *astuple(event))
 
@@ -56,6 +59,8 @@ def decode_event(record: bytes) -> InboxEvent:
             return CancelRequested(*fields)
         case "approval":
             return ApprovalResolved(*fields)
+        case "signal":
+            return Signal(*fields)
         case "event":
             step, task_id, event_id, name, payload, worker_id, time, holon_ids, job_ids, origin = fields
             passed = tuple(holon_ids), tuple(job_ids), origin

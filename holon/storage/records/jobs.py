@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import astuple
 
-from holon.domain.job import Job, JobError, Question, Status, Waiting
+from holon.domain.job import Job, JobError, KeptSignal, Question, Status, Waiting
 from holon.domain.wants import Wants
 from holon.storage.json_text import from_json, to_json
 from holon.storage.records.schema import pack, unpack
@@ -57,6 +57,7 @@ def encode_job(job: Job) -> bytes:
         job.events,
         job.default_priority,
         job.max_transitions,
+        [(one.name, to_json(one.data)) for one in job.signals] if job.signals else (),
     )
 
 
@@ -122,6 +123,7 @@ def decode_job(record: bytes) -> Job:
         events,
         default_priority,
         max_transitions,
+        signals,
     ) = unpack("job", record)
     state_history = from_json(history)
     return Job(
@@ -158,4 +160,5 @@ def decode_job(record: bytes) -> Job:
         events=events,
         default_priority=default_priority,
         max_transitions=max_transitions,
+        signals=tuple([KeptSignal(name, from_json(text), len(text)) for name, text in signals]) if signals else (),
     )

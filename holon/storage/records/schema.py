@@ -24,7 +24,7 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 3): lambda fields: [*fields, None, None],
     ("job", 5): lambda fields: [*fields, None],
     ("job", 8): lambda fields: [*fields, "", 0, "", None, "", 0],
-    ("job", 9): lambda fields: [*fields[:27], [fields[27]] if fields[27] else [], *fields[28:], 0.0, None],
+    ("job", 9): lambda fields: [*fields[:27], [fields[27]] if fields[27] else [], *fields[28:], 0.0, None, ()],
     ("need", 3): lambda fields: [*fields, None, None],
     ("need", 7): lambda fields: [*fields, ()],
     ("need", 8): lambda fields: [*fields, "", "", ""],

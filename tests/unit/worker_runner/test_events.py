@@ -180,7 +180,7 @@ async def test_a_node_that_takes_no_events_is_sent_none(bench: Make) -> None:
     ("type_", "payload", "says"),
     [
         ("", None, "event type ''"),
-        ("approval_requested", None, "so nodes call what is asked of a person"),
+        ("approval_requested", None, "so nodes call what a job waits for"),
         ("x" * 129, None, "1 to 128 printable"),
         ("a\nb", None, "1 to 128 printable"),
         (7, None, "event type 7"),

@@ -1,0 +1,154 @@
+"""Signals: what has happened outside, brought to the jobs that wait for it, or will."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from holon.domain.client import Client
+from holon.domain.event_types import SIGNAL_RECEIVED
+from holon.domain.events import tells_event
+from holon.domain.job import Job, Status
+from holon.domain.signals import MAX_SIGNAL_BYTES, MAX_SIGNAL_NAME, MOST_KEPT, Signal, has_room, is_signal_name
+from holon.domain.value import Value, replace
+from holon.engine.job_errors import inbox_full, not_found, terminated
+from holon.engine.passing_signals import PassingSignals
+from holon.engine.payloads import encode_object
+from holon.engine.records import Records
+from holon.engine.slots import Slots
+from holon.errors import AlreadyExists, ResourceExhausted, invalid
+from holon.ports import Appended, JobRecord, Storage
+
+_RETRY_S = 1.0
+
+
+class Sending(Value, gc=True):
+    """A signal, as somebody sends it.
+
+    `data` is a JSON object that is merged into the job's state; None: nothing is. `request_id` makes the call
+    repeatable; None: a repeat is another signal. `to_job_id` is a job below, in a holon or a part here, as an event
+    told it; empty: the job itself. `above` is the parent holon that passes it down, and `sent_at` when it was sent
+    there, in epoch milliseconds.
+    """
+
+    name: str
+    data: Any = None
+    request_id: str | None = None
+    to_job_id: str = ""
+    above: str = ""
+    sent_at: int = 0
+
+
+class Signals:
+    """Takes signals. A job that does not wait for one keeps it until it does.
+
+    Every method raises StoreUnavailable when the store is away, and may be repeated with its request id.
+
+    Attributes:
+        passing: takes them to jobs below; None: there are none.
+    """
+
+    def __init__(self, store: Storage, slots: Slots, records: Records) -> None:
+        self._store = store
+        self._slots = slots
+        self._records = records
+        self.passing: PassingSignals | None = None
+
+    async def send(self, client: Client, job_id: str, given: Sending, *, by: str = "") -> JobRecord:
+        """Take the signal of a client who sees the job; durable when this returns. Answers with the job as it is now.
+
+        Arguments:
+            by: who sends it; the client where nobody is named.
+        Raises:
+            NotFound: (JOB_NOT_FOUND) there is no such job, or it is another's.
+            InvalidArgument: it is none that may be sent.
+            FailedPrecondition: (JOB_TERMINATED) the job is over; (SIGNAL_NOT_AWAITED) none below it has told that it
+                waits.
+            ResourceExhausted: (SIGNALS_FULL, INBOX_FULL) the job keeps too many that it has not waited for.
+            Unavailable: (HOLON_AWAY) it is for a job below, and its holon is not there, or has not answered.
+            AlreadyExists: (REQUEST_ID_REUSED) the request id named another signal.
+        """
+        data = _checked(given)
+        record = await self._read(job_id)
+        if not client.sees(record.job.owner):
+            raise not_found(job_id)
+        signal = Signal(given.name, by or client.name, data, given.request_id or "", given.above, given.sent_at)
+        if self.passing is None or given.to_job_id in ("", job_id):
+            await self._put(record, signal)
+        else:
+            passed = replace(signal, sent_at=given.sent_at or self._store.now())
+            await self.passing.send(record, given.to_job_id, passed)
+        return await self._read(job_id)
+
+    async def take(self, job_id: str, signal: Signal, command_id: str) -> None:
+        """Take a signal that a job above this one, a part of it, was sent; raises as `send`.
+
+        Arguments:
+            command_id: its name on all of its way, by which a repeat is known.
+        """
+        await self._put(await self._read(job_id), replace(signal, request_id=command_id))
+
+    async def _put(self, record: JobRecord, signal: Signal) -> None:
+        job = record.job
+        if job.status.terminal:
+            if await self._is_repeat(record, signal):
+                return
+            raise terminated(job.id, job.status)
+        if not (_awaits(job, signal.name) or has_room(job.signals) or await self._is_repeat(record, signal)):
+            raise ResourceExhausted(
+                f"job {job.id} keeps {len(job.signals)} signals that it has not waited for yet, and no more than "
+                f"{MOST_KEPT}; try again when it has taken some",
+                code="SIGNALS_FULL",
+                retry_after=_RETRY_S,
+            )
+        key = f"signal-{signal.request_id or secrets.token_hex(8)}"
+        with self._slots.wanting(1) as wanted:
+            appended, wanted.claims = await self._store.append(job.id, signal, key, wanted.n)
+        match appended:
+            case Appended.FULL:
+                raise inbox_full(job.id)
+            case Appended.UNKNOWN:
+                raise not_found(job.id)
+            case Appended.OVER:
+                raise terminated(job.id, (await self._read(job.id)).job.status)
+            case Appended.DUPLICATE:
+                await self._is_repeat(await self._read(job.id), signal)
+
+    async def _read(self, job_id: str) -> JobRecord:
+        record = await self._records.job(job_id)
+        if record is None:
+            raise not_found(job_id)
+        return record
+
+    async def _is_repeat(self, record: JobRecord, signal: Signal) -> bool:
+        """Whether a job has taken a signal by this request; raises AlreadyExists where it was another signal.
+
+        Its history says so, which is read no further than it tells of events: of most jobs not at all.
+        """
+        # Of a job that is not in the store any more, how many these are is not known.
+        left = record.job.events if record.number else -1
+        if not (signal.request_id and left):
+            return False
+        async for line in self._records.lines(record):
+            left -= tells_event(line)
+            if line.type == SIGNAL_RECEIVED and line.details.get("request_id") == signal.request_id:
+                if line.details.get("name") == signal.name:
+                    return True
+                raise AlreadyExists(
+                    f"request_id {signal.request_id!r} was used for another signal; choose a new one for each",
+                    code="REQUEST_ID_REUSED",
+                )
+            if not left:
+                break
+        return False
+
+
+def _awaits(job: Job, name: str) -> bool:
+    return job.status is Status.WAITING_FOR_SIGNAL and job.waiting is not None and name in job.waiting.decisions
+
+
+def _checked(given: Sending) -> bytes:
+    """What comes with a signal as JSON text; raises InvalidArgument for what cannot be taken."""
+    if not is_signal_name(given.name):
+        raise invalid("name", f"is {given.name!r:.200}; give 1 to {MAX_SIGNAL_NAME} printable characters")
+    return encode_object(given.data, MAX_SIGNAL_BYTES, "data")
