@@ -123,6 +123,8 @@ def test_what_is_stale_neither_lengthens_a_wait_nor_ends_it(decision: Any) -> No
     assert (again.waiting.due, again.waiting.step) == (NOW + 60_000, 5)
     assert react(again, Woken(4), {}, None, NOW) is None
     assert react(again, Woken(5), {}, None, NOW) is not None
+    # A node that is slower than its timers still gets to its end.
+    assert react(again, Woken(4), {}, None, NOW + 60_000) is not None
     assert stays(again, LIMITS, NOW + 61_000, 0.5).wake_after == 0
 
 

@@ -23,6 +23,8 @@ from holon.testing import running_node
 from tests.integration.cases.site import Passes, Start, create, ended, history, http, one_task
 
 FIELDS = {
+    "signal",
+    "kept_signals",
     "budget",
     "parent_job_id",
     "approval",
