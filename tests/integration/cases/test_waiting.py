@@ -56,8 +56,9 @@ async def test_c20_a_task_waits_for_a_busy_worker_to_become_idle(start: Start) -
             await go_on.wait()
 
         async with worker:
-            first, second = [await create(node, "one_task", {}) for _ in range(2)]
+            first = await create(node, "one_task", {})
             await happened(began)
+            second = await create(node, "one_task", {})
             waiting = await seen(node, second, lambda job: job.progress_message)
             # A node knows the workers that are connected to it.
             busy = "every worker with skill 't' is busy"
