@@ -83,7 +83,7 @@ async def test_what_parts_ask_is_decided_at_the_job_above_once_whichever_of_them
             await node.client.resolve_approval(job_id, "yes", data={"n": number}, **name)
             with pytest.raises(AlreadyExists, match="was used for another decision"):
                 await node.client.resolve_approval(job_id, "no", **name)
-            with pytest.raises(FailedPrecondition, match="is not open|asks nothing now"):
+            with pytest.raises(FailedPrecondition, match=r"is not open|asks nothing now"):
                 await node.client.resolve_approval(job_id, "yes", approval_id=one["approval_id"])
         job = await ended(node, job_id)
         assert sorted(one["data"]["n"] for one in job.result["results"]) == [0, 1]
