@@ -84,9 +84,7 @@ class Choosing:
         Arguments:
             sessions: those with room, in turn.
         """
-        some = [
-            (self._rank(need, one, place, 0), place, one.room(need.skill), one) for place, one in enumerate(sessions)
-        ]
+        some = [(self._rank(need, one, place, 0), place, one.room(need), one) for place, one in enumerate(sessions)]
         heapify(some)
         found: dict[Session, int] = {}
         place = len(some)

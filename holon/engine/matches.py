@@ -170,7 +170,7 @@ class Matches:
         key = need.key
         # Those without room are dropped from it.
         for session in list(islice(self._open[key].values(), MOST_COMPARED)):
-            if session.room(need.skill) <= 0:
+            if session.room(need) <= 0:
                 self._shut(session, key)
         turn = self._open[key]
         gets = self.choosing.gets(need, list(islice(turn.values(), MOST_COMPARED)), left)
@@ -180,10 +180,10 @@ class Matches:
 
     def has_room(self, key: str) -> bool:
         """Whether a session with room can do what is behind a match key; those found to have none are dropped."""
-        turn, skill = self._open[key], self._needs[key].skill
+        turn, need = self._open[key], self._needs[key]
         full: list[Session] = []
         for session in turn.values():
-            if session.room(skill) > 0:
+            if session.room(need) > 0:
                 break
             full.append(session)
         for session in full:
@@ -200,12 +200,12 @@ class Matches:
 
         With it how many are in that turn. None: nobody has room.
         """
-        turn, skill = self._open[key], self._needs[key].skill
+        turn, need = self._open[key], self._needs[key]
         found: Session | None = None
         least = 0.0
         while turn and found is None:
             for session in list(islice(turn.values(), LOOK_AT)):
-                if session.room(skill) <= 0:
+                if session.room(need) <= 0:
                     self._shut(session, key)
                     continue
                 busy = business(session)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from types import MappingProxyType
@@ -10,7 +10,7 @@ from types import MappingProxyType
 from holon.domain.matching import Need
 from holon.engine.matches import Matches
 from holon.engine.queued import Queued
-from holon.engine.session import Session
+from holon.engine.session import Offered, Session
 from holon.ports import Seat
 
 # So many sessions are named at once to the store for what waits: one task may, and thousands of workers be idle.
@@ -51,15 +51,15 @@ class Seats:
             return
         while left and (found := self._matches.least_busy(key)) is not None:
             session, in_turn = found
-            n = min(session.room(need.skill), max(1, left // in_turn))
+            n = min(session.room(need), max(1, left // in_turn))
             yield self._seat(session, n, (key,))
             left -= n
 
     def at(self, session: Session, n: int, but: AbstractSet[str] = frozenset()) -> list[Seat]:
         """Room for what waits at a session that is about to have room for `n` more; not for all of very much.
 
-        One seat for each skill with a limit of its own, and one for the others. Together they may be more than `n`: the
-        store knows how much there is in all.
+        One seat for each offering with a limit of its own, and one for the others. Together they may be more than `n`:
+        the store knows how much there is in all.
 
         Arguments:
             but: the match keys that are not to be named.
@@ -70,12 +70,15 @@ class Seats:
         n = min(n, LEASES_AT_ONCE)
         if not session.limits:
             return [self._seat(session, n, keys)]
-        by_skill: dict[str, list[str]] = defaultdict(list)
+        of_each: dict[Offered | None, list[str]] = defaultdict(list)
         for key in keys:
-            skill = self._matches[key].skill
-            by_skill[skill if skill in session.limits else ""].append(key)
-        lefts = session.lefts(by_skill)
-        return [self._seat(session, min(n, lefts.get(skill, n)), of_skill) for skill, of_skill in by_skill.items()]
+            offered = session.offering_for(self._matches[key])
+            of_each[offered if offered in session.limits else None].append(key)
+        rooms = {one: None if one is None else session.left(one) for one in of_each}
+        return [
+            self._seat(session, n if (left := rooms[one]) is None else min(n, left), of_one)
+            for one, of_one in of_each.items()
+        ]
 
     def at_next(
         self, sessions: deque[Session], named: Mapping[str, AbstractSet[str]] = MappingProxyType({})
@@ -99,19 +102,27 @@ class Seats:
 
     def next_of(self, session: Session, but: AbstractSet[str] = frozenset()) -> Collection[str]:
         """The match keys that are named next for a session, without some: for what waits behind them it has room."""
-        full = session.full() if session.limits else ()
-        left = [keys for skill, keys in session.fits_of.items() if skill not in full] if full else ()
-        if not full or len(left) == len(session.fits_of):
+        full = session.full() if session.limits else frozenset()
+        of_full = {skill for skill, _, _ in full}
+        if not full or of_full.isdisjoint(session.fits_of):
             return self._queued.next_of(session.fits, but)
-        # Those of a skill that has no room would be named for it for good.
+        # Those of an offering that has no room would be named for it for good.
+        left = [
+            self._but(session, skill, full) if skill in of_full else keys for skill, keys in session.fits_of.items()
+        ]
+        left = [keys for keys in left if keys]
         return self._queued.next_of(left[0] if len(left) == 1 else set[str]().union(*left), but)
+
+    def _but(self, session: Session, skill: str, full: AbstractSet[Offered]) -> set[str]:
+        """The match keys of a skill that are not of an offering without room."""
+        if len(session.offers_of(skill)) == 1:
+            return set()
+        return {key for key in session.fits_of[skill] if session.offering_for(self._matches[key]) not in full}
 
     def _seat(self, session: Session, n: int, keys: Iterable[str]) -> Seat:
         keys = tuple(keys)
-        session.promised += n
+        session.promise(n, self._matches[keys[0]])
         self.promised.add(session)
-        if session.limits:
-            session.promised_of[self._matches[keys[0]].skill] += n
         for key in keys:
             self.named[key] = self.named.get(key, 0) + 1
         only = frozenset([key for key in keys if self._matches.only(key)])
@@ -122,11 +133,9 @@ class Seats:
         for seat in seats:
             session = self._matches.sessions.get(seat.session_id)
             if session is not None:
-                session.promised -= seat.n
+                session.unpromise(seat.n, seat.keys[0])
                 if not session.promised:
                     self.promised.discard(session)
-                if session.promised_of:
-                    session.promised_of -= Counter({self._matches[seat.keys[0]].skill: seat.n})
                 self._matches.reopen(session)
             for key in seat.keys:
                 self.named[key] -= 1

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from holon.domain.costs import Cost
 from holon.domain.fleet import Machine
-from holon.domain.matching import ANY_CONTRACT, Asking, Offering, fits
+from holon.domain.matching import ANY_CONTRACT, Asking, Need, Offering, fits
 from holon.domain.value import Value, replace
 from holon.ports import Offer, WorkerConnection
 
@@ -40,8 +40,8 @@ class Session:
     """A worker's live session, as the dispatcher knows it.
 
     `leases` are those that count against its credits, changed by its own methods alone, `accepted` those of them that
-    it took; `promised` is what calls to the store under way may add, in all and of skills that have limits of their
-    own. `skills` are the names of those that it offers, in whatever version and type; `prices` are those that are
+    it took; `promised` is what calls to the store under way may add, in all and of offerings that have limits of
+    their own. `skills` are the names of those that it offers, in whatever version and type; `prices` are those that are
     declared, by skill. `past` are the leases that a newer session of the same process took over. `terms` are, by lease,
     those that cannot be told from what is offered now. `fits` are the match keys of what it can do, `fits_of` the same
     by skill. `hot` are the skills that it has loaded, `cached` what else is, as tasks may hint at it. `events` are
@@ -83,11 +83,13 @@ class Session:
         self.fits: set[str] = set()
         self.fits_of: dict[str, set[str]] = {}
         self.shut: set[str] = set()
-        self.limits: dict[str, int] = {}
-        self.promised_of: Counter[str] = Counter()
-        # By skill, how many of the leases are of it, where there are limits.
-        self._held: Counter[str] = Counter()
+        self.limits: dict[Offered, int] = {}
+        self.promised_of: Counter[Offered] = Counter()
+        # By offering, how many of the leases are made under it, where there are limits.
+        self._held: Counter[Offered] = Counter()
         self._granted: dict[Offered, int | None] = {}
+        # By the match key and the size of a promise, under which offerings: these may be others when it is over.
+        self._promises: dict[tuple[str, int], list[Offered]] = {}
 
     def __repr__(self) -> str:
         return f"Session({self.worker_id}, held={len(self.leases)}, credits={self.credits}, taking={self.taking})"
@@ -161,7 +163,7 @@ class Session:
         if not self._plain:
             offers = [self._named(offer) for offer in offers]
         if self.limits:
-            self._held.update([offer.skill for offer in offers if offer.lease_id not in self.leases])
+            self._held.update([self._made_under(offer) for offer in offers if offer.lease_id not in self.leases])
         self.leases.update({offer.lease_id: offer for offer in offers})
         return offers
 
@@ -169,7 +171,7 @@ class Session:
         """Hold this one no more."""
         offer = self.leases.pop(lease_id, None)
         if offer is not None and self.limits:
-            self._held[offer.skill] -= 1
+            self._held[self._made_under(offer)] -= 1
 
     def let_go_all(self) -> dict[str, Offer]:
         """Hold nothing any more; answers with what it held."""
@@ -178,8 +180,8 @@ class Session:
         return held
 
     def _count(self) -> None:
-        """Count anew what it holds of each skill: one with limits may hold thousands, and is asked with each."""
-        self._held = Counter(offer.skill for offer in self.leases.values()) if self.limits else Counter()
+        """Count anew what it holds of each offering: one with limits may hold thousands, and is asked with each."""
+        self._held = Counter(map(self._made_under, self.leases.values())) if self.limits else Counter()
 
     def _named(self, offer: Offer) -> Offer:
         terms = self._note(offer)
@@ -197,11 +199,22 @@ class Session:
         """What a task was offered under; None: it does not offer such a skill, nor is known to have."""
         if self.terms and (noted := self.terms.get(offer.lease_id)) is not None:
             return noted
-        if (sole := self._sole.get(offer.skill)) is not None:
+        return self._terms(offer)
+
+    def _terms(self, asking: Asking) -> Terms | None:
+        """The first that fit are what a task is offered under, so what is promised to it is what it will have."""
+        if (sole := self._sole.get(asking.skill)) is not None:
             return sole
-        of_skill = self._offered.get(offer.skill, [])
-        fitting = (terms for one, terms in of_skill if fits(offer, one, self.machines_of(one)))
+        of_skill = self._offered.get(asking.skill, [])
+        fitting = (terms for one, terms in of_skill if fits(asking, one, self.machines_of(one)))
         return next(fitting, of_skill[0][1] if of_skill else None)
+
+    def offering_for(self, asking: Asking) -> Offered:
+        """The offering that a task with this need is made under: the limit of that is its own."""
+        return _offered(asking.skill, self._terms(asking))
+
+    def _made_under(self, offer: Offer) -> Offered:
+        return _offered(offer.skill, self.terms_of(offer))
 
     def resume(self, kept: Iterable[Offer], older: Session | None) -> None:
         """Go on with these leases, under the terms that they have in an older session, if that is still here."""
@@ -231,28 +244,52 @@ class Session:
         """How many more tasks it can be given."""
         return self.credits - len(self.leases) - self.promised if self.taking else 0
 
-    def left(self, skill: str) -> int | None:
-        """How many more tasks the limit of a skill allows, however few there may be in all; None: it has no limit."""
-        limit = self.limits.get(skill)
+    def left(self, offered: Offered) -> int | None:
+        """How many more tasks the limit of an offering allows, however few there may be in all; None: it has none."""
+        limit = self.limits.get(offered)
         if limit is None:
             return None
-        return limit - self._held[skill] - self.promised_of[skill]
+        return limit - self._held[offered] - self.promised_of[offered]
 
-    def lefts(self, skills: Iterable[str]) -> dict[str, int]:
-        """As `left`, for those of these skills that have a limit."""
-        return {skill: left for skill in skills if (left := self.left(skill)) is not None}
+    def left_of(self, skill: str, *, promised: bool) -> int | None:
+        """The same of all offerings of a skill together; None: one has no limit.
 
-    def full(self) -> AbstractSet[str]:
-        """The skills whose limit leaves no room."""
-        return {skill for skill, left in self.lefts(self.limits).items() if left <= 0}
+        Arguments:
+            promised: whether what is promised is left too.
+        """
+        every = [(skill, terms.version, terms.type) for _, terms in self._offered.get(skill, ())]
+        lefts = [left for one in every if (left := self.left(one)) is not None]
+        if len(lefts) < len(every):
+            return None
+        return sum(lefts) + (sum([self.promised_of[one] for one in every]) if promised else 0)
 
-    def room(self, skill: str) -> int:
-        """How many more tasks of a skill it can be given."""
+    def full(self) -> AbstractSet[Offered]:
+        """The offerings whose limit leaves no room."""
+        return {one for one in self.limits if (left := self.left(one)) is not None and left <= 0}
+
+    def room(self, need: Asking) -> int:
+        """How many more tasks with this need it can be given."""
         free = self.free
         if not self.limits or free <= 0:
             return free
-        left = self.left(skill)
+        left = self.left(self.offering_for(need))
         return free if left is None else min(free, left)
+
+    def promise(self, n: int, need: Need) -> None:
+        """A call to the store may add so many tasks with this need, or others that are made under the same offering."""
+        self.promised += n
+        if self.limits:
+            offered = self.offering_for(need)
+            self.promised_of[offered] += n
+            self._promises.setdefault((need.key, n), []).append(offered)
+
+    def unpromise(self, n: int, key: str) -> None:
+        """That call is over; the match key is that of the need."""
+        self.promised -= n
+        if (under := self._promises.get((key, n))) is not None:
+            self.promised_of -= Counter({under.pop(): n})
+            if not under:
+                del self._promises[key, n]
 
     def grant(self, granted: Mapping[Offered, int | None], *, anew: bool = False) -> bool:
         """How many tasks of single offerings it may hold from now on; answers whether that is something else.
@@ -264,13 +301,13 @@ class Session:
         known = dict(granted) if anew else {one: granted.get(one, self._granted[one]) for one in self._granted}
         if known == self._granted:
             return False
-        self._granted, self.limits = known, {}
-        free = {skill for (skill, _, _), limit in known.items() if limit is None}
-        for (skill, _, _), limit in known.items():
-            if limit is not None and skill not in free:
-                self.limits[skill] = self.limits.get(skill, 0) + limit
+        self._granted, self.limits = known, {one: limit for one, limit in known.items() if limit is not None}
         self._count()
         return True
+
+
+def _offered(skill: str, terms: Terms | None) -> Offered:
+    return (skill, "", "") if terms is None else (skill, terms.version, terms.type)
 
 
 def business(session: Session) -> float:

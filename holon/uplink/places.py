@@ -47,7 +47,7 @@ class Idle:
 
     def __init__(self, sessions: Iterable[Session], *, promised: bool = False) -> None:
         self._promised = promised
-        # By what they offer, those of workers without a limit of a single skill; and the others, each with its own.
+        # By what they offer, those of workers without a limit of a single offering; and the others, each with its own.
         self._alike: Counter[frozenset[str]] = Counter()
         self._limited: list[tuple[Session, int]] = []
         for session in sessions:
@@ -70,10 +70,8 @@ class Idle:
         return max(lefts, default=0) if needs else free
 
     def _left(self, session: Session, skill: str, free: int) -> int:
-        left = session.left(skill)
-        if left is None:
-            return free
-        return max(0, min(free, left + (session.promised_of[skill] if self._promised else 0)))
+        left = session.left_of(skill, promised=self._promised)
+        return free if left is None else max(0, min(free, left))
 
 
 def used(sessions: Collection[Session]) -> int:

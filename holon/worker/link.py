@@ -121,11 +121,14 @@ class Link:
     ) -> None:
         """Say how many tasks may be held in all, and of single skills; before any final word that is sent after it."""
         self.hearing.credits = credits
-        for offering in self._hello.catalog.offerings:
-            if offering.skill in by_skill:
-                offering.credits = by_skill[offering.skill]
+        words: list[worker_pb2.OfferingCredits] = []
+        for one in self._hello.catalog.offerings:
+            if one.skill in by_skill:
+                one.credits = by_skill[one.skill]
+                # The node knows it by all three.
+                words.append(_credits_of(one))
         if self.reports.session and self._drain_reason is None:
-            self.reports.session.set_credits(credits, by_skill)
+            self.reports.session.set_credits(credits, words)
 
     def set_catalog(self, catalog: worker_pb2.Catalog) -> None:
         """Offer this from now on; its sequence is above that of every one before."""
@@ -268,7 +271,7 @@ class Link:
         if self._drain_reason is not None:
             self._say_drain(session)
         elif session.hello.credits != self.hearing.credits:
-            session.set_credits(self.hearing.credits, {})
+            session.set_credits(self.hearing.credits, ())
         self.reports.repeat()
         self._settle(session.welcome.leases)
 
@@ -327,3 +330,8 @@ class Link:
     def _check_finished(self) -> None:
         if self._drain_reason is not None and self.reports.leases.is_empty:
             self._finished.set()
+
+
+def _credits_of(offering: worker_pb2.Offering) -> worker_pb2.OfferingCredits:
+    name = {"skill": offering.skill, "type": offering.type, "version": offering.version}
+    return worker_pb2.OfferingCredits(**name, credits=offering.credits)

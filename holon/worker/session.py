@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -188,10 +188,14 @@ class Session:
         """Tell the node what is offered. It stays the caller's: if it cannot be taken now, it is sent as it is then."""
         self._catalogs.say(catalog)
 
-    def set_credits(self, credits: int, by_skill: Mapping[str, int]) -> None:  # noqa: A002  # the protocol's word
-        """Tell the node at once how many tasks it may give in all, and of single skills."""
+    def set_credits(
+        self,
+        credits: int,  # noqa: A002  # the protocol's word
+        of_offerings: Sequence[worker_pb2.OfferingCredits],
+    ) -> None:
+        """Tell the node at once how many tasks it may give in all, and of single offerings."""
         self._heartbeats.credits = credits
-        self._heartbeats.say([worker_pb2.OfferingCredits(skill=name, credits=by_skill[name]) for name in by_skill])
+        self._heartbeats.say(of_offerings)
 
     def leave(self) -> None:
         """Half-close once all that waits is sent, beat no more, and give the node a while to end the stream."""

@@ -33,7 +33,7 @@ def test_no_more_places_are_idle_for_a_skill_than_its_own_limit_allows() -> None
 
 def test_places_that_calls_were_promised_are_idle_where_that_is_asked_for() -> None:
     one = session(5, "t", "u", t=3)
-    one.promised, one.promised_of = 2, Counter({"t": 2})
+    one.promised, one.promised_of = 2, Counter({("t", "", ""): 2})
     found = [
         (Idle([one]).of(frozenset(needs)), Idle([one], promised=True).of(frozenset(needs))) for needs in ("t", "u", "")
     ]

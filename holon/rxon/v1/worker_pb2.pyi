@@ -518,7 +518,9 @@ class Offering(google.protobuf.message.Message):
     price: builtins.int
     """What one task costs, in millionths of the cost unit; unset when not declared, 0 when free."""
     credits: builtins.int
-    """How many tasks of it may be held within the worker's credits; unset leaves only those."""
+    """How many tasks of it may be held within the worker's credits; unset leaves only those. A task that fits several
+    offerings of a skill is made under the first of them.
+    """
     @property
     def input_schema(self) -> holon.rxon.v1.types_pb2.Payload:
         """JSON Schema of its params; unset accepts everything."""

@@ -84,6 +84,8 @@ class Offered:
         if said.heartbeat.HasField("credits"):
             self.total = said.heartbeat.credits
         for one in said.heartbeat.offering_credits:
-            assert one.skill in self.credits
+            # A node passes over what is none of the offerings in all three.
+            known = {offering.skill: (offering.type, offering.version) for offering in self.offerings}
+            assert known[one.skill] == (one.type, one.version)
             self.credits[one.skill] = one.credits
         return said
