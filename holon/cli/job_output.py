@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def job_json(job: Job) -> dict[str, Any]:
     """A job in the shape that it has over HTTP."""
     shape = asdict(job)
-    del shape["terminal"]
+    del shape["terminal"], shape["initial_data"], shape["state_history"]
     if job.approval is not None and not job.approval.approval_token:
         del shape["approval"]["approval_token"]
     return shape

@@ -15,6 +15,7 @@ from holon.client.channel import open_channel
 from holon.client.creating import create_all, creation_of, payload_of
 from holon.client.node import NodeClient
 from holon.client.shapes import (
+    ALL_FIELDS,
     CreatedJob,
     Job,
     JobPage,
@@ -136,10 +137,14 @@ class Client(Accounts):
         """
         return await create_all(self._calls, self._stub, jobs)
 
-    async def get_job(self, job_id: str) -> Job:
-        """Read a job as it is now."""
-        answer = await self._calls.call(self._stub.GetJob, request_of(job_pb2.GetJobRequest, job_id=job_id))
-        return job_of(answer.job)
+    async def get_job(self, job_id: str, *, data: bool = False) -> Job:
+        """Read a job as it is now.
+
+        Arguments:
+            data: whether its `initial_data` and `state_history` are read too, which may have megabytes.
+        """
+        request = request_of(job_pb2.GetJobRequest, job_id=job_id, fields=ALL_FIELDS if data else ())
+        return job_of((await self._calls.call(self._stub.GetJob, request)).job)
 
     async def list_page(
         self,

@@ -12,6 +12,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from holon.domain import events as domain
 from holon.rxon.v1 import job_pb2, types_pb2
 
+# What is large of a job is told by name alone, and whoever names some of it has to name the rest.
+ALL_FIELDS = tuple(job_pb2.Job.DESCRIPTOR.fields_by_name)
+
 
 @dataclass(frozen=True, slots=True)
 class CreatedJob:
@@ -82,6 +85,8 @@ class Job:
         signal: the signals that it waits for; None where it waits for none.
         kept_signals: how many it keeps that it has not waited for yet.
         parent_job_id: the job that it is a part of; None: of none.
+        initial_data: what it was created with; None where that was not asked for, or where only history has the job.
+        state_history: what its handlers and its tasks have gathered; None as for `initial_data`.
     """
 
     id: str
@@ -102,6 +107,8 @@ class Job:
     signal: PendingSignal | None = None
     kept_signals: int = 0
     parent_job_id: str | None = None
+    initial_data: Any = None
+    state_history: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +236,8 @@ def job_of(message: job_pb2.Job) -> Job:
         signal=_signal(message.signal) if message.HasField("signal") else None,
         kept_signals=message.kept_signals,
         parent_job_id=message.parent_job_id or None,
+        initial_data=value_of(message.initial_data) if message.HasField("initial_data") else None,
+        state_history=value_of(message.state_history) if message.HasField("state_history") else None,
     )
 
 

@@ -101,6 +101,10 @@ class Waiting(Value):
         return tuple(word for word in self.transitions if word not in CHOSEN_BY_NOBODY)
 
 
+# What handlers work on: large, and told of a job only where it is asked for by name.
+CARRIED = frozenset({"initial_data", "state_history"})
+
+
 class Job(Value, gc=True):
     """One run of a blueprint. Times are epoch milliseconds of the store's clock; timeouts are milliseconds.
 

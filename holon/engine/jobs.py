@@ -246,8 +246,8 @@ class Jobs:
         if which is None:
             return (), ""
         if listing.parent_job_id:
-            return await self.parts.page(listing.parent_job_id, which, listing.page_token, size)
-        return await self._records.jobs(which, listing.page_token, size)
+            return await self.parts.page(listing.parent_job_id, which, listing.page_token, size, listing.fields)
+        return await self._records.jobs(which, listing.page_token, size, listing.fields)
 
     async def cancel(
         self,

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from heapq import merge
 
 import orjson
 
 from holon.domain.events import HistoryEvent
-from holon.domain.job import TERMINAL
+from holon.domain.job import CARRIED, TERMINAL
 from holon.domain.value import Value, replace
 from holon.engine.lines import page_of_lines
 from holon.engine.paging import MAX_PAGE
@@ -70,11 +70,14 @@ class Records:
             for _, line in lines:
                 yield line
 
-    async def jobs(self, which: JobFilter, token: str, size: int) -> tuple[Sequence[JobRecord], str]:
+    async def jobs(
+        self, which: JobFilter, token: str, size: int, fields: Collection[str] = ()
+    ) -> tuple[Sequence[JobRecord], str]:
         """A page of jobs, newest first, and the token of the next page (empty: that was all).
 
         Arguments:
             token: of the page before; empty for the first.
+            fields: what is shown of each, by name.
         Raises:
             InvalidArgument: the token is none.
         """
@@ -82,10 +85,14 @@ class Records:
         live, more = await self._store.jobs(replace(which, before=place.number), size)
         # What is not over is in the store, always.
         if self._history is None or (which.statuses and not TERMINAL.intersection(which.statuses)):
-            return live, "" if more is None else _written(more)
+            # The store has counted a state once, of which a result may be part.
+            shown = live if CARRIED.isdisjoint(fields) else _bounded(live, size, fields)
+            if len(shown) < len(live):
+                more = shown[-1].number
+            return shown, "" if more is None else _written(more)
         floor = live[-1].created_at if more is not None else None
         gone, more_gone = await self._gone(self._history, which, place.before, size, floor, live)
-        page = _bounded(merge(live, gone, key=lambda one: -one.created_at), size)
+        page = _bounded(merge(live, gone, key=lambda one: -one.created_at), size, fields)
         if len(page) == len(live) + len(gone) and more is None and not more_gone:
             return page, ""
         return page, _after(page, live, gone, more) if page else ""
@@ -153,19 +160,24 @@ class Records:
         return page, _written(page[-1].sequence, (page[-1].event.time, page[-1].job_id)) if more else ""
 
 
-def weight_of(record: JobRecord) -> int:
-    """How many bytes a job has of what may be large: its result, its error, what it said of its progress."""
+def weight_of(record: JobRecord, fields: Collection[str] = ()) -> int:
+    """How many bytes a job has of what may be large: its result, its error, what it said of its progress.
+
+    Arguments:
+        fields: what is shown of it, by name; what it carries counts where it is.
+    """
     error = record.job.error
     failure = None if error is None else (error.message, error.details)
-    return len(orjson.dumps((record.job.result, failure, record.progress_message)))
+    carried = [getattr(record, name) for name in CARRIED.intersection(fields)]
+    return len(orjson.dumps((record.job.result, failure, record.progress_message, carried)))
 
 
-def _bounded(records: Iterable[JobRecord], size: int) -> list[JobRecord]:
+def _bounded(records: Iterable[JobRecord], size: int, fields: Collection[str]) -> list[JobRecord]:
     """The first of the jobs: so many at most, and no more than a page may have bytes."""
     page: list[JobRecord] = []
     weight = 0
     for record in records:
-        weight += weight_of(record)
+        weight += weight_of(record, fields)
         if len(page) == size or (page and weight > MAX_PAGE_BYTES):
             break
         page.append(record)

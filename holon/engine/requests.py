@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
@@ -88,7 +88,7 @@ class Listing(Value):
 
     Those created at `created_after` or later, and before `created_before`: epoch seconds, None is no bound.
     `terminal` lists only those that are over, or only those that are not; None: both. `parent_job_id` lists only those
-    that are parts of this job; empty: all.
+    that are parts of this job; empty: all. `fields` are what is shown of each, by name: a page has room for it.
     """
 
     statuses: Sequence[Status] = ()
@@ -99,6 +99,7 @@ class Listing(Value):
     created_before: float | None = None
     terminal: bool | None = None
     parent_job_id: str = ""
+    fields: Collection[str] = ()
 
 
 def check_input(data: Any) -> None:

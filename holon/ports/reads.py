@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from holon.domain.costs import Cost, total
 from holon.domain.job import Job, Status
@@ -54,6 +55,16 @@ class JobRecord(Value, gc=True):
         beside = self.branch_need is not None and not self.progress_message
         at_rest = self.again_at is not None or self.job.status in _AT_REST
         return beside or self.queued_need is not None or at_rest
+
+    @property
+    def initial_data(self) -> dict[str, Any] | None:
+        """What the job was created with; None: only history has the job, which does not keep that."""
+        return self.job.initial_data if self.number else None
+
+    @property
+    def state_history(self) -> dict[str, Any] | None:
+        """What its handlers and its tasks have gathered; None: only history has the job, which does not keep that."""
+        return self.job.state_history if self.number else None
 
     @property
     def spent(self) -> Cost:

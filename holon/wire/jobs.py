@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from holon.domain.events import HistoryEvent
-from holon.domain.job import Status
+from holon.domain.job import CARRIED, Status
 from holon.errors import InvalidArgument, PermissionDenied, Violation
 from holon.ports import JobRecord
 from holon.rxon.v1 import job_pb2
@@ -29,6 +29,15 @@ def _time(field: str, value: Callable[[JobRecord], int | None]) -> _Writer:
         ms = value(record)
         if ms is not None:
             getattr(message, field).CopyFrom(timestamp(ms))
+
+    return write
+
+
+def _carried(field: str) -> _Writer:
+    def write(message: job_pb2.Job, record: JobRecord, _: str) -> None:
+        carried = getattr(record, field)
+        if carried is not None:
+            getattr(message, field).CopyFrom(json_payload(orjson.dumps(carried)))
 
     return write
 
@@ -103,12 +112,15 @@ _FIELDS: Mapping[str, _Writer] = {
     "sequence": _plain("sequence", lambda record, _: record.sequence),
     "signal": _signal,
     "kept_signals": _plain("kept_signals", lambda record, _: len(record.job.signals)),
+    "initial_data": _carried("initial_data"),
+    "state_history": _carried("state_history"),
 }
-ALL_FIELDS = tuple(_FIELDS)
+# Of one job, where none is asked for by name.
+SHOWN_FIELDS = tuple(name for name in _FIELDS if name not in CARRIED)
 # A page of a thousand jobs must not carry a thousand results that nobody asked for.
-LISTED_FIELDS = tuple(name for name in _FIELDS if name != "result")
+LISTED_FIELDS = tuple(name for name in SHOWN_FIELDS if name != "result")
 # What handlers and workers say may hold what the job was given.
-_OF_ITS_OWNER = frozenset({"result", "error", "progress_message", "approval", "signal"})
+_OF_ITS_OWNER = CARRIED | {"result", "error", "progress_message", "approval", "signal"}
 _OF_ANYBODY = tuple(name for name in _FIELDS if name not in _OF_ITS_OWNER)
 
 
@@ -121,7 +133,7 @@ def fields_of(asked: Iterable[str], default: tuple[str, ...]) -> tuple[str, ...]
     names = tuple(dict.fromkeys(asked))
     for name in names:
         if name not in _FIELDS:
-            reason = f"{name[:128]!r} is no field that this node knows of a job; it knows {', '.join(ALL_FIELDS)}"
+            reason = f"{name[:128]!r} is no field that this node knows of a job; it knows {', '.join(_FIELDS)}"
             raise InvalidArgument(f"fields: {reason}", details=[Violation("fields", reason)])
     return names or default
 
@@ -141,7 +153,7 @@ def fields_of_others(asked: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def job_message(record: JobRecord, progress: str, names: Iterable[str] = ALL_FIELDS) -> job_pb2.Job:
+def job_message(record: JobRecord, progress: str, names: Iterable[str] = SHOWN_FIELDS) -> job_pb2.Job:
     """A job as clients see it.
 
     Arguments:

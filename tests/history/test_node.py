@@ -58,6 +58,7 @@ async def test_what_the_store_forgot_is_shown_still(start: Start, database: Data
             shown = await node.client.get_job(job.id)
             assert (shown.status, shown.result, shown.created_at) == (job.status, job.result, job.created_at)
             assert [event.event_type for event in await told(node.client, job.id)] == KINDS
+            assert await node.client.get_job(job.id, data=True) == shown
         listed = [job.id async for job in node.client.list_jobs(page_size=2)]
         assert listed == [waiting, new.id, *(job.id for job in reversed(old))]
         early = [job.id async for job in node.client.list_jobs(created_before=new.created_at, statuses=["finished"])]
@@ -65,6 +66,12 @@ async def test_what_the_store_forgot_is_shown_still(start: Start, database: Data
         with pytest.raises(FailedPrecondition, match="is over"):
             await node.client.cancel_job(old[0].id)
         async with http(node) as client:
+            carried = "fields=id,initial_data,state_history"
+            gone = {"id": old[0].id, "initial_data": None, "state_history": None}
+            assert (await client.get(f"/api/v1/jobs/{old[0].id}?{carried}")).json() == gone
+            page = (await client.get(f"/api/v1/jobs?{carried}")).json()
+            data = {"initial_data": {"n": 4}, "state_history": {"n": 4}}
+            assert (page["jobs"][0], page["jobs"][-1]) == ({"id": waiting} | data, gone)
             page = (await client.get("/api/v1/jobs", params={"limit": 3, "created_after": old[1].created_at})).json()
             assert [job["id"] for job in page["jobs"]] == [waiting, new.id, old[2].id]
             query = {"limit": 3, "created_after": old[1].created_at, "page_token": page["next_page_token"]}

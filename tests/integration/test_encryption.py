@@ -38,6 +38,9 @@ def file(tmp_path: Path, server: RedisServer) -> Place:
 async def test_what_jobs_carry_is_at_rest_only_where_there_is_no_key(place: Place, key: str) -> None:
     async with node_at(place, ENCRYPTION_KEY=key) as node:
         found = await work(node, place)
+        # At the door its owner is shown it all the same.
+        async for job in node.client.list_jobs(blueprint="working"):
+            assert (await node.client.get_job(job.id, data=True)).initial_data == {"it": SECRET["data"]}
     assert found == (set() if key else set(KINDS))
 
 

@@ -22,7 +22,7 @@ from holon.security.clients import Clients, check_role
 from holon.telemetry.audit import audited
 from holon.turns import one_by_one
 from holon.wire.grpc_status import error_of
-from holon.wire.jobs import ALL_FIELDS, LISTED_FIELDS, event_message, fields_of, fields_of_others, job_message
+from holon.wire.jobs import LISTED_FIELDS, SHOWN_FIELDS, event_message, fields_of, fields_of_others, job_message
 from holon.wire.trees import node_message
 from holon.wire.values import asked_time
 from transports.grpc.calls import invalid, refuse, streamed, unary
@@ -102,7 +102,7 @@ class JobService:
 
     async def get(self, request: job_pb2.GetJobRequest) -> job_pb2.GetJobResponse:
         """Read a job."""
-        names = fields_of(request.fields, ALL_FIELDS)
+        names = fields_of(request.fields, SHOWN_FIELDS)
         record = await self._jobs.get(client(), request.job_id)
         job = job_message(record, self._jobs.progress_message(record), names)
         if job.HasField("approval"):
@@ -126,6 +126,7 @@ class JobService:
             asked_time(request, "created_before"),
             request.terminal if request.HasField("terminal") else None,
             request.parent_job_id,
+            names,
         )
         records, more = await self._jobs.list(owner, listing)
         jobs = [job_message(record, self._jobs.progress_message(record), names) for record in records]

@@ -93,7 +93,7 @@ KEY_PAGE_TOKEN = Parameter(
 FIELDS = Parameter(
     "fields",
     "query",
-    "Show only these fields.",
+    "Show only these fields. Without it all are but `initial_data` and `state_history`, and in lists `result`.",
     {"type": "array", "items": {"type": "string", "enum": list(ALL_FIELDS)}, "minItems": 1},
 )
 _SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": MAX_WAIT_S, "default": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from holon.domain.job import CARRIED
 from holon.domain.policy import allowing
 from holon.domain.value import replace
 from holon.engine.feeds import Seen
@@ -29,7 +30,7 @@ from transports.http.inputs import (
 )
 from transports.http.reading import page_size, seconds, time
 from transports.http.request import Request
-from transports.http.shapes import ALL_FIELDS, LISTED_FIELDS, event_json, fields_of, job_json
+from transports.http.shapes import LISTED_FIELDS, SHOWN_FIELDS, event_json, fields_of, job_json
 from transports.http.strict_json import read_object, text_in
 
 _BODY_OF_CREATE = frozenset(CREATE_FIELDS)
@@ -63,7 +64,7 @@ class JobRoutes:
     async def create(self, blueprint: str, request: Request) -> Reply:
         """Create a job of a blueprint; it is durable when this returns, and over where that was waited for in time."""
         wanted = request.parameters(_CREATE, _CREATE_REPEATABLE)
-        fields, wait = fields_of(wanted.get("fields"), ALL_FIELDS), seconds(wanted, "wait", MAX_WAIT_S)
+        fields, wait = fields_of(wanted.get("fields"), SHOWN_FIELDS), seconds(wanted, "wait", MAX_WAIT_S)
         creating = _creating(blueprint, await request.body(), request)
         if not wait:
             return _accepted((await self._jobs.create(request.client, creating)).job_id)
@@ -82,7 +83,7 @@ class JobRoutes:
         """Answer what may repeat a creation, by a path that no blueprint has now; None: it does not."""
         try:
             wanted = request.parameters(_CREATE, _CREATE_REPEATABLE)
-            fields, wait = fields_of(wanted.get("fields"), ALL_FIELDS), seconds(wanted, "wait", MAX_WAIT_S)
+            fields, wait = fields_of(wanted.get("fields"), SHOWN_FIELDS), seconds(wanted, "wait", MAX_WAIT_S)
             made = await self._jobs.made_of_gone(request.client, _creating("", await request.body(), request))
         except (InvalidArgument, TooLarge, AlreadyExists):
             # There is nothing at its path that this could be said of.
@@ -99,7 +100,7 @@ class JobRoutes:
             Unauthenticated: (TOKEN_INVALID) the client's token was taken back meanwhile.
         """
         asked = request.parameters(_GET, _GET_REPEATABLE)
-        fields, wait = fields_of(asked.get("fields"), ALL_FIELDS), seconds(asked, "wait", MAX_WAIT_S)
+        fields, wait = fields_of(asked.get("fields"), SHOWN_FIELDS), seconds(asked, "wait", MAX_WAIT_S)
         client, job_id = request.client, request.named
         record = await self._jobs.get(client, job_id)
         if wait and not record.job.status.terminal:
@@ -134,7 +135,13 @@ class JobRoutes:
         seen: Seen | None = None
         async with request.waiting(wait):
             seen = await self._watching.until_over(request.client, job_id, expected=expected)
-        return Reply.of(200, job_json(seen.record, seen.message, fields)) if seen is not None else None
+        if seen is None:
+            return None
+        record = seen.record
+        if not CARRIED.isdisjoint(fields):
+            # Whoever waits keeps nothing of what handlers work on.
+            record = await self._jobs.get(request.client, job_id)
+        return Reply.of(200, job_json(record, seen.message, fields))
 
     async def list(self, request: Request) -> Reply:
         """Show a page of jobs, newest first."""
@@ -149,6 +156,7 @@ class JobRoutes:
             time(asked, "created_after"),
             time(asked, "created_before"),
             parent_job_id=asked.get("parent_job_id", ""),
+            fields=fields,
         )
         records, token = await self._jobs.list(request.client.name, listing)
         shown = [job_json(record, self._jobs.progress_message(record), fields) for record in records]

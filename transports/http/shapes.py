@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from holon.domain.events import HistoryEvent
-from holon.domain.job import Status
+from holon.domain.job import CARRIED, Status
 from holon.errors import InvalidArgument, Violation
 from holon.ports import JobRecord
 
@@ -120,6 +120,7 @@ _SIGNAL: Schema = record(
     },
     ["object", "null"],
 )
+_BY_NAME = "shown where `fields` names it; null where only history has the job still"
 _PROGRESS: Schema = {
     "type": ["number", "null"],
     "minimum": 0,
@@ -165,10 +166,19 @@ _JOB: Mapping[str, _OfJob] = {
         lambda record, _: record.job.budget,
         or_null("integer", "what its tasks may cost together, in millionths of the cost unit; null without a limit"),
     ),
+    "initial_data": _OfJob(
+        lambda record, _: record.initial_data, or_null("object", f"what it was created with; {_BY_NAME}")
+    ),
+    "state_history": _OfJob(
+        lambda record, _: record.state_history,
+        or_null("object", f"what its handlers and tasks have gathered; {_BY_NAME}"),
+    ),
 }
 ALL_FIELDS = tuple(_JOB)
+# Of one job, where none is asked for by name.
+SHOWN_FIELDS = tuple(name for name in _JOB if name not in CARRIED)
 # A page of a thousand jobs must not carry a thousand results that nobody asked for.
-LISTED_FIELDS = tuple(name for name in _JOB if name != "result")
+LISTED_FIELDS = tuple(name for name in SHOWN_FIELDS if name != "result")
 
 _EVENT: Mapping[str, _OfEvent] = {
     "event_id": _OfEvent(lambda job_id, sequence, _: f"{job_id}:{sequence}", string("unique")),
@@ -223,7 +233,7 @@ def fields_of(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def job_json(record: JobRecord, message: str, names: Iterable[str] = ALL_FIELDS) -> dict[str, Any]:
+def job_json(record: JobRecord, message: str, names: Iterable[str] = SHOWN_FIELDS) -> dict[str, Any]:
     """Return a job as clients see it.
 
     Arguments:

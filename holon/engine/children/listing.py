@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from holon.engine.records import AT_ONCE, Records, number_in, weight_of
 from holon.engine.tallies import Tallies
@@ -23,7 +23,9 @@ class PartsListed:
     def __repr__(self) -> str:
         return f"PartsListed({self._tallies!r})"
 
-    async def page(self, parent: str, which: JobFilter, token: str, size: int) -> tuple[Sequence[JobRecord], str]:
+    async def page(
+        self, parent: str, which: JobFilter, token: str, size: int, fields: Collection[str]
+    ) -> tuple[Sequence[JobRecord], str]:
         """A page of them, and the token of the next (empty: that was all). A job that is not its owner's has none.
 
         A page may be empty, and another one follow.
@@ -31,6 +33,7 @@ class PartsListed:
         Arguments:
             parent: the job's id.
             token: of the page before; empty for the first.
+            fields: what is shown of each, by name.
         Raises:
             InvalidArgument: the token is none.
         """
@@ -51,7 +54,7 @@ class PartsListed:
                 record = found[at - start]
                 if record is None or not which.lets(record):
                     continue
-                room -= weight_of(record)
+                room -= weight_of(record, fields)
                 if len(page) == size or (page and room < 0):
                     return page, str(at + 1)
                 page.append(record)

@@ -41,6 +41,8 @@ class Job(google.protobuf.message.Message):
     SEQUENCE_FIELD_NUMBER: builtins.int
     SIGNAL_FIELD_NUMBER: builtins.int
     KEPT_SIGNALS_FIELD_NUMBER: builtins.int
+    INITIAL_DATA_FIELD_NUMBER: builtins.int
+    STATE_HISTORY_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Its id."""
     blueprint_name: builtins.str
@@ -99,6 +101,14 @@ class Job(google.protobuf.message.Message):
     def signal(self) -> global___PendingSignal:
         """The signals that it waits for; unset when it waits for none."""
 
+    @property
+    def initial_data(self) -> holon.rxon.v1.types_pb2.Payload:
+        """What it was created with: a JSON object. Only where `fields` names it; unset where only history has the job still."""
+
+    @property
+    def state_history(self) -> holon.rxon.v1.types_pb2.Payload:
+        """What its handlers and its tasks have gathered: a JSON object. Told where initial_data is."""
+
     def __init__(
         self,
         *,
@@ -122,9 +132,11 @@ class Job(google.protobuf.message.Message):
         sequence: builtins.int = ...,
         signal: global___PendingSignal | None = ...,
         kept_signals: builtins.int = ...,
+        initial_data: holon.rxon.v1.types_pb2.Payload | None = ...,
+        state_history: holon.rxon.v1.types_pb2.Payload | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_budget", b"_budget", "_cost", b"_cost", "_progress", b"_progress", "approval", b"approval", "budget", b"budget", "cost", b"cost", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "result", b"result", "signal", b"signal", "updated_at", b"updated_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_budget", b"_budget", "_cost", b"_cost", "_progress", b"_progress", "approval", b"approval", "blueprint_name", b"blueprint_name", "budget", b"budget", "cost", b"cost", "created_at", b"created_at", "current_state", b"current_state", "error", b"error", "finished_at", b"finished_at", "id", b"id", "kept_signals", b"kept_signals", "owner", b"owner", "parent_job_id", b"parent_job_id", "progress", b"progress", "progress_message", b"progress_message", "result", b"result", "sequence", b"sequence", "signal", b"signal", "status", b"status", "terminal", b"terminal", "updated_at", b"updated_at"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_budget", b"_budget", "_cost", b"_cost", "_progress", b"_progress", "approval", b"approval", "budget", b"budget", "cost", b"cost", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "initial_data", b"initial_data", "progress", b"progress", "result", b"result", "signal", b"signal", "state_history", b"state_history", "updated_at", b"updated_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_budget", b"_budget", "_cost", b"_cost", "_progress", b"_progress", "approval", b"approval", "blueprint_name", b"blueprint_name", "budget", b"budget", "cost", b"cost", "created_at", b"created_at", "current_state", b"current_state", "error", b"error", "finished_at", b"finished_at", "id", b"id", "initial_data", b"initial_data", "kept_signals", b"kept_signals", "owner", b"owner", "parent_job_id", b"parent_job_id", "progress", b"progress", "progress_message", b"progress_message", "result", b"result", "sequence", b"sequence", "signal", b"signal", "state_history", b"state_history", "status", b"status", "terminal", b"terminal", "updated_at", b"updated_at"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_budget", b"_budget"]) -> typing.Literal["budget"] | None: ...
     @typing.overload
@@ -421,7 +433,7 @@ class GetJobRequest(google.protobuf.message.Message):
     """The job."""
     @property
     def fields(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The fields of Job that are wanted, by name; empty means all."""
+        """The fields of Job that are wanted, by name; empty means all but initial_data and state_history."""
 
     def __init__(
         self,
@@ -496,8 +508,9 @@ class ListJobsRequest(google.protobuf.message.Message):
 
     @property
     def fields(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The fields of Job that are wanted, by name; empty means all but result. Of another client's jobs result, error,
-        progress_message and approval are not told: empty leaves them out, and by name they are refused.
+        """The fields of Job that are wanted, by name; empty means all but result, initial_data and state_history. Of another
+        client's jobs these three, error, progress_message, approval and signal are not told: empty leaves them out, and
+        by name they are refused.
         """
 
     def __init__(
