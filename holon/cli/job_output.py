@@ -11,19 +11,21 @@ if TYPE_CHECKING:
     from holon.client import Job
 
 
-def job_json(job: Job) -> dict[str, Any]:
-    """A job in the shape that it has over HTTP."""
+def job_json(job: Job, *, data: bool = False) -> dict[str, Any]:
+    """A job in the shape that it has over HTTP; `data`: with what it carries."""
     shape = asdict(job)
-    del shape["terminal"], shape["initial_data"], shape["state_history"]
+    del shape["terminal"]
+    if not data:
+        del shape["initial_data"], shape["state_history"]
     if job.approval is not None and not job.approval.approval_token:
         del shape["approval"]["approval_token"]
     return shape
 
 
-def show_job(job: Job, *, as_json: bool) -> None:
-    """Print a job, with its question and its result."""
+def show_job(job: Job, *, as_json: bool, data: bool = False) -> None:
+    """Print a job, with its question and its result; `data`: with what it carries."""
     if as_json:
-        show_json(job_json(job))
+        show_json(job_json(job, data=data))
         return
     lines: list[tuple[str, object]] = [
         ("id", job.id),
@@ -59,4 +61,7 @@ def show_job(job: Job, *, as_json: bool) -> None:
         lines.append(("error", f"{job.error.code}: {job.error.message}"))
         if job.error.details is not None:
             lines.append(("details", json_text(job.error.details)))
+    if data:
+        carried = {"initial data": job.initial_data, "state history": job.state_history}
+        lines += [(name, "not kept any more" if it is None else json_text(it)) for name, it in carried.items()]
     show_lines(lines)

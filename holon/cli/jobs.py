@@ -129,9 +129,15 @@ def watch(
 
 
 @app.command()
-def get(job: _JobId, as_json: Json = False) -> None:
+def get(
+    job: _JobId,
+    data: Annotated[
+        bool, typer.Option("--data", help="With what it was created with, and what it has gathered since.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Show a job."""
-    show_job(with_client(lambda client: client.get_job(job)), as_json=as_json)
+    show_job(with_client(lambda client: client.get_job(job, data=data)), as_json=as_json, data=data)
 
 
 @app.command("list")

@@ -90,6 +90,20 @@ def test_what_a_job_asks_is_shown_and_decided_once(dev: Dev) -> None:
     assert re.search(r"timer_started .* until 20", lines), lines
 
 
+def test_what_a_quarantined_job_carries_is_shown_where_it_is_asked_for(dev: Dev) -> None:
+    job_id = dev("jobs", "create", "poison", "-d", '{"why": "not \\u001b[31mred"}', "--wait", "--json").json["id"]
+    plain, shown = dev("jobs", "get", job_id, "--json").json, dev("jobs", "get", job_id, "--data", "--json").json
+    carried = {"initial_data": {"why": "not \x1b[31mred"}, "state_history": {}}
+    assert (shown["status"], shown) == ("quarantined", plain | carried)
+    headers, query = {"X-Client-Token": dev.file["HOLON_TOKEN"]}, {"fields": ",".join(shown)}
+    path = f"{dev.doors['http']}/api/v1/jobs/{job_id}"
+    reply = httpx.get(path, params=query, headers=headers, trust_env=False, verify=PLAINTEXT)
+    assert shown == reply.json()
+    assert "initial data" not in dev("jobs", "get", job_id).out
+    lines = dev("jobs", "get", job_id, "--data").out.splitlines()
+    assert lines[-2:] == [r'initial data   {"why":"not \u001b[31mred"}', "state history  {}"]
+
+
 def test_a_long_error_is_one_line_of_a_history_and_whole_in_its_json(dev: Dev) -> None:
     why = "first\nsecond " + "x" * 500
     job_id = dev("jobs", "create", "poison", "-d", json.dumps({"why": why}), "--wait", "--json").json["id"]

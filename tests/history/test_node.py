@@ -47,7 +47,9 @@ async def test_a_jobs_history_is_the_same_before_and_after_it_moved(start: Start
         assert page["next_page_token"] == ""
 
 
-async def test_what_the_store_forgot_is_shown_still(start: Start, database: Database) -> None:
+async def test_what_the_store_forgot_is_shown_still(
+    start: Start, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with start(JOB_RETENTION=1.0) as node, working(node):
         old = [await node.run("one_task", {"n": n}) for n in range(3)]
         await so(lambda: _forgotten(node, old[-1].id))
@@ -63,6 +65,9 @@ async def test_what_the_store_forgot_is_shown_still(start: Start, database: Data
         assert listed == [waiting, new.id, *(job.id for job in reversed(old))]
         early = [job.id async for job in node.client.list_jobs(created_before=new.created_at, statuses=["finished"])]
         assert early == [job.id for job in reversed(old)]
+        assert await _commanded(node, monkeypatch, "jobs", "get", old[0].id, "--data") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-2:] == ["initial data   not kept any more", "state history  not kept any more"]
         with pytest.raises(FailedPrecondition, match="is over"):
             await node.client.cancel_job(old[0].id)
         async with http(node) as client:
@@ -136,14 +141,19 @@ async def test_what_a_worker_did_is_told_by_grpc_and_the_command_line(
             ]
             assert all(event.worker_id == name and event.task_id == f"{event.job_id}-0-0" for event in events)
         assert [event async for event in node.client.node.worker_history("w3")] == []
-        monkeypatch.setenv("HOLON_URL", f"grpcs://localhost:{node.ports.client}")
-        monkeypatch.setenv("HOLON_TOKEN", node.token)
-        monkeypatch.setenv("HOLON_CA", str(node.folder / "ca.pem"))
-        assert await asyncio.to_thread(_command, "workers", "history", "w1", "--limit", "1") == 0
+        assert await _commanded(node, monkeypatch, "workers", "history", "w1", "--limit", "1") == 0
         shown = capsys.readouterr().out
         assert jobs["w1"][1] in shown
         assert jobs["w1"][0] not in shown
         assert jobs["w2"][0] not in shown
+
+
+async def _commanded(node: RunningNode, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """How a command ends that talks to a node."""
+    monkeypatch.setenv("HOLON_URL", f"grpcs://localhost:{node.ports.client}")
+    monkeypatch.setenv("HOLON_TOKEN", node.token)
+    monkeypatch.setenv("HOLON_CA", str(node.folder / "ca.pem"))
+    return await asyncio.to_thread(_command, *arguments)
 
 
 def _command(*arguments: str) -> int:
