@@ -142,7 +142,10 @@ async def decided(node: Node, job_id: str, decision: str) -> None:
 
 async def test_somebody_signs_in_sees_jobs_end_decides_one_and_cancels_one() -> None:
     async with running(more=[asking(), wide()]) as node, dashboard(f"http://127.0.0.1:{node.door.port}") as shown:
-        first, second, third = [await node.created(f"/api/v1/jobs/{name}") for name in ("asking", "asking", "wide")]
+        given = {"to": HOSTILE, "large": LARGE}
+        first, second, third = [
+            await node.created(f"/api/v1/jobs/{name}", given) for name in ("asking", "asking", "wide")
+        ]
         await shown.sign_in("a-token-that-nobody-has")
         await shown.shows("Unauthorized", "#notice")
         await shown.sign_in(TOKEN)
@@ -171,6 +174,13 @@ async def test_somebody_signs_in_sees_jobs_end_decides_one_and_cancels_one() -> 
 
         # One is decided here: a mistake is told, and what was typed is there to be mended.
         await shown.go(f"jobs/{second}")
+        await shown.page.until("document.querySelector('.question')")
+        # What it carries is asked for when it is unfolded.
+        assert not any("initial_data" in url or "state_history" in url for url in shown.page.asked_for)
+        for part, texts in (("first", (HOSTILE.replace('"', '\\"'), f'"large": {LARGE}')), ("last", ("{}",))):
+            await shown.press(f"#carried ~ details:{part}-of-type > summary")
+            for text in texts:
+                await shown.shows(text, f"#carried ~ details:{part}-of-type pre")
         await shown.press(".question input[value=yes]")
         await shown.fill("#data", "[1]")
         await shown.press(".question > button")
@@ -181,6 +191,8 @@ async def test_somebody_signs_in_sees_jobs_end_decides_one_and_cancels_one() -> 
         # Every digit, both ways.
         for text in (HOSTILE.replace('"', '\\"'), f'"large": {LARGE}', f'"n": {LARGE - 1}'):
             await shown.shows(text, "pre")
+        # What is unfolded goes on with the job.
+        await shown.shows(f'"n": {LARGE - 1}', "#carried ~ details:last-of-type pre")
 
         await shown.go(f"jobs/{third}")
         await shown.shows("nobody-has-this", ".tree")

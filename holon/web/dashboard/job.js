@@ -1,6 +1,7 @@
-// One job: where it stands, what it asks, what happened to it, and what is below it.
+// One job: where it stands, what it asks, what it carries, what happened to it, and what is below it.
 
 import { get } from "./api.js";
+import { carriedOf } from "./carried.js";
 import { el, facts, link, render } from "./dom.js";
 import { ENOUGH, follow } from "./follow.js";
 import { json, money, progress, status, time, trouble } from "./format.js";
@@ -15,7 +16,7 @@ const PAUSE_SECONDS = 1;
 export async function job(place, { id, signal }) {
   const path = `jobs/${encodeURIComponent(id)}`;
   const [head, question, actions] = [el("div"), el("div"), el("p", { class: "buttons" })];
-  const [history, tree] = [historyOf(path, signal), treeOf(path, signal)];
+  const [carried, history, tree] = [carriedOf(path, signal), historyOf(path, signal), treeOf(path, signal)];
   let known = false;
   let moved = "";
 
@@ -25,10 +26,10 @@ export async function job(place, { id, signal }) {
     render(head, it, () => shown(it));
     render(question, it.approval?.approval_id, () => (it.approval ? [questionOf(it, refresh)] : []));
     render(actions, over, () => (over ? [] : [cancelButton(it, refresh)]));
-    if (!known) place.append(head, question, actions, history.place, tree.place);
+    if (!known) place.append(head, question, actions, carried.place, history.place, tree.place);
     known = true;
     const now = `${it.status} ${it.updated_at}`;
-    await Promise.all([now === moved ? null : history.look(), tree.look()]);
+    await Promise.all([...(now === moved ? [] : [history.look(), carried.look()]), tree.look()]);
     moved = now;
     return over ? ENOUGH : undefined;
   }
