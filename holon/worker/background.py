@@ -61,7 +61,7 @@ class Background:
         return f"Background({self._link}, {self._runner})"
 
     async def run(self) -> None:
-        """Serve until a drain is over. Async handlers run on the loop that calls this.
+        """Serve until a drain is over. Async handlers run on the loop that calls this, and have a while to clean up.
 
         On cancel the stream is dropped, handlers are told to stop, and nothing is waited for but the thread.
 
@@ -73,7 +73,10 @@ class Background:
         thread = threading.Thread(target=self._main, args=(handlers, over), name="holon-stream", daemon=True)
         thread.start()
         try:
-            await asyncio.shield(over)
+            await asyncio.wait((over,))
+            if self._runner is not None:
+                await self._runner.cleaned_up(self._timing.goodbye)
+            over.result()
         except asyncio.CancelledError:
             self._stopping = True
             self._post(self._stop)

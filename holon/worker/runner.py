@@ -140,6 +140,15 @@ class Runner:
         self._alarm.close()
         self._threads.close()
 
+    async def cleaned_up(self, seconds: float) -> None:
+        """Return once the async handlers that were stopped have ended, or so many seconds have passed.
+
+        It is for their loop, once this one is closed.
+        """
+        tasks = [call.task for call in self._calls.values() if call.task is not None and not call.task.done()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
     def _skill_of(self, offer: worker_pb2.TaskOffer) -> Skill | None:
         """The one that the offer names; a node that does not say of which version or type it is means any."""
         exact = self._skills.get((offer.skill, offer.type, offer.version))
@@ -171,7 +180,10 @@ class Runner:
             self._alarm.set(call, patience, self._outlived)
 
     def _tell_handler(self, call: Call, reason: str) -> None:
-        call.stopping = call.stopping or reason
+        if call.stopping:
+            # It cleans up, which another cancel would end.
+            return
+        call.stopping = reason
         if call.cancelled is not None:
             call.cancelled.set(call.stopping)
         if call.skill.is_async:
@@ -240,7 +252,7 @@ class Runner:
         del self._calls[call.lease]
         if call.folder is not None:
             call.folder.close()
-            if call.folder.made:
+            if call.folder.made and not self._threads.closed:
                 self._threads.submit(call.folder.remove)
         if self._granted < self._slots:
             self._grant()

@@ -50,6 +50,9 @@ class Threads:
 
     They do not keep the process alive: a handler that never returns cannot hold up its end. Who submits bounds their
     number by having no more calls open at a time.
+
+    Attributes:
+        closed: whether nothing is begun any more.
     """
 
     def __init__(self, name: str) -> None:
@@ -58,13 +61,20 @@ class Threads:
         self._lock = threading.Lock()
         self._started = 0
         self._open = 0
+        self.closed = False
 
     def __repr__(self) -> str:
         return f"Threads({self._name}, started={self._started}, open={self._open})"
 
     def submit(self, call: Callable[[], object]) -> None:
-        """Make the call in a thread at once; what it raises is logged."""
+        """Make the call in a thread at once; what it raises is logged.
+
+        Raises:
+            RuntimeError: the threads were closed.
+        """
         with self._lock:
+            if self.closed:
+                raise RuntimeError(f"{self._name}: the worker has left, and begins nothing more")
             self._open += 1
             starts = self._open > self._started
             if starts:
@@ -76,6 +86,8 @@ class Threads:
 
     def close(self) -> None:
         """Let every thread end after what it is doing."""
+        with self._lock:
+            self.closed = True
         for _ in range(self._started):
             self._calls.put(None)
 

@@ -24,7 +24,7 @@ class Timing:
         progress_every: least time between two reports of one task.
         log_every: the same of lines of its log.
         retry_result: before a result is sent again, when the node does not say.
-        goodbye: for the node to end a stream that was half-closed.
+        goodbye: for the node to end a stream that was half-closed, and then for stopped handlers to clean up.
     """
 
     welcome: float = 10.0

@@ -50,10 +50,18 @@ async def test_a_drain_finishes_what_runs_takes_nothing_new_and_ends_when_all_is
 
 
 async def test_a_drain_hands_back_what_does_not_end_within_the_grace(
-    certificates: Certificates, node: ScriptedNode
+    certificates: Certificates, node: ScriptedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = worker_for(certificates, node, drain_grace=0.05)
-    stopped = asyncio.Event()
+    stopped, go_on = asyncio.Event(), asyncio.Event()
+    cleaned_up: list[str] = []
+    loop, close = asyncio.get_running_loop(), Runner.close
+
+    def closed(runner: Runner) -> None:
+        close(runner)
+        loop.call_soon_threadsafe(go_on.set)
+
+    monkeypatch.setattr(Runner, "close", closed)
 
     @worker.skill
     async def endless() -> None:
@@ -61,6 +69,10 @@ async def test_a_drain_hands_back_what_does_not_end_within_the_grace(
             await asyncio.Event().wait()
         finally:
             stopped.set()
+            # Another cancel would end this.
+            await go_on.wait()
+            await asyncio.sleep(0)
+            cleaned_up.append("t1")
 
     async with serving(worker) as task:
         stream = await node.welcomed()
@@ -73,6 +85,7 @@ async def test_a_drain_hands_back_what_does_not_end_within_the_grace(
         await stream.wait(stream.half_closed)
         stream.end()
         await asyncio.wait_for(task, GUARD)
+        assert cleaned_up == ["t1"]
 
 
 async def test_a_drain_during_an_outage_delivers_its_results_before_it_ends(
