@@ -47,7 +47,7 @@ class TaskFolder:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._transfers: set[Transfer] = set()
-        self._closed = False
+        self._stopped = self._closed = False
         self._root: Path | None = None
         self._removal: weakref.finalize[..., TaskFolder] | None = None
 
@@ -99,13 +99,14 @@ class TaskFolder:
         return Sent(size=size, sha256=sha256)
 
     def stop(self) -> None:
-        """Stop what is under way."""
+        """Stop what is under way, and transfer nothing any more."""
         with self._changed:
+            self._stopped = True
             for transfer in self._transfers:
                 transfer.stop()
 
     def close(self) -> None:
-        """Stop what is under way, and begin nothing any more."""
+        """Stop what is under way; there are no files any more."""
         self._closed = True
         self.stop()
 
@@ -121,6 +122,8 @@ class TaskFolder:
     def _counted(self, transfer: Transfer) -> Iterator[None]:
         with self._changed:
             self._check()
+            if self._stopped:
+                raise TaskError(TRANSIENT_ERROR, "the task was stopped, and transfers no files any more")
             self._transfers.add(transfer)
         try:
             yield

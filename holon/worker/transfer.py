@@ -163,7 +163,7 @@ class Transfer:
                 raise self._mismatch(f"it has {told} bytes, and should have {size}")
             came, hashed = 0, hashlib.sha256()
             with _local(path, lambda: path.open("wb")) as file:
-                while chunk := response.read(CHUNK_BYTES):
+                while chunk := response.read1(CHUNK_BYTES):
                     self.check()
                     came += len(chunk)
                     if size is not None and came > size:

@@ -277,6 +277,25 @@ async def test_an_empty_file_is_sent_and_one_that_is_not_here_is_refused(bench: 
     assert server.files == {"/in/table.csv": CONTENT, "/out": b""}
 
 
+def dripping(handler: Handler) -> None:
+    """Send a byte now and then, so that it is never silent, for as long as somebody reads."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(10**9))
+    handler.end_headers()
+    while not handler.server.over.wait(0.01):
+        handler.wfile.write(b"x")
+        handler.wfile.flush()
+
+
+async def test_a_server_that_only_drips_is_not_read_from_for_ever(
+    bench: Make, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "LONGEST_S", 0.1)
+    server.odd = [dripping]
+    code, message = outcome(await fetched(bench, server.url("/in/table.csv")))
+    assert (code, "it took over 0.1 s" in message) == ("TRANSIENT_ERROR", True), message
+
+
 def answering_without_length(handler: Handler) -> None:
     handler.send_response(200)
     handler.end_headers()
@@ -294,11 +313,15 @@ async def test_a_cancel_stops_a_transfer_at_once_and_nothing_is_left(
     bench: Make, server: FileServer, tmp_path: Path, gone: Gone, is_async: bool, sends: bool
 ) -> None:
     def work(files: BlockingFiles) -> None:
-        if sends:
-            (files.folder / "x").write_bytes(CONTENT)
-            files.upload("x", server.url("/out"))
-        else:
-            files.download(server.url("/in/table.csv"))
+        try:
+            if sends:
+                (files.folder / "x").write_bytes(CONTENT)
+                files.upload("x", server.url("/out"))
+            else:
+                files.download(server.url("/in/table.csv"))
+        finally:
+            # A thread that goes on after that begins nothing else.
+            files.download(server.url("/in/another.csv"))
 
     async def work_async(files: Files) -> None:
         if sends:
@@ -317,6 +340,7 @@ async def test_a_cancel_stops_a_transfer_at_once_and_nothing_is_left(
     assert final.result.status == "cancelled"
     await gone.wait()
     assert left_in(tmp_path) == []
+    assert len(server.asked) == 1
 
 
 @pytest.fixture
