@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
-import shutil
-import tempfile
 import threading
 import uuid
 import weakref
@@ -19,12 +16,11 @@ from urllib.parse import unquote
 
 from holon.domain.file_names import parts_of
 from holon.errors import InvalidArgument
+from holon.worker import folders
 from holon.worker.outcome import INVALID_INPUT_ERROR, TRANSIENT_ERROR, TaskError
 
 if TYPE_CHECKING:
     from holon.worker.transfer import Transfer
-
-_log = logging.getLogger("holon.worker")
 
 T = TypeVar("T")
 
@@ -64,9 +60,9 @@ class TaskFolder:
         with self._changed:
             self._check()
             if self._root is None:
-                self._root = Path(tempfile.mkdtemp(prefix="holon-task-"))
+                self._root, held = folders.make()
                 # Also when the process ends before the handler does.
-                self._removal = weakref.finalize(self, _remove, self._root)
+                self._removal = weakref.finalize(self, folders.remove, self._root, held)
                 for name in (_FILES, _PARTIAL):
                     (self._root / name).mkdir()
             return self._root / kind
@@ -259,10 +255,3 @@ def _expected(size: Any, sha256: Any) -> tuple[int | None, str | None]:
     if found is None:
         raise TaskError(INVALID_INPUT_ERROR, f"sha256 is {sha256!r}; give 64 hexadecimal digits, or None")
     return size, found[1]
-
-
-def _remove(root: Path) -> None:
-    try:
-        shutil.rmtree(root)
-    except OSError as error:
-        _log.warning("the folder %s of a task that is over cannot be deleted: %s", root, error)
