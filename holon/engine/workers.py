@@ -241,6 +241,7 @@ class Workers:
         again_after: int | None = None,
         cost: Cost = None,
         unbegun: bool = False,
+        why: str = "",
     ) -> bool:
         """A worker gives a task back without an outcome; False when it holds no such lease.
 
@@ -248,13 +249,14 @@ class Workers:
             again_after: milliseconds after which it may come to this worker again; None: after a lease.
             cost: what it cost until then; None: nothing.
             unbegun: whether nobody has begun it, though it was accepted.
+            why: what it says of that, where somebody may have to look at it; empty: it is a matter of course.
         """
         session = member.session
         lease = _held(session, task_id, lease_id)
         if lease is not None:
             if cost is not None:
                 cost = least(cost, session.leases[lease_id].max_cost)
-            self._telemetry.handed_back(lease)
+            self._telemetry.handed_back(lease, session.leases[lease_id].skill, why)
             self._dispatcher.freed(session, lease_id)
             self._touches.hand_back(lease, again_after=again_after, cost=cost, unbegun=unbegun)
         return lease is not None
@@ -280,8 +282,14 @@ class Workers:
             and (task.lease_id, task.worker_id) == (lease_id, member.session.worker_id)
         )
 
-    def drain(self, member: Member) -> None:
-        """A worker takes no more tasks and will leave when it has ended those that it holds."""
+    def drain(self, member: Member, reason: str) -> None:
+        """A worker takes no more tasks and will leave when it has ended those that it holds.
+
+        Arguments:
+            reason: why, as it says.
+        """
+        worker_id = member.session.worker_id
+        log.info("worker %s leaves: %s", worker_id, reason or "no reason given", extra={"worker_id": worker_id})
         self._fleet.leaving(member.session)
 
     def rotate(self, member: Member, time_left: int) -> None:

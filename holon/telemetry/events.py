@@ -14,6 +14,7 @@ from holon.domain.job import Job
 from holon.domain.task import CANCELLED, FAILURE, SUCCESS, job_of
 from holon.ports import LeaseRef, Offer, Result, Superseded
 from holon.telemetry.metrics import FAILED, EngineMetrics
+from holon.telemetry.seldom import Seldom
 from holon.telemetry.tracing import Tracing
 
 log = logging.getLogger("holon.engine")
@@ -35,6 +36,7 @@ class Telemetry:
         self.tracing = tracing or Tracing()
         # Who else is told of a job that is over, or may be.
         self.ended_job: Callable[[Job], None] | None = None
+        self._refused = Seldom(log)
 
     def created(self, job: Job) -> None:
         """A job was created."""
@@ -109,9 +111,16 @@ class Telemetry:
         how = f"{result.outcome.status} ({error})" if error else result.outcome.status
         log.debug("task %s of worker %s has ended: %s", result.task_id, worker_id, how, extra=facts)
 
-    def handed_back(self, lease: LeaseRef) -> None:
-        """An offer or a task came back without a result."""
+    def handed_back(self, lease: LeaseRef, skill: str, why: str) -> None:
+        """An offer or a task came back without a result.
+
+        Arguments:
+            why: what its worker says, where that is for somebody to look at; empty: it is a matter of course.
+        """
         self.metrics.handbacks.add()
-        if log.isEnabledFor(logging.DEBUG):
-            facts = {"task_id": lease.task_id, "worker_id": lease.worker_id, "lease_id": lease.lease_id}
+        facts = {"task_id": lease.task_id, "worker_id": lease.worker_id, "lease_id": lease.lease_id}
+        if why:
+            told = lease.task_id, skill, lease.worker_id
+            self._refused.warn("task %s of skill %r comes back from worker %s", *told, why=why, **facts)
+        else:
             log.debug("task %s comes back from worker %s", lease.task_id, lease.worker_id, extra=facts)

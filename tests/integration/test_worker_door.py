@@ -142,16 +142,19 @@ async def test_credits_are_absolute_and_the_newest_wins() -> None:
         await worker.offer()
 
 
-async def test_a_rejected_task_goes_to_another_worker() -> None:
+async def test_a_rejected_task_goes_to_another_worker_and_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
     async with a_node() as node:
         first = await node.worker("w1")
         await node.create(n=1)
         offer = await first.offer()
-        await first.send(updates(update(offer, rejected=worker_pb2.TaskRejected(reason="UNKNOWN_SKILL"))))
+        rejected = worker_pb2.TaskRejected(reason="UNKNOWN_SKILL", message="there is\nno t")
+        await first.send(updates(update(offer, rejected=rejected)))
         await first.beat()
         second = await node.worker("w2")
         again = await second.offer()
         assert (again.task_id, again.attempt, again.generation) == (offer.task_id, 2, 1)
+    told = f"task {offer.task_id} of skill 't' comes back from worker w1: UNKNOWN_SKILL: there is no t"
+    assert caplog.messages.count(told) == 1
 
 
 @pytest.mark.parametrize(("said", "charged"), [(None, None), (7, 7), (-1, None), (2**53, None)])

@@ -34,6 +34,7 @@ class Recorder(Workers):
         again_after: int | None = None,
         cost: Cost = None,
         unbegun: bool = False,
+        why: str = "",
     ) -> bool:
         self.back.append((task_id, again_after))
         return member.session.leases.pop(lease_id, None) is not None

@@ -28,6 +28,10 @@ from transports.grpc.outgoing import Outgoing
 from transports.grpc.saying import check_held, check_ids, fit, parsed, unknown
 
 MAX_PROGRESS_MESSAGE = 1024
+# Of why a task comes back, or a worker leaves, the log has so many bytes.
+MAX_REASON = 512
+# Nobody need look at these: there will be room again, the worker leaves, or the offer came too late.
+_OF_COURSE = frozenset(("BUSY", "DRAINING", "STALE_OFFER"))
 # Nobody is kept from a task for longer than a lease, whatever he says.
 MAX_AGAIN_S = 86_400.0
 # What is said of a lease once, and without an answer.
@@ -177,9 +181,9 @@ class Incoming:
         if self._renew is not None:
             self._renew(self._frame, frame.reauthenticate.access_token)
 
-    def _drain(self, _: worker_pb2.SessionRequest) -> None:
+    def _drain(self, frame: worker_pb2.SessionRequest) -> None:
         self.drained = True
-        self._workers.drain(self._member)
+        self._workers.drain(self._member, _line(frame.drain.reason))
         self._outgoing.leave()
 
     def _events(self, frame: worker_pb2.SessionRequest) -> None:
@@ -268,8 +272,10 @@ class Incoming:
             after = round(min(max(0.0, seconds(rejected.retry_after)), MAX_AGAIN_S) * 1000)
         cost = cost_of(rejected)
         unbegun = rejected.reason == UNSERVABLE and not cost
+        why = "" if rejected.reason in _OF_COURSE else f"{rejected.reason or 'no reason'}: {rejected.message}"
+        lease = update.task_id, update.lease_id
         back = self._workers.rejected(
-            self._member, update.task_id, update.lease_id, again_after=after, cost=cost, unbegun=unbegun
+            self._member, *lease, again_after=after, cost=cost, unbegun=unbegun, why=_line(why)
         )
         check_held(back, update)
 
@@ -307,3 +313,7 @@ class Incoming:
             told = self._tree.summary(result.summary)
         took, cost = took_of(result), cost_of(result)
         self._clerk.report(Reported(task_id, lease_id, outcome, took, broken, update.resent, told, cost))
+
+
+def _line(text: str) -> str:
+    return clipped(" ".join(text.split()), MAX_REASON)
