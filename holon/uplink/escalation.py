@@ -41,7 +41,7 @@ class Escalation:
 
     Arguments:
         store: where tasks are looked up.
-        after: for how many seconds there must have been nobody.
+        after: for how many seconds there must have been nobody, at most.
     """
 
     def __init__(
@@ -58,7 +58,9 @@ class Escalation:
         self._jobs = jobs
         self._dispatcher = dispatcher
         self._providers = providers
-        self._after = after
+        # How often it looks, and so how much later than it is so it may be seen that there is nobody.
+        self._every = min(LOOK_S, after / 2)
+        self._after = after - self._every
         self._waiting: dict[str, _Waiting] = {}
 
     def __repr__(self) -> str:
@@ -67,7 +69,7 @@ class Escalation:
     async def run(self) -> None:
         """Give back what nobody can do, until cancelled."""
         while True:
-            await asyncio.sleep(min(LOOK_S, self._after / 2))
+            await asyncio.sleep(self._every)
             waiting = {one.entry.job_id: one for one in self._serving.waiting}
             self._waiting = {job_id: known for job_id, known in self._waiting.items() if job_id in waiting}
             for job_id, running in waiting.items():

@@ -266,7 +266,7 @@ def _skill(offering: worker_pb2.Offering, where: str, places: Mapping[str, Seque
     if not 0 <= offering.price <= MOST_COST:
         raise invalid(f"{where}.price", f"is {offering.price}; it must be from 0 to {MOST_COST}")
     if offering.holon_path:
-        raise invalid(f"{where}.holon_path", "is of skills that a holon passes on, which this version does not take")
+        raise invalid(f"{where}.holon_path", "is not taken by this version; leave it unset")
     return Skill(
         offering.skill,
         offering.version,
