@@ -34,3 +34,15 @@ async def test_the_row_of_a_job_of_many_steps_grows_no_more_and_all_that_they_ma
         await world.finish(await world.claim_of(job_id))
         assert await world.storage.purge(world.now + 1, 10) == 1
         assert await redis.keys(f"*{job_id}*") == []
+
+
+async def test_nobody_watches_a_job_that_is_gone_whatever_was_not_said_of_that(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    claim = await world.start()
+    await world.storage.watch(claim.job.id)
+    async with nodes.redis() as redis:
+        await world.finish(claim)
+        assert await redis.hlen("{h:0}:watched") == 1
+        assert await world.storage.purge(world.now + 1, 10) == 1
+        assert await redis.hlen("{h:0}:watched") == 0
+        assert await redis.hget("{h:0}:meta", "watched") == b"0"

@@ -33,6 +33,8 @@ end
 -- Take a job out of what is there; its keys are left to be deleted.
 local function forgotten(id, row, keys)
     put('ZREM', P .. 'over', id)
+    -- Where the server was away, a node may not have said that it hears of it no more.
+    if facts.watched then put('HDEL', P .. 'watched', id) end
     if not row then return end
     for _, made in ipairs(made_by(id, row.made, keys)) do
         for step, total in gmatch(made, '(%d+):(%d+)') do
