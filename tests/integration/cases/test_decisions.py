@@ -12,7 +12,7 @@ import pytest
 from holon import Blueprint
 from holon.context import ActionFactory
 from holon.errors import FailedPrecondition, InvalidArgument
-from tests.integration.cases.site import Start, create, ended, happened, history, one_task, seen
+from tests.integration.cases.site import Start, create, ended, happened, history, http, one_task, seen
 
 
 def blueprint(name: str = "bp") -> Blueprint:
@@ -36,6 +36,38 @@ async def test_a_handler_that_decides_nothing_outside_an_end_fails_its_job(start
         assert (job.status, code) == ("failed", "NO_DECISION")
         assert "'begin'" in message
         assert len(await history(node, job.id, "state_started")) == 1
+
+
+async def test_b14_b19_a_handler_that_always_fails_is_run_four_times_and_its_job_is_found_among_the_quarantined(
+    start: Start,
+) -> None:
+    raising, asking = blueprint("raising"), blueprint("asking")
+    runs: list[int] = []
+
+    @raising.handler(is_start=True, is_end=True)
+    async def raises() -> None:
+        runs.append(1)
+        raise ValueError("not today")
+
+    @asking.handler(is_start=True, is_end=True)
+    async def asks(nonsense: int) -> None:
+        runs.append(2)
+
+    async with start(raising, asking) as node, http(node) as web:
+        jobs = [await node.run(name, {}) for name in ("raising", "asking")]
+        assert [(job.status, *code_and_message(job)) for job in jobs] == [
+            (
+                "quarantined",
+                "HANDLER_ERROR",
+                "handler of state 'raises' failed after 4 attempts: ValueError: not today",
+            ),
+            ("quarantined", "MISSING_ARGUMENT", jobs[1].error.message if jobs[1].error else ""),
+        ]
+        assert "after 4 attempts" in code_and_message(jobs[1])[1]
+        assert "'nonsense'" in code_and_message(jobs[1])[1]
+        assert runs == [1] * 4
+        listed = (await web.get("/api/v1/jobs?status=quarantined")).json()["jobs"]
+        assert [one["id"] for one in listed] == [jobs[1].id, jobs[0].id]
 
 
 async def test_a_second_decision_is_an_error_of_the_handler_and_neither_happens(start: Start) -> None:
