@@ -76,6 +76,7 @@ def list_(as_json: Json = False) -> None:
                 "api_endpoint": one.api_endpoint,
                 "api_version": one.api_version,
                 "input_schema": one.input_schema,
+                "output_schema": one.output_schema,
                 "price": one.price,
             }
             for one in found

@@ -78,6 +78,7 @@ class BlueprintInfo:
     input_schema: Any
     graph: GraphInfo | None
     price: int | None = None
+    output_schema: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,7 @@ def blueprint_of(message: node_pb2.Blueprint) -> BlueprintInfo:
         value_of(message.input_schema) if message.HasField("input_schema") else None,
         _graph_of(message.graph) if message.HasField("graph") else None,
         message.price if message.HasField("price") else None,
+        value_of(message.output_schema) if message.HasField("output_schema") else None,
     )
 
 

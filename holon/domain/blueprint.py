@@ -14,7 +14,7 @@ from holon.domain.costs import costing
 from holon.domain.data_stores import DataStores, store_of
 from holon.domain.declaring import Said, clash, handler_of, place_of, state_of, together
 from holon.domain.decorating import Decorator, HandlerDecorator
-from holon.domain.hints import returned_by, taken_by
+from holon.domain.hints import ended_with, taken_by
 from holon.domain.sending import declared_event
 from holon.domain.states import Function, Outcome, State
 from holon.errors import BlueprintError, InvalidArgument
@@ -159,16 +159,16 @@ class Blueprint:
 
     @cached_property
     def output_schema(self) -> dict[str, Any] | None:
-        """The JSON schema of the result: what the handler of its one good end returns, if it says that it is an object.
+        """The JSON schema of the result: what the handler of its one good end says that it returns.
 
-        None where it has several good ends, or the hint says nothing, or those of several handlers are not the same.
-        Read once, after the last decorator.
+        None where it has several good ends, or the hint says nothing or allows None, or those of several handlers are
+        not the same. Read once, after the last decorator.
 
         Raises:
             BlueprintError: a hint that cannot be read, or that JSON cannot hold.
         """
         ends = [state for state in self._states.values() if state.outcome == "finished"]
-        return returned_by(ends[0]) if len(ends) == 1 else None
+        return ended_with(ends[0]) if len(ends) == 1 else None
 
     @cached_property
     def has_files(self) -> bool:

@@ -76,13 +76,9 @@ def error_of(job: Job) -> JobError:
     return job.error or JobError(CODES[job.status], "no reason given")
 
 
-def story(job: Job, error: JobError, how: str = "") -> str:
-    """The same in a sentence for whoever had it done.
-
-    Arguments:
-        how: it ended; empty: as its status says.
-    """
-    return f"job {job.id} of blueprint {job.blueprint} {how or _HOW[job.status]}: {error.message}"
+def story(job: Job, error: JobError) -> str:
+    """The same in a sentence for whoever had it done."""
+    return f"job {job.id} of blueprint {job.blueprint} {_HOW[job.status]}: {error.message}"
 
 
 def causes_of(job: Job, holon_id: str, error: JobError) -> Sequence[Cause]:

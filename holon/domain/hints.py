@@ -31,26 +31,35 @@ def taken_by(start: State) -> dict[str, Any] | None:
     return None if said is None else said[1]
 
 
-def returned_by(end: State) -> dict[str, Any] | None:
-    """The JSON schema of what a state's handlers return, if all say the same, and that it is an object; else None.
+def returned_by(handler: Handler) -> dict[str, Any] | None:
+    """The JSON schema of what a handler of an end returns, which is the result of its job.
 
+    Returns:
+        None where its hint says nothing, or allows None: of a handler that returns that, `state_history` is the result.
     Raises:
         BlueprintError: a hint that cannot be read, or that JSON cannot hold.
     """
-    first, *others = (_schema(handler, "return", "returns") for handler in end.handlers)
-    if first is None or first.get("type") != "object" or any(one != first for one in others):
-        return None
-    return first
+    found = _schema(handler, "return", "returns")
+    return None if found is None or schema.fits(_hint(handler, "return"), None) else found
+
+
+def ended_with(end: State) -> dict[str, Any] | None:
+    """The JSON schema of what an end's handlers return, as `returned_by` has it, if all say the same; else None."""
+    first, *others = map(returned_by, end.handlers)
+    return None if any(one != first for one in others) else first
 
 
 def _schema(handler: Handler, argument: str, called: str) -> dict[str, Any] | None:
     """The JSON schema of the hint of an argument, or of what is returned."""
-    place = place_of(handler.function)
-    try:
-        hint = schema.hint_of(handler.function, argument)
-    except HolonError as error:
-        raise BlueprintError(f"{place}: {error.message}") from error
+    hint = _hint(handler, argument)
     try:
         return schema.schema_of(hint)
     except HolonError as error:
-        raise BlueprintError(f"{place}: {called}: {error.message}") from error
+        raise BlueprintError(f"{place_of(handler.function)}: {called}: {error.message}") from error
+
+
+def _hint(handler: Handler, argument: str) -> Any:
+    try:
+        return schema.hint_of(handler.function, argument)
+    except HolonError as error:
+        raise BlueprintError(f"{place_of(handler.function)}: {error.message}") from error

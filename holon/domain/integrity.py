@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from holon.domain import schema
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import MAX_STATUSES
-from holon.domain.hints import taken_by
+from holon.domain.hints import returned_by, taken_by
 from holon.domain.states import Handler, State
 from holon.domain.targets import Mistake, Sending, Target, Targets, targets_of
 from holon.errors import BlueprintError, HolonError
@@ -52,6 +52,7 @@ def check(blueprint: Blueprint) -> list[Problem]:
     targets = {state.name: [targets_at(one) for one in state.handlers] for state in blueprint.states.values()}
     for state in blueprint.states.values():
         problems.extend(_input(blueprint, state))
+        problems.extend(_output(state))
         for handler, found in zip(state.handlers, targets[state.name], strict=True):
             problems.extend(_mistaken(state, handler, found))
             problems.extend(_dangling(blueprint, state, handler, found))
@@ -84,6 +85,17 @@ def _input(blueprint: Blueprint, state: State) -> list[Problem]:
     if state.is_start and not problems:
         try:
             taken_by(state)
+        except BlueprintError as error:
+            problems.append(Problem("error", state.name, error.message))
+    return problems
+
+
+def _output(state: State) -> list[Problem]:
+    """What is wrong with the hints of what a good end returns."""
+    problems = []
+    for handler in state.handlers if state.outcome == "finished" else ():
+        try:
+            returned_by(handler)
         except BlueprintError as error:
             problems.append(Problem("error", state.name, error.message))
     return problems

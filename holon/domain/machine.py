@@ -28,6 +28,7 @@ from holon.domain.signals import first_of
 from holon.domain.specs import Branches, spec_of, spec_of_part
 from holon.domain.states import State
 from holon.domain.task import (
+    CONTRACT_VIOLATION,
     POLICY_DENIED,
     TIMEOUT,
     RetryPolicy,
@@ -35,6 +36,7 @@ from holon.domain.task import (
     task_id,
 )
 from holon.domain.value import Value, replace
+from holon.errors import Violation
 
 
 class Limits(Value):
@@ -78,6 +80,7 @@ def decide(
     *,
     state_history: dict[str, Any] | None = None,
     before: tuple[HistoryEvent, ...] = (),
+    broken: Sequence[Violation] = (),
 ) -> Change:
     """What the handler of `state` decided, as a change of its job.
 
@@ -87,11 +90,12 @@ def decide(
         now, took: the time and the handler's run, in milliseconds.
         state_history: the job's, as the handler left it; None: as it was.
         before: lines of history that go before those of this change.
+        broken: what the result of a job that ends here breaks of what the handler says that it returns.
     """
     history = job.state_history if state_history is None else state_history
     if decision is None:
         told = (*before, _finished(state, None, now, took))
-        return _at_end(job, state, returned, history, told, now)
+        return _at_end(job, state, returned, history, told, now, broken)
     most = limits.max_transitions if job.max_transitions is None else min(job.max_transitions, limits.max_transitions)
     if job.transitions >= most:
         told = (*before, _finished(state, None, now, took))
@@ -133,7 +137,13 @@ def decide(
 
 
 def _at_end(
-    job: Job, state: State, returned: Any, history: dict[str, Any], told: tuple[HistoryEvent, ...], now: int
+    job: Job,
+    state: State,
+    returned: Any,
+    history: dict[str, Any],
+    told: tuple[HistoryEvent, ...],
+    now: int,
+    broken: Sequence[Violation],
 ) -> Change:
     if not state.is_end:
         message = f"handler of state {state.name!r} ended without calling one of its actions"
@@ -144,8 +154,18 @@ def _at_end(
     if job.cancelling:
         error = JobError("CANCELLED", "cancelled, and cleaned up")
         return end(job, Status.CANCELLED, error, now, before=told, state_history=history)
-    result = history if returned is None else returned
+    if broken:
+        why = f"{broken[0].field} {broken[0].reason}"
+        message = f"the result of state {state.name!r} is not what its handler says that it returns: {why}"
+        error = JobError(CONTRACT_VIOLATION, message, [{"field": one.field, "reason": one.reason} for one in broken])
+        return end(job, Status.FAILED, error, now, before=told, state_history=history)
+    result = result_of(returned, history)
     return end(job, Status.FINISHED, None, now, before=told, state_history=history, result=result)
+
+
+def result_of(returned: Any, history: dict[str, Any]) -> Any:
+    """The result of a job that ends well: what its handler returned; if that is None, its state history."""
+    return history if returned is None else returned
 
 
 def _dispatch(

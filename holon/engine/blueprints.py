@@ -1,4 +1,4 @@
-"""The blueprints that this node runs, by name, with the contracts of their input and of their events."""
+"""The blueprints that this node runs, by name, with the contracts of their input, their results and their events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any, TypeAlias
 
 from holon.domain import integrity
 from holon.domain.blueprint import Blueprint
+from holon.domain.hints import returned_by
 from holon.domain.paths import is_nodes_own
+from holon.domain.states import Function
 from holon.engine.contracts import Contracts
 from holon.errors import BlueprintError, InvalidArgument, NotFound
 
@@ -34,7 +36,7 @@ class Blueprints:
     """Registered blueprints. Each was checked when it came in.
 
     Arguments:
-        contracts: where the input schemas are compiled.
+        contracts: where the schemas are compiled.
         files: whether jobs can have files here.
     """
 
@@ -44,6 +46,8 @@ class Blueprints:
         self._by_name: dict[str, tuple[Blueprint, str]] = {}
         # By name, the contracts of the events that it declares.
         self._events: dict[str, dict[str, str]] = {}
+        # By the handlers of good ends, the contracts of what those return, where they say so.
+        self._results: dict[Function, str] = {}
         # By path, whose that is.
         self._by_path: dict[str, str] = {}
 
@@ -57,8 +61,8 @@ class Blueprints:
         """Take in a sound blueprint.
 
         Raises:
-            BlueprintError: it is not sound, its name or its path is taken, or the schema of its input or of an event
-                cannot be used.
+            BlueprintError: it is not sound, its name or its path is taken, or the schema of its input, of a result or
+                of an event cannot be used.
         """
         if blueprint.name in self._by_name:
             raise BlueprintError(f"a blueprint named {blueprint.name!r} is already registered", code="BLUEPRINT_TAKEN")
@@ -81,23 +85,24 @@ class Blueprints:
             raise BlueprintError(reason, code="TASK_FILES_OFF")
         for problem in problems:
             log.warning("blueprint %s: %s", blueprint.name, problem.message)
-        try:
-            contract = self._contracts.add(blueprint.input_schema)
-        except InvalidArgument as error:
-            raise BlueprintError(f"blueprint {blueprint.name!r}: input: {error.message}") from error
-        self._contracts.hold(contract)
+        contract = self._contract(blueprint, "input", blueprint.input_schema)
         self._events[blueprint.name] = {
-            event: self._event(blueprint, event, schema) for event, schema in blueprint.events.items()
+            event: self._contract(blueprint, f"event {event!r}", schema) for event, schema in blueprint.events.items()
         }
+        for state in blueprint.states.values():
+            for handler in state.handlers if state.outcome == "finished" else ():
+                result = self._contract(blueprint, f"the result of state {state.name!r}", returned_by(handler))
+                if result:
+                    self._results[handler.function] = result
         self._by_name[blueprint.name] = (blueprint, contract)
         if blueprint.path is not None:
             self._by_path[blueprint.path] = blueprint.name
 
-    def _event(self, blueprint: Blueprint, name: str, schema: dict[str, Any] | None) -> str:
+    def _contract(self, blueprint: Blueprint, what: str, schema: dict[str, Any] | None) -> str:
         try:
             contract = self._contracts.add(schema)
         except InvalidArgument as error:
-            raise BlueprintError(f"blueprint {blueprint.name!r}: event {name!r}: {error.message}") from error
+            raise BlueprintError(f"blueprint {blueprint.name!r}: {what}: {error.message}") from error
         self._contracts.hold(contract)
         return contract
 
@@ -122,6 +127,10 @@ class Blueprints:
     def events(self, name: str) -> Mapping[str, str]:
         """The events that a blueprint declares, each with the contract of its payload."""
         return self._events.get(name, {})
+
+    def result(self, handler: Function) -> str:
+        """The contract of the result of a job that ends well with this handler; empty where that says nothing of it."""
+        return self._results.get(handler, "")
 
     def for_clients(self, name: str) -> tuple[Blueprint, str]:
         """A blueprint that clients may create jobs of, and the contract of its input.

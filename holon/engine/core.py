@@ -35,6 +35,7 @@ from holon.engine.log_lines import LogLines
 from holon.engine.mover import Mover
 from holon.engine.needs import Needs
 from holon.engine.occurrences import Occurrences
+from holon.engine.outputs import Outputs
 from holon.engine.passing_down import PassingDown
 from holon.engine.passing_signals import PassingSignals
 from holon.engine.planning import Planner
@@ -140,7 +141,8 @@ class Engine:
         sent_events = SentEvents(self.blueprints, contracts, strict=settings.strict_events)
         inputs, price = Inputs(contracts, settings.max_payload), self.dispatcher.price
         calling = Calling(store, self.blueprints, inputs, settings.max_depth, price)
-        handlers = Handlers(self.blueprints, limits, store.now, telemetry, sent_events, calling, self.files)
+        outputs = Outputs(self.blueprints, contracts)
+        handlers = Handlers(self.blueprints, limits, store.now, telemetry, sent_events, calling, outputs, self.files)
         planner = Planner(needs, settings.max_payload, price)
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
         results = Results(

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -23,8 +23,9 @@ from holon.domain.value import replace
 from holon.engine.blueprints import Blueprints
 from holon.engine.children.calling import Calling, calls
 from holon.engine.job_files import JobFiles
+from holon.engine.outputs import Outputs
 from holon.engine.sent_events import SentEvents
-from holon.errors import BlueprintError, HolonError, InvalidArgument
+from holon.errors import BlueprintError, HolonError, InvalidArgument, Violation
 from holon.json_in import parse
 from holon.task_files import TaskFiles
 from holon.telemetry.events import Telemetry
@@ -87,6 +88,7 @@ class Handlers:
         telemetry: where failures are counted, and steps traced.
         sent_events: what becomes of events.
         calling: looks at what they ask for that run blueprints.
+        outputs: checks the results of jobs that end.
         files: where jobs have files; None where they have none.
 
     Attributes:
@@ -103,6 +105,7 @@ class Handlers:
         telemetry: Telemetry,
         sent_events: SentEvents,
         calling: Calling,
+        outputs: Outputs,
         files: JobFiles | None = None,
     ) -> None:
         self._blueprints = blueprints
@@ -114,6 +117,7 @@ class Handlers:
         # By blueprint and state, those that await nothing and have ended well here; None: its only one.
         self._prompt: dict[tuple[str, str], set[Function] | None] = {}
         self._calling = calling
+        self._outputs = outputs
         self.waiting = 0
         self.ending: Callable[[], bool] = lambda: False
 
@@ -218,6 +222,9 @@ class Handlers:
             if at_once:
                 return None
             decision = await self._calling.budgeted(job, called)
+        broken: Sequence[Violation] = ()
+        if decision is None and state.outcome == "finished" and not job.cancelling:
+            broken = self._outputs.violations(chosen.function, machine.result_of(returned, state_history))
         change = machine.decide(
             job,
             state,
@@ -228,6 +235,7 @@ class Handlers:
             _ms(began),
             state_history=state_history,
             before=before,
+            broken=broken,
         )
         return replace(change, trace=span.trace) if span.trace else change
 

@@ -170,4 +170,5 @@ class Overview:
 
 def _weight(blueprint: Blueprint) -> int:
     """About how many bytes a blueprint takes in a list."""
-    return len(orjson.dumps((blueprint.input_schema, blueprint.name, blueprint.path, blueprint.api_version))) + 64
+    schemas = blueprint.input_schema, blueprint.output_schema
+    return len(orjson.dumps((schemas, blueprint.name, blueprint.path, blueprint.api_version))) + 64

@@ -16,7 +16,6 @@ from holon.domain.states import State
 from holon.domain.task import SUCCESS
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
-from holon.errors import BlueprintError, InvalidArgument
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.fitting import MAX_PROFILES, Room
 from holon.uplink.passing import offering_of
@@ -60,11 +59,9 @@ class Offerings:
 
     Arguments:
         blueprints: those of the skills that are passed on among them.
-        contracts: where their outputs are checked before they leave.
+        contracts: knows how many patterns their schemas have.
         providers: who has which skills, how they offer those that are passed on, and on which machines.
         passed: the names of those that are passed on.
-    Raises:
-        BlueprintError: what one says that it returns cannot be used.
     """
 
     def __init__(
@@ -74,7 +71,6 @@ class Offerings:
         providers: Providers,
         passed: Collection[str] = (),
     ) -> None:
-        self._outputs: dict[str, str] = {}
         self._blueprints = blueprints
         self._contracts = contracts
         self._providers = providers
@@ -91,18 +87,14 @@ class Offerings:
             if blueprint.name in passed:
                 self._offered[blueprint.name] = _Offered(None, frozenset((blueprint.name,)), passed=True)
                 continue
-            try:
-                output = contracts.add(blueprint.output_schema)
-            except InvalidArgument as error:
-                raise BlueprintError(f"blueprint {blueprint.name!r}: output: {error.message}") from error
-            contracts.hold(output)
-            self._outputs[blueprint.name] = output
             statuses = sorted({state.status for state in blueprint.states.values() if state.status})
             offering = worker_pb2.Offering(skill=blueprint.name, statuses=statuses, price=blueprint.price)
             if blueprint.input_schema is not None:
                 offering.input_schema.CopyFrom(json_payload(orjson.dumps(blueprint.input_schema)))
-            if blueprint.output_schema is not None:
-                offering.output_schema.CopyFrom(json_payload(orjson.dumps(blueprint.output_schema)))
+            output = blueprint.output_schema
+            # The data of a result is an object: the parent is given anything else as a part of one.
+            if output is not None and output.get("type") == "object":
+                offering.output_schema.CopyFrom(json_payload(orjson.dumps(output)))
             self._offered[blueprint.name] = _Offered(
                 offering,
                 skills_of(blueprint, blueprints.get),
@@ -266,8 +258,3 @@ class Offerings:
     def _state(self, blueprint: str, state: str) -> State | None:
         found = self._blueprints.get(blueprint)
         return found.states.get(state) if found is not None else None
-
-    def violation(self, blueprint: str, result: object) -> str:
-        """What a result breaks of what its blueprint says that it returns; empty when it keeps it."""
-        found = self._contracts.violations(self._outputs.get(blueprint, ""), result, "result")
-        return f"{found[0].field} {found[0].reason}" if found else ""

@@ -9,8 +9,7 @@ import orjson
 from holon.domain import ends
 from holon.domain.ends import CODES, data_of, error_of, story
 from holon.domain.events import HistoryEvent
-from holon.domain.job import Job, JobError, Status
-from holon.domain.task import CHILD_FAILED, SUCCESS
+from holon.domain.job import Job, Status
 from holon.ports import JobRecord
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.offerings import Offerings
@@ -25,7 +24,7 @@ def result_of(record: JobRecord, holon_id: str, offerings: Offerings) -> worker_
     Its result is the data, under the key `result` if it is no JSON object.
     """
     job = record.job
-    result = _success(job, holon_id, offerings) if job.status is Status.FINISHED else _failure(job, holon_id, offerings)
+    result = _success(job, offerings) if job.status is Status.FINISHED else _failure(job, holon_id, offerings)
     if record.finished_at is not None:
         fill(result.duration, max(0, record.finished_at - record.created_at))
     return result
@@ -55,30 +54,19 @@ def passed_on(job: Job, lines: Sequence[HistoryEvent]) -> worker_pb2.TaskResult 
     return result
 
 
-def _success(job: Job, holon_id: str, offerings: Offerings) -> worker_pb2.TaskResult:
-    data = data_of(job)
+def _success(job: Job, offerings: Offerings) -> worker_pb2.TaskResult:
     status = offerings.status_of(job.blueprint, job.current_state)
-    # The contract is that of a success. The data is as JSON has it, whatever the handler returned: it was stored.
-    wrong = offerings.violation(job.blueprint, data) if status == SUCCESS else ""
-    if wrong:
-        error = JobError("OUTPUT_INVALID", wrong)
-        return _told(job, holon_id, CHILD_FAILED, error, "ended with what it does not offer")
-    return worker_pb2.TaskResult(status=status, data=json_payload(orjson.dumps(data)))
+    return worker_pb2.TaskResult(status=status, data=json_payload(orjson.dumps(data_of(job))))
 
 
 def _failure(job: Job, holon_id: str, offerings: Offerings) -> worker_pb2.TaskResult:
     error = error_of(job)
-    result = _told(job, holon_id, CODES[job.status], error)
+    result = failure(CODES[job.status], story(job, error))
+    result.error.causes.extend(types_pb2.TaskErrorCause(**one) for one in ends.causes_of(job, holon_id, error))
     if error.code == "ENDED_FAILED":
         # What its author has it say.
         if error.details is not None:
             result.error.details.data = orjson.dumps(error.details)
         if offerings.may_repeat(job.blueprint, job.current_state):
             result.error.retryable = True
-    return result
-
-
-def _told(job: Job, holon_id: str, code: str, error: JobError, how: str = "") -> worker_pb2.TaskResult:
-    result = failure(code, story(job, error, how))
-    result.error.causes.extend(types_pb2.TaskErrorCause(**one) for one in ends.causes_of(job, holon_id, error))
     return result

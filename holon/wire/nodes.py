@@ -25,7 +25,7 @@ _WORKER_KINDS = {"worker": node_pb2.WORKER_KIND_WORKER, "holon": node_pb2.WORKER
 
 
 def blueprint_message(blueprint: Blueprint, graph: Graph | None = None) -> node_pb2.Blueprint:
-    """A blueprint with the contract of its input; with its graph, if that is given."""
+    """A blueprint with the contracts of its input and its result; with its graph, if that is given."""
     message = node_pb2.Blueprint(
         name=blueprint.name,
         api_endpoint=blueprint.path or "",
@@ -34,6 +34,8 @@ def blueprint_message(blueprint: Blueprint, graph: Graph | None = None) -> node_
     )
     if blueprint.input_schema is not None:
         message.input_schema.CopyFrom(_json(blueprint.input_schema))
+    if blueprint.output_schema is not None:
+        message.output_schema.CopyFrom(_json(blueprint.output_schema))
     if graph is not None:
         message.graph.CopyFrom(_graph(graph))
     return message

@@ -58,7 +58,7 @@ async def test_what_goes_wrong_in_a_child_is_told_by_what_became_of_its_job(tmp_
 
         wrong = await asked(family, "lie")
         assert (wrong["status"], wrong["error"]["code"]) == ("failed", "CHILD_FAILED")
-        assert [cause["code"] for cause in wrong["error"]["details"]["causes"]] == ["OUTPUT_INVALID"]
+        assert [cause["code"] for cause in wrong["error"]["details"]["causes"]] == ["CONTRACT_VIOLATION"]
 
         # Nobody offers what does not take these params, nor what is internal.
         for skill, params in (("work", {"n": "text"}), ("secret", {})):

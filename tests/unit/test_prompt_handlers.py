@@ -12,6 +12,7 @@ from holon.domain.task import RetryPolicy
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
 from holon.engine.handlers import Handlers
+from holon.engine.outputs import Outputs
 from holon.engine.sent_events import SentEvents
 from holon.telemetry.events import Telemetry
 
@@ -21,7 +22,8 @@ def handlers_of(blueprint: Blueprint) -> Handlers:
     blueprints.register(blueprint)
     events = SentEvents(blueprints, Contracts(), strict=True)
     calling: Any = None
-    return Handlers(blueprints, Limits(10, RetryPolicy()), lambda: 0, Telemetry(), events, calling)
+    outputs = Outputs(blueprints, Contracts())
+    return Handlers(blueprints, Limits(10, RetryPolicy()), lambda: 0, Telemetry(), events, calling, outputs)
 
 
 def job(**initial_data: Any) -> Job:

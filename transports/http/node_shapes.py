@@ -32,6 +32,7 @@ BLUEPRINT: Schema = record(
         "api_endpoint": or_null("string", "the path under which its jobs are created; null where clients cannot"),
         "api_version": or_null("string", "the version in that path; null where it has none"),
         "input_schema": or_null("object", "JSON Schema of `initial_data`; null: any object is taken"),
+        "output_schema": or_null("object", "JSON Schema of the result; null: nothing is promised"),
         "price": or_null("integer", f"what one job of it costs a parent at most, {_PRICE}", minimum=0),
     },
 )
@@ -101,6 +102,7 @@ def blueprint_json(blueprint: Blueprint) -> dict[str, Any]:
         "api_endpoint": blueprint.path,
         "api_version": blueprint.path and blueprint.api_version,
         "input_schema": blueprint.input_schema,
+        "output_schema": blueprint.output_schema,
         "price": blueprint.price,
     }
 

@@ -36,5 +36,6 @@ export async function blueprint(place, { id, signal }) {
       ["Jobs", link(`jobs?${new URLSearchParams({ blueprint: id })}`, "its jobs")],
     ]),
     el("h2", {}, "States"), ...picture,
-    ...(own?.input_schema ? [el("h2", {}, "What its jobs take"), json(own.input_schema, "JSON Schema")] : []));
+    ...(own?.input_schema ? [el("h2", {}, "What its jobs take"), json(own.input_schema, "JSON Schema")] : []),
+    ...(own?.output_schema ? [el("h2", {}, "What its jobs end with"), json(own.output_schema, "JSON Schema")] : []));
 }
