@@ -8,8 +8,11 @@ from collections.abc import Mapping
 ARGUMENTS: Mapping[str, str] = {
     "tracing_context": "handlers are not told of traces yet",
 }
-# By the names of what a blueprint, or what its `handler(...)` returns, may be asked for.
+_HEARING = "a program hears of its jobs by `async with engine.client() as client`, and others by webhooks"
+# By the names of what a blueprint, what its `handler(...)` returns, or the engine may be asked for.
 ATTRIBUTES: Mapping[str, str] = {
+    "on_job_finished": f"`await client.wait_for(job_id)` returns a job as it ended; {_HEARING}",
+    "on_worker_event": f"`client.watch(job_id)` tells of a job's events as they come; {_HEARING}",
     "render_graph": "`holon blueprints graph` prints the graph of a blueprint that a node has",
     "validate": "it is checked when it is registered, and without a node by `holon blueprints check`",
     "when": "it is said once, of a handler; an aggregator has no conditions, and may go to a state whose handlers do",

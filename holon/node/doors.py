@@ -14,6 +14,7 @@ from holon.domain.client import DEFAULT
 from holon.engine.holarchy import Holarchy
 from holon.engine.overview import Overview
 from holon.node.measuring import Measuring
+from holon.node.own_door import OwnDoor
 from holon.node.parts import Parts
 from holon.node.settings import client_door_settings, http_settings, worker_door_settings
 from holon.uplink import owner_of
@@ -43,6 +44,7 @@ class Doors:
     http: HttpDoor
     worker: WorkerDoor
     client: ClientDoor | None
+    own: OwnDoor | None
 
     @property
     def ports(self) -> Ports:
@@ -52,7 +54,7 @@ class Doors:
 
     def drain(self) -> None:
         """Let nothing new in."""
-        for door in (self.http, self.client, self.worker):
+        for door in (self.http, self.client, self.own, self.worker):
             if door is not None:
                 door.drain()
 
@@ -86,7 +88,9 @@ async def opened(
         overview = Overview(
             engine, config.INSTANCE_ID, holon.__version__, drain, parts.reloading.reload, parts.holarchy
         )
+        at_socket = partial(AdminDoor, engine.jobs, engine.watching, engine.trees, overview, parts.exchange)
         client: ClientDoor | None = None
+        own: OwnDoor | None = None
         if config.ENABLE_CLIENT_API:
             client = await doors.enter_async_context(
                 ClientDoor(
@@ -102,18 +106,11 @@ async def opened(
                     parts.exchange,
                 )
             )
-        if config.ADMIN_SOCKET:
-            await doors.enter_async_context(
-                AdminDoor(
-                    engine.jobs,
-                    engine.watching,
-                    engine.trees,
-                    overview,
-                    config.ADMIN_SOCKET,
-                    partial(_operator, parts.holarchy),
-                    parts.exchange,
-                )
+            own = await doors.enter_async_context(
+                OwnDoor(partial(at_socket, owner=lambda: DEFAULT, via="program", creates=True))
             )
+        if config.ADMIN_SOCKET:
+            await doors.enter_async_context(at_socket(config.ADMIN_SOCKET, partial(_operator, parts.holarchy)))
         measuring = await doors.enter_async_context(
             Measuring(engine, parts.store, worker, parts.clients, parts.files, parts.lag)
         )
@@ -139,7 +136,7 @@ async def opened(
                 engine.client_files,
             )
         )
-        yield Doors(http, worker, client)
+        yield Doors(http, worker, client, own)
 
 
 def _operator(holarchy: Holarchy) -> str:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
+from holon.client import Client
 from holon.config import Config
+from holon.domain.absent import no_attribute
 from holon.domain.blueprint import Blueprint
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
@@ -19,12 +24,15 @@ from holon.telemetry import set_up_logging
 class OrchestratorEngine:
     """The node as a library: register blueprints, then `run()`, or `await start()` and `await stop()`.
 
-    A program that has not set up the log has it set up by the settings when the engine starts.
+    While it runs, `client()` is how the program creates jobs, and hears of them. A program that has not set up the log
+    has it set up by the settings when the engine starts.
 
     Arguments:
         storage: the store, such as `MemoryStorage()`; it wins over the settings.
         config: the settings.
     """
+
+    __slots__ = ("_blueprints", "_clients", "_node", "_storage", "_task", "config", "ports")
 
     def __init__(self, storage: Store | None = None, config: Config | None = None) -> None:
         self.config = config or Config()
@@ -32,7 +40,19 @@ class OrchestratorEngine:
         self._blueprints: list[Blueprint] = []
         self._node: Node | None = None
         self._task: asyncio.Task[None] | None = None
+        self._clients: set[Client] = set()
         self.ports: Ports | None = None
+
+    if not TYPE_CHECKING:
+        # Type checkers know what there is.
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            try:
+                object.__setattr__(self, name, value)
+            except AttributeError:
+                raise no_attribute(self, name) from None
 
     def __repr__(self) -> str:
         return f"OrchestratorEngine(blueprints={len(self._blueprints)}, running={self._task is not None})"
@@ -66,7 +86,8 @@ class OrchestratorEngine:
             pass
         else:
             raise RuntimeError("an event loop runs here already: use `await engine.start()` and `await engine.stop()`")
-        run_alone(self._new_node().run_until_signalled())
+        self._node = self._new_node()
+        run_alone(self._node.run_until_signalled())
 
     async def start(self) -> None:
         """Start in the background; returns when every door is open.
@@ -88,12 +109,37 @@ class OrchestratorEngine:
         self.ports = opened.result()
 
     async def stop(self) -> None:
-        """Drain and end; returns when everything is closed. May be called again, and before `start`."""
+        """Drain and end; returns when everything is closed, clients too. May be called again, and before `start`."""
         if self._task is None or self._node is None:
             return
         self._node.stop()
         task, self._task = self._task, None
-        await task
+        try:
+            await task
+        finally:
+            # A watch would wait for the node to come back.
+            for client in [*self._clients]:
+                await client.__aexit__(None, None, None)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """A client of this node for the program that it runs in, connected until this is left, or the engine stops.
+
+        It goes through a socket of its own, which only this process's user can open, and needs no token: it is the
+        operator, as whoever has `CLIENT_TOKEN` is, and the jobs are those of the client `default`.
+
+        Raises:
+            RuntimeError: the engine does not run, or ends, or serves no clients (`ENABLE_CLIENT_API=false`).
+            ConfigError: no socket can be made where temporary files are.
+        """
+        if self._node is None:
+            raise RuntimeError("the engine does not run: `await engine.start()` comes first")
+        async with Client(await self._node.own_address()) as client:
+            self._clients.add(client)
+            try:
+                yield client
+            finally:
+                self._clients.discard(client)
 
     def _new_node(self) -> Node:
         self.config.check()

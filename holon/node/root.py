@@ -50,6 +50,7 @@ class Node:
         self._grace: float | None = None
         self._now = asyncio.Event()
         self._reloading = Reloading()
+        self._doors: Doors | None = None
 
     def __repr__(self) -> str:
         return f"Node({self.config.INSTANCE_ID}, {self.config.effective()['STORAGE_URI']})"
@@ -75,6 +76,7 @@ class Node:
                 async with opened(config, parts, self._clock, self.drain) as doors:
                     log.info("node %s is ready: %s", config.INSTANCE_ID, doors.ports)
                     tell_what_is_missing(config, blueprints)
+                    self._doors = doors
                     ready(doors.ports)
                     await self._stop.wait()
                     if parts.uplink is not None:
@@ -86,11 +88,25 @@ class Node:
                 # Told by itself below, as promised: from in here it would come out in a group.
                 refused = error
             finally:
+                self._doors = None
                 last_resort().within(LAST_S)
                 for loop in loops:
                     loop.cancel()
         if refused is not None:
             raise refused
+
+    async def own_address(self) -> str:
+        """Where the program that this node runs in reaches it as its operator, as a client is given it.
+
+        Raises:
+            RuntimeError: it does not run, or drains, or serves no clients.
+            ConfigError: no socket can be made where temporary files are.
+        """
+        if self._doors is None or self._stop.is_set():
+            raise RuntimeError("the node does not run, or is ending")
+        if self._doors.own is None:
+            raise RuntimeError("the node serves no clients: ENABLE_CLIENT_API is false")
+        return await self._doors.own.address()
 
     def stop(self) -> None:
         """Drain and end; called again, end now. Safe to call at any time, also before `run`.

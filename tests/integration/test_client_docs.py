@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from holon.context import ActionFactory
 from holon.testing import RunningNode, running_node
 
 PAGE = Path(__file__).parents[2] / "docs" / "client.md"
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+ALL = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+OWN_NODE = "OrchestratorEngine"
+EXAMPLES = [one for one in ALL if OWN_NODE not in one]
 CLIENT = 'Client("grpcs://node.example:7701", token="…", ca="ca.pem")'
 PROGRAM = f"""
 import asyncio
@@ -104,3 +107,16 @@ async def test_each_example_runs(node: RunningNode, number: int) -> None:
     command = [sys.executable, "-W", "error", "-c", program.replace(CLIENT, here)]
     ran = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+async def test_a_program_that_runs_a_node_itself_is_a_client_of_it(tmp_path: Path) -> None:
+    (program,) = (one for one in ALL if OWN_NODE in one)
+    ports = dict.fromkeys(("API_PORT", "GRPC_PORT", "CLIENT_GRPC_PORT"), "0")
+    environment = {**os.environ, **ports, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-W", "error", "-c", program]
+    ran = await asyncio.to_thread(
+        subprocess.run, command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (0, "finished {'twice': 42}\n"), ran.stderr
+    # Its socket is gone with it.
+    assert not os.listdir(tmp_path)  # noqa: PTH208  a path's own would be said to block

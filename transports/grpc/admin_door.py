@@ -1,4 +1,4 @@
-"""The admin door: a unix socket for the operator: to look at the node and its jobs, to cancel and to drain."""
+"""The admin door: a unix socket for the operator, or for the program that the node runs in: whoever can open it."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ class AdminDoor:
     """Serves the operator on a unix socket while it is entered. Whoever can open its file is the operator.
 
     Arguments:
+        exchange: who gives workers tokens.
         path: of the socket; nobody but this process's user can open it.
         owner: whose jobs are shown, as of the call.
-        exchange: who gives workers tokens.
+        via: what the audit log calls the way in.
+        creates: whether it takes new jobs.
     """
 
     def __init__(
@@ -44,14 +46,19 @@ class AdminDoor:
         watching: Watching,
         trees: Trees,
         overview: Overview,
+        exchange: Exchange,
         path: str,
         owner: Callable[[], str],
-        exchange: Exchange,
+        *,
+        via: str = "admin",
+        creates: bool = False,
     ) -> None:
         self._path = Path(path).absolute()
+        self._watching = watching
         self._jobs = JobService(jobs, watching, trees)
         self._node = NodeService(overview, exchange)
-        self._owner = owner
+        self._check = OperatorCheck(owner, via)
+        self._creates = creates
 
     def __repr__(self) -> str:
         return f"AdminDoor({self._path})"
@@ -66,10 +73,8 @@ class AdminDoor:
             raise _unavailable(f"another process listens at {self._path}")
         settings = DoorSettings()
         limit = settings.max_message_bytes
-        self._server = grpc.aio.server(
-            interceptors=[OperatorCheck(self._owner)], options=options(settings, MAX_STREAMS)
-        )
-        services = [self._jobs.handler(limit, creates=False), self._node.handler(limit)]
+        self._server = grpc.aio.server(interceptors=[self._check], options=options(settings, MAX_STREAMS))
+        services = [self._jobs.handler(limit, creates=self._creates), self._node.handler(limit)]
         self._server.add_generic_rpc_handlers([*services, Health(services).handler()])
         # The file is made with these permissions, and never has others.
         before = os.umask(0o777 & ~_OURS_ALONE)
@@ -85,7 +90,14 @@ class AdminDoor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Let calls under way answer, end watches, and close."""
+        self.drain()
+        self._watching.close()
         await self._server.stop(FAREWELL_S)
+
+    def drain(self) -> None:
+        """Take no new jobs; other calls are still answered."""
+        self._jobs.draining = True
 
 
 def _is_served(path: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from holon.domain.client import ADMIN, OPERATOR, Client
+from holon.domain.client import ADMIN, DEFAULT, OPERATOR, Client
 from holon.errors import HolonError
 from holon.security.clients import Clients, Credential, check_role
 from holon.telemetry.audit import By
@@ -25,7 +25,6 @@ TOKEN_KEY = "x-client-token"  # noqa: S105  a name, not a token
 # A call is served in a task of its own, so nothing has to take these back.
 _credential: ContextVar[Credential | None] = ContextVar("credential of the call", default=None)
 _by: ContextVar[By] = ContextVar("who makes the call")
-_OPERATOR = By("admin", OPERATOR)
 _context: ContextVar[grpc.aio.ServicerContext[Any, Any] | None] = ContextVar("context of the call", default=None)
 
 
@@ -85,17 +84,19 @@ class OperatorCheck(grpc.aio.ServerInterceptor):
 
     Arguments:
         owner: whose jobs the operator sees, as of the call.
+        via: what the audit log calls the way in.
     """
 
-    def __init__(self, owner: Callable[[], str]) -> None:
+    def __init__(self, owner: Callable[[], str], via: str) -> None:
         self._owner = owner
+        self._by = By(via, OPERATOR)
 
     async def intercept_service(
         self, continuation: Callable[[Details], Awaitable[Handler]], handler_call_details: Details
     ) -> Handler:
         """Go on with the call."""
-        _credential.set(Credential(b"", Client(self._owner(), roles=frozenset({ADMIN}))))
-        _by.set(_OPERATOR)
+        _credential.set(Credential(b"", Client(self._owner(), plan=DEFAULT, roles=frozenset({ADMIN}))))
+        _by.set(self._by)
         return await continuation(handler_call_details)
 
 

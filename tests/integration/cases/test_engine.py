@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from holon import Blueprint, OrchestratorEngine
 from holon.config import Config
 from holon.context import ActionFactory
-from holon.errors import BlueprintError, ConfigError
+from holon.errors import BlueprintError, ConfigError, FailedPrecondition, Unreachable
 from holon.storage import MemoryStorage
 
 TOKEN = "my-secret-client-token"
@@ -146,3 +147,76 @@ async def test_a_port_in_use_is_an_error_that_names_it_and_the_engine_can_start_
             await second.stop()
     finally:
         await first.stop()
+
+
+def waits() -> Blueprint:
+    bp = Blueprint("waits", api_endpoint="/jobs/waits", api_version="v1")
+
+    @bp.handler(is_start=True)
+    async def start(client: Any, state_history: dict[str, Any], actions: ActionFactory) -> None:
+        state_history["client"] = [client.name, client.plan]
+        actions.await_signal({"go": "end"})
+
+    @bp.handler(is_end=True)
+    async def end() -> None: ...
+
+    return bp
+
+
+async def test_a_program_is_the_operator_of_its_own_node_by_a_client_that_needs_no_token() -> None:
+    engine = OrchestratorEngine(MemoryStorage(), config(CLIENT_TOKEN=""))
+    engine.register_blueprint(waits())
+    with pytest.raises(RuntimeError, match=r"await engine\.start\(\)"):
+        async with engine.client():
+            pass
+    await engine.start()
+    try:
+        async with engine.client() as one, engine.client() as other:
+            created = await one.create_job("waits", request_id="r")
+            await other.send_signal(created.job_id, "go", {"n": 1})
+            job = await one.wait_for(created.job_id, timeout=60)
+            assert (job.status, job.result) == ("finished", {"client": ["default", "default"], "n": 1})
+            # What needs the role of administrators.
+            assert (await other.node.stats()).jobs == {}
+    finally:
+        await engine.stop()
+
+
+async def test_a_client_that_is_left_open_ends_with_its_engine_and_so_does_what_waits_through_it() -> None:
+    engine = OrchestratorEngine(MemoryStorage(), config())
+    engine.register_blueprint(waits())
+    await engine.start()
+    async with engine.client() as client:
+        created = await client.create_job("waits")
+        begun = asyncio.Event()
+        waiting = asyncio.create_task(client.wait_for(created.job_id, seen=lambda _: begun.set()))
+        await begun.wait()
+        await engine.stop()
+        with pytest.raises((Unreachable, FailedPrecondition)):
+            await waiting
+        with pytest.raises(FailedPrecondition, match="is not open"):
+            await client.get_job(created.job_id)
+    with pytest.raises(RuntimeError, match="does not run"):
+        async with engine.client():
+            pass
+
+
+async def test_an_engine_that_serves_no_clients_has_none_itself() -> None:
+    engine = OrchestratorEngine(MemoryStorage(), config(ENABLE_CLIENT_API=False, PARENT_URL="grpc://127.0.0.1:1"))
+    await engine.start()
+    try:
+        with pytest.raises(RuntimeError, match="ENABLE_CLIENT_API"):
+            async with engine.client():
+                pass
+    finally:
+        await engine.stop()
+
+
+def test_what_an_engine_does_not_have_is_refused_and_what_there_is_instead_is_said() -> None:
+    engine: Any = OrchestratorEngine(MemoryStorage(), config())
+    with pytest.raises(AttributeError, match=r"on_job_finished'.*engine\.client\(\)"):
+        engine.on_job_finished = [print]
+    with pytest.raises(AttributeError, match=r"on_job_finished'.*engine\.client\(\)"):
+        engine.on_job_finished.append(print)
+    with pytest.raises(AttributeError, match=r"no attribute 'confg'$"):
+        engine.confg = None
