@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from holon.domain import schema
+from holon.domain.absent import keeping, no_attribute
 from holon.domain.asking import (
     NO_TIMEOUTS,
     asked_part,
@@ -68,6 +69,11 @@ class ActionFactory:
 
     def __repr__(self) -> str:
         return f"<ActionFactory {self._decision!r}>"
+
+    if not TYPE_CHECKING:
+        # Type checkers know what there is.
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name, keeping(name))
 
     @property
     def decision(self) -> Decision | None:
@@ -292,7 +298,7 @@ class ClientConfig:
 
 @dataclass(slots=True)
 class JobContext:
-    """One run of one handler: what it may know. All but `state_history` is for reading.
+    """One run of one handler: what it may know. All but `state_history` is for reading: what is changed is a copy.
 
     Arguments:
         job_id: the job's id.
@@ -319,6 +325,11 @@ class JobContext:
     data_stores: DataStores = field(default_factory=lambda: DataStores("", {}))
     task_files: TaskFiles | None = None
     webhook_url: str | None = None
+
+    if not TYPE_CHECKING:
+        # Type checkers know what there is.
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name, keeping(name))
 
 
 _FIELDS = tuple(JobContext.__dataclass_fields__)

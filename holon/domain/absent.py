@@ -17,10 +17,26 @@ ATTRIBUTES: Mapping[str, str] = {
     "validate": "it is checked when it is registered, and without a node by `holon blueprints check`",
     "when": "it is said once, of a handler; an aggregator has no conditions, and may go to a state whose handlers do",
 }
+# With these begins what handlers may ask their `actions` or `context` for to keep something.
+_KEEPS = frozenset({"merge", "put", "save", "set", "store", "update", "write"})
 
 
-def no_attribute(owner: object, name: str) -> AttributeError:
-    """The error of who asks an object for an attribute that it does not have: what Python says, and why, if we know."""
+def keeping(name: str) -> str:
+    """How a handler keeps what it would by this name of its `actions` or `context`; empty if it is about another thing.
+
+    Neither has such a name.
+    """
+    if name.partition("_")[0] not in _KEEPS:
+        return ""
+    return 'what later states are to find goes into state_history, as by `state_history["key"] = value`'
+
+
+def no_attribute(owner: object, name: str, why: str | None = None) -> AttributeError:
+    """The error of who asks an object for an attribute that it does not have: what Python says, and why, if we know.
+
+    Arguments:
+        why: it has none, or what there is instead, if that is known; None: what is said here of the name.
+    """
     text = f"{type(owner).__name__!r} object has no attribute {name!r}"
-    why = ATTRIBUTES.get(name)
+    why = ATTRIBUTES.get(name) if why is None else why
     return AttributeError(f"{text}: {why}" if why else text, name=name, obj=owner)

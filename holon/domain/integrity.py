@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from holon.domain import schema
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import MAX_STATUSES
+from holon.domain.given import Write
 from holon.domain.hints import returned_by, taken_by
 from holon.domain.states import Handler, State
 from holon.domain.targets import Mistake, Sending, Target, Targets, targets_of
@@ -57,6 +58,7 @@ def check(blueprint: Blueprint) -> list[Problem]:
             problems.extend(_mistaken(state, handler, found))
             problems.extend(_dangling(blueprint, state, handler, found))
             problems.extend(_undeclared(blueprint, state, handler, found))
+            problems.extend(_lost(state, handler, found))
             if not (state.is_end or {"actions", "context"} & {want.name for want in handler.wants}):
                 text = "takes neither `actions` nor `context`, so it can decide nothing, and is no end"
                 problems.append(Problem("warning", state.name, f"{_place(state, handler)} {text}"))
@@ -189,6 +191,13 @@ def _undeclared(blueprint: Blueprint, state: State, handler: Handler, targets: T
     return problems
 
 
+def _lost(state: State, handler: Handler, targets: Targets) -> list[Problem]:
+    found = sorted(targets.lost, key=lambda one: one.line or 0)
+    text = "what is written into initial_data is gone after this run; what later states are to find goes into "
+    text += "state_history"
+    return [Problem("warning", state.name, f"{_place(state, handler, one)}: {text}") for one in found]
+
+
 def _unreachable(blueprint: Blueprint, start: State, targets: dict[str, list[Targets]]) -> list[Problem]:
     reached = {start.name}
     waiting = [start.name]
@@ -209,6 +218,6 @@ def _unreachable(blueprint: Blueprint, start: State, targets: dict[str, list[Tar
     return problems
 
 
-def _place(state: State, handler: Handler, found: Target | Mistake | Sending | None = None) -> str:
+def _place(state: State, handler: Handler, found: Target | Mistake | Sending | Write | None = None) -> str:
     code = inspect.unwrap(handler.function).__code__
     return f"state {state.name!r} ({code.co_filename}:{(found and found.line) or code.co_firstlineno})"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
+from holon.domain.absent import keeping
 from holon.domain.bytecode import (
     Constant,
     Dictionary,
@@ -23,6 +24,7 @@ from holon.domain.bytecode import (
     shifted,
     variables_of,
 )
+from holon.domain.given import Given, Whole, Write
 from holon.domain.surface import ACTIONS, BRANCHING, HAS, READ, STATES
 
 _ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "JUMP_FORWARD", "JUMP_BACKWARD")
@@ -72,6 +74,7 @@ class Targets:
         parallel: it may ask for several tasks at once; also where `actions` goes where it cannot be followed.
         events: every constant type of an event that it sends.
         mistakes: what it asks of its own `actions` and `context`, and there is none of.
+        lost: what it writes into its own `initial_data`, where nothing else in its code gets that as a whole.
     """
 
     constants: set[Target] = field(default_factory=set)
@@ -82,6 +85,7 @@ class Targets:
     parallel: bool = False
     mistakes: set[Mistake] = field(default_factory=set)
     events: set[Sending] = field(default_factory=set)
+    lost: set[Write] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,7 @@ class _Walk:
         self.index = {one.offset: at for at, one in enumerate(self.instructions)}
         self.loaded: set[int] = set()
         self.followed: set[int] = set()
+        self.given = Given()
 
     def run(self) -> None:
         visited: set[int] = set()
@@ -168,6 +173,8 @@ class _Walk:
                 waiting.extend(self._next(at, stack))
         if self.loaded - self.followed:
             self.found.open = self.found.parallel = True
+        else:
+            self.found.lost |= self.given.lost
 
     def _next(self, at: int, stack: Stack) -> Iterator[tuple[int, Stack]]:
         one = self.instructions[at]
@@ -181,6 +188,7 @@ class _Walk:
 
     def _after(self, at: int, one: dis.Instruction, stack: Stack) -> Stack:
         name, arg = one.opname, one.arg or 0
+        self.given.passed(one, stack)
         if name in ("PRECALL", "KW_NAMES"):
             return stack
         if name in ("CALL", "CALL_KW"):
@@ -211,9 +219,11 @@ class _Walk:
             return (*rest, merged(first, second))
         return shifted(one, stack)
 
-    def _load(self, variable: str, one: dis.Instruction) -> _Receiver | None:
+    def _load(self, variable: str, one: dis.Instruction) -> _Receiver | Whole | None:
         # A cell loaded to make a nested function is followed in that function.
         is_cell = variable in self.code.co_cellvars or variable in self.code.co_freevars
+        if variable == "initial_data" and variable in self.own and not is_cell:
+            return self.given.loaded(one)
         if variable not in ("actions", "context") or (is_cell and one.opname != "LOAD_DEREF"):
             return None
         self.loaded.add(one.offset)
@@ -222,7 +232,9 @@ class _Walk:
     def _attribute(self, one: dis.Instruction, stack: Stack) -> Stack:
         effect = dis.stack_effect(one.opcode, one.arg)
         rest, (owner,) = popped(stack, 1)
-        result = None
+        result: _Receiver | Whole | None = None
+        if isinstance(owner, Whole):
+            self.given.asked(owner, one)
         if isinstance(owner, _Receiver):
             if owner.name == "actions" and one.argval in ACTIONS:
                 result = _Receiver(one.argval, owner.origin, owner.own)
@@ -230,11 +242,14 @@ class _Walk:
                 self.followed.add(owner.origin)
                 there = HAS.get(owner.name)
                 if there and owner.own and one.argval not in READ.union(there):
-                    known = ", ".join(f"{owner.name}.{name}" for name in there)
-                    self._mistaken(f"there is no {owner.name}.{one.argval} in this version; there are {known}", one)
+                    known = f"there are {', '.join(f'{owner.name}.{name}' for name in there)}"
+                    instead = keeping(one.argval) or known
+                    self._mistaken(f"there is no {owner.name}.{one.argval} in this version; {instead}", one)
                 if owner.name == "context" and one.argval == "actions":
                     self.loaded.add(one.offset)
                     result = _Receiver("actions", one.offset, owner.own)
+                if owner.name == "context" and one.argval == "initial_data" and owner.own:
+                    result = self.given.loaded(one)
         return (*rest, result, *(None,) * effect)
 
     def _call(self, at: int, one: dis.Instruction, stack: Stack) -> Stack:

@@ -22,6 +22,15 @@ def test_nothing_is_decided_before_a_call() -> None:
     assert ActionFactory().decision is None
 
 
+def test_what_is_asked_for_to_keep_something_and_is_not_there_is_answered_with_what_there_is() -> None:
+    context: Any = JobContext("1", "bp", "start", {})
+    for one, name in ((context.actions, "update_context"), (context, "update"), (context, "save_state")):
+        with pytest.raises(AttributeError, match=rf"'{name}': .* goes into state_history"):
+            getattr(one, name)
+    with pytest.raises(AttributeError, match=r"no attribute 'gone'$"):
+        _ = context.gone
+
+
 def test_go_to_decides_the_next_state() -> None:
     actions = ActionFactory()
     actions.go_to("end")

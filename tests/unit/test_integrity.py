@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,104 @@ def test_what_actions_or_context_do_not_have_is_an_error_with_its_line_and_what_
     assert there in problem.message
     line = int(problem.message.split("test_integrity.py:")[1].split(")")[0])
     assert f".{named}" in lines()[line - 1] or f"{named}=" in lines()[line - 1]
+
+
+async def keeps_by_an_action(actions: Any) -> None:
+    actions.update_context({"x": 1})
+    actions.go_to("end")
+
+
+async def keeps_by_the_context(actions: Any, context: Any) -> None:
+    context.set("x", 1)
+    actions.go_to("end")
+
+
+@pytest.mark.parametrize("start", [keeps_by_an_action, keeps_by_the_context])
+def test_who_wants_to_keep_something_by_what_there_is_not_is_told_of_state_history(
+    start: Callable[..., Awaitable[Any]],
+) -> None:
+    (problem,) = check(blueprint(start, "end"))
+    assert problem.severity == "error"
+    assert re.search(
+        r"there is no (actions|context)\.(update_context|set) in .*goes into state_history", problem.message
+    )
+
+
+async def writes_a_key(initial_data: dict[str, Any], actions: Any) -> None:
+    if initial_data["x"]:
+        initial_data["lost"] = {"y": initial_data.get("y")}
+    actions.go_to("end")
+
+
+async def adds_to_a_key(initial_data: dict[str, Any], actions: Any) -> None:
+    initial_data["lost"] += 1
+    actions.go_to("end")
+
+
+async def writes_by_the_context(context: Any) -> None:
+    x = context.initial_data["x"]
+    context.initial_data["lost"] = x
+    context.actions.go_to("end")
+
+
+async def writes_by_a_method(initial_data: dict[str, Any], actions: Any) -> None:
+    initial_data.update(lost=1)
+    actions.go_to("end")
+
+
+async def writes_a_field(initial_data: Any, actions: Any) -> None:
+    initial_data.lost = 1
+    actions.go_to("end")
+
+
+@pytest.mark.parametrize(
+    "start", [writes_a_key, adds_to_a_key, writes_by_the_context, writes_by_a_method, writes_a_field]
+)
+def test_what_is_written_into_initial_data_and_goes_nowhere_is_a_warning_with_its_line(
+    start: Callable[..., Awaitable[Any]],
+) -> None:
+    (problem,) = check(blueprint(start, "end"))
+    assert (problem.severity, problem.state) == ("warning", "start")
+    assert problem.message.endswith("what later states are to find goes into state_history")
+    line = int(problem.message.split("test_integrity.py:")[1].split(")")[0])
+    assert "lost" in lines()[line - 1]
+
+
+async def hands_it_on(initial_data: dict[str, Any], actions: Any) -> None:
+    initial_data["x"] = 1
+    actions.dispatch_task("t", initial_data, {"success": "end"})
+
+
+async def reads_it_again(initial_data: dict[str, Any], state_history: dict[str, Any], actions: Any) -> None:
+    initial_data["x"] = initial_data["y"]
+    state_history["x"] = initial_data["x"]
+    actions.go_to("end")
+
+
+async def goes_through_it(initial_data: dict[str, Any], actions: Any) -> None:
+    initial_data["x"] = 1
+    actions.dispatch_task("t", dict(initial_data.items()), {"success": "end"})
+
+
+async def has_another(initial_data: dict[str, Any], actions: Any) -> None:
+    initial_data = {**initial_data}
+    initial_data["x"] = 1
+    actions.go_to("end")
+
+
+async def has_a_function_that_sees_it(initial_data: dict[str, Any], actions: Any) -> None:
+    def whole() -> dict[str, Any]:
+        return initial_data
+
+    initial_data["x"] = 1
+    actions.dispatch_task("t", whole(), {"success": "end"})
+
+
+@pytest.mark.parametrize(
+    "start", [hands_it_on, reads_it_again, goes_through_it, has_another, has_a_function_that_sees_it]
+)
+def test_what_is_written_into_initial_data_for_the_same_run_is_no_problem(start: Callable[..., Awaitable[Any]]) -> None:
+    assert check(blueprint(start, "end")) == []
 
 
 async def another_variable_of_the_name(initial_data: dict[str, Any]) -> None:
