@@ -22,6 +22,9 @@ class Expected:
             gave. What is None, or not there, is not looked at.
     Raises:
         InvalidArgument: (VERIFY_META_INVALID) it says something else.
+
+    Attributes:
+        sha256: that of the content, in hexadecimal digits; empty: it is not said.
     """
 
     def __init__(self, told: Mapping[str, Any] | None) -> None:
@@ -38,13 +41,13 @@ class Expected:
         self._size = size
         plain = hashed.strip('"') if hashed is not None else ""
         found = _SHA256.fullmatch(plain.lower())
-        self._sha256 = found[1] if found else ""
+        self.sha256 = found[1] if found else ""
         self._tag = "" if found else plain
         self._hash = hashlib.sha256() if found else None
         self._read = 0
 
     def __bool__(self) -> bool:
-        return self._size is not None or bool(self._sha256 or self._tag)
+        return self._size is not None or bool(self.sha256 or self._tag)
 
     def begin(self, name: str, blob: Blob) -> None:
         """Look at what the store says of the file, before any of it is read; raises as `end`."""
@@ -67,8 +70,8 @@ class Expected:
         """
         if self._read != blob.size:
             raise _mismatch(name, f"{self._read} of its {blob.size} bytes came")
-        if self._hash is not None and self._hash.hexdigest() != self._sha256:
-            raise _mismatch(name, f"its SHA-256 is {self._hash.hexdigest()}, and should be {self._sha256}")
+        if self._hash is not None and self._hash.hexdigest() != self.sha256:
+            raise _mismatch(name, f"its SHA-256 is {self._hash.hexdigest()}, and should be {self.sha256}")
 
 
 def _mismatch(name: str, why: str) -> IntegrityError:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from holon.domain.file_names import Parts
 from holon.errors import TooLarge
-from holon.ports import MAX_PARTS, PART_BYTES, BlobStore
+from holon.ports import MAX_PARTS, PART_BYTES, Blob, BlobStore
 from holon.task_files.checking import Expected
 from holon.task_files.folder import Folder, local_errors
 from holon.task_files.to_the_end import to_the_end
@@ -28,8 +28,8 @@ class Copies:
     def __repr__(self) -> str:
         return f"Copies({self._blobs!r}, {self._folder!r})"
 
-    async def fetch(self, key: str, local: Parts, expected: Expected) -> tuple[Path, int]:
-        """Have a file here as it is in the bucket: all of it, or as before; its path, and its size.
+    async def fetch(self, key: str, local: Parts, expected: Expected) -> tuple[Path, Blob]:
+        """Have a file here as it is in the bucket: all of it, or as before; its path, and what the store says of it.
 
         Raises:
             IntegrityError: (INTEGRITY_MISMATCH) it is not what is expected.
@@ -44,20 +44,19 @@ class Copies:
                 finally:
                     await to_the_end(_close, file)
                 expected.end(key, blob)
-                return await to_the_end(self._folder.finish, name, local), blob.size
+                return await to_the_end(self._folder.finish, name, local), blob
             except BaseException:
                 await to_the_end(self._folder.drop, name)
                 raise
 
-    async def send(self, local: Parts, key: str) -> int:
-        """Have a file in the bucket as it is here: all of it, or as before; its size."""
+    async def send(self, local: Parts, key: str) -> tuple[int, str]:
+        """Have a file in the bucket as it is here: all of it, or as before; its size, and its tag."""
         file, size = await to_the_end(self._folder.open, local)
         try:
             part = max(PART_BYTES, -(-size // MAX_PARTS))
             first = await asyncio.to_thread(_next, file, part)
             if len(first) < part:
-                await self._blobs.put(key, first)
-                return len(first)
+                return len(first), await self._blobs.put(key, first)
             sent = 0
 
             async def chunks() -> AsyncIterator[bytes]:
@@ -67,19 +66,27 @@ class Copies:
                     yield first
                     first = await asyncio.to_thread(_next, file, PART_BYTES)
 
-            await self._blobs.put_stream(key, chunks(), part)
-            return sent
+            tag = await self._blobs.put_stream(key, chunks(), part)
+            return sent, tag
         finally:
             await to_the_end(_close, file)
 
-    async def read(self, key: str) -> bytes:
-        """What is in a small file in the bucket; raises TooLarge (LIMIT_EXCEEDED)."""
+    async def read(self, key: str) -> tuple[bytes, Blob]:
+        """What is in a small file in the bucket, and what the store says of it.
+
+        Raises:
+            TooLarge: (LIMIT_EXCEEDED) it is not small.
+            IntegrityError: (INTEGRITY_MISMATCH) not all of it came.
+        """
+        expected = Expected(None)
         async with self._blobs.get(key) as (blob, chunks):
             bounded(key, blob.size)
             found = bytearray()
             async for chunk in chunks:
+                expected.take(chunk)
                 found += chunk
-            return bytes(found)
+            expected.end(key, blob)
+            return bytes(found), blob
 
     def read_local(self, parts: Parts) -> bytes:
         """What is in a small file here; raises as `read`. Blocks."""

@@ -84,8 +84,8 @@ class TaskFiles:
                 raise InvalidArgument(
                     f"{str(local_name)!r} is the folder of this job; name a file in it", code="FILE_NAME_INVALID"
                 )
-            path, size = await self._copies.fetch(self._key(parts), local, expected)
-            self._tell("download", parts, size=size)
+            path, blob = await self._copies.fetch(self._key(parts), local, expected)
+            self._tell("download", parts, size=blob.size, etag=blob.tag, sha256=expected.sha256)
             return path
         if expected:
             raise InvalidArgument("verify_meta is of a file, and this is a folder", code="VERIFY_META_INVALID")
@@ -117,15 +117,16 @@ class TaskFiles:
                     f"{'/'.join(parts)!r} is a file, and {remote!r} the name of a folder", code="FILE_NAME_INVALID"
                 )
             await self._before_storing()
-            size = await self._copies.send(parts, self._key(name))
-            self._tell("upload", name, size=size)
+            size, tag = await self._copies.send(parts, self._key(name))
+            self._tell("upload", name, size=size, etag=tag)
             return self._uri(name)
         files = await asyncio.to_thread(self._folder.files, parts)
         await self._before_storing()
         sizes: list[int] = []
 
         async def send(inner: Parts) -> None:
-            sizes.append(await self._copies.send(inner, self._key(name + inner[len(parts) :])))
+            size, _ = await self._copies.send(inner, self._key(name + inner[len(parts) :]))
+            sizes.append(size)
 
         await together(files, send)
         self._tell("upload", name, files=len(files), size=sum(sizes))
@@ -151,8 +152,8 @@ class TaskFiles:
                 yield bytes(chunk)
 
         await self._before_storing()
-        await self._blobs.put_stream(self._key(parts), counted(), PART_BYTES)
-        self._tell("upload", parts, size=size)
+        tag = await self._blobs.put_stream(self._key(parts), counted(), PART_BYTES)
+        self._tell("upload", parts, size=size, etag=tag)
         return self._uri(parts)
 
     async def read_text(self, name_or_uri: str) -> str:
@@ -253,7 +254,9 @@ class TaskFiles:
 
     def _tell(self, operation: str, parts: Parts, **facts: Any) -> None:
         if len(self.told) < MAX_TOLD:
-            self.told.append({"operation": operation, "uri": self._uri(parts), **facts})
+            # Not every store gives a tag, and not every hash is known.
+            known = {name: fact for name, fact in facts.items() if fact != ""}
+            self.told.append({"operation": operation, "uri": self._uri(parts), **known})
 
     async def _before_storing(self) -> None:
         if not self._marked:
@@ -273,10 +276,10 @@ class TaskFiles:
     async def _read(self, name_or_uri: str) -> bytes:
         parts = self._file(name_or_uri)
         try:
-            content = await self._copies.read(self._key(parts))
+            content, blob = await self._copies.read(self._key(parts))
         except NotFound:
             return await asyncio.to_thread(self._copies.read_local, parts)
-        self._tell("read", parts, size=len(content))
+        self._tell("read", parts, size=len(content), etag=blob.tag)
         return content
 
     async def _write(self, name: str, content: bytes, upload: bool) -> str:
@@ -286,6 +289,6 @@ class TaskFiles:
         if not upload:
             return str(path)
         await self._before_storing()
-        await self._blobs.put(self._key(parts), content)
-        self._tell("upload", parts, size=len(content))
+        tag = await self._blobs.put(self._key(parts), content)
+        self._tell("upload", parts, size=len(content), etag=tag)
         return self._uri(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from holon.testing import RunningNode
 from holon.worker import Files, Sent
 from tests.integration.cases.site import GUARD, LOOK_S, Start, create, ended, history, http, one_task, seen, waits
 from tests.s3_server import BUCKET, S3Server
+
+HASH = sha256(b'{"n":1}').hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +72,7 @@ async def test_g11_text_json_files_and_folders_are_kept_under_the_prefix_of_thei
         state_history["folder"] = await task_files.upload(task_files.path("pages"))
         back = await task_files.download(state_history["folder"], "back")
         state_history["back"] = [(back / "1.bin").read_text(), (back / "deep/2.bin").read_text()]
-        copy = await task_files.download(state_history["uri"], "copy.json", verify_meta={"size": 7})
+        copy = await task_files.download(state_history["uri"], "copy.json", verify_meta={"size": 7, "hash": HASH})
         state_history["copy"] = copy.read_text()
         state_history["read"] = [
             await task_files.read_json("out/results.json"),
@@ -91,7 +94,11 @@ async def test_g11_text_json_files_and_folders_are_kept_under_the_prefix_of_thei
         names = ["out/note.txt", "out/results.json", "pages/1.bin", "pages/deep/2.bin"]
         assert s3.keys(prefix) == [prefix + name for name in names]
         told = [event.context_snapshot for event in await history(node, job.id, "s3_operation")]
-        assert told[0] == {"operation": "upload", "uri": job.result["uri"], "size": 7}
+        # What S3 says of what is stored in one part, and what was asked for.
+        whole = {"uri": job.result["uri"], "size": 7, "etag": md5(b'{"n":1}', usedforsecurity=False).hexdigest()}
+        assert told[0] == {"operation": "upload", **whole}
+        assert told[4:6] == [{"operation": "download", **whole, "sha256": HASH}, {"operation": "read", **whole}]
+        assert told[2] == {"operation": "upload", "uri": job.result["folder"].rstrip("/"), "files": 2, "size": 6}
         assert [one["operation"] for one in told] == ["upload"] * 3 + ["download"] * 2 + ["read"] * 2
         await until(lambda: not local(folder))
 
