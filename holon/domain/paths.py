@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-JOBS = "/api/v1/jobs"
+API = "/api"
+OWN = f"{API}/v1"
+JOBS = f"{OWN}/jobs"
 # The first variable that a path may have, as OpenAPI writes it.
 JOB = f"{JOBS}/{{job_id}}"
 JOB_HISTORY = f"{JOB}/history"
@@ -14,15 +16,15 @@ JOB_FILES_UPLOAD = f"{JOB_FILES}/upload"
 # A second variable is the last, and is all that follows: the name of a file may have parts.
 JOB_FILES_CONTENT = f"{JOB_FILES}/content/{{filename}}"
 JOB_FILES_DOWNLOAD = f"{JOB_FILES}/download/{{filename}}"
-BLUEPRINTS = "/api/v1/blueprints"
+BLUEPRINTS = f"{OWN}/blueprints"
 BLUEPRINT_GRAPH = f"{BLUEPRINTS}/{{name}}/graph"
-WORKERS = "/api/v1/workers"
+WORKERS = f"{OWN}/workers"
 CATALOG = f"{WORKERS}/catalog"
-DASHBOARD = "/api/v1/dashboard"
+DASHBOARD = f"{OWN}/dashboard"
 # Who decides need be no client: no blueprint has a path there.
 JOB_APPROVAL = "/_public/webhooks/approval/{job_id}"
-RELOAD = "/api/v1/admin/reload"
-RELOAD_WORKERS = "/api/v1/admin/reload-workers"
+RELOAD = f"{OWN}/admin/reload"
+RELOAD_WORKERS = f"{OWN}/admin/reload-workers"
 
 # Without a job's own: where one is looked at, a blueprint may be posted to (`/api/v1/jobs/my_flow`: no id looks so).
 _CLOSED = frozenset(
@@ -33,6 +35,14 @@ _CLOSED = frozenset(
 )  # fmt: skip
 _OPEN_ENDED = tuple(path.partition("{filename}")[0] for path in (JOB_FILES_CONTENT, JOB_FILES_DOWNLOAD))
 _VARIABLES = {f"{JOBS}/": "{job_id}", f"{BLUEPRINTS}/": "{name}"}
+
+
+def of_own_version(path: str) -> tuple[str, ...]:
+    """The paths of the node's own that one with another version, or with none, may be meant for; most are none."""
+    if not path.startswith(f"{API}/") or path.startswith(f"{OWN}/"):
+        return ()
+    rest = path.removeprefix(f"{API}/")
+    return f"{OWN}/{rest.partition('/')[2]}", f"{OWN}/{rest}"
 
 
 def is_nodes_own(path: str) -> bool:

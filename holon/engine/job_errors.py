@@ -5,10 +5,15 @@ from __future__ import annotations
 from holon.domain.job import Status
 from holon.errors import FailedPrecondition, NotFound, ResourceExhausted
 
+_STATUSES = frozenset(map(str, Status))
+
 
 def not_found(job_id: str) -> NotFound:
     """There is no such job, or it is another's."""
-    return NotFound(f"Job not found: {job_id[:128]!r}", code="JOB_NOT_FOUND")
+    message = f"Job not found: {job_id[:128]!r}"
+    if job_id in _STATUSES:
+        message += f" is a status: list the jobs in it, by ?status={job_id} or `holon jobs list --status {job_id}`"
+    return NotFound(message, code="JOB_NOT_FOUND")
 
 
 def terminated(job_id: str, status: Status) -> FailedPrecondition:

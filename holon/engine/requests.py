@@ -17,7 +17,7 @@ from holon.domain.value import Value
 from holon.domain.wants import Wants
 from holon.engine.paging import DEFAULT_PAGE
 from holon.engine.payloads import check_depth, encode, may_be_deep
-from holon.errors import FailedPrecondition, InvalidArgument, NotFound, Violation, invalid
+from holon.errors import InvalidArgument, Violation, invalid
 from holon.json_in import parse
 from holon.ports import JobFilter, Note
 
@@ -241,13 +241,3 @@ def statuses_of(names: Sequence[str], field: str) -> tuple[Status, ...]:
             reason = f"{name[:64]!r} is no status; known are {', '.join(known)}"
             raise InvalidArgument(f"{field}: {reason}", details=[Violation(field, reason)])
     return tuple(known[name] for name in each)
-
-
-def not_found(job_id: str) -> NotFound:
-    """The error of a job that there is not, or that is somebody else's."""
-    return NotFound(f"Job not found: {job_id[:128]!r}", code="JOB_NOT_FOUND")
-
-
-def terminated(job_id: str, status: Status) -> FailedPrecondition:
-    """The error of a job that is over."""
-    return FailedPrecondition(f"job {job_id} is over: it is {status}", code="JOB_TERMINATED")

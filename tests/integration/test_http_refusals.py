@@ -210,6 +210,35 @@ async def test_an_unknown_path_is_not_found_in_the_shape_of_all_errors(node: Nod
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "meant"),
+    [
+        ("GET", "/api/v2/jobs/a", "/api/v1/jobs/a"),
+        ("GET", "/api/jobs/a/history", "/api/v1/jobs/a/history"),
+        ("POST", "/api/v2/jobs/a/cancel", "/api/v1/jobs/a/cancel"),
+        ("GET", "/api/v2/blueprints", "/api/v1/blueprints"),
+        ("POST", "/api/v2/jobs/doubling", "/api/v1/jobs/doubling"),
+        ("POST", "/api/v2/jobs/a", ""),
+        ("GET", "/api/v2/nothing", ""),
+        ("GET", "/api/v1/v1/jobs", ""),
+    ],
+)
+async def test_a_call_of_another_version_is_told_what_path_it_is_meant_for(
+    node: Node, method: str, path: str, meant: str
+) -> None:
+    reply = await node.client.request(method, path, headers=AUTH)
+    assert (reply.status_code, reply.json()["code"]) == (404, "ROUTE_NOT_FOUND")
+    own = f"the node's own routes are all under /api/v1: {meant!r}" if meant else "see the routes in docs/http.md"
+    assert reply.json()["error"] == f"nothing is at {path!r}; {own}"
+
+
+async def test_a_status_in_the_place_of_a_jobs_id_is_told_to_be_one(node: Node) -> None:
+    reply = await node.client.get("/api/v1/jobs/quarantined", headers=AUTH)
+    assert (reply.status_code, reply.json()["code"]) == (404, "JOB_NOT_FOUND")
+    assert "'quarantined' is a status" in reply.json()["error"]
+    assert "?status=quarantined" in reply.json()["error"]
+
+
+@pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
         ("PUT", "/api/v1/jobs", "GET, HEAD"),

@@ -48,7 +48,8 @@ _Methods: TypeAlias = dict[str, Operation]
 _RETRY_SECONDS = 1.0
 _PIECE = 64 * 1024
 # Every blueprint's path is below this.
-_BLUEPRINTS_AT = "/api/"
+_BLUEPRINTS_AT = f"{paths.API}/"
+_ROUTES = "see the routes in docs/http.md"
 
 
 class App:
@@ -185,9 +186,19 @@ class App:
             if (repeated := await self._repeat(request)) is not None:
                 return repeated
         if methods is None:
-            raise NotFound(f"nothing is at {path[:256]!r}; see the routes in docs/http.md", code="ROUTE_NOT_FOUND")
+            meant = self._meant(request) if is_a_path else ""
+            where = f"the node's own routes are all under {paths.OWN}: {meant!r}" if meant else _ROUTES
+            raise NotFound(f"nothing is at {path[:256]!r}; {where}", code="ROUTE_NOT_FOUND")
         hint = "no blueprint has this path, see `holon blueprints list`" if is_creation else ""
         return no_such_method(request.method, path, tuple(sorted(methods)), hint)
+
+    def _meant(self, request: Request) -> str:
+        """What a call with another version in its path is meant for; empty: nothing that is there."""
+        for path in paths.of_own_version(request.path):
+            methods = self._at.get(path) or self._naming(path, request)
+            if methods is not None and request.method in methods:
+                return path[:256]
+        return ""
 
     def _admit(self, request: Request, role: str, what: str) -> None:
         try:
