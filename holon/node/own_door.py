@@ -28,6 +28,7 @@ class OwnDoor:
         self._door: AdminDoor | None = None
         self._opened = AsyncExitStack()
         self._address = ""
+        self._over = False
         self._one = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -40,15 +41,19 @@ class OwnDoor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         async with self._one:
+            self._over = True
             await self._opened.aclose()
 
     async def address(self) -> str:
         """Where it is, as a client is given it.
 
         Raises:
+            RuntimeError: it was left.
             ConfigError: the folder of temporary files has too long a path, or nothing can listen there.
         """
         async with self._one:
+            if self._over:
+                raise RuntimeError("the node is ending")
             if not self._address:
                 folder = self._opened.enter_context(TemporaryDirectory(prefix="holon-"))
                 path = str(Path(folder, "own"))
