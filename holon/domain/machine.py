@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
+from holon.domain.change import Change, Limits
 from holon.domain.children import RUN_BLUEPRINT
 from holon.domain.decisions import (
     AskedPart,
@@ -18,55 +18,22 @@ from holon.domain.decisions import (
     RunBlueprint,
     Sleep,
 )
-from holon.domain.event_types import APPROVAL_REQUESTED, SIGNAL_AWAITED
 from holon.domain.events import HistoryEvent
-from holon.domain.job import Job, JobError, Question, Status, Waiting
+from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.policy import denied
 from holon.domain.policy import told as allowed_of
 from holon.domain.retries import back_off
-from holon.domain.signals import first_of
 from holon.domain.specs import Branches, spec_of, spec_of_part
 from holon.domain.states import State
 from holon.domain.task import (
     CONTRACT_VIOLATION,
     POLICY_DENIED,
-    TIMEOUT,
     RetryPolicy,
-    TaskSpec,
     task_id,
 )
-from holon.domain.value import Value, replace
+from holon.domain.value import replace
+from holon.domain.waiting import ask, await_signal, pause
 from holon.errors import Violation
-
-
-class Limits(Value):
-    """What bounds a job: changes of state, and how its handlers and tasks are tried again (milliseconds)."""
-
-    max_transitions: int
-    retry: RetryPolicy
-
-
-class Change(Value, gc=True):
-    """A job after a step, and the step's effects: all of it lands together, or nothing.
-
-    `wake_after` starts the job's timer, in milliseconds. `fan_out` says that the tasks are branches;
-    `end_tasks` that what is still open of earlier steps ends now. `trace` is what its tasks belong to;
-    empty: the job's. `as_it_was`: what the job works on is no more than it was, however large that is. `cancels` are
-    parts of the job's that are to be cancelled before this is written, for nobody may know of them then; with `insists`
-    they end at once, though they clean up already.
-    """
-
-    job: Job
-    history: tuple[HistoryEvent, ...] = ()
-    tasks: Sequence[TaskSpec] = ()
-    fan_out: bool = False
-    fail_fast: bool = False
-    wake_after: int | None = None
-    end_tasks: bool = False
-    trace: str = ""
-    as_it_was: bool = False
-    cancels: tuple[str, ...] = ()
-    insists: bool = False
 
 
 def decide(
@@ -130,10 +97,10 @@ def decide(
         return _fan_out(job, decision, limits.retry, now, went_on, told)
     told = (*before, _finished(state, None, now, took))
     if isinstance(decision, AwaitApproval):
-        return _ask(job, decision, now, went_on, told)
+        return ask(job, decision, now, went_on, told)
     if isinstance(decision, AwaitSignal):
-        return _await_signal(job, decision, now, went_on, told)
-    return _pause(job, decision, now, went_on, told)
+        return await_signal(job, decision, now, went_on, told)
+    return pause(job, decision, now, went_on, told)
 
 
 def _at_end(
@@ -232,63 +199,6 @@ def _fan_out(
     return Change(replace(job, **went_on | waits), told, branches, fan_out=True, fail_fast=decision.fail_fast)
 
 
-def _ask(
-    job: Job, decision: AwaitApproval, now: int, went_on: dict[str, Any], told: tuple[HistoryEvent, ...]
-) -> Change:
-    # A step is written once, so its number makes a question that no other is.
-    question = Question(f"{job.id}-{job.step}", decision.message, decision.integration, now)
-    after = None if decision.timeout_seconds is None else _milliseconds(decision.timeout_seconds)
-    due = None if after is None else now + after
-    waiting = Waiting(job.step, dict(decision.transitions), None, question, due)
-    details: dict[str, Any] = {
-        "approval_id": question.id,
-        "integration": question.integration,
-        "message": question.message,
-        "decisions": list(waiting.decisions),
-    }
-    if due is not None:
-        details["until"] = due / 1000
-    asked = HistoryEvent(APPROVAL_REQUESTED, now, job.current_state, details=details)
-    waits = {"status": Status.WAITING_FOR_HUMAN, "waiting": waiting, "events": job.events + 1}
-    return Change(replace(job, **went_on | waits), (*told, asked), wake_after=after)
-
-
-def _await_signal(
-    job: Job, decision: AwaitSignal, now: int, went_on: dict[str, Any], told: tuple[HistoryEvent, ...]
-) -> Change:
-    after = None if decision.timeout_seconds is None else _milliseconds(decision.timeout_seconds)
-    due = None if after is None else now + after
-    waiting = Waiting(job.step, dict(decision.transitions), due=due)
-    place = first_of(job.signals, waiting.decisions)
-    if place is not None:
-        kept = job.signals[place]
-        target = decision.transitions[kept.name]
-        taken = HistoryEvent("signal_taken", now, job.current_state, None, target, details={"name": kept.name})
-        went_on |= {
-            "current_state": target,
-            "state_history": {**went_on["state_history"], **kept.data},
-            "signals": (*job.signals[:place], *job.signals[place + 1 :]),
-        }
-        return Change(replace(job, **went_on), (*told, taken))
-    details: dict[str, Any] = {"names": list(waiting.decisions)} | ({} if due is None else {"until": due / 1000})
-    began = HistoryEvent(SIGNAL_AWAITED, now, job.current_state, details=details)
-    waits = {"status": Status.WAITING_FOR_SIGNAL, "waiting": waiting, "events": job.events + 1}
-    return Change(replace(job, **went_on | waits), (*told, began), wake_after=after)
-
-
-def _pause(job: Job, decision: Sleep, now: int, went_on: dict[str, Any], told: tuple[HistoryEvent, ...]) -> Change:
-    after = _milliseconds(decision.seconds)
-    waiting = Waiting(job.step, {TIMEOUT: decision.state}, due=now + after)
-    waits = {"status": Status.WAITING_FOR_TIMER, "waiting": waiting}
-    details = {"until": (now + after) / 1000}
-    began = HistoryEvent("timer_started", now, job.current_state, None, decision.state, details=details)
-    return Change(replace(job, **went_on | waits), (*told, began), wake_after=after)
-
-
-def _milliseconds(seconds: float) -> int:
-    return math.ceil(seconds * 1000)
-
-
 def _denied(job: Job, decision: DispatchTask | DispatchParallel | AwaitApproval | AwaitSignal | Sleep) -> str | None:
     """The first skill that a decision asks for and its job may not use."""
     if job.allowed_skills is None or isinstance(decision, AwaitApproval | AwaitSignal | Sleep):
@@ -333,27 +243,6 @@ def handler_failed(
     return Change(
         replace(job, status=Status.WAITING_FOR_RETRY, failures=failures, waiting=waiting), before, wake_after=after
     )
-
-
-def stays(job: Job, limits: Limits, now: int, chance: float) -> Change:
-    """Nothing that came in leads on. A step ends its job's timer: who waits for that waits for what is left of it.
-
-    Arguments:
-        now: epoch milliseconds.
-        chance: a random number in [0, 1), for the jitter.
-    """
-    waiting = job.waiting
-    if waiting is None:
-        return Change(job)
-    if waiting.due is None:
-        if job.status is not Status.WAITING_FOR_RETRY:
-            return Change(job)
-        # An older release did not note when it is tried again.
-        after = back_off(limits.retry, job.failures, chance)
-        return Change(replace(job, waiting=replace(waiting, step=job.step, due=now + after)), wake_after=after)
-    # The timer that is started now names this step; what it waits for is over when it was to be.
-    again = replace(job, waiting=replace(waiting, step=job.step))
-    return Change(again, wake_after=max(0, waiting.due - now))
 
 
 def end(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from holon.domain.change import Change
 from holon.domain.children import is_nodes_own
 from holon.domain.client import OPERATOR, SCHEDULER
 from holon.domain.event_types import APPROVAL_RESOLVED, APPROVAL_TIMED_OUT, SIGNAL_RECEIVED, SIGNAL_TIMED_OUT
@@ -21,7 +22,7 @@ from holon.domain.events import (
     Woken,
 )
 from holon.domain.job import Job, JobError, Status, Waiting
-from holon.domain.machine import Change, end, moved
+from holon.domain.machine import end, moved
 from holon.domain.retries import Verdict, verdict
 from holon.domain.signals import Signal, keeps
 from holon.domain.task import (

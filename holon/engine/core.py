@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 
-from holon.domain.machine import Limits
+from holon.domain.change import Limits
 from holon.domain.reputation import Rules
 from holon.domain.task import RetryPolicy
 from holon.domain.tree import Summary

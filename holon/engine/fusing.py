@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
+from holon.domain.change import Change
 from holon.domain.events import HistoryEvent, TaskEnded
 from holon.domain.job import Job, Status
-from holon.domain.machine import Change
 from holon.domain.reactions import react
 from holon.domain.task import Outcome, task_id
 from holon.domain.value import Value

@@ -14,12 +14,13 @@ import orjson
 from holon.context import ActionFactory, ClientConfig, JobContext, arguments
 from holon.domain import machine
 from holon.domain.blueprint import Blueprint
+from holon.domain.change import Change, Limits
 from holon.domain.events import HistoryEvent, tells_event
 from holon.domain.job import Job, JobError
-from holon.domain.machine import Change, Limits
 from holon.domain.states import Function, Handler, State
 from holon.domain.texts import MAX_ERROR_CODE, MAX_ERROR_MESSAGE, told
 from holon.domain.value import replace
+from holon.domain.waiting import stays
 from holon.engine.blueprints import Blueprints
 from holon.engine.children.calling import Calling, calls
 from holon.engine.job_files import JobFiles
@@ -287,7 +288,7 @@ class Handlers:
 
     def stays(self, job: Job) -> Change:
         """A job that nothing has changed, as it goes on waiting."""
-        return machine.stays(job, self._limits, self._now(), _jitter())
+        return stays(job, self._limits, self._now(), _jitter())
 
 
 def _jitter() -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from holon.domain.change import Change
 from holon.domain.costs import Cost
 from holon.domain.job import Job
-from holon.domain.machine import Change
 from holon.domain.matching import Need
 from holon.domain.specs import without_limit
 from holon.domain.task import LIMIT_EXCEEDED, TaskSpec, own_statuses

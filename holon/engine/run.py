@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holon.domain import branches, machine
+from holon.domain.change import Change
 from holon.domain.children import JOB_ABOVE
 from holon.domain.events import (
     ApprovalResolved,
@@ -20,7 +21,6 @@ from holon.domain.events import (
     TaskEvent,
 )
 from holon.domain.job import Job, JobError, Status
-from holon.domain.machine import Change
 from holon.domain.reactions import react
 from holon.domain.signals import Signal
 from holon.domain.task import Outcome

@@ -5,10 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holon.domain.change import Limits
 from holon.domain.costs import MOST_COST, Cost, least, total
 from holon.domain.decisions import AskedTask, DispatchTask
 from holon.domain.job import Job, Status
-from holon.domain.machine import Limits, decide
+from holon.domain.machine import decide
 from holon.domain.policy import Allowed, allowing, both, denied
 from holon.domain.states import Handler, State
 from holon.domain.task import RetryPolicy

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from holon.domain.change import Change, Limits
 from holon.domain.decisions import Decision
 from holon.domain.events import CancelRequested, InboxEvent, TaskEnded
 from holon.domain.job import Job, JobError, Status, Waiting
-from holon.domain.machine import Change, Limits, decide
+from holon.domain.machine import decide
 from holon.domain.reactions import react
 from holon.domain.states import Handler, State
 from holon.domain.task import Outcome, RetryPolicy, TaskError

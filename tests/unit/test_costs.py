@@ -9,10 +9,11 @@ import pytest
 
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
+from holon.domain.change import Limits
 from holon.domain.costs import MOST_COST, Cost, costing
 from holon.domain.decisions import Decision
 from holon.domain.job import Job, Status
-from holon.domain.machine import Limits, decide
+from holon.domain.machine import decide
 from holon.domain.states import Handler, State
 from holon.domain.task import RetryPolicy, TaskSpec
 from holon.errors import BlueprintError, InvalidArgument

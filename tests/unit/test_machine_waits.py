@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from holon.domain.change import Change
 from holon.domain.decisions import AwaitApproval, Sleep
 from holon.domain.events import ApprovalResolved, HistoryEvent, Woken, event_type_of
 from holon.domain.job import Job, Question, Status, Waiting
-from holon.domain.machine import Change, stays
 from holon.domain.reactions import react
 from holon.domain.value import replace
+from holon.domain.waiting import stays
 from holon.storage.records import decode_event, decode_job, encode_event, encode_job
 from tests.unit.machine import ANN, LIMITS, NOW, after, decided, error_of, job, types
 

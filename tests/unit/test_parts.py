@@ -13,12 +13,12 @@ from holon.domain import asking, ends, fanning, integrity
 from holon.domain.blueprint import Blueprint
 from holon.domain.branches import branch_result
 from holon.domain.causes import cause, causes_in, with_causes
+from holon.domain.change import Change
 from holon.domain.children import RUN_BLUEPRINT, is_nodes_own, part_of
 from holon.domain.decisions import AskedPart, AskedTask, DispatchParallel, RunBlueprint
 from holon.domain.events import BranchesDone, CancelRequested, HistoryEvent, TaskEnded
 from holon.domain.fleet import is_name
 from holon.domain.job import Job, JobError, Status, Waiting
-from holon.domain.machine import Change
 from holon.domain.reactions import react
 from holon.domain.tally import Tally
 from holon.domain.task import Outcome, TaskError

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from holon.context import ActionFactory
+from holon.domain.change import Change, Limits
 from holon.domain.decisions import AskedTask, Decision, DispatchParallel, DispatchTask
 from holon.domain.job import Job, Status
-from holon.domain.machine import Change, Limits, decide
+from holon.domain.machine import decide
 from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS, Allowed, allowing
 from holon.domain.states import Handler, State
 from holon.domain.task import RetryPolicy

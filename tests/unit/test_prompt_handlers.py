@@ -6,8 +6,8 @@ from typing import Any
 
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
+from holon.domain.change import Limits
 from holon.domain.job import Job, Status
-from holon.domain.machine import Limits
 from holon.domain.task import RetryPolicy
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from holon.domain.change import Change
 from holon.domain.children import JOB_ABOVE
 from holon.domain.client import Client
 from holon.domain.job import Job, Status
-from holon.domain.machine import Change
 from holon.engine.jobs import Jobs
 from holon.engine.records import Records
 from holon.errors import FailedPrecondition, HolonError, NotFound, Unavailable
