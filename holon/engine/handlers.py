@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from holon.context import ActionFactory, ClientConfig, JobContext, arguments
+from holon.context import ActionFactory, ClientConfig, JobContext
 from holon.domain import machine
 from holon.domain.blueprint import Blueprint
 from holon.domain.change import Change, Limits
@@ -21,6 +21,7 @@ from holon.domain.states import Function, Handler, State
 from holon.domain.texts import MAX_ERROR_CODE, MAX_ERROR_MESSAGE, told
 from holon.domain.value import replace
 from holon.domain.waiting import stays
+from holon.engine.arguments import arguments
 from holon.engine.blueprints import Blueprints
 from holon.engine.children.calling import Calling, calls
 from holon.engine.job_files import JobFiles

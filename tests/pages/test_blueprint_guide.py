@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from holon.context import JobContext, arguments
+from holon.context import JobContext
 from holon.domain.decisions import AskedPart, AskedTask, DispatchParallel, GoTo, RunBlueprint
+from holon.engine.arguments import arguments
 from holon.engine.loader import examine
 
 GUIDE = Path(__file__).parents[2] / "docs" / "blueprints.md"

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from holon import Blueprint
-from holon.context import ActionFactory, JobContext, arguments
+from holon.context import ActionFactory, JobContext
 from holon.domain import integrity
+from holon.engine.arguments import arguments
 from holon.engine.blueprints import Blueprints, lacks_files
 from holon.engine.contracts import Contracts
 from holon.errors import BlueprintError

@@ -10,8 +10,9 @@ import pytest
 
 from blueprints.census import bp, list_chunks, make_report
 from blueprints.workers.census import Counting, count_source, worker
-from holon.context import JobContext, arguments
+from holon.context import JobContext
 from holon.domain.decisions import AskedTask, DispatchParallel, GoTo
+from holon.engine.arguments import arguments
 from holon.engine.loader import examine
 from holon.worker import Cancelled
 from scripts.demonstration import evidence

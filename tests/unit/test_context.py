@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from holon.context import ActionFactory, JobContext, arguments
+from holon.context import ActionFactory, JobContext
 from holon.domain import fanning
 from holon.domain.blueprint import Blueprint
 from holon.domain.decisions import AskedTask, DispatchParallel, DispatchTask, GoTo
 from holon.domain.states import Handler
+from holon.engine.arguments import arguments
 from holon.errors import BlueprintError, InvalidArgument
 
 
