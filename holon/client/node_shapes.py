@@ -108,10 +108,19 @@ class WorkerInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class SkillEvent:
+    """One kind of event that a skill may send, with the JSON schema of its payload; None: anything goes."""
+
+    type: str
+    schema: Any
+
+
+@dataclass(frozen=True, slots=True)
 class SkillInfo:
     """A skill with one contract, and how many workers provide it; the price is in millionths of the cost unit.
 
-    `average_reputation` is the mean of its workers', 0 to 1; None where the node does not say.
+    `average_reputation` is the mean of its workers', 0 to 1; None where the node does not say. `events` are those that
+    it may send; none: any.
     """
 
     name: str
@@ -124,6 +133,7 @@ class SkillInfo:
     provider_count: int
     lowest_price: int | None
     average_reputation: float | None = None
+    events: tuple[SkillEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +232,9 @@ def skill_of(message: node_pb2.Skill) -> SkillInfo:
         provider_count=message.provider_count,
         lowest_price=message.lowest_price if message.HasField("lowest_price") else None,
         average_reputation=message.average_reputation if message.HasField("average_reputation") else None,
+        events=tuple(
+            SkillEvent(one.type, value_of(one.schema) if one.HasField("schema") else None) for one in message.events
+        ),
     )
 
 

@@ -261,7 +261,7 @@ class Settings:
         True,
         "Fail a handler that sends an event which its blueprint does not declare, or not with such a payload; without, "
         "the first is told, and the second left out. Refuse an event that a worker's skill, which declares some, "
-        "does not",
+        "does not; the Python SDK sends none such, whatever is said here",
     )
     JOB_CLAIM_SECONDS: float = _seconds(10, "How long a silent node keeps a job; a running handler renews it")
     WORKER_TIMEOUT_SECONDS: float = _seconds(300, "How long a task may execute when it names no time of its own")

@@ -38,7 +38,8 @@ def _known(skill: Skill) -> Known:
 
 def contract_text(skill: Skill) -> bytes:
     """What is promised of a skill, as text that is the same whatever the order of the keys of its schemas."""
-    return orjson.dumps([skill.input_schema, skill.output_schema, sorted(skill.statuses)], option=orjson.OPT_SORT_KEYS)
+    contract = [skill.input_schema, skill.output_schema, sorted(skill.statuses), skill.events]
+    return orjson.dumps(contract, option=orjson.OPT_SORT_KEYS)
 
 
 def weight_of(catalog: Catalog, labels: Mapping[str, str], *texts: str) -> int:

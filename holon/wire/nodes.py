@@ -89,6 +89,10 @@ def skill_message(view: SkillView) -> node_pb2.Skill:
         message.input_schema.CopyFrom(_json(skill.input_schema))
     if skill.output_schema is not None:
         message.output_schema.CopyFrom(_json(skill.output_schema))
+    for kind, schema in (skill.events or {}).items():
+        event = message.events.add(type=kind)
+        if schema is not None:
+            event.schema.CopyFrom(_json(schema))
     return message
 
 

@@ -17,6 +17,7 @@ from holon.errors import InvalidArgument, ResourceExhausted
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.worker.leases import Lease
 from holon.worker.session import Session
+from holon.worker.skill import Skill
 from holon.worker.threads import Mailbox
 
 _log = logging.getLogger("holon.worker")
@@ -169,11 +170,13 @@ class SendEvent:
     Arguments:
         mailbox: leads to the stream's loop.
         send: takes the event; called in the stream's loop.
+        skill: which one it is for, that declares what it may send.
     """
 
-    def __init__(self, mailbox: Mailbox, send: Callable[[worker_pb2.Event], None]) -> None:
+    def __init__(self, mailbox: Mailbox, send: Callable[[worker_pb2.Event], None], skill: Skill) -> None:
         self._mailbox = mailbox
         self._send = send
+        self._skill = skill
         self._lock = threading.Lock()
         self._sent = 0
 
@@ -187,7 +190,7 @@ class SendEvent:
             type: what kind of event; 1 to 128 printable characters.
             payload: what it says: JSON with text as keys, at most 64 KiB; None says nothing more.
         Raises:
-            InvalidArgument: it cannot be such an event.
+            InvalidArgument: it cannot be such an event; (EVENT_INVALID) or is not as the skill declares its events.
             ResourceExhausted: (EVENTS_FULL) this task has sent 1,000 already.
         """
         if not is_event_type(type):
@@ -198,6 +201,7 @@ class SendEvent:
         event.time.GetCurrentTime()
         if payload is not None:
             event.payload.data = _json(type, payload)
+        self._skill.events.check(self._skill.name, type, event.payload.data)
         with self._lock:
             if self._sent >= MOST_OF_TASK:
                 raise ResourceExhausted(

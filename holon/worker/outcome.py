@@ -12,6 +12,7 @@ from holon.domain.costs import costing
 from holon.domain.plain import unwritten
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.worker.declared import EVENT_INVALID
 
 SUCCESS = "success"
 FAILURE = "failure"
@@ -107,7 +108,8 @@ def failure_of(error: BaseException) -> worker_pb2.TaskResult:
     """The result of a task whose handler raised."""
     if isinstance(error, TaskError):
         return _costing(failure(error.code, error.message, error.details), error.cost)
-    if isinstance(error, DataError):
+    # The next try would send the same.
+    if isinstance(error, DataError) or (isinstance(error, InvalidArgument) and error.code == EVENT_INVALID):
         return failure(PERMANENT_ERROR, str(error))
     text = str(error)
     return failure(TRANSIENT_ERROR, f"{type(error).__name__}: {text}" if text else type(error).__name__)

@@ -89,7 +89,7 @@ class Runner:
         if "log" in skill.injected:
             call.log = Log(self._inward, functools.partial(self._reports.logs, lease), self._timing.log_every)
         if "send_event" in skill.injected:
-            call.send_event = SendEvent(self._inward, functools.partial(self._reports.event, lease))
+            call.send_event = SendEvent(self._inward, functools.partial(self._reports.event, lease), skill)
         if "files" in skill.injected:
             folder = call.folder = TaskFolder()
             call.files = Files(folder, self._threads.submit) if skill.is_async else BlockingFiles(folder)

@@ -6,7 +6,8 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from holon.domain.fleet import MAX_DESCRIPTION, MAX_NAME, MAX_STATUS, MAX_STATUS
 from holon.domain.schema import arguments_schema, build, fits, hint_of, schema_of
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import worker_pb2
+from holon.worker.declared import DeclaredEvents
 from holon.worker.outcome import Result
 
 RESERVED = frozenset(
@@ -46,6 +48,7 @@ class Skill:
         input_schema: JSON schema of the params.
         output_schema: JSON schema of the data of a success; None promises nothing.
         price: what a task of it costs, in millionths of the cost unit; None does not say.
+        events: those that it may send.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Skill:
     input_schema: dict[str, Any]
     output_schema: dict[str, Any] | None
     price: Cost = None
+    events: DeclaredEvents = field(default_factory=lambda: DeclaredEvents({}))
 
     def __repr__(self) -> str:
         return f"Skill({self.name}{' ' + self.version if self.version else ''})"
@@ -79,6 +83,7 @@ class Skill:
             description=self.description,
             statuses=sorted(self.statuses),
             price=self.price,
+            events=self.events.offered(),
         )
         offering.input_schema.data = orjson.dumps(self.input_schema)
         if self.output_schema is not None:
@@ -119,6 +124,7 @@ def skill_of(
     description: str = "",
     statuses: Sequence[str] = (),
     price: int | None = None,
+    events: Mapping[str, Any] = MappingProxyType({}),
 ) -> Skill:
     """Read a handler's signature.
 
@@ -130,6 +136,7 @@ def skill_of(
         description: for people; the first line of the docstring by default.
         statuses: the statuses that it may end with besides success, failure and cancelled.
         price: what a task of it costs, in millionths of the cost unit; None does not say.
+        events: those that it may send, by type, each with the schema or the hint of its payload; none: any.
     Raises:
         InvalidArgument: the handler cannot be a skill; the message says why.
     """
@@ -161,6 +168,10 @@ def skill_of(
         costing("price", price)
     except InvalidArgument as error:
         raise _unusable(shown, f"its {error.message}") from error
+    try:
+        declared = DeclaredEvents(events)
+    except InvalidArgument as error:
+        raise _unusable(shown, error.message) from error
     return Skill(
         name=name or handler.__name__,
         version=version,
@@ -176,6 +187,7 @@ def skill_of(
         input_schema=_input_schema(shown, params_hint, keys),
         output_schema=_output_schema(shown, hint_of(handler, "return")),
         price=price,
+        events=declared,
     )
 
 

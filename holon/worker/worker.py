@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType, MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from holon.domain.fleet import MAX_CACHED, MAX_CREDITS, MAX_NAME
@@ -113,6 +113,7 @@ class Worker:
         description: str = "",
         statuses: Sequence[str] = (),
         price: int | None = None,
+        events: Mapping[str, Any] = MappingProxyType({}),
     ) -> Callable[[Handler], Handler]: ...
 
     def skill(
@@ -124,6 +125,7 @@ class Worker:
         description: str = "",
         statuses: Sequence[str] = (),
         price: int | None = None,
+        events: Mapping[str, Any] = MappingProxyType({}),
     ) -> Any:
         """Make a function a skill: `@worker.skill("name")`, or `@worker.skill` under the function's own name.
 
@@ -139,6 +141,8 @@ class Worker:
             statuses: the statuses that it may end with besides success, failure and cancelled.
             price: what a task of it costs, in millionths of the cost unit; without, it is given no task with a
                 `max_cost`.
+            events: those that it may send, by type, each with the schema of its payload: a JSON schema, a dataclass,
+                or any other hint of an object; None: anything goes. Without any, it may send all.
         Returns:
             The function, unchanged.
         Raises:
@@ -158,6 +162,7 @@ class Worker:
                     description=description,
                     statuses=statuses,
                     price=price,
+                    events=events,
                 )
             )
             return handler

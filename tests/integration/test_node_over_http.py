@@ -88,7 +88,15 @@ async def a_full_house(doors: Doors) -> None:
     schema = json_payload({"type": "object", "required": ["n"]})
     wire = await doors.node.stream("w1")
     hi = hello(
-        offering("t", input_schema=schema, output_schema=schema, price=7, description="does t", statuses=["unsure"]),
+        offering(
+            "t",
+            input_schema=schema,
+            output_schema=schema,
+            price=7,
+            description="does t",
+            statuses=["unsure"],
+            events=[worker_pb2.EventType(type="seen", schema=schema), worker_pb2.EventType(type="any")],
+        ),
         offering("u", version="2"),
         instance_id="process-7",
         credits=1,
@@ -180,6 +188,7 @@ async def test_a_skill_is_shown_with_its_contract_and_who_provides_it(doors: Doo
         "provider_count": 1,
         "lowest_price": 7,
         "average_reputation": 1.0,
+        "events": [{"type": "seen", "schema": schema}, {"type": "any", "schema": None}],
     }
     assert [(one["name"], one["version"], one["provider_count"], one["lowest_price"]) for one in skills[1:]] == [
         ("u", "2", 2, 3),

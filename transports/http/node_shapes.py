@@ -66,6 +66,13 @@ WORKER: Schema = record(
         "reputation": or_null("number", "what its results made of it, 0 to 1", minimum=0, maximum=1),
     },
 )
+_EVENT: Schema = record(
+    "One kind of event",
+    {
+        "type": string("its type"),
+        "schema": or_null("object", "JSON Schema of its payload; null: anything goes"),
+    },
+)
 SKILL: Schema = record(
     "A skill with one contract, and who provides it",
     {
@@ -79,6 +86,7 @@ SKILL: Schema = record(
         "provider_count": _count("how many workers provide it now"),
         "lowest_price": or_null("integer", f"the lowest that is declared, {_PRICE}", minimum=0),
         "average_reputation": or_null("number", "the mean of its workers', 0 to 1", minimum=0, maximum=1),
+        "events": {"type": "array", "items": _EVENT, "description": "those that it may send; none: any"},
     },
 )
 FIGURES: Schema = record(
@@ -151,6 +159,7 @@ def skill_json(view: SkillView) -> dict[str, Any]:
         "provider_count": view.providers,
         "lowest_price": view.lowest_price,
         "average_reputation": view.average_reputation,
+        "events": [{"type": kind, "schema": schema} for kind, schema in (skill.events or {}).items()],
     }
 
 

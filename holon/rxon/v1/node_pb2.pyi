@@ -688,6 +688,7 @@ class Skill(google.protobuf.message.Message):
     PROVIDER_COUNT_FIELD_NUMBER: builtins.int
     LOWEST_PRICE_FIELD_NUMBER: builtins.int
     AVERAGE_REPUTATION_FIELD_NUMBER: builtins.int
+    EVENTS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Its name."""
     type: builtins.str
@@ -714,6 +715,10 @@ class Skill(google.protobuf.message.Message):
     def statuses(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Statuses that it may end with besides success, failure and cancelled."""
 
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SkillEvent]:
+        """Events that it may send; none: any."""
+
     def __init__(
         self,
         *,
@@ -727,15 +732,41 @@ class Skill(google.protobuf.message.Message):
         provider_count: builtins.int = ...,
         lowest_price: builtins.int | None = ...,
         average_reputation: builtins.float | None = ...,
+        events: collections.abc.Iterable[global___SkillEvent] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_average_reputation", b"_average_reputation", "_lowest_price", b"_lowest_price", "average_reputation", b"average_reputation", "input_schema", b"input_schema", "lowest_price", b"lowest_price", "output_schema", b"output_schema"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_average_reputation", b"_average_reputation", "_lowest_price", b"_lowest_price", "average_reputation", b"average_reputation", "description", b"description", "input_schema", b"input_schema", "lowest_price", b"lowest_price", "name", b"name", "output_schema", b"output_schema", "provider_count", b"provider_count", "statuses", b"statuses", "type", b"type", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_average_reputation", b"_average_reputation", "_lowest_price", b"_lowest_price", "average_reputation", b"average_reputation", "description", b"description", "events", b"events", "input_schema", b"input_schema", "lowest_price", b"lowest_price", "name", b"name", "output_schema", b"output_schema", "provider_count", b"provider_count", "statuses", b"statuses", "type", b"type", "version", b"version"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_average_reputation", b"_average_reputation"]) -> typing.Literal["average_reputation"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_lowest_price", b"_lowest_price"]) -> typing.Literal["lowest_price"] | None: ...
 
 global___Skill = Skill
+
+@typing.final
+class SkillEvent(google.protobuf.message.Message):
+    """One kind of event that a skill may send."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: builtins.int
+    SCHEMA_FIELD_NUMBER: builtins.int
+    type: builtins.str
+    """Its type, as in Event.type."""
+    @property
+    def schema(self) -> holon.rxon.v1.types_pb2.Payload:
+        """JSON Schema of its payload; unset accepts everything."""
+
+    def __init__(
+        self,
+        *,
+        type: builtins.str = ...,
+        schema: holon.rxon.v1.types_pb2.Payload | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["schema", b"schema"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["schema", b"schema", "type", b"type"]) -> None: ...
+
+global___SkillEvent = SkillEvent
 
 @typing.final
 class GetStatsRequest(google.protobuf.message.Message):

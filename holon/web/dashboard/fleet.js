@@ -24,12 +24,13 @@ export function workers(place, { signal }) {
 
 export function catalog(place, { signal }) {
   return list(place, "Skills", "What workers offer now, by name", "workers/catalog", "skills", SKILL, signal, (one) => {
-    const contract = written([one.name, one.type, one.version, one.input_schema, one.output_schema]);
+    const contract = written([one.name, one.type, one.version, one.input_schema, one.output_schema, one.events]);
     return [
       one.name, one.type, one.version, one.provider_count, money(one.lowest_price), one.description,
       [
         folded(one.input_schema, "params", `params ${contract}`),
         folded(one.output_schema, "data", `data ${contract}`),
+        one.events.length ? folded(one.events, "events", `events ${contract}`) : null,
       ],
     ];
   });
