@@ -13,7 +13,7 @@ from holon.cli.connection import NAMED, with_client
 from holon.cli.output import Json, json_text, local_time, one_line, safe, show_json, show_table
 
 if TYPE_CHECKING:
-    from holon.client import Client, HistoryEvent, SkillInfo, WorkerInfo
+    from holon.client import Client, HistoryEvent, MachineLoad, SkillInfo, WorkerInfo
 
 app = typer.Typer(help=f"The workers of a node. {NAMED}", no_args_is_help=True)
 
@@ -36,7 +36,7 @@ def list_(
         show_json({"workers": [asdict(one) for one in found], "next_page_token": ""})
         return
     show_table(
-        ("WORKER", "SKILLS", "HOLDS", "OF", "REPUTATION", "STATE", "SINCE", "MACHINES", "LABELS", "SDK"),
+        ("WORKER", "SKILLS", "HOLDS", "OF", "REPUTATION", "STATE", "SINCE", "MACHINES", "LOAD", "LABELS", "SDK"),
         (
             (
                 one.worker_id,
@@ -47,6 +47,7 @@ def list_(
                 "draining" if one.draining else "working",
                 local_time(one.connected_at),
                 _machines(one.resources),
+                _load(one.load),
                 ", ".join(f"{name}={text}" for name, text in sorted(one.labels.items())),
                 one.sdk,
             )
@@ -139,6 +140,22 @@ def drain(
 
 def _reputation(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def _load(load: MachineLoad | None) -> str:
+    """How busy a worker's machine is, briefly; `--json` has all of it."""
+    if load is None:
+        return ""
+    processors = "" if load.cpu_percent is None else f"{load.cpu_percent:.0f} % CPU"
+    devices = [f"{one.device_id} {one.percent:.0f} %" for one in load.devices if one.percent is not None]
+    return one_line(", ".join(filter(None, (processors, _memory(load), *devices))), _SHOWN)
+
+
+def _memory(load: MachineLoad) -> str:
+    if load.memory_used_bytes is None:
+        return ""
+    of = "" if load.memory_total_bytes is None else f" of {load.memory_total_bytes / 1e9:.1f}"
+    return f"{load.memory_used_bytes / 1e9:.1f}{of} GB"
 
 
 def _machines(resources: Sequence[Mapping[str, Any]]) -> str:

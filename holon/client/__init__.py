@@ -6,8 +6,10 @@ from holon.client.client import Client
 from holon.client.node import NodeClient
 from holon.client.node_shapes import (
     BlueprintInfo,
+    DeviceLoad,
     EdgeInfo,
     GraphInfo,
+    MachineLoad,
     NodeInfo,
     NodeStats,
     SkillEvent,
@@ -46,6 +48,7 @@ __all__ = [
     "ChildDigest",
     "Client",
     "CreatedJob",
+    "DeviceLoad",
     "EdgeInfo",
     "GraphInfo",
     "HistoryDigest",
@@ -59,6 +62,7 @@ __all__ = [
     "JobRequest",
     "JobSummary",
     "LogLine",
+    "MachineLoad",
     "NodeClient",
     "NodeInfo",
     "NodeStats",

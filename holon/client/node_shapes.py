@@ -82,11 +82,30 @@ class BlueprintInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceLoad:
+    """How busy one device is: 0 to 100 percent, and its memory in use; None where that is not measured."""
+
+    device_id: str
+    percent: float | None
+    memory_used_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineLoad:
+    """How busy a machine is: all its processors, 0 to 100 percent, and its memory; None where it is not measured."""
+
+    cpu_percent: float | None
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+    devices: tuple[DeviceLoad, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """A worker as its node sees it: `kind` is worker or holon, and `holon_id` that holon.
 
     `resources` are its machines: their devices and other properties; empty in the answer of a drain. `reputation` is 0
-    to 1; None where the node does not say.
+    to 1, `load` how busy its machine is, as it told last; None where the node does not say.
     """
 
     worker_id: str
@@ -105,6 +124,7 @@ class WorkerInfo:
     connected_at: float | None
     last_seen_at: float | None
     reputation: float | None = None
+    load: MachineLoad | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +228,23 @@ def worker_of(message: node_pb2.WorkerInfo) -> WorkerInfo:
         connected_at=seconds_of(message.connected_at) if message.HasField("connected_at") else None,
         last_seen_at=seconds_of(message.last_seen_at) if message.HasField("last_seen_at") else None,
         reputation=message.reputation if message.HasField("reputation") else None,
+        load=_load_of(message.load) if message.HasField("load") else None,
+    )
+
+
+def _load_of(message: node_pb2.MachineLoad) -> MachineLoad:
+    return MachineLoad(
+        message.cpu_percent if message.HasField("cpu_percent") else None,
+        message.memory_used_bytes if message.HasField("memory_used_bytes") else None,
+        message.memory_total_bytes if message.HasField("memory_total_bytes") else None,
+        tuple(
+            DeviceLoad(
+                one.device_id,
+                one.percent if one.HasField("percent") else None,
+                one.memory_used_bytes if one.HasField("memory_used_bytes") else None,
+            )
+            for one in message.devices
+        ),
     )
 
 

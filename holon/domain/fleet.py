@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from holon.domain.load import Load
+
 # So many tasks a worker may hold.
 MAX_CREDITS = 10_000
 # What a worker says of a skill goes on to a parent and to people: each takes no more than this.
@@ -88,6 +90,7 @@ class WorkerView:
         holon_id, holon_label: of the holon that it is; empty of a plain worker.
         weight: about how many bytes say all this.
         reputation: 0 to 1; None where it is not known.
+        load: how busy its machine is, as it told last; None: it did not.
     """
 
     worker_id: str
@@ -104,6 +107,7 @@ class WorkerView:
     holon_label: str = ""
     weight: int = 0
     reputation: float | None = None
+    load: Load | None = None
 
     @property
     def kind(self) -> Literal["worker", "holon"]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from holon.domain.fleet import Catalog, Machine, Skill, SkillView, WorkerView
 from holon.domain.holarchy import HolonIdentity
+from holon.domain.load import Load
 from holon.domain.matching import Offering
 from holon.domain.reputation import DIGITS
 from holon.engine.dispatcher import Dispatcher
@@ -37,6 +38,7 @@ class _Present:
     heard: int
     holon: HolonIdentity | None = None
     leaving: bool = False
+    load: Load | None = None
 
 
 class Fleet:
@@ -103,10 +105,11 @@ class Fleet:
             present.catalog, present.known = catalog, known(catalog)
             present.weight = _weight(session, present.sdk, present.labels, catalog, present.holon)
 
-    def heard(self, session: Session) -> None:
-        """A worker gave a sign of life."""
+    def heard(self, session: Session, load: Load | None = None) -> None:
+        """A worker gave a sign of life, and said how busy its machine is; None: it said nothing of that."""
         if (present := self._of(session)) is not None:
             present.heard = self._now()
+            present.load = load or present.load
 
     def leaving(self, session: Session) -> None:
         """A worker takes no more tasks and will leave; nobody else can take that back."""
@@ -288,8 +291,9 @@ def _view(present: _Present) -> WorkerView:
         present.heard,
         present.holon.holon_id if present.holon is not None else "",
         present.holon.label if present.holon is not None else "",
-        present.weight,
+        present.weight + (present.load.weight if present.load is not None else 0),
         round(session.reputation, DIGITS),
+        present.load,
     )
 
 

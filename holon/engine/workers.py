@@ -11,6 +11,7 @@ from types import MappingProxyType
 from holon.domain.costs import Cost, least
 from holon.domain.events import Occurred
 from holon.domain.fleet import Catalog
+from holon.domain.load import Load
 from holon.domain.log_lines import Logged, LogLine
 from holon.engine.catalogs import Catalogs, limits_of, machines_of
 from holon.engine.dispatcher import Dispatcher
@@ -170,6 +171,7 @@ class Workers:
         granted: int | None,
         held: Sequence[str] | None,
         of_offerings: Mapping[Offered, int] = MappingProxyType({}),
+        load: Load | None = None,
     ) -> None:
         """A worker lives: its leases are extended, and its credits may change.
 
@@ -177,9 +179,10 @@ class Workers:
             granted: how many tasks it may hold in all; None: as before.
             held: lease ids that it still holds, which accepts them; None: all that it accepted.
             of_offerings: how many tasks of single offerings; of others as before.
+            load: how busy its machine is; None: as before.
         """
         session = member.session
-        self._fleet.heard(session)
+        self._fleet.heard(session, load)
         if held is None:
             self._touches.alive(session.session_id)
         else:

@@ -12,6 +12,7 @@ from holon.domain.fleet import SkillView, WorkerView
 from holon.domain.graph import Graph
 from holon.ports import Counts
 from holon.rxon.v1 import node_pb2, types_pb2
+from holon.wire.load import load_message
 from holon.wire.resources import resources_message
 from holon.wire.values import json_payload, timestamp
 
@@ -64,6 +65,7 @@ def worker_message(worker: WorkerView, node_id: str) -> node_pb2.WorkerInfo:
         sdk=worker.sdk,
         labels=worker.told_labels,
         reputation=worker.reputation,
+        load=None if worker.load is None else load_message(worker.load),
     )
     if worker.connected_at is not None:
         message.connected_at.CopyFrom(timestamp(worker.connected_at))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from holon.errors import Unavailable
 from holon.rxon.v1 import worker_pb2
 from holon.worker.link import Link
+from holon.worker.load import Meter
 from holon.worker.runner import Runner
 from holon.worker.settings import Settings
 from holon.worker.skill import Skill
@@ -129,6 +130,7 @@ class Background:
         settings = self._settings
         tokens = Tokens(settings.credentials, settings.worker_id, self._timing) if settings.tokens else None
         link = self._link = Link(settings.urls, settings.credentials, self._hello, self._slots, self._timing, tokens)
+        link.hearing.meter = Meter()
         runner = self._runner = Runner(link, self._skills, self._slots, handlers, self._timing, self._tracing)
         announcer = asyncio.create_task(self._announce(link, handlers), name="worker-ready")
         # Last: from here on other threads reach us. What came before is seen below, what comes now as well.

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from holon.rxon.v1 import worker_pb2
 from holon.worker.leases import Lease
+from holon.worker.load import Meter
 from holon.worker.reports import BUSY_S, Reports
 
 _log = logging.getLogger("holon.worker")
@@ -55,6 +56,7 @@ class Hearing:
         leaving: whether no more tasks are taken.
         tree: answers what the node asks about the job behind a task, which it does only of a holon; None: nobody does.
         resolve: takes decisions for what waits behind a task, likewise.
+        meter: measures the machine that does the work; None: it is not this one, as of a holon.
     """
 
     tasks: Tasks
@@ -64,6 +66,7 @@ class Hearing:
         self.leaving = False
         self.tree: Callable[[worker_pb2.TreeRequest], None] | None = None
         self.resolve: Callable[[worker_pb2.ResolveRequest], None] | None = None
+        self.meter: Meter | None = None
         self._reports = reports
         # Offers that came on an older stream since a Hello was made that is not answered yet; None: there is no such.
         self._crossing: dict[Lease, worker_pb2.TaskOffer] | None = None
@@ -142,6 +145,10 @@ class Hearing:
     def alive(self) -> Sequence[Lease] | None:
         """Those that who does the work knows of."""
         return self.tasks.alive()
+
+    def load(self) -> worker_pb2.WorkerLoad | None:
+        """What is measured of the machine."""
+        return None if self.meter is None else self.meter.read()
 
     def on_unknown(self, kind: str) -> None:
         """Ignore what this version does not know, and say so once."""

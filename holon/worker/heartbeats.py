@@ -19,6 +19,7 @@ class Heartbeats:
     Arguments:
         put: sends one; False: nothing is sent any more.
         alive: the leases that one is to extend; None: all that were accepted.
+        load: how busy the machine is; None: nothing is told of it.
 
     Attributes:
         every: how many seconds lie between two of them, about.
@@ -26,12 +27,16 @@ class Heartbeats:
     """
 
     def __init__(
-        self, put: Callable[[worker_pb2.SessionRequest], bool], alive: Callable[[], Sequence[Lease] | None]
+        self,
+        put: Callable[[worker_pb2.SessionRequest], bool],
+        alive: Callable[[], Sequence[Lease] | None],
+        load: Callable[[], worker_pb2.WorkerLoad | None],
     ) -> None:
         self.every = EVERY_S
         self.credits: int | None = None
         self._put = put
         self._alive = alive
+        self._load = load
         self._loop = asyncio.get_running_loop()
         self._sequence = 0
         self._next: asyncio.TimerHandle | None = None
@@ -44,7 +49,10 @@ class Heartbeats:
         self.stop()
         frame = worker_pb2.SessionRequest(
             heartbeat=worker_pb2.Heartbeat(
-                sequence=self._sequence + 1, credits=self.credits, offering_credits=offering_credits
+                sequence=self._sequence + 1,
+                credits=self.credits,
+                offering_credits=offering_credits,
+                load=self._load(),
             )
         )
         if (alive := self._alive()) is not None:

@@ -30,5 +30,8 @@ class Listener(Protocol):
     def alive(self) -> Sequence[Lease] | None:
         """The leases that a heartbeat is to extend; None: all that were accepted."""
 
+    def load(self) -> worker_pb2.WorkerLoad | None:
+        """How busy the machine is, for a heartbeat; None: nothing is told of it."""
+
     def on_unknown(self, kind: str) -> None:
         """The node said something that this version does not know, or did not ask for."""

@@ -88,7 +88,7 @@ class Session:
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._connected = False
         self._welcomed = False
-        self._heartbeats = Heartbeats(self._put_heartbeat, listener.alive)
+        self._heartbeats = Heartbeats(self._put_heartbeat, listener.alive, listener.load)
         self._catalogs = Catalogs(self.put_control, timing.retry_result)
         self._silence = _SILENCE
         self._heard = 0.0

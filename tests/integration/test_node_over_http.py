@@ -106,6 +106,8 @@ async def a_full_house(doors: Doors) -> None:
     hi.hello.catalog.profiles.add(profile_id="p", resources=machine)
     await wire.send(hi)
     await wire.expect("welcome")
+    device = worker_pb2.DeviceLoad(device_id="0", percent=97.5)
+    await wire.beat(load=worker_pb2.WorkerLoad(cpu_percent=12.5, memory_used_bytes=3, devices=[device]))
     who = worker_pb2.HolonIdentity(holon_id="below", uplink_epoch=1, label="Harbour")
     await doors.joins("child", offering("v"), instance_id="process-8", holon_identity=who)
     for _ in range(2):
@@ -167,7 +169,14 @@ async def test_a_worker_is_shown_with_all_that_it_says_of_itself(doors: Doors) -
             }
         ],
         "reputation": 1.0,
+        "load": {
+            "cpu_percent": 12.5,
+            "memory_used_bytes": 3,
+            "memory_total_bytes": None,
+            "devices": [{"device_id": "0", "percent": 97.5, "memory_used_bytes": None}],
+        },
     }
+    assert child["load"] is None
     assert (child["worker_id"], child["kind"], child["holon_id"]) == ("child", "holon", "below")
     assert child["labels"] == {"holon": "Harbour"}
 

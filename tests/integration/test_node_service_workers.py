@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -16,6 +17,8 @@ from tests.integration.grpc_node import (
     json_payload,
     offering,
     reason_of,
+    result,
+    updates,
 )
 from tests.integration.node_calls import CODE, ask, drain, finish, refused, skills, workers
 
@@ -50,6 +53,38 @@ async def test_a_worker_is_listed_with_all_that_it_says_of_itself(node: Node) ->
     [later] = await workers(node)
     assert later.connected_at == worker.connected_at
     assert later.last_seen_at.ToMilliseconds() >= worker.last_seen_at.ToMilliseconds() > 0
+
+
+async def test_a_worker_shows_the_load_that_it_told_last_and_no_number_that_cannot_be(node: Node) -> None:
+    wire = await node.worker("w1", offering("t"))
+    await node.create()
+    offer = await wire.offer()
+    assert not (await workers(node))[0].HasField("load")
+
+    devices = [worker_pb2.DeviceLoad(device_id=f"d{n}", percent=n, memory_used_bytes=n) for n in range(65)]
+    whole = worker_pb2.WorkerLoad(cpu_percent=100, memory_used_bytes=0, memory_total_bytes=2**53 - 1, devices=devices)
+    await wire.beat(1, load=whole)
+    told = (await workers(node))[0].load
+    assert (told.cpu_percent, told.memory_used_bytes, told.memory_total_bytes) == (100.0, 0, 2**53 - 1)
+    assert [(one.device_id, one.percent) for one in told.devices] == [(f"d{n}", n) for n in range(64)]
+
+    odd = [
+        worker_pb2.DeviceLoad(device_id="d1", percent=math.nan, memory_used_bytes=-1),
+        worker_pb2.DeviceLoad(device_id="", percent=1),
+        worker_pb2.DeviceLoad(device_id="x" * 129, percent=1),
+        worker_pb2.DeviceLoad(device_id="a\nb", percent=1),
+    ]
+    await wire.beat(2, load=worker_pb2.WorkerLoad(cpu_percent=-0.1, memory_used_bytes=2**53, devices=odd))
+    told = (await workers(node))[0].load
+    assert told == node_pb2.MachineLoad(devices=[node_pb2.MachineDeviceLoad(device_id="d1")])
+    # What says nothing at all leaves it, and who says it lives, and keeps its task.
+    await wire.beat(3, load=worker_pb2.WorkerLoad(cpu_percent=math.inf))
+    await wire.beat(4, load=worker_pb2.WorkerLoad(cpu_percent=100.1))
+    await wire.beat(5, load=worker_pb2.WorkerLoad(memory_used_bytes=-1))
+    await wire.beat(6)
+    assert (await workers(node))[0].load == told
+    await wire.send(updates(result(offer, {})))
+    assert (await wire.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
 
 
 async def test_workers_are_listed_by_id_in_pages_by_skill_and_while_they_are_connected(node: Node) -> None:

@@ -17,6 +17,7 @@ from holon.engine.workers import Workers
 from holon.errors import HolonError, InvalidArgument, ResourceExhausted, TooLarge, invalid
 from holon.rxon.v1 import worker_pb2
 from holon.wire.events import event_of
+from holon.wire.load import load_of
 from holon.wire.log_lines import lines_of
 from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
 from holon.wire.values import MAX_ID, cost_of, is_id, seconds
@@ -175,7 +176,8 @@ class Incoming:
             held = [one.lease_id for one in leases]
         if of_offerings:
             self._clerk.grants(of_offerings)
-        self._workers.heartbeat(self._member, granted, held, of_offerings)
+        load = load_of(heartbeat.load) if heartbeat.HasField("load") else None
+        self._workers.heartbeat(self._member, granted, held, of_offerings, load)
 
     def _reauthenticate(self, frame: worker_pb2.SessionRequest) -> None:
         if self._renew is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from holon.domain.blueprint import Blueprint
@@ -10,6 +11,8 @@ from holon.engine.overview import Stats
 from transports.http.shapes import COUNTS, Schema, or_null, record, seconds, string, time, time_or_null
 
 _PROPERTIES: Schema = {"type": "object", "description": "what else it says of it"}
+_PERCENT = "0 to 100 percent; null where that is not measured"
+_BYTES = "in bytes; null where that is not measured"
 _PRICE = "in millionths of the cost unit; null where that is not declared"
 
 
@@ -41,6 +44,23 @@ _DEVICE: Schema = record(
     {"type": string("such as `gpu`"), "model": string("its model"), "id": string("its id"), "properties": _PROPERTIES},
 )
 _MACHINE: Schema = record("A machine", {"devices": {"type": "array", "items": _DEVICE}, "properties": _PROPERTIES})
+_DEVICE_LOAD: Schema = record(
+    "How busy a device is",
+    {
+        "device_id": string("the device"),
+        "percent": or_null("number", _PERCENT, minimum=0, maximum=100),
+        "memory_used_bytes": or_null("integer", _BYTES, minimum=0),
+    },
+)
+_LOAD: Schema = record(
+    "How busy a machine is",
+    {
+        "cpu_percent": or_null("number", f"of all its processors, {_PERCENT}", minimum=0, maximum=100),
+        "memory_used_bytes": or_null("integer", f"memory in use, {_BYTES}", minimum=0),
+        "memory_total_bytes": or_null("integer", f"all its memory, {_BYTES}", minimum=0),
+        "devices": {"type": "array", "items": _DEVICE_LOAD},
+    },
+)
 WORKER: Schema = record(
     "A worker, as this node sees it",
     {
@@ -64,6 +84,7 @@ WORKER: Schema = record(
         "connected_at": time_or_null("when its session began; null when it has none"),
         "last_seen_at": time_or_null("when it was last heard of"),
         "reputation": or_null("number", "what its results made of it, 0 to 1", minimum=0, maximum=1),
+        "load": {"anyOf": [_LOAD, {"type": "null"}], "description": "as it told last; null where it does not say"},
     },
 )
 _EVENT: Schema = record(
@@ -134,6 +155,7 @@ def worker_json(worker: WorkerView, node_id: str) -> dict[str, Any]:
         "connected_at": seconds(worker.connected_at),
         "last_seen_at": seconds(worker.last_seen_at),
         "reputation": worker.reputation,
+        "load": None if worker.load is None else asdict(worker.load),
     }
 
 

@@ -553,6 +553,7 @@ class WorkerInfo(google.protobuf.message.Message):
     WARNINGS_FIELD_NUMBER: builtins.int
     HOLON_ID_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
+    LOAD_FIELD_NUMBER: builtins.int
     worker_id: builtins.str
     """Its id."""
     kind: global___WorkerKind.ValueType
@@ -599,6 +600,10 @@ class WorkerInfo(google.protobuf.message.Message):
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Hello.labels."""
 
+    @property
+    def load(self) -> global___MachineLoad:
+        """How busy its machine is, as it told last in its session; unset when it did not."""
+
     def __init__(
         self,
         *,
@@ -619,12 +624,83 @@ class WorkerInfo(google.protobuf.message.Message):
         warnings: collections.abc.Iterable[builtins.str] | None = ...,
         holon_id: builtins.str = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        load: global___MachineLoad | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_reputation", b"_reputation", "connected_at", b"connected_at", "last_seen_at", b"last_seen_at", "reputation", b"reputation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_reputation", b"_reputation", "connected", b"connected", "connected_at", b"connected_at", "credits", b"credits", "draining", b"draining", "held", b"held", "holon_id", b"holon_id", "instance_id", b"instance_id", "kind", b"kind", "labels", b"labels", "last_seen_at", b"last_seen_at", "node_id", b"node_id", "reputation", b"reputation", "resources", b"resources", "sdk", b"sdk", "skills", b"skills", "warnings", b"warnings", "worker_id", b"worker_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_reputation", b"_reputation", "connected_at", b"connected_at", "last_seen_at", b"last_seen_at", "load", b"load", "reputation", b"reputation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_reputation", b"_reputation", "connected", b"connected", "connected_at", b"connected_at", "credits", b"credits", "draining", b"draining", "held", b"held", "holon_id", b"holon_id", "instance_id", b"instance_id", "kind", b"kind", "labels", b"labels", "last_seen_at", b"last_seen_at", "load", b"load", "node_id", b"node_id", "reputation", b"reputation", "resources", b"resources", "sdk", b"sdk", "skills", b"skills", "warnings", b"warnings", "worker_id", b"worker_id"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_reputation", b"_reputation"]) -> typing.Literal["reputation"] | None: ...
 
 global___WorkerInfo = WorkerInfo
+
+@typing.final
+class MachineLoad(google.protobuf.message.Message):
+    """How busy a worker's machine is."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CPU_PERCENT_FIELD_NUMBER: builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: builtins.int
+    DEVICES_FIELD_NUMBER: builtins.int
+    cpu_percent: builtins.float
+    """Of all its processors, 0 to 100 percent; unset when not measured."""
+    memory_used_bytes: builtins.int
+    """Memory in use, in bytes; unset when not measured."""
+    memory_total_bytes: builtins.int
+    """All its memory, in bytes; unset when not measured."""
+    @property
+    def devices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MachineDeviceLoad]:
+        """Its devices."""
+
+    def __init__(
+        self,
+        *,
+        cpu_percent: builtins.float | None = ...,
+        memory_used_bytes: builtins.int | None = ...,
+        memory_total_bytes: builtins.int | None = ...,
+        devices: collections.abc.Iterable[global___MachineDeviceLoad] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cpu_percent", b"_cpu_percent", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "cpu_percent", b"cpu_percent", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cpu_percent", b"_cpu_percent", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "cpu_percent", b"cpu_percent", "devices", b"devices", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cpu_percent", b"_cpu_percent"]) -> typing.Literal["cpu_percent"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_memory_total_bytes", b"_memory_total_bytes"]) -> typing.Literal["memory_total_bytes"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]) -> typing.Literal["memory_used_bytes"] | None: ...
+
+global___MachineLoad = MachineLoad
+
+@typing.final
+class MachineDeviceLoad(google.protobuf.message.Message):
+    """How busy one device is."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DEVICE_ID_FIELD_NUMBER: builtins.int
+    PERCENT_FIELD_NUMBER: builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: builtins.int
+    device_id: builtins.str
+    """The device, as in Device.id."""
+    percent: builtins.float
+    """0 to 100 percent; unset when not measured."""
+    memory_used_bytes: builtins.int
+    """Its memory in use, in bytes; unset when not measured."""
+    def __init__(
+        self,
+        *,
+        device_id: builtins.str = ...,
+        percent: builtins.float | None = ...,
+        memory_used_bytes: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_memory_used_bytes", b"_memory_used_bytes", "_percent", b"_percent", "memory_used_bytes", b"memory_used_bytes", "percent", b"percent"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_memory_used_bytes", b"_memory_used_bytes", "_percent", b"_percent", "device_id", b"device_id", "memory_used_bytes", b"memory_used_bytes", "percent", b"percent"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]) -> typing.Literal["memory_used_bytes"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_percent", b"_percent"]) -> typing.Literal["percent"] | None: ...
+
+global___MachineDeviceLoad = MachineDeviceLoad
 
 @typing.final
 class ListSkillsRequest(google.protobuf.message.Message):

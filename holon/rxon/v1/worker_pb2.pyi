@@ -653,7 +653,7 @@ class Heartbeat(google.protobuf.message.Message):
 
     @property
     def load(self) -> global___WorkerLoad:
-        """How busy the machine is, for people; unset when not measured."""
+        """How busy the machine is, for people; unset when not measured, which leaves what was told before."""
 
     @property
     def offering_credits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___OfferingCredits]:
@@ -726,20 +726,25 @@ global___OfferingCredits = OfferingCredits
 
 @typing.final
 class WorkerLoad(google.protobuf.message.Message):
-    """How busy a worker's machine is."""
+    """How busy a worker's machine is. A number that cannot be is passed over, as if it were unset: a percentage below 0 or
+    over 100, fewer bytes than none, or 2^53 and more.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     CPU_PERCENT_FIELD_NUMBER: builtins.int
     MEMORY_USED_BYTES_FIELD_NUMBER: builtins.int
     DEVICES_FIELD_NUMBER: builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: builtins.int
     cpu_percent: builtins.float
     """Of all its processors, 0 to 100 percent; unset when not measured."""
     memory_used_bytes: builtins.int
     """Memory in use, in bytes; unset when not measured."""
+    memory_total_bytes: builtins.int
+    """All its memory, in bytes; unset when not measured."""
     @property
     def devices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DeviceLoad]:
-        """Its devices."""
+        """Its devices, at most 64; more are passed over."""
 
     def __init__(
         self,
@@ -747,11 +752,14 @@ class WorkerLoad(google.protobuf.message.Message):
         cpu_percent: builtins.float | None = ...,
         memory_used_bytes: builtins.int | None = ...,
         devices: collections.abc.Iterable[global___DeviceLoad] | None = ...,
+        memory_total_bytes: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cpu_percent", b"_cpu_percent", "_memory_used_bytes", b"_memory_used_bytes", "cpu_percent", b"cpu_percent", "memory_used_bytes", b"memory_used_bytes"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cpu_percent", b"_cpu_percent", "_memory_used_bytes", b"_memory_used_bytes", "cpu_percent", b"cpu_percent", "devices", b"devices", "memory_used_bytes", b"memory_used_bytes"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cpu_percent", b"_cpu_percent", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "cpu_percent", b"cpu_percent", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cpu_percent", b"_cpu_percent", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "cpu_percent", b"cpu_percent", "devices", b"devices", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cpu_percent", b"_cpu_percent"]) -> typing.Literal["cpu_percent"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_memory_total_bytes", b"_memory_total_bytes"]) -> typing.Literal["memory_total_bytes"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]) -> typing.Literal["memory_used_bytes"] | None: ...
 
@@ -767,7 +775,7 @@ class DeviceLoad(google.protobuf.message.Message):
     PERCENT_FIELD_NUMBER: builtins.int
     MEMORY_USED_BYTES_FIELD_NUMBER: builtins.int
     device_id: builtins.str
-    """The device, as in Device.id."""
+    """The device, as in Device.id: 1 to 128 printable characters, or it is passed over."""
     percent: builtins.float
     """0 to 100 percent; unset when not measured."""
     memory_used_bytes: builtins.int

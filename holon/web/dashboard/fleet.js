@@ -4,10 +4,10 @@ import { get, pages } from "./api.js";
 import { el, facts, render, table } from "./dom.js";
 import { written } from "./exact.js";
 import { follow } from "./follow.js";
-import { folded, lasting, money, status, time, words } from "./format.js";
+import { bytes, folded, lasting, money, status, time, words } from "./format.js";
 
 const SECONDS = 5;
-const WORKER = ["Worker", "Works", "Skills", "Labels", "Machines", "Since", "Last heard of", "Library"];
+const WORKER = ["Worker", "Works", "Skills", "Labels", "Machines", "Load", "Since", "Last heard of", "Library"];
 const SKILL = ["Skill", "Type", "Version", "Providers", "Lowest price", "About", "Contract"];
 
 export function workers(place, { signal }) {
@@ -18,8 +18,18 @@ export function workers(place, { signal }) {
     one.skills.join(", "),
     Object.entries(one.labels).map(([name, value]) => `${name}=${value}`).join(", "),
     one.resources.length ? folded(one.resources, "show", `machines of ${one.worker_id}`) : null,
-    time(one.connected_at), time(one.last_seen_at), one.sdk,
+    load(one.load), time(one.connected_at), time(one.last_seen_at), one.sdk,
   ]);
+}
+
+// How busy a machine is; nothing where it does not say.
+function load(it) {
+  if (it === null) return null;
+  const used = it.memory_used_bytes, total = it.memory_total_bytes;
+  const memory = used === null ? null : `${bytes(used)}${total === null ? "" : ` of ${bytes(total)}`}`;
+  const devices = it.devices.filter((one) => one.percent !== null).map((one) => `${one.device_id} ${Math.round(one.percent)} %`);
+  const processors = it.cpu_percent === null ? null : `${Math.round(it.cpu_percent)} % CPU`;
+  return [processors, memory, ...devices].filter((text) => text).join(", ");
 }
 
 export function catalog(place, { signal }) {

@@ -37,6 +37,10 @@ export function money(millionths) {
   return millionths === null || millionths === undefined ? null : String(Number(millionths) / 1e6);
 }
 
+export function bytes(count) {
+  return `${(Number(count) / 1e9).toFixed(1)} GB`;
+}
+
 export function lasting(seconds) {
   const whole = Math.floor(seconds);
   const parts = [[Math.floor(whole / 86400), "d"], [Math.floor(whole / 3600) % 24, "h"], [Math.floor(whole / 60) % 60, "min"]];

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 import grpc
 import pytest
 
-from holon.client import Client
+from holon.client import Client, MachineLoad
 from holon.errors import ConfigError
 from holon.rxon.v1 import token_pb2, types_pb2, worker_pb2
 from holon.testing import RunningNode
-from tests.integration.cases.site import Start, a_wire, create, ended, history, one_task, wired
+from tests.integration.cases.site import GUARD, LOOK_S, Start, a_wire, create, ended, history, one_task, wired
 from tests.integration.grpc_node import (
     SESSION,
     Wire,
@@ -186,6 +187,31 @@ async def test_a_worker_never_holds_more_than_it_granted(start: Start) -> None:
 # What proves a worker, and for how long --------------------------------------------------------------------------
 
 OWN = "the-own-token-of-one-worker-of-this-node"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of it")
+async def test_a_worker_shows_how_busy_its_machine_is(start: Start) -> None:
+    async with start(one_task()) as node:
+        worker = node.new_worker("w1")
+        worker.skill("t")(_nothing)
+
+        async with worker:
+            await worker.ready()
+            async with asyncio.timeout(GUARD):
+                while (load := await load_of(node)) is None:  # noqa: ASYNC110  nothing tells of it
+                    await asyncio.sleep(LOOK_S)
+            assert load.memory_used_bytes is not None
+            assert load.memory_total_bytes is not None
+            assert 0 < load.memory_used_bytes < load.memory_total_bytes
+
+
+async def _nothing() -> None: ...
+
+
+async def load_of(node: RunningNode) -> MachineLoad | None:
+    """What the only worker of a node says of its machine."""
+    [worker] = [one async for one in node.client.node.list_workers()]
+    return worker.load
 
 
 async def comes_in(node: RunningNode, worker_id: str, token: str) -> tuple[grpc.StatusCode, str] | None:
