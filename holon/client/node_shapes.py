@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from holon.client.shapes import seconds_of, value_of
@@ -106,6 +106,8 @@ class WorkerInfo:
 
     `resources` are its machines: their devices and other properties; empty in the answer of a drain. `reputation` is 0
     to 1, `load` how busy its machine is, as it told last; None where the node does not say.
+    `hot_skills` are those that it has loaded, `cached` what else is, as tasks hint at it; `prices` what a task costs,
+    by skill, in millionths of the cost unit, of those that say so.
     """
 
     worker_id: str
@@ -125,6 +127,9 @@ class WorkerInfo:
     last_seen_at: float | None
     reputation: float | None = None
     load: MachineLoad | None = None
+    hot_skills: tuple[str, ...] = ()
+    cached: tuple[str, ...] = ()
+    prices: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +234,9 @@ def worker_of(message: node_pb2.WorkerInfo) -> WorkerInfo:
         last_seen_at=seconds_of(message.last_seen_at) if message.HasField("last_seen_at") else None,
         reputation=message.reputation if message.HasField("reputation") else None,
         load=_load_of(message.load) if message.HasField("load") else None,
+        hot_skills=tuple(message.hot_skills),
+        cached=tuple(message.cached),
+        prices=dict(message.prices),
     )
 
 

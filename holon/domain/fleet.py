@@ -125,6 +125,15 @@ class WorkerView:
         return sorted({skill.name for skill in self.catalog.skills})
 
     @property
+    def prices(self) -> dict[str, int]:
+        """What one task of each skill costs that says so: of one in several versions or types the highest."""
+        found: dict[str, int] = {}
+        for skill in self.catalog.skills:
+            if skill.price is not None:
+                found[skill.name] = max(skill.price, found.get(skill.name, 0))
+        return found
+
+    @property
     def told_labels(self) -> dict[str, str]:
         """Its labels, and among them that of the holon that it is, as `holon`."""
         return {**self.labels, "holon": self.holon_label} if self.holon_label else dict(self.labels)

@@ -105,8 +105,8 @@ class Choosing:
             session.price_of(need),
             held,
             held / max(1, session.credits),
-            need.skill in session.hot,
-            bool(need.hint) and need.hint in session.cached,
+            session.has_hot(need.skill),
+            session.has_cached(need.hint),
             place,
             session.reputation,
         )

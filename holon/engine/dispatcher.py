@@ -211,7 +211,16 @@ class Dispatcher:
             if session is None:
                 self.undelivered(offers)
             else:
+                if session.hot or session.cached:
+                    self._count_loaded(session, offers)
                 session.connection.offer(self._telemetry.offered(session.take(offers)))
+
+    def _count_loaded(self, session: Session, offers: Sequence[Offer]) -> None:
+        hot = [session.has_hot(one.skill) for one in offers]
+        hinted = [session.has_cached(one.hint) for one in offers]
+        self._telemetry.offered_loaded(
+            sum(hot), sum([too and not first for first, too in zip(hot, hinted, strict=True)])
+        )
 
     def freed(self, session: Session, *leases: str) -> None:
         """Leases no longer count against the credits of their session, or of the one that replaced it."""

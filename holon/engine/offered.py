@@ -43,9 +43,12 @@ def contract_text(skill: Skill) -> bytes:
 
 
 def weight_of(catalog: Catalog, labels: Mapping[str, str], *texts: str) -> int:
-    """About how many bytes say what a worker is: its machines, its skills by name, its labels, and these texts."""
+    """About how many bytes say what a worker is: its machines, its skills by name, what it has loaded, its labels, and
+    these texts."""
     names = {skill.name for skill in catalog.skills}
-    return len(orjson.dumps((catalog.machines, *names, labels, *texts))) + _AROUND
+    prices = {skill.name: skill.price for skill in catalog.skills if skill.price is not None}
+    said = (catalog.machines, *names, *catalog.hot, *catalog.cached, prices, labels, *texts)
+    return len(orjson.dumps(said)) + _AROUND
 
 
 def skill_views(catalogs: Iterable[tuple[Sequence[Known], float]]) -> list[SkillView]:

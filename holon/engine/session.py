@@ -230,6 +230,14 @@ class Session:
         terms = self.terms_of(offer) if self.events else None
         return {} if terms is None else self.events.get((offer.skill, terms.version, terms.type), {})
 
+    def has_hot(self, skill: str) -> bool:
+        """Whether it has a skill loaded."""
+        return skill in self.hot
+
+    def has_cached(self, hint: str) -> bool:
+        """Whether it has loaded what a task hints at, if that does."""
+        return bool(hint) and hint in self.cached
+
     def offered(self, lease_id: str) -> Offer | None:
         """What its worker was offered under a lease, that a result of it is judged by; None: it is not known here."""
         return self.leases.get(lease_id) or self.past.get(lease_id)

@@ -81,6 +81,12 @@ class Telemetry:
                 log.debug("task %s goes to worker %s, attempt %d", one.task_id, one.worker_id, one.attempt, extra=facts)
         return self.tracing.offered(offers)
 
+    def offered_loaded(self, skills: int, hints: int) -> None:
+        """Of what goes to a worker it has so much loaded: by the skill, and else by what the task hints at."""
+        for kind, number in (("skill", skills), ("hint", hints)):
+            if number:
+                self.metrics.hot.add(kind, by=number)
+
     def ended(self, results: Sequence[tuple[Result, Superseded | None]], worker_id: str) -> None:
         """Results of a worker were taken, or not: why."""
         told = log.isEnabledFor(logging.DEBUG)

@@ -33,6 +33,13 @@ class EngineMetrics:
         self.steps = Counter("holon_steps", "Steps of jobs that were written.", "blueprint")
         self.void = Counter("holon_steps_void", "Steps that were void because another node had taken the job over.")
         self.handler_failures = Counter("holon_handler_failures", "Runs of handlers that failed.", "blueprint")
+        self.hot = Counter(
+            "orchestrator_tasks_hot_dispatched",
+            "Tasks offered to workers that had them loaded, and what of it.",
+            "kind",
+        )
+        for kind in ("skill", "hint"):
+            self.hot.add(kind, by=0)
         self.offers = Counter("holon_task_offers", "Tasks offered to workers.")
         self.handbacks = Counter("holon_task_handbacks", "Offers and tasks that workers gave back.")
         self.results = Counter("holon_task_results", "Results of workers, by what became of them.", "verdict")

@@ -66,6 +66,9 @@ def worker_message(worker: WorkerView, node_id: str) -> node_pb2.WorkerInfo:
         labels=worker.told_labels,
         reputation=worker.reputation,
         load=None if worker.load is None else load_message(worker.load),
+        hot_skills=sorted(worker.catalog.hot),
+        cached=sorted(worker.catalog.cached),
+        prices=worker.prices,
     )
     if worker.connected_at is not None:
         message.connected_at.CopyFrom(timestamp(worker.connected_at))

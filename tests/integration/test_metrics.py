@@ -37,6 +37,7 @@ NAMES = {
     "orchestrator_active_workers",
     "orchestrator_jobs_timeouts_total",
     "orchestrator_tasks_ignored_total",
+    "orchestrator_tasks_hot_dispatched_total",
     "orchestrator_ratelimit_blocked_total",
 }
 

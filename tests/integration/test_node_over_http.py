@@ -104,6 +104,8 @@ async def a_full_house(doors: Doors) -> None:
         sdk=worker_pb2.SdkInfo(name="sdk", version="1.0", runtime="go 1.22"),
     )
     hi.hello.catalog.profiles.add(profile_id="p", resources=machine)
+    hi.hello.catalog.hot_skills.append("t")
+    hi.hello.catalog.cached.extend(["phi", "llama"])
     await wire.send(hi)
     await wire.expect("welcome")
     device = worker_pb2.DeviceLoad(device_id="0", percent=97.5)
@@ -175,6 +177,9 @@ async def test_a_worker_is_shown_with_all_that_it_says_of_itself(doors: Doors) -
             "memory_total_bytes": None,
             "devices": [{"device_id": "0", "percent": 97.5, "memory_used_bytes": None}],
         },
+        "hot_skills": ["t"],
+        "cached": ["llama", "phi"],
+        "prices": {"t": 7},
     }
     assert child["load"] is None
     assert (child["worker_id"], child["kind"], child["holon_id"]) == ("child", "holon", "below")

@@ -87,6 +87,22 @@ async def test_a_worker_shows_the_load_that_it_told_last_and_no_number_that_cann
     assert (await wire.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
 
 
+async def test_workers_that_have_much_loaded_are_listed_in_pages_that_fit(node: Node) -> None:
+    for number in range(5):
+        hi = hello(offering("t", price=number), offering("t", version="2", price=3), offering("u"))
+        hi.hello.catalog.hot_skills.append("t")
+        hi.hello.catalog.cached.extend(chr(0x1D11E) * 250 + f"{n:06}" for n in range(1_000))
+        wire = await node.stream(f"w{number}")
+        await wire.send(hi)
+        await wire.expect("welcome")
+    first = await ask(node, "ListWorkers", node_pb2.ListWorkersRequest(), node_pb2.ListWorkersResponse.FromString)
+    assert 1 < len(first.workers) < 5
+    told = [*first.workers, *await workers(node, page_token=first.next_page_token)]
+    assert [(list(one.hot_skills), len(one.cached), dict(one.prices)) for one in told] == [
+        (["t"], 1_000, {"t": max(number, 3)}) for number in range(5)
+    ]
+
+
 async def test_workers_are_listed_by_id_in_pages_by_skill_and_while_they_are_connected(node: Node) -> None:
     wires = {name: await node.worker(name, offering(skill)) for name, skill in (("w2", "t"), ("w1", "u"), ("w3", "t"))}
     assert [one.worker_id for one in await workers(node)] == ["w1", "w2", "w3"]

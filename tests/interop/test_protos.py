@@ -126,6 +126,7 @@ def test_no_map_is_in_what_is_signed_hashed_or_compared(files: list[FileDescript
         "Error.metadata",
         "Hello.labels",
         "WorkerInfo.labels",
+        "WorkerInfo.prices",
     ]
     by_name = {PACKAGE + message.name: message for message in messages(files)}
     for root in ("Receipt", "TaskResult", "WorkerEvents", "Catalog", "CreateJobRequest", "HistoryEvent", "JobSummary"):

@@ -85,6 +85,13 @@ WORKER: Schema = record(
         "last_seen_at": time_or_null("when it was last heard of"),
         "reputation": or_null("number", "what its results made of it, 0 to 1", minimum=0, maximum=1),
         "load": {"anyOf": [_LOAD, {"type": "null"}], "description": "as it told last; null where it does not say"},
+        "hot_skills": _texts("the skills that it has loaded"),
+        "cached": _texts("what else it has loaded, as tasks hint at it"),
+        "prices": {
+            "type": "object",
+            "additionalProperties": {"type": "integer", "minimum": 0},
+            "description": "what a task costs, by skill, in millionths of the cost unit; of those that say so",
+        },
     },
 )
 _EVENT: Schema = record(
@@ -156,6 +163,9 @@ def worker_json(worker: WorkerView, node_id: str) -> dict[str, Any]:
         "last_seen_at": seconds(worker.last_seen_at),
         "reputation": worker.reputation,
         "load": None if worker.load is None else asdict(worker.load),
+        "hot_skills": sorted(worker.catalog.hot),
+        "cached": sorted(worker.catalog.cached),
+        "prices": worker.prices,
     }
 
 

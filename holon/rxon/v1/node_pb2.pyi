@@ -536,6 +536,22 @@ class WorkerInfo(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class PricesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     WORKER_ID_FIELD_NUMBER: builtins.int
     KIND_FIELD_NUMBER: builtins.int
     CONNECTED_FIELD_NUMBER: builtins.int
@@ -554,6 +570,9 @@ class WorkerInfo(google.protobuf.message.Message):
     HOLON_ID_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
     LOAD_FIELD_NUMBER: builtins.int
+    HOT_SKILLS_FIELD_NUMBER: builtins.int
+    CACHED_FIELD_NUMBER: builtins.int
+    PRICES_FIELD_NUMBER: builtins.int
     worker_id: builtins.str
     """Its id."""
     kind: global___WorkerKind.ValueType
@@ -604,6 +623,20 @@ class WorkerInfo(google.protobuf.message.Message):
     def load(self) -> global___MachineLoad:
         """How busy its machine is, as it told last in its session; unset when it did not."""
 
+    @property
+    def hot_skills(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The skills that it has loaded, by name."""
+
+    @property
+    def cached(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What else it has loaded, as tasks hint at it."""
+
+    @property
+    def prices(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """What one task of a skill costs, by its name, in millionths of the cost unit: of one in several versions or types the
+        highest that is declared. Those of which none is declared are left out.
+        """
+
     def __init__(
         self,
         *,
@@ -625,9 +658,12 @@ class WorkerInfo(google.protobuf.message.Message):
         holon_id: builtins.str = ...,
         labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         load: global___MachineLoad | None = ...,
+        hot_skills: collections.abc.Iterable[builtins.str] | None = ...,
+        cached: collections.abc.Iterable[builtins.str] | None = ...,
+        prices: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_reputation", b"_reputation", "connected_at", b"connected_at", "last_seen_at", b"last_seen_at", "load", b"load", "reputation", b"reputation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_reputation", b"_reputation", "connected", b"connected", "connected_at", b"connected_at", "credits", b"credits", "draining", b"draining", "held", b"held", "holon_id", b"holon_id", "instance_id", b"instance_id", "kind", b"kind", "labels", b"labels", "last_seen_at", b"last_seen_at", "load", b"load", "node_id", b"node_id", "reputation", b"reputation", "resources", b"resources", "sdk", b"sdk", "skills", b"skills", "warnings", b"warnings", "worker_id", b"worker_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_reputation", b"_reputation", "cached", b"cached", "connected", b"connected", "connected_at", b"connected_at", "credits", b"credits", "draining", b"draining", "held", b"held", "holon_id", b"holon_id", "hot_skills", b"hot_skills", "instance_id", b"instance_id", "kind", b"kind", "labels", b"labels", "last_seen_at", b"last_seen_at", "load", b"load", "node_id", b"node_id", "prices", b"prices", "reputation", b"reputation", "resources", b"resources", "sdk", b"sdk", "skills", b"skills", "warnings", b"warnings", "worker_id", b"worker_id"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_reputation", b"_reputation"]) -> typing.Literal["reputation"] | None: ...
 
 global___WorkerInfo = WorkerInfo

@@ -7,7 +7,9 @@ import { follow } from "./follow.js";
 import { bytes, folded, lasting, money, status, time, words } from "./format.js";
 
 const SECONDS = 5;
-const WORKER = ["Worker", "Works", "Skills", "Labels", "Machines", "Load", "Since", "Last heard of", "Library"];
+const WORKER = [
+  "Worker", "Works", "Skills", "Loaded", "Labels", "Machines", "Load", "Since", "Last heard of", "Library",
+];
 const SKILL = ["Skill", "Type", "Version", "Providers", "Lowest price", "About", "Contract"];
 
 export function workers(place, { signal }) {
@@ -15,7 +17,9 @@ export function workers(place, { signal }) {
     one.kind === "holon" ? `${one.worker_id} (holon ${one.holon_id})` : one.worker_id,
     el("span", {}, `${one.held} of ${one.credits} `, one.draining ? status("draining") : null,
       one.connected ? null : status("away")),
-    one.skills.join(", "),
+    one.skills.map((name) => (Object.hasOwn(one.prices, name) ? `${name} (${money(one.prices[name])})` : name)).join(", "),
+    one.hot_skills.length || one.cached.length
+      ? folded({ hot_skills: one.hot_skills, cached: one.cached }, "show", `loaded of ${one.worker_id}`) : null,
     Object.entries(one.labels).map(([name, value]) => `${name}=${value}`).join(", "),
     one.resources.length ? folded(one.resources, "show", `machines of ${one.worker_id}`) : null,
     load(one.load), time(one.connected_at), time(one.last_seen_at), one.sdk,
@@ -27,7 +31,8 @@ function load(it) {
   if (it === null) return null;
   const used = it.memory_used_bytes, total = it.memory_total_bytes;
   const memory = used === null ? null : `${bytes(used)}${total === null ? "" : ` of ${bytes(total)}`}`;
-  const devices = it.devices.filter((one) => one.percent !== null).map((one) => `${one.device_id} ${Math.round(one.percent)} %`);
+  const measured = it.devices.filter((one) => one.percent !== null);
+  const devices = measured.map((one) => `${one.device_id} ${Math.round(one.percent)} %`);
   const processors = it.cpu_percent === null ? null : `${Math.round(it.cpu_percent)} % CPU`;
   return [processors, memory, ...devices].filter((text) => text).join(", ");
 }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import AsyncExitStack
 
 from holon.testing import RunningNode
-from tests.integration.cases.site import GUARD, Start, a_wire, create, ended, fan_out, one_task, seen
+from tests.integration.cases.site import GUARD, Start, a_wire, create, ended, fan_out, http, one_task, seen
 from tests.integration.cases.waiting import doing
 from tests.integration.grpc_node import offering, result, updates
 
@@ -131,6 +132,7 @@ async def test_e09_a_worker_that_has_the_skill_loaded_gets_it_though_another_is_
             await worker.ready()
             for _ in range(5):
                 assert (await ended(node, await create(node, "one_task", {}))).result["by"] == "hot"
+            assert await given_loaded(node) == {"skill": 5, "hint": 0}
             # It says that it has it no more, and the others get as much as it does.
             worker.warm()
             async with asyncio.timeout(GUARD):
@@ -151,3 +153,12 @@ async def test_e11_a_worker_that_has_what_the_task_hints_at_gets_it(start: Start
         job_id = await create(node, "one_task", {})
         given = await other.offer()
         assert (given.job_id, given.resource_hint) == (job_id, "llama")
+        assert await given_loaded(node) == {"skill": 0, "hint": 5}
+
+
+async def given_loaded(node: RunningNode) -> dict[str, int]:
+    """How many tasks were given to who had them loaded, as the node counts them."""
+    async with http(node) as client:
+        figures = (await client.get("/_public/metrics")).text
+    counted = re.findall(r'^orchestrator_tasks_hot_dispatched_total\{kind="(\w+)"\} ([\d.]+)$', figures, re.MULTILINE)
+    return {kind: int(float(count)) for kind, count in counted}
