@@ -17,6 +17,7 @@ from holon.domain.fleet import MAX_DESCRIPTION, MAX_NAME, MAX_STATUS, MAX_STATUS
 from holon.domain.schema import arguments_schema, build, fits, hint_of, schema_of
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import worker_pb2
+from holon.worker.absent import ARGUMENTS
 from holon.worker.declared import DeclaredEvents
 from holon.worker.outcome import Result
 
@@ -157,6 +158,7 @@ def skill_of(
         why = f"a node takes at most {MAX_STATUSES} statuses, each of 1 to {MAX_STATUS} characters"
         raise _unusable(shown, f"{why}; put what tells more of them apart into the result")
     parameters = inspect.signature(handler).parameters
+    _check_absent(handler, shown, parameters)
     keys = arguments_schema(handler, RESERVED)
     named = [one for one in parameters.values() if one.name not in RESERVED and one.kind in _NAMED]
     params_hint = hint_of(handler, "params") if "params" in parameters else Any
@@ -189,6 +191,27 @@ def skill_of(
         price=price,
         events=declared,
     )
+
+
+def _check_absent(handler: Callable[..., Any], shown: str, parameters: Mapping[str, inspect.Parameter]) -> None:
+    for name, why in ARGUMENTS.items():
+        if name in parameters and not _is_key(handler, parameters[name]):
+            key = f"where it is a key of the params, give it a default, or a hint of what it holds (`{name}: int`)"
+            raise _unusable(shown, f"its argument {name!r} is filled by nobody: {why}; {key}")
+
+
+def _is_key(handler: Callable[..., Any], parameter: inspect.Parameter) -> bool:
+    """Whether an argument that is called as a helper of another SDK is a key of the params all the same.
+
+    A task without such a key would wait for ever for who needs none. A dict, of whatever, is what such helpers are too.
+    """
+    if parameter.default is not parameter.empty or parameter.kind not in _NAMED:
+        return True
+    try:
+        schema = schema_of(hint_of(handler, parameter.name))
+    except InvalidArgument:
+        return False
+    return schema is not None and (schema.get("type") != "object" or "properties" in schema)
 
 
 def _argument(handler: Callable[..., Any], parameter: inspect.Parameter) -> Argument:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 import orjson
 import pydantic
@@ -75,6 +75,60 @@ def test_params_give_all_of_them_and_a_dataclass_hint_gets_an_instance() -> None
     takes, _ = schemas(typed)
     assert takes["required"] == ["x"]
     assert "additionalProperties" not in takes, "what a skill takes stays open"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("send_progress", "it is called `progress` here"),
+        ("task_files", "it is called `files` here"),
+        ("params_metadata", "give `files.download` their `size`"),
+        ("priority", "no task tells its priority"),
+        ("tracing_context", "the current one of OpenTelemetry"),
+    ],
+)
+@pytest.mark.parametrize("hint", ["", ": Any", ": Progress", ": dict", ": dict[str, Any]", ": Mapping[str, str]"])
+def test_what_is_another_sdks_helper_and_no_key_of_the_params_is_refused_with_what_to_use(
+    name: str, hint: str, says: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=f"skill cannot be a skill: its argument '{name}' .*{says}") as error:
+        skill_of(written(f"async def skill(n: int, {name}{hint}): ..."))
+    assert error.value.code == "SKILL_INVALID"
+    assert f"(`{name}: int`)" in error.value.message
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "priority: int",
+        "priority: Literal['low', 'high']",
+        "priority: int | None",
+        "priority=0",
+        "task_files: list[str]",
+        "tracing_context: Point",
+        "tracing_context: WRITTEN",
+        "*, send_progress: bool",
+        "params_metadata: Any = None",
+    ],
+)
+def test_such_a_name_is_a_key_of_the_params_where_its_default_or_hint_says_so(argument: str) -> None:
+    name = argument.removeprefix("*, ").partition(":")[0].partition("=")[0]
+    assert name in skill_of(written(f"def skill({argument}): ...")).input_schema["properties"]
+
+
+def written(text: str) -> Callable[..., Any]:
+    """A function that is written so."""
+    names: dict[str, Any] = {
+        "Any": Any,
+        "Literal": Literal,
+        "Mapping": Mapping,
+        "Point": Point,
+        "Progress": Progress,
+        "WRITTEN": WRITTEN,
+    }
+    exec(text, names)
+    found: Callable[..., Any] = names["skill"]
+    return found
 
 
 WRITTEN: Any = {"type": "object", "required": ["n"], "additionalProperties": False, "properties": {"n": {}}}
