@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
@@ -54,6 +55,9 @@ def list_(
             for one in found
         ),
     )
+    for one in found:
+        for warning in one.warnings:
+            print(f"{safe(one.worker_id)}: {safe(warning)}", file=sys.stderr)
 
 
 @app.command()

@@ -107,7 +107,8 @@ class WorkerInfo:
     `resources` are its machines: their devices and other properties; empty in the answer of a drain. `reputation` is 0
     to 1, `load` how busy its machine is, as it told last; None where the node does not say.
     `hot_skills` are those that it has loaded, `cached` what else is, as tasks hint at it; `prices` what a task costs,
-    by skill, in millionths of the cost unit, of those that say so.
+    by skill, in millionths of the cost unit, of those that say so; `warnings` what is odd about what
+    it says of itself.
     """
 
     worker_id: str
@@ -130,6 +131,7 @@ class WorkerInfo:
     hot_skills: tuple[str, ...] = ()
     cached: tuple[str, ...] = ()
     prices: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,7 @@ def worker_of(message: node_pb2.WorkerInfo) -> WorkerInfo:
         hot_skills=tuple(message.hot_skills),
         cached=tuple(message.cached),
         prices=dict(message.prices),
+        warnings=tuple(message.warnings),
     )
 
 

@@ -72,12 +72,16 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What a worker offers, and the machines behind it; the skills that are loaded there, and what is in its caches."""
+    """What a worker offers, and the machines behind it; the skills that are loaded there, and what is in its caches.
+
+    `warnings` are what is odd about it, in the node's words.
+    """
 
     skills: tuple[Skill, ...] = ()
     machines: tuple[Machine, ...] = ()
     hot: frozenset[str] = frozenset()
     cached: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

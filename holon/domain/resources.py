@@ -22,6 +22,8 @@ MAX_REQUIREMENT_BYTES = 4 * 1024
 MAX_REQUIRED = 16
 # What is said of a device beside its properties.
 _NAMES = ("type", "model", "id")
+# What the wire calls those; whoever says so here means what is in it.
+_WRAPPED = "properties"
 _SHOWN = 64
 _WORDS_SHOWN = 300
 
@@ -75,6 +77,30 @@ def machine(field: str, resources: Any) -> Machine:
     return Machine(tuple(told), properties)
 
 
+def doubts(field: str, machines: Sequence[Machine]) -> tuple[str, ...]:
+    """What is odd about machines that others have described: as it was said, no task can require it.
+
+    Arguments:
+        field: where they are said, for the message; each by its place in that.
+    Returns:
+        one sentence at most, of at most 300 characters and `field`, however much there is of it.
+    """
+    places = [place for index, one in enumerate(machines) for place in _wrapped(f"{field}.{index}.resources", one)]
+    if not places:
+        return ()
+    more = f", and so have {len(places) - 1} others" if places[1:] else ""
+    what = f"an object called {_WRAPPED!r} in it{more}: no task can require what is in there; say each by its own name"
+    return (f"{places[0]} has {what}",)
+
+
+def _wrapped(field: str, one: Machine) -> list[str]:
+    described = [
+        (f"{field}.{_WRAPPED}", one.properties),
+        *((f"{field}.devices.{index}.{_WRAPPED}", device.properties) for index, device in enumerate(one.devices)),
+    ]
+    return [place for place, properties in described if isinstance(properties.get(_WRAPPED), Mapping)]
+
+
 def _parted(field: str, resources: Any) -> tuple[dict[str, Any], list[tuple[dict[str, str], dict[str, Any]]]]:
     """The properties of a machine, and its devices: of each its names, and its properties."""
     if not isinstance(resources, dict):
@@ -102,6 +128,10 @@ def _device(field: str, given: Any) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def _named(field: str, given: Mapping[str, Any], but: Sequence[str]) -> dict[str, Any]:
+    if _WRAPPED in given:
+        inside = given[_WRAPPED] if isinstance(given[_WRAPPED], dict) else {"vram_gb": 24}
+        meant = {**{name: given[name] for name in but if name in given and name != "devices"}, **inside}
+        raise _wrong(f"{field}.{_WRAPPED}", f"is no property; say each by its own name, as in {quoted(meant, _SHOWN)}")
     properties = {name: value for name, value in given.items() if name not in but}
     for name in properties:
         if not 0 < len(name) <= MAX_NAME or not name.isprintable():

@@ -40,11 +40,12 @@ class Joining(Value, gc=True):
 
 @dataclasses.dataclass(slots=True)
 class Member:
-    """A worker's open session, for its door. `held` gives back all contracts."""
+    """A worker's open session, for its door. `held` gives back all contracts, `warnings` are of its first catalog."""
 
     session: Session
     opened: Opened
     held: ExitStack = dataclasses.field(default_factory=ExitStack)
+    warnings: Sequence[str] = ()
 
     @property
     def resumed(self) -> Sequence[Offer]:

@@ -117,7 +117,7 @@ class Workers:
         self._dispatcher.add(session)
         if opened.dropped or opened.kept:
             self._dispatcher.look()
-        return Member(session, opened, kept)
+        return Member(session, opened, kept, joining.catalog.warnings)
 
     def _replace(self, replaced: Replaced) -> None:
         """The older session has nothing any more. A process that moved half-closes it by itself.

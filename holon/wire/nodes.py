@@ -69,6 +69,7 @@ def worker_message(worker: WorkerView, node_id: str) -> node_pb2.WorkerInfo:
         hot_skills=sorted(worker.catalog.hot),
         cached=sorted(worker.catalog.cached),
         prices=worker.prices,
+        warnings=worker.catalog.warnings,
     )
     if worker.connected_at is not None:
         message.connected_at.CopyFrom(timestamp(worker.connected_at))

@@ -180,6 +180,7 @@ async def test_a_worker_is_shown_with_all_that_it_says_of_itself(doors: Doors) -
         "hot_skills": ["t"],
         "cached": ["llama", "phi"],
         "prices": {"t": 7},
+        "warnings": [],
     }
     assert child["load"] is None
     assert (child["worker_id"], child["kind"], child["holon_id"]) == ("child", "holon", "below")

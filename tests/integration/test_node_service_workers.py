@@ -87,6 +87,31 @@ async def test_a_worker_shows_the_load_that_it_told_last_and_no_number_that_cann
     assert (await wire.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
 
 
+async def test_properties_that_no_task_can_require_are_named_to_the_worker_and_to_operators(node: Node) -> None:
+    inside = json_payload({"properties": {"vram_gb": 24}})
+    gpus = [types_pb2.Device(type="gpu", id=str(n), properties=inside) for n in range(2)]
+    wire = await node.stream("w1")
+    hi = hello(offering("t"))
+    hi.hello.catalog.profiles.add(profile_id="p")
+    hi.hello.catalog.profiles.add(profile_id="q", resources=types_pb2.Resources(devices=gpus, properties=inside))
+    await wire.send(hi)
+    [said] = (await wire.expect("welcome")).warnings
+    assert said.startswith("catalog.profiles.1.resources.properties has an object called 'properties' in it")
+    assert "and so have 2 others: no task can require what is in there; say each by its own name" in said
+    assert list((await workers(node))[0].warnings) == [said]
+
+    changed = worker_pb2.Catalog(sequence=1, offerings=[offering("t")])
+    changed.profiles.add(resources=types_pb2.Resources(devices=gpus[:1]))
+    await wire.send(worker_pb2.SessionRequest(catalog=changed))
+    await node.until(lambda: said not in node.engine.fleet.workers()[0].catalog.warnings)
+    [said] = (await workers(node))[0].warnings
+    assert said.startswith("catalog.profiles.0.resources.devices.0.properties has an object")
+    assert "others" not in said
+    changed.sequence, changed.profiles[0].resources.devices[0].properties.data = 2, b'{"vram_gb":24}'
+    await wire.send(worker_pb2.SessionRequest(catalog=changed))
+    await node.until(lambda: not node.engine.fleet.workers()[0].catalog.warnings)
+
+
 async def test_workers_that_have_much_loaded_are_listed_in_pages_that_fit(node: Node) -> None:
     for number in range(5):
         hi = hello(offering("t", price=number), offering("t", version="2", price=3), offering("u"))

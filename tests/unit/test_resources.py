@@ -113,6 +113,12 @@ def test_what_is_missing_is_told_of_the_machine_that_comes_nearest() -> None:
         ({"devices": ["gpu"]}, r"^r\.devices\[0\] is a text; give a dict, such as \{'type': 'gpu'\}"),
         ({"devices": [{"type": ""}]}, r'^r\.devices\[0\]\.type is ""; give text of 1 to 128 printable'),
         ({"devices": [{"model": 1}]}, r"^r\.devices\[0\]\.model is 1; give text"),
+        (
+            {"devices": [{"type": "gpu", "properties": {"vram_gb": 24}}]},
+            r'^r\.devices\[0\]\.properties is no property; .* own name, as in \{"type": ?"gpu", ?"vram_gb": ?24\}',
+        ),
+        ({"properties": {"ram_gb": 64}}, r'^r\.properties is no property; .* as in \{"ram_gb": ?64\}'),
+        ({"properties": 3}, r"^r\.properties is no property; say each by its own name"),
         ({"devices": [{"vram_gb": None}]}, r"^r\.devices\[0\]\.vram_gb is null; give a number"),
         ({"devices": [{}] * (MAX_REQUIRED + 1)}, r"^r\.devices has 17, over the limit of 16"),
         ({"os": "x" * 4096}, r"^r has 41\d\d bytes, over the limit of 4096"),

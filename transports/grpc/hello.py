@@ -26,6 +26,7 @@ from holon.domain.fleet import (
     is_name,
 )
 from holon.domain.holarchy import MAX_BELOW, HolonIdentity
+from holon.domain.resources import doubts
 from holon.engine.contracts import MAX_SCHEMA_BYTES
 from holon.engine.members import Joining
 from holon.engine.payloads import decode
@@ -217,8 +218,13 @@ def catalog_of(catalog: worker_pb2.Catalog) -> Catalog:
         if times > MAX_OF_ONE_SKILL:
             raise invalid("catalog.offerings", f"offers {name!r} {times} times, over the limit of {MAX_OF_ONE_SKILL}")
     machines = [_machine(one.resources, f"catalog.profiles.{index}") for index, one in enumerate(catalog.profiles)]
-    hot = _loaded(catalog.hot_skills, "catalog.hot_skills", MAX_NAME)
-    return Catalog(tuple(skills), tuple(machines), hot, _loaded(catalog.cached, "catalog.cached", MAX_CACHED))
+    return Catalog(
+        tuple(skills),
+        tuple(machines),
+        _loaded(catalog.hot_skills, "catalog.hot_skills", MAX_NAME),
+        _loaded(catalog.cached, "catalog.cached", MAX_CACHED),
+        doubts("catalog.profiles", machines),
+    )
 
 
 def _loaded(names: Sequence[str], where: str, longest: int) -> frozenset[str]:

@@ -46,6 +46,7 @@ def welcome_of(
         leases=resumed_leases(member.resumed, member.dropped),
         catalog_needed=hello.WhichOneof("offered") == "catalog_hash",
         node_time=timestamp(now_ms),
+        warnings=member.warnings,
     )
     if (until := standing.check().at_ms) < math.inf:
         welcome.session_expires_at.CopyFrom(timestamp(int(until)))

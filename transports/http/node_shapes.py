@@ -92,6 +92,7 @@ WORKER: Schema = record(
             "additionalProperties": {"type": "integer", "minimum": 0},
             "description": "what a task costs, by skill, in millionths of the cost unit; of those that say so",
         },
+        "warnings": _texts("what is odd about what it says of itself"),
     },
 )
 _EVENT: Schema = record(
@@ -166,6 +167,7 @@ def worker_json(worker: WorkerView, node_id: str) -> dict[str, Any]:
         "hot_skills": sorted(worker.catalog.hot),
         "cached": sorted(worker.catalog.cached),
         "prices": worker.prices,
+        "warnings": worker.catalog.warnings,
     }
 
 

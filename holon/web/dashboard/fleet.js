@@ -21,7 +21,10 @@ export function workers(place, { signal }) {
     one.hot_skills.length || one.cached.length
       ? folded({ hot_skills: one.hot_skills, cached: one.cached }, "show", `loaded of ${one.worker_id}`) : null,
     Object.entries(one.labels).map(([name, value]) => `${name}=${value}`).join(", "),
-    one.resources.length ? folded(one.resources, "show", `machines of ${one.worker_id}`) : null,
+    [
+      one.resources.length ? folded(one.resources, "show", `machines of ${one.worker_id}`) : null,
+      ...one.warnings.map((text) => el("p", { class: "trouble" }, text)),
+    ],
     load(one.load), time(one.connected_at), time(one.last_seen_at), one.sdk,
   ]);
 }
