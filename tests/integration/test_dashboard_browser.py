@@ -221,6 +221,11 @@ async def test_it_shows_blueprints_workers_skills_and_figures_to_whom_the_node_s
         await shown.go("workers")
         await shown.shows(f"zone={HOSTILE}", "table")
         await shown.shows("0 of 3", "table")
+        await shown.shows("t (1.5)", "table")
+        await shown.shows(f"12 % CPU, 3.0 GB of 8.0 GB, {HOSTILE} 97 %", "table")
+        await shown.shows("has an object called 'properties'", "table")
+        for folded in ("loaded", "machines"):
+            await shown.page.until(f"document.querySelector('[data-key=\"{folded} of w1\"]')")
         await shown.go("catalog")
         await shown.shows(HOSTILE, "table")
         await shown.go("node")
@@ -261,12 +266,16 @@ async def test_it_shows_blueprints_workers_skills_and_figures_to_whom_the_node_s
 async def a_hostile_worker(doors: Doors) -> None:
     wire = await doors.node.stream("w1")
     schema = types_pb2.Payload(data=b'{"type":"object"}')
-    await wire.send(
-        hello(
-            offering("t", description=HOSTILE, input_schema=schema),
-            credits=3,
-            labels={"zone": HOSTILE},
-            sdk=worker_pb2.SdkInfo(name=HOSTILE, version="1.0", runtime="none"),
-        )
+    hi = hello(
+        offering("t", description=HOSTILE, input_schema=schema, price=1_500_000),
+        credits=3,
+        labels={"zone": HOSTILE},
+        sdk=worker_pb2.SdkInfo(name=HOSTILE, version="1.0", runtime="none"),
     )
+    hi.hello.catalog.cached.append(HOSTILE)
+    hi.hello.catalog.profiles.add().resources.properties.data = b'{"properties":{}}'
+    await wire.send(hi)
     await wire.expect("welcome")
+    load = worker_pb2.WorkerLoad(cpu_percent=12.4, memory_used_bytes=3 * 10**9, memory_total_bytes=8 * 10**9)
+    load.devices.add(device_id=HOSTILE, percent=97.0)
+    await wire.beat(load=load)
