@@ -122,13 +122,17 @@ class Here:
             yield Equipped(tuple(sorted(its)), offers, holon)
 
     def _all_passed(self) -> Iterator[Passed]:
-        """What workers say of the skills that are passed on, but for how much they take, and how many say the same."""
+        """What workers say of the skills that are passed on, and how many say the same.
+
+        But for how much they take, and which events they send.
+        """
         before, self._texts = self._texts, {}
         offers = self._fleet.offers_of(frozenset(self._passed))
         for skill in self._passed:
             said: Counter[bytes] = Counter()
             for one in offers.get(skill, ()):
-                known = before.get(id(one)) or (one, _text_of_skill(but(one, credits=None, machines=None)))
+                # A parent is told nothing of its events either, and each has a schema of its own.
+                known = before.get(id(one)) or (one, _text_of_skill(but(one, credits=None, machines=None, events=None)))
                 self._texts[id(one)] = known
                 said[known[1]] += 1
             for text in sorted(said):

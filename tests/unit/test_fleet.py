@@ -46,10 +46,12 @@ def test_a_skill_is_among_the_names_as_long_as_any_worker_offers_it(fleet: Fleet
     assert fleet.names() == frozenset()
 
 
-def test_what_is_passed_on_is_counted_by_what_workers_say_but_for_how_much_they_take(fleet: Fleet) -> None:
+def test_what_is_passed_on_is_counted_by_what_workers_say_but_for_how_much_they_take_and_their_events(
+    fleet: Fleet,
+) -> None:
     here = Here(fleet, ("t", "u"))
     first = joined(fleet, "w1", Skill("t", credits=1), Skill("other"))
-    joined(fleet, "w2", Skill("t", credits=2))
+    joined(fleet, "w2", Skill("t", credits=2, events={"seen": {"type": "object"}}))
     assert here().passed == (Passed(Skill("t"), 2),)
     joined(fleet, "w3", Skill("u", price=3))
     fleet.offers(first, Catalog((Skill("t", "2"),)))
