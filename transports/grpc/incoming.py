@@ -184,8 +184,10 @@ class Incoming:
             self._renew(self._frame, frame.reauthenticate.access_token)
 
     def _drain(self, frame: worker_pb2.SessionRequest) -> None:
+        # It may be said again, as on each stream of a worker that leaves.
+        if not self.drained:
+            self._workers.drain(self._member, _line(frame.drain.reason))
         self.drained = True
-        self._workers.drain(self._member, _line(frame.drain.reason))
         self._outgoing.leave()
 
     def _events(self, frame: worker_pb2.SessionRequest) -> None:
