@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holon.ports.blobs import MAX_PARTS, PART_BYTES, Blob, BlobStore
 from holon.ports.delivery import Answer, Delivery, Heard
-from holon.ports.documents import TRIES, Change, DocumentHints, change_document, contended, place_of
+from holon.ports.documents import TRIES, Change, DocumentHints, OwnDocument, change_document, contended, place_of
 from holon.ports.history import HistoryStorage, Notice, WorkerEvent
 from holon.ports.jobs import (
     Appended,
@@ -93,6 +93,7 @@ __all__ = [
     "Opened",
     "Opening",
     "Outbox",
+    "OwnDocument",
     "Progress",
     "Put",
     "Quota",

@@ -54,6 +54,38 @@ def contended(kind: str) -> StoreUnavailable:
     return StoreUnavailable(f"too many change the same of {kind} at once; try again", retry_after=_AGAIN_S)
 
 
+class OwnDocument:
+    """A document that one node writes, such as what it tells the others of itself; no other writes it meanwhile.
+
+    Which version it has is remembered, so that writing is one call: it is asked for where it is another one, for the
+    document ran out, or is of the process before this one.
+    """
+
+    def __init__(self, store: Shared, kind: str, key: str) -> None:
+        self._store = store
+        self._kind = kind
+        self._key = key
+        self._version = 0
+
+    def __repr__(self) -> str:
+        return f"OwnDocument({self._kind}/{self._key}, version={self._version})"
+
+    async def write(self, value: bytes | None, expires_in: int | None = None) -> int:
+        """Have it hold this from now on, as `Shared.put_document`; its new version.
+
+        Raises:
+            StoreUnavailable: the store is away, or somebody else wrote it TRIES times meanwhile.
+        """
+        for _ in range(TRIES):
+            put = self._store.put_document(self._kind, self._key, value, version=self._version, expires_in=expires_in)
+            if (version := await put) is not None:
+                self._version = version if value is not None else 0
+                return version
+            document = await self._store.document(self._kind, self._key)
+            self._version = 0 if document is None else document.version
+        raise contended(self._kind)
+
+
 def place_of(kind: str, key: str) -> tuple[str, str, str]:
     """Where a document's value is, for what seals it: table, row and field."""
     return "documents", f"{kind}/{key}", "value"

@@ -13,7 +13,7 @@ from msgspec.json import Decoder, Encoder
 from holon.domain.value import Value
 from holon.engine.session import Session
 from holon.errors import HolonError
-from holon.ports import Document, DocumentHints, Shared
+from holon.ports import Document, DocumentHints, OwnDocument, Shared
 from holon.uplink.offerings import Offerings
 from holon.uplink.providers import Providers
 
@@ -112,7 +112,7 @@ class Places:
         self._read_versions: Sequence[tuple[str, int]] = ()
         self._told: Room | None = None
         self._told_at = 0.0
-        self._version = 0
+        self._own = OwnDocument(store, KIND, node)
         self.hints = DocumentHints(KIND)
         self.heard: Callable[[], None] = lambda: None
 
@@ -154,15 +154,8 @@ class Places:
         room = Room(idle_for, sorted(jobs)[:MAX_JOBS])
         if self._told is not None and now - self._told_at < (REPEAT_S if room == self._told else LOOK_S):
             return
-        version = await self._store.put_document(
-            KIND, self._node, _encode(room), version=self._version, expires_in=GOOD_MS
-        )
-        if version is None:
-            # It ran out, or is of the process before this one.
-            document = await self._store.document(KIND, self._node)
-            self._version, self._told = 0 if document is None else document.version, None
-        else:
-            self._version, self._told, self._told_at = version, room, now
+        await self._own.write(_encode(room), GOOD_MS)
+        self._told, self._told_at = room, now
 
     async def _read(self) -> None:
         others = await self._store.documents(KIND) if self._providers.others else ()

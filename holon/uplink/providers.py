@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 
 from holon.domain.matching import Need
 from holon.errors import HolonError
-from holon.ports import Document, DocumentHints, Shared
+from holon.ports import Document, DocumentHints, OwnDocument, Shared
 from holon.uplink.provided import Passed, Provided, provided_in, text_of
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Providers:
         self._skills_elsewhere: frozenset[str] = frozenset()
         self._told: Provided | None = None
         self._text = b""
-        self._version = 0
+        self._own = OwnDocument(store, KIND, node)
         self.hints = DocumentHints(KIND)
 
     def __repr__(self) -> str:
@@ -105,15 +105,10 @@ class Providers:
     async def _tell(self) -> None:
         here = self._here()
         if here != self._told:
-            self._text = _text(here)
-        known = await self._store.put_document(KIND, self._node, self._text, version=self._version, expires_in=GOOD_MS)
-        if known is None:
-            # It ran out, or is of the process before this one.
-            document = await self._store.document(KIND, self._node)
-            self._version = 0 if document is None else document.version
-            self._told = None
-        else:
-            self._version, self._told = known, here
+            # Should it not be written now, it is by the next try, whatever they offer then.
+            self._text, self._told = _text(here), None
+        await self._own.write(self._text, GOOD_MS)
+        self._told = here
 
     async def _read(self) -> None:
         others = [one for one in await self._store.documents(KIND) if one.key != self._node]

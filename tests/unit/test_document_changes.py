@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
+from holon.clock import ManualClock
 from holon.errors import StoreUnavailable
-from holon.ports import Change, Document, DocumentHints, change_document
+from holon.ports import Change, Document, DocumentHints, OwnDocument, change_document
 from holon.ports.documents import TRIES
 from holon.storage.memory import MemoryStorage
 
@@ -44,6 +45,21 @@ async def test_who_is_never_fast_enough_is_told_to_come_again(
     with pytest.raises(StoreUnavailable, match="try again") as caught:
         await change_document(store, "keys", "a", one_more)
     assert (tries, caught.value.retry_after) == (TRIES, 1.0)
+
+
+async def test_what_a_node_writes_is_written_over_what_its_process_before_left_and_after_it_ran_out(
+    store: MemoryStorage, clock: ManualClock
+) -> None:
+    before, own = OwnDocument(store, "places", "n1"), OwnDocument(store, "places", "n1")
+    for writer, value in ((before, b"a"), (before, b"b"), (own, b"c"), (own, b"d")):
+        version = await writer.write(value, 1_000)
+        assert await store.document("places", "n1") == Document("places", "n1", version, value, store.now() + 1_000)
+    clock.advance(2)
+    await own.write(b"e", 1_000)
+    assert [one.value for one in await store.documents("places")] == [b"e"]
+    await own.write(None)
+    await own.write(None)
+    assert await store.documents("places") == []
 
 
 async def test_a_hint_of_before_or_of_now_ends_the_wait_and_one_of_another_kind_does_not() -> None:
