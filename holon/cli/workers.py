@@ -1,4 +1,4 @@
-"""The command line: `holon workers` looks at the workers of a node, and drains them."""
+"""The command line: `holon workers` looks at the workers of all nodes of a store, and drains them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from holon.cli.output import Json, json_text, local_time, one_line, safe, show_j
 if TYPE_CHECKING:
     from holon.client import Client, HistoryEvent, MachineLoad, SkillInfo, WorkerInfo
 
-app = typer.Typer(help=f"The workers of a node. {NAMED}", no_args_is_help=True)
+app = typer.Typer(help=f"The workers of a node, and of those that share its store. {NAMED}", no_args_is_help=True)
 
 # Of each machine so many characters are shown, and of a worker so many machines; a holon may tell of 32.
 _SHOWN = 80
@@ -37,10 +37,24 @@ def list_(
         show_json({"workers": [asdict(one) for one in found], "next_page_token": ""})
         return
     show_table(
-        ("WORKER", "SKILLS", "HOLDS", "OF", "REPUTATION", "STATE", "SINCE", "MACHINES", "LOAD", "LABELS", "SDK"),
+        (
+            "WORKER",
+            "NODE",
+            "SKILLS",
+            "HOLDS",
+            "OF",
+            "REPUTATION",
+            "STATE",
+            "SINCE",
+            "MACHINES",
+            "LOAD",
+            "LABELS",
+            "SDK",
+        ),
         (
             (
                 one.worker_id,
+                one.node_id,
                 ", ".join(one.skills),
                 one.held,
                 one.credits,

@@ -102,7 +102,8 @@ class MachineLoad:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker as its node sees it: `kind` is worker or holon, and `holon_id` that holon.
+    """A worker as its node sees it: `kind` is worker or holon, and `holon_id` that holon. `node_id` is its node, which
+    has told of `held` and `last_seen_at` some seconds ago where another one is asked.
 
     `resources` are its machines: their devices and other properties; empty in the answer of a drain. `reputation` is 0
     to 1, `load` how busy its machine is, as it told last; None where the node does not say.

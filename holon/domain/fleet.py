@@ -95,6 +95,7 @@ class WorkerView:
         weight: about how many bytes say all this.
         reputation: 0 to 1; None where it is not known.
         load: how busy its machine is, as it told last; None: it did not.
+        node_id: the node that has its session; empty while it has none.
     """
 
     worker_id: str
@@ -112,6 +113,7 @@ class WorkerView:
     weight: int = 0
     reputation: float | None = None
     load: Load | None = None
+    node_id: str = ""
 
     @property
     def kind(self) -> Literal["worker", "holon"]:

@@ -24,6 +24,11 @@ from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.executor import Executor
 from holon.engine.fleet import Fleet
+from holon.engine.fleets.drains import Drains
+from holon.engine.fleets.elsewhere import Elsewhere
+from holon.engine.fleets.hearing import Hearing
+from holon.engine.fleets.telling import Telling
+from holon.engine.fleets.whole import WholeFleet
 from holon.engine.following import Following, Watched
 from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers
@@ -130,8 +135,13 @@ class Engine:
             self.files = JobFiles(files, store, self.blueprints, settings.job_retention)
             telemetry.ended_job = self.files.ended
         self.slots = Slots(settings.concurrent_jobs)
-        self.dispatcher = Dispatcher(store, telemetry, settings.soft_limit)
-        self.fleet = Fleet(self.dispatcher, store.now)
+        elsewhere = Elsewhere()
+        self.dispatcher = Dispatcher(store, telemetry, settings.soft_limit, elsewhere)
+        self.fleet = Fleet(self.dispatcher, store.now, store_settings.node_id)
+        self._telling = Telling(store, self.fleet, store_settings.node_id)
+        self._hearing = Hearing(store, elsewhere, store_settings.node_id)
+        self._drains = Drains(store, self.fleet, store_settings.node_id)
+        self.whole_fleet = WholeFleet(self.fleet, elsewhere, self._drains)
         self.reputations = Reputations(store, self.dispatcher, self.fleet, store.now, settings.reputation)
         needs = Needs(contracts)
         self._rekeying = Rekeying(needs, store)
@@ -240,6 +250,8 @@ class Engine:
         self._wakeups.said = self.log_lines.heard
         self.follow_documents(self.below.changed)
         self.follow_documents(self.reputations.hints.changed)
+        self.follow_documents(self._hearing.hints.changed)
+        self.follow_documents(self._drains.changed)
         surplus = partial(store.surplus, settings.job_retention_count)
         # Those of the ended jobs that stay: of which somebody is still to be told.
         self.spared: Callable[[], Awaitable[Collection[str]]] = _none
@@ -261,6 +273,26 @@ class Engine:
         """Have this called with the kinds of documents that changed. A hint can be lost: look now and then as well."""
         self._wakeups.documents.append(changed)
 
+    @property
+    def _is_shared(self) -> bool:
+        """Whether other nodes can be on the store."""
+        return bool(self.store.spread)
+
+    async def recall(self) -> None:
+        """Know what other nodes, or this one before, have stored of workers, before the first of them comes.
+
+        Raises:
+            StoreUnavailable: the store is away.
+        """
+        await self.reputations.recall()
+        if self._is_shared:
+            await self._hearing.look()
+
+    async def leave(self) -> None:
+        """Let the other nodes know that this one has no workers any more; once `run` has ended."""
+        if self._is_shared:
+            await self._telling.leave()
+
     async def run(self) -> None:
         """Run the loops until cancelled; what was not committed then runs again."""
         async with asyncio.TaskGroup() as loops:
@@ -276,6 +308,10 @@ class Engine:
             loops.create_task(self.reputations.run(), name="reputations")
             loops.create_task(self.scheduler.run(), name="scheduler")
             loops.create_task(self.webhooks.run(), name="webhooks")
+            if self._is_shared:
+                loops.create_task(self._telling.run(), name="fleet-telling")
+                loops.create_task(self._hearing.run(), name="fleet-hearing")
+                loops.create_task(self._drains.run(), name="fleet-drains")
             for name, retention in self._retentions.items():
                 loops.create_task(retention.run(), name=name)
             if self.files is not None:

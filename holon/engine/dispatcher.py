@@ -11,6 +11,7 @@ from operator import attrgetter
 from holon.domain.costs import Cost
 from holon.domain.matching import Need, Offering
 from holon.engine.choosing import SOFT_LIMIT
+from holon.engine.fleets.elsewhere import Elsewhere
 from holon.engine.matches import Matches
 from holon.engine.named import Named
 from holon.engine.prices import Prices
@@ -35,10 +36,19 @@ class Dispatcher:
         store: what leases.
         telemetry: where offers are told.
         soft_limit: as in `rank` of the strategies.
+        elsewhere: the workers of other nodes, for what is said of tasks that wait; None: there are none.
     """
 
-    def __init__(self, store: Leases, telemetry: Telemetry, soft_limit: int = SOFT_LIMIT) -> None:
+    def __init__(
+        self,
+        store: Leases,
+        telemetry: Telemetry,
+        soft_limit: int = SOFT_LIMIT,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self._store = store
+        self._elsewhere = elsewhere or Elsewhere()
+        self._elsewhere.on_change = self._changed_elsewhere
         self._telemetry = telemetry
         # Those of workers, by their ids.
         self._workers: dict[str, Session] = {}
@@ -48,7 +58,7 @@ class Dispatcher:
         self._matches = Matches(self._said, soft_limit)
         self._seats = Seats(self._matches, self._waiting)
         self._prices = Prices()
-        self._reasons = Reasons()
+        self._reasons = Reasons(self._elsewhere)
         self._wake = asyncio.Event()
         self._freed = asyncio.Event()
         # Called with offers whose session ended before they could be sent.
@@ -109,6 +119,11 @@ class Dispatcher:
         session.taking = False
         self._freed.set()
 
+    def _changed_elsewhere(self) -> None:
+        """Others are at other nodes, or offer other things, than before."""
+        self._reasons.changed()
+        self._matches.changed_elsewhere(self._elsewhere.can_do)
+
     # What waits --------------------------------------------------------------------------------------------------
 
     def learn(self, need: Need) -> str:
@@ -150,6 +165,10 @@ class Dispatcher:
         """
         fitting = self._matches.fitting(self.learn(need))
         return any(session.taking and session.worker_id not in but for session in fitting)
+
+    def somebody_can(self, need: Need) -> bool:
+        """The same of the workers of all nodes, as far as they tell of them."""
+        return self.can_do(need) or self._elsewhere.can_do(need)
 
     def price(self, skill: str, within: int) -> Cost:
         """What a task of a skill may cost under a limit, as workers of this node declare it; see `Prices.of`."""
@@ -269,8 +288,8 @@ class Dispatcher:
         return unknown
 
     def _tell(self, need: Need) -> None:
-        """Say that tasks wait which nobody here can do."""
-        if not self._said.has(need) and not self.can_do(need):
+        """Say that tasks wait which nobody can do."""
+        if not self._said.has(need) and not self.somebody_can(need):
             self._said.say(need, self.why(need))
 
     # The loop ----------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ MAX_REASON = 256
 
 
 @dataclass(slots=True)
-class _Present:
+class Present:
     """A live session, and what its worker says of itself. Times are epoch milliseconds."""
 
     session: Session
@@ -37,8 +37,36 @@ class _Present:
     since: int
     heard: int
     holon: HolonIdentity | None = None
+    node_id: str = ""
     leaving: bool = False
     load: Load | None = None
+
+    @property
+    def worker_id(self) -> str:
+        """Whose it is."""
+        return self.session.worker_id
+
+    def view(self) -> WorkerView:
+        """The worker as it is now."""
+        session = self.session
+        return WorkerView(
+            session.worker_id,
+            session.instance_id,
+            not session.taking,
+            session.credits,
+            len(session.leases),
+            self.sdk,
+            self.labels,
+            self.catalog,
+            self.since,
+            self.heard,
+            self.holon.holon_id if self.holon is not None else "",
+            self.holon.label if self.holon is not None else "",
+            self.weight + (self.load.weight if self.load is not None else 0),
+            round(session.reputation, DIGITS),
+            self.load,
+            self.node_id,
+        )
 
 
 class Fleet:
@@ -46,19 +74,23 @@ class Fleet:
 
     Arguments:
         now: the store's clock, in epoch milliseconds.
+        node_id: this node's.
 
     Attributes:
         changes: another number once workers came, went, offer other things, or take tasks where they took none.
+        on_change: called then; it neither waits nor raises.
     """
 
-    def __init__(self, dispatcher: Dispatcher, now: Callable[[], int]) -> None:
+    def __init__(self, dispatcher: Dispatcher, now: Callable[[], int], node_id: str = "") -> None:
         self._dispatcher = dispatcher
         self._now = now
-        self._present: dict[str, _Present] = {}
+        self._node_id = node_id
+        self._present: dict[str, Present] = {}
         self._drained: OrderedDict[str, str] = OrderedDict()
         self._draining = False
         self._ends = 0
         self.changes = 0
+        self.on_change: Callable[[], None] = lambda: None
         # How many workers offer a skill of each name.
         self._named: Counter[str] = Counter()
         # What is told of all workers together, until one of them comes, goes, or offers other things.
@@ -87,8 +119,8 @@ class Fleet:
         before = self._present.get(session.worker_id)
         self._changed(None if before is None else before.catalog, catalog)
         weight = _weight(session, sdk, labels, catalog, holon)
-        self._present[session.worker_id] = _Present(
-            session, sdk, labels, catalog, known(catalog), weight, now, now, holon
+        self._present[session.worker_id] = Present(
+            session, sdk, labels, catalog, known(catalog), weight, now, now, holon, self._node_id
         )
         drained = self._drained.get(session.worker_id)
         if drained is not None and drained == session.instance_id:
@@ -114,7 +146,7 @@ class Fleet:
     def leaving(self, session: Session) -> None:
         """A worker takes no more tasks and will leave; nobody else can take that back."""
         session.taking = False
-        self.changes += 1
+        self._change()
         if (present := self._of(session)) is not None:
             present.leaving = True
 
@@ -132,13 +164,14 @@ class Fleet:
         """
         if self._of(session) is not None:
             self._skills = None
-            self.changes += changed
+            if changed:
+                self._change()
 
     def all_leaving(self, time_left: int) -> None:
         """This node goes within so many milliseconds: nobody gets a task from it any more."""
         self._draining = True
         self._ends = self._now() + time_left
-        self.changes += 1
+        self._change()
         for present in self._present.values():
             present.session.taking = False
 
@@ -147,16 +180,24 @@ class Fleet:
         """How many milliseconds are left to this node; after `all_leaving`."""
         return max(0, self._ends - self._now())
 
-    def _of(self, session: Session) -> _Present | None:
+    def _change(self) -> None:
+        self.changes += 1
+        self.on_change()
+
+    def _of(self, session: Session) -> Present | None:
         present = self._present.get(session.worker_id)
         return present if present is not None and present.session is session else None
 
     # What operators ask ------------------------------------------------------------------------------------------
 
-    def workers(self, skill: str = "") -> list[WorkerView]:
+    def find(self, worker_id: str) -> Present | None:
+        """A worker; None: it has no session here."""
+        return self._present.get(worker_id)
+
+    def workers(self, skill: str = "") -> list[Present]:
         """The workers, all or those that offer a skill."""
         return [
-            _view(one)
+            one
             for one in self._present.values()
             if not skill or any(offered.name == skill for offered in one.catalog.skills)
         ]
@@ -164,12 +205,12 @@ class Fleet:
     def skills(self) -> Sequence[SkillView]:
         """What they offer, in the order of lists."""
         if self._skills is None:
-            self._skills = skill_views((one.known, one.session.reputation) for one in self._present.values())
+            self._skills = skill_views((one.known, 1, one.session.reputation) for one in self._present.values())
         return self._skills
 
     def _changed(self, before: Catalog | None, after: Catalog | None) -> None:
         """A worker offers something else; None: it was not, or is not any more, there."""
-        self.changes += 1
+        self._change()
         self._names = self._machines = self._skills = None
         if before is not None:
             for name in _names_of(before):
@@ -241,9 +282,9 @@ class Fleet:
         if len(self._drained) > MAX_DRAINED:
             self._drained.popitem(last=False)
         present.session.taking = False
-        self.changes += 1
+        self._change()
         log.info("worker %s is drained: %r", worker_id, reason[:MAX_REASON], extra={"worker_id": worker_id})
-        return _view(present)
+        return present.view()
 
     def undrain(self, worker_id: str) -> WorkerView:
         """Take a drain back; a worker that leaves by itself, or whose node does, gets no tasks all the same.
@@ -259,10 +300,10 @@ class Fleet:
             return WorkerView(worker_id, known)
         if not present.leaving and not self._draining:
             present.session.taking = True
-            self.changes += 1
+            self._change()
             self._dispatcher.has_room(present.session)
         log.info("worker %s is drained no more", worker_id, extra={"worker_id": worker_id})
-        return _view(present)
+        return present.view()
 
 
 def _names_of(catalog: Catalog) -> frozenset[str]:
@@ -276,26 +317,5 @@ def _weight(
     return weight_of(catalog, labels, session.worker_id, session.instance_id, sdk, *of_holon)
 
 
-def _view(present: _Present) -> WorkerView:
-    session = present.session
-    return WorkerView(
-        session.worker_id,
-        session.instance_id,
-        not session.taking,
-        session.credits,
-        len(session.leases),
-        present.sdk,
-        present.labels,
-        present.catalog,
-        present.since,
-        present.heard,
-        present.holon.holon_id if present.holon is not None else "",
-        present.holon.label if present.holon is not None else "",
-        present.weight + (present.load.weight if present.load is not None else 0),
-        round(session.reputation, DIGITS),
-        present.load,
-    )
-
-
 def _not_found(worker_id: str) -> NotFound:
-    return NotFound(f"no worker {worker_id[:128]!r} is connected to this node", code="WORKER_NOT_FOUND")
+    return NotFound(f"no worker {worker_id[:128]!r} is connected", code="WORKER_NOT_FOUND")

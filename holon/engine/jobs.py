@@ -211,7 +211,7 @@ class Jobs:
             return standing
         if record.waits and record.branch_need is not None:
             # That others have no room at the moment is nothing to speak of, while some branches are being done.
-            return "" if self._dispatcher.can_do(record.branch_need) else self._dispatcher.why(record.branch_need)
+            return "" if self._dispatcher.somebody_can(record.branch_need) else self._dispatcher.why(record.branch_need)
         return last_said(record)
 
     def percent(self, record: JobRecord) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 
 from holon.domain.matching import Need
@@ -75,6 +75,16 @@ class Matches:
         self._said.offered(session.skills)
         for key in session.fits:
             self._said.came(self._needs[key].skill)
+
+    def changed_elsewhere(self, can_do: Callable[[Need], bool]) -> None:
+        """Workers of other nodes have come, gone, or offer other things.
+
+        Arguments:
+            can_do: whether one of them can do a task with this need.
+        """
+        for skill, keys in list(self._said.keys.items()):
+            if any(key in self._needs and can_do(self._needs[key]) for key in keys):
+                self._said.came(skill)
 
     def remove(self, session: Session) -> None:
         """A session has ended."""

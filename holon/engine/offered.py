@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import orjson
@@ -51,21 +52,47 @@ def weight_of(catalog: Catalog, labels: Mapping[str, str], *texts: str) -> int:
     return len(orjson.dumps(said)) + _AROUND
 
 
-def skill_views(catalogs: Iterable[tuple[Sequence[Known], float]]) -> list[SkillView]:
+def skill_views(catalogs: Iterable[tuple[Sequence[Known], int, float]]) -> list[SkillView]:
     """The skills of all catalogs by name, type and version; one for each contract.
 
     Arguments:
-        catalogs: each with the reputation of its worker.
+        catalogs: each with how many workers have it, and the mean of their reputations.
     """
     found: dict[tuple[str, ...], list[Known]] = {}
+    workers: Counter[tuple[str, ...]] = Counter()
     reputations: dict[tuple[str, ...], float] = {}
-    for catalog, reputation in catalogs:
+    for catalog, count, reputation in catalogs:
         for one in catalog:
             found.setdefault(one.key, []).append(one)
-            reputations[one.key] = reputations.get(one.key, 0.0) + reputation
+            workers[one.key] += count
+            reputations[one.key] = reputations.get(one.key, 0.0) + count * reputation
     views = []
     for key, offers in sorted(found.items()):
         prices = [one.skill.price for one in offers if one.skill.price is not None]
-        average = round(reputations[key] / len(offers), DIGITS)
-        views.append(SkillView(offers[0].skill, len(offers), min(prices, default=None), key, offers[0].weight, average))
+        average = round(reputations[key] / workers[key], DIGITS)
+        view = SkillView(offers[0].skill, workers[key], min(prices, default=None), key, offers[0].weight, average)
+        views.append(view)
     return views
+
+
+def together(nodes: Iterable[Sequence[SkillView]]) -> list[SkillView]:
+    """The skills that the workers of several nodes offer, in the order of lists."""
+    found: dict[tuple[str, ...], list[SkillView]] = {}
+    for skills in nodes:
+        for one in skills:
+            found.setdefault(one.key, []).append(one)
+    return [_together(views) if views[1:] else views[0] for _, views in sorted(found.items())]
+
+
+def _together(views: Sequence[SkillView]) -> SkillView:
+    providers = sum(one.providers for one in views)
+    prices = [one.lowest_price for one in views if one.lowest_price is not None]
+    average = sum(one.providers * (one.average_reputation or 0.0) for one in views) / providers
+    # One that a node told without what takes the most room is shown as another has it.
+    fullest = max(views, key=lambda one: one.weight)
+    return replace(
+        fullest,
+        providers=providers,
+        lowest_price=min(prices, default=None),
+        average_reputation=round(average, DIGITS),
+    )

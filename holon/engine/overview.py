@@ -70,6 +70,7 @@ class Overview:
         self._blueprints: Blueprints = engine.blueprints
         self._workers = engine.workers
         self._fleet = engine.fleet
+        self._whole = engine.whole_fleet
         self._records = engine.records
         self._node_id = node_id
         self._version = version
@@ -111,14 +112,16 @@ class Overview:
     def workers(
         self, page_size: int, page_token: str, skill: str = "", connected: bool | None = None
     ) -> tuple[list[WorkerView], str]:
-        """A page of the workers with a live session, by id, and the token of the next; nobody else is known.
+        """A page of the workers with a live session at any node, by id, and the token of the next; no others are known.
 
         Arguments:
             skill: only those that offer it; empty means all.
             connected: False asks for those without a live session.
         """
-        found = [] if connected is False else self._fleet.workers(skill)
-        return page_of(found, lambda one: (one.worker_id,), lambda one: one.weight, page_size, page_token)
+        found = [] if connected is False else self._whole.workers(skill)
+        key, weight = (lambda one: (one.worker_id,)), (lambda one: one.weight)
+        page, more = page_of_sorted(found, key, weight, page_size, page_token)
+        return [one.view() for one in page], more
 
     async def worker_history(
         self, owner: str, worker_id: str, page_size: int, page_token: str
@@ -127,8 +130,8 @@ class Overview:
         return await self._records.of_worker(owner, worker_id, page_token, size_of_page(page_size))
 
     def skills(self, page_size: int, page_token: str) -> tuple[list[SkillView], str]:
-        """A page of what is offered now, by name, type and version, and the token of the next."""
-        return page_of_sorted(self._fleet.skills(), lambda one: one.key, lambda one: one.weight, page_size, page_token)
+        """A page of what is offered now at all nodes, by name, type and version, and the token of the next."""
+        return page_of_sorted(self._whole.skills(), lambda one: one.key, lambda one: one.weight, page_size, page_token)
 
     async def stats(self) -> Stats:
         """The figures of now."""
@@ -163,9 +166,9 @@ class Overview:
         """
         return await self._holarchy.accept(worker_id)
 
-    def drain_worker(self, worker_id: str, *, undo: bool, reason: str) -> WorkerView:
-        """Give a worker no more tasks, or take that back; see `Fleet.drain`."""
-        return self._fleet.undrain(worker_id) if undo else self._fleet.drain(worker_id, reason)
+    async def drain_worker(self, worker_id: str, *, undo: bool, reason: str) -> WorkerView:
+        """Give a worker no more tasks, or take that back, at whichever node it is; see `WholeFleet.drain`."""
+        return await self._whole.drain(worker_id, undo=undo, reason=reason)
 
 
 def _weight(blueprint: Blueprint) -> int:

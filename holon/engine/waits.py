@@ -1,20 +1,21 @@
-"""Why jobs and tasks wait, in words; and what was said of those that nobody here can do, so that it is said once."""
+"""Why jobs and tasks wait, in words; and what was said of those that nobody can do, so that it is said once."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 from holon.domain.children import RUN_BLUEPRINT
 from holon.domain.fleet import Machine
 from holon.domain.job import Status
-from holon.domain.matching import ANY_CONTRACT, Need, Offering, undeclared
+from holon.domain.matching import ANY_CONTRACT, Asking, Need, Offering, undeclared
 from holon.domain.resources import missing
 from holon.domain.texts import clipped
-from holon.engine.session import Session
+from holon.engine.fleets.elsewhere import Elsewhere
 from holon.ports import JobRecord
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,22 @@ MOST_REASONS = 1_000
 _LONGEST = 1_024
 # What is said in words of a job that does this one's task, in this holon or in one below, while it waits itself.
 _WAITS_BELOW = re.compile(r"(in (job \S+|a holon below): )+waiting|waiting in a holon below$")
+
+
+class Provider(Protocol):
+    """Who offers skills: a session here, or workers of another node. Each is as of `Session`."""
+
+    @property
+    def taking(self) -> bool: ...
+
+    @property
+    def trusted(self) -> bool: ...
+
+    def could(self, need: Asking) -> bool: ...
+
+    def offers_of(self, skill: str) -> Sequence[Offering]: ...
+
+    def machines_of(self, offering: Offering) -> Sequence[Machine]: ...
 
 
 def passed_over(need: Need) -> str:
@@ -66,11 +83,15 @@ def last_said(record: JobRecord) -> str:
 
 
 class Reasons:
-    """Why tasks wait for which nobody has room. Why nobody here can do them is found once for each match key: clients
-    look at thousands of jobs that wait, and every offering of every worker has a part in that.
+    """Why tasks wait for which nobody has room. Why nobody can do them is found once for each match key: clients look
+    at thousands of jobs that wait, and every offering of every worker has a part in that.
+
+    Arguments:
+        elsewhere: the workers of other nodes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, elsewhere: Elsewhere) -> None:
+        self._elsewhere = elsewhere
         # Until somebody comes, goes, or offers other things.
         self._none: dict[str, str] = {}
 
@@ -78,34 +99,37 @@ class Reasons:
         return f"Reasons({len(self._none)})"
 
     def changed(self) -> None:
-        """Others are here, or offer other things, than before."""
+        """Others are there, or offer other things, than before."""
         self._none.clear()
 
-    def why(self, need: Need, fitting: Collection[Session], offering: Collection[Session]) -> str:
+    def why(self, need: Need, fitting: Collection[Provider], offering: Collection[Provider]) -> str:
         """Why a task with this need waits, in a sentence.
 
         Arguments:
-            fitting: those of the sessions that can do it; none of them has room.
-            offering: those that offer its skill.
+            fitting: those of this node who can do it; none of them has room.
+            offering: those of this node that offer its skill.
         """
         if need.skill == RUN_BLUEPRINT:
             # Its name is the node's own, and no worker can offer it: a node does, but for the moments when one leaves.
             return "waiting: no node sees to its part at this moment"
-        if any(session.taking for session in fitting):
+        among = "this node"
+        if self._elsewhere.any:
+            # Whether one of theirs has room is not known: what it holds changes with each task.
+            fitting, among = [*fitting, *self._elsewhere.fitting(need)], "any node"
+        if any(one.taking for one in fitting):
             return f"waiting: every worker with skill {need.skill!r} is busy"
         if fitting:
             return f"waiting: every worker with skill {need.skill!r} is draining"
         reason = self._none.get(need.key)
         if reason is None:
+            offering, asked = [*offering, *self._elsewhere.offering(need.skill)], self._elsewhere.asked(need)
             if len(self._none) >= MOST_REASONS:
                 self._none.clear()
-            if any(not session.trusted and session.could(need) for session in offering):
+            if any(not one.trusted and one.could(asked) for one in offering):
                 why_none = f"every worker with skill {need.skill!r} that could do it has too low a reputation"
             else:
-                why_none = _why_none(
-                    need,
-                    [(one, session.machines_of(one)) for session in offering for one in session.offers_of(need.skill)],
-                )
+                offers = [(one, its.machines_of(one)) for its in offering for one in its.offers_of(need.skill)]
+                why_none = _why_none(asked, offers, f"no worker connected to {among}")
             reason = self._none[need.key] = f"waiting: {why_none}"
         return reason
 
@@ -114,24 +138,25 @@ class Reasons:
 _HARDWARE = " has the hardware that is required"
 
 
-def _why_none(need: Need, offers: list[tuple[Offering, Sequence[Machine]]]) -> str:
-    """Why no worker here can do it: each condition is looked at among those who fulfil the ones before it.
+def _why_none(need: Need, offers: list[tuple[Offering, Sequence[Machine]]], nobody: str) -> str:
+    """Why no worker can do it: each condition is looked at among those who fulfil the ones before it.
 
     Arguments:
         offers: all that is offered of its skill, each with the machines that provide it.
+        nobody: who does not, in words.
     """
     skill = f"skill {need.skill!r}"
     if not offers:
-        return f"no worker connected to this node offers {skill}"
+        return f"{nobody} offers {skill}"
     offered = [one for one, _ in offers]
     asked = [one for one in offered if need.version in ("", one.version) and need.type in ("", one.type)]
     if not asked:
         wanted = {"version": need.version, "type": need.type}
         words = " and ".join([f"{what} {text!r}" for what, text in wanted.items() if text])
-        return f"no worker connected to this node offers {skill} in {words}"
+        return f"{nobody} offers {skill} in {words}"
     accepting = [one for one in asked if one.contract == ANY_CONTRACT or one.contract in need.contracts]
     if not accepting:
-        return f"no worker connected to this node with {skill} accepts these params"
+        return f"{nobody} with {skill} accepts these params"
     if len(accepting) < len(offered):
         skill += " that accepts these params"
     keeping = [one for one in accepting if need.allowed_skills is None or one.keeps_limits]
@@ -140,20 +165,20 @@ def _why_none(need: Need, offers: list[tuple[Offering, Sequence[Machine]]]) -> s
     saying = [one for one in keeping if not undeclared(need, one)]
     if not saying:
         status = undeclared(need, keeping[0])[0]
-        return f"no worker connected to this node with {skill} declares the status {status!r}, which the job goes on by"
+        return f"{nobody} with {skill} declares the status {status!r}, which the job goes on by"
     cheap = [one for one in saying if need.max_cost is None or (one.price is not None and one.price <= need.max_cost)]
     if not cheap:
-        return f"no worker connected to this node with {skill} declares a price within max_cost {need.max_cost}"
+        return f"{nobody} with {skill} declares a price within max_cost {need.max_cost}"
     others = set(cheap)
     machines = [machine for one, its in offers if one in others for machine in its]
     nearest = missing(machines, need.resources)
-    return f"no worker connected to this node with {skill}{_HARDWARE}: " + (
+    return f"{nobody} with {skill}{_HARDWARE}: " + (
         f"the machine that comes nearest lacks {nearest}" if nearest else "none declares any"
     )
 
 
 class Said:
-    """What was logged of tasks that nobody here can do.
+    """What was logged of tasks that nobody can do.
 
     It is said once for a skill until somebody comes who can: match keys change with the contracts that are known, and
     what is said is the same. So it is for thousands of tasks that have each a `max_cost` of their own.
@@ -182,8 +207,13 @@ class Said:
             words.add(kind)
             log.warning("tasks wait: %s", reason.removeprefix("waiting: "), extra={"match_key": need.key})
 
+    @property
+    def keys(self) -> Mapping[str, Collection[str]]:
+        """The match keys of such tasks, by skill."""
+        return self._keys
+
     def came(self, skill: str) -> None:
-        """Somebody is here who can do tasks of a skill: once nobody is, that is said again."""
+        """Somebody is there who can do tasks of a skill: once nobody is, that is said again."""
         self._keys.pop(skill, None)
         self._words.pop(skill, None)
         self._offered.discard(skill)

@@ -136,7 +136,7 @@ async def parts_of(
             wall=wall_of(store, clock),
             delivery=delivery,
         )
-        await engine.reputations.recall()
+        await engine.recall()
         engine.blueprints.register_all(blueprints)
         engine.blueprints.check_runs()
         check_jobs(config, schedules, engine.scheduler.check)
@@ -194,6 +194,7 @@ async def parts_of(
             reloading,
             loops,
         )
+        await engine.leave()
         if uplink is not None:
             await uplink.leave()
 

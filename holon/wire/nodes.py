@@ -48,8 +48,8 @@ def _graph(graph: Graph) -> node_pb2.BlueprintGraph:
     return node_pb2.BlueprintGraph(states=states, edges=edges, dot=graph.dot)
 
 
-def worker_message(worker: WorkerView, node_id: str) -> node_pb2.WorkerInfo:
-    """A worker; with a live session it is at this node."""
+def worker_message(worker: WorkerView) -> node_pb2.WorkerInfo:
+    """A worker."""
     message = node_pb2.WorkerInfo(
         worker_id=worker.worker_id,
         kind=_WORKER_KINDS[worker.kind],
@@ -57,7 +57,7 @@ def worker_message(worker: WorkerView, node_id: str) -> node_pb2.WorkerInfo:
         connected=worker.connected,
         draining=worker.draining,
         instance_id=worker.instance_id,
-        node_id=node_id if worker.connected else "",
+        node_id=worker.node_id,
         credits=worker.credits,
         held=worker.held,
         skills=worker.skills,

@@ -7,6 +7,7 @@ import pytest
 from holon.domain.children import RUN_BLUEPRINT
 from holon.domain.job import Job, Status
 from holon.domain.matching import Need
+from holon.engine.fleets.elsewhere import Elsewhere
 from holon.engine.waits import Reasons, last_said
 from holon.ports import JobRecord
 
@@ -37,4 +38,4 @@ def test_what_a_worker_said_last_stays(message: str) -> None:
 
 
 def test_no_worker_is_looked_for_where_a_part_waits_for_a_node() -> None:
-    assert Reasons().why(Need(RUN_BLUEPRINT), (), ()) == "waiting: no node sees to its part at this moment"
+    assert Reasons(Elsewhere()).why(Need(RUN_BLUEPRINT), (), ()) == "waiting: no node sees to its part at this moment"

@@ -245,4 +245,4 @@ async def test_of_equally_busy_ones_the_better_gets_a_task_and_the_catalog_has_t
     node.reputations.judged(worse, [BAD] * 2)
     assert [node.chosen() for _ in range(3)] == [["better"]] * 3
     assert [one.average_reputation for one in node.fleet.skills()] == [0.95]
-    assert {one.worker_id: one.reputation for one in node.fleet.workers()} == {"worse": 0.9, "better": 1.0}
+    assert {one.worker_id: one.view().reputation for one in node.fleet.workers()} == {"worse": 0.9, "better": 1.0}

@@ -87,10 +87,7 @@ class NodeService:
         """A page of the workers."""
         connected = request.connected if request.HasField("connected") else None
         page, more = self._overview.workers(request.page_size, request.page_token, request.skill, connected)
-        node_id = self._overview.node().node_id
-        return node_pb2.ListWorkersResponse(
-            workers=[worker_message(one, node_id) for one in page], next_page_token=more
-        )
+        return node_pb2.ListWorkersResponse(workers=[worker_message(one) for one in page], next_page_token=more)
 
     async def worker_history(self, request: node_pb2.GetWorkerHistoryRequest) -> node_pb2.GetWorkerHistoryResponse:
         """A page of what a worker had part in."""
@@ -128,8 +125,8 @@ class NodeService:
     async def drain_worker(self, request: node_pb2.DrainWorkerRequest) -> node_pb2.DrainWorkerResponse:
         """Drain a worker, or take that back."""
         with audited("worker_drained", acting(), lambda: request.worker_id):
-            view = self._overview.drain_worker(request.worker_id, undo=request.undo, reason=request.reason)
-        worker = worker_message(view, self._overview.node().node_id)
+            view = await self._overview.drain_worker(request.worker_id, undo=request.undo, reason=request.reason)
+        worker = worker_message(view)
         # It is drained: whatever is told of it, the answer is sent. They are in ListWorkers.
         worker.ClearField("resources")
         return node_pb2.DrainWorkerResponse(worker=worker)

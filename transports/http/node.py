@@ -40,8 +40,7 @@ class NodeRoutes:
         page, more = self._overview.workers(
             page_size(asked), asked.get("page_token", ""), asked.get("skill", ""), flag(asked, "connected")
         )
-        node_id = self._overview.node().node_id
-        return Reply.of(200, {"workers": [worker_json(one, node_id) for one in page], "next_page_token": more})
+        return Reply.of(200, {"workers": [worker_json(one) for one in page], "next_page_token": more})
 
     async def catalog(self, request: Request) -> Reply:
         """Show a page of what is offered now."""

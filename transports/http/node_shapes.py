@@ -62,7 +62,7 @@ _LOAD: Schema = record(
     },
 )
 WORKER: Schema = record(
-    "A worker, as this node sees it",
+    "A worker, as the node that holds its session sees it",
     {
         "worker_id": string("what it is known by"),
         "kind": string("whether it is a worker, or a holon that works as one", enum=["worker", "holon"]),
@@ -72,7 +72,7 @@ WORKER: Schema = record(
         "instance_id": string("its process"),
         "node_id": string("the node that holds its session; empty when it has none"),
         "credits": _count("how many tasks it may hold in all"),
-        "held": _count("how many it holds, offered and accepted"),
+        "held": _count("how many it holds, offered and accepted; of another node's worker, as that told last"),
         "skills": _texts("what it offers, by name"),
         "labels": {
             "type": "object",
@@ -82,7 +82,7 @@ WORKER: Schema = record(
         "sdk": string("its library, for people"),
         "resources": {"type": "array", "items": _MACHINE, "description": "the machines behind it"},
         "connected_at": time_or_null("when its session began; null when it has none"),
-        "last_seen_at": time_or_null("when it was last heard of"),
+        "last_seen_at": time_or_null("when it was last heard of; of another node's worker, as that told last"),
         "reputation": or_null("number", "what its results made of it, 0 to 1", minimum=0, maximum=1),
         "load": {"anyOf": [_LOAD, {"type": "null"}], "description": "as it told last; null where it does not say"},
         "hot_skills": _texts("the skills that it has loaded"),
@@ -144,8 +144,8 @@ def blueprint_json(blueprint: Blueprint) -> dict[str, Any]:
     }
 
 
-def worker_json(worker: WorkerView, node_id: str) -> dict[str, Any]:
-    """Return a worker as administrators see it; with a live session it is at this node."""
+def worker_json(worker: WorkerView) -> dict[str, Any]:
+    """Return a worker as administrators see it."""
     return {
         "worker_id": worker.worker_id,
         "kind": worker.kind,
@@ -153,7 +153,7 @@ def worker_json(worker: WorkerView, node_id: str) -> dict[str, Any]:
         "connected": worker.connected,
         "draining": worker.draining,
         "instance_id": worker.instance_id,
-        "node_id": node_id if worker.connected else "",
+        "node_id": worker.node_id,
         "credits": worker.credits,
         "held": worker.held,
         "skills": worker.skills,

@@ -516,7 +516,7 @@ global___GetWorkerHistoryResponse = GetWorkerHistoryResponse
 
 @typing.final
 class WorkerInfo(google.protobuf.message.Message):
-    """One worker, as the node sees it."""
+    """One worker, as the node that holds its session sees it; of another than the one that is asked, as that told last."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

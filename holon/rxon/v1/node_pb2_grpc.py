@@ -125,7 +125,7 @@ class NodeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListWorkers(self, request, context):
-        """Lists the workers that are known, by id.
+        """Lists the workers that are connected to any node of the holon, by id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,7 +140,7 @@ class NodeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSkills(self, request, context):
-        """Lists the skills that are offered now, with their contracts and who provides them.
+        """Lists the skills that are offered now at any node of the holon, with their contracts and how many provide them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,7 +168,7 @@ class NodeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DrainWorker(self, request, context):
-        """Gives a worker no more tasks until it starts again, or until this is taken back.
+        """Gives a worker no more tasks until it starts again, or until this is taken back; at whichever node it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,7 @@ class NodeServiceStub:
         holon.rxon.v1.node_pb2.ListWorkersRequest,
         holon.rxon.v1.node_pb2.ListWorkersResponse,
     ]
-    """Lists the workers that are known, by id."""
+    """Lists the workers that are connected to any node of the holon, by id."""
 
     GetWorkerHistory: grpc.UnaryUnaryMultiCallable[
         holon.rxon.v1.node_pb2.GetWorkerHistoryRequest,
@@ -59,7 +59,7 @@ class NodeServiceStub:
         holon.rxon.v1.node_pb2.ListSkillsRequest,
         holon.rxon.v1.node_pb2.ListSkillsResponse,
     ]
-    """Lists the skills that are offered now, with their contracts and who provides them."""
+    """Lists the skills that are offered now at any node of the holon, with their contracts and how many provide them."""
 
     GetStats: grpc.UnaryUnaryMultiCallable[
         holon.rxon.v1.node_pb2.GetStatsRequest,
@@ -83,7 +83,7 @@ class NodeServiceStub:
         holon.rxon.v1.node_pb2.DrainWorkerRequest,
         holon.rxon.v1.node_pb2.DrainWorkerResponse,
     ]
-    """Gives a worker no more tasks until it starts again, or until this is taken back."""
+    """Gives a worker no more tasks until it starts again, or until this is taken back; at whichever node it is."""
 
     AcceptHolon: grpc.UnaryUnaryMultiCallable[
         holon.rxon.v1.node_pb2.AcceptHolonRequest,
@@ -124,7 +124,7 @@ class NodeServiceAsyncStub:
         holon.rxon.v1.node_pb2.ListWorkersRequest,
         holon.rxon.v1.node_pb2.ListWorkersResponse,
     ]
-    """Lists the workers that are known, by id."""
+    """Lists the workers that are connected to any node of the holon, by id."""
 
     GetWorkerHistory: grpc.aio.UnaryUnaryMultiCallable[
         holon.rxon.v1.node_pb2.GetWorkerHistoryRequest,
@@ -138,7 +138,7 @@ class NodeServiceAsyncStub:
         holon.rxon.v1.node_pb2.ListSkillsRequest,
         holon.rxon.v1.node_pb2.ListSkillsResponse,
     ]
-    """Lists the skills that are offered now, with their contracts and who provides them."""
+    """Lists the skills that are offered now at any node of the holon, with their contracts and how many provide them."""
 
     GetStats: grpc.aio.UnaryUnaryMultiCallable[
         holon.rxon.v1.node_pb2.GetStatsRequest,
@@ -162,7 +162,7 @@ class NodeServiceAsyncStub:
         holon.rxon.v1.node_pb2.DrainWorkerRequest,
         holon.rxon.v1.node_pb2.DrainWorkerResponse,
     ]
-    """Gives a worker no more tasks until it starts again, or until this is taken back."""
+    """Gives a worker no more tasks until it starts again, or until this is taken back; at whichever node it is."""
 
     AcceptHolon: grpc.aio.UnaryUnaryMultiCallable[
         holon.rxon.v1.node_pb2.AcceptHolonRequest,
@@ -211,7 +211,7 @@ class NodeServiceServicer(metaclass=abc.ABCMeta):
         request: holon.rxon.v1.node_pb2.ListWorkersRequest,
         context: _ServicerContext,
     ) -> typing.Union[holon.rxon.v1.node_pb2.ListWorkersResponse, collections.abc.Awaitable[holon.rxon.v1.node_pb2.ListWorkersResponse]]:
-        """Lists the workers that are known, by id."""
+        """Lists the workers that are connected to any node of the holon, by id."""
 
     @abc.abstractmethod
     def GetWorkerHistory(
@@ -229,7 +229,7 @@ class NodeServiceServicer(metaclass=abc.ABCMeta):
         request: holon.rxon.v1.node_pb2.ListSkillsRequest,
         context: _ServicerContext,
     ) -> typing.Union[holon.rxon.v1.node_pb2.ListSkillsResponse, collections.abc.Awaitable[holon.rxon.v1.node_pb2.ListSkillsResponse]]:
-        """Lists the skills that are offered now, with their contracts and who provides them."""
+        """Lists the skills that are offered now at any node of the holon, with their contracts and how many provide them."""
 
     @abc.abstractmethod
     def GetStats(
@@ -261,7 +261,7 @@ class NodeServiceServicer(metaclass=abc.ABCMeta):
         request: holon.rxon.v1.node_pb2.DrainWorkerRequest,
         context: _ServicerContext,
     ) -> typing.Union[holon.rxon.v1.node_pb2.DrainWorkerResponse, collections.abc.Awaitable[holon.rxon.v1.node_pb2.DrainWorkerResponse]]:
-        """Gives a worker no more tasks until it starts again, or until this is taken back."""
+        """Gives a worker no more tasks until it starts again, or until this is taken back; at whichever node it is."""
 
     @abc.abstractmethod
     def AcceptHolon(

@@ -8,13 +8,14 @@ import { bytes, folded, lasting, money, status, time, words } from "./format.js"
 
 const SECONDS = 5;
 const WORKER = [
-  "Worker", "Works", "Skills", "Loaded", "Labels", "Machines", "Load", "Since", "Last heard of", "Library",
+  "Worker", "Node", "Works", "Skills", "Loaded", "Labels", "Machines", "Load", "Since", "Last heard of", "Library",
 ];
 const SKILL = ["Skill", "Type", "Version", "Providers", "Lowest price", "About", "Contract"];
 
 export function workers(place, { signal }) {
-  return list(place, "Workers", "At this node, by id", "workers", "workers", WORKER, signal, (one) => [
+  return list(place, "Workers", "At all nodes, by id", "workers", "workers", WORKER, signal, (one) => [
     one.kind === "holon" ? `${one.worker_id} (holon ${one.holon_id})` : one.worker_id,
+    one.node_id,
     el("span", {}, `${one.held} of ${one.credits} `, one.draining ? status("draining") : null,
       one.connected ? null : status("away")),
     one.skills.map((name) => (Object.hasOwn(one.prices, name) ? `${name} (${money(one.prices[name])})` : name)).join(", "),

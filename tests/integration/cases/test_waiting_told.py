@@ -169,7 +169,8 @@ async def test_a_job_does_not_say_that_a_worker_is_busy_which_has_given_its_task
             "is asked later"
         )
         if isinstance(node, Apart):
-            there = "waiting: no worker connected to this node offers skill 't'"
+            # What room there is at another node is not told.
+            there = "waiting: every worker with skill 't' is busy"
         await seen(node, job_id, lambda job: job.progress_message == there)
 
 

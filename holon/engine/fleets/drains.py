@@ -1,0 +1,151 @@
+"""Fleets: drains of workers that are connected to another node: the one that is asked asks that one, by the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from msgspec import DecodeError
+from msgspec.msgpack import Decoder, Encoder
+
+from holon.domain.fleet import WorkerView
+from holon.domain.value import Value
+from holon.engine.fleet import MAX_REASON, Fleet
+from holon.errors import HolonError, NotFound, Unavailable
+from holon.ports import Document, DocumentHints, OwnDocument, Shared
+from holon.randomness import random_id
+from holon.telemetry.seldom import Seldom
+
+log = logging.getLogger(__name__)
+
+KIND = "worker_drains"
+# The node that has the worker answers within milliseconds; one that has died never does.
+ANSWER_S = 5.0
+RETRY_S = 1.0
+# Hints can be lost: who waits for an answer looks so often, and who is asked, as long as it would be of use.
+LOOK_S = 1.0
+LOOK_EVERY_S = 10.0
+
+
+class Drained(Value, array_like=True):
+    """What became of it: the worker as it is now; not `found`: it has no session at that node, and was not drained."""
+
+    found: bool
+    draining: bool = False
+    credits: int = 0
+    held: int = 0
+
+
+class Asked(Value, array_like=True, gc=True):
+    """What one node asks of another, as the store has it for a few seconds; the answer is written beside it."""
+
+    node_id: str
+    worker_id: str
+    undo: bool
+    reason: str
+    answer: Drained | None = None
+
+
+_encode, _decode = Encoder().encode, Decoder(Asked).decode
+
+
+class Drains:
+    """Asks other nodes to drain workers of theirs, and does what they ask.
+
+    Arguments:
+        fleet: the workers of this node.
+        node_id: this node's.
+    """
+
+    def __init__(self, store: Shared, fleet: Fleet, node_id: str) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._node_id = node_id
+        self._away = Seldom(log)
+        self._hints = DocumentHints(KIND)
+        # One more for each that waits for an answer.
+        self._waiting: set[DocumentHints] = set()
+
+    def __repr__(self) -> str:
+        return f"Drains({self._node_id}, waiting={len(self._waiting)})"
+
+    def changed(self, kinds: frozenset[str]) -> None:
+        """Documents of these kinds have changed."""
+        for hints in (self._hints, *self._waiting):
+            hints.changed(kinds)
+
+    async def ask(self, node_id: str, worker_id: str, *, undo: bool, reason: str) -> Drained:
+        """Have another node drain a worker, or take that back.
+
+        Raises:
+            NotFound: (WORKER_NOT_FOUND) it has no session there any more.
+            Unavailable: (NODE_AWAY) that node has not answered.
+        """
+        key, hints = random_id(), DocumentHints(KIND)
+        document = OwnDocument(self._store, KIND, key)
+        self._waiting.add(hints)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                asked = Asked(node_id, worker_id, undo, reason[:MAX_REASON])
+                await document.write(_encode(asked), round(ANSWER_S * 1000))
+                while (answer := _answer_in(await self._store.document(KIND, key))) is None:
+                    await hints.wait(LOOK_S)
+        except TimeoutError:
+            message = (
+                f"worker {worker_id[:128]!r} is connected to node {node_id!r}, which has not answered within "
+                f"{ANSWER_S:g} s; ask again, or ask that node"
+            )
+            raise Unavailable(message, code="NODE_AWAY", retry_after=RETRY_S) from None
+        finally:
+            self._waiting.discard(hints)
+        if not answer.found:
+            message = f"worker {worker_id[:128]!r} is not connected to node {node_id!r} any more; look where it is now"
+            raise NotFound(message, code="WORKER_NOT_FOUND")
+        return answer
+
+    async def run(self) -> None:
+        """Do what other nodes ask, until cancelled."""
+        while True:
+            try:
+                for document in await self._store.documents(KIND):
+                    await self._do(document)
+            except HolonError as error:
+                self._away.warn("workers that other nodes are asked to drain are drained later", why=error.message)
+                await asyncio.sleep(LOOK_S)
+            await self._hints.wait(LOOK_EVERY_S)
+
+    async def _do(self, document: Document) -> None:
+        asked = _asked_in(document)
+        if asked is None or asked.node_id != self._node_id or asked.answer is not None:
+            return
+        answered = Asked(asked.node_id, asked.worker_id, asked.undo, asked.reason, self._drained(asked))
+        expires_in = round(ANSWER_S * 1000)
+        # Where it has another version by now, somebody has answered it, or it has run out.
+        await self._store.put_document(
+            KIND, document.key, _encode(answered), version=document.version, expires_in=expires_in
+        )
+
+    def _drained(self, asked: Asked) -> Drained:
+        try:
+            view = drain_here(self._fleet, asked.worker_id, undo=asked.undo, reason=asked.reason)
+        except NotFound:
+            return Drained(found=False)
+        return Drained(True, view.draining, view.credits, view.held)
+
+
+def drain_here(fleet: Fleet, worker_id: str, *, undo: bool, reason: str) -> WorkerView:
+    """Drain a worker of this node, or take that back; see `Fleet.drain`."""
+    return fleet.undrain(worker_id) if undo else fleet.drain(worker_id, reason)
+
+
+def _asked_in(document: Document) -> Asked | None:
+    try:
+        return _decode(document.value)
+    except DecodeError as error:
+        log.warning("what another node asks of workers cannot be read, and is passed over: %r", error)
+        return None
+
+
+def _answer_in(document: Document | None) -> Drained | None:
+    asked = None if document is None else _asked_in(document)
+    return None if asked is None else asked.answer
