@@ -12,7 +12,7 @@ from holon.domain.fleet import WorkerView
 from holon.domain.value import Value
 from holon.engine.fleet import MAX_REASON, Fleet
 from holon.errors import HolonError, NotFound, Unavailable
-from holon.ports import Document, DocumentHints, OwnDocument, Shared
+from holon.ports import Document, DocumentHints, Shared
 from holon.randomness import random_id
 from holon.telemetry.seldom import Seldom
 
@@ -22,9 +22,9 @@ KIND = "worker_drains"
 # The node that has the worker answers within milliseconds; one that has died never does.
 ANSWER_S = 5.0
 RETRY_S = 1.0
-# Hints can be lost: who waits for an answer looks so often, and who is asked, as long as it would be of use.
+# Hints can be lost: who waits for an answer looks, and asks, so often. Who is asked need not look.
 LOOK_S = 1.0
-LOOK_EVERY_S = 10.0
+LOOK_EVERY_S = 30.0
 
 
 class Drained(Value, array_like=True):
@@ -81,15 +81,11 @@ class Drains:
             NotFound: (WORKER_NOT_FOUND) it has no session there any more.
             Unavailable: (NODE_AWAY) that node has not answered.
         """
-        key, hints = random_id(), DocumentHints(KIND)
-        document = OwnDocument(self._store, KIND, key)
+        asked, hints = Asked(node_id, worker_id, undo, reason[:MAX_REASON]), DocumentHints(KIND)
         self._waiting.add(hints)
         try:
             async with asyncio.timeout(ANSWER_S):
-                asked = Asked(node_id, worker_id, undo, reason[:MAX_REASON])
-                await document.write(_encode(asked), round(ANSWER_S * 1000))
-                while (answer := _answer_in(await self._store.document(KIND, key))) is None:
-                    await hints.wait(LOOK_S)
+                answer = await self._answer(random_id(), _encode(asked), hints)
         except TimeoutError:
             message = (
                 f"worker {worker_id[:128]!r} is connected to node {node_id!r}, which has not answered within "
@@ -102,6 +98,18 @@ class Drains:
             message = f"worker {worker_id[:128]!r} is not connected to node {node_id!r} any more; look where it is now"
             raise NotFound(message, code="WORKER_NOT_FOUND")
         return answer
+
+    async def _answer(self, key: str, text: bytes, hints: DocumentHints) -> Drained:
+        version = await self._put(key, text, 0)
+        while (answer := _answer_in(await self._store.document(KIND, key))) is None:
+            if not await hints.wait(LOOK_S):
+                # Perhaps the hint of it was lost; one that is answered by now stays as it is.
+                version = await self._put(key, text, version or 0)
+        return answer
+
+    async def _put(self, key: str, text: bytes, version: int) -> int | None:
+        expires_in = round(ANSWER_S * 1000)
+        return await self._store.put_document(KIND, key, text, version=version, expires_in=expires_in)
 
     async def run(self) -> None:
         """Do what other nodes ask, until cancelled."""
@@ -119,11 +127,8 @@ class Drains:
         if asked is None or asked.node_id != self._node_id or asked.answer is not None:
             return
         answered = Asked(asked.node_id, asked.worker_id, asked.undo, asked.reason, self._drained(asked))
-        expires_in = round(ANSWER_S * 1000)
-        # Where it has another version by now, somebody has answered it, or it has run out.
-        await self._store.put_document(
-            KIND, document.key, _encode(answered), version=document.version, expires_in=expires_in
-        )
+        # Where it has another version by now, it is asked again, or has run out.
+        await self._put(document.key, _encode(answered), document.version)
 
     def _drained(self, asked: Asked) -> Drained:
         try:

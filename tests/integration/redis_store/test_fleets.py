@@ -194,6 +194,18 @@ async def test_a_node_that_starts_knows_the_workers_of_the_others_and_one_that_e
         await are(first, "w1")
 
 
+async def test_what_a_node_tells_that_cannot_be_read_keeps_nobody_from_being_listed(pair: Pair, uri: str) -> None:
+    async with RedisStorage(uri, StoreSettings("other")) as store, a_wire(pair[1], "w1"):
+        with LogWatch("told of its workers cannot be read", "holon.engine") as said:
+            for node, head in (("newer", b"\xc1"), ("torn", b"\x92\x01\x02")):
+                await store.put_document(telling.HEADS, node, head, version=0)
+                await store.put_document(telling.PAGES, telling.page_key(node, 1), b"torn", version=0)
+            await asyncio.wait_for(said.seen.wait(), GUARD)
+        await are(pair[0], "w1")
+        async with ghost(uri, "w2"):
+            await are(pair[0], "w1", "w2")
+
+
 # Bounds ----------------------------------------------------------------------------------------------------------
 
 
