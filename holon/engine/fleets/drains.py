@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 KIND = "worker_drains"
 # The node that has the worker answers within milliseconds; one that has died never does.
-ANSWER_S = 5.0
+ANSWER_S = 3.0
 RETRY_S = 1.0
-# Hints can be lost: who waits for an answer looks, and asks, so often. Who is asked need not look.
+# Hints can be lost: who waits for an answer looks, and asks again, so often. Who is asked need not look.
 LOOK_S = 1.0
 LOOK_EVERY_S = 30.0
 
@@ -100,15 +100,19 @@ class Drains:
         return answer
 
     async def _answer(self, key: str, text: bytes, hints: DocumentHints) -> Drained:
-        version = await self._put(key, text, 0)
-        while (answer := _answer_in(await self._store.document(KIND, key))) is None:
-            if not await hints.wait(LOOK_S):
-                # Perhaps the hint of it was lost; one that is answered by now stays as it is.
-                version = await self._put(key, text, version or 0)
-        return answer
+        now = asyncio.get_running_loop().time
+        ends, version = now() + ANSWER_S, 0
+        while True:
+            # One that is answered by now stays as it is, and once nobody waits any more it is not done.
+            version = await self._put(key, text, version, ends - now()) or version
+            hinted = True
+            while hinted:
+                if (answer := _answer_in(await self._store.document(KIND, key))) is not None:
+                    return answer
+                hinted = await hints.wait(LOOK_S)
 
-    async def _put(self, key: str, text: bytes, version: int) -> int | None:
-        expires_in = round(ANSWER_S * 1000)
+    async def _put(self, key: str, text: bytes, version: int, good_s: float) -> int | None:
+        expires_in = max(1, round(good_s * 1000))
         return await self._store.put_document(KIND, key, text, version=version, expires_in=expires_in)
 
     async def run(self) -> None:
@@ -119,7 +123,8 @@ class Drains:
                     await self._do(document)
             except HolonError as error:
                 self._away.warn("workers that other nodes are asked to drain are drained later", why=error.message)
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(error.again_after)
+                self._hints.wake()
             await self._hints.wait(LOOK_EVERY_S)
 
     async def _do(self, document: Document) -> None:
@@ -128,7 +133,7 @@ class Drains:
             return
         answered = Asked(asked.node_id, asked.worker_id, asked.undo, asked.reason, self._drained(asked))
         # Where it has another version by now, it is asked again, or has run out.
-        await self._put(document.key, _encode(answered), document.version)
+        await self._put(document.key, _encode(answered), document.version, ANSWER_S)
 
     def _drained(self, asked: Asked) -> Drained:
         try:
