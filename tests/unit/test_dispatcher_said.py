@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
-from holon.domain.fleet import Machine
+from holon.domain.fleet import Catalog, Machine, Skill
 from holon.domain.matching import ANY_CONTRACT, Need, Offering
 from holon.engine.dispatcher import Dispatcher
+from holon.engine.fleets.elsewhere import Elsewhere, Roll
+from holon.engine.fleets.pages import Told
+from holon.engine.fleets.stock import Stock, Stocked
+from holon.engine.offered import known
 from holon.engine.session import Session
 from holon.telemetry.events import Telemetry
 
@@ -77,3 +81,22 @@ async def test_of_thousands_of_tasks_that_each_require_other_hardware_it_is_said
         await waits(dispatcher, Need("t", resources=f'{{"ram_gb":{size % 9}}}'))
     (said,) = caplog.messages
     assert said.endswith("has the hardware that is required: the machine that comes nearest lacks ram_gb 9")
+
+
+async def test_of_what_a_worker_of_another_node_can_do_nothing_is_said_until_it_has_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    elsewhere = Elsewhere()
+    dispatcher = Dispatcher(NOTHING, Telemetry(), elsewhere=elsewhere)
+    stocked = Stocked(Stock(known(Catalog((Skill("t"),))), (Offering("t"),)))
+    worker = Told("w", "", taking=True, trusted=True, credits=1, held=0, reputation=1.0, connected_at=1, last_seen_at=1)
+    nobody, somebody = Roll("n", ()), Roll("n", [(stocked, [worker])])
+    said = "tasks wait: no worker connected to any node offers skill 't'"
+    for there, so_far in ((nobody, [said]), (somebody, [said]), (nobody, [said, said])):
+        elsewhere.are({"n": there})
+        await waits(dispatcher, Need("t"))
+        assert caplog.messages == so_far
+        busy = "waiting: every worker with skill 't' is busy"
+        assert dispatcher.why(Need("t")) == (busy if there is somebody else said.replace("tasks wait", "waiting"))
+        # Tasks are for the workers of this node.
+        assert not dispatcher.can_do(Need("t"))
