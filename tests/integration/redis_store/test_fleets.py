@@ -135,11 +135,16 @@ async def test_each_node_lists_the_workers_of_all_with_the_node_that_each_is_at(
             # It says of its machines what it did not say before.
             catalog = worker_pb2.Catalog(sequence=1, offerings=[offering("v")])
             catalog.profiles.add(profile_id="p", resources=machine)
+            catalog.hot_skills.append("v")
+            await wire.beat(1, load=worker_pb2.WorkerLoad(cpu_percent=50))
             await wire.send(worker_pb2.SessionRequest(catalog=catalog))
             found = await listed(
                 first, lambda found: [one.skills for one in found if one.worker_id == "w3"] == [("v",)]
             )
             assert found[-1].resources == ({"devices": [], "properties": {"ram_gb": 64}},)
+            assert found[-1].hot_skills == ("v",)
+            assert found[-1].load is not None
+            assert found[-1].load.cpu_percent == 50
         await are(first, "w1", "w2")
 
 
