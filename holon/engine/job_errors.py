@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holon.domain.job import Status
-from holon.errors import FailedPrecondition, NotFound, ResourceExhausted
+from holon.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
 
 _STATUSES = frozenset(map(str, Status))
 
@@ -25,6 +25,13 @@ def inbox_full(job_id: str) -> ResourceExhausted:
     """Too much waits for it."""
     return ResourceExhausted(
         f"the inbox of job {job_id} is full; try again when it has worked it off", code="INBOX_FULL", retry_after=1.0
+    )
+
+
+def signal_reused(request_id: str) -> AlreadyExists:
+    """It knows a signal by this request id already, and that is another."""
+    return AlreadyExists(
+        f"request_id {request_id!r} was used for another signal; choose a new one for each", code="REQUEST_ID_REUSED"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import orjson
 
@@ -13,7 +12,7 @@ from holon.domain.children import is_nodes_own
 from holon.domain.event_types import APPROVAL_REQUESTED, APPROVAL_RESOLVED, APPROVAL_TIMED_OUT
 from holon.domain.events import WORKER_EVENT, HistoryEvent
 from holon.engine.records import Records
-from holon.engine.ways_down import Decision, WaysDown, chain_of
+from holon.engine.ways_down import Decision, WaysDown, chain_of, said_below
 from holon.errors import AlreadyExists, FailedPrecondition
 from holon.ports import JobRecord
 
@@ -80,7 +79,10 @@ class PassingDown:
         asked: HistoryEvent | None = None
         answer: HistoryEvent | None = None
         async for line in self._records.lines(record):
-            if not (line.type == _ASKED or line.type in _ANSWERED) or _said(line).get("approval_id") != approval_id:
+            if (
+                not (line.type == _ASKED or line.type in _ANSWERED)
+                or said_below(line).get("approval_id") != approval_id
+            ):
                 continue
             if asked is not None and line.task_id != asked.task_id:
                 continue
@@ -104,7 +106,7 @@ def command_id_of(what: str, request_id: str, above: str) -> str:
 
 def _check_repeat(record: JobRecord, decision: Decision, command_id: str, answer: HistoryEvent) -> None:
     """Return where a question was decided by this request, as was told."""
-    said = _said(answer)
+    said = said_below(answer)
     if said.get("request_id") != command_id:
         raise _not_open(record, decision, "it was answered, or its time is over")
     if said.get("decision") != decision.decision:
@@ -112,11 +114,6 @@ def _check_repeat(record: JobRecord, decision: Decision, command_id: str, answer
             f"request_id {decision.request_id!r} was used for another decision; choose a new one for each",
             code="REQUEST_ID_REUSED",
         )
-
-
-def _said(line: HistoryEvent) -> dict[str, Any]:
-    said: Any = line.details.get("payload")
-    return said if isinstance(said, dict) else {}
 
 
 def _not_open(record: JobRecord, decision: Decision, why: str) -> FailedPrecondition:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from holon.domain.children import is_nodes_own
-from holon.domain.event_types import SIGNAL_AWAITED
+from holon.domain.event_types import SIGNAL_AWAITED, SIGNAL_RECEIVED
 from holon.domain.events import WORKER_EVENT, HistoryEvent
 from holon.domain.signals import Signal
+from holon.engine.job_errors import signal_reused
 from holon.engine.passing_down import command_id_of
 from holon.engine.records import Records
-from holon.engine.ways_down import WaysDown, chain_of
+from holon.engine.ways_down import WaysDown, chain_of, said_below
 from holon.errors import FailedPrecondition
 from holon.ports import JobRecord
 
 _AWAITED = f"{WORKER_EVENT}{SIGNAL_AWAITED}"
+_RECEIVED = f"{WORKER_EVENT}{SIGNAL_RECEIVED}"
 
 
 class PassingSignals:
@@ -36,8 +38,11 @@ class PassingSignals:
     async def send(self, record: JobRecord, to_job_id: str, signal: Signal) -> None:
         """Bring a signal to a job below this one, which has told that it waits for one; it may do no more.
 
+        A repeat of one that was told to have come there is answered so, whatever has become of that job.
+
         Raises:
             FailedPrecondition: (SIGNAL_NOT_AWAITED) no job of this id has told that, or its task is over.
+            AlreadyExists: (REQUEST_ID_REUSED) the request id named another signal.
             Unavailable: (HOLON_AWAY) the holon on the way to it is not there, or has not answered.
             HolonError: whatever the holon says that has the job.
         """
@@ -45,9 +50,13 @@ class PassingSignals:
         await self._ways.go(record, lambda known: self._send(known, to_job_id, signal, command_id))
 
     async def _send(self, record: JobRecord, to_job_id: str, signal: Signal, command_id: str) -> None:
-        told = await self._told(record, to_job_id)
+        told, came = await self._told(record, to_job_id, command_id)
         if told is None:
             raise _not_awaited(record, to_job_id, "no job below it of this id has said that it waits for a signal")
+        if came is not None:
+            if said_below(came).get("name") != signal.name:
+                raise signal_reused(signal.request_id)
+            return
         if not is_nodes_own(told.worker_id or ""):
             over = _not_awaited(record, to_job_id, "the task that it was below is over")
             await self._ways.to_holon(record, told, signal, command_id, over)
@@ -61,17 +70,25 @@ class PassingSignals:
         else:
             await self._send(part, to_job_id, signal, command_id)
 
-    async def _told(self, record: JobRecord, to_job_id: str) -> HistoryEvent | None:
-        """How a job below has told that it waits, if it has; the newest line, of the task which told of it first: what
-        another one tells of it, whoever does that made up.
+    async def _told(
+        self, record: JobRecord, to_job_id: str, command_id: str
+    ) -> tuple[HistoryEvent | None, HistoryEvent | None]:
+        """How a job below has told that it waits, and that this signal came, as far as it has; the newest lines.
+
+        They are those of the task which told of it first: what another one tells of it, whoever does that made up.
         """
-        found: HistoryEvent | None = None
+        awaits: HistoryEvent | None = None
+        came: HistoryEvent | None = None
         async for line in self._records.lines(record):
-            if line.type != _AWAITED or chain_of(line)[0][-1:] != (to_job_id,):
+            if line.type not in (_AWAITED, _RECEIVED) or chain_of(line)[0][-1:] != (to_job_id,):
                 continue
-            if found is None or line.task_id == found.task_id:
-                found = line
-        return found
+            if awaits is not None and line.task_id != awaits.task_id:
+                continue
+            if line.type == _AWAITED:
+                awaits = line
+            elif awaits is not None and said_below(line).get("request_id") == command_id:
+                came = line
+        return awaits, came
 
 
 def _not_awaited(record: JobRecord, to_job_id: str, why: str) -> FailedPrecondition:

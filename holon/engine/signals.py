@@ -11,12 +11,12 @@ from holon.domain.events import tells_event
 from holon.domain.job import Job, Status
 from holon.domain.signals import MAX_SIGNAL_BYTES, MAX_SIGNAL_NAME, MOST_KEPT, Signal, has_room, is_signal_name
 from holon.domain.value import Value, replace
-from holon.engine.job_errors import inbox_full, not_found, terminated
+from holon.engine.job_errors import inbox_full, not_found, signal_reused, terminated
 from holon.engine.passing_signals import PassingSignals
 from holon.engine.payloads import encode_object
 from holon.engine.records import Records
 from holon.engine.slots import Slots
-from holon.errors import AlreadyExists, ResourceExhausted, invalid
+from holon.errors import ResourceExhausted, invalid
 from holon.ports import Appended, JobRecord, Storage
 
 _RETRY_S = 1.0
@@ -134,10 +134,7 @@ class Signals:
             if line.type == SIGNAL_RECEIVED and line.details.get("request_id") == signal.request_id:
                 if line.details.get("name") == signal.name:
                     return True
-                raise AlreadyExists(
-                    f"request_id {signal.request_id!r} was used for another signal; choose a new one for each",
-                    code="REQUEST_ID_REUSED",
-                )
+                raise signal_reused(signal.request_id)
             if not left:
                 break
         return False
@@ -150,5 +147,5 @@ def _awaits(job: Job, name: str) -> bool:
 def _checked(given: Sending) -> bytes:
     """What comes with a signal as JSON text; raises InvalidArgument for what cannot be taken."""
     if not is_signal_name(given.name):
-        raise invalid("name", f"is {given.name!r:.200}; give 1 to {MAX_SIGNAL_NAME} printable characters")
+        raise invalid("name", f"is {given.name!r:.200}; give 1 to {MAX_SIGNAL_NAME} characters, no controls")
     return encode_object(given.data, MAX_SIGNAL_BYTES, "data")

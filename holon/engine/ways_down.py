@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from holon.domain.events import HistoryEvent
 from holon.domain.holarchy import MAX_DEPTH
@@ -148,3 +148,9 @@ class WaysDown:
 def chain_of(told: HistoryEvent) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The jobs from that of a task down to the one that told this, and the holons on the way."""
     return tuple(told.details.get("job_ids", ())), tuple(told.details.get("holon_ids", ()))
+
+
+def said_below(told: HistoryEvent) -> dict[str, Any]:
+    """What comes with an event of a job below; empty where that is no object."""
+    said: Any = told.details.get("payload")
+    return said if isinstance(said, dict) else {}

@@ -15,7 +15,6 @@ from holon.errors import (
     FailedPrecondition,
     HolonError,
     NotFound,
-    ResourceExhausted,
     Unavailable,
     Unimplemented,
     invalid,
@@ -35,9 +34,9 @@ _LATEST = 253_402_300_799_999
 
 
 class Resolving:
-    """Takes decisions for the parent's own tasks, under their leases of now, and for nothing else.
+    """Takes decisions and signals for the parent's own tasks, under their leases of now, and for nothing else.
 
-    It keeps nothing. A decision has the same id each time that it comes, and is taken once, as one of a client's is.
+    It keeps nothing. Each has the same id each time that it comes, and is taken once, as one of a client's is.
 
     Arguments:
         jobs: take what is brought, those here and those further below.
@@ -68,13 +67,13 @@ class Resolving:
         return f"Resolving(under_way={self._under_way})"
 
     def brought(self, request: worker_pb2.ResolveRequest) -> None:
-        """The parent brings a decision."""
+        """The parent brings a decision or a signal."""
         if self._under_way >= MOST:
-            full = Unavailable(f"{MOST} decisions are being taken; try again", retry_after=_RETRY_S)
+            full = Unavailable(f"{MOST} decisions and signals are being taken; try again", retry_after=_RETRY_S)
             self._say(request, full)
             return
         self._under_way += 1
-        self._group.create_task(self._answer(request), name="decision-from-above")
+        self._group.create_task(self._answer(request), name="brought-from-above")
 
     async def _answer(self, request: worker_pb2.ResolveRequest) -> None:
         refused: HolonError | None = None
@@ -83,7 +82,7 @@ class Resolving:
         except HolonError as error:
             refused = error
         except Exception as error:  # noqa: BLE001  the outermost frame of an answer; it is logged
-            refused = told(error, "a decision of the parent's")
+            refused = told(error, "what the parent brought")
         finally:
             self._under_way -= 1
         self._say(request, refused)
@@ -95,6 +94,8 @@ class Resolving:
             raise invalid("command_id", "is empty, or no id of 1 to 128 letters, digits, dots, underscores and dashes")
         if request.kind == worker_pb2.RESOLVE_KIND_APPROVAL and not request.approval_id:
             raise invalid("approval_id", "is empty; name the question that is decided")
+        if request.kind == worker_pb2.RESOLVE_KIND_SIGNAL and not all(map(is_id, request.job_ids)):
+            raise invalid("job_ids", "have one that is no id of 1 to 128 letters, digits, dots, underscores and dashes")
         if request.holon_ids and request.holon_ids[-1] != self._holon_id:
             raise invalid("holon_ids", "end with another holon than this one")
         parent, entry = self._parent(), await self._known(request.task_id)
@@ -119,8 +120,6 @@ class Resolving:
                 await jobs.approvals.resolve(client, entry.job_id, Deciding(name, data, *what, parent, at), by=by)
         except NotFound as error:
             raise _not_open(request, error.message) from error
-        except ResourceExhausted as error:
-            raise Unavailable(error.message, code=error.code, retry_after=error.retry_after or _RETRY_S) from error
 
     def _say(self, request: worker_pb2.ResolveRequest, refused: HolonError | None) -> None:
         reply = worker_pb2.CommandReply(command_id=request.command_id[:MAX_ID])

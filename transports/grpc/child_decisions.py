@@ -15,6 +15,8 @@ from holon.wire.values import json_payload, timestamp
 # A holon is given so many at a time.
 MAX_DECISIONS = 64
 _RETRY_S = 1.0
+# What each is called, and the code while it is under way already.
+_WORDS = {Decision: ("decision", "APPROVAL_PENDING"), Signal: ("signal", "HOLON_AWAY")}
 
 
 class ChildDecisions:
@@ -48,20 +50,21 @@ class ChildDecisions:
 
     async def decide(self, passed: PassedDown, seconds: float) -> None:
         """As `Decider.decide`; on cancel an answer that still comes is passed over."""
+        what, pending = _WORDS[type(passed.brought)]
         if not self._takes:
             raise Unimplemented(
-                f"holon {self._holon_id} does not list HOLON, and takes no decisions from above; decide where it runs, "
-                "at its ADMIN_SOCKET"
+                f"holon {self._holon_id} does not list HOLON, and takes no {what}s from above; bring it where "
+                "the holon runs, at its ADMIN_SOCKET"
             )
         if len(self.sent) >= MAX_DECISIONS:
             raise ResourceExhausted(
-                f"holon {self._holon_id} has {MAX_DECISIONS} decisions to take already; try again",
+                f"holon {self._holon_id} has {MAX_DECISIONS} decisions and signals to take already; try again",
                 retry_after=_RETRY_S,
             )
         if passed.command_id in self.sent:
             raise Unavailable(
-                f"holon {self._holon_id} is about to take this decision; ask again in a moment",
-                code="APPROVAL_PENDING",
+                f"holon {self._holon_id} is about to take this {what}; ask again in a moment",
+                code=pending,
                 retry_after=_RETRY_S,
             )
         answer = self.sent[passed.command_id] = asyncio.get_running_loop().create_future()
@@ -71,7 +74,7 @@ class ChildDecisions:
                 reply = await answer
         except TimeoutError:
             raise Unavailable(
-                f"holon {self._holon_id} has not answered within {seconds:.1f} s, and may have taken the decision or "
+                f"holon {self._holon_id} has not answered within {seconds:.1f} s, and may have taken the {what} or "
                 "not; try again, with the same request id",
                 code="HOLON_AWAY",
                 retry_after=_RETRY_S,
@@ -85,7 +88,7 @@ class ChildDecisions:
         try:
             self._send(_request_of(passed))
         except TooLarge as error:
-            raise TooLarge(f"the decision is more than holon {self._holon_id} reads: {error.message}") from error
+            raise TooLarge(f"it is more than holon {self._holon_id} reads: {error.message}") from error
         except (ResourceExhausted, Unavailable) as error:
             raise Unavailable(
                 f"holon {self._holon_id} cannot be told now: {error.message}; try again",

@@ -77,6 +77,7 @@ CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
     "RATE_LIMITED": (ResourceExhausted, "the client has made as many calls as a period takes"),
     "HEAD_TOO_LARGE": (431, "the path and headers are over 64 KiB, or over 100 headers; the connection is closed"),
     "INTERNAL": (500, "a fault of the node; the cause is in its log"),
+    "UNIMPLEMENTED": (Unimplemented, "it is for a job in a holon below, which takes none from above"),
     "FILES_OFF": (Unimplemented, "the node keeps no files of jobs (S3_ENDPOINT_URL)"),
     "FILES_UNAVAILABLE": (Unavailable, "the S3 of the node cannot be used just now; its log says why"),
     "STORE_UNAVAILABLE": (Unavailable, "the store is away; what was asked may be repeated"),

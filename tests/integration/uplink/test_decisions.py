@@ -172,7 +172,6 @@ async def test_what_may_be_decided_is_checked_here_and_only_for_the_parents_task
             (decision(event, holon_ids=["another"]), "INVALID_ARGUMENT"),
             (decision(event, command_id="no id!"), "INVALID_ARGUMENT"),
             (decision(event, comment="x" * 5_000), "INVALID_ARGUMENT"),
-            (decision(event, kind=worker_pb2.RESOLVE_KIND_SIGNAL), "UNIMPLEMENTED"),
             (decision(event, kind=0), "UNIMPLEMENTED"),
             (listed, "INVALID_ARGUMENT"),
         ):
