@@ -221,7 +221,7 @@ def signal(transitions: Any, timeout: Any) -> AwaitSignal:
     where = "await_signal"
     leads, seconds = _ways_of_a_wait(where, "signal", transitions, timeout)
     if unsound := next((name for name in leads if not is_signal_name(name)), None):
-        raise wrong(f"{where}: a signal is {unsound!r:.200}; give {MAX_SIGNAL_NAME} printable characters at most")
+        raise wrong(f"{where}: a signal is {unsound!r:.200}; give {MAX_SIGNAL_NAME} characters at most, no controls")
     return AwaitSignal(leads, seconds)
 
 

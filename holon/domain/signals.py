@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -9,6 +10,10 @@ from holon.domain.job import KeptSignal
 from holon.domain.value import Value
 
 MAX_SIGNAL_NAME = 128
+# No control character is in a name. It is not asked what can be printed: that differs between editions of Unicode, and
+# a name that is one at a root must be one in each holon below it.
+SIGNAL_NAME = r"^[^\x00-\x1f\x7f-\x9f]*$"
+_NAME = re.compile(SIGNAL_NAME)
 # Of what comes with one, as JSON text.
 MAX_SIGNAL_BYTES = 64 * 1024
 # A job keeps so many that it does not wait for yet, and they have so much together; then no more are accepted.
@@ -35,8 +40,8 @@ class Signal(Value):
 
 
 def is_signal_name(text: object) -> bool:
-    """Whether a signal may be called so: 1 to 128 printable characters."""
-    return isinstance(text, str) and 0 < len(text) <= MAX_SIGNAL_NAME and text.isprintable()
+    """Whether a signal may be called so: 1 to 128 characters, none of them a control character."""
+    return isinstance(text, str) and 0 < len(text) <= MAX_SIGNAL_NAME and _NAME.fullmatch(text) is not None
 
 
 def has_room(kept: Sequence[KeptSignal]) -> bool:

@@ -42,6 +42,22 @@ def test_a_question_that_cannot_be_asked_is_refused_at_the_call(given: Any, why:
     assert caught.value.code == "ACTION_INVALID"
 
 
+@pytest.mark.parametrize(
+    ("transitions", "why"),
+    [
+        ({}, "has 0 signals"),
+        ({"cancelled": "a"}, "cancelled and timeout are none"),
+        ({str(n): "a" for n in range(65)}, "has 65 signals, and must have 1 to 64"),
+        *(({name: "a"}, "give 128 characters at most, no controls") for name in ("x" * 129, "a\n", "\x9b")),
+        ({"paid": "a", "timeout": "b"}, "give timeout_seconds too"),
+    ],
+)
+def test_a_wait_for_what_is_no_signal_is_refused_at_the_call(transitions: dict[str, str], why: str) -> None:
+    with pytest.raises(BlueprintError, match=why) as caught:
+        ActionFactory().await_signal(transitions)
+    assert caught.value.code == "ACTION_INVALID"
+
+
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "1", True, 1e9])
 def test_a_question_waits_for_a_time_above_0_or_for_ever(seconds: Any) -> None:
     with pytest.raises(BlueprintError, match="timeout_seconds is"):

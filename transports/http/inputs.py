@@ -11,7 +11,7 @@ from typing import Literal
 
 from holon.domain.costs import MOST_COST
 from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS
-from holon.domain.signals import MAX_SIGNAL_NAME
+from holon.domain.signals import MAX_SIGNAL_NAME, SIGNAL_NAME
 from holon.domain.tree import MAX_NODES
 from holon.domain.webhook import MAX_URL
 from holon.engine.approvals import MAX_COMMENT
@@ -255,7 +255,8 @@ SIGNAL_FIELDS: Mapping[str, Schema] = {
         "type": "string",
         "minLength": 1,
         "maxLength": MAX_SIGNAL_NAME,
-        "description": "what has happened, by the name that the job waits for, or will; printable characters",
+        "pattern": SIGNAL_NAME,
+        "description": "what has happened, by the name that the job waits for, or will; no control characters",
     },
     "data": _DATA,
     "to_job_id": {

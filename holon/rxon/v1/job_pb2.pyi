@@ -893,7 +893,7 @@ class SendSignalRequest(google.protobuf.message.Message):
     job_id: builtins.str
     """The job."""
     name: builtins.str
-    """What has happened: the name that the job waits for, or will; at most 128 printable characters."""
+    """What has happened: the name that the job waits for, or will; at most 128 characters, no controls."""
     request_id: builtins.str
     """Chosen by the client, new for each signal: a repeat with the same changes nothing, and is answered though the job is
     over. At most 128 printable characters of ASCII; empty means that a repeat is another signal.
