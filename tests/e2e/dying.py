@@ -1,4 +1,4 @@
-"""A node that is killed at one moment of a delegation, or of a part of a job, once: `serve()` instead of `holon`.
+"""A node that is killed once, at one moment of a delegation, a part of a job, or a call: `serve()` instead of `holon`.
 
 DIE_AT names the moment, DIE_COUNT the how many-th time, DIE_ONCE the file that says that it has died already. Without
 DIE_AT it lives.
@@ -17,6 +17,7 @@ from holon.cli import main
 from holon.engine.children.bonds import Bonds
 from holon.engine.children.doing import Doing
 from holon.engine.children.own import Own
+from holon.engine.signals import Signals
 from holon.uplink.books import Books
 from holon.uplink.parent import Parent
 from holon.worker.reports import Reports
@@ -47,6 +48,8 @@ IN_PART: dict[str, tuple[Any, str, bool]] = {
     "told above": (Own, "_complete", True),
     "cut": (Bonds, "cut", True),
 }
+# Of what a client brings: it is durable, and not answered yet.
+IN_CALL: dict[str, tuple[Any, str, bool]] = {"signalled": (Signals, "send", True)}
 
 
 def serve() -> None:
@@ -58,7 +61,7 @@ def serve() -> None:
 def mortal() -> None:
     """Have this process die at the moment, if it has one and none before it has died so."""
     if "DIE_AT" in os.environ and not (marker := Path(os.environ["DIE_ONCE"])).exists():
-        owner, name, after = {**MOMENTS, **IN_PART}[os.environ["DIE_AT"]]
+        owner, name, after = {**MOMENTS, **IN_PART, **IN_CALL}[os.environ["DIE_AT"]]
         setattr(owner, name, _dying(getattr(owner, name), after, marker))
 
 

@@ -1,9 +1,10 @@
-"""Jobs that ask people, and pause, on nodes that are killed meanwhile: each decision counts once, each pause ends."""
+"""Jobs that wait, on nodes that are killed meanwhile: each decision and each signal counts once, each pause ends."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import secrets
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.e2e.dying import PROGRAM
 from tests.e2e.processes import PAUSE_S, Node, ended_with_test, until
 from tests.e2e.quick import BLUEPRINTS, QUICK
 from tests.redis_server import RedisServer
@@ -21,21 +23,28 @@ JOBS = 60
 SECONDS = 1.0
 
 
-async def decided(node: Node, job_id: str, word: str, number: int) -> None:
-    """Decide, again and again under one key until the answer is sure."""
+async def brought(node: Node, path: str, given: dict[str, Any]) -> int:
+    """Send it again and again under one key until the answer is sure; how often."""
     key = {"Idempotency-Key": secrets.token_hex(8)}
+    times = itertools.count()
 
     async def sure() -> bool:
+        next(times)
         with contextlib.suppress(httpx.TransportError):
-            given = {"decision": word, "data": {"n": number}}
-            answer = await node.api.post(f"/_public/webhooks/approval/{job_id}", json=given, headers=key)
+            answer = await node.api.post(path, json=given, headers=key)
             if answer.status_code != 503:
                 assert answer.status_code == 200, answer.text
                 return True
         await asyncio.sleep(PAUSE_S)
         return False
 
-    await until(sure, f"{word} is taken for job {job_id}")
+    await until(sure, f"{given} is taken at {path}")
+    return next(times)
+
+
+async def decided(node: Node, job_id: str, word: str, number: int) -> None:
+    """Decide, until the answer is sure."""
+    await brought(node, f"/_public/webhooks/approval/{job_id}", {"decision": word, "data": {"n": number}})
 
 
 async def judged(node: Node, jobs: dict[str, tuple[int, str]]) -> None:
@@ -86,6 +95,34 @@ async def test_i1_decisions_and_pauses_survive_the_kills_of_their_node(tmp_path:
                 await node.start()
             await deciding
         await judged(node, jobs)
+
+
+class Mortal(Node):
+    """A node that dies at a moment, once."""
+
+    program = PROGRAM
+
+
+@pytest.mark.parametrize(("wanted", "dies_at"), [(1, 1), (5, 3)])
+async def test_i1_a_signal_whose_node_is_killed_before_it_answers_counts_once_when_it_is_sent_again(
+    tmp_path: Path, store: str, wanted: int, dies_at: int
+) -> None:
+    dies = {"DIE_AT": "signalled", "DIE_COUNT": dies_at, "DIE_ONCE": tmp_path / "died"}
+    node = Mortal(tmp_path, BLUEPRINTS, **QUICK, **dies, STORAGE_URI=store)
+    async with ended_with_test(node):
+        await node.start()
+        supervisor = asyncio.create_task(node.process.restarted())
+        job_id = await node.create("/jobs/ticks", {"wanted": wanted})
+        path = f"/api/v1/jobs/{job_id}/signals"
+        times = [await brought(node, path, {"name": "tick", "data": {"n": n}}) for n in range(wanted)]
+        # The answer to one was lost; it was the end of its job, or others came after it.
+        assert (tmp_path / "died").exists()
+        assert [n for n, often in enumerate(times, 1) if often > 1] == [dies_at]
+        job = await node.ended(job_id)
+        assert (job["status"], job["result"]) == ("finished", [*range(wanted)])
+        received = [event for event in await node.history(job_id) if event["event_type"] == "signal_received"]
+        assert len(received) == wanted
+        supervisor.cancel()
 
 
 @pytest.mark.own_store("two nodes are on it, of which one is killed")

@@ -141,6 +141,8 @@ def right(name: str, job_id: str) -> Message:
         "GetJob": job_pb2.GetJobRequest(job_id=job_id, fields=["id", "status", "result"]),
         "ListJobs": job_pb2.ListJobsRequest(statuses=["running", "finished"], page_size=5, page_token="7"),
         "CancelJob": job_pb2.CancelJobRequest(job_id=job_id),
+        "ResolveApproval": job_pb2.ResolveApprovalRequest(job_id=job_id, decision="yes", data=data, request_id="r"),
+        "SendSignal": job_pb2.SendSignalRequest(job_id=job_id, name="go", data=data, request_id="r", to_job_id=job_id),
         "GetJobHistory": job_pb2.GetJobHistoryRequest(job_id=job_id, page_size=2, after_sequence=1),
         "WatchJob": job_pb2.WatchJobRequest(job_id=job_id),
         "ListBlueprints": node_pb2.ListBlueprintsRequest(page_size=1, page_token="1"),

@@ -103,8 +103,17 @@ class HostileParent:
             Response(heartbeat_ack=worker_pb2.HeartbeatAck(sequence=1)),
             Response(welcome=worker_pb2.Welcome(session_id="s", holon_id=PARENT)),
             Response(tree_request=worker_pb2.TreeRequest(request_id="r", **lease)),
+            Response(resolve_request=self._brought(choices, lease)),
         )
         return choices.of(kinds)
+
+    def _brought(self, choices: Choices, lease: dict[str, Any]) -> worker_pb2.ResolveRequest:
+        kinds = worker_pb2.RESOLVE_KIND_APPROVAL, worker_pb2.RESOLVE_KIND_SIGNAL
+        payload = types_pb2.Payload(data=choices.of((b"{}", b"[]", b'{"n":1}')))
+        path: dict[str, Any] = {"job_ids": ["j"] * choices.below(3), "holon_ids": ["h"] * choices.below(3)}
+        return worker_pb2.ResolveRequest(
+            command_id="c", **lease, **path, kind=choices.of(kinds), name="go", payload=payload, approval_id="a"
+        )
 
     async def _does_a_task(self) -> None:
         """It is offered on whatever stream the child has now."""

@@ -200,8 +200,9 @@ QUERIES = st.lists(PAIR | FINE, max_size=4).map(b"&".join) | st.lists(FINE, max_
 JOBS = "/api/v1/jobs"
 PATHS = st.sampled_from(
     [
-        JOBS, JOBS, f"{JOBS}/x", f"{JOBS}/x/history", f"{JOBS}/x/cancel", CREATE, "/_public/status", paths.BLUEPRINTS,
-        f"{paths.BLUEPRINTS}/x/graph", paths.WORKERS, paths.CATALOG, paths.DASHBOARD,
+        JOBS, JOBS, f"{JOBS}/x", f"{JOBS}/x/history", f"{JOBS}/x/cancel", f"{JOBS}/x/signals", CREATE,
+        "/_public/status", paths.BLUEPRINTS, f"{paths.BLUEPRINTS}/x/graph", paths.WORKERS, paths.CATALOG,
+        paths.DASHBOARD,
     ]
 )  # fmt: skip
 
@@ -225,7 +226,22 @@ METHODS = st.sampled_from(["GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE", "P
 )
 STEPS = (
     st.sampled_from(
-        ["api", "v1", "jobs", "waiting", "cancel", "history", "blueprints", "workers", "_public", "docs", "..", ".", ""]
+        [
+            "api",
+            "v1",
+            "jobs",
+            "waiting",
+            "cancel",
+            "signals",
+            "history",
+            "blueprints",
+            "workers",
+            "_public",
+            "docs",
+            "..",
+            ".",
+            "",
+        ]
     )
     | TEXT
 )

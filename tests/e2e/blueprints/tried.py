@@ -89,3 +89,21 @@ async def rested(state_history: dict[str, Any]) -> dict[str, Any]:
 @asks.handler(is_end=True)
 async def given_up(state_history: dict[str, Any]) -> dict[str, Any]:
     return state_history
+
+
+ticks = Blueprint("ticks", api_endpoint="/jobs/ticks", api_version="v1")
+
+
+@ticks.handler("start", is_start=True)
+async def count(initial_data: dict[str, Any], state_history: dict[str, Any], actions: ActionFactory) -> None:
+    if "n" in state_history:
+        state_history["had"] = [*state_history.get("had", []), state_history.pop("n")]
+    if len(state_history.get("had", [])) == initial_data["wanted"]:
+        actions.go_to("end")
+    else:
+        actions.await_signal({"tick": "start"})
+
+
+@ticks.handler("end", is_end=True)
+async def counted(had: list[int]) -> list[int]:
+    return had
