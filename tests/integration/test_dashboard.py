@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from holon.domain.job import TERMINAL
 from tests.integration.http_node import LIMIT, Node, running
 from transports.http.door import HttpSettings
+from transports.http.shapes import JOB_STATUSES
 
 PAGE = "/_public/dashboard"
 FOLDER = Path(str(files("holon"))) / "web" / "dashboard"
+LISTS = ("OPEN", "OVER")
 KINDS = {".css": "text/css", ".js": "text/javascript"}
 
 
@@ -69,6 +72,12 @@ async def test_it_is_there_without_the_document_and_away_without_clients() -> No
     async with running(HttpSettings(port=0, max_body=LIMIT, client_api=False)) as node:
         for path in (PAGE, f"{PAGE}/main.js"):
             assert (await node.client.get(path)).status_code == 404
+
+
+def test_it_knows_each_status_that_a_job_can_have() -> None:
+    script = (FOLDER / "format.js").read_text(encoding="utf-8")
+    known = [set(re.findall(r'"(\w+)"', re.findall(rf"{name} = \[(.*?)\]", script, re.DOTALL)[0])) for name in LISTS]
+    assert known == [{*JOB_STATUSES} - TERMINAL, TERMINAL]
 
 
 def test_what_it_loads_is_its_own_and_nothing_of_it_is_markup_made_of_text() -> None:

@@ -64,6 +64,33 @@ def asking() -> Blueprint:
     return blueprint
 
 
+def awaiting() -> Blueprint:
+    """Waits for two signals, each called as a page must not take for its own, and answers with what came with them."""
+    blueprint = Blueprint("awaiting", api_endpoint="/jobs/awaiting", api_version="v1")
+
+    @blueprint.handler(is_start=True)
+    async def first(actions: ActionFactory) -> None:
+        ways = {HOSTILE: "second", "refused": "closed", "timeout": "closed"}
+        actions.await_signal(ways, timeout_seconds=86_400)
+
+    @blueprint.handler
+    async def second(actions: ActionFactory) -> None:
+        actions.await_signal({"early": "third"})
+
+    @blueprint.handler
+    async def third(actions: ActionFactory) -> None:
+        actions.await_signal({"late": "end"})
+
+    @blueprint.handler(is_end=True)
+    async def end(state_history: dict[str, object]) -> dict[str, object]:
+        return state_history
+
+    @blueprint.handler(is_end=True, outcome="failed")
+    async def closed() -> None: ...
+
+    return blueprint
+
+
 def wide() -> Blueprint:
     """Has a longer history and a wider tree than a page shows."""
     blueprint = Blueprint("wide", api_endpoint="/jobs/wide", api_version="v1")
@@ -212,6 +239,53 @@ async def test_somebody_signs_in_sees_jobs_end_decides_one_and_cancels_one() -> 
         await shown.press("#leave")
         await shown.page.until("document.querySelector('#token')")
         assert await shown.page.run("sessionStorage.length") == 0
+
+
+async def test_somebody_sends_a_job_the_signals_that_it_waits_for_and_one_that_it_keeps() -> None:
+    async with running(more=[awaiting()]) as node, dashboard(f"http://127.0.0.1:{node.door.port}") as shown:
+        job_id = await node.created("/api/v1/jobs/awaiting")
+        await shown.sign_in(TOKEN)
+        await shown.go("jobs?status=waiting_for_signal")
+        await shown.shows(job_id, "table")
+        await shown.go(f"jobs/{job_id}")
+        await shown.shows(HOSTILE, ".question fieldset")
+        await shown.page.until("document.querySelector('.question dl time')")
+        names = "Array.from(document.querySelectorAll('.question input[type=radio]'), (one) => one.value)"
+        assert await shown.page.run(names) == [HOSTILE, "refused", ""]
+
+        # What it does not wait for yet it keeps; a mistake is told, and what was typed is there to be mended.
+        await shown.fill("#signal", "early")
+        assert await shown.page.run("document.querySelector('input[name=signal][value=\\'\\']').checked")
+        await shown.fill("#data", "{")
+        await shown.press(".question > button")
+        await shown.shows("The data is no JSON", ".question [role=alert]")
+        await shown.fill("#data", "[1]")
+        await shown.press(".question > button")
+        await shown.shows("must be a JSON object", ".question [role=alert]")
+        assert await shown.page.run("document.querySelector('#signal').value") == "early"
+        await shown.fill("#data", f'{{"n": {LARGE}}}')
+        await shown.press(".question > button")
+        await shown.shows("Sent: early", ".question [role=status]")
+        await shown.shows("Signals kept", "dl")
+        assert await shown.page.run("document.querySelector('#data').value") == ""
+        job = (await node.client.get(f"/api/v1/jobs/{job_id}", headers=AUTH)).json()
+        assert (job["status"], job["kept_signals"]) == ("waiting_for_signal", 1)
+
+        # By the one that it waits for it goes on, and takes that which it keeps.
+        await shown.press(".question input[type=radio]")
+        await shown.press(".question > button")
+        await shown.shows("late", ".question fieldset")
+        await shown.page.until("!document.querySelector('main').innerText.includes('Signals kept')")
+        await shown.press(".question input[value=late]")
+        await shown.press(".question > button")
+        await shown.shows("finished", "dl")
+        await shown.shows(f'"n": {LARGE}', "pre")
+        await shown.page.until("!document.querySelector('.question')")
+        await shown.stays_within_its_policy()
+        # Each sending was one of its own.
+        received = (await node.client.get(f"/api/v1/jobs/{job_id}/history", headers=AUTH)).json()["events"]
+        keys = [one["context_snapshot"]["request_id"] for one in received if one["event_type"] == "signal_received"]
+        assert len({*keys}) == 3
 
 
 async def test_it_shows_blueprints_workers_skills_and_figures_to_whom_the_node_shows_them(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import { el } from "./dom.js";
 import { written } from "./exact.js";
 
 export const OPEN = [
-  "pending", "running", "waiting_for_worker", "waiting_for_parallel", "waiting_for_human", "waiting_for_timer",
-  "waiting_for_child", "waiting_for_retry",
+  "pending", "running", "waiting_for_worker", "waiting_for_parallel", "waiting_for_human", "waiting_for_signal",
+  "waiting_for_timer", "waiting_for_child", "waiting_for_retry",
 ];
 export const OVER = ["finished", "failed", "cancelled", "quarantined"];
 

@@ -1,4 +1,4 @@
-// One job: where it stands, what it asks, what it carries, what happened to it, and what is below it.
+// One job: where it stands, what it asks and waits for, what it carries, what happened to it, and what is below it.
 
 import { get } from "./api.js";
 import { carriedOf } from "./carried.js";
@@ -7,6 +7,7 @@ import { ENOUGH, follow } from "./follow.js";
 import { json, money, progress, status, time, trouble } from "./format.js";
 import { historyOf } from "./history.js";
 import { cancelButton, questionOf } from "./questions.js";
+import { signalOf } from "./signals.js";
 import { treeOf } from "./tree.js";
 
 // The node answers at once when the job is over; what else changes is seen after so long.
@@ -15,7 +16,7 @@ const PAUSE_SECONDS = 1;
 
 export async function job(place, { id, signal }) {
   const path = `jobs/${encodeURIComponent(id)}`;
-  const [head, question, actions] = [el("div"), el("div"), el("p", { class: "buttons" })];
+  const [head, question, awaited, actions] = [el("div"), el("div"), el("div"), el("p", { class: "buttons" })];
   const [carried, history, tree] = [carriedOf(path, signal), historyOf(path, signal), treeOf(path, signal)];
   let known = false;
   let moved = "";
@@ -25,8 +26,9 @@ export async function job(place, { id, signal }) {
     const over = it.finished_at !== null;
     render(head, it, () => shown(it));
     render(question, it.approval?.approval_id, () => (it.approval ? [questionOf(it, refresh)] : []));
+    render(awaited, it.signal, () => (it.signal ? [signalOf(it, refresh)] : []));
     render(actions, over, () => (over ? [] : [cancelButton(it, refresh)]));
-    if (!known) place.append(head, question, actions, carried.place, history.place, tree.place);
+    if (!known) place.append(head, question, awaited, actions, carried.place, history.place, tree.place);
     known = true;
     const now = `${it.status} ${it.updated_at}`;
     await Promise.all([...(now === moved ? [] : [history.look(), carried.look()]), tree.look()]);
@@ -49,6 +51,7 @@ function shown(job) {
       ["State", job.current_state],
       ["Progress", progress(job.progress, "the job")],
       ["Message", job.progress_message],
+      ["Signals kept", job.kept_signals || null],
       ["Error", trouble(job.error)],
       ["Part of", parent && link(`jobs/${encodeURIComponent(parent)}`, parent)],
       ["Created", time(job.created_at)],

@@ -1,8 +1,9 @@
 // What a person does with a job: deciding what it asks, and ending it.
 
+import { attempt, objectOf } from "./acting.js";
 import { newKey, post } from "./api.js";
 import { el, facts } from "./dom.js";
-import { parse, written } from "./exact.js";
+import { written } from "./exact.js";
 import { time } from "./format.js";
 
 // A form for what the job asks. It stays as it is filled in until the job asks something else.
@@ -52,29 +53,4 @@ export function cancelButton(job, done) {
       el("button", { type: "button", class: "grave", click: cancel }, "Cancel the job")));
   const open = el("button", { type: "button", class: "grave", click: () => dialog.showModal() }, "Cancel…");
   return el("span", {}, open, dialog);
-}
-
-// Do it once, with its buttons at rest meanwhile; say what was the matter, in place.
-async function attempt(form, said, done, act) {
-  const buttons = form.querySelectorAll("button");
-  for (const button of buttons) button.disabled = true;
-  said.textContent = "";
-  try {
-    await act();
-    await done();
-  } catch (error) {
-    const fields = (error.details ?? []).map((one) => `${one.field}: ${one.reason}`);
-    said.textContent = [error.message, ...fields].join(" ");
-  } finally {
-    for (const button of buttons) button.disabled = false;
-  }
-}
-
-function objectOf(text) {
-  if (!text.trim()) return undefined;
-  try {
-    return parse(text);
-  } catch (error) {
-    throw new Error(`The data is no JSON: ${error.message}`);
-  }
 }

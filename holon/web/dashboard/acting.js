@@ -1,0 +1,30 @@
+// What all that a person does with a job has in common: it is done once, and says what was the matter.
+
+import { parse } from "./exact.js";
+
+// Do it once, with its buttons at rest meanwhile; say what was the matter, in place.
+export async function attempt(form, said, done, act) {
+  const buttons = form.querySelectorAll("button");
+  for (const button of buttons) button.disabled = true;
+  said.textContent = "";
+  try {
+    await act();
+    await done();
+  } catch (error) {
+    // The message has them already where it is about one field.
+    const fields = (error.details ?? []).map((one) => `${one.field} ${one.reason}`);
+    said.textContent = [error.message, ...fields.filter((one) => !error.message.includes(one))].join(" ");
+  } finally {
+    for (const button of buttons) button.disabled = false;
+  }
+}
+
+// What was typed as JSON; nothing where nothing was.
+export function objectOf(text) {
+  if (!text.trim()) return undefined;
+  try {
+    return parse(text);
+  } catch (error) {
+    throw new Error(`The data is no JSON: ${error.message}`);
+  }
+}
