@@ -110,6 +110,23 @@ async def rest(actions: ActionFactory):
 async def done(): ...
 
 
+order = Blueprint("order", api_endpoint="/order")
+
+
+@order.handler(is_start=True)
+async def pay(actions: ActionFactory):
+    actions.await_signal({"paid": "send", "refused": "closed"}, timeout_seconds=3600)
+
+
+@order.handler
+async def send(actions: ActionFactory):
+    actions.await_signal({"sent": "closed"})
+
+
+@order.handler(is_end=True)
+async def closed(): ...
+
+
 deaf = Blueprint("deaf", api_endpoint="/deaf")
 threaded = Blueprint("threaded", api_endpoint="/threaded")
 swallows = Blueprint("swallows", api_endpoint="/swallows")

@@ -104,6 +104,42 @@ def test_what_a_quarantined_job_carries_is_shown_where_it_is_asked_for(dev: Dev)
     assert lines[-2:] == [r'initial data   {"why":"not \u001b[31mred"}', "state history  {}"]
 
 
+def test_the_signals_that_a_job_waits_for_are_shown_and_each_is_sent_once(dev: Dev) -> None:
+    job_id = dev("jobs", "create", "order").out.strip()
+    until(lambda: dev("jobs", "get", job_id, "--json").json["status"] == "waiting_for_signal", "it waits")
+    sent = dev("jobs", "signal", job_id, "sent", "--data", '{"by": "post"}', "--request-id", "r1")
+    assert (sent.code, sent.out) == (0, f"{job_id}: sent sent\n")
+    until(lambda: dev("jobs", "get", job_id, "--json").json["kept_signals"], "it keeps that")
+    assert dev("jobs", "signal", job_id, "sent", "--request-id", "r1").code == 0
+    headers = {"X-Client-Token": dev.file["HOLON_TOKEN"]}
+    reply = httpx.get(f"{dev.doors['http']}/api/v1/jobs/{job_id}", headers=headers, trust_env=False, verify=PLAINTEXT)
+    assert dev("jobs", "get", job_id, "--json").json == reply.json()
+    shown = dev("jobs", "get", job_id).out
+    for line in ("signals +paid, refused", "until +20", "kept signals +1"):
+        assert re.search(line, shown), shown
+
+    for arguments, code, why in (
+        ([job_id, "paid", "--data", "[1]"], 2, "must be a JSON object"),
+        ([job_id, "paid", "--data", "{"], 2, "--data"),
+        ([job_id, ""], 2, "give 1 to 128 characters"),
+        ([job_id, "paid", "--request-id", "r1"], 1, "was used for another signal"),
+        ([job_id, "paid", "--to", "0-none"], 1, "no job below it of this id"),
+        (["0-none", "paid"], 4, "Job not found"),
+    ):
+        wrong = dev("jobs", "signal", *arguments)
+        assert (wrong.code, why in wrong.err) == (code, True), (arguments, wrong)
+    done = dev("jobs", "signal", job_id, "paid", "--data", "-", "--json", stdin='{"amount": 7}')
+    assert (done.code, done.json) == (0, {"status": "signal_received", "job_id": job_id})
+    until(lambda: dev("jobs", "get", job_id, "--json").json["status"] == "finished", "it goes on")
+    assert dev("jobs", "get", job_id, "--json").json["result"] == {"by": "post", "amount": 7}
+    assert "is over" in dev("jobs", "signal", job_id, "paid").err
+    lines = dev("jobs", "history", job_id).out
+    for line in (r"signal_awaited .* paid, refused until 20", r"signal_received .* sent kept by 'default'"):
+        assert re.search(line, lines), lines
+    assert re.search(r"signal_received .* paid by 'default'", lines), lines
+    assert re.search(r"signal_taken .* sent", lines), lines
+
+
 def test_a_long_error_is_one_line_of_a_history_and_whole_in_its_json(dev: Dev) -> None:
     why = "first\nsecond " + "x" * 500
     job_id = dev("jobs", "create", "poison", "-d", json.dumps({"why": why}), "--wait", "--json").json["id"]

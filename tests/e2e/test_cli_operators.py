@@ -210,13 +210,14 @@ NEEDS_MORE = {"workers history", "uplink accept"}
 @pytest.mark.parametrize("command", sorted(set(on_the_page()) - NEEDS_MORE))
 def test_what_a_command_prints_as_json_has_the_names_on_the_page(dev: Dev, command: str, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import nosuch")
-    asks = command == "jobs approve"
-    job_id = created(dev, "asking" if asks else "failing")
-    if asks:
+    blueprint = {"jobs approve": "asking", "jobs signal": "order"}.get(command, "failing")
+    job_id = created(dev, blueprint)
+    if command == "jobs approve":
         until(lambda: dev("jobs", "get", job_id, "--json").json["approval"], "it asks")
     arguments = {
         "jobs create": ["failing"],
         "jobs approve": [job_id, "no"],
+        "jobs signal": [job_id, "paid"],
         "jobs verify": [job_id, f"1:{'0' * 64}"],
         "workers drain": ["w-cli", "--undo"],
         "blueprints graph": ["failing"],
