@@ -19,8 +19,11 @@ MAX_SIGNAL_BYTES = 64 * 1024
 # A job keeps so many that it does not wait for yet, and they have so much together; then no more are accepted.
 MOST_KEPT = 64
 MOST_KEPT_BYTES = 256 * 1024
-# Those that were accepted at the same moment as others may be more: of that only so many are kept.
-_ROOM = 4
+# Those that come while the job is busy wait for it: as many as it keeps, and of large ones fewer. It keeps them as
+# well, so that none is lost that was accepted. What was accepted at the same moment as others may be more yet: of that
+# only so many are kept.
+_MOST_WAITING_BYTES = 1024 * 1024
+_ROOM = 8
 
 
 class Signal(Value):
@@ -47,6 +50,11 @@ def is_signal_name(text: object) -> bool:
 def has_room(kept: Sequence[KeptSignal]) -> bool:
     """Whether a job that keeps these takes one more that it does not wait for."""
     return len(kept) < MOST_KEPT and sum(one.size for one in kept) < MOST_KEPT_BYTES
+
+
+def most_waiting(size: int) -> int:
+    """With how many events that wait for a job it takes no signal whose data has so many bytes."""
+    return min(MOST_KEPT, _MOST_WAITING_BYTES // max(1, size))
 
 
 def keeps(kept: Sequence[KeptSignal], signal: Signal, data: Any) -> tuple[KeptSignal, ...] | None:

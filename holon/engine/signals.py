@@ -9,7 +9,15 @@ from holon.domain.client import Client
 from holon.domain.event_types import SIGNAL_RECEIVED
 from holon.domain.events import tells_event
 from holon.domain.job import Job, Status
-from holon.domain.signals import MAX_SIGNAL_BYTES, MAX_SIGNAL_NAME, MOST_KEPT, Signal, has_room, is_signal_name
+from holon.domain.signals import (
+    MAX_SIGNAL_BYTES,
+    MAX_SIGNAL_NAME,
+    MOST_KEPT,
+    Signal,
+    has_room,
+    is_signal_name,
+    most_waiting,
+)
 from holon.domain.value import Value, replace
 from holon.engine.job_errors import inbox_full, not_found, signal_reused, terminated
 from holon.engine.passing_signals import PassingSignals
@@ -103,7 +111,9 @@ class Signals:
             )
         key = f"signal-{signal.request_id or secrets.token_hex(8)}"
         with self._slots.wanting(1) as wanted:
-            appended, wanted.claims = await self._store.append(job.id, signal, key, wanted.n)
+            appended, wanted.claims = await self._store.append(
+                job.id, signal, key, wanted.n, most=most_waiting(len(signal.data))
+            )
         match appended:
             case Appended.FULL:
                 raise inbox_full(job.id)

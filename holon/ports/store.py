@@ -99,13 +99,20 @@ class Steps(Protocol):
         ...
 
     async def append(
-        self, job_id: str, event: InboxEvent, dedup_key: str, want: int, request_key: str = ""
+        self,
+        job_id: str,
+        event: InboxEvent,
+        dedup_key: str,
+        want: int,
+        request_key: str = "",
+        most: int | None = None,
     ) -> tuple[Appended, Sequence[Claim]]:
         """Put an event into a job's inbox; the same key is put in once.
 
         Arguments:
             request_key: names the caller's wish: its repeat is a duplicate whatever the key is by then. It is
                 remembered too where the key was there already.
+            most: for this event the inbox is full with so many; None: with `max_inbox`.
         """
         ...
 

@@ -66,9 +66,9 @@ def inbox() -> None:
         return complete(tables, result, state, worker_id, landed, now)
 
     def appending(
-        tables: Tables, job_id: str, event: InboxEvent, keys: tuple[str, str], want: int, now: int
+        tables: Tables, job_id: str, event: InboxEvent, keys: tuple[str, str], want: int, most: int | None, now: int
     ) -> tuple[Appended, tuple[Claim, ...]]:
-        return append(tables, job_id, event, (tables.token(), ""), want, now)
+        return append(tables, job_id, event, (tables.token(), ""), want, most, now)
 
     outcomes._complete = repeating
     jobs.append = appending

@@ -121,6 +121,13 @@ async def test_an_inbox_takes_so_many_events_and_no_more(world: World) -> None:
     assert await world.append(job, Woken(0)) is Appended.APPENDED
 
 
+async def test_for_one_event_an_inbox_is_full_earlier_and_its_repeat_is_known_all_the_same(world: World) -> None:
+    job = await world.create()
+    answers = [(await world.storage.append(job, Woken(n), f"k{n}", 0, most=2))[0] for n in (1, 2, 3, 2)]
+    assert answers == [Appended.APPENDED, Appended.APPENDED, Appended.FULL, Appended.DUPLICATE]
+    assert await world.append(job, Woken(4)) is Appended.APPENDED
+
+
 async def test_a_silent_nodes_job_is_handed_over_after_one_claim(world: World) -> None:
     claim = await world.start()
     await world.after(world.settings.claim - 1)

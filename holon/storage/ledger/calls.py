@@ -128,10 +128,16 @@ class LedgerCalls(ABC):
         return await self._do(lambda tables, _: creations.made(tables, owner, request_id))
 
     async def append(
-        self, job_id: str, event: InboxEvent, dedup_key: str, want: int, request_key: str = ""
+        self,
+        job_id: str,
+        event: InboxEvent,
+        dedup_key: str,
+        want: int,
+        request_key: str = "",
+        most: int | None = None,
     ) -> tuple[Appended, Sequence[Claim]]:
         return await self._do(
-            lambda tables, now: jobs.append(tables, job_id, event, (dedup_key, request_key), want, now)
+            lambda tables, now: jobs.append(tables, job_id, event, (dedup_key, request_key), want, most, now)
         )
 
     async def claim(self, want: int) -> Sequence[Claim]:

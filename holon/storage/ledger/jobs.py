@@ -12,7 +12,7 @@ from holon.storage.records import decode_job
 
 
 def append(
-    tables: Tables, job_id: str, event: InboxEvent, keys: tuple[str, str], want: int, now: int
+    tables: Tables, job_id: str, event: InboxEvent, keys: tuple[str, str], want: int, most: int | None, now: int
 ) -> tuple[Appended, tuple[Claim, ...]]:
     """Put an event into a job's inbox, once for each key; the second of the `keys` is of the request, or empty."""
     row = tables.job(job_id)
@@ -26,7 +26,7 @@ def append(
         return Appended.DUPLICATE, claim(tables, want, now)
     if row.over:
         return Appended.OVER, ()
-    if len(row.inbox) >= tables.settings.max_inbox:
+    if len(row.inbox) >= (tables.settings.max_inbox if most is None else most):
         return Appended.FULL, ()
     _remember(tables, row, *filter(None, (request_key, dedup_key)))
     deliver(tables, row, event)

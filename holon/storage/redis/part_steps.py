@@ -55,11 +55,18 @@ class StepCalls(Part):
         return job_id.decode(), digest
 
     async def append(
-        self, job_id: str, event: InboxEvent, dedup_key: str, want: int, request_key: str = ""
+        self,
+        job_id: str,
+        event: InboxEvent,
+        dedup_key: str,
+        want: int,
+        request_key: str = "",
+        most: int | None = None,
     ) -> tuple[Appended, Sequence[Claim]]:
         given = arguments.event_arguments(job_id, event, self._seal)
+        full = self._settings.max_inbox if most is None else most
         with self._asking(want) as n:
-            what, claims = await self.link.call("append", job_id, dedup_key, request_key, *given, n)
+            what, claims = await self.link.call("append", job_id, dedup_key, request_key, *given, full, n)
             return Appended(what.decode()), self._claims(claims)
 
     async def claim(self, want: int, *, alone: bool = False) -> Sequence[Claim]:

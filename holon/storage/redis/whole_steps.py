@@ -44,9 +44,15 @@ class AllSteps(Whole):
         return await self._partitions.for_request(owner, request_id).made(owner, request_id)
 
     async def append(
-        self, job_id: str, event: InboxEvent, dedup_key: str, want: int, request_key: str = ""
+        self,
+        job_id: str,
+        event: InboxEvent,
+        dedup_key: str,
+        want: int,
+        request_key: str = "",
+        most: int | None = None,
     ) -> tuple[Appended, Sequence[Claim]]:
-        return await self._partitions.of(job_id).append(job_id, event, dedup_key, want, request_key)
+        return await self._partitions.of(job_id).append(job_id, event, dedup_key, want, request_key, most)
 
     async def claim(self, want: int) -> Sequence[Claim]:
         if self._visits is None:

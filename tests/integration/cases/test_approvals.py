@@ -322,7 +322,13 @@ class Crossing(MemoryStorage):
         self._hears = hears
 
     async def append(
-        self, job_id: str, event: InboxEvent, dedup_key: str, want: int, request_key: str = ""
+        self,
+        job_id: str,
+        event: InboxEvent,
+        dedup_key: str,
+        want: int,
+        request_key: str = "",
+        most: int | None = None,
     ) -> tuple[Appended, Sequence[Claim]]:
         if isinstance(event, ApprovalResolved):
             before = await self._step(job_id)
@@ -330,7 +336,7 @@ class Crossing(MemoryStorage):
             await self.fire(1, 0)
             while self._hears and await self._step(job_id) == before:  # noqa: ASYNC110  nothing tells it
                 await asyncio.sleep(0.001)
-        return await super().append(job_id, event, dedup_key, want, request_key)
+        return await super().append(job_id, event, dedup_key, want, request_key, most)
 
     async def _step(self, job_id: str) -> int:
         record = await self.job(job_id)

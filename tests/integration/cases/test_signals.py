@@ -14,7 +14,7 @@ from holon.context import ActionFactory
 from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from holon.testing import RunningNode
 from tests.integration.cases.parts import above, part_of
-from tests.integration.cases.site import GUARD, LOOK_S, Start, create, ended, history, http, seen, waits
+from tests.integration.cases.site import GUARD, LOOK_S, Start, create, ended, happened, history, http, seen, waits
 
 AWAITING = "waiting_for_signal"
 
@@ -257,6 +257,43 @@ async def test_a_job_keeps_64_signals_and_still_takes_the_one_that_it_waits_for(
         await node.client.send_signal(job_id, "paid")
         job = await ended(node, job_id)
         assert (job.status, job.result) == ("finished", {"n": 0})
+
+
+def slow(began: asyncio.Event, may_go_on: asyncio.Event) -> Blueprint:
+    """Waits for `go` once it may, after something that takes long."""
+    bp = Blueprint("slow", api_endpoint="/jobs/slow", api_version="v1")
+
+    @bp.handler(is_start=True)
+    async def start(actions: ActionFactory) -> None:
+        began.set()
+        await may_go_on.wait()
+        actions.await_signal({"go": "finished"})
+
+    @bp.handler(is_end=True)
+    async def finished(state_history: dict[str, Any]) -> Any:
+        return state_history
+
+    return bp
+
+
+@pytest.mark.parametrize(("data", "most"), [({}, 64), ({"x": "y" * 65_000}, 16)])
+async def test_a_busy_job_loses_no_signal_that_was_taken_and_no_more_are_taken_than_it_can_keep(
+    start: Start, data: dict[str, str], most: int
+) -> None:
+    began, may_go_on = asyncio.Event(), asyncio.Event()
+    async with start(slow(began, may_go_on)) as node:
+        job_id = await create(node, "slow")
+        await happened(began)
+        for n in range(most):
+            await node.client.send_signal(job_id, "other", data, request_id=f"r{n}")
+        with pytest.raises(ResourceExhausted) as full:
+            await node.client.send_signal(job_id, "go", data | {"n": 1})
+        assert full.value.code == "INBOX_FULL"
+        may_go_on.set()
+        await seen(node, job_id, lambda job: job.kept_signals == most and job.status == AWAITING)
+        await node.client.send_signal(job_id, "go", {"n": 2})
+        job = await ended(node, job_id)
+        assert (job.status, job.result) == ("finished", {"n": 2})
 
 
 async def test_a_part_is_sent_signals_through_the_job_above_and_by_itself(start: Start) -> None:

@@ -8,7 +8,7 @@ end
 
 local function operation()
     local row = job(arg())
-    local key, request, is_cancel, event, want = arg(), arg(), flag(), arg(), num()
+    local key, request, is_cancel, event, full, want = arg(), arg(), flag(), arg(), num(), num()
     if not row then return done({'unknown', {}}) end
     local keys = P .. 'd:' .. row.ID
     local asked_before = request ~= '' and read('ZSCORE', keys, request)
@@ -20,7 +20,7 @@ local function operation()
         return done({'duplicate', told_claims(claim(want))})
     end
     if over(row) then return done({'over', {}}) end
-    if row.inbox and #words(row.inbox) >= settings.max_inbox then return done({'full', {}}) end
+    if row.inbox and #words(row.inbox) >= full then return done({'full', {}}) end
     if request ~= '' then remember(row, keys, request) end
     remember(row, keys, key)
     inbox.deliver(row, 'E' .. event, is_cancel)
