@@ -150,6 +150,7 @@ def what_of(event: HistoryEvent) -> str:
         shown_skill(str(known.get("skill") or "")),
         f"#{number}" if number else "",
         f"as job {known['child_job_id']}" if known.get("child_job_id") else "",
+        f"of job {known['job_ids'][-1]}" if known.get("job_ids") else "",
         f"{known['branches']} branches" if known.get("branches") else "",
         quoted(known["payload"], _OF_PAYLOAD) if "payload" in known else "",
         str(known.get("message") or ""),

@@ -27,6 +27,17 @@ def test_an_event_is_told_with_its_payload_on_one_line(payload: Any, shown: str)
     assert line("blueprint_event:paid", {"payload": payload}) == f"#3 blueprint_event:paid start {shown}"
 
 
+def test_an_event_of_a_job_below_is_told_with_that_to_which_a_signal_goes() -> None:
+    told = line("worker_event:signal_awaited", {"payload": {"names": ["paid"]}, "job_ids": ["0-b", "0-c"]})
+    assert told == '#3 worker_event:signal_awaited start of job 0-c {"names": ["paid"]}'
+
+
+def test_what_signals_are_waited_for_and_came_is_told_by_name() -> None:
+    assert line("signal_awaited", {"names": ["paid", "refused"]}) == "#3 signal_awaited start paid, refused"
+    told = line("signal_received", {"name": "sent", "by": "default", "kept": True})
+    assert told == "#3 signal_received start sent kept by 'default'"
+
+
 def test_of_a_long_payload_the_beginning_is_told() -> None:
     assert line("blueprint_event:paid", {"payload": "x" * 1_000}).endswith(' "' + "x" * 199)
 
