@@ -8,7 +8,7 @@ from typing import Any
 
 from holon.domain.client import Client
 from holon.domain.event_types import APPROVAL_RESOLVED, APPROVAL_TIMED_OUT
-from holon.domain.events import ApprovalResolved, tells_event
+from holon.domain.events import ApprovalResolved
 from holon.domain.job import Question, Waiting
 from holon.domain.value import Value, replace
 from holon.engine.job_errors import inbox_full, not_found
@@ -156,7 +156,7 @@ class Approvals:
         """Raise FailedPrecondition where the time for a decision was over, and its job had gone on, when it came."""
         if waiting.due is None or self._store.now() < waiting.due or _asks(record, question):
             return
-        async for line in self._records.lines(record):
+        async for line in self._records.events(record):
             if line.type == APPROVAL_TIMED_OUT and line.details.get("approval_id") == question.id:
                 raise _closed(record.job.id, question)
 
@@ -195,19 +195,11 @@ class Approvals:
         raise otherwise
 
     async def _is_repeat(self, record: JobRecord, given: Deciding) -> bool:
-        """Whether a question of a job was decided by this request, by the job's history.
-
-        That is read no further than it tells of events, as which decisions count: of most jobs not at all.
-        """
-        # Of a job that is not in the store any more, how many these are is not known.
-        left = record.job.events if record.number else -1
-        if not (given.request_id and left):
+        """Whether a question of a job was decided by this request, by the job's history."""
+        if not given.request_id:
             return False
-        async for line in self._records.lines(record):
-            left -= tells_event(line)
+        async for line in self._records.events(record):
             if line.type != APPROVAL_RESOLVED or line.details.get("request_id") != given.request_id:
-                if not left:
-                    break
                 continue
             if line.details.get("decision") == given.decision:
                 return True

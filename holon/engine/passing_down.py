@@ -78,7 +78,7 @@ class PassingDown:
         """
         asked: HistoryEvent | None = None
         answer: HistoryEvent | None = None
-        async for line in self._records.lines(record):
+        async for line in self._records.events(record):
             if (
                 not (line.type == _ASKED or line.type in _ANSWERED)
                 or said_below(line).get("approval_id") != approval_id

@@ -79,7 +79,7 @@ class PassingSignals:
         """
         awaits: HistoryEvent | None = None
         came: HistoryEvent | None = None
-        async for line in self._records.lines(record):
+        async for line in self._records.events(record):
             if line.type not in (_AWAITED, _RECEIVED) or chain_of(line)[0][-1:] != (to_job_id,):
                 continue
             if awaits is not None and line.task_id != awaits.task_id:

@@ -12,7 +12,7 @@ from heapq import merge
 
 import orjson
 
-from holon.domain.events import HistoryEvent
+from holon.domain.events import HistoryEvent, tells_event
 from holon.domain.job import CARRIED, TERMINAL
 from holon.domain.value import Value, replace
 from holon.engine.lines import page_of_lines
@@ -69,6 +69,21 @@ class Records:
             after = lines[-1][0]
             for _, line in lines:
                 yield line
+
+    async def events(self, record: JobRecord) -> AsyncIterator[HistoryEvent]:
+        """The lines of a job's history that tell of events, oldest first. It is read no further than that: of most jobs
+        not at all.
+        """
+        # Of a job that is not in the store any more, how many these are is not known.
+        left = record.job.events if record.number else -1
+        if not left:
+            return
+        async for line in self.lines(record):
+            if tells_event(line):
+                yield line
+                left -= 1
+                if not left:
+                    return
 
     async def jobs(
         self, which: JobFilter, token: str, size: int, fields: Collection[str] = ()

@@ -7,7 +7,6 @@ from typing import Any
 
 from holon.domain.client import Client
 from holon.domain.event_types import SIGNAL_RECEIVED
-from holon.domain.events import tells_event
 from holon.domain.job import Job, Status
 from holon.domain.signals import (
     MAX_SIGNAL_BYTES,
@@ -131,22 +130,14 @@ class Signals:
         return record
 
     async def _is_repeat(self, record: JobRecord, signal: Signal) -> bool:
-        """Whether a job has taken a signal by this request; raises AlreadyExists where it was another signal.
-
-        Its history says so, which is read no further than it tells of events: of most jobs not at all.
-        """
-        # Of a job that is not in the store any more, how many these are is not known.
-        left = record.job.events if record.number else -1
-        if not (signal.request_id and left):
+        """Whether a job has taken a signal by this request, by its history; raises AlreadyExists for another."""
+        if not signal.request_id:
             return False
-        async for line in self._records.lines(record):
-            left -= tells_event(line)
+        async for line in self._records.events(record):
             if line.type == SIGNAL_RECEIVED and line.details.get("request_id") == signal.request_id:
                 if line.details.get("name") == signal.name:
                     return True
                 raise signal_reused(signal.request_id)
-            if not left:
-                break
         return False
 
 

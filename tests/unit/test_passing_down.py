@@ -64,7 +64,7 @@ class Above:
         above: Any = self
 
         class Records:
-            lines, job = above.all_lines, above.job
+            events, job = above.all_lines, above.job
 
         records: Any = Records
         ways = WaysDown(above, records, lambda _: above)
