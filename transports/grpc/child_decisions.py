@@ -96,6 +96,11 @@ class ChildDecisions:
                 retry_after=_RETRY_S,
             ) from error
 
+    def await_any(self, replies: worker_pb2.CommandReplies) -> bool:
+        """Whether there is an answer among these that somebody waits for."""
+        waited = (self.sent.get(reply.command_id) for reply in replies.replies)
+        return any(answer is not None and not answer.done() for answer in waited)
+
     def replied(self, replies: worker_pb2.CommandReplies) -> None:
         """Answers have come; those that nobody waits for, perhaps any more, are passed over."""
         for reply in replies.replies:

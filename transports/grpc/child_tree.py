@@ -104,6 +104,11 @@ class ChildTree:
         """As `Subtree.decide`."""
         await self.decisions.decide(passed, seconds)
 
+    def awaits(self, page: worker_pb2.TreePage) -> bool:
+        """Whether this is an answer that somebody waits for."""
+        answer = self.asked.get(page.request_id)
+        return answer is not None and not answer.done()
+
     def answered(self, page: worker_pb2.TreePage) -> None:
         """An answer has come; one that nobody waits for, perhaps any more, is passed over."""
         answer = self.asked.get(page.request_id)

@@ -37,6 +37,8 @@ _OF_COURSE = frozenset(("BUSY", "DRAINING", "STALE_OFFER"))
 MAX_AGAIN_S = 86_400.0
 # What is said of a lease once, and without an answer.
 _ALWAYS_TAKEN = ("accepted", "rejected")
+# Who leaves may say so at any time; and of the tokens by which it goes on only the newest is looked at, one at a time.
+_UNCOUNTED = ("drain", "reauthenticate")
 # What a frame may have around a batch.
 _AROUND_BATCH = 64
 
@@ -113,10 +115,10 @@ class Incoming:
     async def _admitted(self, rates: RateLimits, kind: str, frame: worker_pb2.SessionRequest) -> bool:
         """Whether a message is taken, or what is left in it of one that is over the limit.
 
-        Who leaves may say so at any time. A heartbeat over its limit is refused and not answered, but whoever sends it
-        lives: it keeps its leases. No such refusal is a mistake of the worker, and none counts towards its end.
+        A heartbeat over its limit is refused and not answered, but whoever sends it lives: it keeps its leases. No such
+        refusal is a mistake of the worker, and none counts towards its end.
         """
-        if kind == "drain":
+        if kind in _UNCOUNTED or self._answers(kind, frame):
             return True
         try:
             call = Call.HEARTBEAT if kind == "heartbeat" else Call.FRAME
@@ -124,11 +126,22 @@ class Incoming:
         except ResourceExhausted as error:
             if kind == "task_updates":
                 return self._cut(frame, error)
+            if kind == "events":
+                self._events_again(frame, error)
+                return False
             self._outgoing.refuse(self._frame, error)
             if kind == "heartbeat":
                 self._lives(frame.heartbeat)
             return False
         return True
+
+    def _answers(self, kind: str, frame: worker_pb2.SessionRequest) -> bool:
+        """Whether somebody here waits for this: what the node has asked for is not counted, and comes once."""
+        if self._tree is None:
+            return False
+        if kind == "tree_page":
+            return self._tree.awaits(frame.tree_page)
+        return kind == "command_replies" and self._tree.decisions.await_any(frame.command_replies)
 
     def _cut(self, frame: worker_pb2.SessionRequest, error: ResourceExhausted) -> bool:
         """Leave in a batch over the limit what is said only once; whether there is any.
@@ -143,6 +156,17 @@ class Incoming:
         del updates[:]
         updates.extend(kept)
         return bool(kept)
+
+    def _events_again(self, frame: worker_pb2.SessionRequest, error: ResourceExhausted) -> None:
+        """Have the events of a message sent again: its worker keeps them, and its tasks' results, until it is answered.
+
+        Of more than a batch has none is answered, nor what has no id.
+        """
+        events = frame.events.events
+        named = [event.event_id for event in events if is_id(event.event_id)] if len(events) <= BATCH_ITEMS else []
+        self._outgoing.took_events(dict.fromkeys(named, error))
+        if not named or len(named) < len(events):
+            self._outgoing.refuse(self._frame, error)
 
     def _hello(self, _: worker_pb2.SessionRequest) -> None:
         raise InvalidArgument("Hello was said already, and opens a stream once", code="HELLO_REPEATED")
