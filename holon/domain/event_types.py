@@ -7,6 +7,11 @@ MAX_EVENT_TYPE = 128
 MAX_EVENT_BYTES = 64 * 1024
 
 
+def payload_left_out(why: str) -> dict[str, str]:
+    """What an event says in the place of a payload that whoever is told of it could not read."""
+    return {"payload_left_out": why}
+
+
 # What the history of a job says of its question to a person, and of its wait for a signal; holons pass it up under
 # these names. Nobody else may tell of events that are called so: whoever decides, or sends a signal, relies on them.
 APPROVAL_REQUESTED = "approval_requested"

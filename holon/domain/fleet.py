@@ -12,6 +12,8 @@ from holon.domain.load import Load
 MAX_CREDITS = 10_000
 # What a worker says of a skill goes on to a parent and to people: each takes no more than this.
 MAX_NAME = 128
+# Of a worker's id, which may be the URI of its certificate.
+MAX_WORKER_ID = 253
 MAX_DESCRIPTION = 4 * 1024
 MAX_STATUSES = 64
 MAX_STATUS = 128

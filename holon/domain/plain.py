@@ -11,6 +11,9 @@ from typing import Any
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 # As deep as the codec goes.
 MAX_DEPTH = 200
+# As deep as a node reads what comes from elsewhere. Python's parsers and ours recurse: nobody's data needs more, and an
+# attacker's must not have it.
+MAX_DEPTH_READ = 64
 # Of these there is nothing to be said, whatever the value.
 _ALWAYS_PLAIN = frozenset({str, bool, type(None)})
 # What is no number that is none: for each of the others its path is put together.
@@ -26,18 +29,19 @@ def _is_simple(value: Any) -> bool:
     return kind in _ALWAYS_PLAIN or (kind is float and math.isfinite(value))
 
 
-def obstacle(value: Any, path: str, depth: int = 0) -> str | None:
+def obstacle(value: Any, path: str, depth: int = 0, most: int = MAX_DEPTH) -> str | None:
     """The first thing in a value that JSON cannot hold, as a sentence; None when there is none.
 
     Arguments:
         value: dicts with text as keys, lists, tuples, text, finite numbers, booleans, None.
         path: what to call the value itself.
-        depth: how deep it stands; a value nested over 200 deep, or in itself, is an obstacle.
+        depth: how deep it stands.
+        most: what is nested deeper than that, or in itself, is an obstacle.
     """
     if not isinstance(value, (dict, list, tuple)):
         return _single(value, path)
-    if depth >= MAX_DEPTH:
-        return f"{path[:100]}... is nested over {MAX_DEPTH} deep"
+    if depth >= most:
+        return f"{path[:100]}... is nested over {most} deep"
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
@@ -45,7 +49,7 @@ def obstacle(value: Any, path: str, depth: int = 0) -> str | None:
             if (
                 type(item) not in _ALWAYS_PLAIN
                 and not _is_simple(item)
-                and (found := obstacle(item, f"{path}.{key}", depth + 1))
+                and (found := obstacle(item, f"{path}.{key}", depth + 1, most))
             ):
                 return found
         return None
@@ -53,7 +57,7 @@ def obstacle(value: Any, path: str, depth: int = 0) -> str | None:
         if (
             type(item) not in _ALWAYS_PLAIN
             and not _is_simple(item)
-            and (found := obstacle(item, f"{path}[{index}]", depth + 1))
+            and (found := obstacle(item, f"{path}[{index}]", depth + 1, most))
         ):
             return found
     return None

@@ -9,24 +9,33 @@ import msgspec
 
 from holon.domain import schema
 from holon.domain.asking import text, wrong
-from holon.domain.event_types import OF_WAITS
+from holon.domain.event_types import MAX_EVENT_BYTES, OF_WAITS
 from holon.domain.events import BLUEPRINT_EVENT, HistoryEvent
-from holon.domain.plain import obstacle
+from holon.domain.plain import MAX_DEPTH_READ, obstacle
 from holon.domain.value import Value
 from holon.errors import BlueprintError, HolonError
 
-# Of one run of a handler. They are written with its step, and each is a line of history, which others read whole.
+# Of one run of a handler. They are written with its step, and each is a line of history, which others read whole. One
+# event may have all the bytes.
 MAX_EVENTS = 100
-MAX_EVENTS_BYTES = 64 * 1024
+MAX_EVENTS_BYTES = MAX_EVENT_BYTES
 _LONGEST_TYPE = 128
 
 
 class SentEvent(Value, gc=True):
-    """An event that a handler sent; `size` is that of its payload as JSON text, in bytes."""
+    """An event that a handler sent; `size` is that of its payload as JSON text, in bytes, as it is told elsewhere."""
 
     type: str
     payload: Any
     size: int
+
+
+def as_object(payload: Any) -> dict[str, Any] | None:
+    """A payload as it is told elsewhere: there it is a JSON object, or none; a blueprint may send any value."""
+    return payload if payload is None or isinstance(payload, dict) else {"value": payload}
+
+
+_AROUND_VALUE = len(msgspec.json.encode(as_object(0))) - 1
 
 
 def sent_event(event_type: Any, payload: Any, before: tuple[SentEvent, ...]) -> SentEvent:
@@ -41,18 +50,21 @@ def sent_event(event_type: Any, payload: Any, before: tuple[SentEvent, ...]) -> 
     name = _type(where, event_type)
     if len(before) == MAX_EVENTS:
         raise wrong(f"{where}: this run has sent {MAX_EVENTS} events, and may send no more; put several into one")
-    if found := obstacle(payload, "payload", 1):
+    is_told_so = as_object(payload) is payload
+    # Above the job, where it is told of too, nobody reads what is nested deeper.
+    if found := obstacle(payload, "payload", 0 if is_told_so else 1, MAX_DEPTH_READ):
         raise wrong(f"{where}: {found}")
     try:
         encoded = msgspec.json.encode(payload)
     except UnicodeError as error:
         raise wrong(f"{where}: payload has text that cannot be written as UTF-8") from error
-    if (size := len(encoded) + sum(one.size for one in before)) > MAX_EVENTS_BYTES:
+    size = len(encoded) + (0 if is_told_so else _AROUND_VALUE)
+    if (together := size + sum(one.size for one in before)) > MAX_EVENTS_BYTES:
         raise wrong(
-            f"{where}: the payloads of this run's events have {size} bytes together, over the limit of "
+            f"{where}: the payloads of this run's events have {together} bytes together, over the limit of "
             f"{MAX_EVENTS_BYTES}; keep large data elsewhere, and send where it is"
         )
-    return SentEvent(name, msgspec.json.decode(encoded), len(encoded))
+    return SentEvent(name, msgspec.json.decode(encoded), size)
 
 
 def declared_event(name: Any, described: Any, known: Mapping[str, Any]) -> dict[str, Any] | None:

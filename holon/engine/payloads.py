@@ -10,11 +10,10 @@ from typing import Any
 import orjson
 
 from holon.domain.json_words import kind
+from holon.domain.plain import MAX_DEPTH_READ
 from holon.errors import InvalidArgument, TooLarge, invalid
 from holon.json_in import parse
 
-# Python's parsers and ours recurse: nobody's data needs more, and an attacker's must not have it.
-MAX_DEPTH = 64
 # The parser turns whole numbers beyond 64 bits into floats: text that may hold one is read again, to refuse it.
 _DIGITS = 19
 _LONG = re.compile(rb"[0-9]{%d}" % _DIGITS)
@@ -85,7 +84,7 @@ def encode_object(value: Any, limit: int, what: str) -> bytes:
     return text
 
 
-def may_be_deep(text: bytes, depth: int = MAX_DEPTH) -> bool:
+def may_be_deep(text: bytes, depth: int = MAX_DEPTH_READ) -> bool:
     """Whether JSON text is nested deeper than that: it is, or would be if it did not give a name twice.
 
     Large data has many brackets and few levels: to look at each value would take longer than to read the text.
@@ -108,10 +107,21 @@ def may_be_deep(text: bytes, depth: int = MAX_DEPTH) -> bool:
     return bool(shape)
 
 
+def too_much(text: bytes, most: int) -> str:
+    """Why nobody elsewhere takes JSON text of ours, which gives no name twice; empty: it is taken.
+
+    Arguments:
+        most: so many bytes are taken.
+    """
+    if len(text) > most:
+        return f"{len(text)} bytes of JSON, and {most} are taken"
+    return f"nested deeper than {MAX_DEPTH_READ}" if may_be_deep(text) else ""
+
+
 def check_depth(value: Any, what: str) -> None:
     """Raise InvalidArgument (NOT_JSON) when a JSON value is nested deeper than 64; without recursion."""
     level = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(MAX_DEPTH_READ):
         level = [
             inner
             for outer in level
@@ -121,4 +131,4 @@ def check_depth(value: Any, what: str) -> None:
         ]
         if not level:
             return
-    raise InvalidArgument(f"{what}: nested deeper than {MAX_DEPTH}", code="NOT_JSON")
+    raise InvalidArgument(f"{what}: nested deeper than {MAX_DEPTH_READ}", code="NOT_JSON")

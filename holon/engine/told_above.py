@@ -10,15 +10,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+import msgspec
 import orjson
 
 from holon.domain.client import Client
-from holon.domain.event_types import OF_WAITS
+from holon.domain.event_types import MAX_EVENT_BYTES, OF_WAITS, payload_left_out
 from holon.domain.events import HistoryEvent, Occurred, event_type_of
 from holon.domain.log_bounds import MAX_FIELDS, left_out
 from holon.domain.log_lines import FROM_JOB, FROM_TASK, PASSED, Logged, LogLine
+from holon.domain.sending import as_object
 from holon.domain.value import replace
 from holon.engine.jobs import Jobs
+from holon.engine.payloads import too_much
 from holon.errors import HolonError, NotFound
 
 # So many lines of a job's history are looked at together: all of those of a job of one task.
@@ -140,20 +143,27 @@ def event_above(
         return None
     below = line.details
     said = _wait(line) if line.type in OF_WAITS else below.get("payload")
-    if said is not None and not isinstance(said, dict):
-        # What goes up is an object; a blueprint may say any value.
-        said = {"value": said}
     return Occurred(
         task_id,
         lease_id,
         f"{job_id}-{number}",
         kind,
-        b"" if said is None else orjson.dumps(said),
+        _payload_above(as_object(said)),
         below.get("occurred", line.time),
         (*below.get("holon_ids", ()), *_passing(holon_id)),
         (job_id, *below.get("job_ids", ())),
         below.get("origin_worker_id") or line.worker_id or "",
     )
+
+
+def _payload_above(said: dict[str, Any] | None) -> bytes:
+    if said is None:
+        return b""
+    # Written as where its size was looked at when it was sent: other writers give numbers more digits.
+    text = msgspec.json.encode(said)
+    # What others sent may be longer as it is written here, and what was stored before nested deeper.
+    why = too_much(text, MAX_EVENT_BYTES)
+    return msgspec.json.encode(payload_left_out(why)) if why else text
 
 
 def lines_above(logged: Logged, job_id: str, holon_id: str = "") -> tuple[LogLine, ...]:

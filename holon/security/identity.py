@@ -17,11 +17,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from holon.domain.fleet import MAX_WORKER_ID
 from holon.errors import Unauthenticated
 
 E = TypeVar("E", bound=x509.ExtensionType)
 
-_IDENTITY = re.compile(r"[A-Za-z0-9._:/-]{1,253}")
+_IDENTITY = re.compile(rf"[A-Za-z0-9._:/-]{{1,{MAX_WORKER_ID}}}")
 # A trust domain, and a path whose parts are neither empty nor dots.
 _SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]+(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)+")
 # How many certificates somebody may present above his own: more than anybody has.

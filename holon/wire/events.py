@@ -6,6 +6,7 @@ import orjson
 
 from holon.domain.event_types import MAX_EVENT_BYTES, MAX_EVENT_TYPE, OF_WAITS, is_event_type
 from holon.domain.events import Occurred
+from holon.domain.fleet import MAX_WORKER_ID
 from holon.errors import TooLarge, invalid
 from holon.rxon.v1 import worker_pb2
 from holon.wire.values import MAX_ID, fill, is_id, json_of, json_payload
@@ -41,8 +42,10 @@ def event_of(event: worker_pb2.Event, now: int, *, passed: bool) -> Occurred:
         raise invalid("holon_ids", "job_ids and origin_worker_id are for holons, and this worker is none")
     if len(holon_ids) > MOST_PASSED or len(job_ids) > MOST_PASSED:
         raise invalid("holon_ids", f"or job_ids are more than {MOST_PASSED}")
-    if not all(len(one) <= MAX_ID for one in (*holon_ids, *job_ids, event.origin_worker_id)):
-        raise invalid("holon_ids", f"job_ids or origin_worker_id are longer than the {MAX_ID} characters of an id")
+    if not all(len(one) <= MAX_ID for one in (*holon_ids, *job_ids)):
+        raise invalid("holon_ids", f"or job_ids are longer than the {MAX_ID} characters of an id")
+    if len(event.origin_worker_id) > MAX_WORKER_ID:
+        raise invalid("origin_worker_id", f"is longer than the {MAX_WORKER_ID} characters of a worker's id")
     return Occurred(
         event.task_id,
         event.lease_id,

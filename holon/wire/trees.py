@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from holon.domain.digest import SHA256_BYTES, ChildDigest, Digest
+from holon.domain.fleet import MAX_WORKER_ID
 from holon.domain.texts import clipped
 from holon.domain.tree import (
     MAX_COUNTS,
@@ -265,7 +266,7 @@ def _node_of(one: types_pb2.TreeNode) -> TreeNode:
         state=clipped(one.current_state, MAX_TEXT),
         progress=progress,
         attempt=max(0, one.attempt),
-        worker_id=clipped(one.worker_id, MAX_ID),
+        worker_id=clipped(one.worker_id, MAX_WORKER_ID),
         error=_trouble_of(one.error) if one.HasField("error") else None,
         created_at=_time_of(one.created_at) if one.HasField("created_at") else None,
         finished_at=_time_of(one.finished_at) if one.HasField("finished_at") else None,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from holon.rxon.v1 import types_pb2, worker_pb2
-from tests.integration.grpc_node import Node, Wire, json_payload, offering, result, updates
+from tests.integration.admission import admission
+from tests.integration.grpc_node import Node, Wire, a_node, end_of, json_payload, offering, result, updates
+from tests.integration.holons_below import comes, identity
 from tests.integration.watching import watch
+from transports.grpc.outgoing import MAX_REFUSALS
 
 
 def event(lease: Any, event_id: str = "e1", kind: str = "seen", **more: Any) -> worker_pb2.Event:
@@ -224,3 +228,33 @@ async def test_events_that_cannot_be_declared_are_refused_with_their_catalog(nod
         )
         refused = (await worker.refused()).error
         assert [one.field for one in refused.field_violations] == [f"catalog.offerings.0.{field}"]
+
+
+@pytest.mark.parametrize("is_holon", [True, False])
+async def test_what_others_said_ends_no_link_however_often_it_is_refused(tmp_path: Path, is_holon: bool) -> None:
+    async with a_node(admission=admission(tmp_path, '["child"]\nkind = "holon"')) as node:
+        worker = await comes(node, identity()) if is_holon else await node.worker()
+        await node.create()
+        offer = await worker.offer()
+        bad = [event(offer, f"e{n}", payload=json_payload([n])) for n in range(MAX_REFUSALS)]
+        await worker.send(frame(*bad))
+        for one in bad:
+            ack = await worker.expect("event_acks")
+            assert (ack.event_id, ack.error.reason) == (one.event_id, "INVALID_ARGUMENT")
+        if is_holon:
+            await worker.beat()
+        else:
+            assert (await end_of(worker))[1] == "TOO_MANY_ERRORS"
+
+
+@pytest.mark.parametrize(("length", "reason"), [(253, ""), (254, "INVALID_ARGUMENT")])
+async def test_who_sent_what_a_holon_passes_on_has_an_id_as_long_as_a_certificate_may_give(
+    tmp_path: Path, length: int, reason: str
+) -> None:
+    async with a_node(admission=admission(tmp_path, '["child"]\nkind = "holon"')) as node:
+        holon = await comes(node, identity())
+        job_id = await node.create()
+        offer = await holon.offer()
+        [ack] = await tells(holon, event(offer, holon_ids=["below"], origin_worker_id="w" * length))
+        assert ack.error.reason == reason
+        assert await told(node, job_id) == ([] if reason else ["seen"])

@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from holon.engine.payloads import MAX_DEPTH, check_depth, decode, may_be_deep
+from holon.domain.plain import MAX_DEPTH_READ
+from holon.engine.payloads import check_depth, decode, may_be_deep
 from holon.errors import InvalidArgument
 
 # What stands in texts and looks like more of the shape, or like their end.
@@ -35,12 +36,12 @@ def is_refused(value: Any) -> bool:
     return False
 
 
-@pytest.mark.parametrize("depth", [1, MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1, MAX_DEPTH + 2, MAX_DEPTH + 40])
+@pytest.mark.parametrize("depth", [1, *(MAX_DEPTH_READ + more for more in (-1, 0, 1, 2, 40))])
 def test_text_is_as_deep_as_its_value_whatever_its_texts_have_in_them(depth: int) -> None:
     for seed in range(50):
         value = nested(depth, random.Random(seed))
         text = orjson.dumps(value)
-        assert may_be_deep(text) == is_refused(value) == (depth > MAX_DEPTH), text
+        assert may_be_deep(text) == is_refused(value) == (depth > MAX_DEPTH_READ), text
         assert may_be_deep(text, depth - 1)
         assert not may_be_deep(text, depth)
 
@@ -52,7 +53,7 @@ def test_what_is_large_and_not_deep_is_not_looked_at_value_by_value(monkeypatch:
 
 
 def test_what_is_deep_is_refused_by_its_name() -> None:
-    text = b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)
+    text = b"[" * (MAX_DEPTH_READ + 1) + b"]" * (MAX_DEPTH_READ + 1)
     with pytest.raises(InvalidArgument, match="the data: nested deeper than 64"):
         decode(text, "the data")
     # Of a name that is given twice the last counts.

@@ -11,12 +11,16 @@ import pytest
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.domain.decisions import GoTo
+from holon.domain.event_types import MAX_EVENT_BYTES
+from holon.domain.events import HistoryEvent
 from holon.domain.integrity import check
 from holon.domain.job import Job, Status
 from holon.domain.sending import MAX_EVENTS, MAX_EVENTS_BYTES, SentEvent
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
+from holon.engine.payloads import decode
 from holon.engine.sent_events import SentEvents
+from holon.engine.told_above import event_above
 from holon.errors import BlueprintError
 
 
@@ -78,7 +82,7 @@ def test_events_are_sent_beside_the_one_decision_in_their_order_and_as_they_were
         ("a", {1: 2}, "payload has the key 1"),
         ("a", Paid(1), "payload is a Paid"),
         ("a", "\ud800", "payload has text that cannot be written as UTF-8"),
-        ("a", "x" * MAX_EVENTS_BYTES, "65538 bytes together, over the limit of 65536"),
+        ("a", "x" * MAX_EVENTS_BYTES, "65548 bytes together, over the limit of 65536"),
     ],
 )
 def test_what_cannot_be_an_event_is_refused_at_the_call_and_is_not_sent(name: Any, payload: Any, why: str) -> None:
@@ -88,13 +92,39 @@ def test_what_cannot_be_an_event_is_refused_at_the_call_and_is_not_sent(name: An
     assert (refused.value.code, actions.events) == ("ACTION_INVALID", ())
 
 
-def test_a_payload_is_nested_no_deeper_than_a_line_of_history_may_be() -> None:
-    payload: list[Any] = []
-    for _ in range(198):
-        payload = [payload]
-    ActionFactory().send_event("a", payload)
-    with pytest.raises(BlueprintError, match="nested over 200 deep"):
-        ActionFactory().send_event("a", [payload])
+def nested(depth: int) -> list[Any]:
+    return [] if depth == 1 else [nested(depth - 1)]
+
+
+@pytest.mark.parametrize("most", [nested(63), {"n": nested(63)}, "x" * (MAX_EVENT_BYTES - 12), [1e16] * 13_000])
+def test_whatever_a_handler_may_send_is_told_above_as_it_is(most: Any) -> None:
+    actions = ActionFactory()
+    actions.send_event("a", most)
+    [(kind, details)] = lines(blueprint(), ("a", most))
+    told = event_above("t", "l", "j", 1, HistoryEvent(kind, 0, details=details), "h")
+    assert told is not None
+    assert decode(told.payload, "payload") == (most if isinstance(most, dict) else {"value": most})
+    assert len(told.payload) == actions.events[0].size <= MAX_EVENT_BYTES
+
+
+@pytest.mark.parametrize("payload", [nested(64), {"n": nested(64)}])
+def test_a_payload_is_nested_no_deeper_than_what_is_read_above(payload: Any) -> None:
+    with pytest.raises(BlueprintError, match="nested over 64 deep"):
+        ActionFactory().send_event("a", payload)
+
+
+@pytest.mark.parametrize(
+    ("payload", "why"),
+    [
+        ({"n": nested(64)}, "nested deeper than 64"),
+        ({"n": "x" * MAX_EVENT_BYTES}, "65544 bytes of JSON, and 65536 are"),
+    ],
+)
+def test_what_nobody_above_could_read_is_left_out_there_and_that_is_said(payload: Any, why: str) -> None:
+    line = HistoryEvent("worker_event:a", 0, "start", details={"payload": payload})
+    told = event_above("t", "l", "j", 1, line, "h")
+    assert told is not None
+    assert why in decode(told.payload, "payload")["payload_left_out"]
 
 
 def test_one_run_sends_so_many_events_and_so_much_and_no_more() -> None:
@@ -105,7 +135,7 @@ def test_one_run_sends_so_many_events_and_so_much_and_no_more() -> None:
         actions.send_event("a")
     actions = ActionFactory()
     for _ in range(2):
-        actions.send_event("a", "x" * (MAX_EVENTS_BYTES // 2 - 2))
+        actions.send_event("a", "x" * (MAX_EVENTS_BYTES // 2 - 12))
     with pytest.raises(BlueprintError, match="together, over the limit"):
         actions.send_event("a", 1)
     assert len(actions.events) == 2

@@ -200,10 +200,14 @@ class Outgoing:
             self._control(Response(update_acks=worker_pb2.UpdateAcks(events=acks[start : start + BATCH_ITEMS])))
 
     def refuse_event(self, event_id: str, error: HolonError) -> None:
-        """Say what is wrong with an event; too many such end the stream, as other refusals do."""
+        """Say what is wrong with an event; too many such end the stream, as other refusals do.
+
+        But a holon passes on what others said: theirs is no reason to end the link of all that it does.
+        """
         self._metrics.refusals.add(error.code)
         self.took_events({event_id: error})
-        self._refused(error)
+        if self._member is None or not self._member.session.is_holon:
+            self._refused(error)
 
     def later(self, task_id: str, lease_id: str, error: HolonError) -> None:
         """Ask for a result to be sent again, after the error's `retry_after`."""

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from holon.engine.payloads import MAX_DEPTH, check_depth, may_be_deep
+from holon.domain.plain import MAX_DEPTH_READ
+from holon.engine.payloads import check_depth, may_be_deep
 from holon.errors import InvalidArgument, Violation, invalid
 from holon.json_in import parse
 
@@ -41,7 +42,7 @@ def read_object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
         takes = ", ".join(sorted(known)) or "none"
         raise InvalidArgument(f"unknown field {fields} in the body; known are: {takes}", details=unknown[:10])
     # Each field may be as deep as anything is.
-    if may_be_deep(body, MAX_DEPTH + 1):
+    if may_be_deep(body, MAX_DEPTH_READ + 1):
         for name, inner in value.items():
             _check_depth(inner, name)
     if _HIDDEN in body or _LONG.search(body) or any(body.count(b'"%b"' % name.encode()) > 1 for name in value):

@@ -28,7 +28,7 @@ from holon.engine.pins import own_id
 from holon.engine.results import Reported, Results
 from holon.engine.session import Session
 from holon.engine.touches import Touches, lease_of
-from holon.errors import HolonError, StoreUnavailable
+from holon.errors import HolonError, NotFound, StoreUnavailable
 from holon.ports import JobRecord, Offer, Opening, Progress, Stop, StopReason, Storage
 from holon.telemetry.seldom import Seldom
 
@@ -243,8 +243,10 @@ class Own:
                     later.append(one)
                     pause = max(pause, error.retry_after)
                 elif error is not None:
+                    # Of a task that is over the job above needs to hear nothing.
+                    level = logging.DEBUG if isinstance(error, NotFound) else logging.WARNING
                     facts = {"job_id": one.job_ids[0], "task_id": one.task_id}
-                    log.debug("event %s is not told above: %s", one.event_id, error.message, extra=facts)
+                    log.log(level, "event %s is not told above: %s", one.event_id, error.message, extra=facts)
             events = later
             await asyncio.sleep(pause)
 

@@ -29,9 +29,9 @@ pytestmark = pytest.mark.usefixtures("soon")
 TAKES: Any = {"capabilities": [types_pb2.CAPABILITY_HOLON, types_pb2.CAPABILITY_EVENTS]}
 
 
-async def happens(leaf: Leaf, offer: Offer, kind: str, **more: Any) -> None:
+async def happens(leaf: Leaf, offer: Offer, kind: str, payload: bytes = b'{"n":1}', **more: Any) -> None:
     """A worker of the child's tells of something."""
-    occurred = Occurred(offer.task_id, offer.lease_id, f"e-{kind}", kind, b'{"n":1}', 1_000, **more)
+    occurred = Occurred(offer.task_id, offer.lease_id, f"e-{kind}", kind, payload, 1_000, **more)
     assert await leaf._engine.workers.occurred(leaf.member, [occurred]) == {f"e-{kind}": None}
 
 
@@ -114,7 +114,8 @@ async def test_a_child_that_starts_again_tells_again_of_what_it_told_and_under_t
             assert await events(stream, 2) == before
 
 
-async def test_a_job_above_goes_on_by_what_happened_below(parent: Node) -> None:
+def above() -> Blueprint:
+    """Has the child work, and reviews what is odd."""
     above = Blueprint("above", "/above")
 
     @above.handler(is_start=True)
@@ -128,7 +129,11 @@ async def test_a_job_above_goes_on_by_what_happened_below(parent: Node) -> None:
     async def review(n: int) -> dict[str, int]:
         return {"reviewed": n}
 
-    parent.engine.blueprints.register(above)
+    return above
+
+
+async def test_a_job_above_goes_on_by_what_happened_below(parent: Node) -> None:
+    parent.engine.blueprints.register(above())
     async with child_of(parent, "child-1", blueprints()) as child, Leaf(child, "leaf", Skill("leaf")) as leaf:
         job_id = await parent.create("above")
         offer = await leaf.given()
@@ -141,6 +146,27 @@ async def test_a_job_above_goes_on_by_what_happened_below(parent: Node) -> None:
         [line] = [one for one in await parent.history(job_id) if one.event_type == "worker_event:odd"]
         details = orjson.loads(line.context_snapshot.data)
         assert (line.worker_id, details["job_ids"], len(details["holon_ids"])) == ("child-1", [offer.job_id], 1)
+
+
+async def test_of_what_is_too_large_as_it_is_written_on_the_way_up_all_but_the_payload_goes_up(parent: Node) -> None:
+    parent.engine.blueprints.register(above())
+    full = {"disclose": Disclose.FULL}
+    worker_id = f"spiffe://example.org/{'w' * 232}"
+    async with (
+        child_of(parent, "child-1", blueprints(), **full) as child,
+        Leaf(child, worker_id, Skill("leaf")) as leaf,
+    ):
+        job_id = await parent.create("above")
+        offer = await leaf.given()
+        await happens(leaf, offer, "long", b'{"n":[%b]}' % b",".join([b"1e15"] * 13_000))
+        await happens(leaf, offer, "short")
+        await leaf.ends(offer, DONE)
+        await parent.ended(job_id)
+        lines = [one for one in await parent.history(job_id) if one.event_type.startswith("worker_event:")]
+        long, short = [orjson.loads(one.context_snapshot.data) for one in lines]
+        assert long["payload"] == {"payload_left_out": "247007 bytes of JSON, and 65536 are taken"}
+        assert short["payload"] == {"n": 1}
+        assert [one["origin_worker_id"] for one in (long, short)] == [worker_id] * 2
 
 
 async def test_what_a_blueprint_of_the_child_sends_goes_up_as_what_a_worker_does(certificates: Certificates) -> None:
