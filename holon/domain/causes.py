@@ -28,6 +28,13 @@ def with_causes(causes: Iterable[Cause], details: Any) -> dict[str, Any]:
     return told if details is None else {**told, "details": details}
 
 
+def leaving_out(details: Any, why: str) -> dict[str, Any]:
+    """What is told in the place of details that are too much: what happened at the levels below, and why no more is."""
+    causes, _ = causes_in(details)
+    left_out = {"details_left_out": why}
+    return with_causes(causes, left_out) if causes else left_out
+
+
 def causes_in(details: Any) -> tuple[Sequence[Cause], Any]:
     """What happened at the levels below, and the details beside it: what an error's details tell that had causes.
 

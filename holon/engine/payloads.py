@@ -61,6 +61,25 @@ def decode(text: bytes, what: str) -> Any:
     return value
 
 
+def decode_within(text: bytes, limit: int, what: str) -> Any:
+    """As `decode`, of what somebody sends.
+
+    Arguments:
+        limit: the most bytes that it may have.
+    Raises:
+        TooLarge: it is over the limit; (NOT_JSON) it is nested deeper than 64.
+    """
+    if len(text) > limit:
+        raise TooLarge(f"{what}: {len(text)} bytes, over the limit of {limit}")
+    try:
+        return decode(text, what)
+    except InvalidArgument as error:
+        if may_be_deep(text):
+            # What a worker passes on is as deep as whoever created its job would have it.
+            raise TooLarge(error.message, code=error.code) from error
+        raise
+
+
 def _check_whole(what: str, digits: str) -> None:
     # Python refuses to read very long numbers at all, hence the length first.
     if len(digits) > 20 or int(digits) not in _INT64:

@@ -27,8 +27,9 @@ from holon.domain.task import (
 from holon.domain.value import Value, replace
 from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
+from holon.engine.error_details import with_details
 from holon.engine.fusing import Ended, Fusing
-from holon.engine.payloads import decode, may_be_deep
+from holon.engine.payloads import decode_within
 from holon.engine.planning import Plan
 from holon.engine.session import Session
 from holon.engine.slots import Slots, Wanted
@@ -232,12 +233,13 @@ class Results:
         if one.broken is not None:
             return _of(session, one, outcome, one.broken)
         try:
-            data = self._decoded(outcome.data, "the data of the result")
+            data = decode_within(outcome.data, self._max_payload, "the data of the result")
             details = None
             if outcome.error is not None:
-                details = self._decoded(outcome.error.details, "the details of the result's error")
-        except InvalidArgument as error:
-            return _refused(session, one, LIMIT_EXCEEDED if isinstance(error, TooLarge) else CONTRACT_VIOLATION, error)
+                error, details = with_details(outcome.error, self._max_payload, is_holon=session.is_holon)
+                outcome = replace(outcome, error=error)
+        except InvalidArgument as why:
+            return _refused(session, one, LIMIT_EXCEEDED if isinstance(why, TooLarge) else CONTRACT_VIOLATION, why)
         if outcome.status == FAILURE:
             return _of(session, one, outcome, None, None, details)
         if data is not None and not isinstance(data, dict):
@@ -252,17 +254,6 @@ class Results:
                 broken = InvalidArgument(message, code="SCHEMA_MISMATCH", details=violations)
                 return _refused(session, one, CONTRACT_VIOLATION, broken)
         return _of(session, one, outcome, None, data, details)
-
-    def _decoded(self, text: bytes, what: str) -> Any:
-        if len(text) > self._max_payload:
-            raise TooLarge(f"{what} has {len(text)} bytes, over the limit of {self._max_payload}")
-        try:
-            return decode(text, what)
-        except InvalidArgument as error:
-            if may_be_deep(text):
-                # What a worker passes on is as deep as whoever created its job would have it.
-                raise TooLarge(error.message, code=error.code) from error
-            raise
 
     async def _failed(self, session: Session, one: _Taken) -> _Taken:
         """A failure, and when its task is tried again, if it is."""

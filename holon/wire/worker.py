@@ -97,9 +97,11 @@ def resumed_leases(
     return leases
 
 
-def outcome_of(result: worker_pb2.TaskResult, worker_id: str) -> Outcome:
+def outcome_of(result: worker_pb2.TaskResult, worker_id: str, *, passed: bool) -> Outcome:
     """How a worker says that an attempt ended. Its JSON is passed on unread.
 
+    Arguments:
+        passed: whether it may say what happened at the levels below; a plain worker's word of that is left out.
     Raises:
         InvalidArgument: STATUS_MISSING, PAYLOAD_UNSUPPORTED, or RESULT_INVALID; the message says what is wrong.
     """
@@ -117,7 +119,7 @@ def outcome_of(result: worker_pb2.TaskResult, worker_id: str) -> Outcome:
     if status != FAILURE and result.HasField("error"):
         raise _invalid("error", f"is for the status failure only, not for {status!r}")
     data = json_of(result.data, "data")
-    error = _task_error(result.error) if status == FAILURE else None
+    error = _task_error(result.error, passed=passed) if status == FAILURE else None
     return Outcome(status, data, error, worker_id)
 
 
@@ -130,9 +132,9 @@ def took_of(result: worker_pb2.TaskResult) -> int | None:
     return took if 0 <= took < 1000 * 2**40 else None
 
 
-def _task_error(error: types_pb2.TaskError) -> TaskError:
+def _task_error(error: types_pb2.TaskError, *, passed: bool) -> TaskError:
     details = json_of(error.details, "error.details")
-    if error.causes:
+    if passed and error.causes:
         details = _with_causes(error.causes[:MAX_CAUSES], details)
     return TaskError(
         clipped(error.code, MAX_ERROR_CODE) or TRANSIENT_ERROR,

@@ -331,7 +331,7 @@ class Incoming:
         broken: InvalidArgument | None = None
         result = update.result
         try:
-            outcome = outcome_of(result, worker_id)
+            outcome = outcome_of(result, worker_id, passed=self._member.session.is_holon)
         except InvalidArgument as error:
             broken = error
             code = LIMIT_EXCEEDED if isinstance(error, TooLarge) else CONTRACT_VIOLATION

@@ -385,7 +385,7 @@ class TaskError(google.protobuf.message.Message):
 
     @property
     def causes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TaskErrorCause]:
-        """What caused it, nearest cause first, root cause last; at most 32."""
+        """What caused it, nearest cause first, root cause last; at most 32. From a holon; a plain worker's are left out."""
 
     def __init__(
         self,

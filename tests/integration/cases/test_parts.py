@@ -19,6 +19,7 @@ from tests.integration.cases.site import (
     a_wire,
     create,
     ended,
+    fan_out,
     happened,
     next_offer,
     one_task,
@@ -51,7 +52,9 @@ async def test_d09_a_part_finishes_and_the_job_above_takes_its_result(start: Sta
             assert {one.id for one in (await node.client.list_page()).jobs} == {job_id, part.id}
 
 
-def ending(*, outcome: str = "finished", status: str = "", raises: bool = False, name: str = "ending") -> Blueprint:
+def ending(
+    *, outcome: str = "finished", status: str = "", raises: bool = False, name: str = "ending", says: Any = None
+) -> Blueprint:
     """Ends at once, in a state whose name says nothing of how."""
     bp = Blueprint(name)
 
@@ -65,7 +68,7 @@ def ending(*, outcome: str = "finished", status: str = "", raises: bool = False,
     async def over() -> dict[str, Any]:
         if raises:
             raise RuntimeError("no way")
-        return {"n": 7}
+        return {"n": 7} if says is None else says
 
     return bp
 
@@ -97,6 +100,21 @@ async def test_a_part_that_fails_leads_to_failure_with_all_that_lies_behind_it(s
         [cause] = job.result["details"]["causes"]
         assert (cause["code"], cause["name"]) == ("ENDED_FAILED", "ending")
         assert job.result["details"]["details"] == {"n": 7}
+
+
+async def test_a_part_that_fails_with_more_than_can_be_read_above_is_the_same_failure_there(start: Start) -> None:
+    deep: list[Any] = []
+    for _ in range(65):
+        deep = [deep]
+    fan = fan_out([{"blueprint_name": "ending"}])
+    async with start(above("ending", WAYS), fan, ending(outcome="failed", says={"n": deep})) as node:
+        job = await run(node)
+        assert (job.current_state, job.result["code"]) == ("mended", "CHILD_FAILED")
+        [cause] = job.result["details"]["causes"]
+        assert (cause["code"], cause["name"]) == ("ENDED_FAILED", "ending")
+        assert job.result["details"]["details"] == {"details_left_out": "nested deeper than 64"}
+        [branch] = (await run(node, "fan_out")).result["results"]
+        assert (branch["error"]["code"], branch["error"]["details"]["causes"]) == ("CHILD_FAILED", [cause])
 
 
 @pytest.mark.parametrize("raises", [False, True])

@@ -28,11 +28,12 @@ CAUSE = b'{"code":"C","message":"","holon_id":"","name":"b"}'
             b"",
             ("TRANSIENT_ERROR", "the ink ran", b'{"page":3}'),
         ),
+        # What would be taken for levels below it.
         (
             Outcome("failure", error=TaskError("BLURRED", "no", b'{"causes":[%b],"details":[1]}' % CAUSE)),
             "failure",
             b"",
-            ("BLURRED", "no", b"[1]"),
+            ("BLURRED", "no", b'{"details":{"causes":[%b],"details":[1]}}' % CAUSE),
         ),
         *(
             (Outcome("failure", error=TaskError("ODD", "no", own)), "failure", b"", ("ODD", "no", own))
@@ -65,7 +66,22 @@ async def test_what_a_worker_says_is_what_the_parent_hears_after_one_try(
         assert (result.status, result.data.data) == (status, data)
         if error is not None:
             assert (result.error.code, result.error.message, result.error.details.data) == error
-            assert [one.code for one in result.error.causes] == (["C"] if error[0] == "BLURRED" else [])
+            assert not result.error.causes
+
+
+async def test_what_a_holon_below_says_of_the_levels_below_it_goes_up_as_such(certificates: Certificates) -> None:
+    below = HolonIdentity("below", 1, "a")
+    async with (
+        a_child(certificates, [], skills=("ocr",)) as child,
+        Leaf(child.engine, "w1", Skill("ocr"), holon=below) as leaf,
+    ):
+        stream = await child.linked()
+        await offered(stream, "t1", "ocr", {"photo": 1})
+        assert (await answer(stream)).HasField("accepted")
+        said = TaskError("BLURRED", "no", b'{"causes":[%b],"details":[1]}' % CAUSE)
+        await leaf.ends(await leaf.given(), Outcome("failure", error=said))
+        error = (await stream.result()).result.error
+        assert ([one.code for one in error.causes], error.details.data) == (["C"], b"[1]")
 
 
 async def test_a_worker_that_comes_later_may_answer_what_none_did_when_the_task_was_taken(
