@@ -1,4 +1,4 @@
-"""The examples of docs/workers.md are workers."""
+"""What is written for workers: the examples are workers, and what is refused of them is named."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from holon.domain.event_types import OF_WAITS
 from holon.worker import Result, Worker
 
-PAGE = Path(__file__).parents[2] / "docs" / "workers.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "workers.md"
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
@@ -41,3 +43,9 @@ async def test_the_example_that_waits_for_an_answer_ends_as_it_says(
     answer.write_text("rejected\n")
     assert await module.ask("0-a") == Result("rejected")
     assert [skill.statuses for skill in module.worker.skills] == [frozenset(), {"approved", "rejected"}]
+
+
+@pytest.mark.parametrize("page", ["docs/workers.md", "docs/protocol.md", "proto/holon/rxon/v1/worker.proto"])
+def test_every_type_of_event_that_is_refused_of_workers_is_named(page: str) -> None:
+    text = (ROOT / page).read_text()
+    assert [kind for kind in sorted(OF_WAITS) if f"`{kind}`" not in text] == []

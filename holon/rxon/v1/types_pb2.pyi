@@ -4,7 +4,8 @@ isort:skip_file
 The values that the other files share: payloads, files, errors, lineage, summaries, receipts.
 
 Conventions of the whole package:
-- An id is opaque, case-sensitive text of 1 to 128 characters, [A-Za-z0-9][A-Za-z0-9._-]*; empty means "none".
+- An id is opaque, case-sensitive text of 1 to 128 characters, [A-Za-z0-9][A-Za-z0-9._-]*; empty means "none". A
+  worker's id may be the URI of its certificate (spiffe://...): it has 1 to 253 characters, [A-Za-z0-9._:/-]*.
 - A Duration is relative and is what a peer obeys, counted on its own monotonic clock from receipt. A Timestamp is
   read from the clock of the node's store; it is for people, and for passing on.
 - Every integer stays within 2^53 - 1 in magnitude, so that a language with only doubles loses nothing.

@@ -1133,8 +1133,9 @@ class Event(google.protobuf.message.Message):
     event_id: builtins.str
     """New for each event; a repeat under the same id counts once."""
     type: builtins.str
-    """What kind: one that the skill declared, or a common one. `approval_requested`, `approval_resolved` and
-    `approval_timed_out` tell of what a job below asks a person: they are for holons, and refused of others.
+    """What kind: one that the skill declared, or a common one. `approval_requested`, `approval_resolved`,
+    `approval_timed_out`, `signal_awaited`, `signal_received` and `signal_timed_out` tell of what a job below waits for:
+    they are for holons, and refused of others.
     """
     task_id: builtins.str
     """The task that it is about; empty, with lease_id, when it is about no task."""

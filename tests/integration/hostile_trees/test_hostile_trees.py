@@ -78,14 +78,14 @@ async def test_what_a_holon_tells_is_hung_below_its_task_and_marked_as_told_by_i
     assert (request.max_depth, request.page_size, request.digests_wanted) == (2, 998, True)
     assert 0 < request.time_left.ToMilliseconds() <= 2_000
     long = "\N{SNOWMAN}" * 1_000
-    nodes = page(job_node(name=long), task_node(2, worker_id="w", attempt=3), request_id=request.request_id)
+    nodes = page(job_node(name=long), task_node(2, worker_id="w" * 300, attempt=3), request_id=request.request_id)
     await wire.send(said(nodes))
     own, task, root, leaf = await asking
     assert (own.reported, task.reported, root.reported, leaf.reported) == (False, False, True, True)
     assert (task.parent_node_id, root.parent_node_id, leaf.parent_node_id) == (
         own.node_id, task.node_id, root.node_id,
     )  # fmt: skip
-    assert (task.worker_id, leaf.worker_id, leaf.attempt) == ("child", "w", 3)
+    assert (task.worker_id, leaf.worker_id, leaf.attempt) == ("child", "w" * 253, 3)
     assert len(root.name.encode()) <= 128
 
 
