@@ -46,6 +46,8 @@ class Events:
         # Those that the node has yet to answer, and those that are to be sent when it has room for them.
         self._out: set[str] = set()
         self._waiting: deque[str] = deque()
+        # Those of which one is to be sent again: what happened after that waits with it, until the timer.
+        self._put_off: set[Lease] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -81,12 +83,14 @@ class Events:
         done: list[Lease] = []
         for ack in acks:
             self._out.discard(ack.event_id)
-            if ack.error.HasField("retry_after"):
-                after = ack.error.retry_after.seconds + ack.error.retry_after.nanos / 1e9
-                self._again_in(max(after, _LEAST_RETRY_S))
-                continue
             event = self._kept.get(ack.event_id)
             if event is None:
+                continue
+            lease = Lease(event.task_id, event.lease_id)
+            if ack.error.HasField("retry_after"):
+                after = ack.error.retry_after.seconds + ack.error.retry_after.nanos / 1e9
+                self._put_off.add(lease)
+                self._again_in(max(after, _LEAST_RETRY_S))
                 continue
             if ack.HasField("error"):
                 _log.warning(
@@ -97,7 +101,6 @@ class Events:
                     ack.error.message,
                     extra={"task_id": event.task_id, "lease_id": event.lease_id},
                 )
-            lease = Lease(event.task_id, event.lease_id)
             self._forget(lease, ack.event_id)
             if lease not in self._of:
                 done.append(lease)
@@ -135,6 +138,7 @@ class Events:
     def _again(self) -> None:
         self.stop()
         self._timer = None
+        self._put_off.clear()
         self._waiting = deque(event_id for event_id in self._kept if event_id not in self._out)
         self._say()
 
@@ -152,7 +156,7 @@ class Events:
         size = 0
         while self._waiting and len(self._out) < MOST_UNACKNOWLEDGED:
             event = self._kept.get(self._waiting.popleft())
-            if event is None:
+            if event is None or Lease(event.task_id, event.lease_id) in self._put_off:
                 continue
             self._out.add(event.event_id)
             batch.append(event)

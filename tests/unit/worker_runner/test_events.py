@@ -123,6 +123,25 @@ async def test_the_result_waits_for_an_event_that_the_node_cannot_take_yet(bench
     assert stream.said[-1].HasField("result")
 
 
+async def test_what_happens_after_an_event_that_is_to_be_sent_again_waits_for_that(bench: Make) -> None:
+    made, stream = bench(), Stream()
+    on(made, stream)
+    reports = made.link.reports
+    lease = Lease("t1", "lease")
+    reports.leases.take(lease)
+    first = worker_pb2.Event(event_id="e1")
+    reports.event(lease, first)
+    reports.acknowledge(acks(first, error=later(nanos=1)))
+    stream.heard.clear()
+    reports.event(lease, worker_pb2.Event(event_id="e2"))
+    assert len(stream.events) == 1
+    async with asyncio.timeout(60):
+        await stream.heard.wait()
+    assert [one.event_id for one in stream.events] == ["e1", "e1", "e2"]
+    reports.event(lease, worker_pb2.Event(event_id="e3"))
+    assert stream.events[-1].event_id == "e3"
+
+
 async def test_no_more_events_are_on_their_way_than_a_node_takes_and_one_put_off_holds_up_no_other_task(
     bench: Make,
 ) -> None:
