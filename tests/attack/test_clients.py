@@ -52,7 +52,8 @@ async def test_every_call_that_names_a_job_is_blind_to_others_jobs(place: Place)
             kind = GetMessageClass(method.input_type)
             name = f"/{method.containing_service.full_name}/{method.name}"
             # Without it no job is looked for.
-            more = {"decision": "yes"} if "decision" in method.input_type.fields_by_name else {}
+            needed = {"decision": "yes", "name": "paid"}
+            more = {field: text for field, text in needed.items() if field in method.input_type.fields_by_name}
             for who in ("lab", "boss"):
                 told = []
                 for which in (job_id, "0-none"):
@@ -68,7 +69,8 @@ async def test_every_call_that_names_a_job_is_blind_to_others_jobs(place: Place)
             for client in (lab, boss):
                 answered = []
                 for which in (job_id, "0-none"):
-                    body = {"decision": "yes"} if path.startswith("/_public/") else None
+                    needs = {"/_public/": {"decision": "yes"}, "/signals": {"name": "paid"}}
+                    body = next((one for part, one in needs.items() if part in path), None)
                     reply = await client.request(verb, re.sub(r"\{\w+\}", which, path), json=body)
                     answered.append((reply.status_code, reply.text.replace(which, "X")))
                 assert answered[0] == answered[1], path
