@@ -29,7 +29,8 @@ class AskedTask(Value, gc=True):
         lost_after_seconds: how long after its worker's last word another does it; None for the node's setting.
         allowed_skills: those of the job's that a holon may use to do it, its own among them; None: all of them.
         max_cost: what an attempt of it may cost, in millionths of the cost unit: the highest price of who may do it,
-            and what the job's budget must cover. None: whatever it costs; in a job with a budget, what is declared.
+            and what the job's budget must cover. None: whatever it costs; in a job with a budget, what whoever does it
+            declares.
         wants: what else it asks of who does it; None: nothing.
     """
 

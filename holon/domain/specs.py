@@ -110,12 +110,6 @@ class Branches(Sequence[TaskSpec]):
         return spec_of(self._job, index, asked, self._retry, self._now, branch=True)
 
 
-def without_limit(tasks: Sequence[TaskSpec]) -> set[str]:
-    """The skills of those of a step's tasks that say nothing of what they may cost."""
-    asked = tasks.asked if isinstance(tasks, Branches) else tasks
-    return {one.skill for one in asked if not isinstance(one, AskedPart) and one.max_cost is None}
-
-
 def _within(job: Job, timeout: int | None, now: int) -> int | None:
     """A task's time within what its job has: whoever does it and cannot be told to stop does so by itself."""
     if job.deadline is None or job.cancelling:

@@ -149,11 +149,11 @@ class Engine:
         every = min(1.0, store_settings.lease / 6_000, store_settings.offer / 4_000)
         self.touches = Touches(store, self.dispatcher, store.now, every)
         sent_events = SentEvents(self.blueprints, contracts, strict=settings.strict_events)
-        inputs, price = Inputs(contracts, settings.max_payload), self.dispatcher.price
-        calling = Calling(store, self.blueprints, inputs, settings.max_depth, price)
+        inputs = Inputs(contracts, settings.max_payload)
+        calling = Calling(store, self.blueprints, inputs, settings.max_depth)
         outputs = Outputs(self.blueprints, contracts)
         handlers = Handlers(self.blueprints, limits, store.now, telemetry, sent_events, calling, outputs, self.files)
-        planner = Planner(needs, settings.max_payload, price)
+        planner = Planner(needs, settings.max_payload)
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
         results = Results(
             store,

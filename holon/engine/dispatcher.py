@@ -8,13 +8,11 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 
-from holon.domain.costs import Cost
 from holon.domain.matching import Need, Offering
 from holon.engine.choosing import SOFT_LIMIT
 from holon.engine.fleets.elsewhere import Elsewhere
 from holon.engine.matches import Matches
 from holon.engine.named import Named
-from holon.engine.prices import Prices
 from holon.engine.queued import KEYS_AT_ONCE, Queued
 from holon.engine.seats import Seats
 from holon.engine.session import UNKNOWN, Machines, Session
@@ -57,7 +55,6 @@ class Dispatcher:
         self._away = Seldom(log)
         self._matches = Matches(self._said, soft_limit)
         self._seats = Seats(self._matches, self._waiting)
-        self._prices = Prices()
         self._reasons = Reasons(self._elsewhere)
         self._wake = asyncio.Event()
         self._freed = asyncio.Event()
@@ -105,7 +102,6 @@ class Dispatcher:
 
     def _match(self, session: Session) -> None:
         self._matches.match(session)
-        self._prices.changed()
         self._reasons.changed()
         self.has_room(session)
 
@@ -113,7 +109,6 @@ class Dispatcher:
         """A session has ended."""
         self._workers.pop(session.session_id, None)
         self._matches.remove(session)
-        self._prices.changed()
         self._reasons.changed()
         self._seats.promised.discard(session)
         session.taking = False
@@ -169,10 +164,6 @@ class Dispatcher:
     def somebody_can(self, need: Need) -> bool:
         """The same of the workers of all nodes, as far as they tell of them."""
         return self.can_do(need) or self._elsewhere.can_do(need)
-
-    def price(self, skill: str, within: int) -> Cost:
-        """What a task of a skill may cost under a limit, as workers of this node declare it; see `Prices.of`."""
-        return self._prices.of(skill, within, self.sessions)
 
     def why(self, need: Need) -> str:
         """Why a task with this need waits, in a sentence; empty where it is about to be given to somebody."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from holon.domain.change import Change
-from holon.domain.costs import Cost
 from holon.domain.job import Job
 from holon.domain.matching import Need
-from holon.domain.specs import without_limit
 from holon.domain.task import LIMIT_EXCEEDED, TaskSpec, own_statuses
 from holon.domain.value import Value, replace
 from holon.engine.needs import Needs
 from holon.engine.payloads import encode
-from holon.engine.prices import capped
 from holon.errors import TooLarge
 from holon.ports import NewFanOut, NewTask, Step
 from holon.randomness import random_id
@@ -87,13 +84,11 @@ class Planner:
 
     Arguments:
         max_payload: the most bytes that the params of one task may have.
-        price: what a task of a skill may cost under a limit, see `Prices.of`; None: nobody declares it.
     """
 
-    def __init__(self, needs: Needs, max_payload: int, price: Callable[[str, int], Cost]) -> None:
+    def __init__(self, needs: Needs, max_payload: int) -> None:
         self._needs = needs
         self._max_payload = max_payload
-        self._price = price
 
     async def plan(self, job: Job, change: Change, claim_id: str, consumed: tuple[int, ...]) -> Plan:
         """The step by which a claimed job changes; a large fan-out lets others run between two chunks, or more often.
@@ -149,7 +144,7 @@ class Planner:
             change.as_it_was,
         )
         if job.budget is not None and step.reserves > job.budget:
-            raise self.over_budget(job, change)
+            raise self.over_budget(job)
         if change.fan_out and sum(_named(need) * count for need, count in needs.items()) > MAX_FAN_OUT_BYTES:
             message = (
                 f"the {len(change.tasks)} tasks of state {job.current_state!r} name over {MAX_FAN_OUT_BYTES} "
@@ -167,9 +162,8 @@ class Planner:
         return (self._new_task(job, spec, trace, statuses, what) for spec in change.tasks)
 
     def _new_task(self, job: Job, spec: TaskSpec, trace: str, statuses: tuple[str, ...], what: _Params) -> NewTask:
-        max_cost = spec.max_cost
-        if job.budget is not None:
-            max_cost = capped(max_cost, spec.skill, job.budget, self._price)
+        # Who does one that says nothing of what it may cost is not known yet, nor so what that will be.
+        max_cost = job.budget if spec.max_cost is None else spec.max_cost
         what.spec = spec
         # In the order of its fields: so many names take longer to match than all the rest.
         return NewTask(
@@ -184,24 +178,15 @@ class Planner:
             spec.retry,
             trace,
             spec.lost_after,
-            0 if job.budget is None else max_cost or 0,
+            0 if job.budget is None else spec.max_cost,
         )
 
-    def over_budget(self, job: Job, change: Change) -> TooLarge:
+    def over_budget(self, job: Job) -> TooLarge:
         """Why a step of a job with a budget sends nothing."""
-        budget = job.budget or 0
         message = (
             f"cost: the tasks of state {job.current_state!r} may cost more than what is left of the job's budget of "
-            f"{budget}; nothing was sent. "
+            f"{job.budget}; nothing was sent. Give them a lower max_cost, or the job, or the task above it, more"
         )
-        asked = sorted(without_limit(change.tasks))
-        if unpriced := [skill for skill in asked if self._price(skill, budget) is None]:
-            message += (
-                f"Nobody here declares a price for skill {unpriced[0]!r}, so each of its tasks may cost all of it: "
-                "have its workers declare one"
-            )
-        else:
-            message += "Give them a lower max_cost, or the job, or the task above it, more"
         return TooLarge(message, code=LIMIT_EXCEEDED)
 
 

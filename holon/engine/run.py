@@ -219,7 +219,7 @@ class Run:
             if not (reply.conflict or reply.over_budget or reply.cancel_pending):
                 named.leased = reply.leased
         if reply.over_budget:
-            raise tools.planner.over_budget(self._job, change)
+            raise tools.planner.over_budget(self._job)
         if reply.conflict:
             tools.telemetry.void(step.job)
             return False

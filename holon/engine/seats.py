@@ -11,7 +11,7 @@ from holon.domain.matching import Need
 from holon.engine.matches import Matches
 from holon.engine.queued import Queued
 from holon.engine.session import Offered, Session
-from holon.ports import Seat
+from holon.ports import NO_PRICES, Seat
 
 # So many sessions are named at once to the store for what waits: one task may, and thousands of workers be idle.
 SESSIONS_AT_ONCE = 100
@@ -126,7 +126,10 @@ class Seats:
         for key in keys:
             self.named[key] = self.named.get(key, 0) + 1
         only = frozenset([key for key in keys if self._matches.only(key)])
-        return Seat(session.worker_id, session.session_id, n, keys, only)
+        prices = NO_PRICES
+        if limited := [need for need in map(self._matches.__getitem__, keys) if need.max_cost is not None]:
+            prices = {need.key: price for need in limited if (price := session.price_of(need)) is not None}
+        return Seat(session.worker_id, session.session_id, n, keys, only, prices)
 
     def free(self, seats: Sequence[Seat]) -> None:
         """The call with these seats is over: nothing is promised by them any more."""

@@ -41,11 +41,11 @@ class Session:
 
     `leases` are those that count against its credits, changed by its own methods alone, `accepted` those of them that
     it took; `promised` is what calls to the store under way may add, in all and of offerings that have limits of
-    their own. `skills` are the names of those that it offers, in whatever version and type; `prices` are those that are
-    declared, by skill. `past` are the leases that a newer session of the same process took over. `terms` are, by lease,
-    those that cannot be told from what is offered now. `fits` are the match keys of what it can do, `fits_of` the same
-    by skill. `hot` are the skills that it has loaded, `cached` what else is, as tasks may hint at it. `events` are
-    those that it declares now, also for what it holds.
+    their own. `skills` are the names of those that it offers, in whatever version and type. `past` are the leases
+    that a newer session of the same process took over. `terms` are, by lease, those that cannot be told from what is
+    offered now. `fits` are the match keys of what it can do, `fits_of` the same by skill. `hot` are the skills that it
+    has loaded, `cached` what else is, as tasks may hint at it. `events` are those that it declares now, also for what
+    it holds.
     `reputation` is its worker's, and `trusted` whether that is enough for tasks.
     """
 
@@ -103,12 +103,9 @@ class Session:
             self._note(offer)
         self.offerings = tuple(offerings)
         self._machines = machines
-        self.prices: dict[str, int] = {}
         # By skill; the terms of those that are offered once are all that most tasks ever need.
         self._offered: dict[str, list[tuple[Offering, Terms]]] = {}
         for one, output in offerings.items():
-            if one.price is not None:
-                self.prices[one.skill] = max(one.price, self.prices.get(one.skill, 0))
             terms = Terms(one.version, one.type, one.price, output)
             self._offered.setdefault(one.skill, []).append((one, terms))
         self.skills = frozenset(self._offered)

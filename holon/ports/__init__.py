@@ -26,6 +26,7 @@ from holon.ports.reads import MAX_PAGE_BYTES, Counts, JobFilter, JobRecord, Task
 from holon.ports.shared import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, Count, Counted, Document, Put, Quota, Shared
 from holon.ports.store import Hint, Leases, Reads, Steps, Storage, StoreSettings
 from holon.ports.tasks import (
+    NO_PRICES,
     Accept,
     Attempt,
     Handback,
@@ -52,6 +53,7 @@ __all__ = [
     "MAX_DOCUMENT_BYTES",
     "MAX_PAGE_BYTES",
     "MAX_PARTS",
+    "NO_PRICES",
     "PART_BYTES",
     "TRIES",
     "Accept",

@@ -51,9 +51,9 @@ class Step(Value, gc=True):
 
     @property
     def reserves(self) -> int:
-        """What its tasks reserve of the job's budget, those included that are not made at once."""
+        """What its tasks reserve of the job's budget with it, those included that are not made at once."""
         later = self.fan_out.rest if self.fan_out is not None else ()
-        return sum(task.reserves for tasks in (self.tasks, *later) for task in tasks)
+        return sum(task.reserves or 0 for tasks in (self.tasks, *later) for task in tasks)
 
 
 class Note(Value):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, StrEnum
+from types import MappingProxyType
 
 from holon.domain.costs import Cost
 from holon.domain.matching import Need
 from holon.domain.policy import Allowed
 from holon.domain.task import RetryPolicy
 from holon.domain.value import Value
+
+NO_PRICES: Mapping[str, int] = MappingProxyType({})
 
 
 class NewTask(Value):
@@ -22,6 +26,7 @@ class NewTask(Value):
     does (milliseconds); 0: as that worker's session says.
 
     `reserves` is what each attempt of it may cost, which its job's budget must cover before it begins; 0: nothing.
+    None: what whoever takes it declares, so that it is reserved with each lease; the task ends where that is too much.
     """
 
     id: str
@@ -35,7 +40,7 @@ class NewTask(Value):
     retry: RetryPolicy
     trace: str = ""
     lost_after: int = 0
-    reserves: int = 0
+    reserves: Cost = 0
 
 
 class NewFanOut(Value):
@@ -50,6 +55,7 @@ class Seat(Value):
     """Room at one worker's live session: it takes up to `n` tasks of these match keys.
 
     `only` are those of the keys that no other worker could do: then a task does not avoid the one that failed it last.
+    `prices` are what the worker declares for tasks of those keys that have a limit of what they may cost.
     """
 
     worker_id: str
@@ -57,6 +63,7 @@ class Seat(Value):
     n: int
     keys: tuple[str, ...]
     only: frozenset[str] = frozenset()
+    prices: Mapping[str, int] = NO_PRICES
 
 
 class Offer(Value):

@@ -261,7 +261,11 @@ class Model:
         live = [worker for worker in self.workers.values() if worker.session_id]
         self.random.shuffle(live)
         keys = (T.key, U.key)
-        return [Seat(worker.worker_id, worker.session_id, self.random.randint(0, 4), keys) for worker in live[:2]]
+        prices = {T.key: self.random.choice((0, 3, 25)), U.key: 10}
+        return [
+            Seat(worker.worker_id, worker.session_id, self.random.randint(0, 4), keys, prices=prices)
+            for worker in live[:2]
+        ]
 
     def offered(self, offers: Sequence[Offer]) -> None:
         """Offers come to their sessions: within the credits, and each task under one new lease."""

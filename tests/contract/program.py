@@ -98,5 +98,5 @@ class Handlers:
             dispatch_timeout=pick((None, None, 60_000)),
             result_timeout=pick((None, None, 90_000)),
             retry=RetryPolicy(2, 1_000, 5_000),
-            reserves=0 if job.budget is None else pick((0, 1, 10, 25)),
+            reserves=0 if job.budget is None else pick((None, 0, 1, 10, 25)),
         )

@@ -59,10 +59,11 @@ class Hand:
     worker_id: str
     session_id: str
 
-    def seat(self, n: int = 1, *needs: Need, only: Sequence[Need] = ()) -> Seat:
+    def seat(self, n: int = 1, *needs: Need, only: Sequence[Need] = (), price: int | None = None) -> Seat:
         """Room for `n` tasks of these needs (T and U, when none are given); nobody else could do those of `only`."""
         keys = tuple(need.key for need in needs or (T, U))
-        return Seat(self.worker_id, self.session_id, n, keys, frozenset(need.key for need in only))
+        prices = {} if price is None else dict.fromkeys(keys, price)
+        return Seat(self.worker_id, self.session_id, n, keys, frozenset(need.key for need in only), prices)
 
     def ref(self, offer: Offer) -> LeaseRef:
         """An offer's lease, named by this session."""

@@ -121,7 +121,8 @@ class Crowd:
     def seats(self) -> list[Seat]:
         some = self.random.sample(sorted(self.sessions.items()), min(2, len(self.sessions)))
         only = frozenset(self.random.choice(((), (T.key,))))
-        return [Seat(*one, self.random.randint(0, 5), (T.key, U.key), only) for one in some]
+        prices = self.random.choice(({}, {T.key: 10, U.key: 25}))
+        return [Seat(*one, self.random.randint(0, 5), (T.key, U.key), only, prices) for one in some]
 
     def got(self, claims: Sequence[Claim] = (), offers: Sequence[Offer] = ()) -> None:
         self.claims |= {claim.job.id: claim for claim in claims}

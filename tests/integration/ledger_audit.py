@@ -110,7 +110,7 @@ def _counts(tables: Tables, row: JobRow) -> None:
     tasks = [task for task in tables.tasks.values() if task.job_id == row.id]
     fan = row.fan
     later = [] if fan is None else [new for chunk in fan.chunks for new in chunk]
-    assert row.reserved == sum(task.reserved for task in tasks) + sum(new.reserves for new in later)
+    assert row.reserved == sum(task.reserved for task in tasks) + sum(new.reserves or 0 for new in later)
     if fan is not None and not fan.over:
         assert fan.queued == sum(task.state in (QUEUED, BACK_OFF) for task in tasks)
         assert fan.pending == len(tasks) + len(later)

@@ -33,40 +33,6 @@ def test_the_one_session_with_room_is_found_behind_thousands_without() -> None:
     assert [seat.session_id for seat in dispatcher.seats_for({Need("t"): 3})] == ["s"]
 
 
-def test_of_the_prices_of_a_skill_the_dearest_counts_up_to_a_limit_and_where_all_are_beyond_it_the_least() -> None:
-    nothing: Any = None
-    dispatcher = Dispatcher(nothing, Telemetry())
-    for n in (3, 7, 5):
-        dispatcher.add(Session(f"w{n}", f"s{n}", 1, {Offering("t", price=n): ANY_CONTRACT}, nothing))
-    dispatcher.add(Session("w", "s", 1, {Offering("u"): ANY_CONTRACT}, nothing))
-    assert [dispatcher.price("t", within) for within in (10, 7, 6, 4, 3, 2, 0)] == [7, 7, 6, 4, 3, 3, 3]
-    assert dispatcher.price("u", 10) is dispatcher.price("other", 10) is None
-
-
-def test_the_prices_of_a_skill_are_looked_for_among_all_sessions_once() -> None:
-    nothing: Any = None
-    dispatcher = Dispatcher(nothing, Telemetry())
-    cheap, dear = (Session(f"w{n}", f"s{n}", 1, {Offering("t", price=n): ANY_CONTRACT}, nothing) for n in (3, 7))
-    looked = 0
-
-    class Prices(dict[str, int]):
-        def __getitem__(self, skill: str) -> int:
-            nonlocal looked
-            looked += 1
-            return super().__getitem__(skill)
-
-    dispatcher.add(cheap)
-    assert (dispatcher.price("t", 9), dispatcher.price("other", 9)) == (3, None)
-    dispatcher.add(dear)
-    cheap.prices, dear.prices = Prices(cheap.prices), Prices(dear.prices)
-    assert {dispatcher.price("t", 9) for _ in range(1_000)} == {7}
-    assert looked == 2
-    dispatcher.remove(dear)
-    assert dispatcher.price("t", 9) == 3
-    dispatcher.offers_changed(cheap, {})
-    assert dispatcher.price("t", 9) is None
-
-
 class Asked:
     """A store in which nothing ever waits, and what it was asked to lease."""
 

@@ -173,10 +173,10 @@ def test_a_task_that_an_earlier_release_wrote_has_what_came_since_as_it_is_at_fi
     db.execute(job_rows.INSERT, job_rows.inserted(job(3), Seal()))
     db.execute(needs.INSERT, (NEED.key, encode_need(NEED), 3))
     db.execute(task_rows.INSERT, task_rows.inserted(row, 3, Seal()))
-    *facts, _, _, _ = unpack("task", task_rows.updated(row)[2])
+    *facts, _, _, _, _ = unpack("task", task_rows.updated(row)[2])
     db.execute("UPDATE tasks SET facts = ?", (msgpack.packb((4, *facts)),))
     again = task_rows.task_row(db.execute(task_rows.SELECT_ONE, ("0-a", 2, 1)).fetchone(), Seal())
-    row.at_once, row.written_off, row.lease_lasts = 0, False, 0
+    row.at_once, row.written_off, row.lease_lasts, row.price = 0, False, 0, 0
     assert slots(again, MEMORY_OF_TASK) == slots(row, MEMORY_OF_TASK)
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeAlias
 
 from holon.domain.blueprint import Blueprint
 from holon.domain.children import request_of
-from holon.domain.costs import Cost
 from holon.domain.decisions import AskedPart, Decision, DispatchParallel, RunBlueprint
 from holon.domain.job import Job
 from holon.domain.task import CANCELLED, FAILURE, SUCCESS, TIMEOUT, task_id
 from holon.domain.value import replace
 from holon.engine.blueprints import Blueprints
 from holon.engine.inputs import Inputs
-from holon.engine.prices import capped
 from holon.engine.requests import Creating
 from holon.errors import BlueprintError, FailedPrecondition, HolonError
 from holon.ports import Storage
@@ -38,7 +35,6 @@ class Calling:
     Arguments:
         inputs: checks what jobs are given.
         max_depth: how many jobs may be in one line, each a part of the one before.
-        price: what a task of a skill may cost under a limit, see `Prices.of`; None: nobody declares it.
     """
 
     def __init__(
@@ -47,13 +43,11 @@ class Calling:
         blueprints: Blueprints,
         inputs: Inputs,
         max_depth: int,
-        price: Callable[[str, int], Cost],
     ) -> None:
         self._store = store
         self._blueprints = blueprints
         self._inputs = inputs
         self._max_depth = max_depth
-        self._price = price
 
     def __repr__(self) -> str:
         return f"Calling(max_depth={self._max_depth})"
@@ -97,7 +91,7 @@ class Calling:
         """The same of a job with a budget, with what each part may cost of what is left.
 
         One alone may cost all of that, while it is waited for. Of many at once each branch has an even share, as far as
-        those leave it that say or declare what they cost.
+        those leave it that say what they may cost.
         """
         record = await self._store.job(job.id)
         if record is None or job.budget is None:
@@ -105,13 +99,8 @@ class Calling:
         left = max(0, job.budget - (record.spent or 0))
         if isinstance(asked, RunBlueprint):
             return replace(asked, part=replace(asked.part, max_cost=left))
-        taken, sharing = 0, 0
-        for one in asked.branches:
-            if isinstance(one, AskedPart):
-                sharing += one.max_cost is None
-                taken += one.max_cost or 0
-            else:
-                taken += capped(one.max_cost, one.skill, job.budget, self._price)
+        taken = sum(one.max_cost or 0 for one in asked.branches)
+        sharing = sum(one.max_cost is None for one in asked.branches)
         if not sharing:
             return asked
         share = min(left // len(asked.branches), max(0, left - taken) // sharing)

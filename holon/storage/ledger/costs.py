@@ -1,4 +1,5 @@
-"""The ledger: what jobs cost. Of a job with a budget each attempt is reserved before it can begin.
+"""The ledger: what jobs cost. Of a job with a budget each attempt is reserved before it can begin: with the step that
+makes its task, or, where that does not say what it may cost, with the lease.
 
 A reservation becomes a charge with the outcome of its attempt, of no more than it. What is not known to have ended
 stays reserved under its lease until its worker reports.
@@ -17,9 +18,11 @@ MOST_UNREPORTED = 256
 
 def affords(row: JobRow, amount: int) -> bool:
     """Whether so much may be reserved of what is left of a job's budget."""
-    if row.budget is None:
-        return True
-    return amount <= row.budget - (row.cost or 0) - row.reserved - unreported(row)
+    return row.budget is None or amount <= _left(row, row.budget)
+
+
+def _left(row: JobRow, budget: int) -> int:
+    return budget - (row.cost or 0) - row.reserved - unreported(row)
 
 
 def unreported(row: JobRow) -> int:
@@ -29,11 +32,11 @@ def unreported(row: JobRow) -> int:
 
 def settle(tables: Tables, task: TaskRow, cost: Cost) -> Cost:
     """Charge the job of an edited task for the attempt of its last lease; answers with what it was charged."""
-    if task.reserves:
+    if most := task.may_cost:
         row = _free(tables, task)
         if task.written_off:
-            return task.reserves
-        charge: Cost = task.reserves if cost is None else min(cost, task.reserves)
+            return most
+        charge: Cost = most if cost is None else min(cost, most)
         _take_report(row, task.lease_id)
     elif cost is not None:
         row = tables.edit(tables.owner(task))
@@ -72,8 +75,30 @@ def lose(tables: Tables, task: TaskRow) -> None:
         leave(tables, task)
 
 
+def reserve(tables: Tables, task: TaskRow, price: Cost) -> bool:
+    """Reserve what an attempt of an edited task may cost that does not say so itself, as its worker declares it.
+
+    Arguments:
+        price: None: that is not known here, and it may cost all that is left.
+
+    Returns:
+        whether what is left of the job's budget is enough; if not, nothing has changed.
+    """
+    row = tables.owner(task)
+    left = _left(row, row.budget or 0) + task.reserved
+    price = left if price is None else price
+    if price > left:
+        return False
+    tables.edit(row).reserved += price - task.reserved
+    task.price = task.reserved = price
+    return True
+
+
 def again(tables: Tables, task: TaskRow) -> bool:
-    """Reserve another attempt of an edited task, if what is left of its job's budget is enough."""
+    """Reserve another attempt of an edited task, if what is left of its job's budget is enough.
+
+    That of one that does not say what it may cost is reserved once somebody takes it.
+    """
     if not task.reserves or task.reserved:
         return True
     row = tables.owner(task)
@@ -85,9 +110,13 @@ def again(tables: Tables, task: TaskRow) -> bool:
 
 
 def resumed(tables: Tables, task: TaskRow) -> None:
-    """A lease that was over goes on, under what was reserved for the next attempt."""
-    if task.reserves:
-        _take_report(tables.edit(tables.owner(task)), task.lease_id)
+    """A lease that was over goes on, under what was reserved for the next attempt, or else what was kept for it."""
+    if task.may_cost:
+        row = tables.edit(tables.owner(task))
+        kept = _take_report(row, task.lease_id)
+        if not task.reserved:
+            row.reserved += kept
+            task.reserved = kept
 
 
 def reported(tables: Tables, row: JobRow, lease_id: str, cost: Cost) -> Cost:

@@ -182,10 +182,22 @@ def given_back(
 
 def not_covered(task: TaskRow, last: Outcome | None = None) -> Outcome:
     """How a task ends whose job's budget does not cover another attempt; `last` is how the last one ended."""
-    message = f"cost: what is left of the job's budget does not cover another attempt, which may cost {task.reserves}"
+    message = f"cost: what is left of the job's budget does not cover another attempt, which may cost {task.may_cost}"
     if last is not None and last.error is not None:
         message += f"; the last one ended with {last.error.code}"
     return Outcome.failed(LIMIT_EXCEEDED, message, task.worker_id)
+
+
+def too_dear(tables: Tables, task: TaskRow, price: int, now: int) -> None:
+    """End an edited task that was taken from its queue, as its job's budget does not cover what its worker declares."""
+    # It does not wait any more, and nobody has it.
+    task.state, task.session_id = OFFERED, ""
+    message = (
+        f"cost: what is left of the job's budget does not cover the {price} that the worker with room for it declares; "
+        "give the job, or the task above it, more"
+    )
+    outcome = Outcome.failed(LIMIT_EXCEEDED, message)
+    task_over(tables, task, outcome, finished_line(task, outcome, now), now)
 
 
 def lost(tables: Tables, task: TaskRow, now: int) -> None:

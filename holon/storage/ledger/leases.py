@@ -6,28 +6,48 @@ from collections.abc import Sequence
 
 from holon.domain.task import job_of
 from holon.ports import Attempt, Leased, Offer, Opened, Opening, Seat, Superseded
-from holon.storage.ledger.costs import resumed
-from holon.storage.ledger.endings import lost
+from holon.storage.ledger.costs import reserve, resumed
+from holon.storage.ledger.endings import lost, too_dear
 from holon.storage.ledger.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, TaskRow, WorkerRow
 from holon.storage.ledger.tables import Tables
 from holon.storage.ledger.tasks import queued_changed, queued_fewer
 
 # Of a task so many attempts are known, the newest; nothing else bounds how often it is leased.
 MOST_ATTEMPTS = 1_000
+# So many tasks at most end in one call as their worker is too dear.
+MOST_TOO_DEAR = 1_000
 
 
 def lease(tables: Tables, seats: Sequence[Seat], now: int) -> Leased:
-    """Lease the heads of the backlog to these seats, in their order, within the credits of their workers."""
+    """Lease the heads of the backlog to these seats, in their order, within the credits of their workers.
+
+    A task ends instead where what is left of its job's budget does not cover what its worker declares.
+    """
     offers: list[Offer] = []
+    most_too_dear = MOST_TOO_DEAR
     for seat in seats:
         worker = tables.workers.get(seat.worker_id)
         if worker is None or worker.session_id != seat.session_id or not worker.live:
             continue
         room = min(seat.n, worker.credits - len(worker.held))
-        while room > 0 and (tasks := tables.backlog.take(seat.keys, worker.id, seat.only, now, room)):
-            offers += [_granted(tables, task, worker, now) for task in tasks]
+        # One that ends may end others of its job: these are not to be at hand already.
+        at_once = 1 if seat.prices else room
+        while (
+            room > 0
+            and most_too_dear
+            and (tasks := tables.backlog.take(seat.keys, worker.id, seat.only, now, min(at_once, room)))
+        ):
+            granted = [
+                _granted(tables, task, worker, now)
+                for task in tasks
+                if task.reserves is not None or reserve(tables, tables.edit(task), seat.prices.get(task.key))
+            ]
             queued_fewer(tables, tasks, now)
-            room -= len(tasks)
+            offers += granted
+            room -= len(granted)
+            if not granted:
+                too_dear(tables, tasks[0], seat.prices[tasks[0].key], now)
+                most_too_dear -= 1
     left = frozenset([key for seat in seats for key in seat.keys if tables.backlog.waiting.get(key)])
     return Leased(tuple(offers), left)
 
@@ -88,7 +108,7 @@ def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
         task.trace,
         keeps_for(tables, task) if task.lost_after else None,
         need.allowed_skills,
-        need.max_cost,
+        need.max_cost if task.reserves is not None else task.price,
         need.contracts,
         need.statuses,
         need.resources,

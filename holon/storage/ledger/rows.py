@@ -125,8 +125,9 @@ class TaskRow(Row):
     """A task. Its `lease_id` and worker stay after the lease ran out, until the next lease, and its session too,
     unless it was given back.
 
-    `reserves` is as in `NewTask`, `reserved` what its job holds for it now. `at_once` counts how often it was given
-    back without avoiding who did that. `written_off` says that its last lease was charged before its attempt ended.
+    `reserves` is as in `NewTask`, `price` what its newest attempt may cost where that says nothing, `reserved` what its
+    job holds for it now. `at_once` counts how often it was given back without avoiding who did that. `written_off` says
+    that its last lease was charged before its attempt ended.
     `lease_lasts` is how long the leases last of who took it last, in milliseconds; 0: as long as the node says.
     `execution_due` is that of its newest attempt, also while nobody has it: who takes it back has what was left.
     `over_reason` says why its last lease is over, or was: it stays where one that ran out is taken up again.
@@ -147,7 +148,7 @@ class TaskRow(Row):
     created_at: int
     execution_timeout: int
     lost_after: int
-    reserves: int
+    reserves: Cost
     reserved: int
     dispatch_due: int | None
     result_due: int | None
@@ -165,6 +166,7 @@ class TaskRow(Row):
     generation: int = 1
     attempt: int = 0
     at_once: int = 0
+    price: int = 0
     written_off: bool = False
     losses: int = 0
     avoid: tuple[tuple[str, int, int], ...] = ()
@@ -195,7 +197,7 @@ class TaskRow(Row):
             new.execution_timeout,
             new.lost_after,
             reserves,
-            reserves,
+            reserves or 0,
             None if new.dispatch_timeout is None else now + new.dispatch_timeout,
             None if new.result_timeout is None else now + new.result_timeout,
         )
@@ -204,6 +206,11 @@ class TaskRow(Row):
     def unplaced(self) -> bool:
         """Whether the dispatch timeout counts: no worker took it, or is being offered it; an offer has its own time."""
         return not self.accepted and self.state is not OFFERED
+
+    @property
+    def may_cost(self) -> int:
+        """What its newest attempt may cost, of the budget of its job."""
+        return self.price if self.reserves is None else self.reserves
 
     def next_time(self) -> int | None:
         """When the task is to be looked at next: the first of its limits is reached."""

@@ -102,7 +102,7 @@ def claimed(answer: Answer) -> list[tuple[str, str]]:
 
 def offer_of(fields: Answer, seal: Seal) -> Offer:
     """An offer that was made."""
-    head, worker, session, lease, carried, generation, attempt, left, deadline, lasts = fields
+    head, worker, session, lease, carried, generation, attempt, left, deadline, lasts, price = fields
     # What the task was made with, as it is stored: values without the number of them before.
     task, _, _, need, priority, _, retry, _ = msgpack.unpackb(b"\x98" + head, raw=True)
     size, _, rest = carried.partition(b"\n")
@@ -127,7 +127,7 @@ def offer_of(fields: Answer, seal: Seal) -> Offer:
         trace=trace.decode(),
         lasts=lasts,
         allowed_skills=needed.allowed_skills,
-        max_cost=needed.max_cost,
+        max_cost=needed.max_cost if price is None else price,
         contracts=needed.contracts,
         statuses=needed.statuses,
         resources=needed.resources,
@@ -140,7 +140,7 @@ def _retry(text: bytes) -> RetryPolicy:
 
 
 # An offer is so many of the values of a list of them, and at which place are the params.
-_OFFER = 10
+_OFFER = 11
 _CARRIED = 4
 
 

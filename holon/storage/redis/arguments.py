@@ -65,7 +65,9 @@ def seats_arguments(seats: Iterable[tuple[Seat, int | None]]) -> Arguments:
     arguments: Arguments = [0]
     for count, (seat, most) in enumerate(seats, 1):
         arguments[0] = count
-        arguments += (seat.worker_id, seat.session_id, seat.n, " ".join(seat.keys), " ".join(seat.only), maybe(most))
+        prices = " ".join(f"{key} {price}" for key, price in seat.prices.items()) if seat.prices else ""
+        keys, only = " ".join(seat.keys), " ".join(seat.only)
+        arguments += (seat.worker_id, seat.session_id, seat.n, keys, only, maybe(most), prices)
     return arguments
 
 
@@ -87,8 +89,9 @@ def _terms(task: NewTask) -> str:
     retry = task.retry
     policy = f"{retry.max_retries} {retry.first_ms} {retry.longest_ms}"
     # Said only where it is something: nodes of an earlier release do not know it.
-    lost = f" {task.lost_after}" if task.lost_after or task.reserves else ""
-    reserves = f" {task.reserves}" if task.reserves else ""
+    said = "*" if task.reserves is None else task.reserves
+    lost = f" {task.lost_after}" if task.lost_after or said else ""
+    reserves = f" {said}" if said else ""
     return f"{task.priority} {task.execution_timeout} {policy}{lost}{reserves}"
 
 

@@ -97,7 +97,9 @@ class Sheets:
 
 def as_made(row: TaskRow) -> bool:
     """Whether a new task is as a sheet tells it, but for a first offer. It may have lost that already."""
-    return row.attempt == 0 if row.state is QUEUED else row.attempt == 1 and row.state is OFFERED
+    if row.state is QUEUED:
+        return row.attempt == 0
+    return row.attempt == 1 and row.state is OFFERED and not row.price
 
 
 def only_offered(row: TaskRow, before: TaskRow) -> bool:

@@ -59,6 +59,7 @@ FACTS = (
     "at_once",
     "written_off",
     "lease_lasts",
+    "price",
 )
 _facts = attrgetter(*FACTS)
 # Before the facts are its retries and its attempts.

@@ -18,8 +18,9 @@ from tests.integration.cases.site import Start
 from tests.redis_server import RedisServer
 from tests.stores import asked, chosen
 
-# What must not depend on which node is asked: history, many jobs at once, tasks and results, fan-out, cancel, signals.
-_APART = re.compile(r"test_(a12|b25|b26|c\d\d|d01|d12|d16|signals)_")
+# What must not depend on which node is asked: history, many jobs at once, tasks and results, fan-out, cancel, signals,
+# budgets.
+_APART = re.compile(r"test_(a12|b25|b26|c\d\d|d01|d12|d16|signals|budgets)_")
 
 
 @pytest.fixture(scope="session")

@@ -233,8 +233,7 @@ async def test_a_part_may_use_and_cost_no_more_than_the_job_above(start: Start) 
     async with start(above(ways=WAYS), one_task()) as node, a_wire(node, "w1", offering("t", price=4)) as wire:
         refused = await ended(node, await create(node, "above", allowed_skills=["x"]))
         assert refused.result["details"]["causes"][0]["code"] == "POLICY_DENIED"
-        refused = await ended(node, await create(node, "above", allowed_skills=["t"], budget=3))
-        assert refused.result["details"]["causes"][0]["code"] == "LIMIT_EXCEEDED"
+        too_little = await create(node, "above", allowed_skills=["t"], budget=3)
         job_id = await create(node, "above", allowed_skills=["t"], budget=9)
         offer = await next_offer(wire)
         await wire.send(updates(result(offer, cost=2)))
@@ -242,6 +241,8 @@ async def test_a_part_may_use_and_cost_no_more_than_the_job_above(start: Start) 
         assert (job.status, job.cost, job.budget) == ("finished", 2, 9)
         part = await node.client.get_job(await part_of(node, job_id))
         assert (part.cost, part.budget) == (2, 9)
+        said = (await node.client.get_job(await part_of(node, too_little))).progress_message
+        assert said.endswith("with skill 't' declares a price within max_cost 3")
 
 
 async def test_a_node_that_leaves_hands_its_parts_to_another_at_once(redis: RedisServer) -> None:

@@ -117,9 +117,9 @@ async def test_a_skill_that_is_passed_on_is_done_within_the_budget(certificates:
         await offered(stream, "t1", "a", {}, lineage=types_pb2.Lineage(budget=5))
         assert (await answer(stream)).HasField("accepted")
         given = await cheap.given()
-        assert given.max_cost == 5
+        assert given.max_cost == 3
         await cheap.ends(given, DONE, cost=4)
-        assert (await stream.result()).result.cost == 4
+        assert (await stream.result()).result.cost == 3
         assert dear.offers.empty()
 
 

@@ -1,5 +1,6 @@
--- What jobs cost. Of a job with a budget each attempt is reserved before it can begin; with its outcome that becomes a
--- charge, of no more than it. What is not known to have ended stays reserved under its lease until its worker reports.
+-- What jobs cost. Of a job with a budget each attempt is reserved before it can begin: with the step that makes its task,
+-- or, where that does not say what it may cost, with the lease. With its outcome that becomes a charge, of no more than it.
+-- What is not known to have ended stays reserved under its lease until its worker reports.
 
 local costs = {}
 local MOST_COST = 9007199254740991
@@ -16,11 +17,12 @@ function costs.text(money)
     return concat(values, ' ')
 end
 
+local function left_of(row, money) return money.budget - (row.cost or 0) - money.reserved - unreported_of(row) end
+
 -- Whether so much may be reserved of what is left of a job's budget.
 function costs.affords(row, amount)
     local money = money_of(row)
-    if not money then return true end
-    return amount <= money.budget - (row.cost or 0) - money.reserved - unreported_of(row)
+    return not money or amount <= left_of(row, money)
 end
 
 local function charge(owner, cost) owner.cost = math.min((owner.cost or 0) + cost, MOST_COST) end
@@ -73,9 +75,24 @@ function costs.lose(row)
     if not costs.is_nodes_own(row.worker) then costs.leave(row) end
 end
 
--- Reserve another attempt of a task, if what is left of its job's budget is enough.
+-- Reserve what an attempt of a task may cost that does not say so itself, as its worker declares it; without a price it may
+-- cost all that is left. Whether what is left of the job's budget is enough; if not, nothing has changed.
+function costs.reserve(row, price)
+    local owner = job(row.job)
+    local money, had = money_of(owner), row.reserved or 0
+    local left = left_of(owner, money) + had
+    price = price or left
+    if price > left then return false end
+    money.reserved = money.reserved + price - had
+    row.reserves = price > 0 and price or nil
+    row.reserved = row.reserves
+    return true
+end
+
+-- Reserve another attempt of a task, if what is left of its job's budget is enough. That of one that does not say what it
+-- may cost is reserved once somebody takes it.
 function costs.again(row)
-    if not row.reserves or row.reserved then return true end
+    if row.by_price or not row.reserves or row.reserved then return true end
     local owner = job(row.job)
     if not costs.affords(owner, row.reserves) then return false end
     local money = money_of(owner)
@@ -84,9 +101,16 @@ function costs.again(row)
     return true
 end
 
--- A lease that was over goes on, under what was reserved for the next attempt.
+-- A lease that was over goes on, under what was reserved for the next attempt, or else what was kept for it.
 function costs.resumed(row)
-    if row.reserves then money_of(job(row.job)).unreported[row.lease] = nil end
+    if not row.reserves then return end
+    local money = money_of(job(row.job))
+    local kept = money.unreported[row.lease]
+    money.unreported[row.lease] = nil
+    if kept and not row.reserved then
+        money.reserved = money.reserved + kept
+        row.reserved = kept
+    end
 end
 
 -- A worker says, late, what the attempt of a lease cost that is over; what its job was charged, if anything.

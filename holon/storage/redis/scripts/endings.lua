@@ -174,6 +174,16 @@ function endings.given_back(row, avoid_until, cost, how)
     if endings.goes_on(row, cost) then requeue(row, avoid_until, how) end
 end
 
+-- End a task that was taken from its queue, as its job's budget does not cover what its worker declares.
+function endings.too_dear(row, price)
+    -- It does not wait any more, and nobody has it.
+    row.place, row.session = 'offered', nil
+    if row.branch then fans.queued(row, -1) end
+    local message = "cost: what is left of the job's budget does not cover the " .. int(price)
+        .. ' that the worker with room for it declares; give the job, or the task above it, more'
+    task_over(row, endings.failed('LIMIT_EXCEEDED', message))
+end
+
 -- The session of a task's lease ended without an outcome: run it again, or give it up.
 function endings.lost(row)
     held.give_up(row.worker, row.lease)

@@ -25,6 +25,7 @@ function leasing.tell_offer(offers, row, time)
     offers[n + 4], offers[n + 5], offers[n + 6] = row.lease, carried_by(row), row.generation
     offers[n + 7], offers[n + 8], offers[n + 9] = row.attempt, math.max(0, till - time), till
     offers[n + 10] = row.lost_after and leasing.keeps_for(row) or false
+    offers[n + 11] = row.by_price and (row.reserves or 0) or false
 end
 
 -- Of a task so many attempts are known, the newest; nothing else bounds how often it is leased.
@@ -49,8 +50,9 @@ local function grant(row, holder)
     if row.branch then fans.queued(row, -1) end
 end
 
--- The seats that a call names: worker, session, room, match keys, those that nobody else could do, and how many leases
--- the session may hold in this partition: its credits, where there is only one.
+-- The seats that a call names: worker, session, room, match keys, those that nobody else could do, how many leases the
+-- session may hold in this partition (its credits, where there is only one), and match keys with what the worker declares
+-- for their tasks.
 local seats = NONE
 local function read_seats()
     local count = num()
@@ -59,9 +61,13 @@ local function read_seats()
     for i = 1, count do
         seats[i] = {
             worker = args[at + 1], session = args[at + 2], n = tonumber(args[at + 3]), keys = words(args[at + 4]),
-            only = ' ' .. args[at + 5] .. ' ', most = tonumber(args[at + 6]),
+            only = ' ' .. args[at + 5] .. ' ', most = tonumber(args[at + 6]), prices = NONE,
         }
-        at = at + 6
+        if args[at + 7] ~= '' then
+            seats[i].prices = {}
+            for key, price in gmatch(args[at + 7], '(%S+) (%d+)') do seats[i].prices[key] = tonumber(price) end
+        end
+        at = at + 7
         -- Who shares a session's credits out among partitions hears what this one has of them, whatever is answered: a
         -- repeat hands over what was leased before.
         local holder = seats[i].most and worker(seats[i].worker)
@@ -86,11 +92,15 @@ function leasing.still_waiting()
     return more
 end
 
+-- So many tasks at most end in one call as their worker is too dear.
+local MOST_TOO_DEAR = 1000
+
 -- Lease the heads of the backlog to the seats, in their order; answers with the offers, and the keys that have more. The
--- tasks of the offers come besides.
+-- tasks of the offers come besides. A task ends instead where what is left of its job's budget does not cover what its
+-- worker declares.
 local function lease()
     if not seats[1] then return NO_OFFERS, NONE end
-    local offers, leased = {}, {}
+    local offers, leased, most_too_dear = {}, {}, MOST_TOO_DEAR
     for _, seat in ipairs(seats) do
         fetch_counts(seat.keys)
         local holder = worker(seat.worker)
@@ -98,12 +108,18 @@ local function lease()
             if any_wait(seat.keys) then
                 local n = math.min(seat.n, (seat.most or holder.credits) - held.count(holder))
                 PAGE = math.max(1, math.ceil(n / #seat.keys))
-                for _ = 1, n do
+                while n > 0 and most_too_dear > 0 do
                     local row = best(seat.keys, holder.ID, seat.only)
                     if not row then break end
-                    grant(row, holder)
-                    leasing.tell_offer(offers, row, NOW)
-                    leased[#leased + 1] = row
+                    if row.by_price and not costs.reserve(row, seat.prices[row.key]) then
+                        endings.too_dear(row, seat.prices[row.key])
+                        most_too_dear = most_too_dear - 1
+                    else
+                        grant(row, holder)
+                        leasing.tell_offer(offers, row, NOW)
+                        leased[#leased + 1] = row
+                        n = n - 1
+                    end
                 end
             end
         end

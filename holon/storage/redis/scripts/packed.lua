@@ -91,12 +91,12 @@ local function job_text(row)
 end
 
 -- What a task was made with: priority, execution timeout, the policy of its retries, and, if it says so, how long it stays
--- its worker's without a word, and what an attempt reserves.
+-- its worker's without a word, and what an attempt reserves: '*' is what whoever takes it declares.
 local function terms_of(text)
     local priority, execution, retry, lost_after, reserves =
-        match(text, '^(%S+) (%S+) (%S+ %S+ %S+) ?(%d*) ?(%d*)$')
+        match(text, '^(%S+) (%S+) (%S+ %S+ %S+) ?(%d*) ?([%d*]*)$')
     lost_after = tonumber(lost_after)
-    return priority, tonumber(execution), retry, lost_after ~= 0 and lost_after or nil, tonumber(reserves)
+    return priority, tonumber(execution), retry, lost_after ~= 0 and lost_after or nil, tonumber(reserves), reserves == '*'
 end
 
 -- A task's row begins with what it was made with. That stays as it is, but where the task is given another need; so it is
@@ -109,7 +109,7 @@ local function task_row(id, key, text, owner_id, step)
     local from, _, n, match_key, need, priority, execution, retry, lost_after = unpacked(text, 8, 3)
     local _, place, accepted, who, session, lease, applied, avoid, attempts, branch, till, dispatch_due, result_due,
         execution_due, attempt, progress, generation, losses, reason, late, reserves, reserved, at_once,
-        written_off = unpacked(text, 23, from)
+        written_off, by_price = unpacked(text, 24, from)
     local row = {
         ID = id, KEY = key, TEXT = text, HEAD = string.sub(text, 4, from), N = n, DUE = nil, PLACE = nil, job = owner_id,
         step = step, key = match_key, need = need, priority = priority, execution = execution, retry = retry,
@@ -135,17 +135,19 @@ local function task_row(id, key, text, owner_id, step)
     if reserved then row.reserved = reserved end
     if at_once then row.at_once = at_once end
     if written_off then row.written_off = written_off end
+    if by_price then row.by_price = by_price end
     return row
 end
 
 local function task_text(row)
     local whole = row.losses or row.reason or row.late or row.reserves or row.reserved or row.at_once or row.written_off
+        or row.by_price
     local place, generation = row.place, row.generation
     local begin, rest = '\220\0\24', ''
     if whole then
-        begin = '\220\0\31'
+        begin = '\220\0\32'
         rest = pack(row.losses or false, row.reason or false, row.late or false, row.reserves or false,
-            row.reserved or false, row.at_once or false, row.written_off or false)
+            row.reserved or false, row.at_once or false, row.written_off or false, row.by_price or false)
     end
     local dues = '\194\194\194\194\194\194'
     if row['until'] or row.dispatch_due or row.result_due or row.execution_due or row.attempt or row.progress then

@@ -154,6 +154,7 @@ local function new_task(id, owner_id, step, form)
     }
     if form.lost_after then row.lost_after = form.lost_after end
     if form.reserves then row.reserves, row.reserved = form.reserves, form.reserves end
+    if form.by_price then row.by_price = 1 end
     tasks[id] = row
     return row
 end

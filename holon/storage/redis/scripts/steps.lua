@@ -28,11 +28,11 @@ function steps.read(step)
 end
 
 function steps.made_with(key, need, text, dispatch, result)
-    local priority, execution, retry, lost_after, reserves = terms_of(text)
+    local priority, execution, retry, lost_after, reserves, by_price = terms_of(text)
     return {
         key = key, need = need, text = text, dispatch = dispatch, result = result, priority = priority,
         execution = execution, retry = retry, lost_after = lost_after, reserves = reserves,
-        packed = pack(key, need, priority, execution, retry, lost_after or false),
+        by_price = by_price, packed = pack(key, need, priority, execution, retry, lost_after or false),
     }
 end
 local task_form = forms(steps.made_with)
