@@ -168,7 +168,7 @@ def _why_none(need: Need, offers: list[tuple[Offering, Sequence[Machine]]], nobo
         return f"{nobody} with {skill} declares the status {status!r}, which the job goes on by"
     cheap = [one for one in saying if need.max_cost is None or (one.price is not None and one.price <= need.max_cost)]
     if not cheap:
-        return f"{nobody} with {skill} declares a price within max_cost {need.max_cost}"
+        return f"{nobody} with {skill} declares a price within what it may cost, {need.max_cost}"
     others = set(cheap)
     machines = [machine for one, its in offers if one in others for machine in its]
     nearest = missing(machines, need.resources)

@@ -242,7 +242,7 @@ async def test_a_part_may_use_and_cost_no_more_than_the_job_above(start: Start) 
         part = await node.client.get_job(await part_of(node, job_id))
         assert (part.cost, part.budget) == (2, 9)
         said = (await node.client.get_job(await part_of(node, too_little))).progress_message
-        assert said.endswith("with skill 't' declares a price within max_cost 3")
+        assert said.endswith("with skill 't' declares a price within what it may cost, 3")
 
 
 async def test_a_node_that_leaves_hands_its_parts_to_another_at_once(redis: RedisServer) -> None:

@@ -124,7 +124,7 @@ async def test_a_job_whose_task_nobody_took_says_why(start: Start) -> None:
         assert await why() == nobody + "offers skill 't'"
         async with a_wire(node, "w1", offering(input_schema=NUMBERS, statuses=["other"]), credits=1) as wire:
             assert await why(q="x") == nobody + "with skill 't' accepts these params"
-            assert await why("cheap") == nobody + "with skill 't' declares a price within max_cost 5"
+            assert await why("cheap") == nobody + "with skill 't' declares a price within what it may cost, 5"
             assert await why("strange") == (
                 nobody + "with skill 't' declares the status 'strange', which the job goes on by"
             )

@@ -24,7 +24,7 @@ async def test_a_task_that_is_dearer_than_the_whole_budget_is_not_sent_and_a_che
     parent.engine.blueprints.register_all([spending("one", [None])])
     async with Leaf(parent.engine, "dear", Skill("t", price=100)) as dear:
         job_id = await created(parent, "one", 50)
-        assert (await parent.job(job_id)).progress_message.endswith("declares a price within max_cost 50")
+        assert (await parent.job(job_id)).progress_message.endswith("declares a price within what it may cost, 50")
         async with Leaf(parent.engine, "cheap", Skill("t", price=9)) as cheap:
             await cheap.ends(await cheap.given(), DONE)
             await cheap.ends(await cheap.given(), DONE)
