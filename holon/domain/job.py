@@ -8,6 +8,7 @@ from typing import Any
 from holon.domain.client import NO_PLAN
 from holon.domain.costs import Cost
 from holon.domain.policy import Allowed
+from holon.domain.signals import KeptSignal
 from holon.domain.value import Value, field, replace
 from holon.domain.wants import Wants
 
@@ -68,14 +69,6 @@ class Question(Value):
     message: str
     integration: str
     asked_at: int
-
-
-class KeptSignal(Value, gc=True):
-    """A signal that came before its job waited for it; `size` is that of its data as text."""
-
-    name: str
-    data: dict[str, Any]
-    size: int
 
 
 class Waiting(Value):

@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from holon.domain.job import KeptSignal
 from holon.domain.value import Value
 
 MAX_SIGNAL_NAME = 128
@@ -24,6 +23,14 @@ MOST_KEPT_BYTES = 256 * 1024
 # only so many are kept.
 _MOST_WAITING_BYTES = 1024 * 1024
 _ROOM = 8
+
+
+class KeptSignal(Value, gc=True):
+    """A signal that came before its job waited for it; `size` is that of its data as text."""
+
+    name: str
+    data: dict[str, Any]
+    size: int
 
 
 class Signal(Value):

@@ -230,7 +230,7 @@ def test_sound_blueprints_are_counted(tmp_path: Path) -> None:
     folder = project(tmp_path / "it")
     ran = holon_here(folder, "blueprints", "check", "blueprints")
     assert ran.code == 0
-    assert ran.out.splitlines()[-1] == "blueprints: 10, errors: 0, warnings: 0"
+    assert ran.out.splitlines()[-1] == "blueprints: 11, errors: 0, warnings: 0"
     found = holon_here(folder, "blueprints", "check", "blueprints/flows.py", "--json").json["blueprints"]
     assert {"name": "failing", "path": "/api/failing", "states": ["only"], "file": "blueprints/flows.py"} in found
     assert holon_here(folder, "blueprints", "check", env={"BLUEPRINTS_DIR": "blueprints"}).code == 0

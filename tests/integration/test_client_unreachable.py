@@ -85,7 +85,7 @@ def test_the_client_imports_nothing_of_a_node() -> None:
     # what JSON can hold, and the words of refusals.
     of_domain = {name.split(".")[2] for name in loaded if name.startswith("holon.domain.")}
     for_both = {"costs", "digest", "events", "json_words", "plain", "policy", "task", "texts", "value"}
-    assert of_domain <= for_both | {"event_types", "fleet", "resources", "strategies", "wants"}
+    assert of_domain <= for_both | {"event_types", "fleet", "load", "resources", "signals", "strategies", "wants"}
     assert not loaded & {"cryptography", "jsonschema_rs", "msgpack", "uvicorn", "typer", "rich", "google.rpc"}
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgpack
 
 from holon.domain.events import CancelRequested, TaskEvent
-from holon.domain.job import Job, KeptSignal, Status, Waiting
+from holon.domain.job import Job, Status, Waiting
 from holon.domain.matching import Need
-from holon.domain.signals import Signal
+from holon.domain.signals import KeptSignal, Signal
 from holon.domain.task import RetryPolicy
 from holon.domain.value import replace
 from holon.domain.wants import Wants

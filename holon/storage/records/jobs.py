@@ -6,7 +6,8 @@ from typing import Any
 
 from msgspec.structs import astuple
 
-from holon.domain.job import Job, JobError, KeptSignal, Question, Status, Waiting
+from holon.domain.job import Job, JobError, Question, Status, Waiting
+from holon.domain.signals import KeptSignal
 from holon.domain.wants import Wants
 from holon.storage.json_text import from_json, to_json
 from holon.storage.records.schema import pack, unpack
