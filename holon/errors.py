@@ -143,6 +143,18 @@ class StoreUnavailable(Unavailable):
     code = "STORE_UNAVAILABLE"
 
 
+class SealBroken(StoreUnavailable):
+    """Expected: what is stored was changed, cut short, or moved here from elsewhere; the operator must restore it."""
+
+    code = "SEAL_BROKEN"
+
+
+class KeyUnknown(SealBroken):
+    """Expected: what is stored was sealed with a key that this node does not have; the operator must give it that."""
+
+    code = "ENCRYPTION_KEY_UNKNOWN"
+
+
 class IntegrityError(HolonError):
     """Expected: data is not what it was said to be; whoever has it must not use it, and may fetch it again."""
 

@@ -32,6 +32,7 @@ from holon.engine.fleets.whole import WholeFleet
 from holon.engine.following import Following, Watched
 from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers
+from holon.engine.history_reader import HistoryReader
 from holon.engine.inputs import Inputs
 from holon.engine.job_files import FilesPlace, JobFiles
 from holon.engine.jobs import Jobs
@@ -181,6 +182,7 @@ class Engine:
             self.reputations.joined,
         )
         self.records = Records(store, history)
+        self.reader = HistoryReader(store, history)
         self.mover = Mover(store, history) if history is not None else None
         self.rates = RateLimits(store, settings.rates) if settings.rates is not None else None
         self.jobs = Jobs(
@@ -224,6 +226,7 @@ class Engine:
             self.jobs,
             self.blueprints,
             self.following,
+            self.reader,
             own,
         )
         self.watching = Watching(store, self.jobs, self.records, watched, settings.watch_idle / 1000)

@@ -21,7 +21,7 @@ from holon.engine.inputs import Inputs
 from holon.engine.job_errors import inbox_full, not_found, terminated
 from holon.engine.lines import page_of_lines
 from holon.engine.making import Making
-from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE, number_of_page, size_of_page
+from holon.engine.paging import DEFAULT_PAGE, number_of_page, size_of_page
 from holon.engine.quotas import used_up
 from holon.engine.records import Records
 from holon.engine.repeats import Repeats, reused
@@ -218,22 +218,10 @@ class Jobs:
         """How far a job is by its states, as its holon's parent is told; clients see how far its last dispatch is."""
         return percent_of(record.job, self._blueprints.get(record.job.blueprint), record.progress)
 
-    async def passed(self, record: JobRecord) -> float:
-        """How far a job that is not over was at most, in percent, by its history: it may have gone back since.
-
-        Raises:
-            HolonError: its history cannot be read now.
-        """
+    def passed(self, record: JobRecord, lines: Sequence[HistoryEvent]) -> float:
+        """How far a job that is not over was at most, in percent, by its history: it may have gone back since."""
         blueprint = self._blueprints.get(record.job.blueprint)
-        if blueprint is None or record.job.status.terminal:
-            return 0.0
-        told: list[HistoryEvent] = []
-        after = 0
-        while lines := await self._records.history(record.job.id, after, MAX_PAGE, record.sequence):
-            # A fan-out has a line for each branch.
-            told += (line for _, line in lines if line.type != "task_finished")
-            after = lines[-1][0]
-        return passed_by(blueprint, told)
+        return 0.0 if blueprint is None else passed_by(blueprint, lines)
 
     async def list(self, owner: str, listing: Listing) -> tuple[Sequence[JobRecord], str]:
         """A page of an owner's jobs, newest first, and the token of the next page (empty: that was all).

@@ -8,25 +8,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
 
-from holon.domain.client import Client
 from holon.domain.event_types import MAX_EVENT_BYTES, OF_WAITS, payload_left_out
 from holon.domain.events import HistoryEvent, Occurred, event_type_of
 from holon.domain.log_bounds import MAX_FIELDS, left_out
 from holon.domain.log_lines import FROM_JOB, FROM_TASK, PASSED, Logged, LogLine
 from holon.domain.sending import as_object
 from holon.domain.value import replace
-from holon.engine.jobs import Jobs
+from holon.engine.history_reader import AGAIN_S, HistoryReader, Page
 from holon.engine.payloads import too_much
-from holon.errors import HolonError, NotFound
-
-# So many lines of a job's history are looked at together: all of those of a job of one task.
-_LINES = 1_000
-_RETRY_S = 1.0
+from holon.ports import JobRecord
 
 # What goes up of what the job itself waits for, as lines of history call it, and as clients know it.
 _OF_WAIT = {
@@ -45,30 +41,24 @@ _OF_WAIT = {
 }
 
 
-async def page_of(
-    jobs: Jobs, owner: Client, job_id: str, token: str = ""
-) -> tuple[Sequence[tuple[int, HistoryEvent]], str]:
-    """Lines of a job's history with their numbers, and where the next begin; empty: that was all, or it is gone.
+class Extent(NamedTuple):
+    """How far a history goes: how many `lines` it has, and how many `events` these tell of."""
 
-    It waits for a store that is away.
+    lines: int = 0
+    events: int = 0
 
-    Arguments:
-        token: where they begin: from a page before, or after which number; empty: at the first.
-    """
-    while True:
-        try:
-            return await jobs.history(owner, job_id, _LINES, token)
-        except NotFound:
-            return [], ""
-        except HolonError as error:
-            await asyncio.sleep(error.retry_after or _RETRY_S)
+
+def extent_of(record: JobRecord) -> Extent:
+    """How far the history of a job goes, as it is now."""
+    return Extent(record.sequence, record.job.events)
 
 
 class EventsOfJob:
     """Tells of what happened in one job, in order. Its history has that, so nothing of it is lost with this node.
 
     An event has the same id however often it is told: all are told again after a restart, and under each new lease of
-    the task, and the job above takes each once.
+    the task, and the job above takes each once. What had moved out of the store before, and cannot be looked at just
+    now, counts as told then: it nearly always was. What is known to be untold waits for that, but no end does.
 
     Arguments:
         holon_id: the holon that they pass on their way; empty: the job above is in this one.
@@ -78,55 +68,77 @@ class EventsOfJob:
 
     def __init__(
         self,
-        jobs: Jobs,
-        owner: Client,
+        reader: HistoryReader,
         job_id: str,
         holon_id: str = "",
         taken: Callable[[], Awaitable[AbstractSet[int]]] | None = None,
     ) -> None:
-        self._jobs = jobs
-        self._owner = owner
+        self._reader = reader
         self._job_id = job_id
         self._holon_id = holon_id
         self._asked = taken
         self._taken: AbstractSet[int] = frozenset()
         self._lock = asyncio.Lock()
         self._lease_id = ""
-        self._after = 0
-        self._events = 0
+        self._told = Extent()
+        # Whether it is yet to be told what may have been told before.
+        self._anew = True
+        self._ends = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"EventsOfJob({self._job_id}, told={self._events})"
+        return f"EventsOfJob({self._job_id}, told={self._told.events})"
 
     async def tell(
-        self, task_id: str, lease_id: str, events: int, put: Callable[[Sequence[Occurred]], Awaitable[None]]
+        self,
+        task_id: str,
+        lease_id: str,
+        upto: Extent,
+        put: Callable[[Sequence[Occurred]], Awaitable[None]],
+        *,
+        last: bool = False,
     ) -> None:
         """Tell of those that are not told yet, as events of this task.
 
         Arguments:
-            events: how many lines of the job's history tell of one.
+            upto: how far the history goes.
             put: is given some of them at a time.
+            last: whether the job is over: its end is told next, and waits for no database.
         """
+        if last:
+            self._ends.set()
         async with self._lock:
             if self._lease_id != lease_id:
                 if self._asked is not None:
                     self._taken = await self._asked()
-                self._lease_id, self._after, self._events = lease_id, 0, 0
-            while self._events < events:
-                token = str(self._after) if self._after else ""
-                lines, _ = await page_of(self._jobs, self._owner, self._job_id, token)
-                if not lines:
-                    return
-                known, told = 0, list[Occurred]()
-                for number, line in lines:
-                    event = event_above(task_id, lease_id, self._job_id, number, line, self._holon_id)
-                    known += event is not None
-                    if event is not None and number not in self._taken:
-                        told.append(event)
-                if told:
-                    await put(told)
-                self._after = lines[-1][0]
-                self._events += known
+                self._lease_id, self._told, self._anew = lease_id, Extent(), True
+            while self._told.events < upto.events:
+                after, events = self._told
+                page = await self._reader.page(self._job_id, after, upto.lines, upto.events - events)
+                if not (page.whole or self._anew or self._ends.is_set()):
+                    await self._later()
+                    continue
+                self._told = await self._put(task_id, lease_id, page, put)
+                if page.reached >= upto.lines:
+                    self._told, self._anew = upto, False
+
+    async def _later(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(AGAIN_S):
+                await self._ends.wait()
+
+    async def _put(
+        self, task_id: str, lease_id: str, page: Page, put: Callable[[Sequence[Occurred]], Awaitable[None]]
+    ) -> Extent:
+        """How far all is told then."""
+        known, told = 0, list[Occurred]()
+        for number, line in page.lines:
+            event = event_above(task_id, lease_id, self._job_id, number, line, self._holon_id)
+            known += event is not None
+            if event is not None and number not in self._taken:
+                told.append(event)
+        if told:
+            await put(told)
+        return Extent(page.reached, self._told.events + known)
 
 
 def event_above(

@@ -11,6 +11,7 @@ from holon.domain.log_lines import Logged
 from holon.engine.following import Following
 from holon.engine.jobs import Jobs
 from holon.engine.stopping import cancel
+from holon.engine.told_above import Extent, extent_of
 from holon.engine.waits import is_wait_below
 from holon.ports import JobRecord
 from holon.uplink.delegation import Delegation
@@ -60,7 +61,7 @@ class Delegated:
         stage: how far it is.
         why: the reason why it is cancelled; None: it is not, by the uplink.
         reason: the same, in words, where there are some.
-        events: how many lines of its history tell of events, as far as was seen.
+        extent: how far its history goes, as it was when there were more events in it.
         over: set once the job has ended, and what is to be told of it has been.
     """
 
@@ -99,7 +100,7 @@ class Delegated:
         self._ended = ended
         self._logged = logged
         self._occurred = occurred
-        self.events = 0
+        self.extent = Extent()
         self._percent = min(passed, _MOST_BEFORE_RESULT)
         self._in_words = in_words
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -148,8 +149,8 @@ class Delegated:
             self._ended(self, record)
             return
         self._happened(self.entry)
-        if record.job.events > self.events:
-            self.events = record.job.events
+        if record.job.events > self.extent.events:
+            self.extent = extent_of(record)
             self._occurred(self)
         self._tell(self._jobs.percent(record), self._words(record))
         self._place(record.queued_need is not None, record.job)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from holon.domain.events import Occurred
 from holon.domain.value import replace
-from holon.engine.told_above import EventsOfJob
+from holon.engine.told_above import EventsOfJob, Extent
 from holon.uplink.delegation import Delegation
 from holon.uplink.place import Place
 from holon.wire.events import event_message
@@ -24,18 +24,19 @@ class Events:
     def __repr__(self) -> str:
         return f"Events(jobs={len(self._told)})"
 
-    async def tell(self, entry: Delegation, events: int) -> None:
+    async def tell(self, entry: Delegation, upto: Extent, *, last: bool = False) -> None:
         """Tell of those that are not told yet.
 
         Arguments:
-            events: how many lines of the job's history tell of one.
+            upto: how far the job's history goes.
+            last: whether the job is over, see `EventsOfJob.tell`.
         """
         place = self._place
         if not place.in_words:
             return
         told = self._told.get(entry.job_id)
         if told is None:
-            told = self._told[entry.job_id] = EventsOfJob(place.jobs, entry.owner, entry.job_id, place.holon_id)
+            told = self._told[entry.job_id] = EventsOfJob(place.reader, entry.job_id, place.holon_id)
         lease = entry.lease
 
         async def put(some: Sequence[Occurred]) -> None:
@@ -43,7 +44,7 @@ class Events:
                 shown = one if place.names else replace(one, origin_worker_id="")
                 self._reports.event(lease, event_message(shown))
 
-        await told.tell(lease.task_id, lease.lease_id, events, put)
+        await told.tell(lease.task_id, lease.lease_id, upto, put, last=last)
 
     def over(self, entry: Delegation) -> None:
         """Nobody waits for more of a job."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from holon.domain.policy import Allowed
 from holon.engine.following import Following
+from holon.engine.history_reader import HistoryReader
 from holon.engine.jobs import Jobs
 from holon.ports import Storage
 from holon.uplink.offerings import Offerings
@@ -21,6 +22,7 @@ class Place:
     store: Storage
     jobs: Jobs
     following: Following
+    reader: HistoryReader
     offerings: Offerings
     holon_id: str
     max_jobs: int

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+from holon.domain.events import HistoryEvent
 from holon.domain.job import Job
 from holon.domain.log_lines import Logged
 from holon.engine.told_above import lines_above
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 LINGER_S = 0.01
 # What was offered while its stream was being replaced is lost with that, and offered again at once.
 _COMES_BACK_S = 0.5
+# So long a link waits for the history of one job, to tell how far that was.
+_HISTORY_S = 10.0
 
 
 class Running:
@@ -117,14 +120,20 @@ class Running:
             return None
 
     async def _passed(self, record: JobRecord) -> float:
-        """How far a job was already; without its history, which may be elsewhere, that is not known."""
+        """How far a job was already, as far as its history can be read now."""
+        told: list[HistoryEvent] = []
+        reached, upto = 0, 0 if record.job.status.terminal else record.sequence
         try:
-            return await self._place.jobs.passed(record)
-        except HolonError as error:
-            log.warning(
-                "how far job %s was is not known: %s", record.job.id, error.message, extra={"job_id": record.job.id}
-            )
-            return 0.0
+            async with asyncio.timeout(_HISTORY_S):
+                while reached < upto:
+                    page = await self._place.reader.page(record.job.id, reached, upto)
+                    # A fan-out has a line for each branch.
+                    told += (line for _, line in page.lines if line.type != "task_finished")
+                    reached = page.reached
+        except TimeoutError:
+            job_id = record.job.id
+            log.warning("how far job %s was is not known: its history takes too long", job_id, extra={"job_id": job_id})
+        return self._place.jobs.passed(record, told) if told else 0.0
 
     def close(self) -> None:
         """This node links no more: the jobs go on, and nothing is done to them from here."""
@@ -160,7 +169,7 @@ class Running:
             begun: the job as it was created just now, where its one task is with a worker since then.
         """
         running = self._jobs.get(entry.task_id) or self._run(entry, begun=begun)
-        if running.events:
+        if running.extent.events:
             self._occurred(running)
         self.limit(running)
         return running
@@ -199,7 +208,7 @@ class Running:
         self._reports.progress(entry.lease, percent, message)
 
     def _occurred(self, running: Delegated) -> None:
-        self.start(self._events.tell(running.entry, running.events), f"events-{running.entry.task_id}")
+        self.start(self._events.tell(running.entry, running.extent), f"events-{running.entry.task_id}")
 
     def _logged(self, entry: Delegation, logged: Logged) -> None:
         lines = lines_above(logged, entry.job_id, self._place.holon_id)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from holon.domain.job import Status
+from holon.engine.told_above import extent_of
 from holon.errors import HolonError, StoreUnavailable
 from holon.ports import JobRecord
 from holon.rxon.v1 import worker_pb2
@@ -91,16 +92,20 @@ class Telling:
         entry, why = running.entry, running.why
         if record is not None and record.job.events:
             # Of a task that is over nobody could take them.
-            await self._events.tell(entry, record.job.events)
+            told: Lease | None = None
+            while told != entry.lease:
+                # While the parent takes them, the task may come again: they are told anew under that lease.
+                told = entry.lease
+                await self._events.tell(entry, extent_of(record), last=True)
         was_cancelled = record is None or record.job.status is Status.CANCELLED
         if why is not None and why.gives_back and was_cancelled:
             lease = entry.lease
-            told = self._give_back(running, why, record) or why is Why.UNSURE
+            known = self._give_back(running, why, record) or why is Why.UNSURE
             if why is Why.UNSURE and record is None:
                 # It was not made, or is another's under the same key: that is found once the key is used again, and
                 # may have to be stopped then.
                 entry.withdrawn, entry.stopping, entry.cleans_until = False, "", 0
-            if told or not await self._tell_lost(entry, lease, record):
+            if known or not await self._tell_lost(entry, lease, record):
                 await self._remember(entry, lease)
             return
         entry.withdrawn = False

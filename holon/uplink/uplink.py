@@ -65,6 +65,7 @@ class Uplink:
             engine.store,
             engine.jobs,
             engine.following,
+            engine.reader,
             Offerings(engine.blueprints, engine.contracts, self._providers, settings.skills),
             holarchy.own_id,
             settings.max_jobs,

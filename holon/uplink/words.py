@@ -5,7 +5,6 @@ from __future__ import annotations
 from holon.domain.events import OUT_OF_TIME, HistoryEvent
 from holon.domain.job import Status
 from holon.domain.task import DEADLINE_EXCEEDED
-from holon.engine.told_above import page_of
 from holon.ports import JobRecord
 from holon.rxon.v1 import worker_pb2
 from holon.uplink.delegation import Delegation
@@ -40,14 +39,14 @@ class Words:
         if record is None:
             return failure(TRANSIENT_ERROR, f"job {entry.job_id} is gone from the holon that had it")
         if record.job.status is Status.CANCELLED:
-            if why is Why.DEADLINE or (why is None and await self._is_out_of_time(entry)):
+            if why is Why.DEADLINE or (why is None and await self._is_out_of_time(record)):
                 return _costing(
                     failure(DEADLINE_EXCEEDED, "the time for the task was over, and its job was cancelled"), record
                 )
             if why is not None:
                 return _costing(cancelled(), record)
         if self._place.offerings.passes(record.job.blueprint):
-            result = passed_on(record.job, await self._lines(entry))
+            result = passed_on(record.job, await self._lines(record))
             if result is not None:
                 return _costing(result, record)
         return self._of(record)
@@ -55,20 +54,20 @@ class Words:
     def _of(self, record: JobRecord) -> worker_pb2.TaskResult:
         return _costing(result_of(record, self._place.holon_id, self._place.offerings), record)
 
-    async def _is_out_of_time(self, entry: Delegation) -> bool:
+    async def _is_out_of_time(self, record: JobRecord) -> bool:
         """Whether a job was cancelled because its time is over, which it does itself too."""
-        lines, more = await page_of(self._place.jobs, entry.owner, entry.job_id)
-        while True:
-            for _, line in lines:
+        reached = 0
+        while reached < record.sequence:
+            page = await self._place.reader.page(record.job.id, reached, record.sequence)
+            for _, line in page.lines:
                 if line.type == "job_cancel_requested":
                     return line.details.get("by") == OUT_OF_TIME
-            if not more:
-                return False
-            lines, more = await page_of(self._place.jobs, entry.owner, entry.job_id, more)
+            reached = page.reached
+        return False
 
-    async def _lines(self, entry: Delegation) -> list[HistoryEvent]:
-        lines, _ = await page_of(self._place.jobs, entry.owner, entry.job_id)
-        return [line for _, line in lines]
+    async def _lines(self, record: JobRecord) -> list[HistoryEvent]:
+        page = await self._place.reader.page(record.job.id, 0, record.sequence)
+        return [line for _, line in page.lines]
 
 
 def _costing(word: worker_pb2.TaskResult, record: JobRecord) -> worker_pb2.TaskResult:

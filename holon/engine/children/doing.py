@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 
 import orjson
@@ -20,26 +21,25 @@ from holon.domain.task import CANCELLED, FAILURE, Outcome, TaskError
 from holon.engine.blueprints import Blueprints
 from holon.engine.children.taken import Taken
 from holon.engine.following import Following
+from holon.engine.history_reader import HistoryReader
 from holon.engine.jobs import Jobs
 from holon.engine.payloads import decode
 from holon.engine.requests import Creating
 from holon.engine.stopping import cancel
-from holon.engine.told_above import EventsOfJob, lines_above
+from holon.engine.told_above import EventsOfJob, Extent, extent_of, lines_above
 from holon.errors import AlreadyExists, HolonError, InvalidArgument, NotFound
 from holon.ports import JobRecord, Offer, Storage
 from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
-_RETRY_S = 1.0
-
 
 @dataclass(frozen=True, slots=True)
 class Here:
     """Where parts of jobs are done: what of the node they need.
 
-    `cleanup` is seconds. `taken` knows what was told already. `turn` is had by those whose jobs are being made; `away`
-    is told what the store does not take.
+    `cleanup` is seconds. `reader` has what is told of them, and `taken` knows what was told already. `turn` is had by
+    those whose jobs are being made; `away` is told what the store does not take.
     """
 
     store: Storage
@@ -48,6 +48,7 @@ class Here:
     following: Following
     holon_id: str
     cleanup: float
+    reader: HistoryReader
     taken: Taken
     turn: asyncio.Semaphore
     away: Seldom
@@ -88,8 +89,8 @@ class Doing:
         self._began = time.monotonic()
         # Whether somebody may have told of it before.
         self._was_there = False
-        # How many events are in its history, as far as was seen; and who tells of them.
-        self._events = 0
+        # How far its history goes, as far as was seen; and who tells of the events in it.
+        self._extent = Extent()
         self._teller: EventsOfJob | None = None
         self._told: tuple[float | None, str] = (None, "")
         self._followed = False
@@ -110,8 +111,7 @@ class Doing:
         following, job_id = self._here.following, self._part.job_id
         following.expect(job_id)
         try:
-            async with self._here.turn:
-                refused = await self._make()
+            refused = await self._make()
         except BaseException:
             following.leave(job_id)
             raise
@@ -125,27 +125,34 @@ class Doing:
         self._made.set()
 
     async def _make(self) -> Outcome | None:
-        """None where the job is there; else how the task ends without it."""
-        while True:
+        """None where the job is there, or somebody else sees to it; else how the task ends without it."""
+        while not self._over.is_set():
             try:
-                above = await self._here.store.job(self.offer.job_id)
-                if above is None or self._part.job_id not in above.job.parts or above.job.status.terminal:
-                    return Outcome(CANCELLED)
-                self._owner = above.job.owner
-                owner = Client(above.job.owner, above.job.plan, above.job.client_params)
-                found = self._here.blueprints.for_jobs
-                [made] = await self._here.jobs.create_all(owner, [self._creating(above)], found)
-                if not isinstance(made, HolonError):
-                    self._was_there = made.existing
-                    return None
-                if isinstance(made, NotFound | InvalidArgument | AlreadyExists):
-                    code = "INVALID_INPUT_ERROR" if isinstance(made, InvalidArgument) else made.code
-                    return Outcome.failed(code, made.message)
-                error = made
-            except HolonError as away:
-                error = away
-            self._here.away.warn("job %s is made later", self._part.job_id, why=error.message, **self.facts)
-            await asyncio.sleep(error.retry_after or _RETRY_S)
+                # Not while one waits: others could not be made for it.
+                async with self._here.turn:
+                    return await self._made_once()
+            except HolonError as error:
+                self._here.away.warn("job %s is made later", self._part.job_id, why=error.message, **self.facts)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(error.again_after):
+                        await self._over.wait()
+        return None
+
+    async def _made_once(self) -> Outcome | None:
+        """As `_make`; raises a HolonError where it is to be tried again."""
+        above = await self._here.store.job(self.offer.job_id)
+        if above is None or self._part.job_id not in above.job.parts or above.job.status.terminal:
+            return Outcome(CANCELLED)
+        self._owner = above.job.owner
+        owner = Client(above.job.owner, above.job.plan, above.job.client_params)
+        [made] = await self._here.jobs.create_all(owner, [self._creating(above)], self._here.blueprints.for_jobs)
+        if isinstance(made, NotFound | InvalidArgument | AlreadyExists):
+            code = "INVALID_INPUT_ERROR" if isinstance(made, InvalidArgument) else made.code
+            return Outcome.failed(code, made.message)
+        if isinstance(made, HolonError):
+            raise made
+        self._was_there = made.existing
+        return None
 
     def _creating(self, above: JobRecord) -> Creating:
         job, part = above.job, self._part
@@ -169,13 +176,13 @@ class Doing:
     def _seen(self, record: JobRecord | None) -> None:
         if self._over.is_set():
             return
-        events, self._events = self._events, 0 if record is None else record.job.events
+        before, self._extent = self._extent, Extent() if record is None else extent_of(record)
         if record is None:
             self._end(Outcome.failed("PERMANENT_ERROR", f"job {self._part.job_id} is gone"), None)
         elif record.job.status.terminal:
             self._end(self._outcome(record), record)
         else:
-            if self._events > events:
+            if self._extent.events > before.events:
                 self._occurred(self)
             self._tell(record)
 
@@ -191,18 +198,17 @@ class Doing:
             lines = lines_above(logged, self._part.job_id)
             self._logged(self, Logged(self.offer.task_id, self.offer.attempt, lines))
 
-    async def tell(self, put: Callable[[Sequence[Occurred]], Awaitable[None]]) -> None:
+    async def tell(self, put: Callable[[Sequence[Occurred]], Awaitable[None]], *, last: bool = False) -> None:
         """Tell the job above of what happened, as far as it was seen and not told yet; see `EventsOfJob.tell`."""
-        if not self._events:
+        if not self._extent.events:
             return
         if self._teller is None:
             taken = self._taken if self._was_there else None
-            self._teller = EventsOfJob(self._here.jobs, Client(self._owner), self._part.job_id, taken=taken)
-        await self._teller.tell(self.offer.task_id, self.offer.lease_id, self._events, put)
+            self._teller = EventsOfJob(self._here.reader, self._part.job_id, taken=taken)
+        await self._teller.tell(self.offer.task_id, self.offer.lease_id, self._extent, put, last=last)
 
     async def _taken(self) -> AbstractSet[int]:
-        offer = self.offer
-        return await self._here.taken.by(Client(self._owner), offer.job_id, offer.task_id, self._began)
+        return await self._here.taken.by(self.offer.job_id, self.offer.task_id, self._began)
 
     def _tell(self, record: JobRecord) -> None:
         jobs = self._here.jobs

@@ -21,6 +21,7 @@ from holon.engine.children.doing import Doing, Here
 from holon.engine.children.taken import Taken
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.following import Following
+from holon.engine.history_reader import HistoryReader
 from holon.engine.jobs import Jobs
 from holon.engine.log_lines import LogLines
 from holon.engine.occurrences import Occurrences
@@ -65,6 +66,7 @@ class Own:
         jobs: Jobs,
         blueprints: Blueprints,
         following: Following,
+        reader: HistoryReader,
         settings: OwnSettings,
     ) -> None:
         self._store = store
@@ -76,6 +78,7 @@ class Own:
         self._jobs = jobs
         self._blueprints = blueprints
         self._following = following
+        self._reader = reader
         self._settings = settings
         self._here: Here | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -143,7 +146,8 @@ class Own:
                 self._following,
                 holon_id,
                 self._settings.cleanup,
-                Taken(self._jobs),
+                self._reader,
+                Taken(self._reader),
                 asyncio.Semaphore(MADE_AT_ONCE),
                 Seldom(log),
             )
@@ -257,7 +261,7 @@ class Own:
 
     async def _to_end(self, doing: Doing, outcome: Outcome, record: JobRecord | None) -> None:
         # What happened comes before the end: after that the job above hears nothing more of this part.
-        await doing.tell(self._put)
+        await doing.tell(self._put, last=True)
         await self._complete(doing.offer, outcome, record)
 
     async def _complete(self, offer: Offer, outcome: Outcome, record: JobRecord | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from holon.storage.sealing.seal import KeyUnknown, Seal, SealBroken, key_id
+from holon.errors import KeyUnknown, SealBroken
+from holon.storage.sealing.seal import Seal, key_id
 
 __all__ = ["KeyUnknown", "Seal", "SealBroken", "key_id"]

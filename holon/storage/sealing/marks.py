@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
-from holon.errors import ConfigError, StoreUnavailable, Violation
+from holon.errors import ConfigError, SealBroken, StoreUnavailable, Violation
 from holon.ports import Change, Document, DocumentHints, Shared, change_document, place_of
-from holon.storage.sealing.seal import Seal, SealBroken, key_id
+from holon.storage.sealing.seal import Seal, key_id
 
 log = logging.getLogger(__name__)
 

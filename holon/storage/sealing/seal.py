@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from holon.clock import Clock, SystemClock
-from holon.errors import StoreUnavailable
+from holon.errors import KeyUnknown, SealBroken
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +41,6 @@ MAX_OPEN = 1_024
 MAX_TOLD = 1_000
 # What has a key that is not here is logged so often, by the key: there may be as much of it as there are jobs.
 UNKNOWN_EVERY_MS = 60_000
-
-
-class SealBroken(StoreUnavailable):
-    """Expected: what is stored was changed, cut short, or moved here from elsewhere; the operator must restore it."""
-
-    code = "SEAL_BROKEN"
-
-
-class KeyUnknown(SealBroken):
-    """Expected: what is stored was sealed with a key that this node does not have; the operator must give it that."""
-
-    code = "ENCRYPTION_KEY_UNKNOWN"
 
 
 def key_id(key: bytes) -> str:

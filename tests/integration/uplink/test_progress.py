@@ -170,6 +170,7 @@ async def test_a_child_whose_history_cannot_be_read_links_all_the_same(
             await leaf.ends(await leaf.given(), DONE)
             await leaf.given()
         monkeypatch.setattr(store, "history", away)
+        monkeypatch.setattr("holon.uplink.running._HISTORY_S", 0.05)
         async with (
             a_child(certificates, [a_line()], store=store, parent=parent) as child,
             Leaf(child.engine, "leaf", Skill("leaf")) as leaf,

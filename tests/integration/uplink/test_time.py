@@ -13,7 +13,7 @@ from holon.domain.fleet import Skill
 from holon.domain.holarchy import HolonIdentity
 from holon.domain.job import JobError, Status
 from holon.domain.task import FAILURE, SUCCESS, Outcome, TaskError
-from holon.engine import told_above
+from holon.engine import history_reader
 from holon.uplink.running import Running
 from tests.integration.a_child import Leaf, a_child, answer, offered
 from tests.integration.scripted_node import Certificates
@@ -142,7 +142,7 @@ async def test_a_job_with_a_long_history_is_told_as_out_of_time_as_well(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Running, "limit", lambda *_: None)
-    monkeypatch.setattr(told_above, "_LINES", 1)
+    monkeypatch.setattr(history_reader, "LINES", 1)
     async with a_child(certificates, [does()]) as child, Leaf(child.engine, "w", *SKILLS) as leaf:
         stream = await child.linked()
         await offered(stream, "t1", "does", {}, time_left=Duration(nanos=300_000_000))
