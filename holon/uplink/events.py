@@ -25,7 +25,7 @@ class Events:
         return f"Events(jobs={len(self._told)})"
 
     async def tell(self, entry: Delegation, upto: Extent, *, last: bool = False) -> None:
-        """Tell of those that are not told yet.
+        """Tell of those that are not told yet; as many at a time as the parent takes, see `Reports.room`.
 
         Arguments:
             upto: how far the job's history goes.
@@ -41,6 +41,7 @@ class Events:
 
         async def put(some: Sequence[Occurred]) -> None:
             for one in some:
+                await self._reports.room(lease)
                 shown = one if place.names else replace(one, origin_worker_id="")
                 self._reports.event(lease, event_message(shown))
 

@@ -26,6 +26,8 @@ _log = logging.getLogger("holon.worker")
 MOST_OF_TASK = 1_000
 # So many may be without an answer; the node takes no more at once.
 MOST_UNACKNOWLEDGED = 1_000
+# So many of one task that tells what has happened long ago, and could tell all of it at once.
+MOST_OF_LEASE = 100
 _AT_ONCE = 256
 _BYTES_AT_ONCE = 512 * 1024
 _LEAST_RETRY_S = 0.05
@@ -49,6 +51,8 @@ class Events:
         # Those of which one is to be sent again: what happened after that waits with it, until the timer.
         self._put_off: set[Lease] = set()
         self._timer: asyncio.TimerHandle | None = None
+        # Who waits for room, by whose.
+        self._fewer: dict[Lease, asyncio.Event] = {}
 
     def __repr__(self) -> str:
         return f"Events(unacknowledged={len(self._kept)})"
@@ -69,6 +73,11 @@ class Events:
         self._of.setdefault(lease, set()).add(event.event_id)
         self._waiting.append(event.event_id)
         self._say()
+
+    async def room(self, lease: Lease) -> None:
+        """Wait until few of a task are not acknowledged, or what is left of them is of no use."""
+        while len(self._of.get(lease, ())) >= MOST_OF_LEASE:
+            await self._fewer.setdefault(lease, asyncio.Event()).wait()
 
     def wait(self, lease: Lease) -> bool:
         """Whether some of a task are not acknowledged: after its final word the node takes none of them."""
@@ -112,6 +121,7 @@ class Events:
         for event_id in self._of.pop(lease, ()):
             self._kept.pop(event_id, None)
             self._out.discard(event_id)
+        self._room_in(lease)
 
     def repeat(self, session: Session) -> None:
         """Send all that is not acknowledged on a new session, and from now on what comes; before its results are."""
@@ -130,6 +140,11 @@ class Events:
         self._of[lease].discard(event_id)
         if not self._of[lease]:
             del self._of[lease]
+        self._room_in(lease)
+
+    def _room_in(self, lease: Lease) -> None:
+        if (fewer := self._fewer.pop(lease, None)) is not None:
+            fewer.set()
 
     def _again_in(self, seconds: float) -> None:
         if self._timer is None:
@@ -148,8 +163,8 @@ class Events:
             return
         if types_pb2.CAPABILITY_EVENTS not in session.welcome.capabilities:
             _log.warning("the node takes no events: %d of tasks are lost", len(self._kept))
-            self._kept.clear()
-            self._of.clear()
+            for lease in tuple(self._of):
+                self.over(lease)
             self._waiting.clear()
             return
         batch: list[worker_pb2.Event] = []

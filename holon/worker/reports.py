@@ -86,6 +86,11 @@ class Reports:
             self._accepting.first(lease)
             self.events.send(lease, event)
 
+    async def room(self, lease: Lease) -> None:
+        """Wait until the node may be told of one more event of a task; of one that is not held nothing is kept."""
+        if self.leases.holds(lease):
+            await self.events.room(lease)
+
     def summary(self, lease: Lease, summary: types_pb2.JobSummary) -> None:
         """Tell the node of the job behind a task that runs, from a holon; lost when there is no session."""
         if self.leases.holds(lease):

@@ -17,6 +17,7 @@ from holon.domain.tree import Disclose
 from holon.ports import Offer
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.storage import MemoryStorage
+from holon.worker.events import MOST_OF_LEASE
 from tests.integration.a_child import STORE, Leaf, a_child, offered
 from tests.integration.grpc_node import Node
 from tests.integration.scripted_node import GUARD, Certificates, ScriptedNode, Stream, keep
@@ -41,9 +42,13 @@ async def events(stream: Stream, count: int) -> list[worker_pb2.Event]:
     async with asyncio.timeout(GUARD):
         while len(told) < count:
             told += (await stream.message("events")).events.events
+    await acknowledge(stream, told)
+    return told
+
+
+async def acknowledge(stream: Stream, told: list[worker_pb2.Event]) -> None:
     acks = [worker_pb2.EventAck(event_id=one.event_id) for one in told]
     await stream.send(update_acks=worker_pb2.UpdateAcks(events=acks))
-    return told
 
 
 async def test_events_go_up_under_the_parents_lease_with_the_line_of_holons_and_jobs(
@@ -192,3 +197,43 @@ async def test_what_a_blueprint_of_the_child_sends_goes_up_as_what_a_worker_does
         assert (await stream.result()).result.status == "success"
         told = [one.HasField("result") for frame in stream.came for one in frame.task_updates.updates]
         assert told[-1:] == [True]
+
+
+RUNS, EACH = 3, 100
+
+
+async def test_a_child_that_tells_all_of_a_job_anew_has_few_events_without_an_answer(
+    certificates: Certificates,
+) -> None:
+    telling = Blueprint("telling")
+
+    @telling.handler(is_start=True)
+    async def start(state_history: dict[str, Any], actions: ActionFactory) -> None:
+        for _ in range(EACH):
+            actions.send_event("said")
+        state_history["runs"] = state_history.get("runs", 0) + 1
+        actions.go_to("start" if state_history["runs"] < RUNS else "rest")
+
+    @telling.handler
+    async def rest(actions: ActionFactory) -> None:
+        actions.await_human_approval("chat", "Enough?", {"yes": "end"})
+
+    @telling.handler(is_end=True)
+    async def end() -> None: ...
+
+    async with MemoryStorage(STORE, SystemClock()) as store, ScriptedNode(certificates) as parent:
+        async with a_child(certificates, [telling], store=store, parent=parent) as child:
+            stream = await child.linked(**TAKES)
+            await offered(stream, "t1", "telling", {})
+            before = await events(stream, 1)
+            while len(before) < RUNS * EACH + 1:
+                before += await events(stream, 1)
+        async with a_child(certificates, [telling], store=store, parent=parent) as child:
+            stream = await child.linked(leases=keep("t1"), **TAKES)
+            again = list((await stream.message("events")).events.events)
+            unanswered = child.uplink._link.reports.events  # type: ignore[union-attr]
+            assert repr(unanswered) == f"Events(unacknowledged={MOST_OF_LEASE})"
+            await acknowledge(stream, again)
+            while len(again) < len(before):
+                again += await events(stream, 1)
+            assert again == before
