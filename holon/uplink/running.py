@@ -94,12 +94,18 @@ class Running:
         """Take up what the holon did for its parent before; raises StoreUnavailable."""
         self.start(cancel_unknown(self._place, parent_id, self._does), "unknown-jobs")
         for entry in await self._books.load():
-            record = await self._record(entry)
-            if record is None:
-                # It ended before the job was made: nothing of it is known to anybody.
-                await self.telling.forget(entry)
-                continue
-            passed = await self._passed(record)
+            passed = 0.0
+            try:
+                record = await self._record(entry)
+            except HolonError as error:
+                # It alone cannot be read just now, and is followed as one that the store does not show.
+                log.warning("job %s goes on later: %s", entry.job_id, error.message, extra=entry.facts)
+            else:
+                if record is None:
+                    # It ended before the job was made: nothing of it is known to anybody.
+                    await self.telling.forget(entry)
+                    continue
+                passed = await self._passed(record)
             if not entry.withdrawn:
                 self._reports.leases.take(entry.lease)
             running = self._run(entry, passed, Why.LEASE_LOST if entry.withdrawn else noted(entry.stopping))
