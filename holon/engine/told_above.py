@@ -105,7 +105,7 @@ class EventsOfJob:
             last: whether the job is over: its end is told next, and waits for no database.
         """
         if last:
-            self._ends.set()
+            self.leave()
         async with self._lock:
             if self._lease_id != lease_id:
                 if self._asked is not None:
@@ -120,6 +120,10 @@ class EventsOfJob:
                 self._told = await self._put(task_id, lease_id, page, put)
                 if page.reached >= upto.lines:
                     self._told, self._anew = upto, False
+
+    def leave(self) -> None:
+        """Nobody waits for more than can be told just now."""
+        self._ends.set()
 
     async def _later(self) -> None:
         with suppress(TimeoutError):

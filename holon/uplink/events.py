@@ -49,4 +49,5 @@ class Events:
 
     def over(self, entry: Delegation) -> None:
         """Nobody waits for more of a job."""
-        self._told.pop(entry.job_id, None)
+        if (told := self._told.pop(entry.job_id, None)) is not None:
+            told.leave()

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 EVERY_S = 10.0
 _FIRST_S = 0.5
 _PAUSE_S = 0.25
+# So long a result waits for what is told beside it: a database of history may not answer at all.
+_PATIENCE_S = 5.0
 
 
 @dataclass(slots=True)
@@ -74,12 +76,16 @@ class Summaries:
         return summary is not None
 
     async def add(self, entry: Delegation, record: JobRecord, result: worker_pb2.TaskResult) -> None:
-        """Have a result say how its job was done; without the store it says nothing of that."""
+        """Have a result say how its job was done; where that cannot be read soon, it says nothing of it."""
         if self._silent:
             return
         job = self._of(entry)
         try:
-            fill_summary(result.summary, await self._summary(job, record))
+            async with asyncio.timeout(_PATIENCE_S):
+                fill_summary(result.summary, await self._summary(job, record))
+        except TimeoutError:
+            message = "how job %s was done is not told: its history could not be read within %g s"
+            log.warning(message, entry.job_id, _PATIENCE_S, extra=entry.facts)
         except HolonError as error:
             log.warning("how job %s was done is not told: %s", entry.job_id, error.message, extra=entry.facts)
 

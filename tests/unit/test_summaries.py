@@ -95,6 +95,20 @@ async def test_a_result_says_how_its_job_was_done_and_goes_without_that_where_th
     assert repr(telling) == "Summaries(running=0)"
 
 
+async def test_a_result_does_not_wait_for_a_history_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summaries, "_PATIENCE_S", 0.01)
+    holon = Holon()
+
+    async def never(tally: Tally, record: JobRecord) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(holon, "read_on", never)
+    result = worker_pb2.TaskResult(status="success")
+    async with asyncio.timeout(10):
+        await made(holon).add(ENTRY, RECORD, result)
+    assert not result.HasField("summary")
+
+
 async def test_a_holon_that_discloses_nothing_tells_nothing() -> None:
     holon = Holon()
     telling, result = made(holon, Disclose.NONE), worker_pb2.TaskResult(status="success")

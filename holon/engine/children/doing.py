@@ -226,6 +226,8 @@ class Doing:
         """See to it no more: its end is told, or somebody else sees to it."""
         self._over.set()
         self._made.set()
+        if self._teller is not None:
+            self._teller.leave()
         if self._followed:
             self._here.following.leave(self._part.job_id)
 

@@ -90,6 +90,7 @@ class Own:
         self._session.is_holon = True
         self._doing: dict[str, Doing] = {}
         self._closed = False
+        self._away = Seldom(log)
         # When all that is done here was last said to go on.
         self._seen_to = time.monotonic()
 
@@ -149,7 +150,7 @@ class Own:
                 self._reader,
                 Taken(self._reader),
                 asyncio.Semaphore(MADE_AT_ONCE),
-                Seldom(log),
+                self._away,
             )
             if not self._closed:
                 self._dispatcher.add_own(session)
@@ -243,13 +244,16 @@ class Own:
             pause = 0.0
             for one in events:
                 error = answers[one.event_id]
-                if error is not None and error.retry_after:
+                if error is None:
+                    continue
+                facts = {"job_id": one.job_ids[0], "task_id": one.task_id}
+                if error.retry_after:
                     later.append(one)
                     pause = max(pause, error.retry_after)
-                elif error is not None:
+                    self._away.warn("event %s is told above later", one.event_id, why=error.message, **facts)
+                else:
                     # Of a task that is over the job above needs to hear nothing.
                     level = logging.DEBUG if isinstance(error, NotFound) else logging.WARNING
-                    facts = {"job_id": one.job_ids[0], "task_id": one.task_id}
                     log.log(level, "event %s is not told above: %s", one.event_id, error.message, extra=facts)
             events = later
             await asyncio.sleep(pause)
