@@ -208,7 +208,7 @@ class Engine:
             planner,
             self.dispatcher,
             fusing,
-            Bonds(self.jobs, self.records),
+            Bonds(self.jobs, store),
             store_settings.max_deliveries,
             telemetry,
         )

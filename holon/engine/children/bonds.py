@@ -10,8 +10,8 @@ from holon.domain.children import JOB_ABOVE
 from holon.domain.client import Client
 from holon.domain.job import Job, Status
 from holon.engine.jobs import Jobs
-from holon.engine.records import Records
 from holon.errors import FailedPrecondition, HolonError, NotFound, Unavailable
+from holon.ports import Reads
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +23,9 @@ _WAITING_FOR_PARTS = (Status.WAITING_FOR_CHILD, Status.WAITING_FOR_PARALLEL)
 class Bonds:
     """Asked by the runs of jobs. Both raise StoreUnavailable."""
 
-    def __init__(self, jobs: Jobs, records: Records) -> None:
+    def __init__(self, jobs: Jobs, store: Reads) -> None:
         self._jobs = jobs
-        self._records = records
+        self._store = store
 
     def __repr__(self) -> str:
         return f"Bonds({self._jobs!r})"
@@ -53,5 +53,6 @@ class Bonds:
 
     async def is_left(self, job: Job) -> bool:
         """Whether the job above does not wait for this part of it any more, which is about to begin."""
-        above = await self._records.job(job.parent_job_id)
+        # What is not over is in the store: where the job above is not, no database has to be asked.
+        above = await self._store.job(job.parent_job_id)
         return above is None or job.id not in above.job.parts or above.job.status not in _WAITING_FOR_PARTS
