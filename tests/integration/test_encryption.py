@@ -20,6 +20,7 @@ from holon.ports import place_of
 from holon.storage.sealing import Seal, key_id
 from holon.storage.sealing.seal import MARK
 from holon.testing import RunningNode
+from tests.integration.cases.site import seen
 from tests.integration.sealed_places import GUARD, KINDS, NEW, OLD, SECRET, Place, hand, late_hand, node_at, text, work
 from tests.redis_server import RedisServer
 
@@ -202,6 +203,8 @@ async def test_so_it_is_in_redis_where_the_job_goes_on_by_itself(
     at = node_at(place, ENCRYPTION_KEY=text(OLD), JOB_CLAIM_SECONDS=0.4)
     async with Redis.from_url(place.uri) as redis, at as node:
         jobs = [(await node.client.create_job("waiting", {"it": name})).job_id for name in ("1", "2", "3")]
+        for job_id in jobs:
+            await seen(node, job_id, lambda job: job.status.startswith("waiting"))
         keys = [f"{{h:0}}:s:{job_id}" for job_id in jobs]
         states: list[Any] = [await redis.get(key) for key in keys]
         await redis.set(keys[0], states[0][:-1] + bytes([states[0][-1] ^ 1]))

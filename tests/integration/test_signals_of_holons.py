@@ -15,6 +15,7 @@ from holon.client import Client, HistoryEvent
 from holon.context import ActionFactory
 from holon.errors import AlreadyExists, FailedPrecondition, Unavailable
 from holon.testing import RunningNode
+from tests.integration.cases.site import history
 from tests.integration.holon_line import a_holon, passing, until
 from tests.integration.middle_store import stores_of
 
@@ -89,6 +90,11 @@ async def test_signals_that_are_sent_at_the_root_reach_a_job_two_levels_below_on
                     headers={"X-Client-Token": root.token, "Idempotency-Key": f"k{n}"},
                 )
                 assert (answer.status_code, answer.json()["status"]) == (200, "signal_received")
+
+        async def both_taken() -> bool:
+            return len(await history(root, job_id, "worker_event:signal_received")) >= 2
+
+        await until(both_taken, "both signals were taken: only then is it known whose request ids they are")
         with pytest.raises(AlreadyExists):
             await root.client.send_signal(job_id, "tock", to_job_id=to, request_id="k1")
         await root.client.send_signal(job_id, "tick", {"n": 3}, to_job_id=to, request_id="k3")
