@@ -17,11 +17,12 @@ from holon.wire.pem import certificates_problem
 from holon.wire.stream import MOST_MESSAGE_BYTES
 
 DEFAULT_PORT = 7701
-# Each may be sent again when a reply was lost: the client gives every creation and every cancel a request id.
+# Each may be sent again when a reply was lost: the client gives a request id to every creation, cancel, decision and
+# signal.
 _REPEATABLE = {
     "JobService": (
         "CreateJob", "BatchCreateJobs", "GetJob", "ListJobs", "GetJobHistory", "GetJobTree", "WatchJob",
-        "CancelJob",
+        "CancelJob", "ResolveApproval", "SendSignal",
     ),
     "NodeService": (
         "GetNode", "ListBlueprints", "GetBlueprint", "ListWorkers", "GetWorkerHistory", "ListSkills", "GetStats",

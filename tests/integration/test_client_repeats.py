@@ -57,12 +57,14 @@ class FirstAway(grpc.GenericRpcHandler):
 
     def __init__(self) -> None:
         self.called: list[str] = []
+        self.requests: list[bytes] = []
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
         method = details.method.rpartition("/")[2]
 
-        async def answer(_: bytes, context: Any) -> bytes:
+        async def answer(request: bytes, context: Any) -> bytes:
             self.called.append(method)
+            self.requests.append(request)
             if self.called.count(method) == 1:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "on purpose")
             return b""
@@ -98,6 +100,18 @@ async def test_every_read_is_repeated_while_the_node_is_away() -> None:
         for name, read in READS.items():
             await read(client)
             assert node.called[-2:] == [name, name]
+
+
+async def test_decisions_and_signals_are_repeated_while_the_node_is_away_each_under_one_request_id() -> None:
+    node = FirstAway()
+    async with served(node) as client:
+        await client.resolve_approval("x", "yes")
+        await client.send_signal("x", "paid")
+    assert node.called == ["ResolveApproval"] * 2 + ["SendSignal"] * 2
+    decisions = [job_pb2.ResolveApprovalRequest.FromString(one).request_id for one in node.requests[:2]]
+    signals = [job_pb2.SendSignalRequest.FromString(one).request_id for one in node.requests[2:]]
+    assert [len(set(ids)) for ids in (decisions, signals)] == [1, 1]
+    assert all((*decisions, *signals))
 
 
 # A node that ends resets the calls under way, which looks like a cancel.
