@@ -20,6 +20,7 @@ A = TypeVar("A")
 P = ParamSpec("P")
 
 Metadata = tuple[tuple[str, str], ...]
+CLOSED = "{}: the client was closed before there was an answer"
 # In seconds; a node takes less of either, and says how much.
 _LONGEST_S = 10**12
 
@@ -81,7 +82,7 @@ class Calls:
         task = asyncio.current_task()
         if not self.closed or task is None or task.cancelling():
             return cancelled
-        return Unreachable(f"{self.url}: the client was closed before there was an answer")
+        return Unreachable(CLOSED.format(self.url))
 
 
 def request_of(kind: Callable[P, A], *args: P.args, **fields: P.kwargs) -> A:

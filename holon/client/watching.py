@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import grpc
 import grpc.aio
 
-from holon.client.calls import Calls, request_of
+from holon.client.calls import CLOSED, Calls, request_of
 from holon.client.failures import error_of, is_of_node
 from holon.client.shapes import Job, Update, update_of
 from holon.client.streams import Streams
@@ -67,6 +67,9 @@ async def watch(
                 raise away.error from away
             await asyncio.sleep(max(away.error.retry_after or 0, random.uniform(0, pause)))  # noqa: S311
             pause = min(pause * 2, LAST_PAUSE_S)
+            if calls.closed:
+                # It was entered when it began: what is under way then has found no answer.
+                raise Unreachable(CLOSED.format(calls.url)) from away
 
 
 async def _stream(
