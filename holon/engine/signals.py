@@ -7,7 +7,7 @@ from typing import Any
 
 from holon.domain.client import Client
 from holon.domain.event_types import SIGNAL_RECEIVED
-from holon.domain.job import Job, Status
+from holon.domain.job import CHOSEN_BY_NOBODY, Job, Status
 from holon.domain.signals import (
     MAX_SIGNAL_BYTES,
     MAX_SIGNAL_NAME,
@@ -149,4 +149,6 @@ def _checked(given: Sending) -> bytes:
     """What comes with a signal as JSON text; raises InvalidArgument for what cannot be taken."""
     if not is_signal_name(given.name):
         raise invalid("name", f"is {given.name!r:.200}; give 1 to {MAX_SIGNAL_NAME} characters, no controls")
+    if given.name in CHOSEN_BY_NOBODY:
+        raise invalid("name", f"is {given.name!r}, for which no job can wait: nobody brings that; give another")
     return encode_object(given.data, MAX_SIGNAL_BYTES, "data")

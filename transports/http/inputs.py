@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from holon.domain.costs import MOST_COST
+from holon.domain.job import CHOSEN_BY_NOBODY
 from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS
 from holon.domain.signals import MAX_SIGNAL_NAME, SIGNAL_NAME
 from holon.domain.tree import MAX_NODES
@@ -256,6 +257,7 @@ SIGNAL_FIELDS: Mapping[str, Schema] = {
         "minLength": 1,
         "maxLength": MAX_SIGNAL_NAME,
         "pattern": SIGNAL_NAME,
+        "not": {"enum": sorted(CHOSEN_BY_NOBODY)},
         "description": "what has happened, by the name that the job waits for, or will; no control characters",
     },
     "data": _DATA,

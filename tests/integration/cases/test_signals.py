@@ -198,8 +198,9 @@ async def test_a_cancel_ends_a_wait_for_a_signal_by_its_way(start: Start) -> Non
         await waits(node, job_id, AWAITING)
         # Nobody can send that, or the end of the time.
         for word in ("cancelled", "timeout"):
-            await node.client.send_signal(job_id, word)
-        await seen(node, job_id, lambda job: job.kept_signals == 2 and job.status == AWAITING)
+            with pytest.raises(InvalidArgument, match=f"name is '{word}', for which no job can wait"):
+                await node.client.send_signal(job_id, word)
+        await seen(node, job_id, lambda job: job.kept_signals == 0 and job.status == AWAITING)
         await node.client.cancel_job(job_id)
         job = await ended(node, job_id)
         assert (job.status, job.current_state) == ("cancelled", "late")
@@ -213,6 +214,7 @@ BAD: tuple[tuple[dict[str, Any], int, str], ...] = (
     ({"name": ""}, 400, "INVALID_ARGUMENT"),
     ({"name": "x" * 129}, 400, "INVALID_ARGUMENT"),
     ({"name": "a\nb"}, 400, "INVALID_ARGUMENT"),
+    ({"name": "timeout"}, 400, "INVALID_ARGUMENT"),
     ({"name": 7}, 400, "INVALID_ARGUMENT"),
     ({"name": "paid", "data": [1]}, 400, "INVALID_ARGUMENT"),
     ({"name": "paid", "what": 1}, 400, "INVALID_ARGUMENT"),
