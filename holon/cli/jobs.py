@@ -211,12 +211,14 @@ def signal(
     to: Annotated[
         str, typer.Option("--to", metavar="JOB", help="The job below that is to have it, a part or one in a holon.")
     ] = "",
-    request_id: Annotated[str, typer.Option(help="The same id is the same signal, however often it is sent.")] = "",
+    request_id: Annotated[
+        str | None, typer.Option(help="The same id is the same signal, however often it is sent.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Tell a job what has happened outside. One that does not wait for it keeps it until it does."""
     given = None if data is None else read_data(data)
-    with_client(lambda client: client.send_signal(job, name, given, to_job_id=to, request_id=request_id or None))
+    with_client(lambda client: client.send_signal(job, name, given, to_job_id=to, request_id=request_id))
     if as_json:
         show_json({"status": "signal_received", "job_id": job})
     else:

@@ -123,6 +123,8 @@ def test_the_signals_that_a_job_waits_for_are_shown_and_each_is_sent_once(dev: D
         ([job_id, "paid", "--data", "{"], 2, "--data"),
         ([job_id, ""], 2, "give 1 to 128 characters"),
         ([job_id, "paid", "--request-id", "r1"], 1, "was used for another signal"),
+        ([job_id, "paid", "--request-id", ""], 2, "request_id is empty"),
+        ([job_id, "timeout"], 2, "for which no job can wait"),
         ([job_id, "paid", "--to", "0-none"], 1, "no job below it of this id"),
         (["0-none", "paid"], 4, "Job not found"),
     ):
