@@ -17,7 +17,10 @@ _HINTS = {
 }
 # Of a host with several addresses gRPC tells of one: nobody listens there, and at another the node may not be trusted.
 _PERHAPS_ANOTHER = "if it runs, the handshake at another of its addresses may have failed: check the CA (HOLON_CA)"
-_OPERATORS = "the operator's socket looks, cancels and drains, and starts no jobs; else check the version of the node"
+_OPERATORS = (
+    "the operator's socket looks, cancels, decides, sends signals and drains, and starts no jobs; "
+    "else check the version of the node"
+)
 # Without a status of the node's own. A cancel of the caller's own is none of these: it is no failure of the call.
 _NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 

@@ -27,8 +27,8 @@ class Settings:
     )
     ADMIN_SOCKET: str = _setting(
         "",
-        "Path of a unix socket for the operator on this machine: looking, cancelling, deciding and draining, no token; "
-        "unset, there is none",
+        "Path of a unix socket for the operator on this machine: looking, cancelling, deciding, sending signals and "
+        "draining, no token; unset, there is none",
     )
     API_HOST: str = _host("Address of the HTTP door")
     API_PORT: int = _port(8080, "Port of the HTTP door")
