@@ -15,6 +15,7 @@ import orjson
 from holon.domain.event_types import MAX_EVENT_BYTES, MAX_EVENT_TYPE, OF_WAITS, is_event_type
 from holon.errors import InvalidArgument, ResourceExhausted
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.worker.declared import EVENT_INVALID
 from holon.worker.leases import Lease
 from holon.worker.session import Session
 from holon.worker.skill import Skill
@@ -209,13 +210,13 @@ class SendEvent:
             type: what kind of event; 1 to 128 printable characters.
             payload: what it says: JSON with text as keys, at most 64 KiB; None says nothing more.
         Raises:
-            InvalidArgument: it cannot be such an event; (EVENT_INVALID) or is not as the skill declares its events.
+            InvalidArgument: (EVENT_INVALID) it can be no event, or is not as the skill declares its events.
             ResourceExhausted: (EVENTS_FULL) this task has sent 1,000 already.
         """
         if not is_event_type(type):
-            raise InvalidArgument(f"event type {type!r:.200}: use text of 1 to {MAX_EVENT_TYPE} printable characters")
+            raise _none(f"event type {type!r:.200}: use text of 1 to {MAX_EVENT_TYPE} printable characters")
         if type in OF_WAITS:
-            raise InvalidArgument(f"event type {type!r}: so nodes call what a job waits for; choose another name")
+            raise _none(f"event type {type!r}: so nodes call what a job waits for; choose another name")
         event = worker_pb2.Event(event_id=uuid.uuid4().hex, type=type)
         event.time.GetCurrentTime()
         if payload is not None:
@@ -233,15 +234,19 @@ class SendEvent:
 
 def _json(kind: str, payload: Mapping[str, Any]) -> bytes:
     if not isinstance(payload, Mapping):
-        raise InvalidArgument(f"the payload of event {kind!r} is a {payload.__class__.__name__}; give a dict")
+        raise _none(f"the payload of event {kind!r} is a {payload.__class__.__name__}; give a dict")
     try:
         text = orjson.dumps(dict(payload))
     except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"the payload of event {kind!r} is no JSON: {error}", code="NOT_JSON") from error
+        raise _none(f"the payload of event {kind!r} is no JSON: {error}") from error
     if len(text) > MAX_EVENT_BYTES:
-        raise InvalidArgument(
+        raise _none(
             f"the payload of event {kind!r} has {len(text)} bytes, over the limit of {MAX_EVENT_BYTES}; keep large "
-            "data elsewhere, and say where it is",
-            code="LIMIT_EXCEEDED",
+            "data elsewhere, and say where it is"
         )
     return text
+
+
+def _none(why: str) -> InvalidArgument:
+    """What can be no event: another try of its task would send the same."""
+    return InvalidArgument(why, code=EVENT_INVALID)

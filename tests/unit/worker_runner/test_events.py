@@ -220,8 +220,19 @@ async def test_what_can_be_no_event_is_refused_where_it_is_sent(
 
     made, stream = bench(work), Stream()
     await ran(made, stream)
-    assert len(caught) == 1
+    assert [one.code for one in caught] == ["EVENT_INVALID"]
     assert stream.events == []
+
+
+@pytest.mark.parametrize(("type_", "payload"), [("", None), ("signal_awaited", None), ("seen", {"x": object()})])
+async def test_a_task_that_sends_what_can_be_no_event_is_not_tried_again(bench: Make, type_: str, payload: Any) -> None:
+    def work(send_event: SendEvent) -> None:
+        send_event(type_, payload)
+
+    made, stream = bench(work), Stream()
+    await ran(made, stream)
+    [result] = [one.result for one in stream.said if one.HasField("result")]
+    assert (result.status, result.error.code) == ("failure", "PERMANENT_ERROR")
 
 
 async def test_a_task_sends_no_more_than_a_thousand(bench: Make) -> None:
