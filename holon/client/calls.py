@@ -89,12 +89,15 @@ def request_of(kind: Callable[P, A], *args: P.args, **fields: P.kwargs) -> A:
     """A message of these fields, as a caller gave them.
 
     Raises:
-        InvalidArgument: one of them is text that UTF-8 cannot write, or a number that is too large for its field.
+        InvalidArgument: one of them is of another type than its field, text that UTF-8 cannot write, or a number that
+            is too large.
     """
     try:
         return kind(*args, **fields)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         name, value = next((name, value) for name, value in fields.items() if not _takes(kind, name, value))
+        if isinstance(error, TypeError):
+            raise InvalidArgument(f"{name} is {reprlib.repr(value)}, which is of no type that can be sent") from error
         raise InvalidArgument(f"{name} is {reprlib.repr(value)}, which cannot be sent: {error}") from error
 
 
@@ -125,7 +128,7 @@ def repeatable(request_id: str | None) -> str:
 def _takes(kind: Callable[..., object], name: str, value: object) -> bool:
     try:
         kind(**{name: value})
-    except ValueError:
+    except (TypeError, ValueError):
         return False
     return True
 
