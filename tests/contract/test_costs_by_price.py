@@ -11,7 +11,9 @@ from holon.domain.job import Status
 from holon.domain.matching import Need
 from holon.domain.task import LIMIT_EXCEEDED, job_of
 from holon.ports import NewFanOut, Offer
+from holon.storage.ledger.leases import MOST_TOO_DEAR
 from tests.contract.costs import affords, cost, ends
+from tests.contract.hinted import Hints
 from tests.contract.world import BROKEN, Factory, Hand, World
 
 N = Need("t", max_cost=100)
@@ -180,6 +182,17 @@ async def test_branches_that_their_worker_is_too_dear_for_make_room_for_later_on
     [(_, event)] = (await world.claim_of(claim.job.id)).events
     assert isinstance(event, BranchesDone)
     assert event.failed == 101
+
+
+async def test_those_beyond_as_many_as_one_call_ends_are_hinted_at(world: World) -> None:
+    job_id = await branches(world, MOST_TOO_DEAR + 1, 5)
+    hand, hints = await world.hand(), Hints(world)
+    assert await taken(world, hand, 6) == []
+    await hints.until(lambda hint: N.key in hint.keys)
+    assert await taken(world, hand, 6) == []
+    [(_, event)] = (await world.claim_of(job_id)).events
+    assert isinstance(event, BranchesDone)
+    assert event.failed == MOST_TOO_DEAR + 1
 
 
 async def test_later_branches_of_a_fan_out_are_by_price_too(world: World) -> None:

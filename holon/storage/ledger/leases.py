@@ -49,6 +49,10 @@ def lease(tables: Tables, seats: Sequence[Seat], now: int) -> Leased:
                 too_dear(tables, tasks[0], seat.prices[tasks[0].key], now)
                 most_too_dear -= 1
     left = frozenset([key for seat in seats for key in seat.keys if tables.backlog.waiting.get(key)])
+    if not most_too_dear:
+        # Nothing else may ever bring the seats to those that this call was not to end.
+        for key in left:
+            tables.hint_key(key)
     return Leased(tuple(offers), left)
 
 

@@ -125,6 +125,10 @@ local function lease()
         end
     end
     local more = leasing.still_waiting()
+    if most_too_dear == 0 then
+        -- Nothing else may ever bring the seats to those that this call was not to end.
+        for _, key in ipairs(more) do wanted_keys[key] = true end
+    end
     if not offers[1] and not more[1] then return NO_OFFERS, NONE end
     return {offers, more}, leased
 end
