@@ -32,7 +32,8 @@ def leaving_out(details: Any, why: str) -> dict[str, Any]:
     """What is told in the place of details that are too much: what happened at the levels below, and why no more is."""
     causes, _ = causes_in(details)
     left_out = {"details_left_out": why}
-    return with_causes(causes, left_out) if causes else left_out
+    # They may be what is too much.
+    return with_causes([cause(**one) for one in causes], left_out) if causes else left_out
 
 
 def causes_in(details: Any) -> tuple[Sequence[Cause], Any]:

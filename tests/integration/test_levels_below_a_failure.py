@@ -10,6 +10,7 @@ import pytest
 
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
+from holon.domain.causes import MAX_CAUSE_MESSAGE
 from holon.rxon.v1 import types_pb2, worker_pb2
 from tests.integration.admission import admission
 from tests.integration.grpc_node import Node, Wire, a_node, json_payload, update, updates
@@ -88,3 +89,13 @@ async def test_a_failure_below_keeps_its_code_and_the_levels_below_it_however_mu
         )
         said = await told(node, await comes(node, identity()), error)
         assert (said["code"], said["details"]) == ("CHILD_FAILED", {"causes": [CAUSE], "details": heard})
+
+
+async def test_of_levels_below_that_are_too_much_themselves_each_is_told_within_its_limits(tmp_path: Path) -> None:
+    async with a_node(admission=admission(tmp_path, '["child"]\nkind = "holon"')) as node:
+        details = {"causes": [CAUSE | {"message": "x" * 40_000}] * 32}
+        error = types_pb2.TaskError(code="CHILD_FAILED", details=json_payload(details))
+        said = await told(node, await comes(node, identity()), error)
+        below = said["details"]["causes"]
+        assert (len(below), below[0] == below[-1], len(below[0]["message"])) == (32, True, MAX_CAUSE_MESSAGE)
+        assert said["details"]["details"]["details_left_out"].endswith("bytes of JSON, and 1048576 are taken")
