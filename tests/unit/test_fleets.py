@@ -6,6 +6,7 @@ from typing import Any
 
 from holon.domain.fleet import Catalog, Machine, Skill
 from holon.domain.matching import Need, Offering
+from holon.domain.value import replace
 from holon.engine.fleets.elsewhere import Elsewhere, Roll
 from holon.engine.fleets.pages import MOST_PAGES, Line, Told, paged, shelves_in, text_of
 from holon.engine.fleets.stock import MOST_PACKED, Stock, Stocked, packed, stocked_in
@@ -118,3 +119,22 @@ def test_who_can_do_a_task_elsewhere_is_told_by_contract_machine_and_whether_it_
     assert not elsewhere.can_do(Need("t"))
     # The one that is drained, not the one without reputation.
     assert [one.taking for one in elsewhere.fitting(Need("t"))] == [False]
+
+
+def test_only_what_workers_elsewhere_can_do_is_a_change_and_not_how_busy_they_are() -> None:
+    elsewhere, changes = Elsewhere(), list[str]()
+    stocked = Stocked(stock_of(Skill("t")))
+
+    def are(what: str, *workers: Told) -> None:
+        elsewhere.on_change = lambda: changes.append(what)
+        elsewhere.are({"n": Roll("n", [(stocked, workers)])})
+
+    here = told("w", machines=(Machine(),))
+    are("none")
+    are("comes", here)
+    are("holds more, and was heard of", replace(here, held=1, last_seen_at=9))
+    assert [row.told.held for roll in elsewhere.rolls for row in roll.workers("t")] == [1]
+    are("another machine", replace(here, machines=(Machine(properties={"disk": "ssd"}),)))
+    are("drains", replace(here, machines=(Machine(properties={"disk": "ssd"}),), taking=False))
+    are("goes")
+    assert changes == ["none", "comes", "another machine", "drains", "goes"]

@@ -114,16 +114,18 @@ class Roll:
         self._shelves = shelves
         # By skill, those who offer it.
         self.offering: dict[str, list[Alike]] = {}
-        found: dict[tuple[int, bool, bool], Alike] = {}
+        found: dict[tuple[Stocked, bool, bool], Alike] = {}
         for stocked, workers in shelves:
             for one in workers:
-                key = id(stocked), one.taking, one.trusted
+                key = stocked, one.taking, one.trusted
                 if (alike := found.get(key)) is None:
                     alike = found[key] = Alike(stocked, taking=one.taking, trusted=one.trusted)
                     for skill in stocked.names:
                         self.offering.setdefault(skill, []).append(alike)
                 if one.machines:
                     alike.machines.append(one.machines)
+        # What they can do: it stays the same while only how busy they are changes.
+        self.abilities = {key: alike.machines for key, alike in found.items()}
 
     def __repr__(self) -> str:
         return f"Roll({self.node_id}, workers={sum(len(workers) for _, workers in self._shelves)})"
@@ -154,7 +156,7 @@ class Elsewhere:
     """Knows the workers of the other nodes that tell of theirs.
 
     Attributes:
-        on_change: called when they are others; it neither waits nor raises.
+        on_change: called when others can do something, or something else; it neither waits nor raises.
     """
 
     def __init__(self) -> None:
@@ -177,9 +179,11 @@ class Elsewhere:
 
     def are(self, rolls: Mapping[str, Roll]) -> None:
         """The other nodes have told of these from now on, by node."""
-        self._rolls = tuple(rolls.values())
-        self._fitting.clear()
-        self.on_change()
+        before, self._rolls = self._rolls, tuple(rolls.values())
+        if [one.abilities for one in before] != [one.abilities for one in self._rolls]:
+            # Each match key that waits is looked at anew, and there may be thousands: not for how busy somebody is.
+            self._fitting.clear()
+            self.on_change()
 
     def offering(self, skill: str) -> list[Alike]:
         """Those who offer a skill, in whatever version and type."""
