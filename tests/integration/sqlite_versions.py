@@ -20,6 +20,7 @@ _UNDO = {
     8: ("ALTER TABLE clock DROP COLUMN number",),
     9: ("DROP TABLE ends",),
     10: ("DROP TABLE happened",),
+    11: (),
 }
 
 

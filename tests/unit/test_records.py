@@ -12,7 +12,9 @@ from holon.domain.task import RetryPolicy
 from holon.domain.value import replace
 from holon.domain.wants import Wants
 from holon.ports import NewTask
+from holon.storage.ledger.rows import TaskRow
 from holon.storage.records import (
+    SCHEMA,
     decode_chunk,
     decode_event,
     decode_job,
@@ -25,6 +27,7 @@ from holon.storage.records import (
     unpack,
 )
 from holon.storage.records.schema import UPGRADES
+from holon.storage.sqlite.task_rows import fields_of
 
 # The fields of a job that came since schema 8.
 NEWEST = 9
@@ -99,6 +102,25 @@ def test_a_job_comes_back_with_the_signals_that_it_keeps_and_a_signal_as_it_was_
     assert decode_job(encode_job(job)) == job
     for event in (Signal("paid", "ann"), Signal("paid", "ann", b'{"n":1}', "r1", "top", 7)):
         assert decode_event(encode_event(event)) == event
+
+
+def test_a_job_of_schema_10_is_read_be_it_from_before_jobs_kept_signals_or_after() -> None:
+    job = Job("0-a", "bp", "ann", {}, "start", default_priority=2.5, max_transitions=7)
+    fields = unpack("job", encode_job(job))
+    assert fields[-1] == []
+    assert decode_job(msgpack.packb((10, *fields[:-1]))) == job
+    keeps = replace(job, signals=(KeptSignal("paid", {"n": 1}, 7),))
+    assert decode_job(msgpack.packb((10, *unpack("job", encode_job(keeps))))) == keeps
+
+
+def test_what_records_have_is_said_by_their_schema() -> None:
+    """Nodes of the release before stop at a newer schema alone: who changes these numbers gives it the next one."""
+    job = unpack("job", encode_job(Job("0-a", "bp", "ann", {}, "start")))
+    need = unpack("need", encode_need(Need("t")))
+    new = NewTask("0-a-0-0", 0, Need("t"), b"{}", 0.0, 1, None, None, RetryPolicy())
+    (task,), _ = unpack("chunk", encode_chunk((new,), 9))
+    row = fields_of(TaskRow.made(1, "0-a", 0, new, False, 1))
+    assert (SCHEMA, len(job), len(need), len(task), len(row)) == (11, 34, 11, 12, 31)
 
 
 def test_a_cancel_is_read_with_all_that_was_said_of_it() -> None:

@@ -180,6 +180,22 @@ def test_a_task_that_an_earlier_release_wrote_has_what_came_since_as_it_is_at_fi
     assert slots(again, MEMORY_OF_TASK) == slots(row, MEMORY_OF_TASK)
 
 
+@pytest.mark.parametrize("had", [0, 1], ids=["before it had a price", "with a price"])
+def test_a_task_of_schema_10_is_read(db: sqlite3.Connection, had: int) -> None:
+    row = full_task()
+    row.reserves, row.price = None, 7
+    db.execute(job_rows.INSERT, job_rows.inserted(job(3), Seal()))
+    db.execute(needs.INSERT, (NEED.key, encode_need(NEED), 3))
+    db.execute(task_rows.INSERT, task_rows.inserted(row, 3, Seal()))
+    *facts, price = unpack("task", task_rows.updated(row)[2])
+    db.execute("UPDATE tasks SET facts = ?", (msgpack.packb((10, *facts, *[price][:had])),))
+    again = task_rows.task_row(db.execute(task_rows.SELECT_ONE, ("0-a", 2, 1)).fetchone(), Seal())
+    row.price *= had
+    assert slots(again, MEMORY_OF_TASK) == slots(row, MEMORY_OF_TASK)
+    ends = [[1, 0, NEED.key, [*facts, *[price][:had]]]]
+    assert unpack("endings", msgpack.packb((10, ends))) == [[[1, 0, NEED.key, [*facts, row.price]]]]
+
+
 def test_a_fan_out_comes_back_with_the_chunks_that_are_left(db: sqlite3.Connection, seal: Seal) -> None:
     one, two, three = ((NewTask(f"t{n}", n, NEED, b"{}", 0.0, 1, 2, 3, RetryPolicy(), TRACE),) for n in range(3))
     fan = FanOut("0-a", 2, 5, True, (one, two, three), 99, 5)

@@ -11,7 +11,14 @@ from msgspec.msgpack import Encoder
 from holon.domain.client import NO_PLAN
 from holon.errors import StoreUnavailable
 
-SCHEMA = 10
+SCHEMA = 11
+
+
+def _grown(count: int, added: Any) -> Callable[[list[Any]], list[Any]]:
+    """What adds a last field to those of a record, which are so many then: some of schema 10 have it already."""
+    return lambda fields: fields if len(fields) >= count else [*fields, added]
+
+
 # What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
 UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 1): lambda fields: [*fields, NO_PLAN, b""],
@@ -20,13 +27,14 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("task", 3): lambda fields: [*fields, 0, 0],
     ("task", 4): lambda fields: [*fields, 0, False],
     ("task", 6): lambda fields: [*fields, 0],
-    ("task", 9): lambda fields: [*fields, 0],
+    ("task", 10): _grown(31, 0),
     ("endings", 6): lambda fields: [[[*end[:3], [*end[3], 0]] for end in fields[0]]],
-    ("endings", 9): lambda fields: [[[*end[:3], [*end[3], 0]] for end in fields[0]]],
+    ("endings", 10): lambda fields: [[[*end[:3], UPGRADES["task", 10](end[3])] for end in fields[0]]],
     ("job", 3): lambda fields: [*fields, None, None],
     ("job", 5): lambda fields: [*fields, None],
     ("job", 8): lambda fields: [*fields, "", 0, "", None, "", 0],
-    ("job", 9): lambda fields: [*fields[:27], [fields[27]] if fields[27] else [], *fields[28:], 0.0, None, ()],
+    ("job", 9): lambda fields: [*fields[:27], [fields[27]] if fields[27] else [], *fields[28:], 0.0, None],
+    ("job", 10): _grown(34, ()),
     ("need", 3): lambda fields: [*fields, None, None],
     ("need", 7): lambda fields: [*fields, ()],
     ("need", 8): lambda fields: [*fields, "", "", ""],
