@@ -19,7 +19,7 @@ from holon.ports import (
     Touch,
     Touched,
 )
-from holon.storage.records import encode_need
+from holon.storage.records import NewerRecord, encode_need
 from holon.storage.redis import answers, arguments
 from holon.storage.redis.arguments import Argument
 from holon.storage.redis.part import Part
@@ -85,8 +85,12 @@ class LeaseCalls(Part):
         return {key: (need, count) for key, (need, count) in found.items() if need.skill == skill}
 
     async def needs(self, keys: Collection[str] | None) -> Mapping[str, Need]:
-        """As `Storage.needs`, where some are asked for, or all."""
-        found = answers.needs_of(await self.link.read("backlog", " ".join(keys or ())))
+        """As `Storage.needs`, where some are asked for, or all. At one that only a newer release reads it gives up."""
+        try:
+            found = answers.needs_of(await self.link.read("backlog", " ".join(keys or ())))
+        except NewerRecord as error:
+            self.link.give_up(error)
+            raise
         return {key: need for key, (need, _) in found.items()}
 
     async def queued_tasks(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:

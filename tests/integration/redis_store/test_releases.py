@@ -11,10 +11,11 @@ import pytest
 from holon.clock import ManualClock
 from holon.domain.events import BranchesDone
 from holon.domain.job import Status
+from holon.domain.matching import Need
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import StoreSettings
 from holon.storage.records import jobs, schema
-from holon.storage.redis import RedisStorage, scripts
+from holon.storage.redis import RedisStorage, answers, scripts
 from tests.contract.backends import REDIS
 from tests.contract.world import World
 from tests.redis_server import RedisServer
@@ -122,6 +123,21 @@ async def test_what_a_newer_release_wrote_is_left_to_it_and_an_older_node_says_s
         claim = await new.claim_of(job_id)
         assert claim.deliveries == 1
         assert not (await new.finish(claim)).conflict
+
+
+async def test_an_older_node_ends_where_a_newer_release_asks_for_what_its_workers_would_never_be_given(
+    releases: Releases,
+) -> None:
+    old = await releases.node("a")
+    with newer():
+        new = await releases.node("b")
+        await new.dispatch(Need("newest"))
+    # Here both are one process, which remembers what it has read.
+    answers._known_need_of.cache_clear()
+    with pytest.raises(StoreUnavailable, match=f"need.* schema {NEWER}"):
+        await old.storage.needs()
+    with pytest.raises(StoreUnavailable, match="replace this node"):
+        await old.storage.failure()
 
 
 async def test_an_older_release_does_not_start_where_a_newer_one_has_been(releases: Releases) -> None:
