@@ -143,7 +143,12 @@ class RecordCalls(Part):
         for need, count in answers.needs_of(needs).values():
             waiting[need.skill] = waiting.get(need.skill, 0) + count
         held, _ = of.pop("held", 0), of.pop("history", 0)
-        return Counts({Status(status): n for status, n in of.items() if n}, sum(waiting.values()), held, waiting)
+        some = {status: n for status, n in of.items() if n}
+        if newer := some.keys() - set(Status):
+            raise NewerRecord(
+                f"jobs are {min(newer)}, which only a newer release knows: replace this node by one of that"
+            )
+        return Counts({Status(status): n for status, n in some.items()}, sum(waiting.values()), held, waiting)
 
     async def ended(self, beyond: int) -> int | None:
         """When the newest of those ended jobs ended that are beyond so many here, epoch ms; None: there are no more."""

@@ -140,6 +140,20 @@ async def test_an_older_node_ends_where_a_newer_release_asks_for_what_its_worker
         await old.storage.failure()
 
 
+async def test_an_older_node_says_why_it_cannot_count_jobs_of_a_newer_status(
+    releases: Releases,
+) -> None:
+    old = await releases.node("a")
+    await old.create()
+    assert isinstance(old.storage, RedisStorage)
+    link = old.storage._partitions.first.link
+    await link.ask("HSET", "totals", "waiting_for_stars", 1)
+    with pytest.raises(StoreUnavailable, match=r"waiting_for_stars.* replace this node"):
+        await old.storage.counts()
+    await link.ask("HSET", "totals", "waiting_for_stars", 0)
+    assert (await old.storage.counts()).jobs == {Status.PENDING: 1}
+
+
 async def test_an_older_release_does_not_start_where_a_newer_one_has_been(releases: Releases) -> None:
     with newer():
         await releases.node("b")
