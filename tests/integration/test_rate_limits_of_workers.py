@@ -17,7 +17,7 @@ from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.storage.memory import MemoryStorage
 from holon.testing import RunningNode, running_node
 from holon.worker import SendEvent
-from tests.integration.cases.site import a_wire, create, ended, next_offer, one_task, wired
+from tests.integration.cases.site import a_wire, create, ended, next_offer, one_task, wired, written
 from tests.integration.grpc_node import (
     Wire,
     heartbeat,
@@ -199,9 +199,7 @@ async def test_what_the_node_has_asked_a_holon_for_is_taken_over_the_limit_and_c
         await wire.send(said_of(page))
         assert [(one.holon_id, one.offline) for one in await shown if one.job_id == ANY] == [(BELOW, False)]
         # One call, for those of clients are counted too.
-        async for one in node.client.watch(job_id, after=0):
-            if one.event is not None and one.event.event_type == "worker_event:approval_requested":
-                break
+        await written(node, job_id, "worker_event:approval_requested")
         decided = group.create_task(node.client.resolve_approval(job_id, "yes", approval_id="q1"))
         command = (await wire.expect("resolve_request")).command_id
         reply = worker_pb2.CommandReply(command_id=command, result=types_pb2.Payload())

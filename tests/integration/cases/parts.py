@@ -7,8 +7,9 @@ from typing import Any
 
 from holon import Blueprint
 from holon.context import ActionFactory
+from holon.errors import NotFound
 from holon.testing import RunningNode
-from tests.integration.cases.site import GUARD, LOOK_S, history
+from tests.integration.cases.site import GUARD, LOOK_S, written
 
 WAYS = {"success": "finished", "failure": "mended", "cancelled": "withdrawn"}
 
@@ -37,11 +38,19 @@ async def _told(state_history: dict[str, Any]) -> Any:
 
 
 async def part_of(node: RunningNode, job_id: str) -> str:
-    """The job that is a part of this one, once it has begun."""
-    lines = await history(node, job_id, "sub_blueprint_started")
+    """The job that is the first part of this one, once it is there."""
+    started = await written(node, job_id, "sub_blueprint_started")
+    part_id = str(started.context_snapshot["child_job_id"])
     async with asyncio.timeout(GUARD):
-        while not lines:
+        # It is made after that, and nothing tells a client of it.
+        while not await _is_there(node, part_id):  # noqa: ASYNC110
             await asyncio.sleep(LOOK_S)
-            lines = await history(node, job_id, "sub_blueprint_started")
-    [line] = lines
-    return str(line.context_snapshot["child_job_id"])
+    return part_id
+
+
+async def _is_there(node: RunningNode, job_id: str) -> bool:
+    try:
+        await node.client.get_job(job_id)
+    except NotFound:
+        return False
+    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, Protocol
 
 import grpc
@@ -176,6 +176,15 @@ async def create(node: RunningNode, blueprint: str, initial_data: Any = None, **
 async def history(node: RunningNode, job_id: str, *kinds: str) -> list[HistoryEvent]:
     """What happened to a job; only events of these kinds, if any are given."""
     return [event async for event in node.client.history(job_id) if not kinds or event.event_type in kinds]
+
+
+async def written(node: RunningNode, job_id: str, kind: str) -> HistoryEvent:
+    """The first event of this kind in a job's history, once it is there."""
+    async with asyncio.timeout(GUARD), aclosing(node.client.watch(job_id, after=0)) as updates:
+        async for update in updates:
+            if update.event is not None and update.event.event_type == kind:
+                return update.event
+    raise AssertionError(f"job {job_id} is over, and its history has no {kind}")
 
 
 async def happened(event: asyncio.Event | asyncio.Semaphore) -> None:

@@ -9,12 +9,20 @@ from typing import Any
 import pytest
 
 from holon import Blueprint
-from holon.client import HistoryEvent
 from holon.context import ActionFactory
 from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
-from holon.testing import RunningNode
 from tests.integration.cases.parts import above, part_of
-from tests.integration.cases.site import GUARD, LOOK_S, Start, create, ended, happened, history, http, seen, waits
+from tests.integration.cases.site import (
+    Start,
+    create,
+    ended,
+    happened,
+    history,
+    http,
+    seen,
+    waits,
+    written,
+)
 
 AWAITING = "waiting_for_signal"
 
@@ -303,9 +311,9 @@ async def test_a_part_is_sent_signals_through_the_job_above_and_by_itself(start:
         job_id = await create(node, "above", {})
         between = await part_of(node, job_id)
         lowest = await part_of(node, between)
-        [told] = await told_of(node, job_id, 1)
-        assert told.context_snapshot["payload"] == {"names": ["paid", "refused"]}
-        assert told.context_snapshot["job_ids"] == [between, lowest]
+        awaited = await written(node, job_id, "worker_event:signal_awaited")
+        assert awaited.context_snapshot["payload"] == {"names": ["paid", "refused"]}
+        assert awaited.context_snapshot["job_ids"] == [between, lowest]
         await node.client.send_signal(job_id, "paid", {"by": "above"}, to_job_id=lowest, request_id="r1")
         await seen(node, lowest, lambda job: job.current_state == "packing" and job.status == AWAITING)
         # A repeat is kept by nobody.
@@ -317,16 +325,6 @@ async def test_a_part_is_sent_signals_through_the_job_above_and_by_itself(start:
             with pytest.raises(FailedPrecondition) as over:
                 await node.client.send_signal(job_id, name, to_job_id=lowest)
             assert over.value.code in ("SIGNAL_NOT_AWAITED", "JOB_TERMINATED")
-
-
-async def told_of(node: RunningNode, job_id: str, count: int) -> list[HistoryEvent]:
-    """What a job was told of waits for signals below, once there are so many lines."""
-    async with asyncio.timeout(GUARD):
-        lines = await history(node, job_id, "worker_event:signal_awaited")
-        while len(lines) < count:
-            await asyncio.sleep(LOOK_S)
-            lines = await history(node, job_id, "worker_event:signal_awaited")
-    return lines
 
 
 async def test_signals_that_are_kept_outlive_the_node(start: Start) -> None:
