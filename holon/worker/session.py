@@ -142,8 +142,8 @@ class Session:
         """Read, write and beat until the stream ends; `end` says why. On cancel the stream is lost."""
         # Reads and writes are never cancelled: grpc would go on with them, and find their loop gone.
         lanes = [
-            asyncio.create_task(self._until_broken(self._receive()), name="session-reader"),
-            asyncio.create_task(self._until_broken(self._send()), name="session-writer"),
+            asyncio.create_task(self._until_broken(self._receive), name="session-reader"),
+            asyncio.create_task(self._until_broken(self._send), name="session-writer"),
         ]
         self._heartbeats.say()
         try:
@@ -232,9 +232,9 @@ class Session:
             _log.debug("%s: a message before Welcome is ignored", self.url)
         return frame.welcome
 
-    async def _until_broken(self, lane: Coroutine[Any, Any, None]) -> None:
+    async def _until_broken(self, lane: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await lane
+            await lane()
         except Exception as error:  # noqa: BLE001  # the outermost frame of a loop: `run` raises it
             if not self._broken.done():
                 self._broken.set_exception(error)

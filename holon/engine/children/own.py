@@ -7,7 +7,8 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from holon.domain.children import NODES_OWN, RUN_BLUEPRINT
@@ -197,10 +198,11 @@ class Own:
                 doing = Doing(self._here, offer, self._said, self._logged, self._occurred, self._ended)
             except (HolonError, TypeError) as error:
                 log.error("a part of job %s cannot be read: %r", offer.job_id, error, extra={"job_id": offer.job_id})
-                self._start(self._complete(offer, Outcome.failed("PERMANENT_ERROR", str(error)), None), offer)
+                outcome = Outcome.failed("PERMANENT_ERROR", str(error))
+                self._start(partial(self._complete, offer, outcome, None), offer)
                 continue
             self._doing[offer.task_id] = doing
-            self._start(doing.begin(), offer)
+            self._start(doing.begin, offer)
 
     def stop(self, stops: Sequence[Stop]) -> None:
         """The jobs above need these no more, or others have them."""
@@ -218,7 +220,7 @@ class Own:
                 self._give_up(doing.offer)
             else:
                 doing.stops = True
-                self._start(doing.stop(), doing.offer)
+                self._start(doing.stop, doing.offer)
 
     def go_away(self, reason: str, message: str, time_left: int) -> None:  # noqa: ARG002  as any connection takes it
         """Another process has this node's name; it sees to all of this."""
@@ -234,7 +236,7 @@ class Own:
         self._log_lines.said(doing.offer.job_id, logged)
 
     def _occurred(self, doing: Doing) -> None:
-        self._start(doing.tell(self._put), doing.offer)
+        self._start(partial(doing.tell, self._put), doing.offer)
 
     async def _put(self, events: Sequence[Occurred]) -> None:
         """Tell jobs above of events, until they have taken them, or wait for their parts no more."""
@@ -261,7 +263,7 @@ class Own:
     def _ended(self, doing: Doing, outcome: Outcome, record: JobRecord | None) -> None:
         if self._doing.get(doing.offer.task_id) is doing:
             del self._doing[doing.offer.task_id]
-        self._start(self._to_end(doing, outcome, record), doing.offer)
+        self._start(partial(self._to_end, doing, outcome, record), doing.offer)
 
     async def _to_end(self, doing: Doing, outcome: Outcome, record: JobRecord | None) -> None:
         # What happened comes before the end: after that the job above hears nothing more of this part.
@@ -290,9 +292,8 @@ class Own:
         self._dispatcher.freed(self._session, offer.lease_id)
         self._touches.hand_back(lease_of(offer), again_after=0, unheard=True)
 
-    def _start(self, work: Coroutine[Any, Any, None], offer: Offer) -> None:
+    def _start(self, work: Callable[[], Coroutine[Any, Any, None]], offer: Offer) -> None:
         if self._group is None:
-            work.close()
             return
         guarded = self._guarded(work, offer)
         try:
@@ -300,11 +301,11 @@ class Own:
         except RuntimeError:
             # The node ends: the next one begins anew.
             guarded.close()
-            work.close()
 
-    async def _guarded(self, work: Coroutine[Any, Any, None], offer: Offer) -> None:
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]], offer: Offer) -> None:
+        # It is made here: a task that is cancelled before it begins would leave behind what was made before.
         try:
-            await work
+            await work()
         except Exception:
             # One part is no reason to lose the others: it is tried again, after a while.
             log.exception("what job %s waits for goes on later", offer.job_id, extra={"job_id": offer.job_id})
