@@ -173,9 +173,10 @@ class Reloading:
         wrong: list[ConfigError] = []
         for part in parts:
             # What is written after this look is seen by the next.
-            self._read[part.name] = part.look()
+            seen = self._read[part.name] = part.look()
             try:
                 ready.append(part.read())
+                _check_whole(seen, part.look())
             except ConfigError as error:
                 wrong.append(error)
         if wrong:
@@ -185,3 +186,11 @@ class Reloading:
                 details=[violation for error in wrong for violation in error.details],
             )
         return ready
+
+
+def _check_whole(before: Seen, after: Seen) -> None:
+    """Raise ConfigError where files were written while they were read: half of one may be a good one that says less."""
+    paths = [one[0] for one in after if one not in before]
+    if paths:
+        wrong = [Violation(path, "was written while it was read; reload it once it is whole") for path in paths]
+        raise ConfigError("\n".join(f"{one.field} {one.reason}" for one in wrong), details=wrong)

@@ -91,6 +91,9 @@ class Escalation:
         now = asyncio.get_running_loop().time()
         if self._has_somebody(waiting.need, waiting.unserved):
             waiting.since = None
+            if not running.unplaced:
+                # That a task of a fan-out or of a part was had and given back is not seen.
+                del self._waiting[job_id]
         elif waiting.since is None:
             waiting.since = now
         elif now - waiting.since >= self._after:

@@ -71,7 +71,9 @@ async def a_holon(
 ) -> AsyncIterator[RunningNode]:
     """A node of a holon of its own, with its store in this folder; it serves the one above, as this worker."""
     workers = folder / "workers.toml"
-    workers.write_text('["child*"]\nkind = "holon"\n')
+    if not workers.exists():
+        # Others in this folder read it.
+        workers.write_text('["child*"]\nkind = "holon"\n')
     if above is not None:
         pair = above.certificate(certificate)
         settings |= {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -158,5 +159,32 @@ async def test_a_part_that_fails_unexpectedly_ends_nothing_and_is_followed_on(
     # What a reload changed is audited, where somebody has asked for that.
     assert [record.levelno for record in caplog.records if record.levelno > logging.INFO] == [logging.ERROR]
     part.fault = None
+    await following.look()
+    assert part.inforce == "new"
+
+
+async def test_a_file_that_is_written_while_it_is_read_changes_nothing_and_is_read_again_once_it_is_whole(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "clients.toml"
+    path.write_text("old")
+    part = File("clients")
+    writes: list[Callable[[], object]] = [lambda: path.write_text("")]
+
+    def read() -> Apply:
+        part.next = path.read_text()
+        for write in writes:
+            write()
+        return part.read()
+
+    reloading = Reloading([Part("clients", lambda: (str(path),), read)])
+    with pytest.raises(FailedPrecondition, match="was written while it was read") as caught:
+        await reloading.reload((), ME)
+    assert [one.field for one in caught.value.details] == [str(path)]
+    writes.clear()
+    path.write_text("new")
+    following = Following(reloading)
+    await following.look()
+    assert part.inforce == "old"
     await following.look()
     assert part.inforce == "new"

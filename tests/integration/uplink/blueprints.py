@@ -86,3 +86,24 @@ def a_line() -> Blueprint:
     async def over() -> None: ...
 
     return line
+
+
+def in_parts() -> list[Blueprint]:
+    """`outer` runs `inner`, that `asks`, and that asks for what it is told to ask for."""
+    outer, inner, asks = (Blueprint(name, internal=name != "outer") for name in ("outer", "inner", "asks"))
+    for one, below in ((outer, "inner"), (inner, "asks")):
+
+        @one.handler("start", is_start=True)
+        async def start(initial_data: dict[str, Any], actions: ActionFactory, below: str = below) -> None:
+            actions.run_blueprint(below, initial_data, {"success": "end"})
+
+    @asks.handler("ask", is_start=True)
+    async def ask(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+        actions.dispatch_task(initial_data["of"], {}, {"success": "end"})
+
+    for one in (outer, inner, asks):
+
+        @one.handler("end", is_end=True)
+        async def end() -> None: ...
+
+    return [outer, inner, asks]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
 from holon.clock import SystemClock
 from holon.domain.fleet import Skill
-from holon.domain.matching import Offering
+from holon.domain.holarchy import HolonIdentity
+from holon.domain.matching import Need, Offering
 from holon.ports import StoreSettings
 from holon.storage import MemoryStorage
+from holon.uplink import escalation
 from holon.uplink.provided import Provided, text_of
 from tests.integration.a_child import Leaf, a_child, answer, offered
 from tests.integration.scripted_node import GUARD, Certificates, ScriptedNode, Stream, is_at_once, keep
-from tests.integration.uplink.blueprints import DONE, blueprints
+from tests.integration.uplink.blueprints import DONE, blueprints, in_parts
 
 pytestmark = pytest.mark.usefixtures("soon")
 
@@ -118,3 +121,36 @@ async def test_a_fan_out_is_given_back_while_none_of_it_was_with_a_worker(certif
             await another_is_given_back(stream, "last")
             await leaf.ends(given, DONE)
             assert (await leaf.given()).job_id != given.job_id
+
+
+@pytest.mark.parametrize(("blueprint", "of"), [("spread", ["leaf", "leaf"]), ("outer", "leaf")])
+async def test_what_found_nobody_first_is_given_back_once_the_holon_that_came_has_given_back_all_of_it(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, blueprint: str, of: Any
+) -> None:
+    monkeypatch.setattr(escalation, "LOOK_S", 0.02)
+    async with a_child(certificates, [*blueprints(), *in_parts()], escalate_after=0.2, cleanup=0.1) as child:
+        dispatcher, looked, came = child.engine.dispatcher, asyncio.Event(), asyncio.Event()
+        can_do = dispatcher.can_do
+
+        def seems(need: Need, but: Collection[str] | None = None) -> bool:
+            if but is None:
+                return can_do(need)
+            # Nobody can at the first look; then the one who comes could, and when he is there, what he says counts.
+            first = not looked.is_set()
+            looked.set()
+            return can_do(need, but) if first or came.is_set() else True
+
+        stream = await child.linked()
+        monkeypatch.setattr(dispatcher, "can_do", seems)
+        await offered(stream, "t1", blueprint, {"of": of})
+        assert (await answer(stream)).HasField("accepted")
+        async with asyncio.timeout(GUARD):
+            await looked.wait()
+        async with Leaf(child.engine, "leaf", Skill("leaf"), holon=HolonIdentity("below", 1, "i")) as leaf:
+            for _ in range(len(of) if blueprint == "spread" else 1):
+                given = await leaf.given()
+                assert child.engine.workers.rejected(leaf.member, given.task_id, given.lease_id, unbegun=True)
+            came.set()
+            update = await answer(stream)
+            assert (update.task_id, update.rejected.reason) == ("t1", "UNSERVABLE")
+            assert "nobody below the holons that offer skill 'leaf' can do it" in update.rejected.message

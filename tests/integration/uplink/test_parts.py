@@ -21,6 +21,7 @@ from holon.uplink import owner_of, unknown
 from holon.uplink.delegation import origin_key
 from tests.integration.a_child import PARENT, STORE, Child, Leaf, a_child, answer, offered
 from tests.integration.scripted_node import GUARD, Certificates
+from tests.integration.uplink.blueprints import in_parts
 
 PRICED = Skill("a", price=4)
 # A job that waits for its part, and that for its task.
@@ -45,27 +46,6 @@ def whole_and_part() -> list[Blueprint]:
         async def end() -> None: ...
 
     return [whole, part]
-
-
-def in_parts() -> list[Blueprint]:
-    """`outer` runs `inner`, that `asks`, and that asks for what it is told to ask for."""
-    outer, inner, asks = (Blueprint(name, internal=name != "outer") for name in ("outer", "inner", "asks"))
-    for one, below in ((outer, "inner"), (inner, "asks")):
-
-        @one.handler("start", is_start=True)
-        async def start(initial_data: dict[str, Any], actions: ActionFactory, below: str = below) -> None:
-            actions.run_blueprint(below, initial_data, {"success": "end"})
-
-    @asks.handler("ask", is_start=True)
-    async def ask(initial_data: dict[str, Any], actions: ActionFactory) -> None:
-        actions.dispatch_task(initial_data["of"], {}, {"success": "end"})
-
-    for one in (outer, inner, asks):
-
-        @one.handler("end", is_end=True)
-        async def end() -> None: ...
-
-    return [outer, inner, asks]
 
 
 async def until(child: Child, so: set[tuple[str, tuple[Status, ...]]]) -> None:
