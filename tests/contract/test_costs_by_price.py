@@ -69,6 +69,20 @@ async def test_a_task_that_is_tried_again_costs_what_its_next_worker_declares(wo
     assert await cost(world, second) == 100
 
 
+async def test_a_task_that_was_tried_and_is_then_too_dear_ends_without_another_attempt(world: World) -> None:
+    task_id = await asked(world)
+    [offer] = await taken(world, await world.hand(), 60)
+    await ends(world, offer, None, BROKEN, 1_000)
+    await world.after(1_000)
+    assert await taken(world, await world.hand("w2"), 41) == []
+    lines = [one for one in await world.told(job_of(task_id)) if one.type == "task_finished"]
+    told = [(one.worker_id, one.attempt_number, one.details["code"]) for one in lines]
+    assert told == [("w1", 1, BROKEN.error.code if BROKEN.error else ""), (None, 0, LIMIT_EXCEEDED)]
+    assert lines[1].duration_ms is None
+    # It is all told of the one that there was.
+    assert [who for who, *_ in lines[1].details["attempts"]] == ["w1"]
+
+
 async def test_a_lost_lease_keeps_what_its_worker_declared_and_another_attempt_costs_what_that_worker_does(
     world: World,
 ) -> None:

@@ -100,12 +100,13 @@ def end_open_tasks(tables: Tables, row: JobRow, reason: Superseded) -> None:
 
 
 def finished_line(
-    task: TaskRow, outcome: Outcome, now: int, took: int | None = None, cost: Cost = None
+    task: TaskRow, outcome: Outcome, now: int, took: int | None = None, cost: Cost = None, *, tried: bool = True
 ) -> HistoryEvent:
     """The line of history that says how a task's attempt ended, with every lease that it had.
 
     `took` is the worker's own measure of the attempt; without it the node's counts, from its acceptance.
-    `cost` is what the attempt was charged.
+    `cost` is what the attempt was charged. `tried`: whether there was one; else the task has ended before it began
+    another, and what is said of earlier ones is not said of this end.
     """
     error = outcome.error
     details = {
@@ -118,7 +119,7 @@ def finished_line(
         details |= {"code": error.code, "error": error.message}
     if cost is not None:
         details["cost"] = cost
-    if took is None and task.attempts:
+    if took is None and tried and task.attempts:
         took = now - (task.attempts[-1].leased or task.attempts[-1].offered)
     # In the order of its fields, without a state before or after.
     return HistoryEvent(
@@ -128,8 +129,8 @@ def finished_line(
         None,
         None,
         took,
-        outcome.worker_id or task.worker_id or None,
-        task.attempt,
+        (outcome.worker_id or task.worker_id or None) if tried else None,
+        task.attempt if tried else 0,
         task.id,
         details,
     )
@@ -197,7 +198,7 @@ def too_dear(tables: Tables, task: TaskRow, price: int, now: int) -> None:
         "give the job, or the task above it, more"
     )
     outcome = Outcome.failed(LIMIT_EXCEEDED, message)
-    task_over(tables, task, outcome, finished_line(task, outcome, now), now)
+    task_over(tables, task, outcome, finished_line(task, outcome, now, tried=False), now)
 
 
 def lost(tables: Tables, task: TaskRow, now: int) -> None:

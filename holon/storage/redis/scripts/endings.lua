@@ -10,16 +10,18 @@ function endings.failed(code, message, worker_id)
     }
 end
 
--- How long it took, and when it was, are texts, if they are given.
+-- How long it took, and when it was, are texts, if they are given. Of an outcome that is `untried` nothing is said of the
+-- earlier attempts of its task: it has ended before it began another.
 function endings.line(row, owner, outcome, took, time)
-    if not took and row.attempts then
+    local tried = not outcome.untried
+    if not took and tried and row.attempts then
         local _, _, offered, leased = tries.last(row)
         took = int(NOW - tonumber(leased == '-' and offered or leased))
     end
     time, took = time or NOW_TEXT, took or ''
     local form, id, need, attempts, message = outcome.form, row.ID, row.need, row.attempts or '', outcome.message or ''
-    local worker_id = outcome.worker ~= '' and outcome.worker or row.worker or ''
-    local attempt, generation, status = int(row.attempt or 0), int(row.generation), form.status
+    local worker_id = outcome.worker ~= '' and outcome.worker or tried and row.worker or ''
+    local attempt, generation, status = int(tried and row.attempt or 0), int(row.generation), form.status
     local code, cost = form.code and '1' .. form.code or '', outcome.cost and int(outcome.cost) or ''
     -- A list of texts, and of nothing else: these come back as they were.
     history.tell(owner, 1, 'F\156'
@@ -181,7 +183,9 @@ function endings.too_dear(row, price)
     if row.branch then fans.queued(row, -1) end
     local message = "cost: what is left of the job's budget does not cover the " .. int(price)
         .. ' that the worker with room for it declares; give the job, or the task above it, more'
-    task_over(row, endings.failed('LIMIT_EXCEEDED', message))
+    local outcome = endings.failed('LIMIT_EXCEEDED', message)
+    outcome.untried = true
+    task_over(row, outcome)
 end
 
 -- The session of a task's lease ended without an outcome: run it again, or give it up.
