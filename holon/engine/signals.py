@@ -121,7 +121,19 @@ class Signals:
             case Appended.OVER:
                 raise terminated(job.id, (await self._read(job.id)).job.status)
             case Appended.DUPLICATE:
-                await self._is_repeat(await self._read(job.id), signal)
+                await self._check_repeat(job.id, signal)
+
+    async def _check_repeat(self, job_id: str, signal: Signal) -> None:
+        """Raise AlreadyExists for another signal than the one that has its request id."""
+        if not signal.request_id:
+            return
+        for waiting in await self._store.unread(job_id):
+            if isinstance(waiting, Signal) and waiting.request_id == signal.request_id:
+                if waiting.name != signal.name:
+                    raise signal_reused(signal.request_id)
+                return
+        # What does not wait any more is in the history.
+        await self._is_repeat(await self._read(job_id), signal)
 
     async def _read(self, job_id: str) -> JobRecord:
         record = await self._records.job(job_id)

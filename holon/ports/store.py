@@ -222,6 +222,13 @@ class Reads(Protocol):
         """A page of a job's history, with sequence numbers from 1, after the one given; without what was moved."""
         ...
 
+    async def unread(self, job_id: str) -> Sequence[InboxEvent]:
+        """What waits in a job's inbox, in order of arrival; nothing where there is no job.
+
+        What a step takes out of it is in the job's history by then, as far as that is told.
+        """
+        ...
+
     async def counts(self) -> Counts:
         """How much there is now of what is not over."""
         ...

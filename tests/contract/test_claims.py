@@ -6,6 +6,7 @@ import pytest
 
 from holon.domain.events import Woken
 from holon.domain.job import Status
+from holon.domain.signals import Signal
 from holon.domain.value import replace
 from holon.ports import Appended
 from tests.contract.world import World
@@ -126,6 +127,20 @@ async def test_for_one_event_an_inbox_is_full_earlier_and_its_repeat_is_known_al
     answers = [(await world.storage.append(job, Woken(n), f"k{n}", 0, most=2))[0] for n in (1, 2, 3, 2)]
     assert answers == [Appended.APPENDED, Appended.APPENDED, Appended.FULL, Appended.DUPLICATE]
     assert await world.append(job, Woken(4)) is Appended.APPENDED
+
+
+async def test_what_waits_in_an_inbox_can_be_read_until_a_step_takes_it(world: World) -> None:
+    job = await world.create()
+    signal = Signal("paid", "ann", b"{}", "r1")
+    for event in (Woken(1), signal):
+        await world.append(job, event)
+    claim = await world.claim_of(job)
+    assert await world.storage.unread(job) == [Woken(1), signal]
+    number, _ = claim.events[0]
+    await world.commit(world.step(claim, Status.WAITING_FOR_RETRY, consumed=(number,)))
+    assert await world.storage.unread(job) == [signal]
+    await world.finish(await world.claim_of(job))
+    assert [*await world.storage.unread(job), *await world.storage.unread(world.job_id("ann"))] == []
 
 
 async def test_a_silent_nodes_job_is_handed_over_after_one_claim(world: World) -> None:

@@ -140,6 +140,9 @@ class LedgerCalls(ABC):
             lambda tables, now: jobs.append(tables, job_id, event, (dedup_key, request_key), want, most, now)
         )
 
+    async def unread(self, job_id: str) -> Sequence[InboxEvent]:
+        return await self._do(lambda tables, _: reads.unread(tables, job_id))
+
     async def claim(self, want: int) -> Sequence[Claim]:
         return await self._do(lambda tables, now: jobs.claim(tables, want, now))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from holon.domain.events import InboxEvent
 from holon.domain.job import Status
 from holon.domain.matching import Need
 from holon.domain.task import task_id
@@ -103,6 +104,12 @@ def passes(row: JobRow, which: JobFilter) -> bool:
         and (not which.statuses or row.status in which.statuses)
         and which.in_time(row.created_at)
     )
+
+
+def unread(tables: Tables, job_id: str) -> Sequence[InboxEvent]:
+    """What waits in a job's inbox, in order of arrival."""
+    row = tables.job(job_id)
+    return [event for _, event in row.inbox] if row is not None else ()
 
 
 def task(tables: Tables, wanted: str) -> TaskRecord | None:

@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Collection, Sequence
 from typing import Any, Literal, TypeAlias
 
-from holon.domain.events import HistoryEvent
+from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.job import Status
 from holon.ports import (
     MAX_PAGE_BYTES,
@@ -134,6 +134,10 @@ class RecordCalls(Part):
             if not start:
                 break
         return lines[:limit]
+
+    async def unread(self, job_id: str) -> Sequence[InboxEvent]:
+        found = await self.link.read("unread", job_id)
+        return [answers.event_of(job_id, event, self._seal) for event in found]
 
     async def counts(self) -> Counts:
         needs = await self.link.read("backlog", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from holon.domain.events import HistoryEvent
+from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.job import Status
 from holon.ports import (
     MAX_PAGE_BYTES,
@@ -107,6 +107,9 @@ class AllRecords(Whole, SharedCalls):
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         return await self._partitions.of(job_id).history(job_id, after, limit)
+
+    async def unread(self, job_id: str) -> Sequence[InboxEvent]:
+        return await self._partitions.of(job_id).unread(job_id)
 
     async def counts(self) -> Counts:
         every = await self._partitions.every(Partition.counts)

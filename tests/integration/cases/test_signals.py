@@ -306,6 +306,25 @@ async def test_a_busy_job_loses_no_signal_that_was_taken_and_no_more_are_taken_t
         assert (job.status, job.result) == ("finished", {"n": 2})
 
 
+async def test_a_request_id_of_a_signal_that_waits_for_its_job_names_no_other(start: Start) -> None:
+    began, may_go_on = asyncio.Event(), asyncio.Event()
+    async with start(slow(began, may_go_on)) as node, http(node) as web:
+        job_id = await create(node, "slow")
+        await happened(began)
+        await node.client.send_signal(job_id, "go", {"n": 1}, request_id="r")
+        with pytest.raises(AlreadyExists, match="was used for another signal") as reused:
+            await node.client.send_signal(job_id, "stop", request_id="r")
+        assert reused.value.code == "REQUEST_ID_REUSED"
+        key = {"Idempotency-Key": "r"}
+        answer = await web.post(f"/api/v1/jobs/{job_id}/signals", json={"name": "stop"}, headers=key)
+        assert (answer.status_code, answer.json()["code"]) == (409, "REQUEST_ID_REUSED")
+        # The same is answered as before, with whatever comes with it.
+        await node.client.send_signal(job_id, "go", {"n": 2}, request_id="r")
+        may_go_on.set()
+        job = await ended(node, job_id)
+        assert (job.status, job.result) == ("finished", {"n": 1})
+
+
 async def test_a_part_is_sent_signals_through_the_job_above_and_by_itself(start: Start) -> None:
     async with start(above("between"), above("order", name="between"), order()) as node:
         job_id = await create(node, "above", {})

@@ -70,7 +70,7 @@ _WRITERS = (
 )
 # These are about what nodes share beside jobs.
 _SHARING = ("count", "draw", "forget", "put_document", "recall", "upgrade")
-_READERS = ("backlog", "branches", "history", "job", "jobs", "request", "task")
+_READERS = ("backlog", "branches", "history", "job", "jobs", "request", "task", "unread")
 _BY_THEMSELVES = ("arrive", "rights", "start")
 _ALL = (*_WRITERS, *_SHARING, *_READERS, *_BY_THEMSELVES)
 # What only adds work is refused first when memory is short: it is the only one that may not go beyond the limit.
