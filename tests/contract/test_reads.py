@@ -8,8 +8,8 @@ import pytest
 
 from holon.domain.job import Status
 from holon.domain.matching import Need
-from holon.ports import JobFilter, NewFanOut, Progress
-from tests.contract.world import BROKEN, OK, T, U, World
+from holon.ports import JobFilter, NewFanOut, Offer, Progress
+from tests.contract.world import BROKEN, OK, Hand, T, U, World
 
 
 async def listed(world: World, limit: int = 100, owner: str = "ann", **fields: Any) -> list[str]:
@@ -164,6 +164,42 @@ async def test_progress_begins_anew_at_each_dispatch(world: World) -> None:
     await world.dispatch(claim=await world.claim_of(offer.job_id))
     record = await world.record(offer.job_id)
     assert (record.progress, record.progress_message) == (None, "")
+
+
+async def how_it_ends(world: World, hand: Hand, offer: Offer, how: str) -> None:
+    """End an attempt by which its task is not over."""
+    match how:
+        case "failed":
+            await world.complete(offer, BROKEN, 1_000)
+        case "given back":
+            await world.hand_back(hand, offer)
+        case "lost":
+            await world.after(world.settings.lease)
+
+
+@pytest.mark.parametrize("percent", [50.0, None])
+@pytest.mark.parametrize("how", ["failed", "given back", "lost"])
+async def test_what_an_attempt_said_of_its_progress_ends_with_it(world: World, how: str, percent: float | None) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    await world.touch(progress=(Progress(hand.ref(offer), percent, "half"),))
+    await how_it_ends(world, hand, offer, how)
+    record = await world.record(offer.job_id)
+    assert (record.progress, record.progress_message) == (None, "")
+
+
+@pytest.mark.parametrize("how", ["failed", "given back"])
+async def test_of_a_fan_out_the_other_branches_are_as_far_as_before(world: World, how: str) -> None:
+    hand, other = await world.hand(), await world.hand("w2")
+    await world.fan_out(4)
+    first, second = *await world.lease(hand.seat(1)), *await world.lease(other.seat(1))
+    for holder, offer, percent in ((hand, first, 10.0), (other, second, 50.0)):
+        await world.touch(progress=(Progress(holder.ref(offer), percent, ""),))
+    assert (await world.record(first.job_id)).progress == 15.0
+    await how_it_ends(world, hand, first, how)
+    assert (await world.record(first.job_id)).progress == 12.5
+    await world.complete(second)
+    assert (await world.record(first.job_id)).progress == 25.0
 
 
 async def test_a_record_says_what_its_waiting_task_needs_while_nobody_has_it(world: World) -> None:

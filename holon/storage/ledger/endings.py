@@ -12,7 +12,15 @@ from holon.storage.ledger.costs import again, free, leave, lose
 from holon.storage.ledger.jobs import deliver
 from holon.storage.ledger.rows import BACK_OFF, HARD, LEASED, OFFERED, OVER, QUEUED, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
-from holon.storage.ledger.tasks import clear_fan_out, close_attempt, give_up, queued_changed, requeue, stop_holder
+from holon.storage.ledger.tasks import (
+    clear_fan_out,
+    close_attempt,
+    give_up,
+    progressed,
+    queued_changed,
+    requeue,
+    stop_holder,
+)
 
 
 def task_over(tables: Tables, task: TaskRow, outcome: Outcome, event: HistoryEvent | None, now: int) -> None:
@@ -61,9 +69,8 @@ def _count_down(tables: Tables, row: JobRow, task: TaskRow, outcome: Outcome) ->
         return
     tables.edit(fan)
     fan.pending -= 1
-    fan.progress += 100 - task.progress
+    progressed(tables, row, fan, 100 - task.progress)
     fan.bytes += outcome.size
-    row.progress = round(fan.progress / fan.total, 1)
     failed = not succeeded(outcome)
     fan.failed += failed
     too_large = fan.bytes > tables.settings.max_fan_in_bytes

@@ -16,7 +16,7 @@ from holon.storage.ledger.leases import lease, why_not
 from holon.storage.ledger.rows import BACK_OFF, OVER, QUEUED, SOFT, JobRow, TaskRow
 from holon.storage.ledger.steps import land
 from holon.storage.ledger.tables import Tables
-from holon.storage.ledger.tasks import avoid, close_attempt, give_up, queued_changed
+from holon.storage.ledger.tasks import avoid, close_attempt, give_up, queued_changed, unsay
 
 _time = attrgetter("time")
 
@@ -128,6 +128,7 @@ def apply(
         tables.backlog.dequeued(task)
     else:
         queued_changed(tables, task, 1, now)
+    unsay(tables, task)
     task.state = BACK_OFF
     # Whoever ends an attempt had begun it, whether that was said or not.
     task.accepted = True

@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from holon.ports import Attempt, LeaseRef, Stop, StopReason
-from holon.storage.ledger.rows import HARD, LEASED, OFFERED, QUEUED, SOFT, UNSERVED, JobRow, TaskRow, WorkerRow
+from holon.storage.ledger.rows import HARD, LEASED, OFFERED, QUEUED, SOFT, UNSERVED, FanOut, JobRow, TaskRow, WorkerRow
 from holon.storage.ledger.tables import Tables
 
 # A chunk of a large fan-out becomes tasks when fewer than this many of its branches wait for a lease; a hint says so
@@ -35,6 +35,28 @@ def queued_changed(tables: Tables, task: TaskRow, by: int, now: int) -> None:
         if by < 0 and row.fan.chunks and row.fan.queued < SPAWN_BELOW:
             tables.edit(row)
             want_spawn(tables, row, now)
+
+
+def progressed(tables: Tables, row: JobRow, fan: FanOut, by: float) -> None:
+    """A branch of an edited job's fan-out is so much further than it was, in percent; or less far."""
+    tables.edit(fan).progress += by
+    row.progress = round(fan.progress / fan.total, 1)
+
+
+def unsay(tables: Tables, task: TaskRow) -> None:
+    """An edited task's attempt is over, and it is not: what that said of its progress is not that of the next one.
+
+    Of a fan-out the newest message stays: it may be that of any branch.
+    """
+    row = tables.job(task.job_id)
+    if row is None:
+        return
+    if row.fan is None:
+        if row.progress is not None or row.message:
+            tables.edit(row).progress, row.message = None, ""
+    elif row.fan.step == task.step and task.progress:
+        progressed(tables, tables.edit(row), row.fan, -task.progress)
+    task.progress = 0.0
 
 
 def queued_fewer(tables: Tables, tasks: Sequence[TaskRow], now: int) -> None:
@@ -91,6 +113,7 @@ def close_attempt(task: TaskRow, now: int) -> None:
 def requeue(tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None = None, how: int = HARD) -> None:
     """Put an edited task back into its queue under its first arrival; until that time it avoids its last worker."""
     close_attempt(task, now)
+    unsay(tables, task)
     task.state = QUEUED
     if avoid_until is not None:
         avoid(task, avoid_until, now, how)

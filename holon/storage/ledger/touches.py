@@ -12,7 +12,7 @@ from holon.storage.ledger.late import late_handback
 from holon.storage.ledger.leases import hold, lease, resume
 from holon.storage.ledger.rows import HARD, LEASED, OFFERED, QUEUED, UNSERVED, TaskRow
 from holon.storage.ledger.tables import Tables
-from holon.storage.ledger.tasks import give_up, held_by
+from holon.storage.ledger.tasks import give_up, held_by, progressed
 
 # So often a task may go back to who gave it back at once. Who always does that would have it round and round, for ever.
 MOST_AT_ONCE = 5
@@ -110,8 +110,7 @@ def _progress(tables: Tables, progress: Progress) -> None:
     if row.fan is None:
         row.progress = progress.percent
     elif row.fan.step == task.step:
-        tables.edit(row.fan).progress += progress.percent - task.progress
-        row.progress = round(row.fan.progress / row.fan.total, 1)
+        progressed(tables, row, row.fan, progress.percent - task.progress)
     tables.edit(task).progress = progress.percent
 
 

@@ -13,10 +13,12 @@ from holon.context import ActionFactory
 from holon.rxon.v1 import worker_pb2
 from holon.worker import Log
 from tests.integration.cases.site import (
+    NEVER,
     Start,
     a_wire,
     create,
     ended,
+    failure,
     fan_out,
     happened,
     http,
@@ -167,6 +169,20 @@ async def test_c30_progress_begins_anew_with_the_next_dispatch(start: Start) -> 
         assert (job.current_state, job.progress, job.progress_message) == ("again", None, "")
         await wire.send(updates(result(offer)))
         assert (await ended(node, job_id)).status == "finished"
+
+
+async def test_c30_what_an_attempt_that_failed_said_is_shown_no_more(start: Start) -> None:
+    async with start(one_task(), **NEVER) as node, a_wire(node, "w1") as wire, http(node) as door:
+        job_id = await create(node, "one_task", {})
+        offer = await wire.offer()
+        await wire.send(progress(offer, 80, "nearly"))
+        await seen(node, job_id, lambda one: one.progress == 80)
+        await wire.send(updates(result(offer, **failure("TRANSIENT_ERROR"))))
+        job = await seen(node, job_id, lambda one: one.progress is None)
+        assert job.status == "waiting_for_worker"
+        assert job.progress_message.startswith("waiting: its task has failed, and is tried again at ")
+        shown = (await door.get(f"/api/v1/jobs/{job_id}")).json()
+        assert (shown["progress"], shown["progress_message"]) == (None, job.progress_message)
 
 
 async def test_c30_progress_of_a_task_that_is_over_or_not_held_is_not_shown(start: Start) -> None:

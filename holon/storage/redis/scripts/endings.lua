@@ -80,19 +80,13 @@ function endings.end_open(row, reason)
     if money then money.reserved = 0 end
 end
 
-local function rounded(x)
-    -- Half to even, as everywhere else.
-    return tonumber(format('%.1f', x))
-end
-
 local function count_down(owner, row, outcome)
     local fan = fan_of(owner)
     if not fan or fan.step ~= row.step or fan.over == 1 then return end
     fan.pending = fan.pending - 1
-    fan.progress = fan.progress + 100 - tonumber(row.progress or 0)
+    fans.progressed(owner, fan, 100 - (row.progress or 0))
     fan.bytes = fan.bytes + tonumber(outcome.size)
     local succeeded = outcome.form.succeeded
-    owner.progress = rounded(fan.progress / fan.total)
     if not succeeded then fan.failed = fan.failed + 1 end
     local too_large = fan.bytes > settings.max_fan_in
     local fail_fast = not succeeded and fan.fail_fast == 1
@@ -213,6 +207,7 @@ function endings.apply(row, outcome, retry_after, took)
     end
     local owner = job(row.job)
     if owner then endings.line(row, owner, outcome, took) end
+    tries.unsay(row)
     if row.place == 'queued' then dequeued(row) elseif row.branch then fans.queued(row, 1) end
     row.place = 'back_off'
     -- Whoever ends an attempt had begun it, whether that was said or not.

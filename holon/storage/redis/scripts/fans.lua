@@ -1,4 +1,4 @@
--- Fan-outs: how many of their branches wait, and when the next of them are to be made.
+-- Fan-outs: how many of their branches wait, when the next of them are to be made, and how far all of them are.
 
 local fans = {BELOW = 100, CHECK = 5000}
 
@@ -18,6 +18,17 @@ function fans.queued(row, by)
         fan.queued = fan.queued + by
         if by < 0 then fans.want_spawn(owner) end
     end
+end
+
+local function rounded(x)
+    -- Half to even, as everywhere else.
+    return tonumber(format('%.1f', x))
+end
+
+-- A branch is so much further than it was, in percent; or less far.
+function fans.progressed(owner, fan, by)
+    fan.progress = fan.progress + by
+    owner.progress = rounded(fan.progress / fan.total)
 end
 
 function fans.clear(row, fan)

@@ -69,15 +69,16 @@ local function progressed(ref, percent, said, message)
     local owner = row and job(row.job)
     if not owner or over(owner) or not placed(row) then return end
     if said then owner.message = message end
+    local before = row.progress or 0
+    -- Also where it is a message alone: so it is known that something was said.
+    row.progress = percent or before
     if not percent then return end
     local fan = fan_of(owner)
     if not fan then
         owner.progress = percent
     elseif fan.step == row.step then
-        fan.progress = fan.progress + percent - (row.progress or 0)
-        owner.progress = rounded(fan.progress / fan.total)
+        fans.progressed(owner, fan, percent - before)
     end
-    row.progress = percent
 end
 
 -- Whether what is to be stopped, since its lease ran out, is under that lease again: nobody is told that now.

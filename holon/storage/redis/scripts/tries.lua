@@ -32,8 +32,23 @@ local function avoid(row, till, how)
     row.avoid = text .. row.worker .. ' ' .. int(till) .. ' ' .. how .. ';'
 end
 
+-- An attempt is over, and its task is not: what it said of its progress is not that of the next one. Of a fan-out the newest
+-- message stays: it may be that of any branch.
+function tries.unsay(row)
+    local owner = row.progress and job(row.job)
+    if not owner then return end
+    local fan = fan_of(owner)
+    if not fan then
+        owner.progress, owner.message = nil, nil
+    elseif fan.step == row.step then
+        fans.progressed(owner, fan, -row.progress)
+    end
+    row.progress = nil
+end
+
 local function requeue(row, avoid_until, how)
     tries.close(row)
+    tries.unsay(row)
     row.place = 'queued'
     if avoid_until then avoid(row, avoid_until, how or '0') end
     enqueue(row)
