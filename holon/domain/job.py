@@ -11,6 +11,7 @@ from holon.domain.policy import Allowed
 from holon.domain.signals import KeptSignal
 from holon.domain.value import Value, field, replace
 from holon.domain.wants import Wants
+from holon.domain.wishes import Wish
 
 
 class Status(StrEnum):
@@ -116,7 +117,8 @@ class Job(Value, gc=True):
     `events` counts the lines of its history that tell of events.
     `default_priority` is that of its tasks that do not say one. `max_transitions` is how many changes of state it may
     make, where that is less than the node lets it make; None: as many.
-    `signals` are those that came before it waited for them, the oldest first.
+    `signals` are those that came before it waited for them, the oldest first. `wishes` are the newest decisions and
+    signals that it took and that have a request id.
     """
 
     id: str
@@ -153,6 +155,7 @@ class Job(Value, gc=True):
     default_priority: float = 0.0
     max_transitions: int | None = None
     signals: tuple[KeptSignal, ...] = ()
+    wishes: tuple[Wish, ...] = ()
 
     def seen(self, deliveries: int) -> Job:
         """This job as clients see it: a pending one that was handed to an executor runs."""

@@ -37,6 +37,7 @@ from holon.domain.task import (
     TaskError,
 )
 from holon.domain.value import replace
+from holon.domain.wishes import DECISION, SIGNAL, Wish, with_wish
 
 APPROVAL_TIMEOUT = "APPROVAL_TIMEOUT"
 SIGNAL_TIMEOUT = "SIGNAL_TIMEOUT"
@@ -143,7 +144,8 @@ def _decided(job: Job, waiting: Waiting, event: ApprovalResolved, data: Mapping[
     details |= {"parent_holon_id": event.above, "decided_at": event.decided_at / 1000} if event.above else {}
     told = HistoryEvent(APPROVAL_RESOLVED, now, job.current_state, None, target, details=details)
     history = {**job.state_history, **data}
-    return Change(moved(job, target, state_history=history, events=job.events + 1), (told,))
+    wishes = with_wish(job.wishes, Wish(DECISION, event.request_id, event.decision))
+    return Change(moved(job, target, state_history=history, events=job.events + 1, wishes=wishes), (told,))
 
 
 def _signalled(job: Job, waiting: Waiting, event: Signal, data: Mapping[str, Any], now: int) -> Change:
@@ -155,14 +157,15 @@ def _signalled(job: Job, waiting: Waiting, event: Signal, data: Mapping[str, Any
     if job.status is Status.WAITING_FOR_SIGNAL and event.name in waiting.decisions:
         target = waiting.transitions[event.name]
     told = HistoryEvent(SIGNAL_RECEIVED, now, job.current_state, None, target, details=details)
+    wishes = with_wish(job.wishes, Wish(SIGNAL, event.request_id, event.name))
     if target is not None:
         history = {**job.state_history, **data}
-        return Change(moved(job, target, state_history=history, events=job.events + 1), (told,))
+        return Change(moved(job, target, state_history=history, events=job.events + 1, wishes=wishes), (told,))
     kept = keeps(job.signals, event, data)
     if kept is None:
         return Change(job, (replace(told, type="signal_dropped"),), as_it_was=True)
     told = replace(told, details=details | {"kept": True})
-    return Change(replace(job, signals=kept, events=job.events + 1), (told,), as_it_was=True)
+    return Change(replace(job, signals=kept, events=job.events + 1, wishes=wishes), (told,), as_it_was=True)
 
 
 def _cancel(job: Job, event: CancelRequested, now: int) -> Change:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from holon.domain.client import Client
-from holon.domain.event_types import APPROVAL_RESOLVED, APPROVAL_TIMED_OUT
+from holon.domain.event_types import APPROVAL_TIMED_OUT
 from holon.domain.events import ApprovalResolved
 from holon.domain.job import Question, Waiting
 from holon.domain.value import Value, replace
+from holon.domain.wishes import DECISION, word_of
 from holon.engine.job_errors import inbox_full, not_found
 from holon.engine.passing_down import PassingDown
 from holon.engine.payloads import decode, encode_object
@@ -130,9 +131,9 @@ class Approvals:
         waiting = record.job.waiting
         question = waiting.question if waiting is not None else None
         if waiting is None or question is None or given.approval_id not in ("", question.id):
-            return await self._repeated(record, given, _not_open(record, given))
+            return _repeated(record, given, _not_open(record, given))
         if given.decision not in waiting.decisions:
-            return await self._repeated(record, given, _unknown(given.decision, waiting.decisions))
+            return _repeated(record, given, _unknown(given.decision, waiting.decisions))
         request_id = given.request_id or ""
         event = ApprovalResolved(
             question.id, given.decision, by, data, given.comment, request_id, given.above, given.decided_at
@@ -144,19 +145,22 @@ class Approvals:
             )
         if appended is Appended.FULL:
             raise inbox_full(job_id)
-        record = await self._read(job_id)
+        asked_at, record = record.sequence, await self._read(job_id)
         if appended is Appended.APPENDED:
-            await self._check_in_time(record, waiting, question)
+            await self._check_in_time(record, waiting, question, asked_at)
             return record
-        if given.request_id and not await self._is_repeat(record, given):
+        if given.request_id and not _is_repeat(record, given):
             record = await self._taken(record, question)
-        return await self._repeated(record, given, _closed(job_id, question))
+        return _repeated(record, given, _closed(job_id, question))
 
-    async def _check_in_time(self, record: JobRecord, waiting: Waiting, question: Question) -> None:
-        """Raise FailedPrecondition where the time for a decision was over, and its job had gone on, when it came."""
+    async def _check_in_time(self, record: JobRecord, waiting: Waiting, question: Question, asked_at: int) -> None:
+        """Raise FailedPrecondition where the time for a decision was over, and its job had gone on, when it came.
+
+        At the line of that number the question was open.
+        """
         if waiting.due is None or self._store.now() < waiting.due or _asks(record, question):
             return
-        async for line in self._records.events(record):
+        async for line in self._records.lines(record, asked_at):
             if line.type == APPROVAL_TIMED_OUT and line.details.get("approval_id") == question.id:
                 raise _closed(record.job.id, question)
 
@@ -188,26 +192,23 @@ class Approvals:
             raise not_found(job_id)
         return record
 
-    async def _repeated(self, record: JobRecord, given: Deciding, otherwise: Exception) -> JobRecord:
-        """The job whose question was decided by this request already; raises what it is told otherwise."""
-        if await self._is_repeat(record, given):
-            return record
-        raise otherwise
 
-    async def _is_repeat(self, record: JobRecord, given: Deciding) -> bool:
-        """Whether a question of a job was decided by this request, by the job's history."""
-        if not given.request_id:
-            return False
-        async for line in self._records.events(record):
-            if line.type != APPROVAL_RESOLVED or line.details.get("request_id") != given.request_id:
-                continue
-            if line.details.get("decision") == given.decision:
-                return True
-            raise AlreadyExists(
-                f"request_id {given.request_id!r} was used for another decision; choose a new one for each",
-                code="REQUEST_ID_REUSED",
-            )
-        return False
+def _repeated(record: JobRecord, given: Deciding, otherwise: Exception) -> JobRecord:
+    """The job whose question was decided by this request already; raises what it is told otherwise."""
+    if _is_repeat(record, given):
+        return record
+    raise otherwise
+
+
+def _is_repeat(record: JobRecord, given: Deciding) -> bool:
+    """Whether a job remembers that a question of it was decided by this request; raises AlreadyExists for another."""
+    decision = word_of(record.job.wishes, DECISION, given.request_id)
+    if decision not in (None, given.decision):
+        raise AlreadyExists(
+            f"request_id {given.request_id!r} was used for another decision; choose a new one for each",
+            code="REQUEST_ID_REUSED",
+        )
+    return decision is not None
 
 
 def _is_below(job_id: str, approval_id: str) -> bool:

@@ -62,9 +62,8 @@ class Records:
         moved = await self._history.history(job_id, after, limit)
         return sorted((dict(moved) | dict(lines)).items())[:limit]
 
-    async def lines(self, record: JobRecord) -> AsyncIterator[HistoryEvent]:
-        """All lines of a job's history, oldest first, up to what its record says."""
-        after = 0
+    async def lines(self, record: JobRecord, after: int = 0) -> AsyncIterator[HistoryEvent]:
+        """The lines of a job's history after one, by its number, oldest first, up to what its record says."""
         while lines := await self.history(record.job.id, after, MAX_PAGE, record.sequence):
             after = lines[-1][0]
             for _, line in lines:

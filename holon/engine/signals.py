@@ -6,7 +6,6 @@ import secrets
 from typing import Any
 
 from holon.domain.client import Client
-from holon.domain.event_types import SIGNAL_RECEIVED
 from holon.domain.job import CHOSEN_BY_NOBODY, Job, Status
 from holon.domain.signals import (
     MAX_SIGNAL_BYTES,
@@ -18,6 +17,7 @@ from holon.domain.signals import (
     most_waiting,
 )
 from holon.domain.value import Value, replace
+from holon.domain.wishes import SIGNAL, word_of
 from holon.engine.job_errors import inbox_full, not_found, signal_reused, terminated
 from holon.engine.passing_signals import PassingSignals
 from holon.engine.payloads import encode_object
@@ -97,27 +97,20 @@ class Signals:
 
     async def _put(self, record: JobRecord, signal: Signal) -> None:
         job = record.job
-        if job.status.terminal:
-            if await self._is_repeat(record, signal):
-                return
-            raise terminated(job.id, job.status)
-        if not (_awaits(job, signal.name) or has_room(job.signals) or await self._is_repeat(record, signal)):
-            raise ResourceExhausted(
-                f"job {job.id} keeps {len(job.signals)} signals that it has not waited for yet, and no more than "
-                f"{MOST_KEPT}; try again when it has taken some",
-                code="SIGNALS_FULL",
-                retry_after=_RETRY_S,
-            )
+        if _is_repeat(job, signal):
+            return
+        has_place = _awaits(job, signal.name) or has_room(job.signals)
         key = f"signal-{signal.request_id or secrets.token_hex(8)}"
         with self._slots.wanting(1) as wanted:
             appended, wanted.claims = await self._store.append(
-                job.id, signal, key, wanted.n, most=most_waiting(len(signal.data))
+                job.id, signal, key, wanted.n, most=most_waiting(len(signal.data)) if has_place else 0
             )
         match appended:
             case Appended.FULL:
-                raise inbox_full(job.id)
+                raise inbox_full(job.id) if has_place else _full(job)
             case Appended.UNKNOWN:
-                raise not_found(job.id)
+                # One that only the database of history has is over.
+                raise terminated(job.id, job.status) if job.status.terminal else not_found(job.id)
             case Appended.OVER:
                 raise terminated(job.id, (await self._read(job.id)).job.status)
             case Appended.DUPLICATE:
@@ -129,11 +122,10 @@ class Signals:
             return
         for waiting in await self._store.unread(job_id):
             if isinstance(waiting, Signal) and waiting.request_id == signal.request_id:
-                if waiting.name != signal.name:
-                    raise signal_reused(signal.request_id)
+                _check_same(waiting.name, signal)
                 return
-        # What does not wait any more is in the history.
-        await self._is_repeat(await self._read(job_id), signal)
+        # It has been taken since, or is older than all that the job remembers.
+        _is_repeat((await self._read(job_id)).job, signal)
 
     async def _read(self, job_id: str) -> JobRecord:
         record = await self._records.job(job_id)
@@ -141,16 +133,28 @@ class Signals:
             raise not_found(job_id)
         return record
 
-    async def _is_repeat(self, record: JobRecord, signal: Signal) -> bool:
-        """Whether a job has taken a signal by this request, by its history; raises AlreadyExists for another."""
-        if not signal.request_id:
-            return False
-        async for line in self._records.events(record):
-            if line.type == SIGNAL_RECEIVED and line.details.get("request_id") == signal.request_id:
-                if line.details.get("name") == signal.name:
-                    return True
-                raise signal_reused(signal.request_id)
-        return False
+
+def _is_repeat(job: Job, signal: Signal) -> bool:
+    """Whether a job remembers to have taken a signal by this request; raises AlreadyExists for another."""
+    name = word_of(job.wishes, SIGNAL, signal.request_id)
+    if name is not None:
+        _check_same(name, signal)
+    return name is not None
+
+
+def _check_same(name: str, signal: Signal) -> None:
+    """Raise AlreadyExists for another signal than the one of this name, whose request id it has."""
+    if name != signal.name:
+        raise signal_reused(signal.request_id)
+
+
+def _full(job: Job) -> ResourceExhausted:
+    return ResourceExhausted(
+        f"job {job.id} keeps {len(job.signals)} signals that it has not waited for yet, and no more than {MOST_KEPT}; "
+        "try again when it has taken some",
+        code="SIGNALS_FULL",
+        retry_after=_RETRY_S,
+    )
 
 
 def _awaits(job: Job, name: str) -> bool:

@@ -112,7 +112,8 @@ class Steps(Protocol):
         Arguments:
             request_key: names the caller's wish: its repeat is a duplicate whatever the key is by then. It is
                 remembered too where the key was there already.
-            most: for this event the inbox is full with so many; None: with `max_inbox`.
+            most: for this event the inbox is full with so many; None: with `max_inbox`. 0: it takes none, and only says
+                whether this is a repeat.
         """
         ...
 

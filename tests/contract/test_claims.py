@@ -127,6 +127,10 @@ async def test_for_one_event_an_inbox_is_full_earlier_and_its_repeat_is_known_al
     answers = [(await world.storage.append(job, Woken(n), f"k{n}", 0, most=2))[0] for n in (1, 2, 3, 2)]
     assert answers == [Appended.APPENDED, Appended.APPENDED, Appended.FULL, Appended.DUPLICATE]
     assert await world.append(job, Woken(4)) is Appended.APPENDED
+    # Of none it is only asked whether it is a repeat, however few wait.
+    await world.commit(world.step(await world.claim_of(job), Status.WAITING_FOR_RETRY))
+    answers = [(await world.storage.append(job, Woken(n), f"k{n}", 0, most=0))[0] for n in (1, 5)]
+    assert answers == [Appended.DUPLICATE, Appended.FULL]
 
 
 async def test_what_waits_in_an_inbox_can_be_read_until_a_step_takes_it(world: World) -> None:

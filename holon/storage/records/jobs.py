@@ -9,6 +9,7 @@ from msgspec.structs import astuple
 from holon.domain.job import Job, JobError, Question, Status, Waiting
 from holon.domain.signals import KeptSignal
 from holon.domain.wants import Wants
+from holon.domain.wishes import Wish
 from holon.storage.json_text import from_json, to_json
 from holon.storage.records.schema import pack, unpack
 from holon.storage.records.tasks import allowed_of, word_of
@@ -59,6 +60,7 @@ def encode_job(job: Job) -> bytes:
         job.default_priority,
         job.max_transitions,
         [(one.name, to_json(one.data)) for one in job.signals] if job.signals else (),
+        [astuple(one) for one in job.wishes] if job.wishes else (),
     )
 
 
@@ -125,6 +127,7 @@ def decode_job(record: bytes) -> Job:
         default_priority,
         max_transitions,
         signals,
+        wishes,
     ) = unpack("job", record)
     state_history = from_json(history)
     return Job(
@@ -162,4 +165,5 @@ def decode_job(record: bytes) -> Job:
         default_priority=default_priority,
         max_transitions=max_transitions,
         signals=tuple([KeptSignal(name, from_json(text), len(text)) for name, text in signals]) if signals else (),
+        wishes=tuple([Wish(*fields) for fields in wishes]) if wishes else (),
     )

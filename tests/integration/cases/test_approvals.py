@@ -17,7 +17,7 @@ from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Not
 from holon.ports import Appended, Claim
 from holon.storage.memory import MemoryStorage
 from holon.testing import RunningNode, running_node
-from tests.integration.cases.site import Start, create, ended, history, http, waits
+from tests.integration.cases.site import Start, create, ended, history, http, seen, waits
 
 ROUTE = "/_public/webhooks/approval"
 ASKED = "Publish\n  3 pages?"
@@ -183,41 +183,24 @@ async def test_a_repeat_of_a_decision_is_answered_as_the_first_and_decides_nothi
             await node.client.resolve_approval(job_id, "yes", request_id="r3")
 
 
-async def test_a_repeat_that_is_refused_reads_no_history_beyond_what_it_tells_of_events(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    read: list[int] = []
-    history = MemoryStorage.history
-
-    async def counted(store: MemoryStorage, job_id: str, after: int, limit: int) -> Any:
-        read.append(after)
-        return await history(store, job_id, after, limit)
-
-    plain = Blueprint("plain", api_endpoint="/jobs/plain", api_version="v1")
-
-    @plain.handler(is_start=True)
-    async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
-        if initial_data.get("sends"):
-            actions.send_event("sent")
-        actions.go_to("over")
-
-    @plain.handler
-    async def over(state_history: dict[str, Any], actions: ActionFactory) -> None:
-        state_history["rounds"] = state_history.get("rounds", 0) + 1
-        actions.go_to("over" if state_history["rounds"] < 600 else "done")
-
-    @plain.handler(is_end=True)
-    async def done() -> None: ...
-
-    async with running_node(plain, STORAGE_URI="memory://") as node:
-        silent, sends = await create(node, "plain", {}), await create(node, "plain", {"sends": True})
-        await ended(node, silent)
-        await ended(node, sends)
-        monkeypatch.setattr(MemoryStorage, "history", counted)
-        for job_id, pages in ((silent, []), (sends, [0])):
+async def test_what_is_refused_or_a_repeat_reads_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_node(asking(), STORAGE_URI="memory://") as node:
+        job_id = await create(node, "asking", {})
+        await asked(node, job_id)
+        await node.client.send_signal(job_id, "rung", request_id="r1")
+        await seen(node, job_id, lambda job: job.kept_signals)
+        await node.client.resolve_approval(job_id, "yes", request_id="r1")
+        await ended(node, job_id)
+        monkeypatch.delattr(MemoryStorage, "history")
+        for _ in range(2):
+            await node.client.send_signal(job_id, "rung", request_id="r1")
+            await node.client.resolve_approval(job_id, "yes", request_id="r1")
+        for send, word in ((node.client.send_signal, "rung"), (node.client.resolve_approval, "yes")):
             with pytest.raises(FailedPrecondition):
-                await node.client.resolve_approval(job_id, "yes", request_id="r1")
-            assert read == pages
+                await send(job_id, word, request_id="r2")
+            with pytest.raises(AlreadyExists) as reused:
+                await send(job_id, "another", request_id="r1")
+            assert reused.value.code == "REQUEST_ID_REUSED"
 
 
 async def test_d14_nobody_decides_without_a_token(start: Start) -> None:

@@ -20,7 +20,7 @@ local function operation()
         return done({'duplicate', told_claims(claim(want))})
     end
     if over(row) then return done({'over', {}}) end
-    if row.inbox and #words(row.inbox) >= full then return done({'full', {}}) end
+    if #words(row.inbox) >= full then return done({'full', {}}) end
     if request ~= '' then remember(row, keys, request) end
     remember(row, keys, key)
     inbox.deliver(row, 'E' .. event, is_cancel)
