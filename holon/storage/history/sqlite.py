@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -36,9 +37,12 @@ from holon.storage.history.sqlite_schema import upgrade
 from holon.storage.sealing import Seal
 from holon.storage.sqlite.opening import make_private, reason_of
 
+log = logging.getLogger(__name__)
+
 # How long a write waits for another process that writes.
 BUSY_S = 5.0
 
+_CLOSED = ValueError("it is not open, or closed again")
 _JOB, _LINE = ", ".join(JOB), ", ".join(LINE)
 _ADD_JOB = f"""
     INSERT INTO jobs ({_JOB}) VALUES ({", ".join("?" * len(JOB))})
@@ -79,6 +83,8 @@ _PURGE = ("DELETE FROM history WHERE job = ?", "DELETE FROM jobs WHERE id = ?")
 class SqliteHistory:
     """A history in one file. Open while it is entered; a file that was removed meanwhile is made, and opened, anew.
 
+    One that another process has locked is opened once it is used, and can be.
+
     Arguments:
         path: the file; it and its directory are made when there is none, for this user alone.
         seal: what is secret is sealed with it.
@@ -94,17 +100,22 @@ class SqliteHistory:
         self._reader: aiosqlite.Connection | None = None
         self._writer: aiosqlite.Connection | None = None
         self._writing = asyncio.Lock()
+        # Why it is not open, while it is not.
+        self._why: Exception = _CLOSED
 
     def __repr__(self) -> str:
         return f"SqliteHistory({self._path}, {'closed' if self._writer is None else 'open'})"
 
     async def __aenter__(self) -> Self:
-        """Open the file.
+        """Open the file; one that another process has locked is away.
 
         Raises:
             ConfigError: it cannot be opened, is another program's, or a later release wrote it.
         """
-        await self._open_file()
+        try:
+            await self._open_file()
+        except StoreUnavailable as error:
+            log.warning("%s; history waits in the store meanwhile (HISTORY_DATABASE_URI)", error.message)
         self._entered = True
         return self
 
@@ -118,13 +129,16 @@ class SqliteHistory:
             await reader.execute_fetchall("PRAGMA query_only = ON")
         except (OSError, sqlite3.Error) as error:
             await self._open.aclose()
+            if _is_locked(error):
+                self._why = error
+                raise away(self._path, error) from error
             reason = reason_of(self._path, error)
             raise ConfigError(f"{self._path} cannot be opened: {reason}; see HISTORY_DATABASE_URI") from error
         except BaseException:
             await self._open.aclose()
             raise
         self._files = {path: _identity(path) for path in (self._path, Path(f"{self._path}-wal"))}
-        self._writer, self._reader = writer, reader
+        self._writer, self._reader, self._why = writer, reader, _CLOSED
 
     async def _connect(self) -> aiosqlite.Connection:
         connection = aiosqlite.connect(self._path, timeout=BUSY_S, isolation_level=None)
@@ -196,10 +210,9 @@ class SqliteHistory:
         return len(old)
 
     async def _fetch(self, statement: str, parameters: Iterable[Any]) -> list[Any]:
-        if self._reader is None:
-            raise self._closed()
+        reader = self._reader or await self._opened()
         try:
-            return list(await self._reader.execute_fetchall(statement, parameters))
+            return list(await reader.execute_fetchall(statement, parameters))
         except (sqlite3.Error, ValueError) as error:
             # aiosqlite says ValueError of a connection that was closed under a waiting call.
             raise away(self._path, error) from error
@@ -234,6 +247,16 @@ class SqliteHistory:
             await self._open_again()
         raise away(self._path, FileNotFoundError("it was removed while it was open, and is made anew"))
 
+    async def _opened(self) -> aiosqlite.Connection:
+        """What reads the file, which is not open yet; who comes while another tries to open it is not held up."""
+        if self._entered and not self._writing.locked():
+            async with self._writing:
+                if self._reader is None:
+                    await self._open_again()
+        if self._reader is None:
+            raise self._closed()
+        return self._reader
+
     async def _open_again(self) -> None:
         try:
             await self._open_file()
@@ -241,7 +264,12 @@ class SqliteHistory:
             raise away(self._path, error) from error
 
     def _closed(self) -> StoreUnavailable:
-        return away(self._path, ValueError("it is not open, or closed again"))
+        return away(self._path, self._why)
+
+
+def _is_locked(error: Exception) -> bool:
+    """Whether another process has the file, and will let go of it."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

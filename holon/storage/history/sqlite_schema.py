@@ -64,16 +64,17 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
 
 
 async def upgrade(db: aiosqlite.Connection, path: Path) -> None:
-    """Bring an open file to this release's version, in one transaction.
+    """Bring an open file to this release's version, in one transaction; one that has it needs none.
 
     Raises:
         ConfigError: the file is another program's, or a later release wrote it.
     """
+    # Whoever else writes to it may take long.
+    if await _facts(db) == (APPLICATION_ID, len(VERSIONS)):
+        return
     await db.execute_fetchall("BEGIN IMMEDIATE")
-    ours, version, tables = [
-        await _number(db, query)
-        for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
-    ]
+    ours, version = await _facts(db)
+    tables = await _number(db, "SELECT count(*) FROM sqlite_master")
     if ours != APPLICATION_ID and (ours or version or tables):
         raise ConfigError(f"{path} is no file of history; name another one in HISTORY_DATABASE_URI")
     if version > len(VERSIONS):
@@ -86,6 +87,11 @@ async def upgrade(db: aiosqlite.Connection, path: Path) -> None:
             await db.execute_fetchall(statement)
     await db.execute_fetchall(f"PRAGMA user_version = {len(VERSIONS)}")
     await db.execute_fetchall("COMMIT")
+
+
+async def _facts(db: aiosqlite.Connection) -> tuple[int, int]:
+    """Whose file it is, and its version."""
+    return await _number(db, "PRAGMA application_id"), await _number(db, "PRAGMA user_version")
 
 
 async def _number(db: aiosqlite.Connection, query: str) -> int:
