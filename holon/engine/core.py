@@ -24,6 +24,7 @@ from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.executor import Executor
 from holon.engine.fleet import Fleet
+from holon.engine.fleets.drained import DrainedWorkers
 from holon.engine.fleets.drains import Drains
 from holon.engine.fleets.elsewhere import Elsewhere
 from holon.engine.fleets.hearing import Hearing
@@ -141,8 +142,9 @@ class Engine:
         self.fleet = Fleet(self.dispatcher, store.now, store_settings.node_id)
         self._telling = Telling(store, self.fleet, store_settings.node_id)
         self._hearing = Hearing(store, elsewhere, store_settings.node_id)
-        self._drains = Drains(store, self.fleet, store_settings.node_id)
-        self.whole_fleet = WholeFleet(self.fleet, elsewhere, self._drains)
+        self._drained = DrainedWorkers(store, self.fleet)
+        self._drains = Drains(store, self._drained, store_settings.node_id)
+        self.whole_fleet = WholeFleet(self.fleet, elsewhere, self._drained, self._drains)
         self.reputations = Reputations(store, self.dispatcher, self.fleet, store.now, settings.reputation)
         needs = Needs(contracts)
         self._rekeying = Rekeying(needs, store)
@@ -255,6 +257,7 @@ class Engine:
         self.follow_documents(self.reputations.hints.changed)
         self.follow_documents(self._hearing.hints.changed)
         self.follow_documents(self._drains.changed)
+        self.follow_documents(self._drained.hints.changed)
         surplus = partial(store.surplus, settings.job_retention_count)
         # Those of the ended jobs that stay: of which somebody is still to be told.
         self.spared: Callable[[], Awaitable[Collection[str]]] = _none
@@ -288,6 +291,7 @@ class Engine:
             StoreUnavailable: the store is away.
         """
         await self.reputations.recall()
+        await self._drained.look()
         if self._is_shared:
             await self._hearing.look()
 
@@ -309,6 +313,7 @@ class Engine:
             loops.create_task(self._own.run(), name="parts-of-jobs")
             loops.create_task(self.below.run(), name="below")
             loops.create_task(self.reputations.run(), name="reputations")
+            loops.create_task(self._drained.run(), name="drained-workers")
             loops.create_task(self.scheduler.run(), name="scheduler")
             loops.create_task(self.webhooks.run(), name="webhooks")
             if self._is_shared:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,8 +19,6 @@ from holon.errors import NotFound
 
 log = logging.getLogger(__name__)
 
-# Of so many workers that are gone it is remembered that they were drained, in case they come back.
-MAX_DRAINED = 10_000
 MAX_REASON = 256
 
 
@@ -70,23 +68,25 @@ class Present:
 
 
 class Fleet:
-    """Knows who is there. A drain by an operator is kept in memory: it ends with this process.
+    """Knows who is there, and takes tasks: who is drained, the store keeps (`holon.engine.fleets.drained`).
 
     Arguments:
         now: the store's clock, in epoch milliseconds.
         node_id: this node's.
 
     Attributes:
+        now: as it was given.
         changes: another number once workers came, went, offer other things, or take tasks where they took none.
         on_change: called then; it neither waits nor raises.
     """
 
     def __init__(self, dispatcher: Dispatcher, now: Callable[[], int], node_id: str = "") -> None:
         self._dispatcher = dispatcher
-        self._now = now
+        self.now = now
         self._node_id = node_id
         self._present: dict[str, Present] = {}
-        self._drained: OrderedDict[str, str] = OrderedDict()
+        # The workers that are drained, here or not, each with the process that it was then.
+        self._drained: dict[str, str] = {}
         self._draining = False
         self._ends = 0
         self.changes = 0
@@ -115,20 +115,13 @@ class Fleet:
         holon: HolonIdentity | None = None,
     ) -> None:
         """A session has opened; it replaces an older one of the same worker."""
-        now = self._now()
+        now = self.now()
         before = self._present.get(session.worker_id)
         self._changed(None if before is None else before.catalog, catalog)
         weight = _weight(session, sdk, labels, catalog, holon)
-        self._present[session.worker_id] = Present(
-            session, sdk, labels, catalog, known(catalog), weight, now, now, holon, self._node_id
-        )
-        drained = self._drained.get(session.worker_id)
-        if drained is not None and drained == session.instance_id:
-            session.taking = False
-        else:
-            self._drained.pop(session.worker_id, None)
-        if self._draining:
-            session.taking = False
+        present = Present(session, sdk, labels, catalog, known(catalog), weight, now, now, holon, self._node_id)
+        self._present[session.worker_id] = present
+        session.taking = self._may_take(present)
 
     def offers(self, session: Session, catalog: Catalog) -> None:
         """A worker offers other things than before."""
@@ -140,7 +133,7 @@ class Fleet:
     def heard(self, session: Session, load: Load | None = None) -> None:
         """A worker gave a sign of life, and said how busy its machine is; None: it said nothing of that."""
         if (present := self._of(session)) is not None:
-            present.heard = self._now()
+            present.heard = self.now()
             present.load = load or present.load
 
     def leaving(self, session: Session) -> None:
@@ -170,7 +163,7 @@ class Fleet:
     def all_leaving(self, time_left: int) -> None:
         """This node goes within so many milliseconds: nobody gets a task from it any more."""
         self._draining = True
-        self._ends = self._now() + time_left
+        self._ends = self.now() + time_left
         self._change()
         for present in self._present.values():
             present.session.taking = False
@@ -178,7 +171,7 @@ class Fleet:
     @property
     def time_left(self) -> int:
         """How many milliseconds are left to this node; after `all_leaving`."""
-        return max(0, self._ends - self._now())
+        return max(0, self._ends - self.now())
 
     def _change(self) -> None:
         self.changes += 1
@@ -193,6 +186,17 @@ class Fleet:
     def find(self, worker_id: str) -> Present | None:
         """A worker; None: it has no session here."""
         return self._present.get(worker_id)
+
+    def present(self, worker_id: str) -> Present:
+        """A worker.
+
+        Raises:
+            NotFound: (WORKER_NOT_FOUND) it has no session here.
+        """
+        present = self._present.get(worker_id)
+        if present is None:
+            raise _not_found(worker_id)
+        return present
 
     def workers(self, skill: str = "") -> list[Present]:
         """The workers, all or those that offer a skill."""
@@ -274,15 +278,9 @@ class Fleet:
         Raises:
             NotFound: (WORKER_NOT_FOUND) it has no session here.
         """
-        present = self._present.get(worker_id)
-        if present is None:
-            raise _not_found(worker_id)
+        present = self.present(worker_id)
         self._drained[worker_id] = present.session.instance_id
-        self._drained.move_to_end(worker_id)
-        if len(self._drained) > MAX_DRAINED:
-            self._drained.popitem(last=False)
-        present.session.taking = False
-        self._change()
+        self._follow(present)
         log.info("worker %s is drained: %r", worker_id, reason[:MAX_REASON], extra={"worker_id": worker_id})
         return present.view()
 
@@ -298,12 +296,29 @@ class Fleet:
             if known is None:
                 raise _not_found(worker_id)
             return WorkerView(worker_id, known)
-        if not present.leaving and not self._draining:
-            present.session.taking = True
-            self._change()
-            self._dispatcher.has_room(present.session)
+        self._follow(present)
         log.info("worker %s is drained no more", worker_id, extra={"worker_id": worker_id})
         return present.view()
+
+    def drained_are(self, drained: Mapping[str, str]) -> None:
+        """These workers are drained now, each with the process that it was then, and no others."""
+        before, self._drained = self._drained, dict(drained)
+        for worker_id, _ in before.items() ^ drained.items():
+            if (present := self._present.get(worker_id)) is not None:
+                self._follow(present)
+
+    def _follow(self, present: Present) -> None:
+        """A worker takes tasks, or none, from now on, as it is drained or not."""
+        session, taking = present.session, self._may_take(present)
+        if session.taking != taking:
+            session.taking = taking
+            self._change()
+            if taking:
+                self._dispatcher.has_room(session)
+
+    def _may_take(self, present: Present) -> bool:
+        session = present.session
+        return not (present.leaving or self._draining or self._drained.get(session.worker_id) == session.instance_id)
 
 
 def _names_of(catalog: Catalog) -> frozenset[str]:

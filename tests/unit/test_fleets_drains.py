@@ -11,6 +11,7 @@ from holon.domain.fleet import Catalog, Skill
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fleet import Fleet
 from holon.engine.fleets import drains
+from holon.engine.fleets.drained import DrainedWorkers
 from holon.engine.fleets.drains import Drained, Drains
 from holon.engine.session import Session
 from holon.errors import NotFound
@@ -26,7 +27,7 @@ async def test_a_drain_whose_hint_is_lost_is_asked_again(store: MemoryStorage, m
     fleets = {name: Fleet(Dispatcher(NOTHING, Telemetry()), store.now, name) for name in ("a", "b")}
     session = Session("w1", "a session", 3, {}, NOTHING)
     fleets["b"].joined(session, "sdk", {}, Catalog((Skill("t"),)))
-    asks, does = (Drains(store, fleet, name) for name, fleet in fleets.items())
+    asks, does = (Drains(store, DrainedWorkers(store, fleet), name) for name, fleet in fleets.items())
     hints = 0
 
     def hear(hint: Hint) -> None:

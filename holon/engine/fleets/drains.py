@@ -8,9 +8,9 @@ import logging
 from msgspec import DecodeError
 from msgspec.msgpack import Decoder, Encoder
 
-from holon.domain.fleet import WorkerView
 from holon.domain.value import Value
-from holon.engine.fleet import MAX_REASON, Fleet
+from holon.engine.fleet import MAX_REASON
+from holon.engine.fleets.drained import DrainedWorkers
 from holon.errors import HolonError, NotFound, Unavailable
 from holon.ports import Document, DocumentHints, Shared
 from holon.randomness import random_id
@@ -53,13 +53,13 @@ class Drains:
     """Asks other nodes to drain workers of theirs, and does what they ask.
 
     Arguments:
-        fleet: the workers of this node.
+        drained: drains workers of this node.
         node_id: this node's.
     """
 
-    def __init__(self, store: Shared, fleet: Fleet, node_id: str) -> None:
+    def __init__(self, store: Shared, drained: DrainedWorkers, node_id: str) -> None:
         self._store = store
-        self._fleet = fleet
+        self._workers = drained
         self._node_id = node_id
         self._away = Seldom(log)
         self._hints = DocumentHints(KIND)
@@ -131,21 +131,16 @@ class Drains:
         asked = _asked_in(document)
         if asked is None or asked.node_id != self._node_id or asked.answer is not None:
             return
-        answered = Asked(asked.node_id, asked.worker_id, asked.undo, asked.reason, self._drained(asked))
+        answered = Asked(asked.node_id, asked.worker_id, asked.undo, asked.reason, await self._drained(asked))
         # Where it has another version by now, it is asked again, or has run out.
         await self._put(document.key, _encode(answered), document.version, ANSWER_S)
 
-    def _drained(self, asked: Asked) -> Drained:
+    async def _drained(self, asked: Asked) -> Drained:
         try:
-            view = drain_here(self._fleet, asked.worker_id, undo=asked.undo, reason=asked.reason)
+            view = await self._workers.change(asked.worker_id, undo=asked.undo, reason=asked.reason)
         except NotFound:
             return Drained(found=False)
         return Drained(True, view.draining, view.credits, view.held)
-
-
-def drain_here(fleet: Fleet, worker_id: str, *, undo: bool, reason: str) -> WorkerView:
-    """Drain a worker of this node, or take that back; see `Fleet.drain`."""
-    return fleet.undrain(worker_id) if undo else fleet.drain(worker_id, reason)
 
 
 def _asked_in(document: Document) -> Asked | None:

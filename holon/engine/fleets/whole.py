@@ -8,7 +8,8 @@ from typing import Protocol
 
 from holon.domain.fleet import SkillView, WorkerView
 from holon.engine.fleet import Fleet
-from holon.engine.fleets.drains import Drains, drain_here
+from holon.engine.fleets.drained import DrainedWorkers
+from holon.engine.fleets.drains import Drains
 from holon.engine.fleets.elsewhere import Elsewhere, Roll
 from holon.engine.offered import together
 
@@ -31,9 +32,10 @@ class Listed(Protocol):
 class WholeFleet:
     """Shows the workers of this node, and those of the others as these told of them last."""
 
-    def __init__(self, fleet: Fleet, elsewhere: Elsewhere, drains: Drains) -> None:
+    def __init__(self, fleet: Fleet, elsewhere: Elsewhere, drained: DrainedWorkers, drains: Drains) -> None:
         self._fleet = fleet
         self._elsewhere = elsewhere
+        self._drained = drained
         self._drains = drains
         # What the skills below were made of.
         self._made_of: tuple[Sequence[SkillView], Sequence[Roll]] = ((), ())
@@ -68,10 +70,11 @@ class WholeFleet:
 
         Raises:
             NotFound: (WORKER_NOT_FOUND) no worker of this id is connected.
-            Unavailable: (NODE_AWAY) it is connected to another node, which has not answered.
+            Unavailable: (NODE_AWAY) it is connected to another node, which has not answered; (STORE_UNAVAILABLE) the
+                store is away.
         """
         here, there = self._fleet.find(worker_id), self._elsewhere.find(worker_id)
         if there is None or (here is not None and here.since >= there.since):
-            return drain_here(self._fleet, worker_id, undo=undo, reason=reason)
+            return await self._drained.change(worker_id, undo=undo, reason=reason)
         now = await self._drains.ask(there.node_id, worker_id, undo=undo, reason=reason)
         return replace(there.view(), draining=now.draining, credits=now.credits, held=now.held)

@@ -299,6 +299,29 @@ async def test_a_worker_is_drained_through_any_node_and_so_is_that_taken_back(pa
         assert unknown.value.code == "WORKER_NOT_FOUND"
 
 
+async def test_a_drained_worker_stays_so_at_another_node_until_that_is_taken_back_or_it_starts_again(
+    pair: Pair,
+) -> None:
+    first, second = pair
+    draining = "waiting: every worker with skill 't' is draining"
+    async with a_wire(second, "w1", instance_id="process"):
+        await are(first, "w1")
+        await first.client.node.drain_worker("w1")
+        async with a_wire(first, "w1", instance_id="process") as wire:
+            await listed(second, lambda found: [(one.node_id, one.draining) for one in found] == [("a", True)])
+            job_id = await create(second, "one_task", {})
+            await seen(second, job_id, lambda job: job.progress_message == draining)
+            assert not (await second.client.node.drain_worker("w1", undo=True)).draining
+            offer = await next_offer(wire)
+            assert offer.job_id == job_id
+            await wire.send(updates(result(offer)))
+            await ended(second, job_id)
+            await second.client.node.drain_worker("w1")
+    async with a_wire(second, "w1", instance_id="another") as wire:
+        job_id = await create(first, "one_task", {})
+        assert (await next_offer(wire)).job_id == job_id
+
+
 async def test_a_node_that_does_not_answer_drains_nobody_and_is_named(
     pair: Pair, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
