@@ -23,16 +23,20 @@ from tests.integration.scripted_node import FAST
 
 @asynccontextmanager
 async def child_of(
-    parent: Node, worker_id: str, blueprints: Sequence[Blueprint], **settings: Any
+    parent: Node, worker_id: str, blueprints: Sequence[Blueprint], *, port: int | None = None, **settings: Any
 ) -> AsyncIterator[Engine]:
-    """A child, linked."""
+    """A child, linked.
+
+    Arguments:
+        port: where it finds its parent, if not at its door.
+    """
     store_settings = StoreSettings(worker_id)
     async with MemoryStorage(store_settings, SystemClock()) as store:
         engine = Engine(store, store_settings, EngineSettings(), read_told=read_summary)
         engine.blueprints.register_all(blueprints)
         files = worker_files(worker_id)
         own = Credentials("", authority("ours").files.certificate, files.certificate, files.key)
-        urls = parent_urls(f"grpcs://localhost:{parent.workers.port}")
+        urls = parent_urls(f"grpcs://localhost:{port or parent.workers.port}")
         uplink = Uplink(engine, Holarchy(store, worker_id, 8), UplinkSettings(urls, own, "n1", timing=FAST, **settings))
         running = [asyncio.create_task(part.run()) for part in (engine, uplink)]
         try:
