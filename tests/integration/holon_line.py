@@ -76,11 +76,12 @@ async def a_holon(
         workers.write_text('["child*"]\nkind = "holon"\n')
     if above is not None:
         pair = above.certificate(certificate)
-        settings |= {
+        settings = {
             "PARENT_URL": above.worker_url,
             "PARENT_TLS_CERT_PATH": str(pair.certificate),
             "PARENT_TLS_KEY_PATH": str(pair.key),
             "PARENT_TLS_CA_PATH": str(above.folder / "ca.pem"),
+            **settings,
         }
     own: dict[str, Any] = {
         "INSTANCE_ID": name,
