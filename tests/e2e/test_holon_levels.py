@@ -18,6 +18,11 @@ async def says(node: Node, what: str) -> None:
     await until(lambda: what in node.process.tail(100_000), f"{node.process.name} says {what}")
 
 
+async def holon_id(node: Node) -> str:
+    async with Client(node.client_url, node.token, node.ca) as operator:
+        return (await operator.node.info()).holon_id
+
+
 async def test_work_errors_and_cancels_pass_three_levels_and_a_circle_is_refused(tmp_path: Path) -> None:
     async with a_family(tmp_path, above={"JOB_MAX_RETRIES": 3}, JOB_MAX_RETRIES=1) as family:
         root, middle = family.parent, family.child
@@ -51,14 +56,12 @@ async def test_work_errors_and_cancels_pass_three_levels_and_a_circle_is_refused
             assert work.read_bytes().count(b"begin") == 3
 
             # The last one knows who is above; the root cannot serve it.
-            async with Client(last.client_url, last.token, last.ca) as operator:
-                own = (await operator.node.info()).holon_id
+            own, roots = await holon_id(last), await holon_id(root)
             circle = holon_node(tmp_path, "child-0", last, STORAGE_URI=f"sqlite:///{root.folder / 'holon.db'}")
             await root.process.end()
             await circle.start()
             try:
-                await says(circle, "would be above and below itself")
-                assert own in circle.process.tail(100_000)
+                await says(circle, f"holon {roots} cannot serve holon {own}: {roots} would be above and below itself")
                 assert await children(last) == ["leaf"]
             finally:
                 await circle.close()

@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from holon.clock import SystemClock
+from holon.domain.blueprint import Blueprint
 from holon.domain.holarchy import Chain
 from holon.engine.core import Engine, EngineSettings
 from holon.engine.holarchy import Holarchy
@@ -249,7 +250,16 @@ async def test_a_child_that_has_no_place_any_more_is_in_the_log_too(
     assert (worker_id, "HOLARCHY_CYCLE" in said) == ("child", True)
 
 
-async def test_a_child_is_there_within_seconds_after_it_was_accepted(
+def done_at_once() -> Blueprint:
+    blueprint = Blueprint("t")
+
+    @blueprint.handler("end", is_start=True, is_end=True)
+    async def end() -> None: ...
+
+    return blueprint
+
+
+async def test_a_child_is_there_within_seconds_after_it_was_accepted_and_serves_nobody_before(
     node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
     await gone(node, await comes(node, identity("first")))
@@ -257,16 +267,21 @@ async def test_a_child_is_there_within_seconds_after_it_was_accepted(
     own = Credentials("", authority("ours").files.certificate, files.certificate, files.key)
     async with MemoryStorage(store_settings, SystemClock()) as store:
         engine = Engine(store, store_settings, EngineSettings(), read_told=read_summary)
+        engine.blueprints.register(done_at_once())
         url = f"grpcs://localhost:{node.workers.port}"
         uplink = Uplink(engine, Holarchy(store, "second", 8), UplinkSettings(parent_urls(url), own, "n1"))
         running = [asyncio.create_task(part.run()) for part in (engine, uplink)]
         try:
             with LogWatch("HOLON_CHANGED", "transports.grpc") as watch:
                 await asyncio.wait_for(watch.seen.wait(), GUARD)
+            job_id = await node.create()
+            assert not list(node.engine.dispatcher.sessions)
             await accept(node, "child")
             # It had waited for 30 s at least, as long as a worker that nobody expects.
             async with asyncio.timeout(15):
                 await node.until(lambda: "second" in holarchy(node).below)
+            # What waited for a child is done by it.
+            assert (await node.ended(job_id)).status == "finished"
         finally:
             for task in running:
                 task.cancel()

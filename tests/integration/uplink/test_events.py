@@ -155,10 +155,9 @@ async def test_a_job_above_goes_on_by_what_happened_below(parent: Node) -> None:
 
 async def test_of_what_is_too_large_as_it_is_written_on_the_way_up_all_but_the_payload_goes_up(parent: Node) -> None:
     parent.engine.blueprints.register(above())
-    full = {"disclose": Disclose.FULL}
     worker_id = f"spiffe://example.org/{'w' * 232}"
     async with (
-        child_of(parent, "child-1", blueprints(), **full) as child,
+        child_of(parent, "child-1", blueprints(), disclose=Disclose.FULL) as child,
         Leaf(child, worker_id, Skill("leaf")) as leaf,
     ):
         job_id = await parent.create("above")

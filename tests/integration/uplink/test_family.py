@@ -11,6 +11,7 @@ from holon.domain.task import SUCCESS, Outcome
 from holon.rxon.v1 import types_pb2, worker_pb2
 from tests.integration.a_child import Leaf
 from tests.integration.grpc_node import Node, offering, result, updates
+from tests.integration.node_calls import workers
 from tests.integration.uplink.children import child_of
 
 DONE = Outcome(SUCCESS, b'{"done":true}')
@@ -44,6 +45,8 @@ async def test_what_nobody_below_one_child_can_do_is_done_by_another_and_no_atte
             (line,) = [one for one in await parent.history(job_id) if one.event_type == "task_finished"]
             assert line.worker_id == "child-2"
             assert b'"generation":1' in line.context_snapshot.data
+            # Nor does it speak against who cannot do it.
+            assert {one.worker_id: one.reputation for one in await workers(parent)} == {"child-1": 1.0, "child-2": 1.0}
 
 
 async def test_a_job_that_ends_for_now_is_done_again_and_one_that_ends_for_good_is_not(parent: Node) -> None:
