@@ -1,4 +1,4 @@
-"""A worker for end-to-end tests: it echoes after a while, and writes down what it began and what it ended."""
+"""A worker for end-to-end tests: it echoes after a while, and writes down what it began, ended, and had to stop."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ worker = Worker(max_concurrent=int(os.environ.get("MAX_CONCURRENT", "100")), tim
 LOG = Path(os.environ["WORK_LOG"]).open("ab", buffering=0)  # noqa: SIM115  open as long as the process
 
 
-def note(what: str, task_id: str, attempt: int) -> None:
-    LOG.write(orjson.dumps({"what": what, "task": task_id, "attempt": attempt, "pid": os.getpid()}) + b"\n")
+def note(what: str, task_id: str, attempt: int, deadline: float | None = None) -> None:
+    line = {"what": what, "task": task_id, "attempt": attempt, "pid": os.getpid(), "deadline": deadline}
+    LOG.write(orjson.dumps(line) + b"\n")
 
 
 @worker.skill("echo")
-async def echo(params: dict[str, Any], task_id: str, attempt: int) -> dict[str, Any]:
-    note("begin", task_id, attempt)
-    await asyncio.sleep(params.get("seconds", 0))
+async def echo(params: dict[str, Any], task_id: str, attempt: int, deadline: float | None) -> dict[str, Any]:
+    note("begin", task_id, attempt, deadline)
+    try:
+        await asyncio.sleep(params.get("seconds", 0))
+    except asyncio.CancelledError:
+        note("stopped", task_id, attempt)
+        raise
     note("end", task_id, attempt)
     return {"echo": params.get("n")}
 

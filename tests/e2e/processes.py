@@ -257,7 +257,7 @@ def work_log(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 class WorkLogs:
-    """Follows what workers write down: how many tasks they began and ended so far, however often each."""
+    """Follows what workers write down: how many tasks they began, ended and had to stop so far, however often each."""
 
     def __init__(self, folder: Path, *names: str) -> None:
         self._paths = {folder / f"{name}.work": 0 for name in names}
@@ -270,6 +270,10 @@ class WorkLogs:
     @property
     def ended(self) -> int:
         return self._counted()["end"]
+
+    @property
+    def stopped(self) -> int:
+        return self._counted()["stopped"]
 
     def _counted(self) -> Counter[str]:
         for path, at in self._paths.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from holon.security.certificates import KeyPair
 from tests.chaos.link import Link
 from tests.chaos.node import WallClock
 from tests.e2e.holons import a_family
-from tests.e2e.processes import Node, until
+from tests.e2e.processes import Node, until, work_log
 from tests.integration.worker_certificates import issue
 
 HOUR_S = 3_600
 LIMIT_S = 4
+# Its margin is longer than whatever is on its way is.
+LONG_S = 200
 
 
 class Skewed(Node):
@@ -34,9 +37,9 @@ def serve() -> None:
     main()
 
 
-@pytest.mark.parametrize("skew_s", [HOUR_S, -HOUR_S])
-async def test_a_child_whose_clock_is_an_hour_off_stops_in_time_also_where_nobody_can_tell_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew_s: int
+@pytest.mark.parametrize(("skew_s", "stands"), [(HOUR_S, True), (-HOUR_S, False)], ids=["stands still", "cut off"])
+async def test_work_in_a_child_whose_clock_is_an_hour_off_stops_in_time_also_where_nobody_can_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew_s: int, *, stands: bool
 ) -> None:
     # Certificates that are good by either clock.
     monkeypatch.setattr(certificates, "_BACKDATE", timedelta(seconds=2 * HOUR_S))
@@ -44,22 +47,36 @@ async def test_a_child_whose_clock_is_an_hour_off_stops_in_time_also_where_nobod
         ports: list[int | None] = [None]
         async with a_family(tmp_path, kind=Skewed, port=link.port, SKEW_S=skew_s) as family:
             ports[0] = family.parent.grpc
-            done = await family.parent.create("/jobs/ask", {"skill": "work", "params": {"n": 1}})
-            assert (await family.parent.ended(done))["result"] == {"echo": 1}
+            asked = {"skill": "work", "params": {"n": 1}, "result_timeout": LONG_S}
+            done = await family.parent.ended(await family.parent.create("/jobs/ask", asked))
+            assert done["result"] == {"echo": 1}
+            # By the child's own clock, within the margin and never later than at the parent.
+            (begun, _) = work_log(family.child.folder, "leaf")
+            left = begun["deadline"] - skew_s - done["created_at"]
+            assert 0.98 * LONG_S <= left <= LONG_S
+
             asked = {
                 "skill": "work",
                 "params": {"n": 2, "seconds": HOUR_S},
                 "result_timeout": LIMIT_S,
+                "on_lost": "wait",
                 "transitions": {"timeout": "consoled"},
             }
             late = await family.parent.create("/jobs/ask", asked)
             await until(lambda: family.work.begun == 2, "the leaf has begun")
-            link.freeze()
-            # What it had begun ends with its time, and what cleans up after it is done.
-            await until(lambda: family.work.ended == 2, "it has cleaned up")
-            assert family.work.begun == 3
+            if stands:
+                os.kill(family.child.process.pid, signal.SIGSTOP)
+            else:
+                link.freeze()
+            # The leaf at least knows by itself.
+            await until(lambda: family.work.stopped == 1, "the leaf has stopped")
             ended = await family.parent.ended(late)
             assert ended["result"]["consoled"]["code"] == "RESULT_TIMEOUT"
+            if stands:
+                os.kill(family.child.process.pid, signal.SIGCONT)
+            # What it had begun ended with its time, and what cleans up after it is done, once.
+            await until(lambda: family.work.ended == 2, "it has cleaned up")
+            assert family.work.begun == 3
             link.heal()
 
 
