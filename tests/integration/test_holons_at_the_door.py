@@ -33,6 +33,7 @@ from tests.integration.grpc_node import (
     Wire,
     a_node,
     authority,
+    fields_of,
     offering,
     reason_of,
     worker_files,
@@ -89,6 +90,12 @@ async def test_a_holon_is_let_in_where_the_operator_says_that_it_is_one_and_told
 async def test_no_plain_worker_comes_as_a_holon_and_no_holon_as_a_plain_worker(node: Node) -> None:
     assert await refusal(node, identity(), "w1") == (CODE.PERMISSION_DENIED, "NOT_A_HOLON")
     assert await refusal(node, None) == (CODE.INVALID_ARGUMENT, "HELLO_INVALID")
+    # A holon further down shows a certificate of the same authority, and is no child here all the same.
+    assert await refusal(node, identity("further"), "grandchild") == (CODE.PERMISSION_DENIED, "NOT_A_HOLON")
+    # Nor does a worker offer what others do, as a holon might.
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await node.worker("w1", offering("t", holon_path=["below"]))
+    assert (reason_of(caught.value), fields_of(caught.value)) == ("HELLO_INVALID", ["catalog.offerings.0.holon_path"])
     async with a_node() as other:
         assert await refusal(other, identity()) == (CODE.PERMISSION_DENIED, "NOT_A_HOLON")
 
