@@ -237,7 +237,7 @@ async def test_a_worker_that_does_not_read_is_ended_and_its_tasks_go_to_another(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with a_node(silence=3.0, offer=0.2) as node:
+    async with a_node(silence=3.0, offer=0.2, lease=4.0) as node:
         # Its own end of the connection takes in little of what it does not read.
         options = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 64 * 1024))
         target = f"localhost:{node.workers.port}"
@@ -267,8 +267,9 @@ async def alive(worker: Wire) -> AsyncIterator[list[worker_pb2.TaskUpdate]]:
 
     async def beat() -> None:
         for sequence in itertools.count(1):
-            await worker.send(updates(*say) if say else heartbeat(sequence))
-            say.clear()
+            # What comes to be said while this is sent is said next.
+            said, say[:] = list(say), []
+            await worker.send(updates(*said) if said else heartbeat(sequence))
             await asyncio.sleep(0.05)
 
     beats = asyncio.create_task(beat())
