@@ -16,7 +16,16 @@ from holon.worker.events import SendEvent
 from holon.worker.files import BlockingFiles, Files, TaskFolder
 from holon.worker.leases import Lease
 from holon.worker.log import Log
-from holon.worker.outcome import INVALID_INPUT_ERROR, DataError, TaskError, cancelled, failure, failure_of, result_of
+from holon.worker.outcome import (
+    INVALID_INPUT_ERROR,
+    TRANSIENT_ERROR,
+    DataError,
+    TaskError,
+    cancelled,
+    failure,
+    failure_of,
+    result_of,
+)
 from holon.worker.progress import Progress
 from holon.worker.skill import Skill
 from holon.worker.tracing import Tracing
@@ -130,7 +139,7 @@ class Call:
         try:
             result = failure_of(error)
         except Exception as other:  # noqa: BLE001  # user code: an error of its own that cannot say what it is
-            error, result = other, failure_of(other)
+            error, result = other, _failure_of_its_own(other)
         if isinstance(error, TaskError):
             said = result.error
             _log.warning("task %s failed: %s: %s", self.lease.task_id, said.code, said.message, extra=facts)
@@ -139,6 +148,14 @@ class Call:
         else:
             _log.error("task %s: its handler %s raised", self.lease.task_id, self.skill, exc_info=error, extra=facts)
         return result
+
+
+def _failure_of_its_own(error: Exception) -> worker_pb2.TaskResult:
+    """The result where an error cannot say what it is, for the one that it raised; nor may that."""
+    try:
+        return failure_of(error)
+    except Exception:  # noqa: BLE001  # user code
+        return failure(TRANSIENT_ERROR, type(error).__name__)
 
 
 def _deadline(call: Call) -> float | None:

@@ -84,6 +84,13 @@ class Mute(TaskError):
     def __init__(self) -> None: ...
 
 
+class Speechless(Exception):
+    """Cannot say what it is, and what it raises then cannot either."""
+
+    def __str__(self) -> str:
+        raise Speechless
+
+
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [
@@ -96,6 +103,7 @@ class Mute(TaskError):
         (TaskError(cast("str", 404), cast("str", ValueError("odd")), {"why": [1]}), "404", "odd"),
         (OSError("no caf\udce9"), "TRANSIENT_ERROR", "OSError: no caf\\udce9"),
         (Mute(), "TRANSIENT_ERROR", "AttributeError: "),
+        (Speechless(), "TRANSIENT_ERROR", "Speechless"),
     ],
 )
 async def test_what_a_handler_raises_is_a_failure_with_a_code(
