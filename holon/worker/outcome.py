@@ -80,7 +80,8 @@ def result_of(value: Any, statuses: frozenset[str]) -> worker_pb2.TaskResult:
         DataError: it is something else, or has a status that was not declared.
     """
     status, data = (value.status, value.data) if isinstance(value, Result) else (SUCCESS, value)
-    if status not in (SUCCESS, FAILURE, CANCELLED) and status not in statuses:
+    # As a list, for it may be what cannot be in a set.
+    if status not in (SUCCESS, FAILURE, CANCELLED, *statuses):
         raise DataError(f"the status {status!r} is not declared; add it to @worker.skill(statuses=[...])")
     result = worker_pb2.TaskResult(status=status)
     if data is not None:
@@ -149,10 +150,15 @@ def _object(data: Any) -> bytes:
     if not (isinstance(data, Mapping) or _is_record(data)):
         raise DataError(f"a handler returns a dict, a Result or None, not {type(data).__name__}; wrap it in a dict")
     try:
-        return _write(data)
+        text = _write(data)
     except TypeError as error:
         where = unwritten(data, "data", _write) or error
         raise DataError(f"what the handler returned cannot be written as JSON: {where}") from error
+    if not text.startswith(b"{"):
+        raise DataError(
+            f"what the handler returned is no JSON object, though a {type(data).__name__}; wrap it in a dict"
+        )
+    return text
 
 
 def _is_record(data: Any) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
+import pydantic
 import pytest
 
 from holon.worker import Result, TaskError
@@ -160,6 +161,8 @@ async def test_a_thread_outlives_what_its_calls_raise(caplog: pytest.LogCaptureF
         ([1], "not list; wrap it in a dict"),
         ("text", "not str; wrap it in a dict"),
         (Result("odd"), "the status 'odd' is not declared"),
+        (Result(cast("str", ["odd"])), "the status ['odd'] is not declared"),
+        (pydantic.RootModel[list[int]]([1]), "is no JSON object, though a RootModel[list[int]]; wrap it in a dict"),
         ({"n": object()}, "data.n is a object, which JSON cannot hold"),
         ({"n": {1: (0, {b"x"})}}, "data.n.1[1][0] is a bytes, which JSON cannot hold"),
         ({"n": 1 << 70}, "data.n is an integer of over 64 bits"),
