@@ -133,12 +133,12 @@ def arguments_schema(function: Callable[..., Any], reserved: frozenset[str]) -> 
     properties: dict[str, Any] = {}
     required: list[str] = []
     for name, parameter in inspect.signature(function).parameters.items():
-        if name in reserved or parameter.kind is parameter.VAR_KEYWORD:
-            continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
             raise InvalidArgument(
                 f"argument {name!r} of {function.__qualname__} cannot be given by name", code=SCHEMA_INVALID
             )
+        if name in reserved or parameter.kind is parameter.VAR_KEYWORD:
+            continue
         properties[name] = _located(function, name).schema(definitions)
         if parameter.default is parameter.empty:
             required.append(name)

@@ -160,8 +160,9 @@ def skill_of(
     parameters = inspect.signature(handler).parameters
     _check_absent(handler, shown, parameters)
     keys = arguments_schema(handler, RESERVED)
-    named = [one for one in parameters.values() if one.name not in RESERVED and one.kind in _NAMED]
-    params_hint = hint_of(handler, "params") if "params" in parameters else Any
+    # A `**` argument takes what is left, whatever it is called.
+    named = {one.name: one for one in parameters.values() if one.kind in _NAMED}
+    params_hint = hint_of(handler, "params") if "params" in named else Any
     description = description or (inspect.getdoc(handler) or "").partition("\n")[0]
     if len(description) > MAX_DESCRIPTION:
         why = f"its description has {len(description)} characters, over the limit of {MAX_DESCRIPTION}"
@@ -182,8 +183,8 @@ def skill_of(
         statuses=frozenset(statuses),
         handler=handler,
         is_async=inspect.iscoroutinefunction(handler),
-        injected=RESERVED & parameters.keys(),
-        arguments=tuple(_argument(handler, one) for one in named),
+        injected=RESERVED & named.keys(),
+        arguments=tuple(_argument(handler, one) for one in named.values() if one.name not in RESERVED),
         takes_rest=any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()),
         params_hint=params_hint,
         input_schema=_input_schema(shown, params_hint, keys),

@@ -153,6 +153,13 @@ def test_the_rest_goes_to_a_double_star_argument() -> None:
     assert bound(skill, {"n": 1, "m": 2, "task_id": "mine"}) == {"n": 1, "m": 2}
 
 
+def test_a_double_star_argument_may_be_called_as_what_is_injected() -> None:
+    def skill(n: int, **params: Any) -> None: ...
+
+    assert bound(skill, {"n": 1, "m": 2}) == {"n": 1, "m": 2}
+    assert skill_of(skill).injected == frozenset()
+
+
 def test_the_return_hint_is_the_output_schema() -> None:
     def row() -> Report: ...  # type: ignore[empty-body]
 
@@ -204,12 +211,15 @@ def test_what_cannot_be_a_skill_is_refused_at_decoration() -> None:
 
     def stars(*numbers: int) -> None: ...
 
+    def by_place(params: dict[str, Any], /) -> None: ...
+
     for handler, says in (
         (yields, "generator"),
         (gives_list, "a handler returns a JSON object"),
         (takes_list, "params are a JSON object"),
         (both, "either"),
         (stars, "cannot be given by name"),
+        (by_place, "argument 'params' of .*by_place cannot be given by name"),
         (len, "no function"),
     ):
         with pytest.raises(InvalidArgument, match=says):
