@@ -103,7 +103,11 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def local_time(seconds: float | None) -> str:
-    """Epoch seconds as the time on this machine's clock; empty for None."""
+    """Epoch seconds as the time on this machine's clock; empty for None. As they are where it has no such time."""
     if seconds is None:
         return ""
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="milliseconds")
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        # A stranger's clock, such as a worker's, may be at the last hour of the year 9999.
+        return f"{seconds:.3f} s after 1970"
