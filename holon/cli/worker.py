@@ -45,9 +45,12 @@ def run(
     _log(as_json=as_json)
     worker = _find(target)
     if worker_id is not None:
+        if worker.worker_id and worker.worker_id != worker_id:
+            own = f"{target} is made with the id {worker.worker_id!r}"
+            raise ConfigError(f"{own}, which --id does not change; leave it out")
         os.environ["WORKER_ID"] = worker_id
-    found = Found() if os.environ.get("NODE_URL") else read()
-    with _joined(found):
+    found = Found() if worker.node_url or os.environ.get("NODE_URL") else read()
+    with _joined(found, worker.worker_id or os.environ.get("WORKER_ID") or _own_id()):
         worker.run()
 
 
@@ -90,7 +93,7 @@ def _why(name: str, error: BaseException) -> str:
 
 
 @contextmanager
-def _joined(found: Found) -> Iterator[None]:
+def _joined(found: Found, worker_id: str) -> Iterator[None]:
     """While it is entered, serve a development node, under a certificate of its authority that is then thrown away.
 
     Without such a node nothing is written anywhere: a worker may run where it cannot.
@@ -108,7 +111,7 @@ def _joined(found: Found) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"there is no folder for the worker's certificate: {error.strerror}; set TMPDIR") from error
     with folder as name:
-        pair = issue_worker(authority, Path(name), os.environ.get("WORKER_ID") or _own_id(), days=30)
+        pair = issue_worker(authority, Path(name), worker_id, days=30)
         os.environ |= {
             "NODE_URL": found.worker_url,
             "TLS_CA_PATH": found.ca,

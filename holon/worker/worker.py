@@ -96,6 +96,18 @@ class Worker:
         return f"Worker(skills={[skill.name for skill in self.skills]}, {self._background or 'not running'})"
 
     @property
+    def node_url(self) -> str | None:
+        """The address that it was made with; None: that is read when it starts."""
+        url: str | None = self._given["node_url"]
+        return url
+
+    @property
+    def worker_id(self) -> str | None:
+        """The id that it was made with; None: that is read when it starts."""
+        name: str | None = self._given["worker_id"]
+        return name
+
+    @property
     def skills(self) -> tuple[Skill, ...]:
         """What it can do."""
         return tuple(self._skills.values())

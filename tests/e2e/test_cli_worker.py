@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.cli_node import (
     COMMAND,
     GUARD,
+    Ran,
     Started,
     environment,
     holon,
@@ -24,6 +25,24 @@ from tests.e2e.cli_node import (
 )
 
 pytestmark = pytest.mark.own_store("how a node begins and ends, on the default store or none")
+
+SHOWS = """
+import os
+from pathlib import Path
+
+from cryptography.x509 import load_pem_x509_certificate
+
+from holon.worker import Worker
+
+
+class Shows(Worker):
+    def run(self):
+        file = os.environ.get("TLS_CERT_PATH")
+        subject = load_pem_x509_certificate(Path(file).read_bytes()).subject if file else ()
+        print(*(name.value for name in subject) if subject else ("no certificate",))
+
+
+"""
 
 
 @pytest.fixture
@@ -75,11 +94,40 @@ def test_a_worker_needs_no_folder_to_write_in_but_for_a_development_node(folder:
         return ran.stderr
 
     assert "is not encrypted" in run({"NODE_URL": "grpc://elsewhere.example:7700"})
+    beside_a_node(folder, "")
+    assert "set TMPDIR" in run({})
+
+
+@pytest.mark.parametrize(
+    ("made_with", "options", "shows"),
+    [
+        ("worker_id='mine'", (), "mine"),
+        ("worker_id='mine'", ("--id", "mine"), "mine"),
+        ("", ("--id", "other"), "other"),
+        ("'grpcs://127.0.0.1:2'", (), "no certificate"),
+    ],
+)
+def test_a_worker_of_a_development_node_has_a_certificate_for_the_id_that_it_is_made_with(
+    folder: Path, made_with: str, options: tuple[str, ...], shows: str
+) -> None:
+    beside_a_node(folder, made_with)
+    assert holon_forked(folder, "worker", "run", "own_worker:worker", *options) == Ran(0, f"{shows}\n", "")
+
+
+def test_an_id_that_a_worker_does_not_take_is_refused(folder: Path) -> None:
+    beside_a_node(folder, "worker_id='mine'")
+    ran = holon_forked(folder, "worker", "run", "own_worker:worker", "--id", "other")
+    assert (ran.code, ran.out) == (2, "")
+    assert "own_worker:worker is made with the id 'mine', which --id does not change" in ran.err
+
+
+def beside_a_node(folder: Path, made_with: str) -> None:
+    """The file of a development node, and a worker that only says for whom it has a certificate."""
     assert holon_here(folder, "certs", "dev").code == 0
     (folder / ".holon").mkdir()
     told = 'HOLON_CA = "certs/ca.pem"\n[worker]\nNODE_URL = "grpcs://127.0.0.1:1"\nCERTS_DIR = "certs"\n'
     (folder / ".holon/dev.toml").write_text(told)
-    assert "set TMPDIR" in run({})
+    (folder / "own_worker.py").write_text(SHOWS + f"worker = Shows({made_with})\n")
 
 
 def no_room() -> None:
