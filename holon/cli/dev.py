@@ -50,6 +50,10 @@ def prepare(config: Config) -> None:
     """
     from holon.security.certificates import open_authority
 
+    try:
+        str(CERTS.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"the path of this folder is no UTF-8, and {FILE} cannot hold it; go to another") from error
     for name in _HOSTS:
         if getattr(config, name) not in ("127.0.0.1", "localhost", "::1"):
             raise ConfigError(f"{name}: a node with --dev is for this machine only; unset it, or serve without --dev")
@@ -169,5 +173,5 @@ def _text(table: Any, name: str) -> str | None:
 
 
 def _toml(pairs: dict[str, str]) -> list[str]:
-    # A JSON string is a basic string of TOML too.
-    return [f"{name} = {orjson.dumps(value).decode()}" for name, value in pairs.items()]
+    # A JSON string is a basic string of TOML too, but for the one control character that JSON may have as it is.
+    return [f"{name} = {orjson.dumps(value).decode()}".replace("\x7f", r"\u007f") for name, value in pairs.items()]

@@ -10,6 +10,7 @@ import pytest
 
 from holon.security.certificates import describe
 from tests.e2e.cli_node import (
+    ANY_PORTS,
     Started,
     holon_forked,
     holon_here,
@@ -23,7 +24,8 @@ TOKEN = "a-token-for-tests-of-the-command-line"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return project(tmp_path / "it")
+    # A name that JSON writes as it is, and TOML does not.
+    return project(tmp_path / "i\x7ft")
 
 
 def test_a_development_node_makes_what_it_needs_and_keeps_it(folder: Path, started: list[Started]) -> None:
@@ -96,3 +98,12 @@ def test_a_development_node_is_for_its_own_machine_only(folder: Path) -> None:
     assert ran.code == 2
     assert "API_HOST" in ran.err
     assert not (folder / ".holon").exists()
+
+
+def test_a_development_node_in_a_folder_whose_name_no_file_can_hold_is_refused_before_it_starts(tmp_path: Path) -> None:
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    ran = holon_forked(folder, "serve", "--dev", *ANY_PORTS)
+    assert (ran.code, ran.out) == (2, "")
+    assert "the path of this folder is no UTF-8, and .holon/dev.toml cannot hold it" in ran.err
+    assert not list(folder.iterdir())
