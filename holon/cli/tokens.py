@@ -47,10 +47,12 @@ def new(as_json: Json = False) -> None:
 @app.command("hash")
 def hash_(as_json: Json = False) -> None:
     """Print the hashed form of a token that is typed in, or comes as the one line of standard input."""
+    from getpass import getpass
+
     from holon.security.tokens import hashed
 
     # One more than it may have and the end of its line may have.
-    token = typer.prompt("Token", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read(_MOST + 3)
+    token = getpass("Token: ") if sys.stdin.isatty() else sys.stdin.read(_MOST + 3)
     token = token.removesuffix("\n").removesuffix("\r")
     if len(token) > _MOST:
         raise InvalidArgument(f"a token has at most {_MOST} characters, and more came: is it another file?")

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import signal
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from holon.security.tokens import hashed
-from tests.e2e.cli_node import holon_here
+from tests.e2e.cli_node import COMMAND, GUARD, environment, holon_here
 
 
 def test_a_new_token_is_random_and_has_its_hashed_form(tmp_path: Path) -> None:
@@ -26,6 +33,41 @@ def test_a_token_is_hashed_from_standard_input_and_not_shown(tmp_path: Path) -> 
         ran = holon_here(tmp_path, "tokens", "hash", stdin=line)
         assert (ran.code, ran.out, ran.err) == (0, f"{hashed(token)}\n", "")
     assert holon_here(tmp_path, "tokens", "hash", "--json", stdin=token).json == {"hash": hashed(token)}
+
+
+@pytest.mark.parametrize("end", ["enter", "interrupt"])
+def test_a_token_is_typed_in_unseen_and_may_be_thought_better_of(tmp_path: Path, end: str) -> None:
+    screen, terminal = pty.openpty()
+    # In a session of its own, so that it has no other terminal to ask at.
+    asking = subprocess.Popen(
+        [*COMMAND, "tokens", "hash"],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        text=True,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    try:
+        shown = ""
+        while "Token: " not in shown:
+            shown += os.read(screen, 4096).decode()
+        if end == "enter":
+            os.write(screen, b"t" * 32 + b"\n")
+        else:
+            asking.send_signal(signal.SIGINT)
+        out, _ = asking.communicate(timeout=GUARD)
+        wanted = (0, f"{hashed('t' * 32)}\n") if end == "enter" else (130, "")
+        assert (asking.returncode, out) == wanted
+        with suppress(OSError):
+            shown += os.read(screen, 4096).decode()
+        assert shown.strip() == "Token:"
+    finally:
+        asking.kill()
+        asking.wait()
+        os.close(screen)
 
 
 def test_a_token_that_could_be_found_by_trying_or_is_none_is_not_hashed(tmp_path: Path) -> None:
