@@ -17,6 +17,7 @@ from holon.domain.fleet import MAX_CACHED, MAX_CREDITS, MAX_NAME
 from holon.errors import ConfigError, InvalidArgument
 from holon.rxon.v1 import worker_pb2
 from holon.wire.stream import MAX_MESSAGE_BYTES
+from holon.worker.alone import run_alone
 from holon.worker.background import Background
 from holon.worker.link import CAPABILITIES
 from holon.worker.profile import loaded, profile_of
@@ -224,7 +225,7 @@ class Worker:
             for number in (signal.SIGTERM, signal.SIGINT):
                 before[number] = signal.signal(number, self._on_signal)
         try:
-            asyncio.run(self._serve())
+            run_alone(self._serve)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

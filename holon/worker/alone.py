@@ -1,0 +1,51 @@
+"""The worker SDK: the loop of a worker that is run by itself, and its end, which no handler can hold up for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+_log = logging.getLogger("holon.worker")
+
+# So long what is cancelled at the end of the loop has for it, in seconds.
+LAST_S = 2.0
+
+
+def run_alone(serve: Callable[[], Coroutine[Any, Any, None]], last: float = LAST_S) -> None:
+    """Await what this makes, as `asyncio.run` does; but what it leaves behind is waited for no longer than so.
+
+    Arguments:
+        last: how long what is cancelled then may go on, in seconds.
+    Raises:
+        RuntimeError: there is a loop already.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise RuntimeError("run() makes a loop of its own, and one runs here; await serve(), or enter the worker")
+    with asyncio.Runner() as runner:
+        try:
+            runner.run(serve())
+        finally:
+            # Here, for the runner itself waits for all that it cancels, however long that takes.
+            runner.run(_end_all(last))
+
+
+async def _end_all(last: float) -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if not others:
+        return
+    _, left = await asyncio.wait(others, timeout=last)
+    for task in left:
+        _log.error("%s does not let itself be cancelled; it is left where it is", task.get_name())
+        # The runner waits for those that are known to the loop.
+        asyncio.tasks._unregister_task(task)  # noqa: SLF001  documented, for whoever makes tasks of his own
+        known: Any = task
+        # It was said.
+        known._log_destroy_pending = False  # noqa: SLF001
