@@ -321,3 +321,11 @@ def test_what_tokens_are_made_with_is_rotated_by_command(dev: Dev) -> None:
     assert ran.code == 0
     assert "is not taken any more" in ran.out
     assert dev("tokens", "rotate", "everything").code == 2
+
+
+def test_a_child_without_a_name_is_not_the_parent(dev: Dev) -> None:
+    ran = dev("uplink", "accept", "")
+    assert (ran.code, ran.out) == (2, "")
+    assert "WORKER names no child" in ran.err
+    # Of both it has none.
+    assert [dev("uplink", "accept", *one).code for one in ((), ("nobody",))] == [4, 4]
