@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Of one call; a batch is also within the size of one message.
 _BATCH = 256
 _BATCH_BYTES = 2 * 2**20
+# In the words of gRPC.
+_TOO_LARGE = "larger than max"
 
 
 def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
@@ -94,9 +96,13 @@ async def _send(
         answer = await calls.call(stub.BatchCreateJobs, job_pb2.BatchCreateJobsRequest(requests=batch))
     except ResourceExhausted as error:
         # The node names what it has too much of. Without a name it is the transport, which takes no message so large.
-        if len(batch) > 1 or error.code != ResourceExhausted.code:
+        if error.code != ResourceExhausted.code or (len(batch) > 1 and _TOO_LARGE not in error.message):
             raise
-        return [error]
+        if len(batch) == 1:
+            return [error]
+        # As where GRPC_MESSAGE_MAX_BYTES is small; of such a call nothing was read.
+        half = len(batch) // 2
+        return await _send(calls, stub, batch[:half]) + await _send(calls, stub, batch[half:])
     return [_outcome(result) for result in answer.results]
 
 

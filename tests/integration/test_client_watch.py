@@ -90,6 +90,17 @@ async def test_a_job_that_no_call_takes_is_refused_in_its_place_and_those_around
     assert {job.id async for job in node.client.list_jobs()} == {first.job_id, last.job_id}
 
 
+async def test_a_batch_is_sent_in_as_many_calls_as_a_node_with_small_messages_takes() -> None:
+    async with running_node(echo(), GRPC_MESSAGE_MAX_BYTES=90_000, INLINE_PAYLOAD_MAX_BYTES=20_000) as node:
+        asked = [JobRequest("echo", {"text": "x" * size}) for size in (19_000,) * 7 + (90_000,) + (19_000,) * 7]
+        made = await node.client.create_jobs(asked)
+        refused = [place for place, one in enumerate(made) if isinstance(one, ResourceExhausted)]
+        assert refused == [7]
+        created = {one.job_id for one in made if isinstance(one, CreatedJob)}
+        assert {job.id async for job in node.client.list_jobs()} == created
+        assert len(created) == 14
+
+
 async def test_a_wrong_token_ends_a_watch(node: RunningNode) -> None:
     job_id = (await node.client.create_job("echo")).job_id
     async with Client(f"grpcs://localhost:{node.ports.client}", "wrong", node.folder / "ca.pem") as client:
