@@ -159,7 +159,7 @@ class Worker:
         Returns:
             The function, unchanged.
         Raises:
-            InvalidArgument: it cannot be a skill, or there is one of that name; the message says why.
+            InvalidArgument: it cannot be a skill, there is one of that name, or the worker serves; it says why.
         """
         if callable(name):
             self._add(skill_of(name))
@@ -287,6 +287,8 @@ class Worker:
             self._background = self._leaving = None
 
     def _add(self, skill: Skill) -> None:
+        if self._background:
+            raise InvalidArgument(f"the worker serves already, without skill {skill!r}; make it one before that")
         key = (skill.name, skill.type, skill.version)
         if key in self._skills:
             raise InvalidArgument(f"there is already a skill {skill!r}; give one of them another name or version")

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from holon.errors import Unavailable
+from holon.errors import InvalidArgument, Unavailable
 from holon.worker import Worker
 from holon.worker.runner import Runner
 from tests.integration.scripted_node import (
@@ -164,3 +164,14 @@ async def test_left_as_a_context_a_worker_drains(node: ScriptedNode, worker: Wor
         group.create_task(play())
         async with worker:
             await asyncio.wait_for(worker.ready(), GUARD)
+
+
+async def test_a_worker_that_serves_takes_no_more_skills(worker: Worker) -> None:
+    def late() -> None: ...
+
+    offered = worker.skills
+    async with worker:
+        with pytest.raises(InvalidArgument, match=r"serves already, without skill Skill\(late\)"):
+            worker.skill(late)
+        assert worker.skills == offered
+    worker.skill(late)
