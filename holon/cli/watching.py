@@ -63,7 +63,7 @@ async def follow(
 
 
 class Bar:
-    """A bar of a job's progress on standard error while it is entered, if that is a terminal.
+    """A bar of a job's progress on standard error while it is entered, if that is a terminal that can show one.
 
     Arguments:
         job_id: shown until more is known.
@@ -78,7 +78,9 @@ class Bar:
         console = Console(stderr=True)
         self._lines = lines
         self._told = ""
-        self._shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        # One that cannot move its cursor would be shown nothing before the end.
+        plain = not console.is_terminal or console.is_dumb_terminal
+        self._shown = Progress(*columns, console=console, transient=True, disable=plain)
         self._bar = self._shown.add_task(safe(job_id), total=None)
 
     def __enter__(self) -> Self:

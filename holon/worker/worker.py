@@ -144,8 +144,8 @@ class Worker:
 
         Its arguments are keys of the task's params, checked and built as their hints say, but for these, which are
         injected: `params` (all of them), `task_id`, `job_id`, `attempt` (from 1), `deadline` (epoch seconds of the
-        node's clock, or None), `progress`, `cancelled`. It returns a dict, a `Result` or None, or raises `TaskError`.
-        A plain function runs in a thread, an `async` one on the worker's loop.
+        node's clock, or None), `progress`, `cancelled`, `log`, `send_event`, `files`. It returns a dict, a `Result` or
+        None, or raises `TaskError`. A plain function runs in a thread, an `async` one on the worker's loop.
 
         Arguments:
             name: what tasks ask for; the function's name by default.

@@ -142,6 +142,26 @@ def test_on_a_terminal_a_watch_shows_a_bar_and_leaves_the_job_as_it_ended(dev: D
         os.close(screen)
 
 
+def test_on_a_terminal_without_a_bar_a_watch_tells_plain_lines(dev: Dev) -> None:
+    screen, terminal = pty.openpty()
+    watching = subprocess.Popen(
+        [*COMMAND, "jobs", "watch", created(dev, "waiting"), "--timeout", "10"],
+        cwd=dev.folder,
+        env=environment({"TERM": "dumb"}),
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        text=True,
+    )
+    os.close(terminal)
+    try:
+        assert watching.stdout is not None
+        assert watching.stdout.readline().startswith("waiting_for_worker start")
+    finally:
+        watching.kill()
+        watching.communicate()
+        os.close(screen)
+
+
 # Lists -----------------------------------------------------------------------------------------------------------
 
 
@@ -327,5 +347,4 @@ def test_a_child_without_a_name_is_not_the_parent(dev: Dev) -> None:
     ran = dev("uplink", "accept", "")
     assert (ran.code, ran.out) == (2, "")
     assert "WORKER names no child" in ran.err
-    # Of both it has none.
     assert [dev("uplink", "accept", *one).code for one in ((), ("nobody",))] == [4, 4]
