@@ -50,6 +50,8 @@ class Background:
         self._ready = asyncio.Event()
         self._welcomed = False
         self._mailbox: Mailbox | None = None
+        # Of the handlers' loop, and of the stream's own.
+        self._serving: asyncio.Task[object] | None = None
         self._task: asyncio.Task[None] | None = None
         self._link: Link | None = None
         self._runner: Runner | None = None
@@ -71,6 +73,7 @@ class Background:
         """
         handlers = asyncio.get_running_loop()
         over: asyncio.Future[None] = handlers.create_future()
+        self._serving = asyncio.current_task()
         thread = threading.Thread(target=self._main, args=(handlers, over), name="holon-stream", daemon=True)
         thread.start()
         try:
@@ -131,7 +134,8 @@ class Background:
         tokens = Tokens(settings.credentials, settings.worker_id, self._timing) if settings.tokens else None
         link = self._link = Link(settings.urls, settings.credentials, self._hello, self._slots, self._timing, tokens)
         link.hearing.meter = Meter()
-        runner = self._runner = Runner(link, self._skills, self._slots, handlers, self._timing, self._tracing)
+        given = link, self._skills, self._slots, handlers, self._timing, self._tracing, self._closing
+        runner = self._runner = Runner(*given)
         announcer = asyncio.create_task(self._announce(link, handlers), name="worker-ready")
         # Last: from here on other threads reach us. What came before is seen below, what comes now as well.
         self._mailbox = Mailbox(asyncio.get_running_loop())
@@ -154,6 +158,10 @@ class Background:
     def _welcome(self) -> None:
         self._welcomed = True
         self._ready.set()
+
+    def _closing(self) -> bool:
+        """Whether who serves is cancelled, as all that runs on the handlers' loop is when that ends."""
+        return self._serving is not None and self._serving.cancelling() > 0
 
     def _say(self) -> None:
         catalog, self._catalog = self._catalog, None

@@ -33,20 +33,6 @@ from holon.worker.tracing import Tracing
 _log = logging.getLogger("holon.worker")
 
 
-class HandlerTask(asyncio.Task[None]):
-    """Runs an async handler, and tells a cancel of the handler's own from one of its loop's end.
-
-    Attributes:
-        own: whether the handler has cancelled itself.
-    """
-
-    own = False
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        self.own = self.own or asyncio.current_task(self.get_loop()) is self
-        return super().cancel(msg)
-
-
 class Call:
     """One offered task. The runner owns it on the stream's loop; the handler's side only calls it.
 
@@ -71,7 +57,7 @@ class Call:
         self.verdict: worker_pb2.TaskResult | None = None
         self.outlived = False
         self.due: tuple[float, Callable[[Call], None]] | None = None
-        self.task: HandlerTask | None = None
+        self.task: asyncio.Task[None] | None = None
         self.told = False
         self.progress: Progress | None = None
         self.log: Log | None = None
@@ -93,21 +79,24 @@ class Call:
             span.ended(result)
             return result
 
-    async def run_async(self, returned: Callable[[Call, worker_pb2.TaskResult], None]) -> None:
+    async def run_async(
+        self, returned: Callable[[Call, worker_pb2.TaskResult], None], closing: Callable[[], bool]
+    ) -> None:
         """Await an async handler; a cancel of this is one of the handler.
 
         Arguments:
             returned: told what it came to, at once.
+            closing: whether all that runs on its loop is being cancelled: else a cancel that is not ours is its own, or
+                of what it has begun.
         Raises:
-            CancelledError: somebody else than us cancelled it: its loop is being closed.
+            CancelledError: its loop is being closed.
             KeyboardInterrupt, GeneratorExit: the loop is being ended with it.
         """
         with self._tracing.task(self.offer) as span:
             try:
                 result = self._result(await self.skill.handler(**self._arguments()))
             except asyncio.CancelledError as error:
-                task = self.task
-                if task and task.cancelling() and not task.own and not self.stopping:
+                if closing() and not self.stopping:
                     raise
                 result = self._failed(error)
             except (KeyboardInterrupt, GeneratorExit):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from holon.rxon.v1 import worker_pb2
 from holon.worker.alarm import Alarm
-from holon.worker.call import Call, HandlerTask
+from holon.worker.call import Call
 from holon.worker.events import SendEvent
 from holon.worker.files import BlockingFiles, Files, TaskFolder
 from holon.worker.leases import Lease
@@ -38,6 +38,7 @@ class Runner:
         slots: how many handlers may run at once.
         handlers: the loop, in another thread, on which async handlers run.
         tracing: makes the spans of tasks.
+        closing: whether the handlers' loop is being closed; it is asked there.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Runner:
         handlers: asyncio.AbstractEventLoop,
         timing: Timing,
         tracing: Tracing,
+        closing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._link = link
         self._reports = link.reports
@@ -55,6 +57,7 @@ class Runner:
         self._slots = slots
         self._timing = timing
         self._tracing = tracing
+        self._closing = closing
         self._loop = asyncio.get_running_loop()
         self._inward = Mailbox(self._loop)
         self._outward = Mailbox(handlers)
@@ -265,7 +268,9 @@ class Runner:
     def _begin(self, call: Call) -> None:
         """On the handlers' loop."""
         loop = asyncio.get_running_loop()
-        call.task = HandlerTask(call.run_async(self._returned), loop=loop, name=f"task-{call.lease.task_id}")
+        handling = call.run_async(self._returned, self._closing)
+        # Not by the loop, whose own way to make tasks may begin them here.
+        call.task = asyncio.Task(handling, loop=loop, name=f"task-{call.lease.task_id}")
         call.task.add_done_callback(functools.partial(self._over, call))
 
     def _returned(self, call: Call, result: worker_pb2.TaskResult) -> None:

@@ -63,13 +63,15 @@ class Bench:
         statuses: tuple[str, ...] = (),
         price: int | None = None,
         timing: Timing = TIMING,
+        closing: bool = False,
     ) -> None:
         self.updates = Updates()
         self.link = Link([NodeUrl("localhost", 1, secure=True)], Credentials(), worker_pb2.Hello(), slots, timing)
         self.link.reports.session = cast("Session", self.updates)
         skills = [skill_of(handler, statuses=statuses, price=price) for handler in handlers]
         # Async handlers share this loop: the runner does not care which it is.
-        self.runner = Runner(self.link, skills, slots, asyncio.get_running_loop(), timing, Tracing())
+        given = self.link, skills, slots, asyncio.get_running_loop(), timing, Tracing(), lambda: closing
+        self.runner = Runner(*given)
 
     def offer(self, skill: str, params: Any = None, task_id: str = "t1", **more: Any) -> Lease:
         lease = Lease(task_id, f"{task_id}-lease")

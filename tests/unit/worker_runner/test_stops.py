@@ -75,7 +75,7 @@ async def test_a_handler_whose_loop_is_closed_under_it_gives_its_task_back(bench
     async def endless() -> None:
         await asyncio.Event().wait()
 
-    made = bench(endless)
+    made = bench(endless, closing=True)
     made.offer("endless")
     assert (await made.updates.next()).HasField("accepted")
     (task,) = (one for one in asyncio.all_tasks() if one.get_name() == "task-t1")
@@ -103,6 +103,17 @@ async def test_a_cancel_of_the_handlers_own_is_a_failure_like_another(bench: Mak
         await task
 
     assert (await bench(confused).result("confused")).error.code == "TRANSIENT_ERROR"
+
+
+async def test_a_cancel_by_what_the_handler_has_begun_is_a_failure_like_another(bench: Make) -> None:
+    async def late() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await asyncio.Event().wait()
+
+    result = await bench(late).result("late")
+    assert (result.error.code, result.error.message) == ("TRANSIENT_ERROR", "CancelledError")
 
 
 @pytest.mark.parametrize("ends", ["returns", "fails", "waits"])
