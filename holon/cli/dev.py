@@ -143,7 +143,7 @@ def read() -> Found:
     """Read the file of the development node of this folder; all of it None when there is none.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: it cannot be read, or names a node elsewhere.
     """
     try:
         with FILE.open("rb") as file:
@@ -158,13 +158,27 @@ def read() -> Found:
     worker = content.get("worker")
     certs = _text(worker, "CERTS_DIR")
     return Found(
-        url=_text(content, "HOLON_URL"),
+        url=_of_this_machine(_text(content, "HOLON_URL")),
         token=_text(content, "HOLON_TOKEN"),
         ca=_text(content, "HOLON_CA"),
         webhook_secret=_text(content, "WEBHOOK_SECRET"),
-        worker_url=_text(worker, "NODE_URL"),
+        worker_url=_of_this_machine(_text(worker, "NODE_URL")),
         certs=Path(certs) if certs else None,
     )
+
+
+def _of_this_machine(url: str | None) -> str | None:
+    """The address of a node; a folder that somebody else has written must not have tokens sent to his own."""
+    from holon.wire.address import parse_url
+
+    try:
+        is_ours = url is None or parse_url(url, 0).is_loopback
+    except ValueError:
+        is_ours = False
+    if not is_ours:
+        wanted = "remove it, or set HOLON_URL, or NODE_URL for a worker"
+        raise ConfigError(f"{FILE} names a node that is not of this machine, as a development node is; {wanted}")
+    return url
 
 
 def _text(table: Any, name: str) -> str | None:

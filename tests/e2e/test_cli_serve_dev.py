@@ -107,3 +107,13 @@ def test_a_development_node_in_a_folder_whose_name_no_file_can_hold_is_refused_b
     assert (ran.code, ran.out) == (2, "")
     assert "the path of this folder is no UTF-8, and .holon/dev.toml cannot hold it" in ran.err
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("text", ['HOLON_URL = "192.0.2.1"', '[worker]\nNODE_URL = "grpcs://192.0.2.1:7701"'])
+def test_the_file_of_a_development_node_leads_to_no_other_machine(folder: Path, text: str) -> None:
+    (folder / ".holon").mkdir()
+    (folder / ".holon/dev.toml").write_text(text)
+    for command in (("jobs", "list"), ("worker", "run", "my_worker:worker")):
+        ran = holon_forked(folder, *command, env={"HOLON_TOKEN": TOKEN, "WORKER_TOKEN": TOKEN})
+        assert (ran.code, ran.out) == (2, "")
+        assert ".holon/dev.toml names a node that is not of this machine" in ran.err
