@@ -181,8 +181,12 @@ def _shape(hint: Any) -> Shape:
         hash(hint)
     except TypeError:
         return _read(hint, {})
-    # Unions are equal in any order, but the order chooses between members that both fit.
-    return _remembered(hint, str(hint))
+    try:
+        # Unions are equal in any order, but the order chooses between members that both fit.
+        return _remembered(hint, str(hint))
+    except RecursionError as error:
+        why = f"the type hint {hint!r} holds itself, as only a dataclass or a TypedDict may"
+        raise InvalidArgument(why, code=SCHEMA_INVALID) from error
 
 
 def _read(hint: Any, records: dict[Any, Record]) -> Shape:

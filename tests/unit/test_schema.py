@@ -221,6 +221,19 @@ def test_what_json_cannot_hold_is_refused_with_a_reason(hint: Any) -> None:
     assert error.value.code == "SCHEMA_INVALID"
 
 
+class Alias:
+    """As `type Json = list[Json]` makes one, where Python knows that."""
+
+    def __init__(self) -> None:
+        self.__value__ = list[self]  # type: ignore[valid-type]
+
+
+def test_an_alias_that_holds_itself_is_refused_and_not_looked_into_for_ever() -> None:
+    with pytest.raises(InvalidArgument, match="holds itself, as only a dataclass or a TypedDict may") as error:
+        schema_of(dict[str, Alias()])  # type: ignore[misc]
+    assert error.value.code == "SCHEMA_INVALID"
+
+
 def test_a_dataclass_is_built_with_everything_inside_it() -> None:
     given = {
         "corners": [{"x": 1}, {"x": 2, "y": 3}],
