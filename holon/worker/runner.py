@@ -17,6 +17,7 @@ from holon.worker.link import Link
 from holon.worker.log import Log
 from holon.worker.outcome import CANCELLED, TIMEOUT_ERROR, cancelled, failure
 from holon.worker.progress import Progress
+from holon.worker.reports import BUSY_S
 from holon.worker.skill import Skill
 from holon.worker.threads import Mailbox, Threads
 from holon.worker.timing import Timing
@@ -98,11 +99,14 @@ class Runner:
             call.files = Files(folder, self._threads.submit) if skill.is_async else BlockingFiles(folder)
         if offer.HasField("time_left"):
             self._alarm.set(call, offer.time_left.seconds + offer.time_left.nanos / 1e9, self._time_over)
-        self._reports.accept(lease)
         if skill.is_async:
             self._outward.post(self._begin, call)
-        else:
-            self._threads.submit(functools.partial(self._work, call))
+        elif not self._in_thread(functools.partial(self._work, call)):
+            del self._calls[lease]
+            self._alarm.drop(call)
+            self._reports.reject(lease, "BUSY", "no thread can be begun for it", again_after=BUSY_S)
+            return
+        self._reports.accept(lease)
 
     def stopped(self, lease: Lease, reason: str, grace: float) -> None:
         """Stop a task; what its handler returns within `grace` seconds is still its final word."""
@@ -256,10 +260,20 @@ class Runner:
         if call.folder is not None:
             call.folder.close()
             if call.folder.made and not self._threads.closed:
-                self._threads.submit(call.folder.remove)
+                # Where it cannot be, it goes with the call.
+                self._in_thread(call.folder.remove)
         if self._granted < self._slots:
             self._grant()
         self._end(call, result)
+
+    def _in_thread(self, call: Callable[[], object]) -> bool:
+        """Make a call in a thread; False where there is none to be had, as in a container with too many."""
+        try:
+            self._threads.submit(call)
+        except RuntimeError as error:
+            _log.warning("no thread can be begun, and what it is for waits or goes back: %s", error)
+            return False
+        return True
 
     def _work(self, call: Call) -> None:
         """In a handler's thread."""

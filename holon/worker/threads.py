@@ -70,19 +70,19 @@ class Threads:
         """Make the call in a thread at once; what it raises is logged.
 
         Raises:
-            RuntimeError: the threads were closed.
+            RuntimeError: the threads were closed, or the system has no more for this process; nothing is called.
         """
         with self._lock:
             if self.closed:
                 raise RuntimeError(f"{self._name}: the worker has left, and begins nothing more")
-            self._open += 1
-            starts = self._open > self._started
-            if starts:
+            if self._open < self._started:
+                self._calls.put(call)
+            else:
+                # Before it is counted: there may be none to be had.
+                name = f"{self._name}-{self._started + 1}"
+                threading.Thread(target=self._work, args=([call],), name=name, daemon=True).start()
                 self._started += 1
-                number = self._started
-        self._calls.put(call)
-        if starts:
-            threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True).start()
+            self._open += 1
 
     def close(self) -> None:
         """Let every thread end after what it is doing."""
@@ -91,8 +91,9 @@ class Threads:
         for _ in range(self._started):
             self._calls.put(None)
 
-    def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
+    def _work(self, begin: list[Callable[[], object]]) -> None:
+        call: Callable[[], object] | None = begin.pop()
+        while call is not None:
             try:
                 call()
             except BaseException:  # noqa: BLE001  # the outermost frame of a thread, which goes on to be counted as one
@@ -100,3 +101,6 @@ class Threads:
             finally:
                 with self._lock:
                     self._open -= 1
+            # Else it is kept, with all that a task has, until there is another.
+            del call
+            call = self._calls.get()

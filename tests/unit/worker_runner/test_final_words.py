@@ -6,6 +6,8 @@ import asyncio
 import threading
 from dataclasses import replace
 
+import pytest
+
 from holon.rxon.v1 import worker_pb2
 from holon.worker.leases import Lease
 from tests.unit.worker_runner.bench import TIMING, Make
@@ -111,3 +113,27 @@ async def test_every_offer_gets_exactly_one_final_word_whatever_crosses(bench: M
     assert sorted(finals) == ["t1", "t2", "t3", "t4"]
     assert not made.link.reports.leases.holds(handed_back)
     assert not made.link.reports.leases.holds(timed)
+
+
+async def test_a_task_that_no_thread_can_be_begun_for_is_given_back_and_the_worker_goes_on(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = threading.Event()
+
+    def hold(long: bool) -> dict[str, bool]:
+        return {"ended": not long or may_end.wait(5)}
+
+    made = bench(hold, slots=3)
+    made.offer("hold", {"long": True}, task_id="t1")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        made.offer("hold", {"long": False}, task_id="t2")
+        rejected = (await made.updates.final()).rejected
+    assert (rejected.reason, rejected.HasField("retry_after")) == ("BUSY", True)
+    assert (await made.result("hold", {"long": False}, task_id="t3")).data.data == b'{"ended":true}'
+    may_end.set()
+    assert (await made.updates.final()).result.data.data == b'{"ended":true}'
+
+
+def no_more(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
