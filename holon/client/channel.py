@@ -50,6 +50,8 @@ _SERVICE_CONFIG = {
 }
 _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    # What a call has sent is kept for its repeats; by default 256 KiB of it, and more is sent once.
+    ("grpc.per_rpc_retry_buffer_size", MOST_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
     # A node that has started again is found soon, however long it was away.
     ("grpc.initial_reconnect_backoff_ms", 100),

@@ -115,11 +115,14 @@ async def test_decisions_and_signals_are_repeated_while_the_node_is_away_each_un
 
 
 # A node that ends resets the calls under way, which looks like a cancel.
+@pytest.mark.parametrize("size", [0, 1_000_000])
 @pytest.mark.parametrize("away", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
-async def test_a_creation_is_repeated_under_one_request_id_while_the_node_is_away(away: grpc.StatusCode) -> None:
+async def test_a_creation_is_repeated_under_one_request_id_while_the_node_is_away(
+    away: grpc.StatusCode, size: int
+) -> None:
     service = Flaky(2, away)
     async with flaky(service) as client:
-        assert (await client.create_job("x")).job_id == "j1"
+        assert (await client.create_job("x", {"text": "x" * size})).job_id == "j1"
     assert len(service.request_ids) == 3
     assert len(set(service.request_ids)) == 1
     assert service.request_ids[0]
