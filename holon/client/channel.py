@@ -57,6 +57,10 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
+# How long nothing may come on a connection before it is asked for a sign of life, and how long for that, in
+# milliseconds: together less than a call takes, so that one on a line that is dead is repeated on another. A node lets
+# no client ask more often than every 10 s.
+PING_MS, PONG_MS = 15_000, 10_000
 _SOCKET = "unix:"
 _APART = (("grpc.use_local_subchannel_pool", 1),)
 # A machine's proxy has no business on its loopback.
@@ -83,12 +87,12 @@ def open_channel(url: str, ca: str | Path | None, *, apart: bool = False) -> grp
         path = url.removeprefix(_SOCKET)
         if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
             raise ConfigError(f"{url!r} names no socket: its path has over {SOCKET_PATH_BYTES} bytes")
-        return grpc.aio.insecure_channel(socket_target(path), options=_OPTIONS + (_APART if apart else ()))
+        return grpc.aio.insecure_channel(socket_target(path), options=_options(apart))
     try:
         where = parse_url(url, DEFAULT_PORT)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    options = _OPTIONS + (_NO_PROXY if where.is_loopback else ()) + (_APART if apart else ())
+    options = _options(apart) + (_NO_PROXY if where.is_loopback else ())
     if not where.secure:
         return grpc.aio.insecure_channel(where.target, options=options)
     try:
@@ -99,3 +103,16 @@ def open_channel(url: str, ca: str | Path | None, *, apart: bool = False) -> grp
     if wrong:
         raise ConfigError(f"the CA file {wrong}")
     return grpc.aio.secure_channel(where.target, grpc.ssl_channel_credentials(roots), options=options)
+
+
+def _options(apart: bool) -> tuple[tuple[str, Any], ...]:
+    living = (
+        ("grpc.keepalive_time_ms", PING_MS),
+        ("grpc.keepalive_timeout_ms", PONG_MS),
+        # What it asks for reasons of its own is waited for no longer.
+        ("grpc.http2.ping_timeout_ms", PONG_MS),
+        # Also while it has nothing to do: the next call is not to be what finds out.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    )
+    return _OPTIONS + living + (_APART if apart else ())

@@ -10,10 +10,12 @@ import grpc
 import grpc.aio
 import pytest
 
-from holon.client import Client
+from holon.client import Client, channel
 from holon.errors import HolonError, Unavailable, Unreachable
 from holon.rxon.v1 import job_pb2, node_pb2
-from tests.integration.client_site import served
+from holon.testing import running_node
+from tests.chaos.link import Link
+from tests.integration.client_site import GUARD, echo, served
 
 
 class Flaky:
@@ -161,3 +163,15 @@ async def test_a_method_that_is_not_there_says_so() -> None:
         with pytest.raises(HolonError) as caught:
             await client.get_job("x")
     assert not isinstance(caught.value, Unavailable | Unreachable)
+
+
+async def test_a_call_on_a_line_that_has_gone_dead_is_repeated_on_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "PING_MS", 200)
+    monkeypatch.setattr(channel, "PONG_MS", 200)
+    async with running_node(echo()) as node, Link("client", lambda: node.ports.client) as link:
+        ca = node.folder / "ca.pem"
+        async with Client(f"grpcs://localhost:{link.port}", node.token, ca, timeout=GUARD) as client:
+            first = await client.node.info()
+            # Neither side is told.
+            link.hold()
+            assert (await client.node.info()).node_id == first.node_id
