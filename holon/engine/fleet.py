@@ -195,7 +195,7 @@ class Fleet:
         """
         present = self._present.get(worker_id)
         if present is None:
-            raise _not_found(worker_id)
+            raise not_connected(worker_id)
         return present
 
     def workers(self, skill: str = "") -> list[Present]:
@@ -294,7 +294,7 @@ class Fleet:
         present = self._present.get(worker_id)
         if present is None:
             if known is None:
-                raise _not_found(worker_id)
+                raise not_connected(worker_id)
             return WorkerView(worker_id, known)
         self._follow(present)
         log.info("worker %s is drained no more", worker_id, extra={"worker_id": worker_id})
@@ -332,5 +332,6 @@ def _weight(
     return weight_of(catalog, labels, session.worker_id, session.instance_id, sdk, *of_holon)
 
 
-def _not_found(worker_id: str) -> NotFound:
+def not_connected(worker_id: str) -> NotFound:
+    """What is said of a worker that has no session."""
     return NotFound(f"no worker {worker_id[:128]!r} is connected", code="WORKER_NOT_FOUND")

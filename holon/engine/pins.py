@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import orjson
 
+from holon.domain.fleet import MAX_WORKER_ID
 from holon.domain.holarchy import Chain, HolonIdentity
 from holon.errors import Aborted, PermissionDenied
 from holon.ports import Change, Document, Shared, change_document
@@ -16,8 +17,6 @@ KIND = "holons"
 OWN = "own"
 PARENT = "parent"
 _CHILD = "worker "
-# No id of a worker has more bytes, and so no pin is kept under a longer one.
-_LONGEST_ID = 253
 
 
 def child_key(worker_id: str) -> str:
@@ -127,7 +126,7 @@ class Pins:
             except PermissionDenied:
                 return "unknown", Change(None)
 
-        if len(worker_id.encode()) > _LONGEST_ID:
+        if len(worker_id.encode()) > MAX_WORKER_ID:
             return ""
         return await change_document(self._store, KIND, key, forget)
 

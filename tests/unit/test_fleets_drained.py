@@ -96,3 +96,10 @@ async def test_what_cannot_be_read_drains_nobody(store: MemoryStorage) -> None:
     node = Node(store)
     await node.drained.look()
     assert node.joins().taking
+
+
+@pytest.mark.parametrize("worker_id", ["", "w" * 600, "ü" * 200])
+async def test_a_name_that_no_worker_can_have_is_of_none(store: MemoryStorage, worker_id: str) -> None:
+    for undo in (True, False):
+        with pytest.raises(NotFound):
+            await Node(store).drained.change(worker_id, undo=undo, reason="")

@@ -8,9 +8,9 @@ import logging
 from msgspec import DecodeError
 from msgspec.msgpack import Decoder, Encoder
 
-from holon.domain.fleet import WorkerView
+from holon.domain.fleet import MAX_WORKER_ID, WorkerView
 from holon.domain.value import Value
-from holon.engine.fleet import Fleet
+from holon.engine.fleet import Fleet, not_connected
 from holon.errors import HolonError
 from holon.ports import Change, Document, DocumentHints, Put, Shared, change_document
 from holon.telemetry.seldom import Seldom
@@ -64,6 +64,9 @@ class DrainedWorkers:
             ResourceExhausted: (TOO_MANY_DOCUMENTS) very many are drained already.
             StoreUnavailable: the store is away; nothing is changed.
         """
+        if not 0 < len(worker_id.encode()) <= MAX_WORKER_ID:
+            # There is no worker of such a name, nor can be a document.
+            raise not_connected(worker_id)
         async with self._one:
             return await (self._undrain(worker_id) if undo else self._drain(worker_id, reason))
 
