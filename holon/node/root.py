@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from types import FrameType
 
 from holon.clock import Clock, SystemClock
 from holon.config import Config
@@ -144,17 +145,27 @@ class Node:
         it up for more than ten when it has drained: then it exits with 1.
         """
         loop, last = asyncio.get_running_loop(), last_resort()
+        came = 0
 
         def told() -> None:
             if self._told:
                 last.within(AT_ONCE_S)
             self.stop()
 
+        def heard(_: int, __: FrameType | None) -> None:
+            nonlocal came
+            came += 1
+            if came > 1:
+                last.within(AT_ONCE_S)
+
         handlers = {signal.SIGTERM: told, signal.SIGINT: told}
         if sys.stdin is None or not sys.stdin.isatty():
             handlers[signal.SIGHUP] = self.reload
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # Beside the loop, of which whoever keeps it busy lets nobody hear.
+            signal.signal(number, heard)
         try:
             await self.run(ready)
         finally:
