@@ -7,6 +7,7 @@ import hashlib
 import os
 import threading
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,9 @@ async def test_a_download_that_is_cancelled_twice_leaves_nothing_wherever_it_is(
         for _ in range(10):
             await asyncio.sleep(0)
     go_on.set()
-    with pytest.raises((asyncio.CancelledError, IntegrityError)):
+    # What was whole by then is here: who waits for it is cancelled where he waits next.
+    whole = where in ("_close", "finish")
+    with nullcontext() if whole else pytest.raises((asyncio.CancelledError, IntegrityError)):
         await download
     left = [name for _, _, names in os.walk(tmp_path) for name in names]
     assert (left, files.path("a.txt").read_text() in ("before", "new")) == (["a.txt"], True)
