@@ -42,6 +42,7 @@ CREDITS = 1_000_000_000
 MADE_AT_ONCE = 100
 # There may be very many, and everybody waits while the store is told of them.
 EXTENDED_AT_ONCE = 500
+_UNSTORED = "the store did not take it"
 
 
 class OwnSettings(Value):
@@ -138,7 +139,7 @@ class Own:
                 opening = Opening(self._worker_id, session.session_id, CREDITS, lease=self._settings.lease)
                 opened = await self._store.open_session(opening)
             except StoreUnavailable as error:
-                log.debug("the node's own session opens later: %s", error.message)
+                self._away.warn("parts of jobs are done later", why=error.message)
                 await asyncio.sleep(error.again_after)
                 continue
             self._here = Here(
@@ -281,6 +282,8 @@ class Own:
             [answer] = await self._results.complete(self._session, [reported])
             if answer.again_after is None:
                 return
+            facts = {"job_id": offer.job_id, "task_id": offer.task_id}
+            self._away.warn("job %s hears later how a part of it has ended", offer.job_id, why=_UNSTORED, **facts)
             await asyncio.sleep(answer.again_after)
 
     def _forget(self, doing: Doing) -> None:
