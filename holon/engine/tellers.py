@@ -135,7 +135,12 @@ class Teller:
                 await asyncio.sleep(error.again_after)
                 continue
             self._due = min((due for due in (next_due, self._due) if due is not None), default=None)
-            for due in found:
+            # What is in hand still is there because the store was not told in time what became of it. It will be.
+            new = {due.record.job.id: due for due in found if due.record.job.id not in self._in_hand}
+            self._in_hand |= new
+            # A store lets a cancel wait for its reply: then it comes here, where nothing is begun any more.
+            await asyncio.sleep(0)
+            for due in new.values():
                 self._begin(due, group)
             if not found and self._due is not None and self._due <= self._store.now():
                 await asyncio.sleep(_PAUSE_S)
@@ -163,10 +168,6 @@ class Teller:
 
     def _begin(self, due: Due, group: asyncio.TaskGroup) -> None:
         job, now = due.record.job, self._store.now()
-        if job.id in self._in_hand:
-            # The store was not told in time what became of it. It will be.
-            return
-        self._in_hand[job.id] = due
         host = _host(job.webhook)
         lanes = ((self._hosts, host), (self._clients, job.owner))
         if full := [lane.turn(name, now) for lane, name in lanes if not lane.has_room(name)]:

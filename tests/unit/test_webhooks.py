@@ -10,7 +10,8 @@ import pytest
 from holon.clock import ManualClock
 from holon.engine.tellers import HOLD_MS
 from holon.engine.webhooks import FOR_ENDS
-from holon.ports import Answer, Heard
+from holon.ports import Answer, Ends, Heard
+from holon.storage.promises import Promise, Promises
 from tests.unit.ends_to_tell import DAY, FAILED, GUARD, Ended, Told, telling
 
 MOST, MOST_OF_CLIENT, MOST_AT_HOST = FOR_ENDS.in_all, FOR_ENDS.of_client, FOR_ENDS.at_host
@@ -210,6 +211,35 @@ async def test_who_is_ended_hands_back_what_is_in_hand_at_once(store: Ended, tol
     async with telling(store, told):
         await store.until(lambda: not store.open)
     assert told.jobs == ["a", "a"]
+
+
+class Late(Ended):
+    """It answers who takes ends once he was cancelled, as stores do; only then he hears of that."""
+
+    promises = Promises()
+
+    async def take_ends(self, limit: int, hold: int) -> Ends:
+        ends, taker = await super().take_ends(limit, hold), asyncio.current_task()
+        assert taker is not None
+        reply: Promise[Ends] = Promise(loop=asyncio.get_running_loop())
+
+        async def answer() -> None:
+            async with asyncio.timeout(GUARD):
+                while not taker.cancelling():  # noqa: ASYNC110  it is the next turn of the loop
+                    await asyncio.sleep(0)
+                reply.set_result(ends)
+
+        self.answering = asyncio.create_task(answer())
+        self.left.set()
+        return await self.promises.kept(reply)
+
+
+async def test_who_is_ended_hands_back_what_the_store_gives_it_after_that(told: Told) -> None:
+    store = Late(ManualClock())
+    store.end("a")
+    async with telling(store, told):
+        await store.until(lambda: store.taken)
+    assert (store.settled, told.sent) == ([([], [("a", 0)])], [])
 
 
 async def test_who_is_ended_while_the_store_is_away_ends_all_the_same(store: Ended, told: Told) -> None:
