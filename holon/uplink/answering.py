@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from holon.domain.tree import MAX_NODES, MAX_TREE_BYTES, TREE_S, Asked, Disclose, TreePage
 from holon.domain.value import replace
@@ -34,7 +35,7 @@ class Answering:
         job_of: the job that does a task of the parent's, if one is known to.
         parent: who the parent is.
         now: the store's clock.
-        group: its tasks are run in it.
+        start: has something done beside.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Answering:
         now: Callable[[], int],
         disclose: Disclose,
         reports: Reports,
-        group: asyncio.TaskGroup,
+        start: Callable[[Coroutine[Any, Any, None], str], None],
     ) -> None:
         self._trees = trees
         self._job_of = job_of
@@ -53,7 +54,7 @@ class Answering:
         self._now = now
         self._disclose = disclose
         self._reports = reports
-        self._group = group
+        self._start = start
         self._under_way = 0
 
     def __repr__(self) -> str:
@@ -66,7 +67,7 @@ class Answering:
             self._say(request, worker_pb2.TreePage(error=error_of(full)))
             return
         self._under_way += 1
-        self._group.create_task(self._answer(request), name="tree-answer")
+        self._start(self._answer(request), "tree-answer")
 
     async def _answer(self, request: worker_pb2.TreeRequest) -> None:
         try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from holon.domain.texts import clipped
 from holon.engine.approvals import Deciding
@@ -43,7 +43,7 @@ class Resolving:
         known: what there is of a task of the parent's.
         parent: who the parent is.
         holon_id: who this holon is.
-        group: its tasks are run in it.
+        start: has something done beside.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class Resolving:
         parent: Callable[[], str],
         holon_id: str,
         reports: Reports,
-        group: asyncio.TaskGroup,
+        start: Callable[[Coroutine[Any, Any, None], str], None],
     ) -> None:
         self._jobs = jobs
         self._known = known
         self._parent = parent
         self._holon_id = holon_id
         self._reports = reports
-        self._group = group
+        self._start = start
         self._under_way = 0
 
     def __repr__(self) -> str:
@@ -73,7 +73,7 @@ class Resolving:
             self._say(request, full)
             return
         self._under_way += 1
-        self._group.create_task(self._answer(request), name="brought-from-above")
+        self._start(self._answer(request), "brought-from-above")
 
     async def _answer(self, request: worker_pb2.ResolveRequest) -> None:
         refused: HolonError | None = None

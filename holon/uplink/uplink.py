@@ -182,7 +182,7 @@ class Uplink:
                 engine.store.now,
                 disclose,
                 link.reports,
-                group,
+                serving.jobs.start,
             ).asked
             link.hearing.resolve = Resolving(
                 engine.jobs,
@@ -190,7 +190,7 @@ class Uplink:
                 lambda: serving.taking.parent_id,
                 self._holarchy.own_id,
                 link.reports,
-                group,
+                serving.jobs.start,
             ).brought
             group.create_task(summaries.run(), name="uplink-summaries")
             self._parent = Parent(self._holarchy, serving, link, settings.label, self._tenure.epoch)
