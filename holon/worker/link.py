@@ -101,6 +101,9 @@ class Link:
             replaced = ends.exceptions[0]
         finally:
             self.reports.stop()
+            # Those whose carriers were cancelled before their first step.
+            for session in tuple(self._carriers):
+                await session.close()
         if replaced:
             raise Replaced(f"{replaced}; this one stops, and does not reconnect by itself")
 

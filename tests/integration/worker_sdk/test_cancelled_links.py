@@ -68,6 +68,25 @@ async def test_a_link_that_is_cancelled_while_it_takes_the_nodes_terms_ends(
     assert not link.linked
 
 
+async def test_a_link_that_is_cancelled_just_as_its_session_is_to_begin_keeps_no_connection(
+    certificates: Certificates, node: ScriptedNode
+) -> None:
+    class Eager(Slow):
+        """It has the link cancelled in the turn of the loop in which who carries the session is to begin."""
+
+        async def welcomed(self, _: worker_pb2.Welcome) -> None:
+            asyncio.get_running_loop().call_soon(running.cancel)
+
+    link = link_to(node, certificates)
+    running = asyncio.create_task(link.run(cast("Tasks", Eager())))
+    stream = await node.session()
+    await stream.welcome()
+    async with asyncio.timeout(GUARD):
+        await asyncio.wait((running,))
+        assert running.cancelled()
+        await stream.gone.wait()
+
+
 async def test_a_link_that_is_cancelled_while_it_takes_the_nodes_terms_begins_nothing_that_was_offered_meanwhile(
     certificates: Certificates, node: ScriptedNode
 ) -> None:
