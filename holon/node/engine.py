@@ -32,7 +32,7 @@ class OrchestratorEngine:
         config: the settings.
     """
 
-    __slots__ = ("_blueprints", "_clients", "_node", "_storage", "_task", "config", "ports")
+    __slots__ = ("_blueprints", "_clients", "_ending", "_node", "_storage", "_task", "config", "ports")
 
     def __init__(self, storage: Store | None = None, config: Config | None = None) -> None:
         self.config = config or Config()
@@ -41,6 +41,8 @@ class OrchestratorEngine:
         self._node: Node | None = None
         self._task: asyncio.Task[None] | None = None
         self._clients: set[Client] = set()
+        # Who asks for the end while it is under way waits for it too.
+        self._ending = asyncio.Lock()
         self.ports: Ports | None = None
 
     if not TYPE_CHECKING:
@@ -90,7 +92,7 @@ class OrchestratorEngine:
         run_alone(self._node.run_until_signalled())
 
     async def start(self) -> None:
-        """Start in the background; returns when every door is open.
+        """Start in the background; returns when every door is open. On cancel it runs no more.
 
         Raises:
             RuntimeError: the engine runs already.
@@ -100,26 +102,36 @@ class OrchestratorEngine:
             raise RuntimeError("the engine runs already")
         self._node = self._new_node()
         opened = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._node.run(opened.set_result), name="holon-node")
-        await asyncio.wait((opened, self._task), return_when=asyncio.FIRST_COMPLETED)
+        task = self._task = asyncio.create_task(self._node.run(opened.set_result), name="holon-node")
+        try:
+            await asyncio.wait((opened, task), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait((task,))
+            self._task = None
+            raise
         if not opened.done():
-            task, self._task = self._task, None
+            self._task = None
             await task
             raise RuntimeError("the node ended before its doors were open")
         self.ports = opened.result()
 
     async def stop(self) -> None:
-        """Drain and end; returns when everything is closed, clients too. May be called again, and before `start`."""
-        if self._task is None or self._node is None:
-            return
-        self._node.stop()
-        task, self._task = self._task, None
-        try:
-            await task
-        finally:
-            # A watch would wait for the node to come back.
-            for client in [*self._clients]:
-                await client.__aexit__(None, None, None)
+        """Drain and end; returns when everything is closed, clients too. May be called again, and before `start`.
+
+        On cancel it ends at once.
+        """
+        async with self._ending:
+            if self._task is None or self._node is None:
+                return
+            self._node.stop()
+            try:
+                await self._task
+            finally:
+                self._task = None
+                # A watch would wait for the node to come back.
+                for client in [*self._clients]:
+                    await client.__aexit__(None, None, None)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:

@@ -10,9 +10,11 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,7 @@ from holon.storage.sqlite import SqliteStorage, schema
 from holon.storage.sqlite.lock import FileLock
 
 SETTINGS = StoreSettings("node-1")
+GUARD = 60.0
 
 
 def new(job_id: str) -> NewJob:
@@ -47,6 +50,30 @@ async def test_a_second_node_is_refused_and_told_the_first_ones_process(tmp_path
         with pytest.raises(ConfigError, match=rf"process {os.getpid()}\b"):
             await SqliteStorage(path, SETTINGS).__aenter__()
     async with SqliteStorage(path, SETTINGS):
+        pass
+
+
+async def test_an_opening_that_is_cancelled_is_over_once_the_file_is_nobodys_again(tmp_path: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Held(sqlite3.Connection):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            begun.set()
+            assert go_on.wait(GUARD)
+
+    class Store(SqliteStorage):
+        connection_class = Held
+
+    opening = asyncio.create_task(Store(tmp_path / "holon.db", SETTINGS).__aenter__())
+    assert await asyncio.to_thread(begun.wait, GUARD)
+    opening.cancel()
+    await asyncio.wait((opening,), timeout=0.01)
+    assert not opening.done()
+    go_on.set()
+    await asyncio.wait((opening,))
+    assert opening.cancelled()
+    async with SqliteStorage(tmp_path / "holon.db", SETTINGS):
         pass
 
 

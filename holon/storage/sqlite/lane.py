@@ -70,12 +70,13 @@ class Lane(Generic[Subject]):
     # On the event loop -----------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start the thread, and wait until it is ready; raises what its body raised before."""
+        """Start the thread, and wait until it is ready; raises what its body raised before. On cancel it has ended."""
         Thread(target=self._run, name=self.name, daemon=True).start()
         try:
             await self._started
         except asyncio.CancelledError:
             self.finish()
+            await self._ended.wait()
             raise
 
     async def submit(self, operation: Callable[[Subject], T], *, room: int = MAX_WAITING) -> T:

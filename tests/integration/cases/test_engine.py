@@ -67,6 +67,35 @@ async def test_an_engine_starts_serves_and_stops_and_may_do_so_again(
     assert names(tmp_path) == []
 
 
+async def test_who_stops_an_engine_that_ends_already_waits_for_the_end_too(tmp_path: Path) -> None:
+    engine = OrchestratorEngine(config=config(STORAGE_URI=f"sqlite:///{tmp_path / 'holon.db'}"))
+    engine.register_blueprint(my_flow())
+    await engine.start()
+    first = asyncio.create_task(engine.stop())
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="runs already"):
+        await engine.start()
+    await engine.stop()
+    # The file is another's now.
+    await engine.start()
+    await first
+    await engine.stop()
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing_that_runs(tmp_path: Path) -> None:
+    file = tmp_path / "holon.db"
+    engine = OrchestratorEngine(config=config(STORAGE_URI=f"sqlite:///{file}"))
+    starting = asyncio.create_task(engine.start())
+    while not file.exists():  # noqa: ASYNC110  it looks from outside, and nothing tells it
+        await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait((starting,))
+    assert starting.cancelled()
+    # The file is nobody's.
+    await engine.start()
+    await engine.stop()
+
+
 async def test_without_a_storage_the_settings_choose_it(tmp_path: Path) -> None:
     file = tmp_path / "deep" / "holon.db"
     engine = OrchestratorEngine(config=config(STORAGE_URI=f"sqlite:///{file}"))
