@@ -12,14 +12,13 @@ from types import FrameType
 from holon.clock import Clock, SystemClock
 from holon.config import Config
 from holon.domain.blueprint import Blueprint
-from holon.engine.core import Engine
 from holon.engine.loader import load_directory
 from holon.engine.reloading import Reloading
 from holon.errors import HolonError
 from holon.node.doors import Doors, Ports, opened
 from holon.node.ending import AT_ONCE_S, LAST_S, last_resort
 from holon.node.idle import tell_what_is_missing
-from holon.node.parts import parts_of
+from holon.node.parts import Parts, parts_of
 from holon.node.stores import Store
 
 log = logging.getLogger(__name__)
@@ -82,9 +81,7 @@ class Node:
                     await self._stop.wait()
                     if parts.uplink is not None:
                         parts.uplink.drain()
-                    await self._drain(parts.engine, doors)
-                    # Who waits for a store that is away hears of it while there is a door to hear it through.
-                    parts.store.hurry()
+                    await self._drain(parts, doors)
             except HolonError as error:
                 # Told by itself below, as promised: from in here it would come out in a group.
                 refused = error
@@ -172,8 +169,9 @@ class Node:
             for number in handlers:
                 loop.remove_signal_handler(number)
 
-    async def _drain(self, engine: Engine, doors: Doors) -> None:
+    async def _drain(self, parts: Parts, doors: Doors) -> None:
         """Take nothing new, let what runs commit and workers bring their results; within the grace, or until `stop`."""
+        engine = parts.engine
         grace = self.config.SHUTDOWN_GRACE_SECONDS if self._grace is None else self._grace
         log.info("draining, for at most %g s", grace)
         doors.drain()
@@ -186,4 +184,6 @@ class Node:
         finally:
             for task in (drained, now):
                 task.cancel()
+            # Who waits for a store that is away, as a drain may, hears of it while there is a door to hear it through.
+            parts.store.hurry()
             await asyncio.gather(drained, now, return_exceptions=True)

@@ -1,19 +1,50 @@
-"""Signals to a node of whose loop nothing is to be had: the second one ends it all the same."""
+"""What a node is told for the second time ends it, whatever holds it up: its loop is kept busy, its store is away."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from unittest.mock import Mock
 
 import pytest
 
 from holon.config import Config
+from holon.errors import StoreUnavailable
 from holon.node import Node
 from holon.node.ending import AT_ONCE_S
+from holon.ports import Document
 from holon.storage import MemoryStorage
+from holon.storage.promises import Promise, Promises
 
+GUARD = 20.0
 TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def config() -> Config:
+    return Config({}, API_PORT=0, GRPC_PORT=0, CLIENT_GRPC_PORT=0)
+
+
+class Away(MemoryStorage):
+    """From some time on it answers nobody, whether he is cancelled or not, until it is told that the node ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.asked = asyncio.Event()
+        self._promises = Promises()
+        self._left: Promise[None] = Promise(loop=asyncio.get_running_loop())
+
+    async def documents(self, kind: str) -> Sequence[Document]:
+        if not self.away:
+            return await super().documents(kind)
+        self.asked.set()
+        await self._promises.kept(self._left)
+        raise StoreUnavailable("it is away")
+
+    def hurry(self) -> None:
+        if not self._left.done():
+            self._left.set_result(None)
 
 
 @pytest.fixture
@@ -29,7 +60,7 @@ def handlers() -> Iterator[None]:
 async def test_i10_a_second_signal_ends_a_node_that_is_kept_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     ends: list[float] = []
     monkeypatch.setattr("holon.node.root.last_resort", lambda: Mock(within=ends.append))
-    node = Node(Config({}, API_PORT=0, GRPC_PORT=0, CLIENT_GRPC_PORT=0), (), MemoryStorage())
+    node = Node(config(), (), MemoryStorage())
     after: list[list[float]] = []
 
     def keep_busy(_: object) -> None:
@@ -39,3 +70,18 @@ async def test_i10_a_second_signal_ends_a_node_that_is_kept_busy(monkeypatch: py
 
     await node.run_until_signalled(keep_busy)
     assert after == [[], [AT_ONCE_S]]
+
+
+async def test_i10_a_second_stop_ends_a_node_whose_store_is_away() -> None:
+    store, opened = Away(), asyncio.Event()
+    node = Node(config(), (), store)
+    running = asyncio.create_task(node.run(lambda _: opened.set()))
+    await opened.wait()
+    store.away = True
+    node.stop()
+    await store.asked.wait()
+    node.stop()
+    ended, _ = await asyncio.wait((running,), timeout=GUARD)
+    store.hurry()
+    await running
+    assert ended
