@@ -22,7 +22,7 @@ from transports.grpc.clients import OperatorCheck
 from transports.grpc.health import Health
 from transports.grpc.job_service import JobService
 from transports.grpc.node_service import NodeService
-from transports.grpc.server import FAREWELL_S, options
+from transports.grpc.server import FAREWELL_S, options, started
 from transports.grpc.settings import DoorSettings
 
 MAX_STREAMS = 100
@@ -84,7 +84,7 @@ class AdminDoor:
             raise _unavailable(f"{self._path} cannot be listened at") from error
         finally:
             os.umask(before)
-        await self._server.start()
+        await started(self._server)
         return self
 
     async def __aexit__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
 import socket
@@ -54,6 +55,18 @@ def options(settings: DoorSettings, max_streams: int) -> tuple[tuple[str, Any], 
         # a window that does not grow, which tells on far lines only: 18 MiB/s at 50 ms there and back.
         ("grpc.http2.bdp_probe", 0),
     )
+
+
+async def started(server: grpc.aio.Server) -> None:
+    """Have a server serve. On cancel it is stopped: its port, or its socket, would be its own for good."""
+    starting = asyncio.ensure_future(server.start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # Not cancelled: grpc would go on with it, and find that nobody waits.
+        await asyncio.wait((starting,))
+        await server.stop(None)
+        raise
 
 
 def _ms(seconds: float) -> int:
@@ -112,7 +125,7 @@ class Server:
         if self._settings.reflection:
             _reflect(self._server, handlers)
         self.port = self._bind()
-        await self._server.start()
+        await started(self._server)
         return self
 
     async def __aexit__(

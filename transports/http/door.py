@@ -177,6 +177,9 @@ class HttpDoor:
         except OSError as error:
             await self._close(0)
             raise self._unavailable(error) from error
+        except BaseException:
+            await self._close(0)
+            raise
         return self
 
     async def __aexit__(
@@ -213,8 +216,11 @@ class HttpDoor:
                 port,
                 backlog=_BACKLOG,
                 reuse_port=settings.reuse_port or None,
+                start_serving=False,
             )
+            # Known before it listens: what a cancel leaves of it is closed.
             self._listeners.append(listener)
+            await listener.start_serving()
             return int(listener.sockets[0].getsockname()[1])
 
         if tls is None:
