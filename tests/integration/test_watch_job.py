@@ -11,11 +11,11 @@ import pytest
 from holon.domain.client import Client
 from holon.engine.feeds import Moved, Seen, Update
 from tests.integration.grpc_node import Node, a_node, result, updates
-from tests.integration.watching import Response, events_of, finish, says, watch, works
+from tests.integration.watching import Response, events_of, finish, says, waiting, watch, works
 
 
 async def test_a_job_is_told_as_it_is_then_what_happens_and_at_last_as_it_ended(node: Node) -> None:
-    job_id = await node.create()
+    job_id = await waiting(node)
     stream = watch(node, job_id)
     first = await stream.next()
     assert (first.job.id, first.job.status, first.job.terminal) == (job_id, "waiting_for_worker", False)
@@ -79,7 +79,7 @@ async def test_a_job_that_is_over_is_told_once_and_with_its_history_where_that_i
 
 
 async def test_why_a_job_waits_is_told_and_that_it_waits_no_more(node: Node) -> None:
-    job_id = await node.create()
+    job_id = await waiting(node)
     stream = watch(node, job_id)
     assert (await stream.next()).job.progress_message == "waiting: no worker connected to this node offers skill 't'"
     worker = await node.worker()
@@ -96,7 +96,7 @@ async def test_a_cancel_ends_the_watch(node: Node) -> None:
 
 
 async def test_what_changes_nothing_to_be_seen_is_not_told(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    job_id = await node.create()
+    job_id = await waiting(node)
     stream = watch(node, job_id)
     seen = await stream.next()
     reads = 0

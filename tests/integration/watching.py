@@ -60,6 +60,17 @@ def watch(node: Node, job_id: str, after: int | None = None) -> Watch:
     return Watch(node.channel, job_id, after)
 
 
+async def waiting(node: Node) -> str:
+    """A new job, once its task waits for a worker."""
+    job_id = await node.create()
+    stream = watch(node, job_id)
+    told = await stream.next()
+    while "waiting_for_worker" not in (told.job.status, told.progress.status):
+        told = await stream.next()
+    stream.call.cancel()
+    return job_id
+
+
 def events_of(told: list[Response]) -> list[job_pb2.HistoryEvent]:
     return [one.event for one in told if one.HasField("event")]
 
