@@ -1,4 +1,4 @@
-"""Doors whose opening is cancelled, at whatever moment: their ports are nobody's, and can be listened on."""
+"""Doors whose opening or end is cancelled, at whatever moment: their ports are nobody's, and can be listened on."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.http_node import running
+from tests.integration.tls_site import Site
 from tests.ports import free_ports
 from transports.grpc.server import Server
 from transports.grpc.settings import DoorSettings
 from transports.http.door import HttpSettings
 
-# An opening takes fewer turns of the loop, once the addresses of its host are known.
+# An opening takes fewer turns of the loop, once the addresses of its host are known; so does an end.
 TURNS = 8
 
 
@@ -56,3 +58,16 @@ async def test_a_door_whose_opening_is_cancelled_leaves_its_port_to_others(
         assert opening.cancelled()
         socket.create_server(("127.0.0.1", port)).close()
     assert opened
+
+
+async def test_a_door_of_https_whose_end_is_cancelled_leaves_its_port_to_others(tmp_path: Path) -> None:
+    async with Site.followed(tmp_path) as site:
+        for turns in range(1, TURNS):
+            async with running(HttpSettings(port=0), tls=site.files) as node:
+                stopping = asyncio.create_task(node.door.stop(1))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                stopping.cancel()
+                await asyncio.wait((stopping,))
+                socket.create_server(("127.0.0.1", node.door.port)).close()
+    assert not stopping.cancelled()

@@ -252,12 +252,12 @@ class HttpDoor:
     async def _close(self, grace: float) -> None:
         for listener in self._listeners:
             listener.close()
-        if self._secured is not None:
-            await self._secured.close()
-        for connection in tuple(self._state.connections):
-            # Idle ones close now, the others after their answer.
-            connection.shutdown()
         try:
+            if self._secured is not None:
+                await self._secured.close()
+            for connection in tuple(self._state.connections):
+                # Idle ones close now, the others after their answer.
+                connection.shutdown()
             if self._state.tasks and grace > 0:
                 await asyncio.wait(tuple(self._state.tasks), timeout=grace)
         finally:

@@ -170,9 +170,11 @@ class SecuredListener:
         tasks = [*self._accepting, *self._handshakes]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for listening in self._sockets:
-            listening.close()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            for listening in self._sockets:
+                listening.close()
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
