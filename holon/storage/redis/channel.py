@@ -118,7 +118,6 @@ class Channel:
                 await say(connection, ("SUBSCRIBE", *self._names))
                 for _ in self._names:
                     await connection.read_response()
-                _go_on_unless_cancelled()
                 wait = FIRST_WAIT_S
                 self.listening.set()
                 await self._look_around(first=True)
@@ -152,7 +151,6 @@ class Channel:
         while True:
             await asyncio.sleep(LOOK_EVERY_S * random.uniform(0.75, 1.25))  # noqa: S311  no secret
             await say(connection, ("PING",))
-            _go_on_unless_cancelled()
             await self._look_around(first=False)
 
     async def _look_around(self, *, first: bool) -> None:
@@ -160,10 +158,3 @@ class Channel:
             await self._look(first)
         except StoreUnavailable as error:
             log.debug("cannot look what waits: %s", error.message)
-
-
-def _go_on_unless_cancelled() -> None:
-    # The client library sends with `asyncio.wait_for`, which may swallow a cancel before Python 3.12.
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

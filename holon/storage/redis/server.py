@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -112,7 +113,7 @@ async def connected(pool: ConnectionPool) -> Connection:
     """A new connection; raises RedisError or OSError when there is none to be had."""
     connection: Connection = pool.make_connection()  # type: ignore[no-untyped-call]
     try:
-        with _closed_is_lost():
+        with _closed_is_lost(), _cancel_is_heard():
             await connection.connect()  # type: ignore[no-untyped-call]
     except BaseException:
         await connection.disconnect(nowait=True)
@@ -131,9 +132,19 @@ def _closed_is_lost() -> Iterator[None]:
         raise RedisConnectionError(f"the connection was closed: {error}") from error
 
 
+@contextmanager
+def _cancel_is_heard() -> Iterator[None]:
+    """The client library sends with `asyncio.wait_for`, which may swallow a cancel before Python 3.12."""
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
+    yield
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
+
+
 async def say(connection: Connection, *commands: tuple[Any, ...]) -> None:
     """Send some commands; raises RedisError or OSError when the connection is lost."""
-    with _closed_is_lost():
+    with _closed_is_lost(), _cancel_is_heard():
         await connection.send_packed_command([packed(one) for one in commands], check_health=False)
 
 

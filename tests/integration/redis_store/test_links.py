@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, NoReturn, TypeVar
 
 import pytest
@@ -305,3 +305,30 @@ async def test_a_connection_that_was_closed_while_it_was_made_is_a_lost_one(monk
     monkeypatch.setattr(ConnectionPool, "make_connection", lambda _: Closed())
     with pytest.raises(RedisConnectionError, match="closed"):
         await server.Server("redis://127.0.0.1:1").connect()
+
+
+@pytest.mark.parametrize("what", ["connects", "sends"])
+async def test_a_cancel_that_the_client_library_keeps_to_itself_is_heard(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """As where it sends by `asyncio.wait_for`, before Python 3.12, and what it sends is over at the same moment."""
+
+    class Deaf:
+        async def connect(self) -> None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+        async def send_packed_command(self, *_: object, **__: object) -> None:
+            await self.connect()
+
+        async def disconnect(self, nowait: bool) -> None:
+            pass
+
+    deaf: Any = Deaf()
+    monkeypatch.setattr(ConnectionPool, "make_connection", lambda _: deaf)
+    to_redis = server.Server("redis://127.0.0.1:1")
+    asking = asyncio.create_task(to_redis.connect() if what == "connects" else server.ask(deaf, ("PING",)))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait((asking,))
+    assert asking.cancelled()
