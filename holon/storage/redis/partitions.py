@@ -129,7 +129,11 @@ async def _however(calls: Iterable[Awaitable[T]]) -> list[T | BaseException]:
 
 
 async def at_once(calls: Iterable[Awaitable[T]]) -> list[T]:
-    """The replies to calls that are made at once; raises the first error when all of them are over."""
+    """The replies to calls that are made at once; raises the first error when all of them are over.
+
+    Arguments:
+        calls: made as they are gone through: who is cancelled before this begins makes none of them.
+    """
     replies = await asyncio.gather(*calls, return_exceptions=True)
     found: list[T] = []
     for reply in replies:

@@ -94,4 +94,4 @@ class AllLeases(Whole):
 
     async def rekey(self, moves: Sequence[tuple[str, Need]]) -> None:
         parts = self._partitions.split(moves, lambda move: move[0])
-        await self._partitions.whole(at_once([partition.rekey(some) for partition, some in parts.items()]))
+        await self._partitions.whole(at_once(partition.rekey(some) for partition, some in parts.items()))

@@ -39,7 +39,7 @@ class AllRecords(Whole, SharedCalls):
 
     async def settle(self, notices: Sequence[str]) -> None:
         parts = self._partitions.split(notices, str)
-        await self._partitions.whole(at_once([partition.settle(some) for partition, some in parts.items()]))
+        await self._partitions.whole(at_once(partition.settle(some) for partition, some in parts.items()))
 
     async def take_ends(self, limit: int, hold: int) -> Ends:
         taken = await self._take_untold("ends", limit, hold)
@@ -56,11 +56,11 @@ class AllRecords(Whole, SharedCalls):
     async def settle_ends(self, told: Sequence[str], again: Sequence[tuple[str, int]] = ()) -> None:
         done = self._partitions.split(told, str)
         put_off = self._partitions.split(again, lambda pair: pair[0])
-        await self._partitions.whole(at_once([one.settle_ends(done[one], put_off[one]) for one in {**done, **put_off}]))
+        await self._partitions.whole(at_once(one.settle_ends(done[one], put_off[one]) for one in {**done, **put_off}))
 
     async def settle_events(self, heard: Sequence[tuple[str, int, int]]) -> None:
         parts = self._partitions.split(heard, lambda one: one[0])
-        await self._partitions.whole(at_once([partition.settle_events(some) for partition, some in parts.items()]))
+        await self._partitions.whole(at_once(partition.settle_events(some) for partition, some in parts.items()))
 
     async def watch(self, job_id: str) -> None:
         self._hints.watched.add(job_id)

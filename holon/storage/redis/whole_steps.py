@@ -74,7 +74,7 @@ class AllSteps(Whole):
         if len(parts) == 1:
             [partition] = parts
             return await call(partition, claims)
-        replies = await self._partitions.whole(at_once([call(*part) for part in parts.items()]))
+        replies = await self._partitions.whole(at_once(call(*part) for part in parts.items()))
         said: dict[tuple[str, str], bool] = {}
         for some, answers in zip(parts.values(), replies, strict=True):
             said |= zip(some, answers, strict=True)

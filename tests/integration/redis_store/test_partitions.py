@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import random
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from holon.storage.redis import RedisStorage
 from tests.contract.backends import PARTITIONED
 from tests.contract.judgement import judge, settle
 from tests.contract.model import Model
-from tests.contract.world import T, World
+from tests.contract.world import T, U, World
 from tests.integration.redis_store.partitions import places, spread
 
 SEEDS = (1, 2, 1_003)
@@ -228,3 +231,29 @@ async def test_what_waits_is_looked_up_where_a_partition_is_there(
         monkeypatch.setattr(away, "needs", refuse)
     with pytest.raises(StoreUnavailable):
         await world.storage.needs()
+
+
+async def test_who_is_cancelled_before_a_call_begins_leaves_none_of_its_parts_behind(world: World) -> None:
+    here, there, _ = await spread(world, 1)
+    calls = (
+        lambda: world.storage.settle([here, there]),
+        lambda: world.storage.settle_ends([here], [(there, 1_000)]),
+        lambda: world.storage.settle_events([(here, 1, 0), (there, 1, 0)]),
+        lambda: world.storage.release([(here, "claim"), (there, "claim")]),
+        lambda: world.storage.rekey([(f"{here}-1-0", U), (f"{there}-1-0", U)]),
+    )
+    for call in calls:
+
+        async def calling(call: Callable[[], Awaitable[object]] = call) -> None:
+            caller = asyncio.current_task()
+            assert caller is not None
+            asyncio.get_running_loop().call_soon(caller.cancel)
+            # Its reply comes, and the cancel where he waits next.
+            await world.storage.counts()
+            await call()
+
+        caller = asyncio.create_task(calling())
+        await asyncio.wait((caller,))
+        assert caller.cancelled()
+    # What was made and never awaited is told of now, and fails the test.
+    gc.collect()
