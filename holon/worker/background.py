@@ -85,6 +85,8 @@ class Background:
             self._stopping = True
             self._post(self._stop)
             await asyncio.wait((over,))
+            # Looked at, or it would be said that nobody did.
+            over.exception()
             raise
         finally:
             self._ready.set()

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from typing import cast
 
 import grpc
+import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from holon.rxon.v1 import worker_pb2
 from holon.wire.address import parse_url
 from holon.worker.hearing import Tasks
 from holon.worker.leases import Lease
-from holon.worker.link import Link
+from holon.worker.link import Link, Replaced
 from holon.worker.settings import Credentials
 from tests.integration.scripted_node import (
     FAST,
     GUARD,
     Certificates,
     ScriptedNode,
+    worker_for,
 )
 
 
@@ -150,3 +153,33 @@ async def test_a_worker_that_was_sent_away_is_not_linked_once_that_stream_has_en
             await asyncio.sleep(0.001)
     running.cancel()
     await asyncio.wait((running,))
+
+
+async def test_a_worker_that_is_cancelled_and_replaced_at_the_same_time_loses_no_exception(
+    certificates: Certificates, node: ScriptedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context["message"]))
+    runs = threading.Event()
+
+    async def run(*_: object) -> None:
+        runs.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise Replaced("a newer process has its id")
+
+    monkeypatch.setattr(Link, "run", run)
+    worker = worker_for(certificates, node)
+
+    @worker.skill
+    def idle() -> None: ...
+
+    serving = asyncio.create_task(worker.serve())
+    assert await asyncio.to_thread(runs.wait, GUARD)
+    serving.cancel()
+    await asyncio.wait((serving,))
+    assert serving.cancelled()
+    del serving
+    gc.collect()
+    assert lost == []
