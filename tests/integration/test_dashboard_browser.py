@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-
-import pytest
 
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
@@ -18,14 +14,12 @@ from holon.domain.graph import Node as State
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.clients import Entry
 from holon.security.tokens import digest_of
+from tests.integration.dashboard_page import NEEDS_CHROMIUM, dashboard
 from tests.integration.grpc_node import CLIENT_TOKEN, hello, offering
-from tests.integration.http_browser import CHROMIUM, Page, browsing
 from tests.integration.http_node import AUTH, TOKEN, Node, running
 from tests.integration.test_node_over_http import Doors, opened
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no Chromium on PATH (Debian: apt-get install chromium)"
-)
+pytestmark = NEEDS_CHROMIUM
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 LARGE = 2**63 - 1
 PAGE = 200
@@ -107,59 +101,6 @@ def wide() -> Blueprint:
     async def end() -> None: ...
 
     return blueprint
-
-
-class Dashboard:
-    """The page, as somebody uses it."""
-
-    def __init__(self, page: Page, origin: str) -> None:
-        self.page = page
-        self._origin = origin
-
-    async def open(self) -> None:
-        await self.page.open(f"{self._origin}/_public/dashboard")
-        await self.page.until("document.querySelector('#token')")
-
-    async def sign_in(self, token: str) -> None:
-        await self.fill("#token", token)
-        await self.press("main form button")
-
-    async def go(self, view: str) -> None:
-        await self.page.run(f"location.hash = '#/{view}'")
-
-    async def fill(self, field: str, text: str) -> None:
-        await self.page.run(f"document.querySelector('{field}').select()")
-        await self.page.type(text)
-
-    async def press(self, what: str) -> None:
-        await self.page.until(f"document.querySelector('{what}')")
-        await self.page.run(f"document.querySelector('{what}').click()")
-
-    async def shows(self, text: str, where: str = "main") -> None:
-        """Wait until this can be read there."""
-        await self.page.until(f"document.querySelector('{where}')?.innerText.includes({text!r})")
-
-    async def stays_within_its_policy(self) -> None:
-        """Nothing of what it was shown became markup, and it asked nobody but the node, by addresses without tokens."""
-        assert await self.page.run("document.querySelectorAll('main img, main script').length") == 0
-        assert await self.page.run("document.title.startsWith('Holon')")
-        refused = "Failed to load resource"
-        assert [words for words in self.page.complaints if not words.startswith(refused)] == []
-        asked = [url for url in self.page.asked_for if not url.startswith("data:")]
-        assert all(url.startswith(f"{self._origin}/") for url in asked)
-        assert not any(TOKEN in url or CLIENT_TOKEN in url for url in asked)
-        assert await self.page.run("[localStorage.length, document.cookie]") == [0, ""]
-        # What it could not do is heard of, so the silence above means something.
-        await self.page.run("try { document.body.innerHTML = 'x' } catch {}")
-        assert any("TrustedHTML" in words for words in self.page.complaints)
-
-
-@asynccontextmanager
-async def dashboard(origin: str) -> AsyncIterator[Dashboard]:
-    async with browsing() as page:
-        shown = Dashboard(page, origin)
-        await shown.open()
-        yield shown
 
 
 async def decided(node: Node, job_id: str, decision: str) -> None:

@@ -5,6 +5,8 @@ import { parse } from "./exact.js";
 
 const TOKEN = "holon.token";
 const ROOT = new URL("../../", import.meta.url);
+// Longer than the node takes for anything that is asked here; a browser by itself may wait for ever.
+const PATIENCE_SECONDS = 20;
 
 // What the node refused, or that there was no answer (status 0).
 export class Refused extends Error {
@@ -58,21 +60,30 @@ export function newKey() {
   return Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(16)).join("-");
 }
 
-async function call(url, { headers = {}, ...options }) {
+async function call(url, { headers = {}, signal, ...options }) {
+  const ending = new AbortController();
+  const end = () => ending.abort();
+  const timer = setTimeout(end, PATIENCE_SECONDS * 1000);
+  signal?.addEventListener("abort", end);
+  if (signal?.aborted) end();
   const request = {
     ...options,
     headers: { ...headers, "X-Client-Token": token.get() ?? "" },
     credentials: "omit",
     cache: "no-store",
     redirect: "error",
+    signal: ending.signal,
   };
   let reply, text;
   try {
     reply = await fetch(url, request);
     text = await reply.text();
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    if (signal?.aborted) throw error;
     throw new Refused(0, "The node does not answer.");
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", end);
   }
   if (reply.ok) return reply.headers.get("Content-Type").startsWith("application/json") ? parse(text) : text;
   let told = {};

@@ -3,7 +3,7 @@
 import { get, pages } from "./api.js";
 import { el, facts, render, table } from "./dom.js";
 import { written } from "./exact.js";
-import { follow } from "./follow.js";
+import { follow, further } from "./follow.js";
 import { bytes, folded, lasting, money, status, time, words } from "./format.js";
 
 const SECONDS = 5;
@@ -77,7 +77,7 @@ export async function figures(place, { signal }) {
 
 async function list(place, title, caption, path, field, columns, signal, cells) {
   const shown = el("div");
-  const more = el("button", { type: "button", hidden: true, click: () => { count += 1; look().catch(() => {}); } }, "More");
+  const more = el("button", { type: "button", hidden: true, click: () => { count += 1; further(look, signal); } }, "More");
   let count = 1;
 
   async function look() {

@@ -30,6 +30,24 @@ export async function follow(round, seconds, signal) {
   }
 }
 
+// Look until it was seen once: at what does not change while the node runs.
+export function see(look, seconds, signal) {
+  return follow(async () => {
+    await look();
+    return ENOUGH;
+  }, seconds, signal);
+}
+
+// Look because somebody asks for more, who is told what is the matter: perhaps nobody looks again by himself.
+export async function further(look, signal) {
+  try {
+    await look();
+    if (!signal.aborted) tell("");
+  } catch (error) {
+    if (!signal.aborted) tell(error.message);
+  }
+}
+
 function sleep(seconds, signal) {
   return new Promise((done) => {
     const end = () => {

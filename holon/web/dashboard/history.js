@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { el } from "./dom.js";
+import { further } from "./follow.js";
 import { folded, lasting, time, words } from "./format.js";
 
 const PAGE = 200;
@@ -9,7 +10,7 @@ const PAGE = 200;
 // A place for the history, and `look`, which adds what has come since.
 export function historyOf(path, signal) {
   const list = el("ol", { class: "timeline" });
-  const more = el("button", { type: "button", hidden: true, click: () => look(true).catch(() => {}) }, "More");
+  const more = el("button", { type: "button", hidden: true, click: () => further(() => look(true), signal) }, "More");
   const place = el("section", { "aria-labelledby": "history" }, el("h2", { id: "history" }, "History"), list, more);
   // Events come in order: those of the last page that is shown are asked for again, and what is new of them is added.
   let [token, next, last] = ["", "", 0];

@@ -14,8 +14,8 @@ export async function jobs(place, { query, signal }) {
   // The tokens of the pages up to the one that is shown.
   const tokens = [""];
   const list = el("div");
-  const older = el("button", { type: "button", click: () => turn(tokens.push(next)) }, "Older");
-  const newer = el("button", { type: "button", click: () => turn(tokens.pop()) }, "Newer");
+  const older = el("button", { type: "button", click: () => next && turn(tokens.push(next)) }, "Older");
+  const newer = el("button", { type: "button", click: () => tokens.length > 1 && turn(tokens.pop()) }, "Newer");
   let next = "";
 
   async function look() {
@@ -27,8 +27,11 @@ export async function jobs(place, { query, signal }) {
     render(list, page.jobs, () => [page.jobs.length ? shown(page.jobs) : el("p", {}, "There are no such jobs.")]);
   }
 
-  // A turn that fails is made up for by the next look.
-  const turn = () => look().catch(() => {});
+  // A turn that fails is made up for by the next look. What comes next is not known before that.
+  const turn = () => {
+    next = "";
+    look().catch(() => {});
+  };
   place.append(el("h1", {}, "Jobs"), filter(wanted, signal), list, el("p", { class: "buttons" }, newer, older));
   await follow(look, SECONDS, signal);
 }

@@ -23,8 +23,8 @@ async function show() {
   if (nav.hidden) return signIn();
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...rest] = path.split("/");
-  const view = rest.length ? ONE[name] : ALL[name];
-  if (!view) return void location.replace("#/jobs");
+  const views = rest.length ? ONE : ALL;
+  if (!Object.hasOwn(views, name)) return void location.replace("#/jobs");
   for (const link of nav.querySelectorAll("a")) {
     if (link.hash === `#/${name}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -33,7 +33,7 @@ async function show() {
   const place = el("div");
   main.replaceChildren(place);
   try {
-    await view(place, { id: decoded(rest.join("/")), query: new URLSearchParams(query), signal });
+    await views[name](place, { id: decoded(rest.join("/")), query: new URLSearchParams(query), signal });
   } catch (error) {
     if (!signal.aborted) fail(error, place);
   }

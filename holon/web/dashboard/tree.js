@@ -2,12 +2,13 @@
 
 import { pages } from "./api.js";
 import { el, render } from "./dom.js";
+import { further } from "./follow.js";
 import { progress, status, time, trouble } from "./format.js";
 
 // A place for the tree, and `look`, which shows it as it is now.
 export function treeOf(path, signal) {
   const list = el("div");
-  const more = el("button", { type: "button", hidden: true, click: () => { count += 1; look().catch(() => {}); } }, "More");
+  const more = el("button", { type: "button", hidden: true, click: () => { count += 1; further(look, signal); } }, "More");
   const place = el("section", { "aria-labelledby": "tree" }, el("h2", { id: "tree" }, "Tree"), list, more);
   let count = 1;
 
