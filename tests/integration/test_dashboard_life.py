@@ -1,4 +1,4 @@
-"""The dashboard in a browser while things go on: pages turn, and a node falls silent."""
+"""The dashboard in a browser while things go on: pages turn, jobs are decided and ended, a node falls silent."""
 
 from __future__ import annotations
 
@@ -7,12 +7,63 @@ import asyncio
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from tests.integration.dashboard_page import NEEDS_CHROMIUM, PATIENCE, PAUSE, dashboard
-from tests.integration.http_node import AUTH, TOKEN, running
+from tests.integration.http_node import AUTH, GUARD, TOKEN, Node, running
 
 pytestmark = NEEDS_CHROMIUM
 PAGE = 50
 FIRST = "document.querySelector('tbody a')?.innerText"
 OLDER, NEWER = (f"document.querySelector('p.buttons button:{which}-child')" for which in ("last", "first"))
+
+
+def cleaning() -> Blueprint:
+    """Is not over when it is cancelled, before it was told that it may be."""
+    blueprint = Blueprint("cleaning", api_endpoint="/jobs/cleaning", api_version="v1")
+
+    @blueprint.handler(is_start=True)
+    async def wait(actions: ActionFactory) -> None:
+        actions.await_signal({"on": "end", "cancelled": "clean"})
+
+    @blueprint.handler
+    async def clean(actions: ActionFactory) -> None:
+        actions.await_signal({"clean": "end"})
+
+    @blueprint.handler(is_end=True)
+    async def end() -> None: ...
+
+    return blueprint
+
+
+def above() -> Blueprint:
+    """Has a part that cleans up."""
+    blueprint = Blueprint("above", api_endpoint="/jobs/above", api_version="v1")
+
+    @blueprint.handler(is_start=True)
+    async def start(actions: ActionFactory) -> None:
+        actions.run_blueprint("cleaning", transitions={"success": "end"})
+
+    @blueprint.handler(is_end=True)
+    async def end() -> None: ...
+
+    return blueprint
+
+
+def asking(go_on: asyncio.Event) -> Blueprint:
+    """Takes its time to go on once it was decided."""
+    blueprint = Blueprint("asking", api_endpoint="/jobs/asking", api_version="v1")
+
+    @blueprint.handler(is_start=True)
+    async def ask(actions: ActionFactory) -> None:
+        actions.await_human_approval("mail", "Is it?", {"yes": "work"})
+
+    @blueprint.handler
+    async def work(actions: ActionFactory) -> None:
+        await go_on.wait()
+        actions.go_to("end")
+
+    @blueprint.handler(is_end=True)
+    async def end() -> None: ...
+
+    return blueprint
 
 
 def winding() -> Blueprint:
@@ -28,6 +79,13 @@ def winding() -> Blueprint:
     async def end() -> None: ...
 
     return blueprint
+
+
+async def told(node: Node, job_id: str, what: str) -> None:
+    """Wait until a job's history has this."""
+    async with asyncio.timeout(GUARD):
+        while what not in (await node.client.get(f"/api/v1/jobs/{job_id}/history", headers=AUTH)).text:
+            pass
 
 
 async def test_pages_turn_one_at_a_time_and_a_node_that_does_not_answer_is_told_of_until_it_does() -> None:
@@ -71,3 +129,37 @@ async def test_pages_turn_one_at_a_time_and_a_node_that_does_not_answer_is_told_
             await shown.answered(on=True)
             await shown.pass_time()
             await shown.shows(text)
+
+
+async def test_what_was_done_is_said_and_what_a_job_has_begun_is_followed_to_its_end() -> None:
+    go_on = asyncio.Event()
+    more = [above(), asking(go_on), cleaning()]
+    async with running(more=more) as node, dashboard(f"http://127.0.0.1:{node.door.port}") as shown:
+        asked, job_id = [await node.created(f"/api/v1/jobs/{name}") for name in ("asking", "above")]
+        await shown.sign_in(TOKEN)
+        await shown.go(f"jobs/{asked}")
+        await shown.press(".question input[value=yes]")
+        await shown.press(".question > button")
+        await shown.shows("Decided: yes", ".question [role=status]")
+        await shown.press("dialog button.grave")
+        await shown.shows("It was asked to end.", "p.buttons [role=status]")
+        go_on.set()
+        await shown.shows("cancelled", "dl")
+        await shown.page.until("!document.querySelector('p.buttons button')")
+
+        # What it has begun ends later than itself.
+        await shown.hold(PAUSE)
+        await shown.go(f"jobs/{job_id}")
+        await shown.shows("waiting for signal", ".tree")
+        await shown.press("dialog button.grave")
+        await shown.shows("cancelled", "dl")
+        await shown.page.until("held.size")
+        part = (await node.client.get("/api/v1/jobs", params={"parent_job_id": job_id}, headers=AUTH)).json()["jobs"][0]
+        said = {"name": "clean"}
+        path = f"/api/v1/jobs/{part['id']}/signals"
+        assert (await node.client.post(path, json=said, headers=AUTH)).status_code == 200
+        await node.ended(part["id"])
+        await told(node, job_id, "result_superseded")
+        await shown.pass_time()
+        await shown.shows("in end", ".tree")
+        await shown.shows("result superseded", ".timeline")

@@ -10,8 +10,8 @@ export function tell(text) {
   if (notice.textContent !== text) notice.textContent = text;
 }
 
-// Go round until the signal, or until a round returns ENOUGH. What passes by itself is told and tried again; any other
-// refusal is thrown.
+// Go round until the signal, or until a round returns ENOUGH; one may return for how many seconds to pause after it. What
+// passes by itself is told and tried again; any other refusal is thrown.
 export async function follow(round, seconds, signal) {
   while (!signal.aborted) {
     let pause = seconds;
@@ -20,6 +20,7 @@ export async function follow(round, seconds, signal) {
       const came = await round();
       tell("");
       if (came === ENOUGH) return;
+      pause = came ?? seconds;
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof Refused && error.passes)) throw error;

@@ -18,12 +18,12 @@ export async function job(place, { id, signal }) {
   const path = `jobs/${encodeURIComponent(id)}`;
   const [head, question, awaited, actions] = [el("div"), el("div"), el("div"), el("p", { class: "buttons" })];
   const [carried, history, tree] = [carriedOf(path, signal), historyOf(path, signal), treeOf(path, signal)];
-  let known = false;
+  let [known, over, going] = [false, false, true];
   let moved = "";
 
   async function look(wait) {
     const it = await get(path, { wait }, signal);
-    const over = it.finished_at !== null;
+    over = it.finished_at !== null;
     render(head, it, () => shown(it));
     render(question, it.approval?.approval_id, () => (it.approval ? [questionOf(it, refresh)] : []));
     render(awaited, it.signal, () => (it.signal ? [signalOf(it, refresh)] : []));
@@ -31,14 +31,21 @@ export async function job(place, { id, signal }) {
     if (!known) place.append(head, question, awaited, actions, carried.place, history.place, tree.place);
     known = true;
     const now = `${it.status} ${it.updated_at}`;
-    await Promise.all([...(now === moved ? [] : [history.look(), carried.look()]), tree.look()]);
+    const same = now === moved;
+    [going] = await Promise.all([tree.look(), same && !over ? null : history.look(), same ? null : carried.look()]);
     moved = now;
-    return over ? ENOUGH : undefined;
+  }
+
+  // What it has begun may end later than itself, and tells it.
+  async function round() {
+    await look(known && !over ? WAIT_SECONDS : undefined);
+    if (over && !going) return ENOUGH;
+    return over ? WAIT_SECONDS : PAUSE_SECONDS;
   }
 
   // What was done here is seen at once; the next round makes up for one that fails.
   const refresh = () => look().catch(() => {});
-  await follow(() => look(known ? WAIT_SECONDS : undefined), PAUSE_SECONDS, signal);
+  await follow(round, PAUSE_SECONDS, signal);
 }
 
 function shown(job) {

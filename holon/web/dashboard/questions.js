@@ -10,13 +10,18 @@ import { time } from "./format.js";
 export function questionOf(job, done) {
   const { approval_id: id, message, integration, decisions, requested_at, expires_at } = job.approval;
   const key = newKey();
-  const said = el("p", { role: "alert" });
+  const [said, told] = [el("p", { role: "alert" }), el("p", { role: "status" })];
   const comment = el("input", { id: "comment", name: "comment", maxlength: "4096" });
   const data = el("textarea", { id: "data", name: "data", rows: "3", spellcheck: "false" });
   const decide = async (event) => {
     event.preventDefault();
     const chosen = form.querySelector("input[name=decision]:checked").value;
-    await attempt(form, said, done, () => post(
+    // The job goes on by it once it is its turn: until then it still asks.
+    const sent = () => {
+      told.textContent = `Decided: ${chosen}`;
+      return done();
+    };
+    await attempt(form, said, sent, () => post(
       `_public/webhooks/approval/${encodeURIComponent(job.id)}`,
       written({ decision: chosen, approval_id: id, comment: comment.value || undefined, data: objectOf(data.value) }),
       key));
@@ -29,17 +34,19 @@ export function questionOf(job, done) {
       el("input", { type: "radio", name: "decision", value: name, required: true }), " ", name))),
     el("label", { for: "comment" }, "Why, for its history (may be left out)"), comment,
     el("label", { for: "data" }, "Data for its state, a JSON object (may be left out)"), data,
-    el("button", {}, "Decide"), said);
+    el("button", {}, "Decide"), said, told);
   return form;
 }
 
 // A button that asks once more before it asks the job to end.
 export function cancelButton(job, done) {
   let key = newKey();
-  const said = el("p", { role: "alert" });
+  const [said, told] = [el("p", { role: "alert" }), el("span", { role: "status" })];
   const close = () => dialog.close();
   const cancel = () => attempt(dialog, said, () => {
     close();
+    // It may clean up first, or be at work.
+    told.textContent = " It was asked to end.";
     // Another cancel is one of its own: it ends the clean-up that this one began.
     key = newKey();
     return done();
@@ -52,5 +59,5 @@ export function cancelButton(job, done) {
       el("button", { type: "button", click: close }, "Let it go on"),
       el("button", { type: "button", class: "grave", click: cancel }, "Cancel the job")));
   const open = el("button", { type: "button", class: "grave", click: () => dialog.showModal() }, "Cancel…");
-  return el("span", {}, open, dialog);
+  return el("span", {}, open, told, dialog);
 }

@@ -3,9 +3,12 @@
 import { pages } from "./api.js";
 import { el, render } from "./dom.js";
 import { further } from "./follow.js";
-import { progress, status, time, trouble } from "./format.js";
+import { OPEN, progress, status, time, trouble } from "./format.js";
 
-// A place for the tree, and `look`, which shows it as it is now.
+// What jobs and tasks are while they go on.
+const GOING = [...OPEN, "queued", "offered"];
+
+// A place for the tree, and `look`, which shows it as it is now, and says whether something of it goes on.
 export function treeOf(path, signal) {
   const list = el("div");
   const more = el("button", { type: "button", hidden: true, click: () => { count += 1; further(look, signal); } }, "More");
@@ -16,6 +19,7 @@ export function treeOf(path, signal) {
     const { items, more: longer } = await pages(`${path}/tree`, "nodes", { page_size: 200 }, count, signal);
     more.hidden = !longer;
     render(list, items, () => [nested(items)]);
+    return items.some((node) => GOING.includes(node.status) && !node.offline);
   }
 
   return { place, look };
