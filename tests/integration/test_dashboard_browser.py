@@ -14,7 +14,7 @@ from holon.domain.graph import Node as State
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.clients import Entry
 from holon.security.tokens import digest_of
-from tests.integration.dashboard_page import NEEDS_CHROMIUM, dashboard
+from tests.integration.dashboard_page import NEEDS_CHROMIUM, PAUSE, Dashboard, dashboard
 from tests.integration.grpc_node import CLIENT_TOKEN, hello, offering
 from tests.integration.http_node import AUTH, TOKEN, Node, running
 from tests.integration.test_node_over_http import Doors, opened
@@ -233,6 +233,7 @@ async def test_it_shows_blueprints_workers_skills_and_figures_to_whom_the_node_s
     async with opened(tmp_path) as doors, dashboard(str(doors.http.base_url).rstrip("/")) as shown:
         await a_hostile_worker(doors)
         await shown.sign_in(CLIENT_TOKEN)
+        await shown.hold(PAUSE)
         await shown.go("workers")
         await shown.shows(f"zone={HOSTILE}", "table")
         await shown.shows("0 of 3", "table")
@@ -241,6 +242,7 @@ async def test_it_shows_blueprints_workers_skills_and_figures_to_whom_the_node_s
         await shown.shows("has an object called 'properties'", "table")
         for folded in ("loaded", "machines"):
             await shown.page.until(f"document.querySelector('[data-key=\"{folded} of w1\"]')")
+        await what_is_read_stays_while_it_is_renewed(doors, shown)
         await shown.go("catalog")
         await shown.shows(HOSTILE, "table")
         await shown.go("node")
@@ -276,6 +278,25 @@ async def test_it_shows_blueprints_workers_skills_and_figures_to_whom_the_node_s
         await shown.shows("does not take the token any more", "#notice")
         assert await shown.page.run("document.querySelector('#token') && sessionStorage.length") == 0
         await shown.stays_within_its_policy()
+
+
+async def what_is_read_stays_while_it_is_renewed(doors: Doors, shown: Dashboard) -> None:
+    """As far as it was scrolled and with the focus, beside the same of another worker; and it has a name of its own."""
+    wire = await doors.node.stream("w2")
+    hi = hello(offering("t"), credits=1)
+    hi.hello.catalog.cached.extend(f"model-{n}" for n in range(100))
+    await wire.send(hi)
+    await wire.expect("welcome")
+    await shown.pass_time()
+    pres = "document.querySelectorAll('pre[aria-label^=loaded]')"
+    await shown.page.until(f"{pres}.length === 2")
+    await shown.page.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    await shown.page.run(f"window.first = {pres}[0], window.first.focus(), {pres}[1].scrollTop = 200")
+    await wire.beat(load=worker_pb2.WorkerLoad(cpu_percent=1.0))
+    await shown.pass_time()
+    await shown.page.until("!window.first.isConnected")
+    kept = f"[document.activeElement === {pres}[0], {pres}[1].scrollTop, {pres}[1].ariaLabel]"
+    assert await shown.page.run(kept) == [True, 200, "loaded of w2"]
 
 
 async def a_hostile_worker(doors: Doors) -> None:

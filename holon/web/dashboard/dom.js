@@ -13,7 +13,7 @@ export function svg(tag, properties = {}, ...children) {
 }
 
 // Show in a place what `make` returns, unless the facts are those that are shown. What has the focus keeps it, what is
-// unfolded stays so, and what is scrolled aside: each is known by its `data-key`.
+// unfolded stays so, and what is scrolled as far as it is: each is known by its `data-key`, which it has alone.
 export function render(place, facts, make) {
   const signature = JSON.stringify(facts);
   if (shown.get(place) === signature) return;
@@ -21,12 +21,13 @@ export function render(place, facts, make) {
   const keyOf = (element) => element.dataset.key;
   const focused = place.contains(document.activeElement) ? keyOf(document.activeElement) : undefined;
   const unfolded = new Set(Array.from(place.querySelectorAll("details[open] > summary[data-key]"), keyOf));
-  const aside = new Map(Array.from(place.querySelectorAll(".wide[data-key]"), (one) => [keyOf(one), one.scrollLeft]));
+  const scrolled = new Map(Array.from(place.querySelectorAll(":is(.wide, pre)[data-key]"),
+    (one) => [keyOf(one), [one.scrollLeft, one.scrollTop]]));
   place.replaceChildren(...make());
   for (const one of place.querySelectorAll("[data-key]")) {
     const key = keyOf(one);
     if (one.matches("summary") && unfolded.has(key)) one.parentElement.open = true;
-    if (one.matches(".wide") && aside.has(key)) one.scrollLeft = aside.get(key);
+    if (one.matches(".wide, pre") && scrolled.has(key)) [one.scrollLeft, one.scrollTop] = scrolled.get(key);
     if (key === focused) one.focus({ preventScroll: true });
   }
 }

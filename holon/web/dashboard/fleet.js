@@ -20,14 +20,18 @@ export function workers(place, { signal }) {
       one.connected ? null : status("away")),
     one.skills.map((name) => (Object.hasOwn(one.prices, name) ? `${name} (${money(one.prices[name])})` : name)).join(", "),
     one.hot_skills.length || one.cached.length
-      ? folded({ hot_skills: one.hot_skills, cached: one.cached }, "show", `loaded of ${one.worker_id}`) : null,
+      ? details({ hot_skills: one.hot_skills, cached: one.cached }, `loaded of ${one.worker_id}`) : null,
     Object.entries(one.labels).map(([name, value]) => `${name}=${value}`).join(", "),
     [
-      one.resources.length ? folded(one.resources, "show", `machines of ${one.worker_id}`) : null,
+      one.resources.length ? details(one.resources, `machines of ${one.worker_id}`) : null,
       ...one.warnings.map((text) => el("p", { class: "trouble" }, text)),
     ],
     load(one.load), time(one.connected_at), time(one.last_seen_at), one.sdk,
   ]);
+}
+
+function details(value, full) {
+  return folded(value, "show", full, full);
 }
 
 // How busy a machine is; nothing where it does not say.
@@ -47,9 +51,9 @@ export function catalog(place, { signal }) {
     return [
       one.name, one.type, one.version, one.provider_count, money(one.lowest_price), one.description,
       [
-        folded(one.input_schema, "params", `params ${contract}`),
-        folded(one.output_schema, "data", `data ${contract}`),
-        one.events.length ? folded(one.events, "events", `events ${contract}`) : null,
+        folded(one.input_schema, "params", `params ${contract}`, `params of ${one.name}`),
+        folded(one.output_schema, "data", `data ${contract}`, `data of ${one.name}`),
+        one.events.length ? folded(one.events, "events", `events ${contract}`, `events of ${one.name}`) : null,
       ],
     ];
   });

@@ -48,14 +48,15 @@ export function lasting(seconds) {
   return [...said, `${whole % 60} s`].join(" ");
 }
 
-export function json(value, label) {
-  return el("pre", { tabindex: "0", role: "region", "aria-label": label, "data-key": label }, written(value, 2));
+export function json(value, label, key = label) {
+  return el("pre", { tabindex: "0", role: "region", "aria-label": label, "data-key": key }, written(value, 2));
 }
 
-// JSON that is shown when it is asked for; nothing where there is none. The key is its own, where it is shown anew.
-export function folded(value, label, key = null) {
+// JSON that is shown when it is asked for; nothing where there is none. The key is its own, where it is shown anew, and
+// `full` what it is called where nothing is around it.
+export function folded(value, label, key = null, full = label) {
   if (value === null || value === undefined) return null;
-  return el("details", {}, el("summary", { "data-key": key }, label), json(value, label));
+  return el("details", {}, el("summary", { "data-key": key }, label), json(value, full, key && `${key}: unfolded`));
 }
 
 export function trouble(error) {
