@@ -73,7 +73,7 @@ def task_node(
         worker_id="" if told.child_job_id else (row.worker_id if row is not None and not over else told.worker_id),
         error=None if told.error is None else short(told.error),
         created_at=told.sent,
-        finished_at=told.ended if over else None,
+        finished_at=(told.ended or record.finished_at) if over else None,
         cost=told.cost,
     )
 

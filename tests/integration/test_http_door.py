@@ -217,3 +217,17 @@ async def test_a_cancel_takes_no_fields_but_a_reason(node: Node) -> None:
     assert "why" in reply.json()["error"]
     unknown = await node.client.post("/api/v1/jobs/none/cancel", headers=AUTH)
     assert unknown.status_code == 404
+
+
+async def test_a_task_that_was_ended_with_its_job_has_ended_when_that_did(node: Node) -> None:
+    job_id = await node.created()
+    path = f"/api/v1/jobs/{job_id}"
+
+    async def task() -> tuple[str, float | None]:
+        found = (await node.client.get(f"{path}/tree", headers=AUTH)).json()["nodes"][1]
+        return found["status"], found["finished_at"]
+
+    assert (await task())[1] is None
+    await node.client.post(f"{path}/cancel", headers=AUTH)
+    over = await node.ended(job_id)
+    assert await task() == ("cancelled", over["finished_at"])
