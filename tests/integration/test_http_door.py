@@ -231,3 +231,11 @@ async def test_a_task_that_was_ended_with_its_job_has_ended_when_that_did(node: 
     await node.client.post(f"{path}/cancel", headers=AUTH)
     over = await node.ended(job_id)
     assert await task() == ("cancelled", over["finished_at"])
+
+
+async def test_what_is_told_to_a_client_is_kept_by_no_cache_on_the_way(node: Node) -> None:
+    job_id = await node.created()
+    for path in ("jobs", f"jobs/{job_id}", f"jobs/{job_id}/history", "jobs/none", "nothing", "workers/catalog"):
+        reply = await node.client.get(f"/api/v1/{path}", headers=AUTH)
+        assert reply.headers.get_list("cache-control") == (["no-store"] if path != "nothing" else []), path
+    assert "cache-control" not in (await node.client.get("/_public/status")).headers

@@ -36,7 +36,7 @@ from transports.http.node_operations import of_node
 from transports.http.operations import Operation
 from transports.http.pages import pages
 from transports.http.refusals import no_such_method, refusal, unexpected
-from transports.http.request import Disconnected, Request
+from transports.http.request import NOBODY, Disconnected, Request
 from transports.http.routes import JobRoutes
 from transports.http.tree import TreeRoutes
 
@@ -46,6 +46,7 @@ Metrics: TypeAlias = Callable[[], Awaitable[tuple[bytes, str]]]
 _Methods: TypeAlias = dict[str, Operation]
 
 _RETRY_SECONDS = 1.0
+_UNKEPT = (b"cache-control", b"no-store")
 _PIECE = 64 * 1024
 # Every blueprint's path is below this.
 _BLUEPRINTS_AT = f"{paths.API}/"
@@ -251,6 +252,9 @@ class App:
             (b"content-length", b"%d" % len(reply.body)),
             *reply.headers,
         ]
+        if request.client is not NOBODY:
+            # It is that client's alone, which no cache on the way can see by a header of ours.
+            headers.append(_UNKEPT)
         # What is left of the body would otherwise be read as far as it goes, or taken for the next request.
         closing = request.unread
         if closing or self.draining:

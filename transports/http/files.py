@@ -13,8 +13,6 @@ from transports.http.request import Request
 _NONE: frozenset[str] = frozenset()
 _PAGES = names(OF_FILES) | {"limit"}
 _UPLOAD = names(OF_UPLOAD)
-# A URL that is signed is a secret.
-_UNKEPT = (b"cache-control", b"no-store")
 
 
 class FileRoutes:
@@ -48,7 +46,7 @@ class FileRoutes:
         seconds = number(asked, "expires_in", 1, MAX_EXPIRES_S) or DEFAULT_EXPIRES_S
         with audited("file_upload_allowed", request.by, lambda: request.named, file=name):
             url = await files.upload_url(request.client, request.named, name, seconds)
-        return Reply.of(200, {"url": url, "expires_in": seconds, "method": "PUT"}, (_UNKEPT,))
+        return Reply.of(200, {"url": url, "expires_in": seconds, "method": "PUT"})
 
     async def store(self, request: Request) -> Reply:
         """Store a file as it comes in."""
@@ -64,7 +62,7 @@ class FileRoutes:
         files = self._files()
         request.parameters(_NONE)
         url = await files.download_url(request.client, request.named, request.rest)
-        return Reply.of(302, {"url": url}, ((b"location", url.encode()), _UNKEPT))
+        return Reply.of(302, {"url": url}, ((b"location", url.encode()),))
 
     def _files(self) -> ClientFiles:
         if self._kept is None:
