@@ -203,6 +203,9 @@ async def test_somebody_sends_a_job_the_signals_that_it_waits_for_and_one_that_i
         await shown.fill("#data", "[1]")
         await shown.press(".question > button")
         await shown.shows("must be a JSON object", ".question [role=alert]")
+        await shown.fill("#data", '{"n": [-1e400]}')
+        await shown.press(".question > button")
+        await shown.shows("infinity", ".question [role=alert]")
         assert await shown.page.run("document.querySelector('#signal').value") == "early"
         await shown.fill("#data", f'{{"n": {LARGE}}}')
         await shown.press(".question > button")
