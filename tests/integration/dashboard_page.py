@@ -55,8 +55,9 @@ class Dashboard:
         await self.page.type(text)
 
     async def press(self, what: str) -> None:
-        await self.page.until(f"document.querySelector('{what}')")
-        await self.page.run(f"document.querySelector('{what}').click()")
+        """Press what is there and not at rest, or will be."""
+        pressed = f"document.querySelector('{what}:not(:disabled)')"
+        await self.page.until(f"{pressed} && ({pressed}.click(), true)")
 
     async def shows(self, text: str, where: str = "main") -> None:
         """Wait until this can be read there."""
