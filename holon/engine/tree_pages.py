@@ -89,12 +89,7 @@ class Page:
 def grafted(task_id: str, under: TreePage) -> list[TreeNode]:
     """The tree below a task, as a part of this one: names are unique here too, and no longer at any depth."""
     return [
-        replace(
-            node,
-            id=_name(task_id, node.id),
-            parent=_name(task_id, node.parent) if node.parent else task_id,
-            reported=True,
-        )
+        replace(node, id=_name(task_id, node.id), parent=_name(task_id, node.parent) if node.parent else task_id)
         for node in under.nodes
     ]
 

@@ -167,6 +167,11 @@ def test_names_below_are_unique_at_any_depth_and_no_longer() -> None:
     assert len(one[0].id) == 24
 
 
+def test_what_is_below_is_reported_where_another_holon_told_it_and_not_of_a_part_here() -> None:
+    below = TreePage((node("part"), node("told", "part", reported=True)))
+    assert [each.reported for each in grafted("t1", below)] == [False, True]
+
+
 FULL = Summary(
     "h", "j", "failed", "s", 5, 1, 4, (("success", 2),), (("finished", 1),), (Trouble("C", "m", "h", "n"),),
     (Visit("s", 1, 4),), Digest(3, 1, 3, b"x" * 32), truncated=True, cost=7,
