@@ -43,6 +43,20 @@ async def test_what_is_given_back_late_is_charged_what_it_cost_before_once(world
     assert await world.waiting() == 1
 
 
+async def test_what_is_given_back_late_is_told_also_when_another_has_the_task_meanwhile(world: World) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 100, 40)
+    await world.after(world.settings.lease)
+    other = await world.hand("w2")
+    [again] = await world.lease(other.seat())
+    await world.touch(accepts=(other.ref(again),))
+    await world.hand_back(hand, offer, cost=12)
+    assert await cost(world, offer) == 12
+    [line] = [one for one in await world.told(offer.job_id) if one.type == "result_superseded"]
+    assert (line.worker_id, line.task_id) == ("w1", offer.task_id)
+    assert line.details == {"reason": "stale_task", "status": "rejected", "cost": 12}
+
+
 async def test_what_is_given_back_and_has_used_up_the_budget_is_over(world: World) -> None:
     hand = await world.hand()
     offer = await given(world, hand, 79, 40)

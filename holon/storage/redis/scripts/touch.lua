@@ -54,12 +54,13 @@ local function hand_back(ref, after, cost, unbegun, unheard)
         if unbegun then not_begun(row) end
         endings.given_back(row, after > 0 and NOW + after, cost and costs.settle(row, cost), unbegun and '2')
     elseif not unheard then
-        local owner = job(job_of(ref.task))
+        -- Another may have the task meanwhile.
+        local late, owner = task(ref.task), job(job_of(ref.task))
         local charged = costs.reported(owner, ref.lease, cost or 0)
-        if row and (charged or 0) > 0 then
+        if late and (charged or 0) > 0 then
             -- As of a late result.
-            history.tell(owner, 1, 'S' .. cmsgpack.pack({int(NOW), ref.worker, row.ID, row.reason or 'stale_task', 'rejected',
-                int(charged)}))
+            history.tell(owner, 1, 'S' .. cmsgpack.pack({int(NOW), ref.worker, late.ID, late.reason or 'stale_task',
+                'rejected', int(charged)}))
         end
     end
 end
