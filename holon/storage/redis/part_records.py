@@ -56,12 +56,16 @@ class RecordCalls(Part):
         """As `Storage.take`, about as much as there is room for (bytes); answers with how much it was too."""
         if self._settings.history_backlog is None:
             return [], 0
-        found = await self.link.call("take", limit, room)
-        # What is older than the moving of history comes when there is nothing else, a little at a time.
-        while not found and self._unlisted:
-            self._unlisted = (await self.link.call("enlist", self._unlisted)).decode()
+        while True:
             found = await self.link.call("take", limit, room)
-        return answers.notices_of(found, self._seal), sum(map(answers.size_of_notice, found))
+            # What is older than the moving of history comes when there is nothing else, a little at a time.
+            while not found and self._unlisted:
+                self._unlisted = (await self.link.call("enlist", self._unlisted)).decode()
+                found = await self.link.call("take", limit, room)
+            notices = answers.notices_of(found, self._seal)
+            # What cannot be opened is left out for as long as what is taken, and keeps no other back.
+            if notices or not found:
+                return notices, sum(map(answers.size_of_notice, found))
 
     async def settle(self, notices: Sequence[str]) -> None:
         await self.link.call("settle", len(notices), *notices)

@@ -103,7 +103,10 @@ class AllRecords(Whole, SharedCalls):
             if record.number < floor or len(page) == limit or (page and room < 0):
                 break
             page.append(record)
-        return page, page[-1].number if page and (floor or len(page) < len(found)) else None
+        if not page:
+            # What was looked at cannot be opened; what comes behind it perhaps can.
+            return page, floor or None
+        return page, page[-1].number if floor or len(page) < len(found) else None
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         return await self._partitions.of(job_id).history(job_id, after, limit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holon.errors import StoreUnavailable
-from holon.ports import StoreSettings
+from holon.ports import JobFilter, StoreSettings
 from holon.storage.sealing import Seal
 from tests.contract.world import T
 from tests.hints import heard, hints_of
@@ -38,3 +38,25 @@ async def test_a_task_that_a_node_has_no_key_for_is_not_offered_by_it(nodes: Nod
     assert await able.waiting() == 0
     await able.after(unable.settings.offer + 1)
     assert [one.id for one in await able.storage.queued_tasks(T.key, "", 5)] == [task]
+
+
+async def test_a_list_goes_on_behind_jobs_that_a_node_has_no_key_for(nodes: Nodes) -> None:
+    able, unable = await nodes.add("a", seal=Seal([bytes(range(32))])), await nodes.add("b", seal=Seal())
+    older = await unable.create()
+    for _ in range(2):
+        await able.create()
+    page, more = await unable.storage.jobs(JobFilter("ann"), 2)
+    assert (list(page), more is None) == ([], False)
+    [record], more = await unable.storage.jobs(JobFilter("ann", before=more), 2)
+    assert (record.job.id, more) == (older, None)
+
+
+async def test_history_that_a_node_has_no_key_for_keeps_back_no_other(nodes: Nodes) -> None:
+    moves = {name: StoreSettings(name, history_backlog=2**30) for name in "ab"}
+    able = await nodes.add("a", moves["a"], seal=Seal([bytes(range(32))]))
+    unable = await nodes.add("b", moves["b"], seal=Seal())
+    sealed, plain = await able.create(), await unable.create()
+    assert [notice.record.job.id for notice in await unable.storage.take(1)] == [plain]
+    assert await unable.storage.take(1) == []
+    unable.clock.advance(unable.settings.claim + 1)
+    assert sealed in [notice.record.job.id for notice in await able.storage.take(2)]
