@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from holon.domain.job import Status
+from holon.errors import ResourceExhausted
+from holon.ports import StoreSettings
 from tests.integration.redis_store.nodes import Nodes
 
 
@@ -46,3 +50,13 @@ async def test_nobody_watches_a_job_that_is_gone_whatever_was_not_said_of_that(n
         assert await world.storage.purge(world.now + 1, 10) == 1
         assert await redis.hlen("{h:0}:watched") == 0
         assert await redis.hget("{h:0}:meta", "watched") == b"0"
+
+
+async def test_history_that_goes_with_its_job_while_none_is_moved_waits_no_more(nodes: Nodes) -> None:
+    moves, keeps = await nodes.add("a", StoreSettings("a", history_backlog=1)), await nodes.add("b")
+    await moves.finish(await moves.start())
+    with pytest.raises(ResourceExhausted, match="HISTORY_BACKLOG"):
+        await moves.create()
+    assert await keeps.storage.purge(keeps.now + 1, 10) == 1
+    assert await moves.storage.take(10) == []
+    await moves.create()

@@ -19,6 +19,18 @@ local function is_to_move(row)
     return found
 end
 
+-- What of a job's history was to be moved while nodes did so, and goes with it now, waits no more.
+local function unlist(row)
+    history.visit(row.ID, 1, row.told or 0, function(last, lines)
+        local member = row.ID .. ':' .. int(last)
+        if read('ZSCORE', P .. 'outbox', member) then
+            put('ZREM', P .. 'outbox', member)
+            put('HDEL', P .. 'taken', member)
+            backlog = backlog - #lines
+        end
+    end)
+end
+
 -- Which steps of a job made tasks: as `note_made` says.
 local function made_by(id, made, keys)
     if not made then return NONE end
@@ -57,6 +69,7 @@ local function operation()
     for _ = 1, num() do spared[arg()] = true end
     local ends, events = P .. 'ends', P .. 'events'
     local keys, count, left, untold = {}, 0, false, read('ZCARD', ends) + read('ZCARD', events) > 0
+    local listed = not MAX_BACKLOG and read('ZCARD', P .. 'outbox') > 0
     local old = read('ZRANGEBYSCORE', P .. 'over', '-inf', '(' .. int(before_it), 'LIMIT', stay, LOOK_AT)
     for _, id in ipairs(old) do
         left = #keys > MOST or count == limit
@@ -66,6 +79,7 @@ local function operation()
         if stays or row and is_to_move(row) then
             stay = stay + 1
         else
+            if row and listed then unlist(row) end
             forgotten(id, row, keys)
             count = count + 1
         end
