@@ -58,6 +58,17 @@ async def test_a_suspect_does_not_keep_other_nodes_from_their_work(nodes: Nodes)
     assert await second.ready() == [job]
 
 
+async def test_a_node_that_goes_is_known_to_be_away_however_many_went_before(nodes: Nodes) -> None:
+    first, second = await nodes.add("a"), await nodes.add("b")
+    hand = await first.hand()
+    async with nodes.redis() as redis:
+        await redis.zadd("{h:0}:nodes", {f"before-{n}": first.now - 3_600_000 for n in range(200)})
+    nodes.clock.advance(60_000)
+    await look(second, watchful=True)
+    await second.dispatch()
+    assert await first.lease(hand.seat()) == []
+
+
 async def test_sessions_of_a_node_that_is_away_get_nothing_and_go_on_when_it_is_back(nodes: Nodes) -> None:
     first, second = await nodes.add("a"), await nodes.add("b")
     hand = await first.hand()

@@ -2,11 +2,9 @@
 -- One that has been here for a while sees to those that have not.
 
 local function see_to_others(present)
-    local late = read('ZRANGEBYSCORE', present, '-inf', int(NOW - nodes.AWAY_AFTER), 'WITHSCORES', 'LIMIT', 0, 100)
-    local gone = {}
-    for i = 1, #late, 2 do
-        local node = late[i]
-        if node ~= NODE and tonumber(late[i + 1]) <= NOW - nodes.GONE_AFTER then
+    local since, gone = int(NOW - nodes.GONE_AFTER), {}
+    for _, node in ipairs(read('ZRANGEBYSCORE', present, '-inf', since, 'LIMIT', 0, 100)) do
+        if node ~= NODE then
             gone[node] = true
             write('ZREM', present, node)
             write('HDEL', META, 'lane:' .. node, 'process:' .. node, 'keeps:' .. node)
@@ -15,11 +13,14 @@ local function see_to_others(present)
                     write('XGROUP', 'DELCONSUMER', one.key, GROUP, node)
                 end
             end
-        elseif node ~= NODE then
-            nodes.set_away(node, true)
         end
     end
     if next(gone) then nodes.end_all(gone) end
+    -- Those that went last come first: of the others it is known.
+    local late = int(NOW - nodes.AWAY_AFTER)
+    for _, node in ipairs(read('ZREVRANGEBYSCORE', present, late, '(' .. since, 'LIMIT', 0, 100)) do
+        if node ~= NODE then nodes.set_away(node, true) end
+    end
 end
 
 local function suspects_wait()
