@@ -88,6 +88,24 @@ async def test_jobs_that_few_ask_for_are_found_among_many(nodes: Nodes) -> None:
         assert await listed(world, limit, statuses=statuses) == wanted[::-1]
 
 
+async def test_a_list_goes_no_further_than_to_jobs_that_are_older_than_it_asks_for(nodes: Nodes) -> None:
+    world = await nodes.add("a")
+    await world.storage.create_jobs([world.new_job() for _ in range(1_000)], 0)
+    nodes.clock.advance(1)
+    later = [await world.create() for _ in range(3)]
+    which = JobFilter("ann", created_after=world.now)
+    async with nodes.redis() as redis:
+        await redis.config_resetstat()
+        page, more = await world.storage.jobs(which, 10)
+        stats = await redis.info("commandstats")
+        assert stats["cmdstat_zrevrangebyscore"]["calls"] == 1
+    assert ([record.job.id for record in page], more) == (later[::-1], None)
+    page, more = await world.storage.jobs(which, 2)
+    assert [record.job.id for record in page] == later[:0:-1]
+    page, more = await world.storage.jobs(JobFilter("ann", created_after=world.now, before=more), 2)
+    assert ([record.job.id for record in page], more) == (later[:1], None)
+
+
 async def test_a_long_queue_is_read_in_pages_while_it_changes(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "KEPT", 300)
     world = await nodes.add("a")

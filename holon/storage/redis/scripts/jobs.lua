@@ -26,6 +26,11 @@ end
 -- The arrival number in a row.
 local function number_in(text) return tonumber((select(9, unpacked(text, 8, 3)))) end
 
+-- Whether a job, by its row, came to be before a time. Those of lower numbers did too.
+local function is_before(text, time)
+    return (select(22, unpacked(text, 21, 3))) < time
+end
+
 -- The rows of so many of these jobs, from there on.
 local function rows_from(ids, first, count)
     local rows = {}
@@ -60,5 +65,6 @@ local function operation()
         end
         last = text or last
     end
-    return {found, (#found == limit or #ids == look_at) and last and number_in(last) or 0, 0}
+    local more = last and (#found == limit or #ids == look_at and not (created_after and is_before(last, created_after)))
+    return {found, more and number_in(last) or 0, 0}
 end
