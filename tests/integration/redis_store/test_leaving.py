@@ -9,8 +9,9 @@ import pytest
 
 from holon.errors import StoreUnavailable
 from holon.ports import StoreSettings
-from holon.storage.redis import RedisStorage
+from holon.storage.redis import RedisStorage, channel
 from holon.storage.sealing import Seal
+from tests.hints import heard, hints_of
 from tests.integration.redis_store.nodes import GUARD, Nodes, look
 
 
@@ -56,6 +57,24 @@ async def test_a_suspect_does_not_keep_other_nodes_from_their_work(nodes: Nodes)
     job = await second.create()
     assert await first.ready() == []
     assert await second.ready() == [job]
+
+
+async def test_others_hear_at_once_of_a_job_that_comes_to_a_node_which_runs_a_suspect(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "LOOK_EVERY_S", GUARD)
+    first, second = await nodes.add("a"), await nodes.add("b")
+    suspect = await first.create()
+    await first.claim_of(suspect)
+    await first.after(first.settings.claim)
+    assert await first.ready() == [suspect]
+    assert await second.ready() == []
+    hints = hints_of(second.storage)
+    made = await first.storage.create_jobs([first.new_job()], 1)
+    assert made.claims == ()
+    async with asyncio.timeout(channel.SILENCE_S / 2):
+        await heard(hints, lambda hint: hint.ready)
+    assert await second.ready() == [made.jobs[0][0]]
 
 
 async def test_a_node_that_goes_is_known_to_be_away_however_many_went_before(nodes: Nodes) -> None:

@@ -132,7 +132,11 @@ local function claim(want)
             end
             return claims
         end
-        if alone then return claims end
+        if alone then
+            -- What waits is for others meanwhile.
+            claiming.left = facts.newest ~= last_taken(READY) or #READY.added > 0
+            return claims
+        end
     end
     local found, more = waiting(READY, want)
     for _, one in ipairs(found) do take(READY, one, claims) end
