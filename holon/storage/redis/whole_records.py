@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.job import Status
+from holon.errors import StoreUnavailable
 from holon.ports import (
     MAX_PAGE_BYTES,
     Counts,
@@ -126,20 +127,31 @@ class AllRecords(Whole, SharedCalls):
     async def surplus(self, keep: int) -> int | None:
         if self._count == 1:
             return await self._partitions.first.ended(keep)
-        # Those beyond so many in one partition are so in all; what they leave is found by halving the time since.
-        first = max((time for time in await self._partitions.every(lambda one: one.ended(keep)) if time), default=0)
+        # Those beyond so many in one partition are so in all; what they leave is found by halving the time since. Where
+        # one is away, no more stay than so many of the others'.
+        first = max((time for time in await self._partitions.there(lambda one: one.ended(keep)) if time), default=0)
         after = self.now() + 1
         while after - first > 1:
             middle = (first + after) // 2
-            if sum(await self._partitions.every(lambda one, since=middle: one.ended_since(since))) > keep:  # type: ignore[misc]
+            if sum(await self._partitions.there(lambda one, since=middle: one.ended_since(since))) > keep:  # type: ignore[misc]
                 first = middle
             else:
                 after = middle
         return first or None
 
     async def purge(self, finished_before: int, limit: int, spared: Collection[str] = ()) -> int:
-        await self._forget_expired()
         purged = 0
-        for partition in self._partitions:
-            purged += await partition.purge(finished_before, limit - purged, spared)
+        lost: StoreUnavailable | None = None
+        try:
+            await self._forget_expired()
+        except StoreUnavailable as error:
+            lost = error
+        for partition in self._partitions.in_turn(lambda _: True):
+            try:
+                purged += await partition.purge(finished_before, limit - purged, spared)
+            except StoreUnavailable as error:
+                # The others do not wait for it.
+                lost = error
+        if lost is not None and not purged:
+            raise lost
         return purged

@@ -188,3 +188,22 @@ async def test_results_are_stored_though_one_that_travels_with_them_is_for_a_par
     done = await world.storage.complete(results, "w1", 0, [])
     assert (done.verdicts, done.unstored) == ((None, None, None), frozenset())
     assert len({(await world.task_record(offer.task_id)).state for offer in offers}) == 1
+
+
+async def test_what_has_ended_is_deleted_in_the_partitions_that_are_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = await spread(world, 2)
+    for job in jobs:
+        await world.finish(await world.claim_of(job))
+
+    async def refused(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("it is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.storage._partitions[0].link, "call", refused)  # type: ignore[attr-defined]
+        patch.setattr(world.storage._partitions[0].link, "ask", refused)  # type: ignore[attr-defined]
+        newest = await world.storage.surplus(1)
+        assert newest is not None
+        assert await world.storage.purge(newest + 1, 10) == 4
+    assert await world.storage.purge(world.now + 1, 10) == 2
