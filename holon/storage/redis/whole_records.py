@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from operator import itemgetter
 
 from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.job import Status
@@ -20,13 +21,19 @@ from holon.ports import (
 from holon.storage.outbox import TAKE_BYTES
 from holon.storage.redis.part_records import ToTell
 from holon.storage.redis.partition import Partition
-from holon.storage.redis.partitions import at_once
+from holon.storage.redis.settled import Settled
 from holon.storage.redis.shared import SharedCalls
 from holon.storage.redis.whole import Whole
 
 
 class AllRecords(Whole, SharedCalls):
     """The calls of `holon.ports.Storage` that read, move and delete."""
+
+    def __init__(self, partitions: int) -> None:
+        super().__init__(partitions)
+        self._moved: Settled[str] = Settled(str, Partition.settle)
+        self._told_ends: Settled[tuple[str, int | None]] = Settled(itemgetter(0), _settle_ends)
+        self._heard_events: Settled[tuple[str, int, int]] = Settled(itemgetter(0), Partition.settle_events)
 
     @property
     def history_backlog(self) -> int:
@@ -39,8 +46,7 @@ class AllRecords(Whole, SharedCalls):
         return await self._partitions.whole(self._visits.take(limit))
 
     async def settle(self, notices: Sequence[str]) -> None:
-        parts = self._partitions.split(notices, str)
-        await self._partitions.whole(at_once(partition.settle(some) for partition, some in parts.items()))
+        await self._partitions.whole(self._moved.settle(self._partitions, notices))
 
     async def take_ends(self, limit: int, hold: int) -> Ends:
         taken = await self._take_untold("ends", limit, hold)
@@ -55,13 +61,11 @@ class AllRecords(Whole, SharedCalls):
         return await self._partitions.whole(self._visits.take_untold(what, limit, hold))
 
     async def settle_ends(self, told: Sequence[str], again: Sequence[tuple[str, int]] = ()) -> None:
-        done = self._partitions.split(told, str)
-        put_off = self._partitions.split(again, lambda pair: pair[0])
-        await self._partitions.whole(at_once(one.settle_ends(done[one], put_off[one]) for one in {**done, **put_off}))
+        ends = [*((job_id, None) for job_id in told), *again]
+        await self._partitions.whole(self._told_ends.settle(self._partitions, ends))
 
     async def settle_events(self, heard: Sequence[tuple[str, int, int]]) -> None:
-        parts = self._partitions.split(heard, lambda one: one[0])
-        await self._partitions.whole(at_once(partition.settle_events(some) for partition, some in parts.items()))
+        await self._partitions.whole(self._heard_events.settle(self._partitions, heard))
 
     async def watch(self, job_id: str) -> None:
         self._hints.watched.add(job_id)
@@ -155,3 +159,8 @@ class AllRecords(Whole, SharedCalls):
         if lost is not None and not purged:
             raise lost
         return purged
+
+
+async def _settle_ends(partition: Partition, ends: Sequence[tuple[str, int | None]]) -> None:
+    again = [(job_id, after) for job_id, after in ends if after is not None]
+    await partition.settle_ends([job_id for job_id, after in ends if after is None], again)

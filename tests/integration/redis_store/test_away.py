@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from holon.errors import StoreUnavailable
 from holon.ports import Hint, Offer, Result
+from tests.contract.backends import PARTITIONED
 from tests.contract.world import OK, Hand, World
 from tests.hints import hints_of
 from tests.integration.redis_store.partitions import spread
@@ -207,3 +210,58 @@ async def test_what_has_ended_is_deleted_in_the_partitions_that_are_there(
         assert newest is not None
         assert await world.storage.purge(newest + 1, 10) == 4
     assert await world.storage.purge(world.now + 1, 10) == 2
+
+
+@pytest.fixture
+async def moving(tmp_path: Path) -> AsyncIterator[World]:
+    """As `world`, and history is moved."""
+    world = World(PARTITIONED, tmp_path, {"history_backlog": 2**30})
+    await world.open()
+    yield world
+    await world.close()
+
+
+async def test_what_was_taken_of_a_partition_that_is_away_is_settled_with_the_next(
+    moving: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, hook = moving, "https://ann.example/"
+    for job in await spread(world, 1, webhook=hook):
+        await world.finish(await world.claim_of(job))
+    storage, hold = world.storage, 1_000
+    away = storage._partitions[1]  # type: ignore[attr-defined]
+    notices, ends = await storage.take(100), await storage.take_ends(100, hold)
+    assert {notice.record.job.id[0] for notice in notices} == {record.job.id[0] for record in ends.jobs} == set("012")
+
+    async def refused(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("it is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(away.link, "call", refused)
+        await storage.settle([notice.id for notice in notices])
+        await storage.settle_ends([record.job.id for record in ends.jobs])
+    await storage.settle([])
+    await storage.settle_ends([])
+    world.clock.advance(world.settings.claim + hold)
+    assert await storage.take(100) == []
+    assert (await storage.take_ends(100, hold)).jobs == ()
+
+
+async def test_that_no_partition_is_there_to_settle_anything_is_said(
+    moving: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = await spread(moving, 1)
+    notices = [notice.id for notice in await moving.storage.take(100)]
+    assert len(notices) == len(jobs)
+
+    async def refused(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("it is away")
+
+    with monkeypatch.context() as patch:
+        for one in moving.storage._partitions:  # type: ignore[attr-defined]
+            patch.setattr(one.link, "call", refused)
+            patch.setattr(type(one), "away", True)
+        with pytest.raises(StoreUnavailable, match="it is away"):
+            await moving.storage.settle(notices)
+    await moving.storage.settle(notices)
+    moving.clock.advance(moving.settings.claim)
+    assert await moving.storage.take(100) == []
