@@ -176,11 +176,17 @@ async def test_timeouts_and_back_offs_of_tasks_survive(durable: Factory) -> None
     assert await world.complete(slow) in (Superseded.DEADLINE_EXCEEDED, Superseded.STALE_TASK)
 
 
-async def test_what_was_done_in_time_is_taken_though_the_node_was_away_at_the_end_of_that(durable: Factory) -> None:
+@pytest.mark.parametrize("ended", [False, True])
+async def test_what_was_done_in_time_is_taken_though_the_node_was_away_at_the_end_of_that(
+    durable: Factory, *, ended: bool
+) -> None:
     world = await durable()
     hand = await world.hand()
     once, late = [await world.accepted(hand, execution_timeout=5_000, retry=RetryPolicy(0)) for _ in range(2)]
     bound = await world.accepted(hand, execution_timeout=5_000, result_timeout=6_000)
+    if ended:
+        # The node has left of its own accord.
+        await world.storage.close_session("w1", hand.session_id)
     world.clock.advance(10_000)
     await world.restart()
     await world.fire()

@@ -90,8 +90,9 @@ local function write_workers()
             else
                 write_row(row, worker_text(row))
             end
+            -- Of a session that has ended it is known whose it was for as long as its leases live.
             local live, node = row.WAS_LIVE, row.WAS_NODE
-            if live and (not row.live or node ~= row.node) then write('SREM', P .. 'sessions:' .. node, row.ID) end
+            if node and (row.GONE or node ~= row.node) then write('SREM', P .. 'sessions:' .. node, row.ID) end
             if row.live and (not live or node ~= row.node) then write('SADD', P .. 'sessions:' .. row.node, row.ID) end
         end
     end

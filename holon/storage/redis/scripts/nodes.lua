@@ -29,7 +29,7 @@ function nodes.end_all(gone)
             local holder = worker(id)
             if holder and holder.live and holder.node == node then leasing.end_session(holder) end
         end
-        write('DEL', P .. 'stops:' .. node)
+        write('DEL', P .. 'stops:' .. node, P .. 'sessions:' .. node)
         no_longer_idle(node)
     end
     local watched = read('HGETALL', P .. 'watched')
