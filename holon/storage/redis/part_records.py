@@ -23,6 +23,8 @@ from holon.storage.redis.part import Part
 ToTell: TypeAlias = Literal["ends", "events"]
 
 PURGE_AT_A_TIME = 50
+# So often nothing of what was taken may be opened: what comes behind that is taken another time.
+UNOPENED_IN_A_ROW = 20
 # While so many calls wait, nothing is passed on: it is kept nowhere, and what is to be stored must find room.
 MOST_BEFORE_PASSED_ON = 1_000
 
@@ -56,7 +58,7 @@ class RecordCalls(Part):
         """As `Storage.take`, about as much as there is room for (bytes); answers with how much it was too."""
         if self._settings.history_backlog is None:
             return [], 0
-        while True:
+        for _ in range(UNOPENED_IN_A_ROW):
             found = await self.link.call("take", limit, room)
             # What is older than the moving of history comes when there is nothing else, a little at a time.
             while not found and self._unlisted:
@@ -66,6 +68,7 @@ class RecordCalls(Part):
             # What cannot be opened is left out for as long as what is taken, and keeps no other back.
             if notices or not found:
                 return notices, sum(map(answers.size_of_notice, found))
+        return [], 0
 
     async def settle(self, notices: Sequence[str]) -> None:
         await self.link.call("settle", len(notices), *notices)
