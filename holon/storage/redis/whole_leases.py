@@ -77,7 +77,8 @@ class AllLeases(Whole):
 
     async def queued(self, skill: str) -> Mapping[str, tuple[Need, int]]:
         together: dict[str, tuple[Need, int]] = {}
-        for found in await self._partitions.every(lambda one: one.queued(skill)):
+        # What waits in one that is away is told when it is back.
+        for found in await self._partitions.there(lambda one: one.queued(skill)):
             for key, (need, count) in found.items():
                 together[key] = need, count + (together[key][1] if key in together else 0)
         return together

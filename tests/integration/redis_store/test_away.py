@@ -212,6 +212,21 @@ async def test_what_has_ended_is_deleted_in_the_partitions_that_are_there(
     assert await world.storage.purge(world.now + 1, 10) == 2
 
 
+async def test_what_waits_in_the_partitions_that_are_there_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for job in await spread(world, 1):
+        await world.dispatch(claim=await world.claim_of(job))
+
+    async def refused(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("it is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.storage._partitions[1].link, "read", refused)  # type: ignore[attr-defined]
+        assert await world.waiting() == 2
+    assert await world.waiting() == 3
+
+
 @pytest.fixture
 async def moving(tmp_path: Path) -> AsyncIterator[World]:
     """As `world`, and history is moved."""
