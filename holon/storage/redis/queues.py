@@ -12,8 +12,9 @@ from holon.storage.redis import answers
 from holon.storage.redis.calls import Calls
 from holon.storage.sealing import Seal, SealBroken
 
-# A member of a queue is the number of its arrival, of so many digits, and then its id.
-_DIGITS, _DIGITS_OF_MANY = 12, 16
+# A member of a queue is the number of its arrival, and then its id. With several partitions a number has so many
+# digits; with one it may come to have more than at first, and each id begins with "0-".
+_DIGITS_OF_MANY = 16
 # So many members are looked at in one call.
 _SCAN = 1_000
 # So many ids are kept for the pages that follow: a queue is gone through once for so many tasks, not for each page.
@@ -32,7 +33,7 @@ class QueuePages:
     def __init__(self, link: Calls, seal: Seal, *, many: bool) -> None:
         self._link = link
         self._seal = seal
-        self._digits = _DIGITS_OF_MANY if many else _DIGITS
+        self._many = many
         self._key = ""
         self._ids: Sequence[str] = ()
 
@@ -66,11 +67,14 @@ class QueuePages:
         cursor = b"0"
         while True:
             cursor, found = await self._link.ask("ZSCAN", f"q:{key}", cursor, "COUNT", _SCAN)
-            ids.update(one for one in (member[self._digits :].decode() for member in found[::2]) if one > after)
+            ids.update(one for one in map(self._id_of, found[::2]) if one > after)
             if len(ids) > 2 * KEPT:
                 ids = set(nsmallest(KEPT, ids))
             if cursor == b"0":
                 return nsmallest(KEPT, ids)
+
+    def _id_of(self, member: bytes) -> str:
+        return member[_DIGITS_OF_MANY if self._many else member.index(b"-") - 1 :].decode()
 
     async def _task(self, task_id: str) -> TaskRecord | None:
         fields = await self._link.read("task", task_id)

@@ -137,7 +137,11 @@ local function token()
 end
 
 -- The place of something among those of the same score is its number, and its id: what came first is first.
-local function id_of(member) return string.sub(member, settings.digits + 1) end
+-- Where there is one partition a number may come to have more digits than its place. Each id begins with '0-' there.
+local function id_of(member)
+    if PARTITIONS > 1 then return string.sub(member, settings.digits + 1) end
+    return string.sub(member, string.find(member, '-', 1, true) - 1)
+end
 
 local function words(text)
     local found = {}
