@@ -109,9 +109,11 @@ class Tally:
                 del self._errors[next(iter(self._errors))]
         self._counts[status] = self._counts.get(status, 0) + 1
         cost = total(self._late.pop(name, None) if before is None else before.cost, _cost_in(event))
-        self._told[name] = Told(
-            name, skill, event.time, status, event.worker_id or "", event.attempt_number or 0, event.time, error, cost
-        )
+        worker_id, attempt = event.worker_id or "", event.attempt_number or 0
+        if not attempt and (tries := details.get("attempts")):
+            # It ended as it waited for another: what was done of it was done in the last that it had.
+            worker_id, attempt = str(tries[-1][0]), len(tries)
+        self._told[name] = Told(name, skill, event.time, status, worker_id, attempt, event.time, error, cost)
 
     def _charged_late(self, event: HistoryEvent) -> None:
         """What an attempt cost that others had overtaken."""

@@ -7,7 +7,7 @@ import pytest
 from holon.domain.events import BranchesDone
 from holon.domain.task import DISPATCH_TIMEOUT, FAILURE
 from holon.ports import Superseded
-from tests.contract.ended import ended
+from tests.contract.ended import ended, ends_told
 from tests.contract.world import BROKEN, World
 
 
@@ -42,6 +42,8 @@ async def test_a_task_that_a_worker_is_being_offered_is_not_ended_by_its_dispatc
 async def test_a_task_whose_offer_nobody_answered_ends_when_its_dispatch_timeout_is_over(world: World) -> None:
     offer = await world.offered(await world.hand(), dispatch_timeout=3_000)
     await world.after(world.settings.offer)
+    [line] = await ends_told(world, offer.job_id)
+    assert (line.worker_id, line.attempt_number, len(line.details["attempts"])) == (None, 0, 1)
     assert await ended(world, offer.job_id) == (FAILURE, DISPATCH_TIMEOUT, 1)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from holon.domain.events import BranchesDone
+import pytest
+
+from holon.domain.events import BranchesDone, TaskEnded
 from holon.domain.job import Status
 from holon.domain.task import FAILURE, RESULT_TIMEOUT, TIMEOUT_ERROR, RetryPolicy
 from holon.ports import StopReason, Superseded
-from tests.contract.ended import ONCE, ended
+from tests.contract.ended import ONCE, ended, ends_told
 from tests.contract.world import BROKEN, ONE_SECOND, World
 
 # Result -----------------------------------------------------------------------------------------------------------
@@ -64,6 +66,33 @@ async def test_a_task_in_back_off_ends_at_its_result_deadline(world: World) -> N
     assert (await world.fire()).next_due == world.now + world.settings.claim
     await world.after(10_000)
     assert await world.waiting() == 0
+
+
+@pytest.mark.parametrize("retry_after", [30_000, 0], ids=["in back-off", "in its queue"])
+async def test_a_task_that_was_tried_and_waits_ends_without_another_attempt(world: World, retry_after: int) -> None:
+    offer = await world.accepted(await world.hand(), result_timeout=20_000)
+    await world.complete(offer, BROKEN, retry_after)
+    await world.after(20_000)
+    first, last = await ends_told(world, offer.job_id)
+    assert (first.worker_id, first.attempt_number) == ("w1", 1)
+    assert (last.worker_id, last.attempt_number, last.duration_ms) == (None, 0, None)
+    # It is all told of the one that there was.
+    assert last.details["attempts"] == first.details["attempts"] == [["w1", *3 * [world.now - 20_000]]]
+    [(_, event)] = (await world.claim_of(offer.job_id)).events
+    assert isinstance(event, TaskEnded)
+    assert event.outcome.worker_id == ""
+
+
+async def test_an_attempt_that_is_under_way_at_the_result_deadline_is_the_one_that_ended(world: World) -> None:
+    offer = await world.accepted(await world.hand(), result_timeout=20_000)
+    await world.complete(offer, BROKEN, 0)
+    await world.after(0)
+    again = await world.hand("w2")
+    [offer] = await world.lease(again.seat())
+    await world.touch(accepts=(again.ref(offer),))
+    await world.after(20_000)
+    told = await ends_told(world, offer.job_id)
+    assert [(one.worker_id, one.attempt_number, one.duration_ms) for one in told] == [("w1", 1, 0), ("w2", 2, 20_000)]
 
 
 async def test_a_retry_does_not_move_the_result_deadline(world: World) -> None:

@@ -112,6 +112,15 @@ def test_what_the_attempts_of_a_task_cost_is_told_together_late_ones_included() 
     assert [told.cost for told in made.tasks()] == [11, None, None]
 
 
+def test_a_task_that_ended_as_it_waited_is_that_of_its_last_attempt() -> None:
+    waited = replace(over("0-0", "failure", 3, attempts=[["w", 1, 1, 2]]), worker_id=None, attempt_number=0)
+    for earlier in ([], [over("0-0", "failure", 2)]):
+        (told,) = tally(sent(0, 1), *earlier, waited).tasks()
+        assert (told.worker_id, told.attempt, told.ended) == ("w", 1, 3)
+    (never,) = tally(sent(0, 1), replace(waited, details={**waited.details, "attempts": []})).tasks()
+    assert (never.worker_id, never.attempt) == ("", 0)
+
+
 def test_what_a_late_attempt_cost_is_told_before_any_has_ended_in_time() -> None:
     late = events.HistoryEvent("result_superseded", 11, worker_id="w", task_id=f"{JOB}-0-0", details={"cost": 4})
     made = tally(sent(0, 10, branches=2), late)

@@ -153,12 +153,14 @@ def out_of_time(tables: Tables, task: TaskRow, now: int) -> bool:
     else:
         return False
     stop_holder(tables, task, StopReason.DEADLINE)
-    if task.state in (OFFERED, LEASED):
+    # One that waits, for a worker or to be tried again, has no attempt that this ends.
+    tried = task.state in (OFFERED, LEASED)
+    if tried:
         leave(tables, task)
-    close_attempt(task, now)
-    outcome = Outcome.failed(code, message, task.worker_id)
+        close_attempt(task, now)
+    outcome = Outcome.failed(code, message, task.worker_id if tried else "")
     task.over_reason = Superseded.DEADLINE_EXCEEDED
-    task_over(tables, task, outcome, finished_line(task, outcome, now), now)
+    task_over(tables, task, outcome, finished_line(task, outcome, now, tried=tried), now)
     return True
 
 

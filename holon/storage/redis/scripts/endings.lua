@@ -134,10 +134,16 @@ function endings.out_of_time(row)
         return false
     end
     stop_holder(row, 'deadline')
-    if placed(row) then costs.leave(row) end
-    tries.close(row)
+    -- One that waits, for a worker or to be tried again, has no attempt that this ends.
+    local tried = placed(row)
+    if tried then
+        costs.leave(row)
+        tries.close(row)
+    end
     row.reason = 'deadline_exceeded'
-    task_over(row, endings.failed(code, message, row.worker))
+    local outcome = endings.failed(code, message, tried and row.worker)
+    outcome.untried = not tried
+    task_over(row, outcome)
     return true
 end
 
