@@ -13,6 +13,7 @@ from holon.engine.reloading import Reloading
 from holon.errors import StoreUnavailable
 from holon.ports import Change, Document, DocumentHints, Shared, change_document
 from holon.telemetry.audit import By
+from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class SharedReloading:
         self._now = now
         self._node_id = node_id
         self._seen: dict[str, int] = {}
+        self._away = Seldom(log)
         self.hints = DocumentHints(KIND)
 
     def __repr__(self) -> str:
@@ -76,6 +78,7 @@ class SharedReloading:
             try:
                 marks = await self._store.documents(KIND)
             except StoreUnavailable as error:
+                self._away.warn("what other nodes have reloaded is reloaded here later", why=error.message)
                 await asyncio.sleep(error.again_after)
                 continue
             await self._follow([mark for mark in marks if self._is_news(mark, first=first)])

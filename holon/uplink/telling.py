@@ -12,6 +12,7 @@ from holon.engine.told_above import extent_of
 from holon.errors import HolonError, StoreUnavailable
 from holon.ports import JobRecord
 from holon.rxon.v1 import worker_pb2
+from holon.telemetry.seldom import Seldom
 from holon.uplink.books import Books
 from holon.uplink.delegated import Delegated
 from holon.uplink.delegation import Delegation
@@ -55,6 +56,7 @@ class Telling:
         self._start = start
         # By task: what was told, and is not acknowledged; those of which the node has heard nothing yet.
         self._told: dict[str, Delegation] = {}
+        self._away = Seldom(log)
 
     def __repr__(self) -> str:
         return f"Telling(told={len(self._told)})"
@@ -195,7 +197,8 @@ class Telling:
                 await self._books.remember(entry, lease)
             except StoreUnavailable as error:
                 # Else it would be owed until the next start, and its job kept.
-                log.debug("what became of task %s is noted later: %s", entry.task_id, error.message, extra=entry.facts)
+                message = "what became of task %s is noted later"
+                self._away.warn(message, entry.task_id, why=error.message, **entry.facts)
                 await asyncio.sleep(error.again_after)
             except HolonError as error:
                 message = "what became of task %s could not be noted: %s"

@@ -11,6 +11,7 @@ import orjson
 from holon.domain.value import Value
 from holon.errors import StoreUnavailable
 from holon.ports import Document, DocumentHints, Shared
+from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,6 @@ KIND = "uplink"
 KEY = "lease"
 LEASE_MS = 10_000
 _RENEW_S = 3.0
-_RETRY_S = 1.0
 # So long a node keeps the lease that does not reach the parent, where others wait for it. It is twice as long each time
 # it was no use, and at last the second: perhaps nobody reaches the parent.
 UNREACHED_S, UNREACHED_LONGEST_S = 15.0, 60.0
@@ -62,6 +62,7 @@ class Tenure:
         self._told = ""
         self._unreached = UNREACHED_S
         self._left_until = 0.0
+        self._away = Seldom(log)
         self.hints = DocumentHints(KIND)
 
     def __repr__(self) -> str:
@@ -76,7 +77,8 @@ class Tenure:
             try:
                 wait = await self._try()
             except StoreUnavailable as error:
-                wait = error.retry_after or _RETRY_S
+                self._away.warn("cannot look whose the lease on the link with the parent is", why=error.message)
+                wait = error.again_after
             if wait is None:
                 self._told = ""
                 log.info("this node links with the parent now, epoch %d", self.epoch)

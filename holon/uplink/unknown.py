@@ -9,12 +9,12 @@ from contextlib import suppress
 
 from holon.engine.requests import Listing
 from holon.errors import FailedPrecondition, HolonError, NotFound
+from holon.telemetry.seldom import Seldom
 from holon.uplink.delegation import owner_of
 from holon.uplink.place import Place
 
 log = logging.getLogger(__name__)
 
-_RETRY_S = 1.0
 # A parent that is linked again has offered by then what it still wants.
 UNKNOWN_AFTER_S = 60.0
 _NOT_WANTED = "uplink: the parent holon does not ask for it"
@@ -28,7 +28,7 @@ async def cancel_unknown(place: Place, parent_id: Callable[[], str], known: Call
         parent_id: who the parent is, once that time is over.
         known: whether the parent has asked for a job, by its id.
     """
-    began = place.store.now()
+    began, away = place.store.now(), Seldom(log)
     await asyncio.sleep(UNKNOWN_AFTER_S)
     owner, token = owner_of(parent_id()), ""
     while True:
@@ -42,7 +42,8 @@ async def cancel_unknown(place: Place, parent_id: Callable[[], str], known: Call
                 with suppress(NotFound, FailedPrecondition):
                     await place.jobs.cancel(owner, job_id, by=_NOT_WANTED, insist=False)
         except HolonError as error:
-            await asyncio.sleep(error.retry_after or _RETRY_S)
+            away.warn("jobs that the parent does not ask for are cancelled later", why=error.message)
+            await asyncio.sleep(error.again_after)
         else:
             token = following
             if not token:

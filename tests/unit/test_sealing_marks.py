@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from holon.clock import ManualClock
-from holon.errors import ConfigError
+from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import Document, StoreSettings
 from holon.storage.memory import MemoryStorage
 from holon.storage.sealing import Seal, key_id
@@ -28,8 +28,12 @@ class Store(MemoryStorage):
         self.manual = ManualClock()
         super().__init__(StoreSettings("a"), self.manual)
         self.looked = asyncio.Event()
+        self.failures = 0
 
     async def documents(self, kind: str) -> list[Document]:
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable("away", retry_after=0.001)
         found = list(await super().documents(kind))
         self.looked.set()
         return found
@@ -126,6 +130,21 @@ async def test_a_node_is_told_of_a_key_that_another_seals_with_and_it_has_not(
     assert key_id(NEW) in caplog.text
     # That is no reason not to read its own file again.
     assert marks.missing((OLD,)) == ""
+
+
+async def test_marks_that_wait_for_the_store_are_told_of_once_and_followed_when_it_is_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = Store()
+    marks, _ = await begun(store, OLD)
+    await begun(store, NEW, OLD)
+    caplog.clear()
+    store.failures = 3
+    async with running(marks):
+        await looked(store)
+    later, missed = caplog.messages
+    assert later == "the marks of encryption keys are made and looked at later: away"
+    assert key_id(NEW) in missed
 
 
 async def test_which_key_seals_is_logged_when_it_is_another_one(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from holon.clock import ManualClock
 from holon.engine.reloading import Apply, Changes, Part, Reloading
 from holon.engine.shared_reloading import FRESH_MS, KIND, SharedReloading
 from holon.errors import ConfigError, FailedPrecondition, StoreUnavailable
+from holon.ports import Document
 from holon.storage.memory import MemoryStorage
 from holon.telemetry.audit import By
 from tests.audit_lines import audited
@@ -109,6 +110,28 @@ async def test_a_mark_that_cannot_be_read_is_passed_over_and_the_next_one_is_fol
         await one.shared.reload(["clients"], ME)
         other.shared.hints.changed(frozenset({KIND}))
         await other.reloads(other.clients)
+
+
+async def test_a_node_that_waits_for_the_store_says_so_once_and_follows_when_it_is_back(
+    store: MemoryStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = Member(store, "one"), Member(store, "other")
+    read, failures = store.documents, 3
+
+    async def away_at_first(kind: str) -> Sequence[Document]:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise StoreUnavailable("away", retry_after=0.001)
+        return await read(kind)
+
+    monkeypatch.setattr(store, "documents", away_at_first)
+    await one.shared.reload(["clients"], ME)
+    async with following(other):
+        await other.reloads(other.clients)
+    assert [one.message for one in caplog.records if one.levelno >= logging.WARNING] == [
+        "what other nodes have reloaded is reloaded here later: away"
+    ]
 
 
 async def test_a_bad_file_at_the_node_that_was_asked_is_marked_nowhere(store: MemoryStorage) -> None:

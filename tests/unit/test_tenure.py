@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from holon.clock import ManualClock
+from holon.errors import StoreUnavailable
+from holon.ports import Document
 from holon.storage.memory import MemoryStorage
 from holon.storage.promises import Promise, Promises
 from holon.uplink import tenure
@@ -36,6 +38,25 @@ async def test_one_node_links_and_each_taking_raises_the_epoch(
     clock.advance(LEASE_MS)
     await first.take()
     assert first.epoch == 4
+
+
+async def test_a_node_that_cannot_look_whose_the_lease_is_says_so_once_and_takes_it_when_the_store_is_back(
+    store: MemoryStorage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    read, failures = store.document, 3
+
+    async def away_at_first(*place: str) -> Document | None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise StoreUnavailable("away", retry_after=0.001)
+        return await read(*place)
+
+    monkeypatch.setattr(store, "document", away_at_first)
+    taken = Tenure(store, clock.now_ms, "n1", "n1")
+    await asyncio.wait_for(taken.take(), 10)
+    assert (taken.epoch, failures) == (1, 0)
+    assert caplog.messages == ["cannot look whose the lease on the link with the parent is: away"]
 
 
 @pytest.fixture

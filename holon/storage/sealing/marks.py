@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from holon.errors import ConfigError, SealBroken, StoreUnavailable, Violation
 from holon.ports import Change, Document, DocumentHints, Shared, change_document, place_of
 from holon.storage.sealing.seal import Seal, key_id
+from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Marks:
         self._due = True
         # The key that was logged as the one that seals.
         self._told = b""
+        self._away = Seldom(log)
         self.hints = DocumentHints(KIND)
 
     def __repr__(self) -> str:
@@ -80,6 +82,7 @@ class Marks:
                     await self._mark()
                 self._tell(await self._look())
             except StoreUnavailable as error:
+                self._away.warn("the marks of encryption keys are made and looked at later", why=error.message)
                 wait = error.again_after
             await self.hints.wait(wait)
 

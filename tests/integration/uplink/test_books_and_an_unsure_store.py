@@ -89,7 +89,7 @@ async def test_what_is_settled_while_it_is_written_is_deleted_after_that(
 
 
 async def test_a_task_that_was_taken_back_while_the_store_was_away_is_remembered_for_a_while_only(
-    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with a_child(certificates, blueprints()) as child:
         stream = await child.linked()
@@ -101,7 +101,7 @@ async def test_a_task_that_was_taken_back_while_the_store_was_away_is_remembered
             nonlocal tries
             if kind == KIND and expires_in is not None:
                 tries += 1
-                if tries == 1:
+                if tries <= 3:
                     raise StoreUnavailable("away", retry_after=0.001)
             return await put(kind, *arguments, expires_in=expires_in, **more)
 
@@ -109,6 +109,7 @@ async def test_a_task_that_was_taken_back_while_the_store_was_away_is_remembered
         await stream.stop("t1", "LEASE_LOST")
         assert (await answer(stream)).rejected.reason == "STALE_OFFER"
         await comes_to_be_noted(child, {"t1": True})
+        assert caplog.messages.count("what became of task t1 is noted later: away") == 1
 
 
 async def test_what_was_told_is_settled_once_it_is_heard_also_where_the_next_job_of_its_task_could_not_be_made(
