@@ -197,6 +197,8 @@ class Uplink:
             link.introduce(self._parent.identity())
             group.create_task(self._parent.run(), name="uplink-introduction")
             await serving.jobs.restore(lambda: self._holarchy.parent_id)
+            # A cancel comes after a store's reply: where a part of the group has failed meanwhile, this is where.
+            await asyncio.sleep(0)
             counting = Counting(
                 serving,
                 engine.slots,

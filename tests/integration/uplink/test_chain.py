@@ -12,7 +12,8 @@ from holon.clock import SystemClock
 from holon.domain.holarchy import HolonIdentity
 from holon.errors import FailedPrecondition
 from holon.storage.memory import MemoryStorage
-from holon.uplink import parent, tenure
+from holon.storage.promises import Promise, Promises
+from holon.uplink import books, parent, tenure, uplink
 from holon.uplink.provided import Provided, text_of
 from holon.uplink.tenure import Tenure
 from tests.integration.a_child import PARENT, STORE, a_child, welcomed
@@ -55,6 +56,40 @@ async def test_a_node_that_does_not_reach_the_parent_leaves_the_link_to_another_
             other = Tenure(store, store.now, "n2", "another")
             await other.take()
             assert other.epoch == 2
+
+
+async def test_a_link_that_another_node_takes_over_as_it_is_begun_ends_for_that_reason_alone(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tenure, "_RENEW_S", 0.01)
+    monkeypatch.setattr(uplink, "_PAUSE_S", 0.01)
+    async with MemoryStorage(STORE, SystemClock()) as store:
+        read, promises, reply = store.documents, Promises(), Promise[None]()
+        beginning: asyncio.Future[asyncio.Task[Any]] = asyncio.Future()
+
+        async def late(kind: str) -> Any:
+            task = asyncio.current_task()
+            if kind == books.KIND and task is not None and task.get_name() == "uplink-link" and not beginning.done():
+                beginning.set_result(task)
+                # As of any store in a place of its own: a cancel comes once this is there.
+                await promises.kept(reply)
+            return await read(kind)
+
+        monkeypatch.setattr(store, "documents", late)
+        async with a_child(certificates, blueprints(), store=store) as child:
+            begins = await asyncio.wait_for(beginning, GUARD)
+            lease = await store.document("uplink", "lease")
+            assert lease is not None
+            taken = orjson.dumps({"epoch": 2, "node": "n2", "until": store.now()})
+            assert await store.put_document("uplink", "lease", taken, version=lease.version)
+            try:
+                await child.until(lambda: begins.cancelling() > 0)
+            finally:
+                reply.set_result(None)
+            stream = await child.linked()
+            await finishes(child, stream, "t1")
+    assert caplog.messages.count("another node of this holon links with the parent") == 1
+    assert "the link ended unexpectedly, and is begun anew" not in caplog.messages
 
 
 @pytest.mark.parametrize(
