@@ -46,6 +46,8 @@ class Node:
         self._storage = storage
         self._clock = clock or SystemClock()
         self._stop = asyncio.Event()
+        # While its parts are opened, which a store that does not answer may hold up.
+        self._starting: asyncio.Timeout | None = None
         self._told = False
         self._grace: float | None = None
         self._now = asyncio.Event()
@@ -56,21 +58,37 @@ class Node:
         return f"Node({self.config.INSTANCE_ID}, {self.config.effective()['STORAGE_URI']})"
 
     async def run(self, ready: Callable[[Ports], None] = lambda _: None) -> None:
-        """Run until `stop`, drained; a second `stop` ends it at once. A cancel ends it at once too.
+        """Run until `stop`, drained; a second `stop` ends it at once, as does one while it starts. So does a cancel.
 
         Arguments:
-            ready: called once, when every door is open.
+            ready: called once, when every door is open; perhaps never, if it is stopped before.
         Raises:
             ConfigError: settings, certificates or the store's file are wrong; nothing was opened.
             BlueprintError: a blueprint is not sound.
         """
         config = self.config.freeze()
         blueprints = self._blueprints + (load_directory(config.BLUEPRINTS_DIR) if config.BLUEPRINTS_DIR else [])
+        starting = self._starting = asyncio.timeout(None)
+        try:
+            async with starting:
+                if self._stop.is_set():
+                    self._end_start()
+                await self._run(config, blueprints, ready)
+        except TimeoutError:
+            if not starting.expired():
+                raise
+            log.info("node %s was stopped before it was ready", config.INSTANCE_ID)
+        finally:
+            self._starting = None
+
+    async def _run(self, config: Config, blueprints: list[Blueprint], ready: Callable[[Ports], None]) -> None:
         refused: HolonError | None = None
         async with (
             parts_of(config, blueprints, self._storage, self._clock, self._reloading) as parts,
             asyncio.TaskGroup() as group,
         ):
+            # From here on there may be something to drain.
+            self._starting = None
             loops = [group.create_task(run(), name=name) for name, run in parts.loops.items()]
             try:
                 async with opened(config, parts, self._clock, self.drain) as doors:
@@ -115,6 +133,7 @@ class Node:
             self._now.set()
         self._told = True
         self._stop.set()
+        self._end_start()
 
     def drain(self, grace: float | None = None, reason: str = "") -> None:
         """Drain and end, as a first `stop` does; a repeat changes nothing, nor does a first `stop` after it.
@@ -127,6 +146,14 @@ class Node:
             log.info("asked to drain: %r", reason[:256])
             self._grace = grace
             self._stop.set()
+            self._end_start()
+
+    def _end_start(self) -> None:
+        """A node whose parts are not open yet has nothing to drain: it is not waited for them."""
+        if self._starting is not None:
+            last_resort().within(LAST_S)
+            self._starting.reschedule(asyncio.get_running_loop().time())
+            self._starting = None
 
     def reload(self) -> None:
         """Read the files again that can change while the node runs; what became of it is in the log.

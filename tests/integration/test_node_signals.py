@@ -1,10 +1,12 @@
-"""What a node is told for the second time ends it, whatever holds it up: its loop is kept busy, its store is away."""
+"""What a node is told for the second time ends it, and at its start for the first, whatever holds it up."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Iterator, Sequence
+from typing import Self
 from unittest.mock import Mock
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from holon.config import Config
 from holon.errors import StoreUnavailable
 from holon.node import Node
-from holon.node.ending import AT_ONCE_S
+from holon.node.ending import AT_ONCE_S, LAST_S
 from holon.ports import Document
 from holon.storage import MemoryStorage
 from holon.storage.promises import Promise, Promises
@@ -54,6 +56,42 @@ def handlers() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+class Hanging(MemoryStorage):
+    """It never opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opening = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self.opening.set()
+        await asyncio.Event().wait()
+        return self
+
+
+@pytest.mark.usefixtures("handlers")
+async def test_i10_a_first_signal_ends_a_node_whose_start_hangs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "holon.node")
+    ends: list[float] = []
+    monkeypatch.setattr("holon.node.root.last_resort", lambda: Mock(within=ends.append))
+    store, ready = Hanging(), Mock()
+    running = asyncio.create_task(Node(config(), (), store).run_until_signalled(ready))
+    await asyncio.wait_for(store.opening.wait(), GUARD)
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.wait_for(running, GUARD)
+    assert (ends, ready.called) == ([LAST_S], False)
+    assert "was stopped before it was ready" in caplog.messages[-1]
+
+
+async def test_a_node_that_was_stopped_before_it_runs_does_not_start() -> None:
+    node, ready = Node(config(), (), Hanging()), Mock()
+    node.stop()
+    await asyncio.wait_for(node.run(ready), GUARD)
+    assert not ready.called
 
 
 @pytest.mark.usefixtures("handlers")
