@@ -28,6 +28,7 @@ from holon.client.watching import until_over, watch
 from holon.errors import ConfigError, HolonError
 from holon.rxon.v1 import job_pb2
 from holon.rxon.v1.job_pb2_grpc import JobServiceStub
+from holon.wire.address import shown_url
 
 if TYPE_CHECKING:
     from holon.rxon.v1.job_pb2_grpc import JobServiceAsyncStub
@@ -59,11 +60,11 @@ class Client(Accounts):
             raise ConfigError(f"timeout is {timeout}; it must be a number of seconds above 0")
         self._url = url
         self._ca = ca
-        self._calls = Calls(url, (("x-client-token", token),) if token else (), timeout)
+        self._calls = Calls(shown_url(url), (("x-client-token", token),) if token else (), timeout)
         self._resources = AsyncExitStack()
 
     def __repr__(self) -> str:
-        return f"Client({self._url})"
+        return f"Client({self._calls.url})"
 
     if not TYPE_CHECKING:
         # Hidden from type checkers, which would otherwise let code use any misspelt name.
@@ -318,4 +319,4 @@ class Client(Accounts):
             ValueError: the timeout is negative, or no number.
             TimeoutError: it is not over yet; it goes on.
         """
-        return await until_over(self.watch(job_id), job_id, self._url, timeout, seen)
+        return await until_over(self.watch(job_id), job_id, self._calls.url, timeout, seen)

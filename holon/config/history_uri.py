@@ -40,10 +40,13 @@ class HistoryURI:
             return cls()
         try:
             parts = urlsplit(text)
-        except ValueError as error:
-            raise _wrong(f"is no URI; {_FORMS}") from error
+        except ValueError:
+            # What the parser says may show the part with the password.
+            raise _wrong(f"is no URI; {_FORMS}") from None
         if parts.scheme in ("postgresql", "postgres"):
-            if not all(has_port(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")):
+            # A / or # in a password, not percent-encoded, ends the part that names the host.
+            strays = parts.fragment or ("@" in parts.path and "@" not in parts.netloc)
+            if strays or not all(has_port(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")):
                 raise _wrong(_NO_POSTGRES)
             return cls(postgres=text)
         if parts.scheme != "sqlite":

@@ -15,7 +15,7 @@ from holon.config.s3_rules import s3_problems
 from holon.config.setting import DAY_SECONDS, KIB
 from holon.config.settings import Settings
 from holon.config.storage_uri import StorageURI, is_redis
-from holon.config.values import has_port, names_in, shown
+from holon.config.values import has_port, names_in, shown, without_credentials
 from holon.config.webhooks import webhook_problems
 from holon.errors import ConfigError, Violation
 from holon.files import SOCKET_PATH_BYTES, read_private, read_public
@@ -100,9 +100,6 @@ def _names(settings: Settings) -> Iterator[Violation]:
         yield from _files_of("STORAGE_URI", StorageURI.parse(settings.STORAGE_URI), settings)
     except ConfigError as error:
         yield from error.details
-    except ValueError:
-        # What the parser says may show the part with the password.
-        yield Violation("STORAGE_URI", "is no URI; what is special in its parts is percent-encoded")
     if settings.REDIS_HOST and not _HOST.fullmatch(settings.REDIS_HOST):
         yield Violation("REDIS_HOST", f"{shown(settings.REDIS_HOST)!r} {_NO_HOST}")
     try:
@@ -185,7 +182,8 @@ def _worker_door(settings: Settings) -> Iterator[Violation]:
 
 
 def _parent(settings: Settings) -> Iterator[Violation]:
-    parents = names_in(settings.PARENT_URL)
+    # Before it is split, for a password may have a comma.
+    parents = names_in(without_credentials(settings.PARENT_URL))
     if settings.PARENT_URL and not parents:
         yield Violation("PARENT_URL", "names no node; write grpcs://host:7700, or unset it")
     if not settings.ENABLE_CLIENT_API and not settings.PARENT_URL:

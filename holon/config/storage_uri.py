@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
@@ -43,7 +43,7 @@ class StorageURI:
     scheme: str
     path: Path | None = None
     synchronous: str = "FULL"
-    server: str = ""
+    server: str = field(default="", repr=False)
     partitions: int = 1
     replicas: int = 0
     synced: bool = False
@@ -57,7 +57,11 @@ class StorageURI:
         Raises:
             ConfigError: the text names no store of this version; the message says which forms there are.
         """
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+        except ValueError:
+            # What the parser says may show the part with the password.
+            raise _wrong("is no URI; what is special in its parts is percent-encoded") from None
         if parts.scheme == "memory":
             if text != "memory://":
                 raise _wrong("memory:// takes neither a path nor options")
@@ -87,7 +91,7 @@ def is_store(text: str) -> bool:
     """Whether a URI names a store as it should."""
     try:
         StorageURI.parse(text)
-    except (ConfigError, ValueError):
+    except ConfigError:
         return False
     return True
 
@@ -140,7 +144,10 @@ def _names_a_server(parts: SplitResult) -> bool:
     if parts.scheme in _CLUSTERS:
         return bool(_HOSTS.fullmatch(parts.netloc)) and parts.path in ("", "/")
     path = parts.path.removeprefix("/")
-    return bool(path) if parts.scheme == "unix" else bool(parts.hostname) and (path or "0").isdecimal()
+    if parts.scheme == "unix":
+        # A / in a password, not percent-encoded, makes a path of the rest of it.
+        return bool(path) and ("@" in parts.netloc or not parts.netloc)
+    return bool(parts.hostname) and (path or "0").isdecimal()
 
 
 def _wrong(reason: str) -> ConfigError:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Protocol
 
-from holon.config.values import names_in
+from holon.config.values import names_in, shown, without_credentials
 from holon.errors import Violation
 
 # As its public convention has it (Standard Webhooks); the prefix may be left out.
@@ -49,14 +49,16 @@ def webhook_hosts(settings: Settings) -> tuple[frozenset[str], tuple[IPv4Network
     """
     names: set[str] = set()
     networks: list[IPv4Network | IPv6Network] = []
-    for one in names_in(settings.WEBHOOK_ALLOWED_HOSTS):
+    # Before it is split, for a password that somebody has written here may have a comma.
+    for one in names_in(without_credentials(settings.WEBHOOK_ALLOWED_HOSTS)):
         try:
             networks.append(ip_network(one.strip("[]")))
         except ValueError:
             name = one.lower()
             if not _NAME.fullmatch(name):
                 raise ValueError(
-                    f"{one!r} is no name, address or network; write such as hooks.internal or 10.0.0.0/8, no port"
+                    f"{shown(one)!r} is no name, address or network; write such as hooks.internal or 10.0.0.0/8, no "
+                    "port"
                 ) from None
             names.add(name)
     return frozenset(names), tuple(networks)

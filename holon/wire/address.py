@@ -58,20 +58,26 @@ def parse_url(text: str, default_port: int) -> NodeUrl:
     try:
         parts = urlsplit(text.strip())
         port = parts.port or default_port
-    except ValueError as error:
-        raise ValueError(f"{_shown(text)!r} is no address of a node; write {example}") from error
+    except ValueError:
+        # What the parser says may show a part of a password.
+        raise ValueError(f"{shown_url(text)!r} is no address of a node; write {example}") from None
     if parts.scheme not in ("grpc", "grpcs") or not parts.hostname:
-        raise ValueError(f"{_shown(text)!r} is no address of a node; write {example}")
+        raise ValueError(f"{shown_url(text)!r} is no address of a node; write {example}")
     if parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError(f"{_shown(text)!r} has more than a host and a port; write {example}")
+        raise ValueError(f"{shown_url(text)!r} has more than a host and a port; write {example}")
     url = NodeUrl(parts.hostname, port, parts.scheme == "grpcs")
     if not url.secure and not url.is_loopback:
         raise ValueError(f"{text!r} is not encrypted, which is allowed on the loopback only; write grpcs://")
     return url
 
 
-def _shown(text: str) -> str:
-    """What somebody took for an address, without what it may hold that is secret: user, password and options."""
+def shown_url(text: str) -> str:
+    """What somebody took for an address, without what it may hold that is secret: user, password and options.
+
+    The path of a socket has none of these.
+    """
+    if text.startswith("unix:"):
+        return text
     return _OPTIONS.sub(r"\1(hidden)", _CREDENTIALS.sub(r"\1(hidden)@", text))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from holon.errors import ConfigError
-from holon.wire.address import NodeUrl, parse_url
+from holon.wire.address import NodeUrl, parse_url, shown_url
 from holon.wire.pem import certificates_problem, key_problem
 from holon.wire.values import is_id
 from holon.worker.certificate import read_key
@@ -73,7 +73,8 @@ def read_settings(
     problems: list[str] = []
     urls: list[NodeUrl] = []
     text = node_url if node_url is not None else environ.get("NODE_URL", "")
-    for one in filter(None, (part.strip() for part in text.split(","))):
+    # Before it is split, for a password may have a comma.
+    for one in filter(None, (part.strip() for part in shown_url(text).split(","))):
         try:
             urls.append(parse_url(one, DEFAULT_PORT))
         except ValueError as error:

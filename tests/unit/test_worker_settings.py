@@ -168,3 +168,11 @@ def test_short_lived_tokens_are_asked_for_by_a_switch_and_need_something_to_exch
         read_settings(environ=environ | {"WORKER_STS": "perhaps"})
     with pytest.raises(ConfigError, match="WORKER_STS needs something"):
         read_settings(sts=True, environ=environ | {"WORKER_TOKEN": ""})
+
+
+@pytest.mark.parametrize("password", ["s3c/r3t", "s3c,r3t", "s3c@r3t"])
+def test_what_is_wrong_with_an_address_shows_no_password_that_is_in_it(password: str) -> None:
+    with pytest.raises(ConfigError, match="NODE_URL") as refused:
+        read_settings(worker_id="w", node_url=f"grpcs://one:7700,grpcs://ann:{password}@host:7700", environ={})
+    assert "s3c" not in refused.value.message
+    assert "r3t" not in refused.value.message

@@ -39,7 +39,7 @@ class Sentinels:
         self._options = f"{question}{query}"
         self._hosts = hosts.split(",")
         for host in self._hosts:
-            pool_of(self._at(host))
+            pool_of(self._at(f"{self._credentials}{host}{self._database}"))
 
     def __repr__(self) -> str:
         return f"Sentinels({self._service}, {', '.join(self._hosts)})"

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias
+from urllib.parse import urlsplit
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
@@ -95,8 +96,11 @@ class Server:
 
 
 def pool_of(uri: str) -> ConnectionPool:
-    """What makes connections to a server; raises ConfigError when the URI names none."""
+    """What makes connections to a server; raises ConfigError, which shows nothing of it, when the URI names none."""
     try:
+        parts = urlsplit(uri)
+        if parts.netloc and "@" not in parts.netloc and "@" in uri:
+            raise ValueError("the client library would take what is before / in the password for the host")
         # Only the store repeats a call: it knows which may be.
         return ConnectionPool.from_url(
             uri,
@@ -105,8 +109,12 @@ def pool_of(uri: str) -> ConnectionPool:
             socket_connect_timeout=PATIENCE_S,
             retry=Retry(NoBackoff(), 0),
         )
-    except ValueError as error:
-        raise ConfigError(f"STORAGE_URI names no Redis: {error}") from error
+    except ValueError:
+        # What the parser says may show a part of the password.
+        raise ConfigError(
+            "STORAGE_URI names no Redis: it is redis://user:password@host:port/database, or unix:///path/to/socket, "
+            "with what is special in its parts percent-encoded"
+        ) from None
 
 
 async def connected(pool: ConnectionPool) -> Connection:
