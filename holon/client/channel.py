@@ -1,9 +1,10 @@
-"""The client: where the node is, and the one channel to it."""
+"""The client: where the node is, and the channels to it."""
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +68,39 @@ _APART = (("grpc.use_local_subchannel_pool", 1),)
 _NO_PROXY = (("grpc.enable_http_proxy", 0),)
 
 
-def open_channel(url: str, ca: str | Path | None, *, apart: bool = False) -> grpc.aio.Channel:
-    """Make a channel to `grpcs://host:port`, or on the loopback `grpc://host:port`; without a port it is 7701.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node is, with all that is needed to speak with it: nothing is read again for a further channel.
 
-    `unix:/path` is a node's ADMIN_SOCKET on this machine.
+    Attributes:
+        target: the address as gRPC takes it.
+        credentials: what checks the node's certificate; None: it is spoken to in the clear.
+        options: what its channels are set to beside what all are.
+    """
 
-    It connects with the first call. Blocks for the read of `ca`.
+    target: str
+    credentials: grpc.ChannelCredentials | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def open(self, *, apart: bool = False) -> grpc.aio.Channel:
+        """Make a channel to it, which connects with the first call.
+
+        Arguments:
+            apart: whether it has a connection of its own, which no other channel to the same place shares.
+        """
+        options = _options(apart) + self.options
+        if self.credentials is None:
+            return grpc.aio.insecure_channel(self.target, options=options)
+        return grpc.aio.secure_channel(self.target, self.credentials, options=options)
+
+
+def place_of(url: str, ca: str | Path | None) -> Place:
+    """What `grpcs://host:port`, or on the loopback `grpc://host:port`, names; without a port it is 7701.
+
+    `unix:/path` is a node's ADMIN_SOCKET on this machine. Blocks for the read of `ca`.
 
     Arguments:
         ca: a file (PEM) with the authorities that the node's certificate may come from; None takes the system's.
-        apart: whether it has a connection of its own, which no other channel to the same place shares.
     Raises:
         ConfigError: the address is none, would send the token in the clear to another machine, or `ca` cannot be read
             or holds no certificate.
@@ -87,14 +111,16 @@ def open_channel(url: str, ca: str | Path | None, *, apart: bool = False) -> grp
         path = url.removeprefix(_SOCKET)
         if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
             raise ConfigError(f"{url!r} names no socket: its path has over {SOCKET_PATH_BYTES} bytes")
-        return grpc.aio.insecure_channel(socket_target(path), options=_options(apart))
+        return Place(socket_target(path))
     try:
         where = parse_url(url, DEFAULT_PORT)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    options = _options(apart) + (_NO_PROXY if where.is_loopback else ())
-    if not where.secure:
-        return grpc.aio.insecure_channel(where.target, options=options)
+    options = _NO_PROXY if where.is_loopback else ()
+    return Place(where.target, _credentials(ca) if where.secure else None, options)
+
+
+def _credentials(ca: str | Path | None) -> grpc.ChannelCredentials:
     try:
         roots = Path(ca).read_bytes() if ca else None
         wrong = certificates_problem(Path(ca)) if ca else None
@@ -102,7 +128,7 @@ def open_channel(url: str, ca: str | Path | None, *, apart: bool = False) -> grp
         raise ConfigError(f"the CA file {ca} cannot be read: {error.strerror}") from error
     if wrong:
         raise ConfigError(f"the CA file {wrong}")
-    return grpc.aio.secure_channel(where.target, grpc.ssl_channel_credentials(roots), options=options)
+    return grpc.ssl_channel_credentials(roots)
 
 
 def _options(apart: bool) -> tuple[tuple[str, Any], ...]:

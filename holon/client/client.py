@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from math import inf
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from holon.client.accounts import Accounts
 from holon.client.calls import Calls, names_of, repeatable, request_of, timestamp_of
-from holon.client.channel import open_channel
+from holon.client.channel import place_of
 from holon.client.creating import create_all, creation_of, payload_of
 from holon.client.node import NodeClient
 from holon.client.shapes import (
@@ -80,10 +81,11 @@ class Client(Accounts):
         Raises:
             ConfigError: the address or the file of authorities cannot be used.
         """
+        place = place_of(self._url, self._ca)
+        channel = await self._resources.enter_async_context(place.open())
         self._calls.closed = False
-        channel = await self._resources.enter_async_context(open_channel(self._url, self._ca))
         self._stub = cast("JobServiceAsyncStub", JobServiceStub(channel))
-        self._streams = Streams(channel, lambda: open_channel(self._url, self._ca, apart=True), self._resources)
+        self._streams = Streams(channel, partial(place.open, apart=True), self._resources)
         self.node = NodeClient(channel, self._calls)
         return self
 

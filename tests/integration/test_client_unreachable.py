@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from holon.client import Client
+from holon.client.streams import MOST_BESIDE_CALLS
 from holon.clock import SystemClock
 from holon.errors import (
     ConfigError,
@@ -72,6 +73,29 @@ async def test_over_tls_the_node_must_be_of_the_given_authority(tmp_path: Path) 
             async with Client(url, TOKEN, authorities) as client:
                 with pytest.raises(Unreachable):
                     await client.get_job("x")
+
+
+async def test_the_authority_is_read_once_for_all_the_connections_of_a_client(tmp_path: Path) -> None:
+    authority = open_authority(tmp_path)
+    pair = issue_server(authority, tmp_path)
+    ca = authority.files.certificate
+    tls = TlsFiles(TlsPaths(str(pair.certificate), str(pair.key), str(ca)), SystemClock())
+    watches = MOST_BESIDE_CALLS + 1
+    async with (
+        running() as node,
+        client_door(node.engine, tls, TOKEN) as opened,
+        Client(f"grpcs://localhost:{opened.port}", TOKEN, ca) as client,
+    ):
+        job_id = (await client.create_job("waiting")).job_id
+        ca.unlink()
+        under_way = asyncio.Semaphore(0)
+        async with asyncio.timeout(GUARD), asyncio.TaskGroup() as group:
+            for _ in range(watches):
+                group.create_task(client.wait_for(job_id, seen=lambda _: under_way.release()))
+            for _ in range(watches):
+                await under_way.acquire()
+            assert "channels=2" in repr(client._streams)
+            await client.cancel_job(job_id)
 
 
 def test_the_client_imports_nothing_of_a_node() -> None:
