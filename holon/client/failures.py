@@ -5,8 +5,10 @@ from __future__ import annotations
 import grpc
 import grpc.aio
 
+from holon.client.channel import DEFAULT_PORT
 from holon.errors import HolonError, Unavailable, Unreachable, Violation
 from holon.rxon.v1 import types_pb2
+from holon.wire.address import parse_url
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _HINTS = {
@@ -15,7 +17,7 @@ _HINTS = {
     grpc.StatusCode.CANCELLED: "the call was reset before its answer, as by a node that ends; try again",
     grpc.StatusCode.UNIMPLEMENTED: "check that the address is the client door of a node, and its version",
 }
-# Of a host with several addresses gRPC tells of one: nobody listens there, and at another the node may not be trusted.
+# Of a name with several addresses gRPC tells of one: nobody listens there, and at another the node may not be trusted.
 _PERHAPS_ANOTHER = "if it runs, the handshake at another of its addresses may have failed: check the CA (HOLON_CA)"
 _OPERATORS = (
     "the operator's socket looks, cancels, decides, sends signals and drains, and starts no jobs; "
@@ -39,7 +41,7 @@ def error_of(error: grpc.aio.AioRpcError, url: str) -> HolonError:
     operators = url.startswith("unix:") and code is grpc.StatusCode.UNIMPLEMENTED
     if hint := _OPERATORS if operators else _HINTS.get(code):
         message = f"{message}; {hint}"
-    if url.startswith("grpcs://") and "Connection refused" in details:
+    if url.startswith("grpcs://") and "Connection refused" in details and not parse_url(url, DEFAULT_PORT).is_address:
         message = f"{message}; {_PERHAPS_ANOTHER}"
     if code in _NO_ANSWER:
         return Unreachable(message)
