@@ -15,6 +15,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+from holon.domain.hashing import hashable
 from holon.domain.shapes import (
     SCALARS,
     SCHEMA_INVALID,
@@ -234,6 +235,12 @@ def _collection(origin: Any, arguments: tuple[Any, ...], records: dict[Any, Reco
     if origin is tuple:
         return Array(item, tuple, unique=False)
     if isinstance(origin, type) and origin in _SETS:
+        if not hashable(item):
+            raise InvalidArgument(
+                f"the type hint {arguments[0]!r} is nothing that a set can hold, for it has no hash; use a list of "
+                "them, or what cannot be changed: a frozen dataclass, a tuple, a frozenset",
+                code=SCHEMA_INVALID,
+            )
         return Array(item, _SETS[origin], unique=True)
     if origin in _LISTS:
         return Array(item, list, unique=False)
