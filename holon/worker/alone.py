@@ -7,9 +7,11 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from holon.worker.executor import LoopExecutor
+
 _log = logging.getLogger("holon.worker")
 
-# So long what is cancelled at the end of the loop has for it, in seconds.
+# So long what is cancelled at the end of the loop has for it, and then what runs in its threads, in seconds.
 LAST_S = 2.0
 
 
@@ -17,7 +19,7 @@ def run_alone(serve: Callable[[], Coroutine[Any, Any, None]], last: float = LAST
     """Await what this makes, as `asyncio.run` does; but what it leaves behind is waited for no longer than so.
 
     Arguments:
-        last: how long what is cancelled then may go on, in seconds.
+        last: how long what is cancelled then may go on, in seconds, and after that what runs in the loop's threads.
     Raises:
         RuntimeError: there is a loop already.
     """
@@ -28,6 +30,8 @@ def run_alone(serve: Callable[[], Coroutine[Any, Any, None]], last: float = LAST
     else:
         raise RuntimeError("run() makes a loop of its own, and one runs here; await serve(), or enter the worker")
     with asyncio.Runner() as runner:
+        # The runner shuts it down, and would wait for one of Python's own as long as its threads take.
+        runner.get_loop().set_default_executor(LoopExecutor(last))
         try:
             runner.run(serve())
         finally:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
 
 from holon.worker import Worker
 from holon.worker.alone import run_alone
+
+GUARD = 10.0
 
 
 async def deaf(ended: list[str]) -> None:
@@ -66,3 +70,53 @@ def test_what_serving_raises_is_raised() -> None:
 async def test_a_worker_that_is_run_where_a_loop_runs_is_told_what_to_do() -> None:
     with pytest.raises(RuntimeError, match=r"await serve\(\), or enter the worker"):
         Worker().run()
+
+
+def test_a_thread_that_runs_on_does_not_hold_up_the_end_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    go_on, called = threading.Event(), list[str]()
+
+    def deaf_call(begun: Callable[[], object]) -> None:
+        begun()
+        go_on.wait(GUARD)
+
+    async def serve() -> None:
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def begin() -> None:
+            loop.call_soon_threadsafe(begun.set)
+
+        # More than there are threads.
+        calls = [asyncio.create_task(asyncio.to_thread(deaf_call, begin)) for _ in range(100)]
+        calls.append(asyncio.create_task(asyncio.to_thread(called.append, "begun")))
+        await begun.wait()
+
+    try:
+        run_alone(serve, last=0.01)
+        left = {one.message for one in caplog.records}
+    finally:
+        go_on.set()
+    assert left == {f"{deaf_call.__qualname__} runs on in a thread, which nothing can end; it is left where it is"}
+    assert called == []
+    assert all(one.daemon for one in threading.enumerate() if one.name.startswith("holon-executor"))
+
+
+def test_a_thread_that_ends_soon_is_waited_for() -> None:
+    ended: list[str] = []
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        begun = asyncio.Event()
+
+        def call() -> None:
+            loop.call_soon_threadsafe(begun.set)
+            over.wait(GUARD)
+            ended.append("call")
+
+        over = threading.Event()
+        task = asyncio.create_task(asyncio.to_thread(call))
+        await begun.wait()
+        task.cancel()
+        loop.call_soon(over.set)
+
+    run_alone(serve, last=GUARD)
+    assert ended == ["call"]

@@ -17,7 +17,7 @@ from tests.integration.scripted_node import GUARD, Certificates, ScriptedNode
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
-import logging, time
+import asyncio, logging, time
 from holon.worker import Worker
 logging.basicConfig(level="INFO")
 worker = Worker()
@@ -32,6 +32,10 @@ async def block(seconds: float) -> None:
     # A signal that comes just before a sleep begins is told after it.
     for _ in range(int(seconds * 10)):
         time.sleep(0.1)
+
+@worker.skill
+async def thread(seconds: float) -> None:
+    await asyncio.to_thread(time.sleep, seconds)
 
 worker.run()
 print("left", flush=True)
@@ -96,7 +100,7 @@ async def test_a_first_signal_drains_and_the_process_ends_well(
     assert (process.returncode, output) == (0, b"left\n"), errors
 
 
-@pytest.mark.parametrize("skill", ["hold", "block"])
+@pytest.mark.parametrize("skill", ["hold", "block", "thread"])
 async def test_a_second_signal_ends_it_at_once(
     node: ScriptedNode, process: asyncio.subprocess.Process, skill: str
 ) -> None:
