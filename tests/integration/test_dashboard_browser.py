@@ -180,6 +180,7 @@ async def test_somebody_signs_in_sees_jobs_end_decides_one_and_cancels_one() -> 
         await shown.press("#leave")
         await shown.page.until("document.querySelector('#token')")
         assert await shown.page.run("sessionStorage.length") == 0
+        assert await shown.page.run("document.title") == "Holon: sign in"
 
 
 async def test_somebody_sends_a_job_the_signals_that_it_waits_for_and_one_that_it_keeps() -> None:

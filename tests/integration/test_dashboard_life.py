@@ -66,6 +66,28 @@ def asking(go_on: asyncio.Event) -> Blueprint:
     return blueprint
 
 
+def asking_again() -> Blueprint:
+    """Asks twice, and then waits for a signal."""
+    blueprint = Blueprint("asking_again", api_endpoint="/jobs/asking_again", api_version="v1")
+
+    @blueprint.handler(is_start=True)
+    async def first(actions: ActionFactory) -> None:
+        actions.await_human_approval("mail", "The first?", {"yes": "second"})
+
+    @blueprint.handler
+    async def second(actions: ActionFactory) -> None:
+        actions.await_human_approval("mail", "The second?", {"yes": "third"})
+
+    @blueprint.handler
+    async def third(actions: ActionFactory) -> None:
+        actions.await_signal({"on": "end"})
+
+    @blueprint.handler(is_end=True)
+    async def end() -> None: ...
+
+    return blueprint
+
+
 def winding() -> Blueprint:
     """Has a longer history than a page shows."""
     blueprint = Blueprint("winding", api_endpoint="/jobs/winding", api_version="v1")
@@ -163,3 +185,37 @@ async def test_what_was_done_is_said_and_what_a_job_has_begun_is_followed_to_its
         await shown.pass_time()
         await shown.shows("in end", ".tree")
         await shown.shows("result superseded", ".timeline")
+
+
+async def test_what_was_filled_in_for_a_question_that_others_decide_is_said_to_be_gone_and_the_focus_goes_on() -> None:
+    lost = "What was filled in for it was not sent."
+    focused = "document.activeElement.closest('main div')?.innerText"
+    async with running(more=[asking_again()]) as node, dashboard(f"http://127.0.0.1:{node.door.port}") as shown:
+        job_id = await node.created("/api/v1/jobs/asking_again")
+        await shown.sign_in(TOKEN)
+        await shown.go(f"jobs/{job_id}")
+        await shown.shows("The first?", ".question")
+        await shown.fill("#comment", "typed")
+        decision = {"decision": "yes"}
+        reply = await node.client.post(f"/_public/webhooks/approval/{job_id}", json=decision, headers=AUTH)
+        assert reply.status_code == 200
+        await shown.shows("The second?", ".question")
+        assert [text in await shown.page.run(focused) for text in (lost, "The second?")] == [True, True]
+        assert await shown.page.run("document.querySelector('#comment').value") == ""
+
+        # Of what is sent from here nothing is lost.
+        await shown.fill("#comment", "typed")
+        await shown.press(".question input[value=yes]")
+        await shown.page.run("document.querySelector('.question > button').focus()")
+        await shown.press(".question > button")
+        await shown.shows("It waits for a signal", ".question")
+        await shown.page.until("!document.querySelector('#comment')")
+        assert await shown.page.run(focused) == ""
+        assert lost not in await shown.page.run("document.querySelector('main').innerText")
+
+        await shown.fill("#data", "typed")
+        reply = await node.client.post(f"/api/v1/jobs/{job_id}/signals", json={"name": "on"}, headers=AUTH)
+        assert reply.status_code == 200
+        await shown.shows("finished", "dl")
+        await shown.page.until("!document.querySelector('.question')")
+        assert lost in await shown.page.run(focused)

@@ -16,8 +16,8 @@ from transports.http.request import Request
 DASHBOARD_PAGE = f"{PUBLIC}/dashboard"
 _FOLDER = "dashboard"
 _SCRIPTS = (
-    "acting", "api", "blueprints", "carried", "dom", "dot", "exact", "fleet", "follow", "format", "graph", "history",
-    "job", "jobs", "layout", "main", "questions", "signals", "tree",
+    "acting", "api", "asked", "blueprints", "carried", "dom", "dot", "exact", "fleet", "follow", "format", "graph",
+    "history", "job", "jobs", "layout", "main", "questions", "signals", "tree",
 )  # fmt: skip
 _PARTS = {"style.css": CSS} | {f"{name}.js": JAVASCRIPT for name in _SCRIPTS}
 _PART = Parameter("part", "path", "One of its files.", {"type": "string", "enum": list(_PARTS)})

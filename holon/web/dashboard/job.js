@@ -1,6 +1,7 @@
 // One job: where it stands, what it asks and waits for, what it carries, what happened to it, and what is below it.
 
 import { get } from "./api.js";
+import { askedOf } from "./asked.js";
 import { carriedOf } from "./carried.js";
 import { el, facts, link, render } from "./dom.js";
 import { ENOUGH, follow } from "./follow.js";
@@ -16,19 +17,22 @@ const PAUSE_SECONDS = 1;
 
 export async function job(place, { id, signal }) {
   const path = `jobs/${encodeURIComponent(id)}`;
-  const [head, question, awaited, actions] = [el("div"), el("div"), el("div"), el("p", { class: "buttons" })];
+  const [head, actions] = [el("div"), el("p", { class: "buttons" })];
+  const question = askedOf("What it asked here is decided, or needs no decision any more.");
+  const awaited = askedOf("What it waited for here has come, or is not waited for any more.");
   const [carried, history, tree] = [carriedOf(path, signal), historyOf(path, signal), treeOf(path, signal)];
-  let [known, over, going] = [false, false, true];
+  let [known, over, going, settled] = [false, false, true, true];
   let moved = "";
 
   async function look(wait) {
     const it = await get(path, { wait }, signal);
     over = it.finished_at !== null;
     render(head, it, () => shown(it));
-    render(question, it.approval?.approval_id, () => (it.approval ? [questionOf(it, refresh)] : []));
-    render(awaited, it.signal, () => (it.signal ? [signalOf(it, refresh)] : []));
+    const asks = question.show(it.approval?.approval_id, () => (it.approval ? [questionOf(it, refresh)] : []));
+    const waits = awaited.show(it.signal, () => (it.signal ? [signalOf(it, refresh)] : []));
+    settled = asks && waits;
     render(actions, over, () => (over ? [] : [cancelButton(it, refresh)]));
-    if (!known) place.append(head, question, awaited, actions, carried.place, history.place, tree.place);
+    if (!known) place.append(head, question.place, awaited.place, actions, carried.place, history.place, tree.place);
     known = true;
     const now = `${it.status} ${it.updated_at}`;
     const same = now === moved;
@@ -39,7 +43,7 @@ export async function job(place, { id, signal }) {
   // What it has begun may end later than itself, and tells it.
   async function round() {
     await look(known && !over ? WAIT_SECONDS : undefined);
-    if (over && !going) return ENOUGH;
+    if (over && !going && settled) return ENOUGH;
     return over ? WAIT_SECONDS : PAUSE_SECONDS;
   }
 

@@ -52,6 +52,7 @@ function fail(error, place) {
 }
 
 function signIn() {
+  document.title = "Holon: sign in";
   const input = el("input", {
     id: "token", type: "password", required: true, autocomplete: "current-password", "aria-describedby": "about-token",
   });

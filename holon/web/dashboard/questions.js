@@ -18,6 +18,7 @@ export function questionOf(job, done) {
     const chosen = form.querySelector("input[name=decision]:checked").value;
     // The job goes on by it once it is its turn: until then it still asks.
     const sent = () => {
+      form.reset();
       told.textContent = `Decided: ${chosen}`;
       return done();
     };
