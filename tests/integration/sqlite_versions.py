@@ -21,6 +21,7 @@ _UNDO = {
     9: ("DROP TABLE ends",),
     10: ("DROP TABLE happened",),
     11: (),
+    12: (),
 }
 
 

@@ -115,6 +115,15 @@ def test_a_job_of_schema_10_is_read_be_it_from_before_jobs_kept_signals_or_after
     assert decode_job(msgpack.packb((10, *unpack("job", encode_job(keeps))[:-1]))) == keeps
 
 
+def test_a_job_of_schema_11_is_read_be_it_from_before_jobs_remembered_wishes_or_after() -> None:
+    kept = (KeptSignal("paid", {"n": 1}, 7),)
+    job = Job("0-a", "bp", "ann", {}, "start", signals=kept)
+    fields = unpack("job", encode_job(job))
+    assert decode_job(msgpack.packb((11, *fields[:-1]))) == job
+    remembers = replace(job, wishes=(Wish("signal", "r1", "paid"),))
+    assert decode_job(msgpack.packb((11, *unpack("job", encode_job(remembers))))) == remembers
+
+
 def test_what_records_have_is_said_by_their_schema() -> None:
     """Nodes of the release before stop at a newer schema alone: who changes these numbers gives it the next one."""
     job = unpack("job", encode_job(Job("0-a", "bp", "ann", {}, "start")))
@@ -122,7 +131,7 @@ def test_what_records_have_is_said_by_their_schema() -> None:
     new = NewTask("0-a-0-0", 0, Need("t"), b"{}", 0.0, 1, None, None, RetryPolicy())
     (task,), _ = unpack("chunk", encode_chunk((new,), 9))
     row = fields_of(TaskRow.made(1, "0-a", 0, new, False, 1))
-    assert (SCHEMA, len(job), len(need), len(task), len(row)) == (11, 35, 11, 12, 31)
+    assert (SCHEMA, len(job), len(need), len(task), len(row)) == (12, 35, 11, 12, 31)
 
 
 def test_a_cancel_is_read_with_all_that_was_said_of_it() -> None:

@@ -11,12 +11,12 @@ from msgspec.msgpack import Encoder
 from holon.domain.client import NO_PLAN
 from holon.errors import StoreUnavailable
 
-SCHEMA = 11
+SCHEMA = 12
 
 
-def _grown(count: int, *added: Any) -> Callable[[list[Any]], list[Any]]:
-    """What adds last fields to those of a record, which are so many then: some of schema 10 have the first of them."""
-    return lambda fields: [*fields, *added[len(added) - (count - len(fields)) :]]
+def _grown(count: int, added: Any) -> Callable[[list[Any]], list[Any]]:
+    """What adds a last field to those of a record, which are so many then: some of schemas 10 and 11 have it."""
+    return lambda fields: fields if len(fields) >= count else [*fields, added]
 
 
 # What makes the fields of an older record those of the next schema, by kind and schema; those that stay are not named.
@@ -34,7 +34,8 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 5): lambda fields: [*fields, None],
     ("job", 8): lambda fields: [*fields, "", 0, "", None, "", 0],
     ("job", 9): lambda fields: [*fields[:27], [fields[27]] if fields[27] else [], *fields[28:], 0.0, None],
-    ("job", 10): _grown(35, (), ()),
+    ("job", 10): _grown(34, ()),
+    ("job", 11): _grown(35, ()),
     ("need", 3): lambda fields: [*fields, None, None],
     ("need", 7): lambda fields: [*fields, ()],
     ("need", 8): lambda fields: [*fields, "", "", ""],

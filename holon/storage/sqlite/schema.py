@@ -192,6 +192,8 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
     ),
     # Its records are of schema 11, which an earlier release does not read.
     (),
+    # And of schema 12.
+    (),
 )
 
 
