@@ -1,9 +1,10 @@
-"""What became of what was taken, said to the partitions it was taken of. One that is away hears it with the next."""
+"""What became of what was taken, said to the partitions it was taken of. One that is away hears it once it is back."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from holon.errors import StoreUnavailable
@@ -11,6 +12,7 @@ from holon.storage.redis.partition import Partition
 from holon.storage.redis.partitions import Partitions
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 class Settled(Generic[T]):
@@ -63,3 +65,10 @@ class Settled(Generic[T]):
         self._left += kept if lost is None else left
         if lost is not None:
             raise lost
+
+    async def first(self, partitions: Partitions, take: Callable[[], Awaitable[S]]) -> S:
+        """Settle what was left before, where that is there again, and then take: else it would be taken again."""
+        if self._left:
+            with suppress(StoreUnavailable):
+                await self.settle(partitions, ())
+        return await take()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import partial
 from operator import itemgetter
+from typing import Any
 
 from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.job import Status
@@ -43,7 +45,8 @@ class AllRecords(Whole, SharedCalls):
     async def take(self, limit: int) -> Sequence[Notice]:
         if self._visits is None:
             return (await self._partitions.first.take(limit, TAKE_BYTES))[0]
-        return await self._partitions.whole(self._visits.take(limit))
+        take = partial(self._visits.take, limit)
+        return await self._partitions.whole(self._moved.first(self._partitions, take))
 
     async def settle(self, notices: Sequence[str]) -> None:
         await self._partitions.whole(self._moved.settle(self._partitions, notices))
@@ -58,7 +61,9 @@ class AllRecords(Whole, SharedCalls):
     async def _take_untold(self, what: ToTell, limit: int, hold: int) -> Happened:
         if self._visits is None:
             return (await self._partitions.first.take_untold(what, limit, hold, MAX_PAGE_BYTES))[0]
-        return await self._partitions.whole(self._visits.take_untold(what, limit, hold))
+        settled: Settled[Any] = self._told_ends if what == "ends" else self._heard_events
+        take = partial(self._visits.take_untold, what, limit, hold)
+        return await self._partitions.whole(settled.first(self._partitions, take))
 
     async def settle_ends(self, told: Sequence[str], again: Sequence[tuple[str, int]] = ()) -> None:
         ends = [*((job_id, None) for job_id in told), *again]

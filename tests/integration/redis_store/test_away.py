@@ -236,7 +236,7 @@ async def moving(tmp_path: Path) -> AsyncIterator[World]:
     await world.close()
 
 
-async def test_what_was_taken_of_a_partition_that_is_away_is_settled_with_the_next(
+async def test_what_was_taken_of_a_partition_that_is_away_is_settled_once_it_is_back_and_not_taken_again(
     moving: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, hook = moving, "https://ann.example/"
@@ -254,8 +254,6 @@ async def test_what_was_taken_of_a_partition_that_is_away_is_settled_with_the_ne
         patch.setattr(away.link, "call", refused)
         await storage.settle([notice.id for notice in notices])
         await storage.settle_ends([record.job.id for record in ends.jobs])
-    await storage.settle([])
-    await storage.settle_ends([])
     world.clock.advance(world.settings.claim + hold)
     assert await storage.take(100) == []
     assert (await storage.take_ends(100, hold)).jobs == ()
