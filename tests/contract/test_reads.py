@@ -202,6 +202,18 @@ async def test_of_a_fan_out_the_other_branches_are_as_far_as_before(world: World
     assert (await world.record(first.job_id)).progress == 25.0
 
 
+async def test_a_fan_out_of_which_nothing_is_done_any_more_is_at_nought_and_not_below(world: World) -> None:
+    hand, other = await world.hand(), await world.hand("w2")
+    await world.fan_out(2)
+    first, second = *await world.lease(hand.seat(1)), *await world.lease(other.seat(1))
+    # As floats they add up to less than both.
+    for holder, offer, percent in ((hand, first, 10.1), (other, second, 20.7)):
+        await world.touch(progress=(Progress(holder.ref(offer), percent, ""),))
+    for offer in (first, second):
+        await world.complete(offer, BROKEN, 1_000)
+    assert str((await world.record(first.job_id)).progress) == "0.0"
+
+
 async def test_a_record_says_what_its_waiting_task_needs_while_nobody_has_it(world: World) -> None:
     task = await world.dispatch(U)
     job = task.rsplit("-", 2)[0]

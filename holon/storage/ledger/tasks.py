@@ -40,7 +40,8 @@ def queued_changed(tables: Tables, task: TaskRow, by: int, now: int) -> None:
 def progressed(tables: Tables, row: JobRow, fan: FanOut, by: float) -> None:
     """A branch of an edited job's fan-out is so much further than it was, in percent; or less far."""
     tables.edit(fan).progress += by
-    row.progress = round(fan.progress / fan.total, 1)
+    # Taking away what was added leaves a little less than nothing, at times.
+    row.progress = max(0.0, round(fan.progress / fan.total, 1))
 
 
 def unsay(tables: Tables, task: TaskRow) -> None:

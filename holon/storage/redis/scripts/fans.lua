@@ -28,7 +28,8 @@ end
 -- A branch is so much further than it was, in percent; or less far.
 function fans.progressed(owner, fan, by)
     fan.progress = fan.progress + by
-    owner.progress = rounded(fan.progress / fan.total)
+    -- Taking away what was added leaves a little less than nothing, at times.
+    owner.progress = math.max(0, rounded(fan.progress / fan.total))
 end
 
 function fans.clear(row, fan)
