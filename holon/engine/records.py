@@ -104,6 +104,9 @@ class Records:
             if len(shown) < len(live):
                 more = shown[-1].number
             return shown, "" if more is None else _written(more)
+        if not live and more is not None:
+            # What the store has looked at cannot be opened, nor is it known of when that is.
+            return [], _written(more, place.before)
         floor = live[-1].created_at if more is not None else None
         gone, more_gone = await self._gone(self._history, which, place.before, size, floor, live)
         page = _bounded(merge(live, gone, key=lambda one: -one.created_at), size, fields)

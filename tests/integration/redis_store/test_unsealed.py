@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from holon.engine.records import Records
 from holon.errors import StoreUnavailable
 from holon.ports import JobFilter, StoreSettings
+from holon.storage.history.sqlite import SqliteHistory
 from holon.storage.sealing import Seal
 from tests.contract.world import T
 from tests.hints import heard, hints_of
@@ -49,6 +53,21 @@ async def test_a_list_goes_on_behind_jobs_that_a_node_has_no_key_for(nodes: Node
     assert (list(page), more is None) == ([], False)
     [record], more = await unable.storage.jobs(JobFilter("ann", before=more), 2)
     assert (record.job.id, more) == (older, None)
+
+
+async def test_a_list_goes_on_behind_jobs_that_a_node_has_no_key_for_also_where_history_is_kept_elsewhere(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    able, unable = await nodes.add("a", seal=Seal([bytes(range(32))])), await nodes.add("b", seal=Seal())
+    older = await unable.create()
+    for _ in range(2):
+        await able.create()
+    async with SqliteHistory(tmp_path / "history.db") as history:
+        records = Records(unable.storage, history)
+        page, token = await records.jobs(JobFilter("ann"), "", 2)
+        assert (list(page), token != "") == ([], True)
+        [record], token = await records.jobs(JobFilter("ann"), token, 2)
+    assert (record.job.id, token) == (older, "")
 
 
 async def test_history_that_a_node_has_no_key_for_keeps_back_no_other(nodes: Nodes) -> None:
