@@ -52,6 +52,8 @@ class Background:
         self._mailbox: Mailbox | None = None
         # Of the handlers' loop, and of the stream's own.
         self._serving: asyncio.Task[object] | None = None
+        # How often who serves was cancelled before, and went on.
+        self._withstood = 0
         self._task: asyncio.Task[None] | None = None
         self._link: Link | None = None
         self._runner: Runner | None = None
@@ -73,7 +75,8 @@ class Background:
         """
         handlers = asyncio.get_running_loop()
         over: asyncio.Future[None] = handlers.create_future()
-        self._serving = asyncio.current_task()
+        self._serving = serving = asyncio.current_task()
+        self._withstood = 0 if serving is None else serving.cancelling()
         thread = threading.Thread(target=self._main, args=(handlers, over), name="holon-stream", daemon=True)
         thread.start()
         try:
@@ -163,7 +166,7 @@ class Background:
 
     def _closing(self) -> bool:
         """Whether who serves is cancelled, as all that runs on the handlers' loop is when that ends."""
-        return self._serving is not None and self._serving.cancelling() > 0
+        return self._serving is not None and self._serving.cancelling() > self._withstood
 
     def _say(self) -> None:
         catalog, self._catalog = self._catalog, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import grpc
@@ -312,3 +313,31 @@ async def test_a_result_that_broke_the_stream_is_replaced_and_the_others_stay(
 
 def _serve_in_thread(worker: Worker) -> None:
     asyncio.run(worker.serve())
+
+
+async def test_who_serves_though_he_was_cancelled_before_still_hears_of_a_handler_that_cancels_itself(
+    certificates: Certificates, node: ScriptedNode
+) -> None:
+    worker = worker_for(certificates, node)
+
+    async def cancelled() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.Event().wait()
+
+    worker.skill("confused")(cancelled)
+
+    async def stubborn() -> None:
+        with suppress(asyncio.CancelledError):
+            await cancelled()
+        await worker.serve()
+
+    task = asyncio.create_task(stubborn())
+    try:
+        stream = await node.welcomed()
+        await stream.offer("t1", "confused")
+        assert (await stream.result()).result.error.code == "TRANSIENT_ERROR"
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
