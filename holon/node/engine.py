@@ -101,6 +101,8 @@ class OrchestratorEngine:
         if self._task is not None:
             raise RuntimeError("the engine runs already")
         self._node = self._new_node()
+        # It belongs to a loop, as the node does.
+        self._ending = asyncio.Lock()
         opened = asyncio.get_running_loop().create_future()
         task = self._task = asyncio.create_task(self._node.run(opened.set_result), name="holon-node")
         try:

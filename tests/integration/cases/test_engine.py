@@ -82,6 +82,17 @@ async def test_who_stops_an_engine_that_ends_already_waits_for_the_end_too(tmp_p
     await engine.stop()
 
 
+def test_an_engine_may_be_stopped_by_several_at_once_in_each_loop_that_it_runs_in() -> None:
+    engine = OrchestratorEngine(MemoryStorage(), config())
+
+    async def once() -> None:
+        await engine.start()
+        await asyncio.gather(engine.stop(), engine.stop(), engine.stop())
+
+    for _ in range(2):
+        asyncio.run(once())
+
+
 async def test_a_start_that_is_cancelled_leaves_nothing_that_runs(tmp_path: Path) -> None:
     file = tmp_path / "holon.db"
     engine = OrchestratorEngine(config=config(STORAGE_URI=f"sqlite:///{file}"))
