@@ -13,6 +13,8 @@ _log = logging.getLogger("holon.worker")
 
 # So long what is cancelled at the end of the loop has for it, and then what runs in its threads, in seconds.
 LAST_S = 2.0
+# What ends may begin others, which are cancelled too, and those that they begin, so often.
+_ROUNDS = 10
 
 
 def run_alone(serve: Callable[[], Coroutine[Any, Any, None]], last: float = LAST_S) -> None:
@@ -40,16 +42,27 @@ def run_alone(serve: Callable[[], Coroutine[Any, Any, None]], last: float = LAST
 
 
 async def _end_all(last: float) -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    if not others:
-        return
-    _, left = await asyncio.wait(others, timeout=last)
+    me, now = asyncio.current_task(), asyncio.get_running_loop().time
+    ends = now() + last
+    left: set[asyncio.Task[Any]] = set()
+    for _ in range(_ROUNDS):
+        others = asyncio.all_tasks() - {me} - left
+        if not others:
+            break
+        for task in others:
+            task.cancel()
+        _, deaf = await asyncio.wait(others, timeout=max(ends - now(), last / _ROUNDS))
+        left |= deaf
     for task in left:
-        _log.error("%s does not let itself be cancelled; it is left where it is", task.get_name())
-        # The runner waits for those that are known to the loop.
-        asyncio.tasks._unregister_task(task)  # noqa: SLF001  documented, for whoever makes tasks of his own
-        known: Any = task
-        # It was said.
-        known._log_destroy_pending = False  # noqa: SLF001
+        _leave(task)
+
+
+def _leave(task: asyncio.Task[Any]) -> None:
+    if task.done():
+        return
+    _log.error("%s does not let itself be cancelled; it is left where it is", task.get_name())
+    # The runner waits for those that are known to the loop.
+    asyncio.tasks._unregister_task(task)  # noqa: SLF001  documented, for whoever makes tasks of his own
+    known: Any = task
+    # It was said.
+    known._log_destroy_pending = False  # noqa: SLF001

@@ -59,6 +59,29 @@ def test_what_does_not_let_itself_be_cancelled_is_left_and_what_does_is_waited_f
     assert [one.message for one in caplog.records] == ["deaf does not let itself be cancelled; it is left where it is"]
 
 
+def test_what_is_begun_at_the_end_and_does_not_let_itself_be_cancelled_is_left_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heirs: list[asyncio.Task[None]] = []
+
+    async def leaves_one() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            heirs.append(asyncio.create_task(deaf([]), name="heir"))
+
+    async def serve() -> None:
+        heirs.append(asyncio.create_task(leaves_one()))
+        await asyncio.sleep(0)
+
+    # In a thread of its own: it would never return.
+    thread = threading.Thread(target=run_alone, args=(serve, 0.01), daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert [one.message for one in caplog.records] == ["heir does not let itself be cancelled; it is left where it is"]
+
+
 def test_what_serving_raises_is_raised() -> None:
     async def serve() -> None:
         raise ValueError("mine")
