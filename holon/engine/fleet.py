@@ -272,25 +272,27 @@ class Fleet:
             self._machines = list(found.values())
         return self._machines
 
-    def drain(self, worker_id: str, reason: str) -> WorkerView:
+    def drain(self, asked: Present, reason: str) -> WorkerView:
         """Give a worker no more tasks until it starts again, or `undrain`; what it holds it goes on with.
 
-        Raises:
-            NotFound: (WORKER_NOT_FOUND) it has no session here.
+        It may have left, or have started again, since it was `asked` for. Answers with the worker as it is now.
         """
-        present = self.present(worker_id)
-        self._drained[worker_id] = present.session.instance_id
+        worker_id = asked.worker_id
+        present = self._present.get(worker_id, asked)
+        self._drained[worker_id] = asked.session.instance_id
         self._follow(present)
         log.info("worker %s is drained: %r", worker_id, reason[:MAX_REASON], extra={"worker_id": worker_id})
         return present.view()
 
-    def undrain(self, worker_id: str) -> WorkerView:
+    def undrain(self, worker_id: str, known: str | None = None) -> WorkerView:
         """Take a drain back; a worker that leaves by itself, or whose node does, gets no tasks all the same.
 
+        Arguments:
+            known: the process that was drained, where that was known elsewhere only.
         Raises:
             NotFound: (WORKER_NOT_FOUND) it has no session here, and was not drained.
         """
-        known = self._drained.pop(worker_id, None)
+        known = self._drained.pop(worker_id, known)
         present = self._present.get(worker_id)
         if present is None:
             if known is None:

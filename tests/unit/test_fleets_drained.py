@@ -48,8 +48,7 @@ async def test_a_drain_is_taken_back_at_whichever_node_and_who_leaves_stays_as_i
     node, other = Node(store), Node(store)
     session = node.joins()
     await node.drained.change("w1", undo=False, reason="")
-    # The worker is nowhere else; what is known of it is.
-    await other.drained.look()
+    # Where the worker is not, and it has not been heard yet that it is drained.
     await other.drained.change("w1", undo=True, reason="")
     with pytest.raises(NotFound):
         await other.drained.change("w1", undo=True, reason="")
@@ -89,6 +88,26 @@ async def test_what_the_store_does_not_take_changes_nothing(
     with pytest.raises(StoreUnavailable):
         await node.drained.change("w1", undo=False, reason="")
     assert session.taking
+
+
+@pytest.mark.parametrize("back", [None, "process", "another"])
+async def test_who_leaves_as_it_is_stored_that_he_is_drained_is_so_when_he_comes_back(
+    store: MemoryStorage, monkeypatch: pytest.MonkeyPatch, back: str | None
+) -> None:
+    node, put = Node(store), store.put_document
+    session = node.joins()
+
+    async def meanwhile(*asked: Any, **more: Any) -> Any:
+        node.fleet.left(session)
+        if back is not None:
+            node.joins(back)
+        return await put(*asked, **more)
+
+    monkeypatch.setattr(store, "put_document", meanwhile)
+    view = await node.drained.change("w1", undo=False, reason="")
+    assert view.draining == (back != "another")
+    assert not node.joins().taking
+    assert node.joins("another").taking
 
 
 async def test_what_cannot_be_read_drains_nobody(store: MemoryStorage) -> None:

@@ -71,14 +71,14 @@ class DrainedWorkers:
             return await (self._undrain(worker_id) if undo else self._drain(worker_id, reason))
 
     async def _drain(self, worker_id: str, reason: str) -> WorkerView:
-        process = Process(self._fleet.present(worker_id).session.instance_id)
-        change = Change(_encode(process), GOOD_MS)
+        present = self._fleet.present(worker_id)
+        change = Change(_encode(Process(present.session.instance_id)), GOOD_MS)
         await change_document(self._store, KIND, worker_id, lambda _: (None, change))
-        return self._fleet.drain(worker_id, reason)
+        return self._fleet.drain(present, reason)
 
     async def _undrain(self, worker_id: str) -> WorkerView:
-        await change_document(self._store, KIND, worker_id, lambda one: (None, None if one is None else Change(None)))
-        return self._fleet.undrain(worker_id)
+        process = await change_document(self._store, KIND, worker_id, _forgotten)
+        return self._fleet.undrain(worker_id, None if process is None else process.instance_id)
 
     async def look(self) -> None:
         """Know who is drained by now.
@@ -118,3 +118,7 @@ def _process_in(document: Document) -> Process | None:
         said = "that worker %s is drained cannot be read, and is passed over: %r"
         log.warning(said, document.key, error, extra={"worker_id": document.key})
         return None
+
+
+def _forgotten(document: Document | None) -> tuple[Process | None, Change | None]:
+    return (None, None) if document is None else (_process_in(document), Change(None))

@@ -225,7 +225,7 @@ async def test_of_more_workers_than_can_be_told_the_rest_is_left_out_and_the_log
             found = await listed(pair[0], len)
             await asyncio.wait_for(said.seen.wait(), GUARD)
         assert 20 < len(found) < 100
-        fleet.drain(found[0].worker_id, "to be told again")
+        fleet.drain(fleet.present(found[0].worker_id), "to be told again")
         await listed(pair[0], lambda found: found[0].draining)
         assert {one.worker_id for one in found} < set(names)
     assert sum("too much to be told" in one.getMessage() for one in caplog.records) == 1
