@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 from collections import Counter
@@ -47,6 +48,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     # What a test has logged on purpose may be no text that one process can send to another.
     report.sections = [(name, said.encode("utf-8", "backslashreplace").decode()) for name, said in report.sections]
     return report
+
+
+def pytest_runtest_setup() -> None:
+    # What a program has set that ran in this process before is no matter of this test.
+    if (root := logging.getLogger()).level != logging.WARNING:
+        root.setLevel(logging.WARNING)
 
 
 def pytest_collection_finish() -> None:
