@@ -100,11 +100,11 @@ class Signals:
         if _is_repeat(job, signal):
             return
         has_place = _awaits(job, signal.name) or has_room(job.signals)
+        # Without a place it is only asked whether it is a repeat, which the inbox may know, and is none to refuse.
+        most = most_waiting(len(signal.data)) if has_place else 0
         key = f"signal-{signal.request_id or secrets.token_hex(8)}"
         with self._slots.wanting(1) as wanted:
-            appended, wanted.claims = await self._store.append(
-                job.id, signal, key, wanted.n, most=most_waiting(len(signal.data)) if has_place else 0
-            )
+            appended, wanted.claims = await self._store.append(job.id, signal, key, wanted.n, most=most)
         match appended:
             case Appended.FULL:
                 raise inbox_full(job.id) if has_place else _full(job)
