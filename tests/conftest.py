@@ -13,6 +13,7 @@ from typing import TypeAlias
 import pytest
 from hypothesis import settings
 
+from tests.redis_server import versions
 from tests.stores import VARIABLE, asked
 
 # Tests start servers as another user, which forks; gRPC's own handlers of that can take the child down.
@@ -28,8 +29,11 @@ settings.register_profile("holon", deadline=None)
 settings.load_profile("holon")
 
 
-def pytest_report_header() -> str:
-    return f"storage: {', '.join(asked()) or 'memory, sqlite and redis; whole processes on sqlite'}"
+def pytest_report_header() -> list[str]:
+    return [
+        f"storage: {', '.join(asked()) or 'memory, sqlite and redis; whole processes on sqlite'}",
+        f"servers: {', '.join(versions())}",
+    ]
 
 
 MEASURED, OWN_STORE = "measured", "own_store"

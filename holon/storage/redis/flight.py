@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from holon.storage.promises import Promise
 from holon.storage.redis.packing import Packed
-from holon.storage.redis.scripts import Code
+from holon.storage.redis.scripts import functions, is_unknown
 from holon.storage.redis.server import Connection, Strictness, ask
 
 # How many words come first: keys, time, node, token and settings; where nothing is written, keys alone.
@@ -81,15 +81,15 @@ class _Run:
         self.calls.append(call)
         return True
 
-    def words(self, code: Code, number: bytes) -> tuple[Any, ...]:
+    def words(self, number: bytes) -> tuple[Any, ...]:
         first = self.calls[0]
         if not first.operation:
             return first.command
         if len(self.calls) == 1:
-            return (*code.call(first.operation), *first.command, number)
+            return (*functions().call(first.operation), *first.command, number)
         header = JOINED[first.operation]
         given = chain.from_iterable(call.command[header + 1 :] for call in self.calls)
-        return (*code.call(first.operation), *first.command[:header], len(self.calls), *given, number)
+        return (*functions().call(first.operation), *first.command[:header], len(self.calls), *given, number)
 
     def replies(self, reply: Any) -> Iterator[tuple[Call, Any]]:
         """What each of its calls is answered: its own part, and the first of them what is said to all."""
@@ -122,13 +122,12 @@ def _runs(calls: Sequence[Call]) -> list[_Run]:
 
 
 async def there_and_back(
-    connection: Connection, number: bytes, code: Code, strictness: Strictness, calls: Sequence[Call]
+    connection: Connection, number: bytes, strictness: Strictness, calls: Sequence[Call]
 ) -> list[tuple[Call, Any]]:
     """The calls' replies; an error of one of them is its reply.
 
     Arguments:
         connection, number: the connection, and which of this node's it is.
-        code: the operations, as the server takes them.
         strictness: what must have become of the calls before they are answered.
         calls: in the order in which they are to be carried out.
     Raises:
@@ -136,12 +135,12 @@ async def there_and_back(
         RedisError, OSError: the connection is lost.
     """
     runs = _runs(calls)
-    replies = await ask(connection, *(run.words(code, number) for run in runs))
-    unknown = [at for at, reply in enumerate(replies) if code.unknown(reply)]
+    replies = await ask(connection, *(run.words(number) for run in runs))
+    unknown = [at for at, reply in enumerate(replies) if is_unknown(reply)]
     if unknown:
-        # The server was told to forget its code. None of these calls were carried out.
-        await code.load(connection)
-        again = (runs[at].words(code, number) for at in unknown)
+        # The server has lost the library. None of these calls were carried out.
+        await functions().load(connection)
+        again = (runs[at].words(number) for at in unknown)
         for at, reply in zip(unknown, await ask(connection, *again), strict=True):
             replies[at] = reply
     if (question := strictness.question()) is not None:

@@ -32,8 +32,8 @@ from redis.exceptions import (
 from holon.errors import StoreUnavailable
 from holon.storage.promises import Promise, Promises
 from holon.storage.redis.flight import Call, marks_of, there_and_back
-from holon.storage.redis.scripts import Code
-from holon.storage.redis.server import Connection, Strictness
+from holon.storage.redis.scripts import is_unknown
+from holon.storage.redis.server import Connection, Strictness, explained
 from holon.storage.waiting import MAX_WAITING, MAX_WAITING_TO_CREATE, RETRY_AFTER_S, too_many_wait
 from holon.telemetry.metrics import StoreMetrics
 
@@ -72,9 +72,9 @@ class Lane:
     """Carries calls to the server.
 
     Arguments:
-        connect: makes a connection that is ready for calls: the server has its code, the store is there. It answers
-            with that, the connection's number and the code, and raises RedisError or OSError when there is none to be
-            had now, and StoreUnavailable when there never will be.
+        connect: makes a connection that is ready for calls: the server has the library, the store is there. Returns
+            the connection and its number. Raises RedisError or OSError if the server is away, StoreUnavailable if
+            the store is lost for good.
         strictness: what is waited for after each flight; replies are withheld until then.
         metrics: where calls are counted.
         unheard: told, whenever there is a connection again, by what claims begin that were made on an older one, and
@@ -83,7 +83,7 @@ class Lane:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[tuple[Connection, bytes, Code]]],
+        connect: Callable[[], Awaitable[tuple[Connection, bytes]]],
         strictness: Strictness,
         metrics: StoreMetrics,
         unheard: Callable[[Sequence[str]], None] = lambda _: None,
@@ -100,7 +100,6 @@ class Lane:
         self._promises = Promises()
         self._connection: Connection | None = None
         self._number = b""
-        self._code: Code | None = None
         self._wait = FIRST_WAIT_S
         # Since when the server is away, and what was logged of it.
         self._away_since = 0.0
@@ -232,7 +231,7 @@ class Lane:
         except BaseException:
             self._queue.extendleft(reversed(flight))
             raise
-        now, code = perf_counter(), self._code
+        now = perf_counter()
         self._metrics.groups.observe(len(flight))
         again: list[Call] = []
         passing: Exception | None = None
@@ -240,8 +239,8 @@ class Lane:
             if not isinstance(reply, Exception):
                 self._metrics.calls.observe(now - call.handed_over)
                 call.promise.set_result(reply)
-            elif passes(reply) or (code is not None and code.unknown(reply)):
-                # Code that the server forgot once more is loaded with the next connection.
+            elif passes(reply) or is_unknown(reply):
+                # A library that the server lost again is loaded with the next connection.
                 passing = reply
                 again.append(call)
             else:
@@ -265,12 +264,12 @@ class Lane:
         limit = max(call.deadline for call in flight) if self._hurried.is_set() else None
         async with asyncio.timeout_at(limit) as self._limit:
             try:
-                if self._connection is None or self._code is None:
-                    self._connection, self._number, self._code = await self._connect()
+                if self._connection is None:
+                    self._connection, self._number = await self._connect()
                     if self._unheard:
                         self._tell_unheard(tuple(self._unheard))
                 try:
-                    return await there_and_back(self._connection, self._number, self._code, self._strictness, flight)
+                    return await there_and_back(self._connection, self._number, self._strictness, flight)
                 except BaseException:
                     # They may have been carried out, also where a hurry did not wait for it.
                     self._unheard += marks_of(flight, self._number)
@@ -318,8 +317,9 @@ class Lane:
         if isinstance(error, OutOfMemoryError):
             what = f"the store has no room: {error}"
         elif isinstance(error, ResponseError) and not passes(error):
-            log.error("the store refused %s: %s", call.operation or call.command[0], error)
-            what = f"the store refused the call: {error}"
+            why = explained(error)
+            log.error("the store refused %s: %s", call.operation or call.command[0], why)
+            what = f"the store refused the call: {why}"
         else:
             what = "the store is closed" if error is None else f"the store cannot be reached: {_why(error)}"
         call.promise.set_exception(StoreUnavailable(what, retry_after=RETRY_AFTER_S))

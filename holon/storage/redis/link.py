@@ -22,8 +22,8 @@ from holon.storage.redis.keys import Keys
 from holon.storage.redis.lane import RIDE_OUT_S, Lane
 from holon.storage.redis.opening import Found
 from holon.storage.redis.presence import Presence, ServersTime
-from holon.storage.redis.scripts import Code, load_first
-from holon.storage.redis.server import Connection, Place, Strictness, ask, objection_of
+from holon.storage.redis.scripts import functions
+from holon.storage.redis.server import Connection, Place, Strictness, ask, explained, objection_of
 from holon.storage.waiting import RETRY_AFTER_S
 from holon.telemetry.metrics import StoreMetrics
 
@@ -75,7 +75,6 @@ class Link(Calls):
             hints,
         )
         self._server = server
-        self._codes = found.codes
         self._strictness, self._metrics = strictness, metrics
         self.id = found.id
         # By this the server tells a later process of the same node from this one.
@@ -117,7 +116,8 @@ class Link(Calls):
                 await channel.listening.wait()
         except TimeoutError as error:
             raise StoreUnavailable(
-                f"this node cannot listen to others at the Redis of STORAGE_URI: {channel.failure or 'no answer came'}"
+                "this node cannot listen to others at the Redis of STORAGE_URI: "
+                f"{explained(channel.failure) if channel.failure else 'no answer came'}"
             ) from error
 
     async def __aexit__(
@@ -172,12 +172,12 @@ class Link(Calls):
         if not self._given_up.done():
             self._given_up.set_result(error)
 
-    async def _ready_connection(self) -> tuple[Connection, bytes, Code]:
+    async def _ready_connection(self) -> tuple[Connection, bytes]:
         connection = await self._server.connect()
         try:
-            code = await load_first(connection, self._codes)
+            await functions().load(connection)
             given = (*self._keys.declared, self.id, self._node, self._process, self._number)
-            [arrived] = await ask(connection, (*code.call("arrive"), *given))
+            [arrived] = await ask(connection, (*functions().call("arrive"), *given))
             if isinstance(arrived, RedisError):
                 raise arrived
             found, number = arrived
@@ -194,7 +194,7 @@ class Link(Calls):
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        return connection, number, code
+        return connection, number
 
     def _disown(self, marks: Sequence[str]) -> None:
         """Give jobs back that were handed over by replies which never came; by `marks` begin their claims."""
@@ -215,7 +215,6 @@ class Link(Calls):
         """A link like this to keys that are elsewhere."""
         return SharedLink(
             server,
-            self._codes,
             self._strictness,
             self._metrics,
             keys=keys,
@@ -252,17 +251,13 @@ class SharedLink(Calls):
 
     Arguments:
         server: where it is.
-        codes: the operations as its server takes them.
         strictness, metrics: as those of `Link`.
         caller: who calls, and who hears what is said: as the rest of those of `Calls`.
     """
 
-    def __init__(
-        self, server: Place, codes: Sequence[Code], strictness: Strictness, metrics: StoreMetrics, **caller: Any
-    ) -> None:
+    def __init__(self, server: Place, strictness: Strictness, metrics: StoreMetrics, **caller: Any) -> None:
         super().__init__(lane=Lane(self._ready_connection, strictness, metrics), time=ServersTime(), **caller)
         self._server = server
-        self._codes = codes
         self._calls: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -288,15 +283,15 @@ class SharedLink(Calls):
             await asyncio.wait([self._calls])
             _raise_from(self._calls)
 
-    async def _ready_connection(self) -> tuple[Connection, bytes, Code]:
+    async def _ready_connection(self) -> tuple[Connection, bytes]:
         connection = await self._server.connect()
         try:
-            code = await load_first(connection, self._codes)
+            await functions().load(connection)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         # These calls come in no order that a number would keep.
-        return connection, b"", code
+        return connection, b""
 
 
 def _raise_from(task: asyncio.Task[None]) -> None:

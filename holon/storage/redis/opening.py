@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from holon.errors import ConfigError
@@ -17,27 +17,22 @@ from holon.storage.records import schema as records
 from holon.storage.redis.keys import SHARED, Keys
 from holon.storage.redis.lane import passes
 from holon.storage.redis.replay import check_replay
-from holon.storage.redis.scripts import Code, code_for, commands, load_first
-from holon.storage.redis.server import Connection, Place, Strictness, about, ask
+from holon.storage.redis.scripts import functions
+from holon.storage.redis.server import Connection, Place, Strictness, ask, check_server, explained
 
 log = logging.getLogger(__name__)
 
 # What the keys of this release look like. Those of the one before are written anew at the start; others are refused.
 SCHEMA, SCHEMA_BEFORE = 3, 2
-# What nodes say to the server beside operations, and could not do without later on.
-SAID = ("HGET", "HGETALL", "HSCAN", "PING", "SUBSCRIBE", "ZCOUNT", "ZREVRANGE", "ZSCAN")
-# From this version on a server can be asked what another of its users may do.
-SAYS_RIGHTS = (7,)
 # What passes, as a slot that moves to another server, is waited for.
 PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 1.6)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A partition of the store: its id, the operations as its server takes them, and the last time written there."""
+    """A partition of the store: its id, and the last time written there."""
 
     id: str
-    codes: Sequence[Code]
     time: int
 
 
@@ -93,36 +88,24 @@ async def _find(
     server: Place, partition: int, count: int, new_id: str, strictness: Strictness, *, make: bool
 ) -> tuple[Found, bool]:
     """A partition, and whether all of its store is known to have been made."""
-    keys = Keys(partition)
     try:
         for pause in (*PAUSES_S, None):
-            connection = await server.connect()
             try:
-                its = await about(connection, strictness, server.clustered)
-                codes = code_for(its.version)
-                if its.appends and its.version >= SAYS_RIGHTS:
-                    await check_replay(connection, (keys.meta, SHARED.meta))
-                code = await load_first(connection, codes)
-                given = (*keys.declared, new_id, SCHEMA, count, records.SCHEMA, "1" if make else "")
-                [known] = await ask(connection, (*code.call("start"), *given))
-                if not isinstance(known, Exception) and known[0] is not None:
-                    known = await _with_rights(known, connection, code, keys)
-                if not isinstance(known, Exception) and _is_older(known, count):
-                    known = await _upgraded(known, connection, code, keys)
-            finally:
-                await connection.disconnect(nowait=True)
-            if pause is None or not isinstance(known, Exception) or not passes(known):
+                known = await _started(server, Keys(partition), count, new_id, strictness, make=make)
                 break
+            except ResponseError as error:
+                if pause is None or not passes(error):
+                    raise
             await asyncio.sleep(pause)
+    except ResponseError as error:
+        raise ConfigError(f"the Redis of STORAGE_URI cannot hold a store: {explained(error)}") from error
     except (RedisError, OSError) as error:
         raise ConfigError(
             f"the Redis of STORAGE_URI cannot be reached: {str(error).rstrip('.')}{_hint(error)}"
         ) from error
-    if isinstance(known, Exception):
-        raise ConfigError(f"the Redis of STORAGE_URI cannot hold a store: {known}") from known
     store, schema, partitions, time, newest, whole = known
     if store is None:
-        return Found("", codes, 0), False
+        return Found("", 0), False
     if int(schema) != SCHEMA:
         raise ConfigError(
             f"the store in the Redis of STORAGE_URI is of schema {int(schema)}, and this release reads {SCHEMA}"
@@ -137,26 +120,7 @@ async def _find(
             f"the store in the Redis of STORAGE_URI has records of schema {int(newest)}, and this release reads "
             f"{records.SCHEMA} at most; start the newer release, of which a node has been here"
         )
-    return Found(store.decode(), codes, int(time)), whole is not None
-
-
-async def _with_rights(known: Any, connection: Connection, code: Code, keys: Keys) -> Any:
-    """What `start` answered, or an error.
-
-    Raises:
-        ConfigError: the user may not do all that is done later, where a call would stop half-way.
-    """
-    store = known[0].decode()
-    given = (*keys.declared, keys.meta, SHARED.meta, f"{store}:", *sorted({*commands(), *SAID}))
-    [refused] = await ask(connection, (*code.call("rights"), *given))
-    if isinstance(refused, Exception):
-        return refused
-    if refused:
-        raise ConfigError(
-            f"the user that STORAGE_URI names at its Redis may not run {', '.join(one.decode() for one in refused)} on "
-            f"the keys {{h:* and the channels {store}:* and {store}.*; give it the rights that docs/redis.md tells of"
-        )
-    return known
+    return Found(store.decode(), int(time)), whole is not None
 
 
 def _is_older(known: Sequence[Any], count: int) -> bool:
@@ -166,7 +130,25 @@ def _is_older(known: Sequence[Any], count: int) -> bool:
     return fits and int(schema) == SCHEMA_BEFORE
 
 
-async def _upgraded(known: Sequence[Any], connection: Connection, code: Code, keys: Keys) -> Any:
+async def _started(
+    server: Place, keys: Keys, count: int, new_id: str, strictness: Strictness, *, make: bool
+) -> Sequence[Any]:
+    """What `start` answers at a server that has the library; raises RedisError or OSError."""
+    connection = await server.connect()
+    try:
+        if await check_server(connection, strictness, server.clustered):
+            await check_replay(connection, (keys.meta, SHARED.meta))
+        await functions().load(connection)
+        given = (*keys.declared, new_id, SCHEMA, count, records.SCHEMA, "1" if make else "")
+        [known] = await ask(connection, (*functions().call("start"), *given))
+        if isinstance(known, Exception):
+            raise known
+        return await _upgraded(known, connection, keys) if _is_older(known, count) else known
+    finally:
+        await connection.disconnect(nowait=True)
+
+
+async def _upgraded(known: Sequence[Any], connection: Connection, keys: Keys) -> Sequence[Any]:
     """Write the keys of a partition as this release does, where it was left off; what `start` would answer then."""
     store, _, partitions, *rest = known
     log.warning("the store in the Redis of STORAGE_URI is upgraded from schema %d to %d", SCHEMA_BEFORE, SCHEMA)
@@ -174,9 +156,9 @@ async def _upgraded(known: Sequence[Any], connection: Connection, code: Code, ke
     while True:
         # As any call of an operation: the time, node, token and settings are nothing to this one.
         given = (*keys.declared, "", "", "", "", SCHEMA, partitions, cursor)
-        [reply] = await ask(connection, (*code.call("upgrade"), *given))
+        [reply] = await ask(connection, (*functions().call("upgrade"), *given))
         if isinstance(reply, Exception):
-            return reply
+            raise reply
         _, _, cursor = reply
         if cursor == b"0":
             return [store, SCHEMA, partitions, *rest]
@@ -189,4 +171,4 @@ async def _asked(server: Place, command: tuple[Any, ...]) -> None:
     finally:
         await connection.disconnect(nowait=True)
     if isinstance(reply, RedisError):
-        raise ConfigError(f"the Redis of STORAGE_URI cannot hold a store: {reply}") from reply
+        raise ConfigError(f"the Redis of STORAGE_URI cannot hold a store: {explained(reply)}") from reply

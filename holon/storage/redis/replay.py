@@ -49,7 +49,7 @@ async def check_replay(connection: Connection, keys: Sequence[str]) -> None:
     """Return when the server would read back all that is written to keys like these, or does not say.
 
     Arguments:
-        connection: to a server of Redis 7 or newer that keeps a log.
+        connection: to a server that keeps a log.
     Raises:
         ConfigError: it would lose some of it.
         RedisError: the connection is lost.

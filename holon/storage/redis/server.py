@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias
@@ -15,7 +14,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from holon.domain.value import Value
 from holon.errors import ConfigError
@@ -23,8 +22,7 @@ from holon.storage.redis.packing import packed
 
 log = logging.getLogger(__name__)
 
-OLDEST = (6, 2)
-OLDEST_SYNCED = (7, 2)
+OLDEST = (7, 2)
 # A server that does not answer for so long is taken for lost.
 PATIENCE_S = 5.0
 # Replicas and the disk have so long, which is less.
@@ -34,8 +32,12 @@ KEEPS = "noeviction"
 # New jobs are refused when so much of the memory is taken: the rest is for those that are there.
 FULL = 0.9
 
-_IN_SCRIPT = re.compile(r"@user_script: ?[0-9]+: -([A-Z]+) (.*)")
-_KINDS: dict[str, type[ResponseError]] = {"OOM": OutOfMemoryError, "READONLY": ReadOnlyError}
+# What the user of STORAGE_URI must be allowed to do; docs/redis.md says when it needs more.
+RIGHTS = (
+    "~{h:* &* -@all +@read +@write +@connection +@pubsub +fcall +function|list +function|load "
+    "+select +info +role +time +acl|dryrun"
+)
+
 
 Connection: TypeAlias = AbstractConnection
 
@@ -164,28 +166,20 @@ async def ask(connection: Connection, *commands: tuple[Any, ...]) -> list[Any]:
         try:
             replies.append(await connection.read_response())
         except ResponseError as error:
-            replies.append(_itself(error))
+            replies.append(error)
     return replies
 
 
-def _itself(error: ResponseError) -> ResponseError:
-    """An error as it is; before version 7 a server puts words around that of a command in a script."""
-    found = _IN_SCRIPT.search(str(error))
-    if found is None:
-        return error
-    kind, said = found.groups()
-    return _KINDS[kind](said) if kind in _KINDS else ResponseError(f"{kind} {said}")
+def explained(error: Exception) -> str:
+    """The text of an error; if the server's ACL refused a command, also the rights that the user needs."""
+    text = str(error)
+    if "permission" not in text.lower():
+        return text
+    return f"{text}; give the user of STORAGE_URI the rights that docs/redis.md lists: {RIGHTS}"
 
 
-class About(Value):
-    """What is to be known of a server: its version, and whether it keeps a log of what is written (`appendonly`)."""
-
-    version: tuple[int, ...]
-    appends: bool
-
-
-async def about(connection: Connection, strictness: Strictness, clustered: bool) -> About:
-    """What is to be known of a server, when it is one that a store can be kept in.
+async def check_server(connection: Connection, strictness: Strictness, clustered: bool) -> bool:
+    """Check that a server can hold a store. Returns whether it keeps a log of its writes (`appendonly`).
 
     Arguments:
         clustered: whether it is to be a node of a Redis Cluster.
@@ -201,8 +195,8 @@ async def about(connection: Connection, strictness: Strictness, clustered: bool)
     text = facts.get("redis_version", "0")
     version = tuple(int(part) for part in text.split(".") if part.isdecimal())
     if version < OLDEST:
-        raise ConfigError(f"the Redis of STORAGE_URI is {text}; the store needs 6.2 or newer")
-    if (facts.get("redis_mode") == "cluster") != clustered:
+        raise ConfigError(f"the Redis of STORAGE_URI is {text}; the store needs 7.2 or newer")
+    if (facts.get("cluster_enabled") == "1") != clustered:
         raise ConfigError(
             "the Redis of STORAGE_URI is no Redis Cluster; name it as redis://host:port"
             if clustered
@@ -213,11 +207,11 @@ async def about(connection: Connection, strictness: Strictness, clustered: bool)
             f"the Redis of STORAGE_URI has maxmemory-policy {policy}, which loses jobs; set it to {KEEPS}"
         )
     appends = facts.get("aof_enabled") == "1"
-    if strictness.synced and (version < OLDEST_SYNCED or not appends):
-        raise ConfigError("synced=true needs Redis 7.2 or newer, and appendonly yes in its settings; see STORAGE_URI")
+    if strictness.synced and not appends:
+        raise ConfigError("synced=true needs appendonly yes in the settings of the Redis of STORAGE_URI")
     if not appends:
         log.warning("the Redis of the store has appendonly off: what it was told last is lost when it crashes")
-    return About(version=version, appends=appends)
+    return appends
 
 
 def objection_of(info: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holon.errors import StoreUnavailable
+from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import JobFilter
 from holon.storage.redis import lane
 from holon.storage.redis import server as of_server
@@ -23,9 +23,7 @@ from tests.redis_server import RedisServer
 async def test_code_that_the_server_has_forgotten_is_loaded_again(nodes: Nodes) -> None:
     world = await nodes.add("a")
     async with nodes.redis() as redis:
-        await redis.script_flush()
-        if (await redis.info("server"))["redis_version"] >= "7":
-            await redis.function_flush()
+        await redis.function_flush()
     created = await asyncio.gather(*(world.create() for _ in range(5)))
     assert sorted(await world.ready()) == sorted(created)
 
@@ -35,18 +33,16 @@ async def test_code_that_the_server_forgets_again_at_once_is_loaded_once_more(
 ) -> None:
     world = await nodes.add("a")
     forgets = [True, True]
-    for kind in (code.Functions, code.Scripts):
+    loads = code.Functions.load
 
-        async def load(self: Any, connection: Any, load: Any = kind.load) -> None:
-            await load(self, connection)
-            if forgets and forgets.pop():
-                await ask(connection, ("FUNCTION", "FLUSH"), ("SCRIPT", "FLUSH"))
+    async def load(self: Any, connection: Any) -> None:
+        await loads(self, connection)
+        if forgets and forgets.pop():
+            await ask(connection, ("FUNCTION", "FLUSH"))
 
-        monkeypatch.setattr(kind, "load", load)
+    monkeypatch.setattr(code.Functions, "load", load)
     async with nodes.redis() as redis:
-        await redis.script_flush()
-        if (await redis.info("server"))["redis_version"] >= "7":
-            await redis.function_flush()
+        await redis.function_flush()
     job_id = await world.create()
     assert not forgets
     assert await world.ready() == [job_id]
@@ -140,8 +136,7 @@ async def test_of_a_server_that_is_no_master_and_knows_no_code_no_line_is_logged
     caplog.set_level("INFO")
     async with nodes.redis() as redis:
         # As a replica that had not heard of it yet when it took its master's place, or was taken for that.
-        if (await redis.info("server"))["redis_version"] >= "7":
-            await redis.function_flush()
+        await redis.function_flush()
         await redis.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
         try:
             connections = (await redis.info("stats"))["total_connections_received"]
@@ -157,19 +152,23 @@ async def test_of_a_server_that_is_no_master_and_knows_no_code_no_line_is_logged
     assert caplog.text.count("read only replica") == 1, caplog.text
 
 
-async def test_a_server_that_has_no_memory_and_forgot_its_code_is_given_scripts(nodes: Nodes) -> None:
+async def test_a_server_without_the_library_and_without_memory_for_it_is_given_it_once_there_is_room(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "RIDE_OUT_S", 0.3)
     world = await nodes.add("a")
     offer = await world.accepted(await world.hand())
     async with nodes.redis() as redis:
-        has_functions = (await redis.info("server"))["redis_version"] >= "7"
-        await (redis.function_flush() if has_functions else redis.script_flush())
+        await redis.function_flush()
         await redis.config_set("maxmemory", "100kb")
         try:
-            other = await nodes.add("b")
-            assert await other.complete(offer, OK) is None
-            assert not has_functions or await redis.function_list() == []
+            with pytest.raises(StoreUnavailable, match="no room"):
+                await world.complete(offer, OK)
+            with pytest.raises(ConfigError, match=r"cannot hold a store: .*maxmemory"):
+                await nodes.add("b")
         finally:
             await redis.config_set("maxmemory", "0")
+    assert await world.complete(offer, OK) is None
 
 
 async def test_a_call_that_its_replicas_do_not_have_is_not_answered(

@@ -77,10 +77,8 @@ def without_the_time_of_fan_outs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scripts, "_source", lambda name: source(name).replace(", 'dispatched'", ""))
         scripts.functions.cache_clear()
-        scripts.scripts.cache_clear()
         yield
     scripts.functions.cache_clear()
-    scripts.scripts.cache_clear()
 
 
 async def test_a_fan_out_that_an_older_release_began_goes_on(releases: Releases) -> None:

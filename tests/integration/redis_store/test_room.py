@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from holon.storage.redis import scripts
-from holon.storage.redis.server import Server, Strictness, about
+from holon.storage.redis.server import Server
 from tests.redis_server import RedisServer
 
 # So many more names may be defined for all operations, and used by each of them: Lua takes 200 in one place, and one
@@ -30,18 +30,14 @@ def more_names(count: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scripts, "_source", longer)
         scripts.functions.cache_clear()
-        scripts.scripts.cache_clear()
         yield
     scripts.functions.cache_clear()
-    scripts.scripts.cache_clear()
 
 
 async def test_every_server_takes_operations_with_many_more_names(each_server: RedisServer) -> None:
     connection = await Server(each_server.uri()).connect()
     try:
-        version = (await about(connection, Strictness(), clustered=False)).version
         with more_names(ROOM):
-            for code in scripts.code_for(version):
-                await code.load(connection)
+            await scripts.functions().load(connection)
     finally:
         await connection.disconnect(nowait=True)

@@ -19,7 +19,6 @@ from holon.errors import ConfigError
 from holon.ports import Creation, Result, StoreSettings
 from holon.storage.redis import RedisStorage, opening
 from holon.storage.redis import server as server_module
-from holon.storage.redis.scripts import functions, scripts
 from tests.contract.backends import REDIS
 from tests.contract.world import OK, T, World
 from tests.redis_server import RedisServer
@@ -160,13 +159,3 @@ async def test_an_upgrade_that_was_cut_short_is_gone_on_with(
         assert await redis.hget("{h:0}:meta", "schema") == b"3"
         kinds = {await redis.type(key) async for key in redis.scan_iter("{h:0}:[jtw]:*")}
         assert kinds == {b"string"}
-
-
-async def test_every_server_of_redis_7_or_newer_takes_the_operations_as_a_library(each_server: RedisServer) -> None:
-    async with Redis.from_url(each_server.uri()) as redis:
-        version = (await redis.info("server"))["redis_version"]
-        if int(version.split(".")[0]) >= 7:
-            assert await redis.function_load(functions()._text.decode(), replace=True)
-        else:
-            for text in scripts((6, 2))._texts.values():
-                assert await redis.script_load(text)

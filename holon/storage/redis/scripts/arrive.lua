@@ -5,7 +5,6 @@
 
 local function operation(keys, argv)
     local key, lane, process = keys[1], 'lane:' .. argv[2], 'process:' .. argv[2]
-    if SHRINKS then redis.call('DEL', string.match(key, '^(.*)meta$') .. 'nothing') end
     local known = redis.call('HMGET', key, 'id', process, lane)
     if known[1] ~= argv[1] then return {known[1] or '', ''} end
     local last = tonumber(argv[4])

@@ -1,8 +1,7 @@
 """Makes what a server runs out of Lua files: a file holds definitions, and each uses others by their names.
 
 A definition begins in the first column, with `local` or as a function of a table of its file (`function held.count(`),
-and goes on until the next one. Whoever uses it comes after it. So a script can be given exactly what its operation
-needs, and what that needs in turn.
+and goes on until the next one. Whoever uses it comes after it.
 
 Lua takes no more than 200 locals of a function at a time, and one function uses no more than 60 of those around it. So
 what belongs together is in a table, where a moment more for each call of it does not matter; and what only its own file
@@ -20,8 +19,6 @@ _NAME = re.compile(r"(?<![.:\w])([A-Za-z_]\w*)(\.[A-Za-z_]\w*)?")
 _STRING = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"")
 _NAMES = re.compile(r"(?:local )?function ([\w.]+)|local ([\w, ]+)")
 _BEGINS = re.compile(r"local |function \w+\.\w+\(")
-
-_OUTSIDE = 58
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +79,6 @@ def _definition(file: str, text: str) -> Definition:
     return Definition(file, names, text, frozenset(uses))
 
 
-def needed(known: Sequence[Definition], by: Iterable[Definition]) -> list[Definition]:
-    """What of the definitions that are known others use, and those use, in their order."""
-    by_name = {name: one for one in known for name in one.names}
-    wanted: set[str] = set()
-    left = [one.uses for one in by]
-    while left:
-        for name in (left.pop() & by_name.keys()) - wanted:
-            wanted.update(by_name[name].names)
-            left.append(by_name[name].uses)
-    return [one for one in known if not wanted.isdisjoint(one.names)]
-
-
 def lua(some: Sequence[Definition], by: Iterable[Definition]) -> str:
     """The definitions as Lua.
 
@@ -125,18 +110,3 @@ def _lua_of_file(own: Sequence[Definition], seen: Sequence[Definition]) -> str:
 def plain_lua(some: Iterable[Definition]) -> str:
     """The definitions as Lua, all in sight of whatever comes after them."""
     return "".join(f"{one.text}\n" for one in some)
-
-
-def lua_of_script(some: Sequence[Definition], operation: Sequence[Definition], result: str) -> str:
-    """An operation's definitions, after those that they need, as a script that is to run once.
-
-    Each function that is made looks for the locals that it uses among all that others use already, one by one: with
-    many definitions that is a good part of what such a script costs. What is outside of the function that makes it, it
-    has at once; there may be 60 of these.
-    """
-    names, first = 0, 0
-    while first < len(some) and names + len(some[first].names) <= _OUTSIDE:
-        names += len(some[first].names)
-        first += 1
-    inside = f"{lua(some[first:], operation)}{plain_lua(operation)}return {result}\n"
-    return f"{plain_lua(some[:first])}return (function()\n{inside}end)()\n"

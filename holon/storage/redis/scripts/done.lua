@@ -198,8 +198,6 @@ local function note_hints()
 end
 
 local function write_all()
-    -- Before Redis 7 a script is refused for want of memory at its first write, if that one grows.
-    if SHRINKS then read('DEL', P .. 'nothing') end
     -- Texts first: one of them may be of no use any more, and is deleted after that.
     for from = 1, #texts, 4000 do read('MSET', unpack(texts, from, math.min(from + 3999, #texts))) end
     for i = 1, #writes do read(unpack(writes[i])) end

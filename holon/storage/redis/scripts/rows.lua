@@ -79,7 +79,7 @@ end
 -- it need not be unpacked. Long ones would take much memory. Beyond so many all are forgotten but the newest.
 local written = {newest = {}, older = {}, count = 0}
 local function remember(row)
-    if not REMEMBERS or #row.TEXT > 1000 then return end
+    if #row.TEXT > 1000 then return end
     if written.count == 1000 then written = {newest = {}, older = written.newest, count = 0} end
     written.newest[row.TEXT], written.count = row, written.count + 1
 end
