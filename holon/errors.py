@@ -143,6 +143,10 @@ class StoreUnavailable(Unavailable):
     code = "STORE_UNAVAILABLE"
 
 
+class StoreBroken(StoreUnavailable):
+    """Unexpected: this process can never use its store again, and ends. The operator must act: see the log."""
+
+
 class SealBroken(StoreUnavailable):
     """Expected: what is stored was changed, cut short, or moved here from elsewhere; the operator must restore it."""
 

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from holon.errors import StoreUnavailable
 from holon.ports import Hint
-from holon.storage.redis.server import Connection, Place, say
+from holon.stores.redis_servers import Connection, Place, say
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from holon.storage.promises import Promise
-from holon.storage.redis.packing import Packed
+from holon.storage.redis.packing import Packed, packed
 from holon.storage.redis.scripts import functions, is_unknown
-from holon.storage.redis.server import Connection, Strictness, ask
+from holon.stores.redis_servers import Connection, Strictness, ask
 
 # How many words come first: keys, time, node, token and settings; where nothing is written, keys alone.
 _WRITING, _READING = 7, 3
@@ -135,12 +135,12 @@ async def there_and_back(
         RedisError, OSError: the connection is lost.
     """
     runs = _runs(calls)
-    replies = await ask(connection, *(run.words(number) for run in runs))
+    replies = await ask(connection, *(packed(run.words(number)) for run in runs))
     unknown = [at for at, reply in enumerate(replies) if is_unknown(reply)]
     if unknown:
         # The server has lost the library. None of these calls were carried out.
         await functions().load(connection)
-        again = (runs[at].words(number) for at in unknown)
+        again = (packed(runs[at].words(number)) for at in unknown)
         for at, reply in zip(unknown, await ask(connection, *again), strict=True):
             replies[at] = reply
     if (question := strictness.question()) is not None:

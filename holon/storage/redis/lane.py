@@ -33,8 +33,8 @@ from holon.errors import StoreUnavailable
 from holon.storage.promises import Promise, Promises
 from holon.storage.redis.flight import Call, marks_of, there_and_back
 from holon.storage.redis.scripts import is_unknown
-from holon.storage.redis.server import Connection, Strictness, explained
 from holon.storage.waiting import MAX_WAITING, MAX_WAITING_TO_CREATE, RETRY_AFTER_S, too_many_wait
+from holon.stores.redis_servers import Connection, Strictness, explained
 from holon.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)

@@ -23,8 +23,8 @@ from holon.storage.redis.lane import RIDE_OUT_S, Lane
 from holon.storage.redis.opening import Found
 from holon.storage.redis.presence import Presence, ServersTime
 from holon.storage.redis.scripts import functions
-from holon.storage.redis.server import Connection, Place, Strictness, ask, explained, objection_of
 from holon.storage.waiting import RETRY_AFTER_S
+from holon.stores.redis_servers import Connection, Place, Strictness, ask, explained, refusal_of
 from holon.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)
@@ -238,7 +238,7 @@ class Link(Calls):
         if first:
             # What was said while nobody listened is not said again.
             self._ears.heard(Hint(jobs=frozenset(self._hints.watched), documents=frozenset(self._hints.kinds)))
-        objection = objection_of(await self._lane.submit(("INFO", "memory")))
+        objection = refusal_of(await self._lane.submit(("INFO", "memory")))
         if objection and not self._objection:
             log.warning("%s", objection)
         elif self._objection and not objection:

@@ -18,7 +18,7 @@ from holon.storage.redis.keys import SHARED, Keys
 from holon.storage.redis.lane import passes
 from holon.storage.redis.replay import check_replay
 from holon.storage.redis.scripts import functions
-from holon.storage.redis.server import Connection, Place, Strictness, ask, check_server, explained
+from holon.stores.redis_servers import Connection, Place, Strictness, ask, check_server, explained
 
 log = logging.getLogger(__name__)
 

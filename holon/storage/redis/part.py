@@ -24,9 +24,9 @@ from holon.storage.redis.link import Link
 from holon.storage.redis.opening import Found
 from holon.storage.redis.queues import QueuePages
 from holon.storage.redis.quotas import Quotas
-from holon.storage.redis.server import Place, Strictness
 from holon.storage.redis.shares import Shares
 from holon.storage.sealing import Seal
+from holon.stores.redis_servers import Place, Strictness
 from holon.telemetry.metrics import StoreMetrics
 
 

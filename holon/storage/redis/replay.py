@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from redis.exceptions import RedisError
 
 from holon.errors import ConfigError
-from holon.storage.redis.server import Connection, ask
+from holon.stores.redis_servers import Connection, ask
 
 log = logging.getLogger(__name__)
 

@@ -15,15 +15,12 @@ from holon.errors import StoreUnavailable
 from holon.ports import Created, Creation, Hint, NewJob, Note, Seat, StoreSettings
 from holon.storage.redis.calls import Calls
 from holon.storage.redis.claimed import Claimed
-from holon.storage.redis.cluster import CLUSTERS, Cluster, Slot
 from holon.storage.redis.keys import SHARED, Keys
 from holon.storage.redis.link import SharedLink
 from holon.storage.redis.opening import find_store
 from holon.storage.redis.partition import Partition
 from holon.storage.redis.partitions import Partitions
 from holon.storage.redis.quotas import Quotas
-from holon.storage.redis.sentinels import SENTINELS, Sentinels
-from holon.storage.redis.server import Place, Server, Strictness
 from holon.storage.redis.several import Several
 from holon.storage.redis.shares import Shares
 from holon.storage.redis.visits import Visits
@@ -31,6 +28,7 @@ from holon.storage.redis.whole_leases import AllLeases
 from holon.storage.redis.whole_records import AllRecords
 from holon.storage.redis.whole_steps import AllSteps
 from holon.storage.sealing import Seal
+from holon.stores.redis_servers import Cluster, Place, Sentinels, Server, Slot, Strictness
 from holon.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)
@@ -78,10 +76,10 @@ class RedisStorage(AllSteps, AllLeases, AllRecords):
         self._seal = seal or Seal()
         self._strictness = Strictness(replicas, synced)
         self._server: Cluster | Place
-        if uri.startswith(CLUSTERS):
+        if uri.startswith(Cluster.SCHEMES):
             self._server = Cluster(uri)
         else:
-            self._server = Sentinels(uri) if uri.startswith(SENTINELS) else Server(uri)
+            self._server = Sentinels(uri) if uri.startswith(Sentinels.SCHEMES) else Server(uri)
         self.metrics = StoreMetrics()
         self._opened = AsyncExitStack()
         self._beside: Calls | None = None
@@ -141,7 +139,7 @@ class RedisStorage(AllSteps, AllLeases, AllRecords):
             self._beside = links[0].about(SHARED)
             if isinstance(self._server, Cluster):
                 self._beside = self._link_beside = await opened.enter_async_context(
-                    links[0].beside(Slot(self._server, SHARED), SHARED)
+                    links[0].beside(Slot(self._server, SHARED.meta), SHARED)
                 )
             for partition in self._open:
                 partition.draw_on(Quotas(self._beside, partition.number, links))
@@ -166,7 +164,7 @@ class RedisStorage(AllSteps, AllLeases, AllRecords):
         """Where each partition is."""
         server = self._server
         if isinstance(server, Cluster):
-            return [Slot(server, Keys(number)) for number in range(self._count)]
+            return [Slot(server, Keys(number).meta) for number in range(self._count)]
         return [server] * self._count
 
     @property

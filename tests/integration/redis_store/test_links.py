@@ -21,7 +21,8 @@ from holon.engine.session import Session
 from holon.engine.touches import Touches
 from holon.errors import StoreUnavailable
 from holon.ports import Creation, Document, Offer, Opening, Quota, StopReason, StoreSettings
-from holon.storage.redis import RedisStorage, lane, server
+from holon.storage.redis import RedisStorage, lane
+from holon.stores import redis_servers
 from holon.telemetry.events import Telemetry
 from tests.chaos.link import Link
 from tests.contract.backends import REDIS
@@ -69,7 +70,7 @@ class Far:
 
 @pytest.fixture
 async def far(redis_server: tuple[RedisServer, int], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Far]:
-    monkeypatch.setattr(server, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(redis_servers, "TIMEOUT_S", 0.3)
     serving, port = redis_server
     database = serving.database()
     world = World(REDIS, serving.socket, {})
@@ -304,7 +305,7 @@ async def test_a_connection_that_was_closed_while_it_was_made_is_a_lost_one(monk
 
     monkeypatch.setattr(ConnectionPool, "make_connection", lambda _: Closed())
     with pytest.raises(RedisConnectionError, match="closed"):
-        await server.Server("redis://127.0.0.1:1").connect()
+        await redis_servers.Server("redis://127.0.0.1:1").connect()
 
 
 @pytest.mark.parametrize("what", ["connects", "sends"])
@@ -326,8 +327,8 @@ async def test_a_cancel_that_the_client_library_keeps_to_itself_is_heard(
 
     deaf: Any = Deaf()
     monkeypatch.setattr(ConnectionPool, "make_connection", lambda _: deaf)
-    to_redis = server.Server("redis://127.0.0.1:1")
-    asking = asyncio.create_task(to_redis.connect() if what == "connects" else server.ask(deaf, ("PING",)))
+    to_redis = redis_servers.Server("redis://127.0.0.1:1")
+    asking = asyncio.create_task(to_redis.connect() if what == "connects" else redis_servers.ask(deaf, ("PING",)))
     await asyncio.sleep(0)
     asking.cancel()
     await asyncio.wait((asking,))

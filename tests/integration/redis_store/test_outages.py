@@ -11,9 +11,9 @@ import pytest
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import JobFilter
 from holon.storage.redis import lane
-from holon.storage.redis import server as of_server
 from holon.storage.redis.scripts import code
-from holon.storage.redis.server import ask
+from holon.stores import redis_servers as of_server
+from holon.stores.redis_servers import ask
 from tests.contract.world import OK
 from tests.e2e.processes import until
 from tests.integration.redis_store.nodes import GUARD, Nodes
@@ -174,7 +174,7 @@ async def test_a_server_without_the_library_and_without_memory_for_it_is_given_i
 async def test_a_call_that_its_replicas_do_not_have_is_not_answered(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(of_server, "STRICT_PATIENCE_MS", 100)
+    monkeypatch.setattr(of_server, "WAIT_MS", 100)
     monkeypatch.setattr(lane, "RIDE_OUT_S", 0.3)
     with pytest.raises(StoreUnavailable):
         await nodes.add("a", replicas=1)

@@ -14,8 +14,9 @@ from holon.domain.events import CancelRequested
 from holon.domain.job import Status
 from holon.errors import StoreUnavailable
 from holon.ports import Opening, Result
-from holon.storage.redis import RedisStorage, flight, server
-from holon.storage.redis.server import Connection
+from holon.storage.redis import RedisStorage, flight
+from holon.stores import redis_servers
+from holon.stores.redis_servers import Connection
 from tests.contract.world import OK, T, U, World
 from tests.integration.redis_store.partitions import new_at, places, spread
 
@@ -52,9 +53,9 @@ async def test_what_is_handed_over_again_counts_against_the_credits_everywhere(
     step = world.step(claim, Status.WAITING_FOR_WORKER, tasks=(world.task(claim),))
     lost: list[str] = []
 
-    async def ask(connection: Connection, *commands: tuple[Any, ...]) -> list[Any]:
-        replies = await server.ask(connection, *commands)
-        if not lost and any(step.commit_id in words for words in commands):
+    async def ask(connection: Connection, *commands: bytes) -> list[Any]:
+        replies = await redis_servers.ask(connection, *commands)
+        if not lost and any(step.commit_id.encode() in words for words in commands):
             lost.append(step.commit_id)
             raise RedisConnectionError("the reply was lost")
         return replies

@@ -16,8 +16,8 @@ from holon.clock import ManualClock
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import StoreSettings
 from holon.storage.redis import RedisStorage, lane, link, replay
-from holon.storage.redis import server as of_server
 from holon.storage.redis.scripts import functions
+from holon.stores import redis_servers as of_server
 from tests.contract.backends import REDIS
 from tests.contract.world import OK, World
 from tests.e2e.processes import until

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from holon.storage.redis import scripts
-from holon.storage.redis.server import Server
+from holon.stores.redis_servers import Server
 from tests.redis_server import RedisServer
 
 # So many more names may be defined for all operations, and used by each of them: Lua takes 200 in one place, and one

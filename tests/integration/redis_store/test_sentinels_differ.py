@@ -8,8 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from holon.storage.redis.sentinels import Sentinels
-from holon.storage.redis.server import ask
+from holon.stores.redis_servers import Sentinels, ask
 from tests.ports import free_ports
 from tests.redis_server import RedisServer
 

@@ -16,7 +16,7 @@ from holon.domain.value import replace
 from holon.errors import ResourceExhausted, StoreUnavailable
 from holon.ports import Created, Creation, NewJob, Quota, Seat, StoreSettings
 from holon.storage.redis import RedisStorage, flight, lane, shared
-from holon.storage.redis.server import Connection, ask
+from holon.stores.redis_servers import Connection, ask
 from tests.contract.backends import REDIS
 from tests.contract.steps import with_step
 from tests.contract.world import World
@@ -171,9 +171,9 @@ async def test_a_document_that_goes_again_in_other_company_is_answered_as_the_fi
 ) -> None:
     storage = together.world.storage
 
-    async def ask_in_vain(connection: Connection, *commands: tuple[Any, ...]) -> Sequence[Any]:
+    async def ask_in_vain(connection: Connection, *commands: bytes) -> Sequence[Any]:
         replies = await ask(connection, *commands)
-        if not any("keys" in command for command in commands):
+        if not any(b"keys" in command for command in commands):
             return replies
         monkeypatch.setattr(flight, "ask", ask)
         raise RedisConnectionError("the reply is lost")

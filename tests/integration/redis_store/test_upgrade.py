@@ -18,7 +18,7 @@ from holon.domain.value import replace
 from holon.errors import ConfigError
 from holon.ports import Creation, Result, StoreSettings
 from holon.storage.redis import RedisStorage, opening
-from holon.storage.redis import server as server_module
+from holon.stores import redis_servers as server_module
 from tests.contract.backends import REDIS
 from tests.contract.world import OK, T, World
 from tests.redis_server import RedisServer

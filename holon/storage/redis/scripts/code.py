@@ -6,7 +6,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from holon.storage.redis.server import Connection, ask
+from holon.stores.redis_servers import Connection, ask
 
 
 class Functions:

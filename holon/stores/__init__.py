@@ -1,0 +1,1 @@
+"""Row stores: the port, and the store that a URI names."""

@@ -1,0 +1,263 @@
+"""The port below the core: shards of rows, which their owners change by numbered batches.
+
+A row store knows nothing of what a row means. It keeps, for each shard: a head (who owns it, and the number of its last
+batch), rows under (job, name), index entries under (index, score, member), and an inbox. Beside the shards it keeps
+shared records and counters, and carries mail between nodes.
+
+Times are epoch milliseconds of the store's clock. They never go back within a shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from enum import Enum
+from typing import Protocol, Self
+
+from holon.domain.value import Value
+
+NOBODY = ""
+
+# (number of the job, name of the row): the store's key of a row. Job 0 stands for the shard itself.
+RowKey = tuple[int, str]
+Row = tuple[int, str, bytes]
+# (index, score, member): entries of an index are ordered by score, then by member.
+Entry = tuple[str, int, str]
+
+MAX_SCORE = 2**53 - 1
+
+
+class Head(Value):
+    """Who owns a shard.
+
+    Attributes:
+        epoch: number of the ownership, one more at each. It orders log lines; the token is the fence.
+        token: 128 random bits of the ownership, in hexadecimal; NOBODY if the shard is free.
+        batch: number of the last batch that was applied.
+        time: the shard's time now, epoch milliseconds.
+        node: who owns it, or was the last to.
+        schema: number of the format that its rows are written in; 0 before the first owner.
+    """
+
+    shard: int
+    epoch: int = 0
+    token: str = NOBODY
+    batch: int = 0
+    time: int = 0
+    node: str = ""
+    schema: int = 0
+
+    def seen(self) -> tuple[int, str, int]:
+        """What a take-over compares: it is refused if any of this has changed."""
+        return self.epoch, self.token, self.batch
+
+
+class Batch(Value, gc=True):
+    """What one write of a shard makes durable, all of it or nothing.
+
+    Deletes come before puts. `purged` are numbers of jobs of which every row goes. `consumed` are ids of messages that
+    leave the inbox. `stamp` is the newest time that stands in the batch; the shard's time goes on from there.
+    """
+
+    shard: int
+    epoch: int
+    token: str
+    number: int
+    stamp: int
+    puts: Sequence[Row] = ()
+    deletes: Sequence[RowKey] = ()
+    purged: Sequence[int] = ()
+    entries: Sequence[Entry] = ()
+    removed: Sequence[Entry] = ()
+    consumed: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        parts = (self.puts, self.deletes, self.purged, self.entries, self.removed, self.consumed)
+        return sum(map(len, parts))
+
+
+class Word(Enum):
+    """What became of a batch.
+
+    APPLIED: it is durable, also where an earlier try had applied it already. FENCED: the shard has another owner; the
+    batch is not written and never will be. GAP: the number is too high, so the store has lost batches that it had
+    confirmed; nothing was written.
+    """
+
+    APPLIED = "ok"
+    FENCED = "fenced"
+    GAP = "gap"
+
+
+class Found(Value):
+    """One entry of an index: the job or the part of one that it names, and its place in the order."""
+
+    shard: int
+    score: int
+    member: str
+
+
+class Record(Value):
+    """A shared record.
+
+    `version` is one more at each change; it is never 0. `expires_at` is epoch milliseconds, None: it stays.
+    """
+
+    kind: str
+    key: str
+    version: int
+    value: bytes
+    expires_at: int | None = None
+
+
+class Change(Value):
+    """A change of a shared record that is made only if nobody else changed it meanwhile.
+
+    Arguments:
+        version: the version that was read; 0: there is no such record.
+        value: the new value; None deletes the record.
+        ttl: after how many milliseconds it expires; None: never.
+    """
+
+    kind: str
+    key: str
+    version: int
+    value: bytes | None
+    ttl: int | None = None
+
+
+class Draw(Value):
+    """Adds to a counter, unless the sum would be above its limit.
+
+    The counter starts at 0 and expires `ttl` milliseconds after its first draw.
+    """
+
+    kind: str
+    key: str
+    amount: int
+    limit: int
+    ttl: int
+
+
+class Drawn(Value):
+    """The answer to a draw: whether it was granted, the counter's value now, and when it expires."""
+
+    granted: bool
+    value: int
+    expires_at: int
+
+
+class Message(Value):
+    """A message in a shard's inbox. Ids of one shard are unique."""
+
+    shard: int
+    id: str
+    body: bytes
+
+
+class Received(Value, gc=True):
+    """What came for a node: messages for its shards, in the order of each inbox, and mail."""
+
+    messages: Sequence[Message] = ()
+    mail: Sequence[bytes] = ()
+
+
+class RowStore(Protocol):
+    """One store. Enter it before use.
+
+    Every call raises StoreUnavailable if the store gave no definite answer: what it asked for may have been carried
+    out. Every call may be repeated. StoreBroken means that this process can never use the store again.
+
+    Attributes:
+        id: random id of the store, made with it.
+        shards: how many shards it has, fixed when it was made.
+        generation: one more each time that an operator says that a backup was restored.
+        exclusive: whether only this process can have the store open.
+    """
+
+    id: str
+    shards: int
+    generation: int
+    exclusive: bool
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+    async def heads(self) -> Sequence[Head]:
+        """The heads of all shards, in order."""
+        ...
+
+    async def acquire(self, seen: Head, token: str, node: str, schema: int) -> Head | None:
+        """Own a shard, if its head is still the one that was seen.
+
+        Arguments:
+            seen: the head that this node read, which says that nobody else owns the shard any more.
+            token: new for this ownership.
+        Returns:
+            the new head; None if another node was faster, or its owner still writes.
+        """
+        ...
+
+    async def release(self, head: Head, batch: int) -> bool:
+        """Let others own a shard at once. False if it was no longer this owner's, or had other batches.
+
+        Arguments:
+            head: as `acquire` gave it.
+            batch: number of the last batch.
+        """
+        ...
+
+    async def apply(self, batches: Sequence[Batch]) -> Sequence[tuple[Word, Head]]:
+        """Write batches of different shards, each by itself, in one round trip."""
+        ...
+
+    async def read(self, shard: int, keys: Sequence[RowKey]) -> Sequence[bytes | None]:
+        """Rows by their keys, in the same order; None where there is none."""
+        ...
+
+    async def names(self, shard: int, job: int) -> Sequence[str]:
+        """The names of all rows of a job, in no order."""
+        ...
+
+    async def range(
+        self, index: str, shards: Collection[int], low: int, high: int, limit: int, *, newest_first: bool = False
+    ) -> Sequence[Found]:
+        """Entries of an index in several shards, merged: by score, then shard, then member.
+
+        Arguments:
+            low, high: scores, both included.
+            newest_first: whether the order is the other way round.
+        """
+        ...
+
+    async def post(self, shard: int, bodies: Sequence[bytes], most: int) -> bool:
+        """Add messages to the end of a shard's inbox. False, and none is added, if it holds `most` already."""
+        ...
+
+    async def send(self, node: str, bodies: Sequence[bytes]) -> None:
+        """Mail messages to a node. They are lost if it does not read them soon."""
+        ...
+
+    async def receive(self, node: str, shards: Mapping[int, Collection[str]]) -> Received:
+        """Wait until there is something for a node, or for about a second.
+
+        Arguments:
+            shards: those that the node owns, and of each the ids of messages that it has read and not consumed.
+        """
+        ...
+
+    async def records(self, kind: str, keys: Sequence[str] | None = None) -> Sequence[Record]:
+        """Shared records of a kind that have not expired: those of some keys, or all."""
+        ...
+
+    async def exchange(self, changes: Sequence[Change]) -> Sequence[tuple[bool, Record | None]]:
+        """Make changes of shared records, each by itself.
+
+        Returns:
+            for each, whether it was made (now, or by an earlier try of the same change), and the record as it is now.
+        """
+        ...
+
+    async def draw(self, draws: Sequence[Draw]) -> Sequence[Drawn]:
+        """Add to counters, each by itself. A repeat counts again."""
+        ...

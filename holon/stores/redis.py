@@ -1,0 +1,622 @@
+"""A row store in Redis or Valkey: a hash for each job, a sorted set for each index, and a library of functions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
+from hashlib import sha256
+from heapq import merge
+from importlib.resources import files
+from itertools import chain, islice
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlencode
+
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+
+from holon.errors import ConfigError, HolonError, StoreBroken, StoreUnavailable
+from holon.stores.port import (
+    Batch,
+    Change,
+    Draw,
+    Drawn,
+    Found,
+    Head,
+    Message,
+    Received,
+    Record,
+    RowKey,
+    Word,
+)
+from holon.stores.redis_servers import (
+    Cluster,
+    Command,
+    Connection,
+    Place,
+    Sentinels,
+    Server,
+    Slot,
+    Strictness,
+    ask,
+    check_server,
+    explained,
+    packed,
+    say,
+)
+
+log = logging.getLogger(__name__)
+
+LAYOUT = 1
+SHARDS = 32
+# How long `receive` waits for something to come, in milliseconds; and how much it reads at once of an inbox.
+RECEIVE_MS = 1_000
+_READ_MESSAGES = 1_000
+# Mail of a node that nobody reads is cut to this length, and gone after an hour.
+_MOST_MAIL = 10_000
+_MAIL_MS = 3_600_000
+# Calls that go together: more would take so long that a slow link is taken for lost.
+_FLIGHT = 256
+
+_LOST = "the Redis of STORAGE_URI has lost the store, or holds another; restore it and start the node again"
+_STORE, _SHARED = "{holon}:store", "{holon}"
+# The server may have got over these, or another may have taken its place, by the next call.
+_PASSING = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, AskError, MovedError)
+
+
+class RedisRows:
+    """A row store in Redis or Valkey; see `RowStore`. Each shard has one hash tag, so it is at one server.
+
+    Arguments:
+        uri: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://`. Of its query, `shards` is
+            the number of shards of a store that is made, `replicas` and `synced` say what a write must have reached
+            before it is answered; the rest is for the client library.
+    Raises:
+        ConfigError: the URI is none of these.
+    """
+
+    exclusive = False
+
+    def __init__(self, uri: str) -> None:
+        uri, self._wanted, self._strictness = _options_of(uri)
+        self._cluster = Cluster(uri) if uri.startswith(Cluster.SCHEMES) else None
+        self._server = None
+        if self._cluster is None:
+            self._server = Sentinels(uri) if uri.startswith(Sentinels.SCHEMES) else Server(uri)
+        self._lanes: list[_Lane] = []
+        # By the tag that the streams of one listener have in common; without a cluster there is one.
+        self._listeners: dict[str, _Listener] = {}
+
+    def __repr__(self) -> str:
+        return f"RedisRows({self._server or self._cluster})"
+
+    async def __aenter__(self) -> Self:
+        """Connect, and make the store if there is none.
+
+        Raises:
+            ConfigError: a server cannot be reached or cannot hold a store, or another version made the store.
+        """
+        self._shared = self._lane(_STORE)
+        try:
+            await self._open()
+        except StoreUnavailable as error:
+            await self._close()
+            raise ConfigError(f"the Redis of STORAGE_URI cannot hold a store: {error.message}") from error
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Finish what was asked for, and disconnect."""
+        await self._close()
+
+    async def _close(self) -> None:
+        for lane in {*self._lanes, self._shared}:
+            await lane.close()
+        for listener in self._listeners.values():
+            await listener.close()
+
+    async def _open(self) -> None:
+        opened = await self._shared.function("open", [_STORE], secrets.token_hex(8), self._wanted or SHARDS, LAYOUT)
+        self.id, shards, layout, generation, whole = (part and part.decode() for part in opened)
+        if int(layout) != LAYOUT:
+            raise ConfigError(
+                f"the store in the Redis of STORAGE_URI has layout {layout}, and this version reads {LAYOUT}. Start "
+                "the version that made it, or begin anew in another database"
+            )
+        self.shards, self.generation = int(shards), int(generation)
+        if self._wanted and self._wanted != self.shards:
+            raise ConfigError(
+                f"the store in the Redis of STORAGE_URI was made with shards={self.shards}, which stays; STORAGE_URI "
+                f"says shards={self._wanted}"
+            )
+        # One server carries all shards in one flight. In a cluster each shard has a connection of its own.
+        if self._cluster is None:
+            self._lanes = [self._shared] * self.shards
+        else:
+            self._lanes = [self._lane(_head(shard)) for shard in range(self.shards)]
+        for shard, lane in enumerate(self._lanes):
+            if not whole:
+                await lane.calls(("HSETNX", _head(shard), "store", self.id))
+            [store] = await lane.calls(("HGET", _head(shard), "store"))
+            if store != self.id.encode():
+                raise ConfigError(
+                    f"shard {shard} of the store in the Redis of STORAGE_URI is gone, or another store's; restore the "
+                    "store from its backup first"
+                )
+        if not whole:
+            log.warning(
+                "the Redis of STORAGE_URI held no store, so a new one was made; jobs of an earlier store are gone"
+            )
+            await self._shared.calls(("HSET", _STORE, "whole", 1))
+        for lane in {*self._lanes, self._shared}:
+            lane.store = self.id
+
+    def _lane(self, key: str) -> _Lane:
+        """A lane to the server that has a key."""
+        return _Lane(self._place(key), key, self._strictness)
+
+    def _place(self, key: str) -> Place:
+        return Slot(self._cluster, key) if self._cluster is not None else self._server  # type: ignore[return-value]
+
+    # Ownership -----------------------------------------------------------------------------------------------------
+
+    async def heads(self) -> Sequence[Head]:
+        shards = range(self.shards)
+        if self._cluster is None:
+            replies = await self._shared.function("heads", [_head(shard) for shard in shards])
+        else:
+            each = (self._lanes[shard].function("heads", [_head(shard)]) for shard in shards)
+            replies = [one for [one] in await asyncio.gather(*each)]
+        return [_head_of(shard, reply) for shard, reply in zip(shards, replies, strict=True)]
+
+    async def acquire(self, seen: Head, token: str, node: str, schema: int) -> Head | None:
+        reply = await self._lanes[seen.shard].function(
+            "acquire", [_head(seen.shard)], *seen.seen(), token, node, schema, self.id
+        )
+        if reply[0] == b"lost":
+            raise StoreBroken(_LOST)
+        return _head_of(seen.shard, reply) if reply[0] == b"ok" else None
+
+    async def release(self, head: Head, batch: int) -> bool:
+        return bool(
+            await self._lanes[head.shard].function("release", [_head(head.shard)], head.epoch, head.token, batch)
+        )
+
+    async def apply(self, batches: Sequence[Batch]) -> Sequence[tuple[Word, Head]]:
+        applied = [(batch, _applied(batch)) for batch in batches]
+        replies = await asyncio.gather(
+            *(self._lanes[batch.shard].function("apply", keys, *words) for batch, (keys, words) in applied)
+        )
+        return [
+            (Word(reply[0].decode()), _head_of(batch.shard, reply))
+            for batch, reply in zip(batches, replies, strict=True)
+        ]
+
+    # Reading -------------------------------------------------------------------------------------------------------
+
+    async def read(self, shard: int, keys: Sequence[RowKey]) -> Sequence[bytes | None]:
+        by_job: dict[int, list[str]] = {}
+        for job, name in keys:
+            by_job.setdefault(job, []).append(name)
+        commands = [("HMGET", _job(shard, job), *names) for job, names in by_job.items()]
+        replies = await self._lanes[shard].calls(*commands)
+        found = {
+            (job, name): value
+            for (job, names), values in zip(by_job.items(), replies, strict=True)
+            for name, value in zip(names, values, strict=True)
+        }
+        return [found[key] for key in keys]
+
+    async def names(self, shard: int, job: int) -> Sequence[str]:
+        [names] = await self._lanes[shard].calls(("HKEYS", _job(shard, job)))
+        return [name.decode() for name in names]
+
+    async def range(
+        self, index: str, shards: Collection[int], low: int, high: int, limit: int, *, newest_first: bool = False
+    ) -> Sequence[Found]:
+        bounds = (high, low, "BYSCORE", "REV") if newest_first else (low, high, "BYSCORE")
+        by_lane: dict[_Lane, list[int]] = {}
+        for shard in sorted(shards):
+            by_lane.setdefault(self._lanes[shard], []).append(shard)
+
+        async def ranges(lane: _Lane, some: Sequence[int]) -> list[list[Found]]:
+            replies = await lane.calls(
+                *(("ZRANGE", _index(shard, index), *bounds, "LIMIT", 0, limit, "WITHSCORES") for shard in some)
+            )
+            return [_found(shard, reply) for shard, reply in zip(some, replies, strict=True)]
+
+        parts = chain.from_iterable(await asyncio.gather(*(ranges(*one) for one in by_lane.items())))
+        merged = merge(*parts, key=lambda one: (one.score, one.shard, one.member), reverse=newest_first)
+        return list(islice(merged, limit))
+
+    # Messages ------------------------------------------------------------------------------------------------------
+
+    async def post(self, shard: int, bodies: Sequence[bytes], most: int) -> bool:
+        return bool(await self._lanes[shard].function("post", [_inbox(shard)], most, *bodies))
+
+    async def send(self, node: str, bodies: Sequence[bytes]) -> None:
+        key = _mail(node)
+        commands: list[Command] = [("XADD", key, "MAXLEN", "~", _MOST_MAIL, "*", "m", body) for body in bodies]
+        await self._shared.calls(*commands, ("PEXPIRE", key, _MAIL_MS))
+
+    async def receive(self, node: str, shards: Mapping[int, Collection[str]]) -> Received:
+        # One connection waits at each server that has something of the node's.
+        wanted: dict[str, dict[str, Collection[str]]] = {_SHARED: {}}
+        for shard, read in shards.items():
+            wanted.setdefault(_tag(shard) if self._cluster is not None else _SHARED, {})[_inbox(shard)] = read
+        for tag in wanted:
+            if tag not in self._listeners:
+                self._listeners[tag] = _Listener(self._place(f"{tag}:head"), _mail(node) if tag == _SHARED else "")
+        reads = [
+            asyncio.create_task(self._listeners[tag].read(inboxes), name="store-receive")
+            for tag, inboxes in wanted.items()
+        ]
+        try:
+            await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in reads:
+                one.cancel()
+            ended = await asyncio.gather(*reads, return_exceptions=True)
+        came = dict(chain.from_iterable(one.items() for one in ended if not isinstance(one, BaseException)))
+        if not came and (errors := [one for one in ended if isinstance(one, Exception)]):
+            raise StoreUnavailable(f"messages cannot be read: {errors[0]}", retry_after=1.0)
+        messages = [Message(shard, id_, body) for shard in shards for id_, body in came.get(_inbox(shard), ())]
+        return Received(messages, [body for _, body in came.get(_mail(node), ())])
+
+    # Shared records ------------------------------------------------------------------------------------------------
+
+    async def records(self, kind: str, keys: Sequence[str] | None = None) -> Sequence[Record]:
+        now: Command = ("TIME",)
+        if keys is None:
+            pairs, time = await self._shared.calls(("HGETALL", _kind(kind)), now)
+            stored = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        else:
+            values, time = await self._shared.calls(("HMGET", _kind(kind), *keys), now)
+            stored = dict(zip((key.encode() for key in keys), values, strict=True))
+        now_ms = int(time[0]) * 1000 + int(time[1]) // 1000
+        found = (_record_of(kind, key.decode(), value) for key, value in stored.items() if value is not None)
+        return [one for one in found if one.expires_at is None or one.expires_at > now_ms]
+
+    async def exchange(self, changes: Sequence[Change]) -> Sequence[tuple[bool, Record | None]]:
+        keys = list(chain.from_iterable((_kind(one.kind), f"{_kind(one.kind)}:expiries") for one in changes))
+        words = chain.from_iterable(
+            (
+                one.key,
+                one.version,
+                "" if one.ttl is None else one.ttl,
+                *(("0", "") if one.value is None else ("1", one.value)),
+            )
+            for one in changes
+        )
+        replies = await self._shared.function("exchange", keys, *words)
+        return [
+            (bool(made), Record(one.kind, one.key, version, value, int(expiry) or None) if version else None)
+            for one, (made, version, expiry, value) in zip(changes, replies, strict=True)
+        ]
+
+    async def draw(self, draws: Sequence[Draw]) -> Sequence[Drawn]:
+        keys = [f"{_SHARED}:c:{one.kind}:{one.key}" for one in draws]
+        words = chain.from_iterable((one.amount, one.limit, one.ttl) for one in draws)
+        replies = await self._shared.function("draw", keys, *words)
+        return [Drawn(bool(granted), int(value), int(expires)) for granted, value, expires in replies]
+
+
+class _Lane:
+    """One connection for calls. Those that come while a flight is out go together in the next one.
+
+    Arguments:
+        place: where to connect.
+        key: a key at that place that says which store is there, in its field `store` or `id`.
+        strictness: what is waited for at the end of each flight. A flight that only reads then carries a write of its
+            own, for WAIT asks the replicas about the connection's last write.
+
+    Attributes:
+        store: the id of the store that must be at the place; empty until it is known.
+    """
+
+    def __init__(self, place: Place, key: str, strictness: Strictness) -> None:
+        self.store = ""
+        self._place = place
+        self._key = key
+        self._strictness = strictness
+        self._queue: deque[tuple[Sequence[bytes], asyncio.Future[list[Any]]]] = deque()
+        self._connection: Connection | None = None
+        self._flying: asyncio.Task[None] | None = None
+        self._broken: StoreBroken | None = None
+
+    def __repr__(self) -> str:
+        return f"_Lane({self._place}, waiting={len(self._queue)})"
+
+    async def function(self, name: str, keys: Sequence[str], *words: Any) -> Any:
+        """The reply of a function. Raises StoreUnavailable if it may or may not have run, or was refused."""
+        [reply] = await self.calls(("FCALL", f"{_library()[0]}_{name}", len(keys), *keys, *words))
+        return reply
+
+    async def calls(self, *commands: Command) -> list[Any]:
+        """The replies to commands. Raises StoreUnavailable if one may or may not have run, or was refused."""
+        if self._broken is not None:
+            raise self._broken
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        # A word that cannot be sent is an error here, and not of the whole flight.
+        self._queue.append(([packed(command) for command in commands], future))
+        if self._flying is None:
+            self._flying = asyncio.create_task(self._fly(), name="store-flights")
+        return await future
+
+    async def close(self) -> None:
+        """Let the last flight land, and disconnect."""
+        if self._flying is not None:
+            await asyncio.wait([self._flying])
+        await self._disconnect()
+
+    async def _fly(self) -> None:
+        # What else this turn of the loop asks for goes along.
+        await asyncio.sleep(0)
+        while self._queue:
+            flight = [self._queue.popleft() for _ in range(min(len(self._queue), _FLIGHT))]
+            try:
+                replies = await self._round_trip(list(chain.from_iterable(commands for commands, _ in flight)))
+            except StoreBroken as error:
+                self._broken = error
+                _refuse(flight, error)
+            except (RedisError, OSError, EOFError, ConfigError) as error:
+                await self._disconnect()
+                text = f"the Redis of STORAGE_URI gave no answer: {explained(error) or type(error).__name__}"
+                _refuse(flight, StoreUnavailable(text, retry_after=1.0))
+            else:
+                if any(isinstance(one, _PASSING) or _is_unknown(one) for one in replies):
+                    await self._disconnect()
+                self._land(flight, replies)
+        self._flying = None
+
+    async def _round_trip(self, commands: list[bytes]) -> list[Any]:
+        if self._connection is None:
+            self._connection = await self._connect()
+        question = self._strictness.question()
+        if question is None:
+            return await ask(self._connection, *commands)
+        barrier = ("FCALL", f"{_library()[0]}_barrier", 1, f"{self._key}:barrier")
+        *replies, _, kept = await ask(self._connection, *commands, barrier, question)
+        if isinstance(kept, Exception) or not self._strictness.met(kept):
+            raise RedisError(f"not as many replicas or disks have the write as STORAGE_URI asks for: {kept}")
+        return replies
+
+    async def _connect(self) -> Connection:
+        connection = await self._place.connect()
+        try:
+            await check_server(connection, self._strictness, self._place.clustered)
+            [known] = await ask(connection, ("FUNCTION", "LIST", "LIBRARYNAME", _library()[0]))
+            if isinstance(known, ResponseError):
+                raise known
+            if not known:
+                [loaded] = await ask(connection, ("FUNCTION", "LOAD", _library()[1]))
+                if isinstance(loaded, ResponseError) and "already exists" not in str(loaded):
+                    raise loaded
+            [stores] = await ask(connection, ("HMGET", self._key, "store", "id"))
+            if self.store and self.store.encode() not in stores:
+                raise StoreBroken(_LOST)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    @staticmethod
+    def _land(flight: Iterable[tuple[Sequence[bytes], asyncio.Future[list[Any]]]], replies: Sequence[Any]) -> None:
+        first = 0
+        for commands, future in flight:
+            own = replies[first : first + len(commands)]
+            first += len(commands)
+            if future.done():
+                continue
+            error = next((one for one in own if isinstance(one, Exception)), None)
+            if error is None:
+                future.set_result(list(own))
+            else:
+                text = f"the Redis of STORAGE_URI refused a command: {explained(error)}"
+                future.set_exception(StoreUnavailable(text, retry_after=1.0))
+
+
+def _refuse(flight: Iterable[tuple[Sequence[bytes], asyncio.Future[list[Any]]]], error: HolonError) -> None:
+    for _, future in flight:
+        if not future.done():
+            future.set_exception(error)
+
+
+class _Listener:
+    """One connection that waits for streams to grow.
+
+    Arguments:
+        place: where to connect.
+        mail: the stream of the node's mail, if it is at that place.
+    """
+
+    def __init__(self, place: Place, mail: str) -> None:
+        self._place = place
+        self._mail = mail
+        self._connection: Connection | None = None
+        # The id of what was read last, by stream.
+        self._last: dict[str, str] = {}
+        self._reads_all_at = 0.0
+
+    async def read(self, inboxes: Mapping[str, Collection[str]]) -> dict[str, list[tuple[str, bytes]]]:
+        """Wait for something in inboxes or mail, or for about a second.
+
+        Each second all that the inboxes hold is read: a server that took another's place may give ids that are lower
+        than those read before, so reading on from the last one is not enough.
+
+        Arguments:
+            inboxes: the ids of messages that were read before, by stream.
+        Raises:
+            RedisError, OSError: the connection is lost.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            if self._connection is None:
+                self._connection = await self._place.connect()
+            if loop.time() >= self._reads_all_at:
+                self._reads_all_at = loop.time() + RECEIVE_MS / 1000
+                if found := await self._held(self._connection, inboxes):
+                    return found
+            if not (found := await self._come(self._connection, inboxes)):
+                found = await self._held(self._connection, inboxes)
+        except BaseException:
+            # The reply of a read that is given up would be taken for the next one's.
+            await self.close()
+            raise
+        return found
+
+    async def _held(
+        self, connection: Connection, inboxes: Mapping[str, Collection[str]]
+    ) -> dict[str, list[tuple[str, bytes]]]:
+        """What inboxes hold that was not read."""
+        commands = [("XRANGE", key, "-", "+", "COUNT", _READ_MESSAGES + len(read)) for key, read in inboxes.items()]
+        replies = await ask(connection, *commands)
+        return self._unread(dict(zip(inboxes, replies, strict=True)), inboxes)
+
+    async def _come(
+        self, connection: Connection, inboxes: Mapping[str, Collection[str]]
+    ) -> dict[str, list[tuple[str, bytes]]]:
+        """What comes in the next second behind what was read last."""
+        keys = [*inboxes, self._mail] if self._mail else [*inboxes]
+        last = [self._last.get(key, "0-0") for key in keys]
+        await say(connection, ("XREAD", "BLOCK", RECEIVE_MS, "COUNT", _READ_MESSAGES, "STREAMS", *keys, *last))
+        reply = await connection.read_response()
+        return self._unread({key.decode(): entries for key, entries in reply or ()}, inboxes)
+
+    def _unread(
+        self, streams: Mapping[str, Any], inboxes: Mapping[str, Collection[str]]
+    ) -> dict[str, list[tuple[str, bytes]]]:
+        found = {}
+        for key, entries in streams.items():
+            if isinstance(entries, Exception):
+                raise entries
+            if entries:
+                self._last[key] = entries[-1][0].decode()
+            read = inboxes.get(key, ())
+            some = [(id_.decode(), fields[1]) for id_, fields in entries if fields and id_.decode() not in read]
+            if some:
+                found[key] = some
+        return found
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+
+@cache
+def _library() -> tuple[str, bytes]:
+    """The name of the library of functions, which says its text's digest, and the text."""
+    text = files(__package__).joinpath("holon.lua").read_text(encoding="utf-8")
+    name = f"holon{LAYOUT}_{sha256(text.encode()).hexdigest()[:12]}"
+    return name, f"#!lua name={name}\nlocal LIBRARY = '{name}'\n{text}".encode()
+
+
+def _is_unknown(reply: Any) -> bool:
+    """Whether the server has lost the library; it is loaded again with the next connection."""
+    return isinstance(reply, ResponseError) and "Function not found" in str(reply)
+
+
+def _options_of(uri: str) -> tuple[str, int, Strictness]:
+    """A URI without the store's own options: those are how many shards, 0 if it does not say, and the strictness."""
+    place, question, query = uri.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    try:
+        shards, replicas = int(options.pop("shards", "0")), int(options.pop("replicas", "0"))
+        synced = {"true": True, "false": False}[options.pop("synced", "false")]
+    except (ValueError, KeyError):
+        raise ConfigError("STORAGE_URI: shards and replicas are numbers, synced is true or false") from None
+    if not 0 <= shards <= 1024 or replicas < 0:
+        raise ConfigError("STORAGE_URI: shards is a number from 1 to 1024, and replicas is 0 or more")
+    return (
+        f"{place}{question}{urlencode(options)}" if options else place,
+        shards,
+        Strictness(replicas=replicas, synced=synced),
+    )
+
+
+def _applied(batch: Batch) -> tuple[list[str], list[Any]]:
+    """The keys and words of `apply`."""
+    shard, places = batch.shard, {_head(batch.shard): 1, _inbox(batch.shard): 2}
+    words: list[Any] = [batch.epoch, batch.token, batch.number, batch.stamp]
+
+    def place(key: str) -> int:
+        return places.setdefault(key, len(places) + 1)
+
+    for job in batch.purged:
+        words += ("D", place(_job(shard, job)))
+    for verb, rows in (("d", batch.deletes), ("p", batch.puts)):
+        by_job: dict[int, list[Any]] = {}
+        for job, *row in rows:
+            by_job.setdefault(job, []).append(row)
+        for job, some in by_job.items():
+            words += (verb, place(_job(shard, job)), len(some), *chain.from_iterable(some))
+    for verb, entries in (("Z", batch.removed), ("z", batch.entries)):
+        by_index: dict[str, list[Any]] = {}
+        for index, score, member in entries:
+            by_index.setdefault(index, []).append((member,) if verb == "Z" else (score, member))
+        for index, some in by_index.items():
+            words += (verb, place(_index(shard, index)), len(some), *chain.from_iterable(some))
+    if batch.consumed:
+        words += ("x", 2, len(batch.consumed), *batch.consumed)
+    return list(places), words
+
+
+def _head_of(shard: int, reply: Sequence[Any]) -> Head:
+    _, epoch, token, batch, time, node, schema = reply
+    return Head(shard, epoch, token.decode(), batch, int(time), node.decode(), schema)
+
+
+def _found(shard: int, reply: Sequence[bytes]) -> list[Found]:
+    return [Found(shard, int(score), member.decode()) for member, score in zip(reply[::2], reply[1::2], strict=True)]
+
+
+def _record_of(kind: str, key: str, stored: bytes) -> Record:
+    version, expiry, value = stored.split(b" ", 2)
+    return Record(kind, key, int(version), value, int(expiry) or None)
+
+
+def _tag(shard: int) -> str:
+    return f"{{holon:{shard}}}"
+
+
+def _head(shard: int) -> str:
+    return f"{{holon:{shard}}}:head"
+
+
+def _inbox(shard: int) -> str:
+    return f"{{holon:{shard}}}:inbox"
+
+
+def _job(shard: int, job: int) -> str:
+    return f"{{holon:{shard}}}:j:{job:x}"
+
+
+def _index(shard: int, index: str) -> str:
+    return f"{{holon:{shard}}}:i:{index}"
+
+
+def _mail(node: str) -> str:
+    return f"{_SHARED}:mail:{node}"
+
+
+def _kind(kind: str) -> str:
+    return f"{_SHARED}:r:{kind}"

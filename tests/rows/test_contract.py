@@ -1,0 +1,367 @@
+"""What every row store promises the core."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from holon.stores.port import NOBODY, Batch, Change, Draw, Entry, Head, Row, RowKey, RowStore, Word
+from tests.rows.conftest import Stores
+
+A, B = "a" * 32, "b" * 32
+shared_store = pytest.mark.shared_store
+
+
+async def owned(store: RowStore, shard: int = 0, token: str = A) -> Head:
+    """A shard that is owned from now on."""
+    head = await store.acquire((await store.heads())[shard], token, "n1", 1)
+    assert head is not None
+    return head
+
+
+def batch(
+    head: Head,
+    number: int,
+    *puts: Row,
+    stamp: int = 0,
+    deletes: tuple[RowKey, ...] = (),
+    purged: tuple[int, ...] = (),
+    entries: tuple[Entry, ...] = (),
+    removed: tuple[Entry, ...] = (),
+    consumed: tuple[str, ...] = (),
+) -> Batch:
+    return Batch(
+        head.shard, head.epoch, head.token, number, stamp, puts, deletes, purged, entries, removed, consumed
+    )  # fmt: skip
+
+
+async def word(store: RowStore, *batches: Batch) -> Word:
+    [(word, _)] = await store.apply(batches)
+    return word
+
+
+async def value(store: RowStore, job: int, name: str, shard: int = 0) -> bytes | None:
+    [value] = await store.read(shard, [(job, name)])
+    return value
+
+
+# Ownership ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_store_has_free_shards_and_an_id(store: RowStore, stores: Stores) -> None:
+    heads = await store.heads()
+    assert [head.shard for head in heads] == list(range(store.shards))
+    assert {(head.epoch, head.token, head.batch, head.node) for head in heads} == {(0, NOBODY, 0, "")}
+    assert store.id
+    assert store.generation == 1
+
+
+@shared_store
+async def test_a_store_that_is_opened_again_is_the_same(store: RowStore, stores: Stores) -> None:
+    await owned(store, 1)
+    other = await stores.open()
+    assert (other.id, other.shards) == (store.id, store.shards)
+    assert [head.token for head in await other.heads()] == [NOBODY, A, NOBODY]
+
+
+async def test_who_saw_the_newest_head_owns_the_shard(store: RowStore) -> None:
+    [seen, *_] = await store.heads()
+    head = await store.acquire(seen, A, "n1", 7)
+    assert head is not None
+    assert (head.epoch, head.token, head.node, head.schema) == (1, A, "n1", 7)
+    assert await store.acquire(seen, B, "n2", 7) is None
+    taken = await store.acquire(head, B, "n2", 8)
+    assert taken is not None
+    assert (taken.epoch, taken.token, taken.node, taken.schema) == (2, B, "n2", 8)
+
+
+async def test_a_repeated_acquire_answers_as_the_first_one(store: RowStore) -> None:
+    [seen, *_] = await store.heads()
+    first = await store.acquire(seen, A, "n1", 1)
+    again = await store.acquire(seen, A, "n1", 1)
+    assert first is not None
+    assert again is not None
+    assert (first.epoch, first.token) == (again.epoch, again.token)
+
+
+async def test_an_owner_that_wrote_meanwhile_is_not_taken_over(store: RowStore) -> None:
+    head = await owned(store)
+    assert await word(store, batch(head, 1)) is Word.APPLIED
+    assert await store.acquire(head, B, "n2", 1) is None
+
+
+async def test_a_released_shard_is_free_and_its_owner_fenced(store: RowStore) -> None:
+    head = await owned(store)
+    await store.apply([batch(head, 1, (1, "head", b"x"))])
+    assert not await store.release(head, 0)
+    assert await store.release(head, 1)
+    assert await word(store, batch(head, 2)) is Word.FENCED
+    assert (await store.heads())[0].token == NOBODY
+    assert (await owned(store, 0, B)).batch == 1
+
+
+# Batches -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_changes_rows_entries_and_inbox_together(store: RowStore) -> None:
+    head = await owned(store)
+    await store.post(0, [b"m1", b"m2"], 10)
+    received = await store.receive("n1", {0: ()})
+    entries: tuple[Entry, ...] = (("live", 5, "1"), ("live", 7, "2"), ("due", 9, "1.a"))
+    first = batch(head, 1, (1, "head", b"h"), (1, "task.1", b"t"), (2, "head", b""), entries=entries)
+    assert await word(store, first) is Word.APPLIED
+    assert await store.read(0, [(2, "head"), (1, "task.1"), (3, "head")]) == [b"", b"t", None]
+    second = batch(
+        head, 2, (1, "head", b"new"), deletes=((1, "task.1"), (9, "nothing")), removed=(("live", 5, "1"),),
+        entries=(("over", 6, "1"),), consumed=(received.messages[0].id,),
+    )  # fmt: skip
+    assert await word(store, second) is Word.APPLIED
+    assert await store.read(0, [(1, "head"), (1, "task.1")]) == [b"new", None]
+    assert [found.member for found in await store.range("live", [0], 0, 100, 10)] == ["2"]
+    assert [found.member for found in await store.range("over", [0], 0, 100, 10)] == ["1"]
+    assert [one.body for one in (await store.receive("n1", {0: ()})).messages] == [b"m2"]
+
+
+async def test_a_purged_job_has_no_row_left(store: RowStore) -> None:
+    head = await owned(store)
+    await store.apply([batch(head, 1, *((1, f"line.{n}", b"x") for n in range(50)), (2, "head", b"y"))])
+    assert len(await store.names(0, 1)) == 50
+    await store.apply([batch(head, 2, (1, "head", b"anew"), purged=(1,))])
+    assert await store.names(0, 1) == ["head"]
+    assert await store.names(0, 2) == ["head"]
+    assert await store.names(0, 3) == []
+
+
+async def test_a_repeated_batch_is_applied_once(store: RowStore) -> None:
+    head = await owned(store)
+    first = batch(head, 1, (1, "head", b"x"))
+    assert await word(store, first) is Word.APPLIED
+    await store.apply([batch(head, 2, (1, "head", b"y"))])
+    assert await word(store, first) is Word.APPLIED
+    assert await value(store, 1, "head") == b"y"
+
+
+async def test_a_batch_whose_predecessor_is_missing_is_a_gap(store: RowStore) -> None:
+    head = await owned(store)
+    assert await word(store, batch(head, 2, (1, "head", b"x"))) is Word.GAP
+    assert await value(store, 1, "head") is None
+    [(_, now)] = await store.apply([batch(head, 3)])
+    assert now.batch == 0
+
+
+async def test_a_batch_of_an_earlier_owner_is_fenced(store: RowStore) -> None:
+    head = await owned(store)
+    await store.apply([batch(head, 1, (1, "head", b"x"))])
+    now = await owned(store, 0, B)
+    assert await word(store, batch(head, 2, (1, "head", b"old"))) is Word.FENCED
+    # The token is the fence: the number of an epoch can come again after a backup was restored.
+    forged = batch(Head(0, now.epoch, A), 2, (1, "head", b"old"))
+    assert await word(store, forged) is Word.FENCED
+    assert await value(store, 1, "head") == b"x"
+    assert await word(store, batch(now, 2, (1, "head", b"new"))) is Word.APPLIED
+
+
+async def test_a_large_batch_is_applied_whole(store: RowStore) -> None:
+    head = await owned(store)
+    puts = tuple((n % 7, f"row.{n}", b"v" * (n % 50)) for n in range(9_000))
+    entries: tuple[Entry, ...] = tuple(("all", n, f"{n:05}") for n in range(9_000))
+    assert await word(store, batch(head, 1, *puts, entries=entries)) is Word.APPLIED
+    assert len(await store.names(0, 3)) == len(range(3, 9_000, 7))
+    wanted = [(job, name) for job, name, _ in puts[:2_000]]
+    assert await store.read(0, wanted) == [content for _, _, content in puts[:2_000]]
+    deletes = tuple((job, name) for job, name, _ in puts)
+    assert await word(store, batch(head, 2, deletes=deletes, removed=entries)) is Word.APPLIED
+    assert await store.names(0, 3) == []
+    assert await store.range("all", [0], 0, 10_000, 10) == []
+
+
+@shared_store
+async def test_batches_of_several_shards_go_together_each_by_itself(store: RowStore) -> None:
+    heads = [await owned(store, shard) for shard in range(3)]
+    await store.apply([batch(heads[1], 1)])
+    words = await store.apply(
+        [batch(head, 1, (1, "head", b"%d" % head.shard)) for head in heads[:2]] + [batch(heads[2], 5)]
+    )
+    assert [word for word, _ in words] == [Word.APPLIED, Word.APPLIED, Word.GAP]
+    assert await value(store, 1, "head", 0) == b"0"
+    assert await value(store, 1, "head", 1) is None
+    assert await value(store, 1, "head", 2) is None
+
+
+async def test_rows_outlive_the_process(stores: Stores) -> None:
+    store = await stores.open()
+    head = await owned(store)
+    await store.apply([batch(head, 1, (1, "head", b"\x00\xff" * 500_000), entries=(("live", 2**52, "1"),))])
+    other = await stores.open()
+    assert await value(other, 1, "head") == b"\x00\xff" * 500_000
+    [found] = await other.range("live", [0], 0, 2**53 - 1, 10)
+    assert (found.shard, found.score, found.member) == (0, 2**52, "1")
+    [now, *_] = await other.heads()
+    assert now.seen() == (1, A, 1)
+
+
+async def test_i9_the_time_of_a_shard_never_goes_back(store: RowStore, stores: Stores) -> None:
+    head = await owned(store)
+    far = head.time + 1_000_000_000
+    [(_, later)] = await store.apply([batch(head, 1, stamp=far)])
+    assert later.time >= far
+    assert (await store.heads())[0].time >= far
+    assert (await owned(store, 0, B)).time >= far
+    stores.later(1)
+
+
+# Indexes -----------------------------------------------------------------------------------------------------------
+
+
+@shared_store
+async def test_a_range_goes_over_several_shards_in_one_order(store: RowStore) -> None:
+    for shard in range(3):
+        entries: tuple[Entry, ...] = tuple(("made", 10 * n + shard, f"{shard}.{n}") for n in range(5))
+        await store.apply([batch(await owned(store, shard), 1, entries=entries)])
+    oldest = await store.range("made", [0, 1, 2], 10, 31, 100)
+    assert [one.score for one in oldest] == [10, 11, 12, 20, 21, 22, 30, 31]
+    assert [one.member for one in await store.range("made", [0, 2], 0, 99, 3, newest_first=True)] == [
+        "2.4",
+        "0.4",
+        "2.3",
+    ]
+    assert await store.range("made", [0, 1, 2], 50, 99, 3) == []
+    assert await store.range("other", [0, 1, 2], 0, 99, 3) == []
+
+
+async def test_entries_of_one_score_are_ordered_by_member_in_both_directions(store: RowStore) -> None:
+    entries: tuple[Entry, ...] = tuple(("made", 5, f"{n:04x}") for n in (3, 1, 10, 2, 255))
+    await store.apply([batch(await owned(store), 1, entries=entries)])
+    assert [one.member for one in await store.range("made", [0], 5, 5, 3)] == ["0001", "0002", "0003"]
+    newest = await store.range("made", [0], 5, 5, 2, newest_first=True)
+    assert [one.member for one in newest] == ["00ff", "000a"]
+
+
+# Messages ----------------------------------------------------------------------------------------------------------
+
+
+async def test_messages_stay_until_they_are_consumed(store: RowStore) -> None:
+    head = await owned(store)
+    assert await store.post(0, [b"1", b"2"], 10)
+    first = await store.receive("n1", {0: ()})
+    assert [one.body for one in first.messages] == [b"1", b"2"]
+    assert await store.post(0, [b"3"], 10)
+    second = await store.receive("n1", {0: {one.id for one in first.messages}})
+    assert [(one.shard, one.body) for one in second.messages] == [(0, b"3")]
+    await store.apply([batch(head, 1, consumed=tuple(one.id for one in first.messages))])
+    again = await store.receive("n1", {0: ()})
+    assert [one.body for one in again.messages] == [b"3"]
+
+
+async def test_i8_a_full_inbox_takes_no_message(store: RowStore) -> None:
+    await owned(store)
+    assert await store.post(0, [b"1", b"2"], 2)
+    assert not await store.post(0, [b"3"], 2)
+    assert [one.body for one in (await store.receive("n1", {0: ()})).messages] == [b"1", b"2"]
+
+
+async def test_a_message_wakes_the_owner_of_its_shard(store: RowStore) -> None:
+    await owned(store)
+    await store.receive("n1", {0: ()})
+    waiting = asyncio.create_task(store.receive("n1", {0: ()}))
+    await asyncio.sleep(0)
+    await store.post(0, [b"wake"], 10)
+    assert [one.body for one in (await waiting).messages] == [b"wake"]
+
+
+@shared_store
+async def test_mail_goes_to_one_node_in_order_and_once(store: RowStore, stores: Stores) -> None:
+    other = await stores.open()
+    await other.send("n1", [b"1", b"2"])
+    await other.send("n2", [b"other"])
+    assert [*(await store.receive("n1", {})).mail] == [b"1", b"2"]
+    await other.send("n1", [b"3"])
+    assert [*(await store.receive("n1", {})).mail] == [b"3"]
+    assert [*(await other.receive("n2", {})).mail] == [b"other"]
+
+
+async def test_with_nothing_to_receive_the_wait_ends_by_itself(store: RowStore) -> None:
+    received = await store.receive("n1", {0: ()})
+    assert not received.messages
+    assert not received.mail
+
+
+# Shared records ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_record_changes_only_from_the_version_that_was_read(store: RowStore) -> None:
+    [(made, one)] = await store.exchange([Change("doc", "k", 0, b"1")])
+    assert made
+    assert one is not None
+    assert (one.version, one.value, one.expires_at) == (1, b"1", None)
+    [(made, one)] = await store.exchange([Change("doc", "k", 0, b"other")])
+    assert not made
+    assert one is not None
+    assert one.value == b"1"
+    [(made, one), (wrong, _)] = await store.exchange([Change("doc", "k", 1, b"2"), Change("doc", "k", 1, b"3")])
+    assert made
+    assert not wrong
+    [stored] = await store.records("doc")
+    assert (stored.kind, stored.key, stored.version, stored.value) == ("doc", "k", 2, b"2")
+
+
+async def test_a_repeated_change_counts_as_made(store: RowStore) -> None:
+    for _ in range(2):
+        [(made, one)] = await store.exchange([Change("doc", "k", 0, b"1")])
+        assert made
+        assert one is not None
+        assert one.version == 1
+    for _ in range(2):
+        assert await store.exchange([Change("doc", "k", 1, None)]) == [(True, None)]
+    assert await store.records("doc") == []
+
+
+async def test_records_are_listed_by_kind_or_by_keys(store: RowStore) -> None:
+    await store.exchange([Change(kind, key, 0, key.encode()) for kind in ("a", "b") for key in ("x", "y z", "ü")])
+    assert sorted(one.key for one in await store.records("a")) == ["x", "y z", "ü"]
+    assert [one.value for one in await store.records("b", ["ü", "none"])] == ["ü".encode()]
+    assert await store.records("c") == []
+
+
+async def test_an_expired_record_is_gone(store: RowStore, stores: Stores) -> None:
+    await store.exchange([Change("doc", "k", 0, b"1", 1)])
+    await store.exchange([Change("doc", "long", 0, b"1", 60_000)])
+    if not stores.later(2):
+        async with asyncio.timeout(10):
+            while len(await store.records("doc")) > 1:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+    [left] = await store.records("doc")
+    assert left.key == "long"
+    assert left.expires_at is not None
+    [(made, one)] = await store.exchange([Change("doc", "k", 0, b"2")])
+    assert made
+    assert one is not None
+    assert one.version == 1
+
+
+async def test_a_counter_never_goes_beyond_its_limit(store: RowStore) -> None:
+    drawn = await store.draw([Draw("quota", "ann", 1, 3, 60_000) for _ in range(5)])
+    assert [(one.granted, one.value) for one in drawn] == [(True, 1), (True, 2), (True, 3), (False, 3), (False, 3)]
+    [other] = await store.draw([Draw("quota", "bob", 4, 3, 60_000)])
+    assert (other.granted, other.value) == (False, 0)
+
+
+async def test_a_counter_begins_anew_when_it_expires(store: RowStore, stores: Stores) -> None:
+    await store.draw([Draw("rate", "ann", 3, 3, 1)])
+    if not stores.later(2):
+        async with asyncio.timeout(10):
+            while not (await store.draw([Draw("rate", "ann", 1, 3, 1)]))[0].granted:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        return
+    [one] = await store.draw([Draw("rate", "ann", 1, 3, 1)])
+    assert (one.granted, one.value) == (True, 1)
+
+
+@shared_store
+async def test_draws_of_several_nodes_are_counted_together(store: RowStore, stores: Stores) -> None:
+    other = await stores.open()
+    drawn = await asyncio.gather(
+        *(one.draw([Draw("q", "k", 1, 10, 60_000)]) for one in (store, other) for _ in range(10))
+    )
+    assert sum(one.granted for [one] in drawn) == 10

@@ -1,0 +1,267 @@
+"""Row stores whose server or file is away, full, gone, or another's: nothing that was confirmed is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from holon.errors import ConfigError, StoreBroken, StoreUnavailable
+from holon.stores import postgres as postgres_module
+from holon.stores.port import Batch, Head, RowStore, Word
+from holon.stores.postgres import PostgresRows
+from holon.stores.redis import RedisRows
+from holon.stores.sqlite import SqliteRows
+from tests.history.postgres import Server, serving
+from tests.redis_server import RedisServer
+from tests.rows.test_contract import batch, owned, value, word
+
+
+def run(code: str, path: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own."""
+    return subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+
+
+async def applied(store: RowStore, one: Batch) -> Word:
+    """Send a batch until there is a definite word."""
+    while True:
+        try:
+            return await word(store, one)
+        except StoreBroken:
+            raise
+        except StoreUnavailable:
+            await asyncio.sleep(0.01)
+
+
+# A server that dies --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    server = RedisServer(append_only=True)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(params=["redis", "postgres"])
+async def mortal(request: pytest.FixtureRequest) -> AsyncIterator[tuple[RowStore, RedisServer | Server]]:
+    server = request.getfixturevalue(request.param)
+    store: RowStore = RedisRows(server.uri(1)) if request.param == "redis" else PostgresRows(server.database())
+    async with store:
+        yield store, server
+
+
+async def test_i1_batches_go_on_when_a_killed_server_is_back(mortal: tuple[RowStore, RedisServer | Server]) -> None:
+    store, server = mortal
+    head = await owned(store)
+    await store.apply([batch(head, 1, (1, "head", b"1"))])
+    server.kill()
+    with pytest.raises(StoreUnavailable):
+        await store.apply([batch(head, 2, (1, "head", b"2"))])
+    with pytest.raises(StoreUnavailable):
+        await store.read(0, [(1, "head")])
+    await asyncio.to_thread(server.start)
+    assert await applied(store, batch(head, 2, (1, "head", b"2"))) is Word.APPLIED
+    assert await value(store, 1, "head") == b"2"
+
+
+async def test_a_batch_whose_reply_was_lost_is_applied_once(mortal: tuple[RowStore, RedisServer | Server]) -> None:
+    store, server = mortal
+    head = await owned(store)
+    for number in range(1, 30):
+        sent = asyncio.create_task(store.apply([batch(head, number, (1, f"row.{number}", b"first"))]))
+        await asyncio.sleep(0)
+        await _cut(server)
+        try:
+            await sent
+        except StoreUnavailable:
+            assert await applied(store, batch(head, number, (1, f"row.{number}", b"again"))) is Word.APPLIED
+    assert await applied(store, batch(head, 30)) is Word.APPLIED
+    rows = await store.read(0, [(1, f"row.{number}") for number in range(1, 30)])
+    assert set(rows) <= {b"first", b"again"}
+
+
+async def _cut(server: RedisServer | Server) -> None:
+    """End all connections of clients at a server."""
+    if isinstance(server, RedisServer):
+        async with Redis.from_url(server.uri(1)) as redis:
+            await redis.client_kill_filter(_type="normal", skipme=True)
+    else:
+        kill = (
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        await asyncio.to_thread(server.sql, kill)
+
+
+async def test_a_redis_that_lost_the_store_ends_the_process(redis: RedisServer) -> None:
+    async with RedisRows(redis.uri(1)) as store:
+        head = await owned(store)
+        async with Redis.from_url(redis.uri(1)) as client:
+            await client.flushdb()
+            await client.client_kill_filter(_type="normal", skipme=True)
+        with pytest.raises(StoreBroken, match="lost the store"):
+            await applied(store, batch(head, 1))
+        with pytest.raises(StoreBroken, match="lost the store"):
+            await store.heads()
+
+
+async def test_a_flushed_redis_is_a_gap_and_not_a_new_store(redis: RedisServer) -> None:
+    async with RedisRows(redis.uri(1)) as store:
+        head = await owned(store)
+        async with Redis.from_url(redis.uri(1)) as client:
+            await client.flushdb()
+        assert await word(store, batch(head, 1)) is Word.FENCED
+        with pytest.raises(StoreBroken, match="lost the store"):
+            await store.acquire(Head(0), "b", "n1", 1)
+
+
+async def test_a_write_that_its_replicas_do_not_have_is_not_confirmed(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holon.stores.redis_servers.WAIT_MS", 50)
+    with pytest.raises(ConfigError, match="not as many replicas"):
+        async with RedisRows(f"{redis.uri(1)}&replicas=1"):
+            pass
+    async with RedisRows(f"{redis.uri(1)}&synced=true") as store:
+        assert await word(store, batch(await owned(store), 1)) is Word.APPLIED
+
+
+async def test_a_library_that_the_server_forgot_is_loaded_again(redis: RedisServer) -> None:
+    async with RedisRows(redis.uri(1)) as store:
+        head = await owned(store)
+        async with Redis.from_url(redis.uri(1)) as client:
+            await client.function_flush()
+        assert await applied(store, batch(head, 1, (1, "head", b"x"))) is Word.APPLIED
+
+
+async def test_a_full_redis_takes_batches_again_when_there_is_room(redis: RedisServer) -> None:
+    async with RedisRows(redis.uri(1)) as store, Redis.from_url(redis.uri(1)) as client:
+        head = await owned(store)
+        await client.config_set("maxmemory", "1mb")
+        # Work under way may go beyond the limit.
+        assert await word(store, batch(head, 1, (1, "head", b"x"))) is Word.APPLIED
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("ALTER SYSTEM SET synchronous_commit = off", "synchronous_commit off"),
+        ("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0", "encoding is LATIN1"),
+    ],
+)
+async def test_an_unfit_postgresql_is_refused(postgres: Server, settings: str, said: str) -> None:
+    uri = postgres.database()
+    postgres.sql(settings)
+    postgres.sql("SELECT pg_reload_conf()")
+    if "latin" in settings:
+        uri = postgres.uri("latin")
+
+    async def opened() -> str:
+        try:
+            async with PostgresRows(uri):
+                return ""
+        except ConfigError as error:
+            return error.message
+
+    # The server applies a reloaded setting within moments.
+    while not (message := await opened()):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert said in message
+    assert "STORAGE_URI" in message
+
+
+async def test_an_older_postgresql_is_refused(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_module, "OLDEST", 990_000)
+    with pytest.raises(ConfigError, match="the store needs 14 or newer"):
+        async with PostgresRows(postgres.database()):
+            pass
+
+
+async def test_another_number_of_shards_is_refused(mortal: tuple[RowStore, RedisServer | Server]) -> None:
+    store, server = mortal
+    uri = f"{server.uri(1)}&shards=5" if isinstance(server, RedisServer) else f"{server.uri('test_1')}&shards=5"
+    again: RowStore = RedisRows(uri) if isinstance(server, RedisServer) else PostgresRows(uri)
+    with pytest.raises(ConfigError, match=rf"made with shards={store.shards}.*says shards=5"):
+        async with again:
+            pass
+
+
+@pytest.mark.parametrize("kind", [RedisRows, PostgresRows])
+async def test_a_server_that_cannot_be_reached_is_named(kind: type[RedisRows | PostgresRows], tmp_path: Path) -> None:
+    uri = f"unix://{tmp_path}/socket" if kind is RedisRows else f"postgresql://holon@/holon?host={tmp_path}"
+    with pytest.raises(ConfigError, match="of STORAGE_URI cannot hold a store"):
+        async with kind(uri):
+            pass
+
+
+# A file --------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_that_another_version_made_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "holon.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE jobs (id TEXT)")
+        db.execute("PRAGMA user_version = 12")
+    with pytest.raises(ConfigError, match=r"no store of this version.*begin anew with another file in STORAGE_URI"):
+        async with SqliteRows(path):
+            pass
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "holon.db"
+    path.write_bytes(b"no database" * 1_000)
+    with pytest.raises(ConfigError, match="cannot be opened: file is not a database"):
+        async with SqliteRows(path):
+            pass
+
+
+async def test_a_second_process_is_told_whose_the_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "holon.db"
+    code = (
+        "import asyncio, pathlib, sys\nfrom holon.stores.sqlite import SqliteRows\n"
+        "async def main():\n    async with SqliteRows(pathlib.Path(sys.argv[1])): pass\nasyncio.run(main())"
+    )
+    link = tmp_path / "link.db"
+    async with SqliteRows(path):
+        link.hardlink_to(path)
+        for name in (path, link):
+            ran = run(code, name)
+            assert f"belongs to another node (process {os.getpid() if name == path else 'unknown'}" in ran.stderr
+    link.unlink()
+    assert not run(code, path).returncode
+
+
+async def test_a_file_that_was_removed_ends_the_process(tmp_path: Path) -> None:
+    async with SqliteRows(tmp_path / "holon.db") as store:
+        head = await owned(store)
+        (tmp_path / "holon.db").unlink()
+        with pytest.raises(StoreBroken, match="was removed while the node ran"):
+            await store.apply([batch(head, 1)])
+
+
+async def test_with_a_full_disk_the_batch_waits_and_is_applied_when_there_is_room(tmp_path: Path) -> None:
+    async with SqliteRows(tmp_path / "holon.db") as store:
+        head = await owned(store)
+        one = batch(head, 1, (1, "head", b"x" * 1_000_000))
+        await store._write(lambda: store._db.execute("PRAGMA max_page_count = 30"))
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="database or disk is full"):
+                await store.apply([one])
+        assert await value(store, 1, "head") is None
+        await store._write(lambda: store._db.execute("PRAGMA max_page_count = 1000000"))
+        assert await word(store, one) is Word.APPLIED
+        assert await value(store, 1, "head") == b"x" * 1_000_000
