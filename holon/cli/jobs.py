@@ -14,7 +14,7 @@ from holon.cli.exits import ExitCode, WaitTimedOut
 from holon.cli.job_output import job_json, show_job
 from holon.cli.output import Json, local_time, safe, show_json, show_table
 from holon.cli.tree import tree, verify
-from holon.cli.watching import Bar, follow, what_of
+from holon.cli.watching import Bar, follow, shown_type, what_of
 from holon.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def history(job: _JobId, as_json: Json = False) -> None:
             (
                 event.sequence,
                 local_time(event.timestamp),
-                event.event_type,
+                shown_type(event),
                 event.state,
                 event.next_state,
                 event.duration_ms,

@@ -21,6 +21,8 @@ _SHOWN = 60
 # How much of an error is told in a line of a history; the JSON has all of it.
 _OF_ERROR = 120
 _OF_PAYLOAD = 200
+# By status, what a task_finished is called for people.
+_ENDS = {"failure": "task_failed", "cancelled": "task_cancelled"}
 
 
 async def follow(
@@ -121,7 +123,8 @@ def event_line(event: HistoryEvent) -> str:
     where = f"{event.state or ''} -> {event.next_state}" if event.next_state else event.state or ""
     who = f"by {event.worker_id}" if event.worker_id else ""
     took = "" if event.duration_ms is None else f"in {event.duration_ms} ms"
-    parts = (local_time(event.timestamp), f"#{event.sequence}", event.event_type, where, who, took, what_of(event))
+    kind = shown_type(event)
+    parts = (local_time(event.timestamp), f"#{event.sequence}", kind, where, who, took, what_of(event))
     return " ".join(part for part in parts if part)
 
 
@@ -135,6 +138,13 @@ def log_line(logs: JobLogs, line: LogLine) -> str:
     return " ".join(filter(None, (local_time(line.time), f"#{number}", line.level.upper(), where, line.text, more)))
 
 
+def shown_type(event: HistoryEvent) -> str:
+    """The type of a line of a job's history, for people: the end of a task that failed reads `task_failed`."""
+    known = event.context_snapshot
+    status = known.get("status") if isinstance(known, dict) else None
+    return _ENDS.get(str(status), event.event_type) if event.event_type == "task_finished" else event.event_type
+
+
 def what_of(event: HistoryEvent) -> str:
     """What else is known of a line of a job's history: how it ended and why, which task it was, what came with it.
 
@@ -146,7 +156,7 @@ def what_of(event: HistoryEvent) -> str:
     why = ": ".join(str(known[name]) for name in ("code", "error") if known.get(name))
     number = "-".join((event.task_id or "").rsplit("-", 2)[1:])
     parts = (
-        str(known.get("status") or ""),
+        "" if shown_type(event) in _ENDS.values() else str(known.get("status") or ""),
         f"({known['reason']})" if known.get("reason") else "",
         one_line(why, _OF_ERROR),
         shown_skill(str(known.get("skill") or "")),

@@ -12,9 +12,10 @@ import typer
 
 from holon.cli.connection import NAMED, with_client
 from holon.cli.output import Json, json_text, local_time, one_line, safe, show_json, show_table
+from holon.cli.watching import shown_type, what_of
 
 if TYPE_CHECKING:
-    from holon.client import Client, HistoryEvent, MachineLoad, SkillInfo, WorkerInfo
+    from holon.client import Client, HistoryEvent, MachineLoad, ReputationInfo, SkillInfo, WorkerInfo
 
 app = typer.Typer(help=f"The workers of a node, and of those that share its store. {NAMED}", no_args_is_help=True)
 
@@ -58,7 +59,7 @@ def list_(
                 ", ".join(one.skills),
                 one.held,
                 one.credits,
-                _reputation(one.reputation),
+                _reputations(one),
                 "draining" if one.draining else "working",
                 local_time(one.connected_at),
                 _machines(one.resources),
@@ -96,16 +97,17 @@ def history(
         show_json({"events": events})
         return
     show_table(
-        ("TIME", "EVENT", "JOB", "#", "TASK", "MS", "ATTEMPT"),
+        ("TIME", "EVENT", "JOB", "#", "TASK", "MS", "ATTEMPT", "WHAT"),
         (
             (
                 local_time(event.timestamp),
-                event.event_type,
+                shown_type(event),
                 event.job_id,
                 event.sequence,
                 event.task_id,
                 event.duration_ms,
                 event.attempt_number,
+                what_of(event),
             )
             for event in events
         ),
@@ -158,6 +160,20 @@ def drain(
 
 def _reputation(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def _reputations(worker: WorkerInfo) -> str:
+    """A worker's reputations by skill with their reasons, the lowest first; of skills that are not named it is 1."""
+    if not worker.reputations:
+        return _reputation(worker.reputation)
+    return "; ".join(map(_of_skill, worker.reputations))
+
+
+def _of_skill(one: ReputationInfo) -> str:
+    why = ", ".join(f"{reason.count} {reason.code}" for reason in one.reasons)
+    last = max((reason.last_at for reason in one.reasons), default=None)
+    told = f" ({why}, last {local_time(last)})" if why else ""
+    return f"{one.skill} {_reputation(one.reputation)}{' gets no tasks' if one.excluded else ''}{told}"
 
 
 def _load(load: MachineLoad | None) -> str:

@@ -101,12 +101,35 @@ class MachineLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class ReputationReason:
+    """A reason for a reputation: the code of failures, how often it came, and when last (epoch seconds)."""
+
+    code: str
+    count: int
+    last_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReputationInfo:
+    """A worker's reputation for one skill, 0 to 1, with its reasons, the most frequent first.
+
+    `excluded` says that the worker gets no tasks of the skill.
+    """
+
+    skill: str
+    reputation: float
+    excluded: bool
+    reasons: tuple[ReputationReason, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """A worker as its node sees it: `kind` is worker or holon, and `holon_id` that holon. `node_id` is its node, which
     has told of `held` and `last_seen_at` some seconds ago where another one is asked.
 
-    `resources` are its machines: their devices and other properties; empty in the answer of a drain. `reputation` is 0
-    to 1, `load` how busy its machine is, as it told last; None where the node does not say.
+    `resources` are its machines: their devices and other properties; empty in the answer of a drain. `reputation` is
+    the lowest of its `reputations`, 0 to 1; a skill without an entry there has the best, 1. `load` is how busy its
+    machine is, as it told last. Both are None where the node does not say.
     `hot_skills` are those that it has loaded, `cached` what else is, as tasks hint at it; `prices` what a task costs,
     by skill, in millionths of the cost unit, of those that say so; `warnings` what is odd about what
     it says of itself.
@@ -133,6 +156,7 @@ class WorkerInfo:
     cached: tuple[str, ...] = ()
     prices: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    reputations: tuple[ReputationInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +171,8 @@ class SkillEvent:
 class SkillInfo:
     """A skill with one contract, and how many workers provide it; the price is in millionths of the cost unit.
 
-    `average_reputation` is the mean of its workers', 0 to 1; None where the node does not say. `events` are those that
-    it may send; none: any.
+    `average_reputation` is the mean of its workers' for it, 0 to 1; None where the node does not say. `events` are
+    those that it may send; none: any.
     """
 
     name: str
@@ -241,7 +265,13 @@ def worker_of(message: node_pb2.WorkerInfo) -> WorkerInfo:
         cached=tuple(message.cached),
         prices=dict(message.prices),
         warnings=tuple(message.warnings),
+        reputations=tuple(map(_reputation_of, message.reputations)),
     )
+
+
+def _reputation_of(message: node_pb2.SkillReputation) -> ReputationInfo:
+    reasons = tuple(ReputationReason(one.code, one.count, seconds_of(one.last_at)) for one in message.reasons)
+    return ReputationInfo(message.skill, message.reputation, message.excluded, reasons)
 
 
 def _load_of(message: node_pb2.MachineLoad) -> MachineLoad:

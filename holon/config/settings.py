@@ -240,15 +240,21 @@ class Settings:
     )
     DISPATCHER_SOFT_LIMIT: int = _setting(3, "Tasks of a worker before dearer ones get any", minimum=1, maximum=10_000)
     REPUTATION_MIN_THRESHOLD: float = _setting(
-        0.3, "[Reputation](workers.md#reputation) under which a worker gets no tasks; at 0 all do", minimum=0, maximum=1
+        0.0,
+        "A worker whose [reputation](workers.md#reputation) for a skill is below this gets no tasks of the skill; 0 "
+        "excludes nobody",
+        minimum=0,
+        maximum=1,
     )
     REPUTATION_PENALTY_CONTRACT_VIOLATION: float = _setting(
-        0.2, "What a result that breaks its contract takes off a worker's reputation", minimum=0, maximum=1
+        0.2, "A result that breaks its contract lowers the reputation by this", minimum=0, maximum=1
     )
     REPUTATION_PENALTY_TASK_FAILURE: float = _setting(
-        0.05, "What a failure takes off it that is the worker's, and for good", minimum=0, maximum=1
+        0.05, "A failure that counts, a timeout or a lost lease lowers the reputation by this", minimum=0, maximum=1
     )
-    REPUTATION_REWARD_SUCCESS: float = _setting(0.001, "What a task done adds to it, up to 1", minimum=0, maximum=1)
+    REPUTATION_REWARD_SUCCESS: float = _setting(
+        0.001, "A task that is done raises the reputation by this, up to 1", minimum=0, maximum=1
+    )
     JOB_MAX_RETRIES: int = _setting(
         3, "How often a failed task or handler is tried again, after its first time", minimum=0, maximum=1000
     )

@@ -87,6 +87,33 @@ class Catalog:
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """One of the reasons for a reputation: an error code, how often it came, and when last (epoch milliseconds)."""
+
+    code: str
+    count: int
+    last_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class SkillReputation:
+    """A worker's reputation for one skill, with its reasons since it was last the best.
+
+    `trusted` says whether the worker gets tasks of the skill. The most frequent reason comes first.
+    """
+
+    skill: str
+    value: float
+    trusted: bool = True
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes say it."""
+        return len(self.skill.encode()) + 64 * (1 + len(self.reasons))
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerView:
     """A worker as its node sees it. Times are epoch milliseconds; None while it has no session.
 
@@ -95,7 +122,7 @@ class WorkerView:
         held: how many tasks it holds, offered and accepted.
         holon_id, holon_label: of the holon that it is; empty of a plain worker.
         weight: about how many bytes say all this.
-        reputation: 0 to 1; None where it is not known.
+        reputations: those of its skills that are below the best, the lowest first; None where they are not known.
         load: how busy its machine is, as it told last; None: it did not.
         node_id: the node that has its session; empty while it has none.
     """
@@ -113,7 +140,7 @@ class WorkerView:
     holon_id: str = ""
     holon_label: str = ""
     weight: int = 0
-    reputation: float | None = None
+    reputations: tuple[SkillReputation, ...] | None = None
     load: Load | None = None
     node_id: str = ""
 
@@ -121,6 +148,13 @@ class WorkerView:
     def kind(self) -> Literal["worker", "holon"]:
         """What it is."""
         return "holon" if self.holon_id else "worker"
+
+    @property
+    def reputation(self) -> float | None:
+        """The lowest of its reputations, 0 to 1; None where it is not known."""
+        if self.reputations is None:
+            return None
+        return min([one.value for one in self.reputations], default=1.0)
 
     @property
     def connected(self) -> bool:
@@ -152,7 +186,7 @@ class SkillView:
     """A skill with one contract, and how many workers provide it now; the price is the lowest declared.
 
     `key` is what makes two offers the same skill; its order is that of lists. `weight` is about how many bytes say it.
-    `average_reputation` is the mean of its workers'.
+    `average_reputation` is the mean of its workers' reputations for it.
     """
 
     skill: Skill

@@ -103,7 +103,8 @@ class Job(Value, gc=True):
     """One run of a blueprint. Times are epoch milliseconds of the store's clock; timeouts are milliseconds.
 
     `step` counts commits and is the revision that the store compares. `transitions` counts the changes of state,
-    `failures` the failed runs of the current handler. `cancelling` is set while clean-up runs after a cancel.
+    `failures` the failed runs of the current handler, `lost` those that ended with their node. `cancelling` is set
+    while clean-up runs after a cancel.
     `aggregates` is the step of the fan-out whose results the current handler gets. `trace` is the trace that it belongs
     to, see `holon.domain.trace`. `created_at` is when a node took it; 0: not noted. `plan` and `client_params` are its
     owner's when it was created, as in `holon.domain.client`. `priority` is the highest that its tasks may have, and
@@ -156,6 +157,7 @@ class Job(Value, gc=True):
     max_transitions: int | None = None
     signals: tuple[KeptSignal, ...] = ()
     wishes: tuple[Wish, ...] = ()
+    lost: int = 0
 
     def seen(self, deliveries: int) -> Job:
         """This job as clients see it: a pending one that was handed to an executor runs."""

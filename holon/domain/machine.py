@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from holon.domain.attempts import Unfinished, unfinished_line
 from holon.domain.change import Change, Limits
 from holon.domain.children import RUN_BLUEPRINT
 from holon.domain.decisions import (
@@ -70,6 +71,7 @@ def decide(
         return end(job, Status.FAILED, JobError("TOO_MANY_TRANSITIONS", message), now, before=told)
     went_on: dict[str, Any] = {
         "failures": 0,
+        "lost": 0,
         "transitions": job.transitions + 1,
         "aggregates": None,
         "state_history": history,
@@ -230,7 +232,7 @@ def handler_failed(
         now,
         job.current_state,
         duration_ms=took,
-        attempt_number=failures,
+        attempt_number=failures + job.lost,
         details={"error": error.message},
     )
     before = (*before, told)
@@ -287,7 +289,17 @@ def _finished(state: State, next_state: str | None, now: int, took: int) -> Hist
 
 def started(job: Job, now: int) -> HistoryEvent:
     """The line of history that says that a handler begins."""
-    return HistoryEvent("state_started", now, job.current_state, attempt_number=job.failures + 1)
+    return HistoryEvent("state_started", now, job.current_state, attempt_number=job.failures + job.lost + 1)
+
+
+def handler_lost(job: Job, times: int, now: int) -> tuple[Job, tuple[HistoryEvent, ...]]:
+    """The job and its lines of history once runs of its current handler ended with their nodes, so many times."""
+    first = job.failures + job.lost + 1
+    lines = (
+        unfinished_line(Unfinished.NODE_LOST, now, attempt, state=job.current_state)
+        for attempt in range(first, first + times)
+    )
+    return (replace(job, lost=job.lost + times) if times else job), tuple(lines)
 
 
 def moved(job: Job, target: str, **fields: Any) -> Job:

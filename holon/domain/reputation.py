@@ -1,41 +1,42 @@
-"""The domain: the reputation of workers, 0 to 1: what results make of it, and how it comes back by itself."""
+"""The domain: the reputation of workers, by skill: what results and lost leases make of it, and how it comes back."""
 
 from __future__ import annotations
 
 import math
 
-from holon.domain.task import CANCELLED, CONTRACT_VIOLATION, FAILURE, Outcome
+from holon.domain.fleet import Reason, SkillReputation
+from holon.domain.task import CANCELLED, CONTRACT_VIOLATION, FAILURE, TIMEOUT_ERROR, Outcome
 from holon.domain.value import Value
 
-# Every worker begins with this, and comes back to it.
+# Every worker begins with this for each of its skills, and comes back to it.
 BEST = 1.0
 WORST = 0.0
-# What comes back in an hour, of whatever is missing. A worker stands just below the threshold when it gets no more
-# tasks: a failure that was not its own is to cost it minutes, and one that only fails is to get a task that seldom.
+# A reputation recovers by this much an hour. A threshold therefore stops a worker for minutes, and one that only fails
+# gets a task now and then.
 RECOVERS_PER_HOUR = 0.3
-# With so many it is shown: it moves all the time.
+# Reputations are shown with this many digits: they move all the time.
 DIGITS = 4
 _HOUR_MS = 3_600_000
-# What adding such numbers up may be off by.
+# The rounding error of sums of these numbers.
 _EPSILON = 1e-9
 
 _VIOLATIONS = frozenset({CONTRACT_VIOLATION, "CONTRACT_VIOLATION_ERROR"})
-# Failures that are the worker's own: it cannot do what it offers.
-_OWN_FAILURES = frozenset({"PERMANENT_ERROR", "SECURITY_ERROR", "DEPENDENCY_ERROR"})
+# The worker says with these codes that it cannot do what it offers, or not in time.
+_OWN_FAILURES = frozenset({"PERMANENT_ERROR", "SECURITY_ERROR", "DEPENDENCY_ERROR", TIMEOUT_ERROR})
 
 
 class Rules(Value):
-    """Under which reputation a worker gets no tasks, and by how much results move it."""
+    """The threshold below which a worker gets no tasks of a skill, and by how much results move its reputation."""
 
-    threshold: float = 0.3
+    threshold: float = 0.0
     violation: float = 0.2
     failure: float = 0.05
     success: float = 0.001
 
     def by(self, outcome: Outcome, *, broken: bool, is_holon: bool) -> float:
-        """By how much a final word on a task moves its worker's reputation.
+        """By how much a result moves its worker's reputation for the task's skill.
 
-        What a holon tells of a failure is the word of whoever failed below: only what it breaks itself counts.
+        A holon passes on failures of the workers below it. Only contracts that it breaks itself count.
 
         Arguments:
             broken: the result broke its contract, and the outcome is the failure in its place.
@@ -53,44 +54,69 @@ class Rules(Value):
         return reputation >= self.threshold - _EPSILON
 
 
-class Move(Value):
-    """What several results one after the other make of a reputation that is known to the store alone.
+class Move(Value, gc=True):
+    """What several results, one after the other, make of a reputation that only the store knows.
 
-    Each is bounded by the best and the worst: so this is an amount, and bounds of what it comes to.
+    Each sum is bounded by the best and the worst. A move is therefore an amount, and the bounds of what it comes to.
+    `reasons` are those of the failures among them.
     """
 
     by: float = 0.0
     least: float = WORST
     most: float = BEST
+    reasons: tuple[Reason, ...] = ()
 
-    def then(self, by: float) -> Move:
+    def then(self, by: float, reason: Reason | None = None) -> Move:
         """This, and one more result after it."""
-        return Move(self.by + by, bounded(self.least + by), bounded(self.most + by))
+        reasons = self.reasons if reason is None else _together(self.reasons, (reason,))
+        return Move(self.by + by, bounded(self.least + by), bounded(self.most + by), reasons)
 
     def of(self, reputation: float) -> float:
         """What it makes of a reputation."""
         return min(self.most, max(self.least, reputation + self.by))
 
 
-class Standing(Value):
-    """A reputation as the last result left it, and when that was (epoch milliseconds). It comes back from there."""
+class Standing(Value, gc=True):
+    """A reputation as the last result left it, with its reasons, and when that was (epoch milliseconds).
+
+    It recovers from there.
+    """
 
     value: float
     at: int
+    reasons: tuple[Reason, ...] = ()
 
     def now(self, now: int) -> float:
-        """What it is at a time."""
+        """The reputation at a time."""
         return bounded(self.value + max(0, now - self.at) * RECOVERS_PER_HOUR / _HOUR_MS)
 
     def reaches(self, value: float) -> int:
-        """When it has come back to a value, if nothing moves it (epoch milliseconds)."""
+        """When it has recovered to a value, if nothing moves it (epoch milliseconds)."""
         return self.at + max(0, math.ceil((value - self.value) * _HOUR_MS / RECOVERS_PER_HOUR - _EPSILON))
 
     def moved(self, move: Move, now: int) -> Standing:
-        """As results that are told at a time leave it."""
-        return Standing(move.of(self.now(now)), max(self.at, now))
+        """As a move at a time leaves it. Reasons are forgotten once the reputation is the best again."""
+        before = self.now(now)
+        reasons = self.reasons if before < BEST else ()
+        return Standing(move.of(before), max(self.at, now), _together(reasons, move.reasons))
+
+
+def rounded(one: SkillReputation) -> SkillReputation:
+    """A reputation as it is shown."""
+    return SkillReputation(one.skill, round(one.value, DIGITS), one.trusted, one.reasons)
 
 
 def bounded(value: float) -> float:
-    """A reputation that is within its bounds."""
+    """A reputation within its bounds."""
     return min(BEST, max(WORST, value))
+
+
+def _together(*groups: tuple[Reason, ...]) -> tuple[Reason, ...]:
+    """Reasons with one entry for each code, the most frequent first."""
+    found: dict[str, Reason] = {}
+    for one in (reason for group in groups for reason in group):
+        known = found.get(one.code)
+        if known is not None:
+            one = Reason(one.code, known.count + one.count, max(known.last_at, one.last_at))
+        found[one.code] = one
+    return tuple(sorted(found.values(), key=lambda one: (-one.count, one.code)))

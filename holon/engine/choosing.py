@@ -108,6 +108,6 @@ class Choosing:
             session.has_hot(need.skill),
             session.has_cached(need.hint),
             place,
-            session.reputation,
+            session.reputation_of(need.skill),
         )
         return rank(need.strategy, one, self._soft_limit)

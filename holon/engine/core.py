@@ -182,6 +182,7 @@ class Engine:
             self.log_lines,
             occurrences,
             self.reputations.joined,
+            self.reputations.lost,
         )
         self.records = Records(store, history)
         self.reader = HistoryReader(store, history)
@@ -253,6 +254,7 @@ class Engine:
             self._catch_up,
         )
         self._wakeups.said = self.log_lines.heard
+        self._wakeups.lost = self.reputations.lost
         self.follow_documents(self.below.changed)
         self.follow_documents(self.reputations.hints.changed)
         self.follow_documents(self._hearing.hints.changed)

@@ -11,7 +11,7 @@ from holon.domain.fleet import Catalog, Machine, Skill, SkillView, WorkerView
 from holon.domain.holarchy import HolonIdentity
 from holon.domain.load import Load
 from holon.domain.matching import Offering
-from holon.domain.reputation import DIGITS
+from holon.domain.reputation import rounded
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.offered import Known, known, skill_views, weight_of
 from holon.engine.session import Session
@@ -31,7 +31,7 @@ class Present:
     labels: Mapping[str, str]
     catalog: Catalog
     known: tuple[Known, ...]
-    weight: int
+    said_weight: int
     since: int
     heard: int
     holon: HolonIdentity | None = None
@@ -43,6 +43,11 @@ class Present:
     def worker_id(self) -> str:
         """Whose it is."""
         return self.session.worker_id
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes say all of it but its load."""
+        return self.said_weight + sum([one.weight for one in self.session.reputations.values()])
 
     def view(self) -> WorkerView:
         """The worker as it is now."""
@@ -61,7 +66,7 @@ class Present:
             self.holon.holon_id if self.holon is not None else "",
             self.holon.label if self.holon is not None else "",
             self.weight + (self.load.weight if self.load is not None else 0),
-            round(session.reputation, DIGITS),
+            tuple([rounded(one) for one in session.shown_reputations]),
             self.load,
             self.node_id,
         )
@@ -128,7 +133,7 @@ class Fleet:
         if (present := self._of(session)) is not None:
             self._changed(present.catalog, catalog)
             present.catalog, present.known = catalog, known(catalog)
-            present.weight = _weight(session, present.sdk, present.labels, catalog, present.holon)
+            present.said_weight = _weight(session, present.sdk, present.labels, catalog, present.holon)
 
     def heard(self, session: Session, load: Load | None = None) -> None:
         """A worker gave a sign of life, and said how busy its machine is; None: it said nothing of that."""
@@ -149,16 +154,19 @@ class Fleet:
             del self._present[session.worker_id]
             self._changed(present.catalog, None)
 
-    def regarded(self, session: Session, *, changed: bool) -> None:
-        """A worker's reputation has moved.
+    def regarded(self, session: Session, *, changed: bool, failed: bool) -> None:
+        """A worker's reputations have moved.
 
         Arguments:
             changed: it gets tasks where it got none, or the other way round.
+            failed: it has a reason more, which other nodes are to know soon.
         """
         if self._of(session) is not None:
             self._skills = None
             if changed:
                 self._change()
+            elif failed:
+                self.on_change()
 
     def all_leaving(self, time_left: int) -> None:
         """This node goes within so many milliseconds: nobody gets a task from it any more."""
@@ -209,7 +217,7 @@ class Fleet:
     def skills(self) -> Sequence[SkillView]:
         """What they offer, in the order of lists."""
         if self._skills is None:
-            self._skills = skill_views((one.known, 1, one.session.reputation) for one in self._present.values())
+            self._skills = skill_views((one.known, [one.session]) for one in self._present.values())
         return self._skills
 
     def _changed(self, before: Catalog | None, after: Catalog | None) -> None:
@@ -242,21 +250,21 @@ class Fleet:
     def offerings(self) -> frozenset[Offering]:
         """What the plain workers that take tasks offer, as far as matching is concerned, each once."""
         sessions = [present.session for present in self._present.values() if present.holon is None]
-        return frozenset(one for session in sessions if session.eligible for one in session.offerings)
+        return frozenset(one for session in sessions for one in session.eligible)
 
     def holons(self) -> Mapping[str, frozenset[Offering]]:
         """The same of each worker that is a holon, by worker id; of one that takes no tasks nothing."""
         sessions = [present.session for present in self._present.values() if present.holon is not None]
-        return {one.worker_id: frozenset(one.offerings if one.eligible else ()) for one in sessions}
+        return {one.worker_id: frozenset(one.eligible) for one in sessions}
 
     def equipped(self) -> Iterator[tuple[str, Sequence[Machine], frozenset[Offering]]]:
         """What those who take tasks offer on which machines, with their worker id where they are holons."""
         for present in self._present.values():
             session = present.session
-            if not session.eligible or not present.catalog.machines:
+            if not present.catalog.machines:
                 continue
             found: dict[tuple[int, ...], tuple[Sequence[Machine], set[Offering]]] = {}
-            for one in session.offerings:
+            for one in session.eligible:
                 machines = session.machines_of(one)
                 found.setdefault(tuple(map(id, machines)), (machines, set()))[1].add(one)
             for machines, offers in found.values():

@@ -219,7 +219,8 @@ class Matches:
                     self._shut(session, key)
                     continue
                 busy = business(session)
-                if found is None or busy < least or (busy == least and session.reputation > found.reputation):
+                better = found is None or session.reputation_of(need.skill) > found.reputation_of(need.skill)
+                if found is None or busy < least or (busy == least and better):
                     found, least = session, busy
         if found is None:
             return None

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import Protocol
 
 import orjson
 
@@ -52,20 +53,27 @@ def weight_of(catalog: Catalog, labels: Mapping[str, str], *texts: str) -> int:
     return len(orjson.dumps(said)) + _AROUND
 
 
-def skill_views(catalogs: Iterable[tuple[Sequence[Known], int, float]]) -> list[SkillView]:
+class Regarded(Protocol):
+    """A worker, as far as its reputation goes."""
+
+    def reputation_of(self, skill: str) -> float: ...
+
+
+def skill_views(catalogs: Iterable[tuple[Sequence[Known], Sequence[Regarded]]]) -> list[SkillView]:
     """The skills of all catalogs by name, type and version; one for each contract.
 
     Arguments:
-        catalogs: each with how many workers have it, and the mean of their reputations.
+        catalogs: each with the workers that have it.
     """
     found: dict[tuple[str, ...], list[Known]] = {}
     workers: Counter[tuple[str, ...]] = Counter()
     reputations: dict[tuple[str, ...], float] = {}
-    for catalog, count, reputation in catalogs:
+    for catalog, theirs in catalogs:
         for one in catalog:
             found.setdefault(one.key, []).append(one)
-            workers[one.key] += count
-            reputations[one.key] = reputations.get(one.key, 0.0) + count * reputation
+            workers[one.key] += len(theirs)
+            name, before = one.skill.name, reputations.get(one.key, 0.0)
+            reputations[one.key] = before + sum([worker.reputation_of(name) for worker in theirs])
     views = []
     for key, offers in sorted(found.items()):
         prices = [one.skill.price for one in offers if one.skill.price is not None]

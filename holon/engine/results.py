@@ -10,7 +10,6 @@ from typing import Any
 from holon.domain.children import is_nodes_own
 from holon.domain.costs import Cost, least
 from holon.domain.matching import Need
-from holon.domain.reputation import BEST
 from holon.domain.retries import retry_after, word_of_worker
 from holon.domain.task import (
     CONTRACT_VIOLATION,
@@ -97,7 +96,7 @@ class Results:
 
     Arguments:
         max_payload: the most bytes that a result's data may have.
-        judged: is told of results that were applied, with each whether it broke its contract.
+        judged: is told of results that were applied, with each its skill, and whether it broke its contract.
     """
 
     def __init__(
@@ -109,7 +108,7 @@ class Results:
         fusing: Fusing,
         max_payload: int,
         telemetry: Telemetry,
-        judged: Callable[[Session, Iterable[tuple[Outcome, bool]]], None] = lambda *_: None,
+        judged: Callable[[Session, Iterable[tuple[str, Outcome, bool]]], None] = lambda *_: None,
     ) -> None:
         self._store = store
         self._slots = slots
@@ -197,18 +196,19 @@ class Results:
             if (why is not None or one.sent.lease_id in held) and one.sent.lease_id not in reply.unstored
         ]
         self._telemetry.ended(news, session.worker_id)
-        # Nearly always there is nothing to judge: who has the best reputation does well.
-        if session.reputation < BEST or FAILURE in [one.result.outcome.status for one in taken]:
+        # Nearly always there is nothing to judge: a worker that has the best reputations does well.
+        if session.reputations or FAILURE in [one.result.outcome.status for one in taken]:
             self._judge(session, taken, reply)
 
     def _judge(self, session: Session, taken: Sequence[_Taken], reply: Completed) -> None:
         """Have results judged that were applied: once for each lease, however often one came, and on which streams."""
-        left = self._dispatcher.newest(session).leases.keys() - reply.unstored
+        left = self._dispatcher.newest(session).leases
         once: dict[str, _Taken] = {}
         for one, why in zip(taken, reply.verdicts, strict=True):
-            if why is None and one.sent.lease_id in left:
+            if why is None and one.sent.lease_id in left and one.sent.lease_id not in reply.unstored:
                 once.setdefault(one.sent.lease_id, one)
-        self._judged(session, [(one.result.outcome, one.broken is not None) for one in once.values()])
+        results = [(left[lease].skill, one.result.outcome, one.broken is not None) for lease, one in once.items()]
+        self._judged(session, results)
 
     async def _complete(self, session: Session, taken: Sequence[_Taken], want: int, seats: Sequence[Seat]) -> Completed:
         results = [one.result for one in taken]

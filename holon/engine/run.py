@@ -63,6 +63,8 @@ class Run:
         self._job = claim.job
         self._events: deque[tuple[int, InboxEvent]] = deque(claim.events)
         self._consumed: list[int] = []
+        # How often a handler was begun since the last commit, and its run ended with its node.
+        self._lost = claim.deliveries - 1
 
     async def go(self) -> None:
         """Run steps until the claim ends.
@@ -98,6 +100,8 @@ class Run:
         job = change.job if change else self._job
         before = change.history if change else ()
         if job.status.due:
+            job, lost = machine.handler_lost(job, self._lost, self._now())
+            before = (*before, *lost)
             handled = await self._tools.handlers.run(job, await self._branches(job), before)
             change = _with_ends_of(change, handled) if change else handled
         assert change is not None  # noqa: S101  a job that is not due has an event here
@@ -193,7 +197,8 @@ class Run:
             f"{self._job.current_state!r} ran; it may be what ends it"
         )
         error = JobError("HANDLER_CRASHED", message)
-        ended = machine.end(self._job, Status.QUARANTINED, error, self._now(), end_tasks=True)
+        job, lost = machine.handler_lost(self._job, self._lost, self._now())
+        ended = machine.end(job, Status.QUARANTINED, error, self._now(), before=lost, end_tasks=True)
         return replace(ended, as_it_was=True)
 
     def _unstorable(self, job: Job, error: InvalidArgument, before: tuple[HistoryEvent, ...]) -> Change:
@@ -227,7 +232,7 @@ class Run:
         await tools.dispatcher.wait_without(seats, plan.needs)
         if not reply.cancel_pending:
             tools.fusing.mirror.keep(step.job)
-        self._job, self._consumed = step.job, []
+        self._job, self._consumed, self._lost = step.job, [], 0
         self._events = deque(reply.events)
         return step.keep
 

@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from holon.domain.costs import Cost
-from holon.domain.fleet import Machine
+from holon.domain.fleet import Machine, SkillReputation
 from holon.domain.matching import ANY_CONTRACT, Asking, Need, Offering, fits
+from holon.domain.reputation import BEST
 from holon.domain.value import Value, replace
 from holon.ports import Offer, WorkerConnection
 
@@ -46,7 +47,7 @@ class Session:
     offered now. `fits` are the match keys of what it can do, `fits_of` the same by skill. `hot` are the skills that it
     has loaded, `cached` what else is, as tasks may hint at it. `events` are those that it declares now, also for what
     it holds.
-    `reputation` is its worker's, and `trusted` whether that is enough for tasks.
+    `reputations` are its worker's by skill, where they are below the best; of the `distrusted` skills it gets no tasks.
     """
 
     def __init__(
@@ -75,8 +76,7 @@ class Session:
         self.keeps_resources = True
         self.promised = 0
         self.taking = True
-        self.reputation = 1.0
-        self.trusted = True
+        self.stands({})
         self.hot: frozenset[str] = frozenset()
         self.cached: frozenset[str] = frozenset()
         self.events = NO_EVENTS
@@ -117,7 +117,7 @@ class Session:
 
     def can(self, need: Asking) -> bool:
         """Whether it may do a task with this need, as far as its reputation and what it offers go."""
-        return self.trusted and self.could(need)
+        return need.skill not in self.distrusted and self.could(need)
 
     def could(self, need: Asking) -> bool:
         """The same, whatever its reputation."""
@@ -239,10 +239,30 @@ class Session:
         """What its worker was offered under a lease, that a result of it is judged by; None: it is not known here."""
         return self.leases.get(lease_id) or self.past.get(lease_id)
 
+    def stands(self, reputations: Mapping[str, SkillReputation]) -> None:
+        """Its worker has these reputations by skill from now on; of other skills it has the best."""
+        self.reputations = reputations
+        self.distrusted = frozenset([skill for skill, one in reputations.items() if not one.trusted])
+
+    def reputation_of(self, skill: str) -> float:
+        """Its worker's reputation for a skill."""
+        known = self.reputations.get(skill)
+        return BEST if known is None else known.value
+
     @property
-    def eligible(self) -> bool:
-        """Whether it gets tasks, once it has room."""
-        return self.taking and self.trusted
+    def shown_reputations(self) -> tuple[SkillReputation, ...]:
+        """Those of the skills that it offers, the lowest first."""
+        offered = [one for skill, one in self.reputations.items() if skill in self.skills]
+        return tuple(sorted(offered, key=lambda one: (one.value, one.skill)))
+
+    @property
+    def eligible(self) -> Sequence[Offering]:
+        """What it gets tasks of, once it has room."""
+        if not self.taking:
+            return ()
+        if not self.distrusted:
+            return self.offerings
+        return [one for one in self.offerings if one.skill not in self.distrusted]
 
     @property
     def free(self) -> int:

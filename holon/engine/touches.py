@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
+from holon.domain.attempts import Unfinished
 from holon.domain.costs import Cost
 from holon.engine.dispatcher import Dispatcher
 from holon.errors import StoreUnavailable
@@ -77,17 +78,19 @@ class Touches:
         cost: Cost = None,
         unbegun: bool = False,
         unheard: bool = False,
+        reason: Unfinished = Unfinished.RETURNED,
+        code: str = "",
     ) -> None:
         """A worker gives a lease back without an outcome, as in `Handback`; this is carried at once."""
         for told in (self._accepts, self._extends, self._progress):
             told.pop(lease.lease_id, None)
-        self._handbacks[lease.lease_id] = Handback(lease, again_after, cost, unbegun, unheard)
+        self._handbacks[lease.lease_id] = Handback(lease, again_after, cost, unbegun, unheard, reason, code)
         self.soon()
 
     def _undelivered(self, offers: Sequence[Offer]) -> None:
         """Their session ended before they were sent."""
         for offer in offers:
-            self.hand_back(lease_of(offer), again_after=0)
+            self.hand_back(lease_of(offer), again_after=0, reason=Unfinished.NOT_DELIVERED)
 
     def progress(self, progress: Progress) -> None:
         """A running task's newest word."""
@@ -183,7 +186,7 @@ class Touches:
             lost = (Stop(lease, StopReason.LEASE_LOST) for lease in touched.lost if self._matters(lease))
             for lease in self._dispatcher.stop([*touched.stops, *lost]):
                 # Its worker may work on it: this node was another process then, or the store did not hear of the end.
-                self.hand_back(lease, again_after=0, unheard=True)
+                self.hand_back(lease, again_after=0, unheard=True, reason=Unfinished.WORKER_LOST)
             if touch.handbacks or touch.credits:
                 # A call that leased before the store knew of these credits got nothing for them.
                 self._dispatcher.look()

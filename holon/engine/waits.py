@@ -6,6 +6,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -35,7 +36,7 @@ class Provider(Protocol):
     def taking(self) -> bool: ...
 
     @property
-    def trusted(self) -> bool: ...
+    def distrusted(self) -> AbstractSet[str]: ...
 
     def could(self, need: Asking) -> bool: ...
 
@@ -125,7 +126,7 @@ class Reasons:
             offering, asked = [*offering, *self._elsewhere.offering(need.skill)], self._elsewhere.asked(need)
             if len(self._none) >= MOST_REASONS:
                 self._none.clear()
-            if any(not one.trusted and one.could(asked) for one in offering):
+            if any(need.skill in one.distrusted and one.could(asked) for one in offering):
                 why_none = f"every worker with skill {need.skill!r} that could do it has too low a reputation"
             else:
                 offers = [(one, its.machines_of(one)) for its in offering for one in its.offers_of(need.skill)]

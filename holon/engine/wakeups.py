@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+from holon.domain.attempts import Loss
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.following import Following
 from holon.engine.rekeying import Rekeying
@@ -34,6 +35,7 @@ class Wakeups:
     Attributes:
         documents: called with the kinds of documents that changed.
         said: called with what other nodes passed on.
+        lost: called with attempts that were lost or timed out.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Wakeups:
         self._catch_up = catch_up
         self.documents: list[Callable[[frozenset[str]], None]] = []
         self.said: Callable[[Sequence[tuple[str, bytes]]], None] = lambda _: None
+        self.lost: Callable[[Sequence[Loss]], None] = lambda _: None
         self._ready = asyncio.Event()
         self._timer = asyncio.Event()
         self._due: int | None = 0
@@ -162,6 +165,8 @@ class Wakeups:
             # A hint that came meanwhile may tell of an earlier timer than this reply does.
             self._due = min((due for due in (fired.next_due, self._due) if due is not None), default=None)
             self._want(fired.spawns)
+            if fired.losses:
+                self.lost(fired.losses)
 
     async def _until_due(self) -> None:
         while True:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from types import MappingProxyType
 
+from holon.domain.attempts import Loss, Unfinished
 from holon.domain.costs import Cost, least
 from holon.domain.events import Occurred
 from holon.domain.fleet import Catalog
@@ -41,7 +42,8 @@ class Workers:
     """Opens, feeds and closes the sessions of workers. One worker has one session: the newest.
 
     Arguments:
-        standing: gives a new session the reputation of its worker.
+        standing: gives a new session the reputations of its worker.
+        lost: is told of attempts that a worker's earlier session had begun and the new one does not resume.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Workers:
         log_lines: LogLines,
         occurrences: Occurrences,
         standing: Callable[[Session], None] = lambda _: None,
+        lost: Callable[[Sequence[Loss]], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
@@ -67,6 +70,7 @@ class Workers:
         self._log_lines = log_lines
         self._occurrences = occurrences
         self._standing = standing
+        self._lost = lost
         self._draining = False
         self._away = Seldom(log)
         # By the session that replaced it, one of the same process whose stream is still open.
@@ -112,6 +116,7 @@ class Workers:
         self._catalogs.keep(session, offerings, kept)
         if opened.replaced is not None:
             self._replace(Replaced(opened.replaced, session_id, joining.instance_id))
+        self._lost(opened.losses)
         self._standing(session)
         self._fleet.joined(session, joining.sdk, joining.labels, joining.catalog, joining.holon)
         self._dispatcher.add(session)
@@ -245,6 +250,8 @@ class Workers:
         cost: Cost = None,
         unbegun: bool = False,
         why: str = "",
+        reason: Unfinished = Unfinished.RETURNED,
+        code: str = "",
     ) -> bool:
         """A worker gives a task back without an outcome; False when it holds no such lease.
 
@@ -253,6 +260,7 @@ class Workers:
             cost: what it cost until then; None: nothing.
             unbegun: whether nobody has begun it, though it was accepted.
             why: what it says of that, where somebody may have to look at it; empty: it is a matter of course.
+            reason, code: as in `Handback`.
         """
         session = member.session
         lease = _held(session, task_id, lease_id)
@@ -261,7 +269,9 @@ class Workers:
                 cost = least(cost, session.leases[lease_id].max_cost)
             self._telemetry.handed_back(lease, session.leases[lease_id].skill, why)
             self._dispatcher.freed(session, lease_id)
-            self._touches.hand_back(lease, again_after=again_after, cost=cost, unbegun=unbegun)
+            self._touches.hand_back(
+                lease, again_after=again_after, cost=cost, unbegun=unbegun, reason=reason, code=code
+            )
         return lease is not None
 
     async def complete(self, member: Member, reported: Sequence[Reported]) -> Sequence[Answer]:
@@ -309,7 +319,7 @@ class Workers:
         session = member.session
         self._dispatcher.remove(session)
         for offer in session.let_go_all().values():
-            self._touches.hand_back(lease_of(offer), again_after=None, unheard=True)
+            self._touches.hand_back(lease_of(offer), again_after=None, unheard=True, reason=Unfinished.WORKER_LOST)
         session.accepted.clear()
 
     async def leave(self, member: Member) -> None:

@@ -85,9 +85,9 @@ class Measuring:
         shown.gauge(
             "orchestrator_active_workers", "Workers with a live session here.", lambda: len(engine.dispatcher.sessions)
         )
-        about_trust = "Workers with a live session here that get no tasks for their reputation."
+        about_trust = "Workers with a live session here that get no tasks of some skill for their reputation."
         sessions = engine.dispatcher.sessions
-        shown.gauge("holon_workers_distrusted", about_trust, lambda: sum(not one.trusted for one in sessions))
+        shown.gauge("holon_workers_distrusted", about_trust, lambda: sum(bool(one.distrusted) for one in sessions))
         shown.gauge("holon_executor_slots", "How many jobs may run at once.", lambda: engine.slots.limit)
         shown.gauge("holon_executor_slots_taken", "Jobs that run, or are asked for.", lambda: engine.slots.taken)
         shown.gauge(

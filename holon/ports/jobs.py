@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from holon.domain.attempts import Loss
 from holon.domain.costs import Cost
 from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.job import Job, Status
@@ -200,9 +201,11 @@ class Completed(Value, gc=True):
 class Fired(Value, gc=True):
     """The reply of `fire`. `next_due` is the time of the earliest timer left, None when there is none.
 
-    `spawns` are the (job, step) of fan-outs whose next chunk is to be spawned.
+    `spawns` are the (job, step) of fan-outs whose next chunk is to be spawned, `losses` the attempts that were lost or
+    timed out.
     """
 
     next_due: int | None
     claims: tuple[Claim, ...] = ()
     spawns: tuple[tuple[str, int], ...] = ()
+    losses: tuple[Loss, ...] = ()

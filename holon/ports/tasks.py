@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import Enum, StrEnum
 from types import MappingProxyType
 
+from holon.domain.attempts import Loss, Unfinished
 from holon.domain.costs import Cost
 from holon.domain.matching import Need
 from holon.domain.policy import Allowed
@@ -148,7 +149,8 @@ class Handback(Value):
     after one lease. That it comes sooner is granted a few times; then it is as if nothing was said. `cost` is what the
     attempt cost until then, which the job is charged; None: nothing. `unbegun` says that nobody has begun the task,
     though the lease was accepted: that counts as an offer which was not taken. `unheard` says that it is not the worker
-    who gives it back, so that what its attempt costs will be known later, if ever.
+    who gives it back, so that what its attempt costs will be known later, if ever. `reason` and `code` are for the
+    job's history; the code is the worker's, or empty.
     """
 
     lease: LeaseRef
@@ -156,6 +158,8 @@ class Handback(Value):
     cost: Cost = None
     unbegun: bool = False
     unheard: bool = False
+    reason: Unfinished = Unfinished.RETURNED
+    code: str = ""
 
 
 class Progress(Value):
@@ -224,11 +228,15 @@ class Opening(Value):
 
 
 class Opened(Value):
-    """The reply of `open_session`: which resumed leases go on (as offers), and which do not, and why."""
+    """The reply of `open_session`: which resumed leases go on (as offers), and which do not, and why.
+
+    `losses` are the attempts that an earlier session had begun and this one does not resume.
+    """
 
     replaced: str | None
     kept: tuple[Offer, ...] = ()
     dropped: tuple[tuple[str, str, Superseded], ...] = ()
+    losses: tuple[Loss, ...] = ()
 
 
 class Superseded(StrEnum):

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from holon.domain.blueprint import Blueprint
-from holon.domain.fleet import SkillView, WorkerView
+from holon.domain.fleet import SkillReputation, SkillView, WorkerView
 from holon.domain.graph import Graph
 from holon.ports import Counts
 from holon.rxon.v1 import node_pb2, types_pb2
@@ -70,12 +70,21 @@ def worker_message(worker: WorkerView) -> node_pb2.WorkerInfo:
         cached=sorted(worker.catalog.cached),
         prices=worker.prices,
         warnings=worker.catalog.warnings,
+        reputations=[_reputation_message(one) for one in worker.reputations or ()],
     )
     if worker.connected_at is not None:
         message.connected_at.CopyFrom(timestamp(worker.connected_at))
     if worker.last_seen_at is not None:
         message.last_seen_at.CopyFrom(timestamp(worker.last_seen_at))
     return message
+
+
+def _reputation_message(one: SkillReputation) -> node_pb2.SkillReputation:
+    reasons = [
+        node_pb2.ReputationReason(code=reason.code, count=reason.count, last_at=timestamp(reason.last_at))
+        for reason in one.reasons
+    ]
+    return node_pb2.SkillReputation(skill=one.skill, reputation=one.value, excluded=not one.trusted, reasons=reasons)
 
 
 def skill_message(view: SkillView) -> node_pb2.Skill:

@@ -16,7 +16,7 @@ from holon.engine.session import Session
 from holon.telemetry.events import Telemetry
 from tests.contract.world import Factory, World
 
-BAD = (Outcome.failed("PERMANENT_ERROR", ""), False)
+BAD = ("t", Outcome.failed("PERMANENT_ERROR", ""), False)
 NOTHING: Any = None
 
 
@@ -38,7 +38,7 @@ async def test_what_several_nodes_add_at_once_adds_up(world: World) -> None:
     await asyncio.gather(*(one.drain() for one in nodes))
     later = node(world)
     await later.recall()
-    assert [later.of(name) for name in ("w1", "w2", "w3")] == [pytest.approx(0.6), pytest.approx(0.8), 1.0]
+    assert [later.of(name, "t").value for name in ("w1", "w2", "w3")] == [pytest.approx(0.6), pytest.approx(0.8), 1.0]
 
 
 async def test_a_reputation_outlives_its_nodes(durable: Factory) -> None:
@@ -49,4 +49,4 @@ async def test_a_reputation_outlives_its_nodes(durable: Factory) -> None:
     await world.restart()
     after = node(world)
     await after.recall()
-    assert after.of("w1") == pytest.approx(0.0, abs=0.001)
+    assert after.of("w1", "t").value == pytest.approx(0.0, abs=0.001)

@@ -309,9 +309,12 @@ class World:
         *,
         again_after: int | None = 0,
         cost: int | None = None,
-        **how: bool,
+        unbegun: bool = False,
+        unheard: bool = False,
+        **why: Any,
     ) -> Touched:
-        return await self.touch(handbacks=(Handback(hand.ref(offer), again_after, cost, **how),))
+        handback = Handback(hand.ref(offer), again_after, cost, unbegun, unheard, **why)
+        return await self.touch(handbacks=(handback,))
 
     async def stops(self) -> list[Stop]:
         """What is to be stopped at this node's sessions."""

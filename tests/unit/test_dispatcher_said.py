@@ -89,7 +89,7 @@ async def test_of_what_a_worker_of_another_node_can_do_nothing_is_said_until_it_
     elsewhere = Elsewhere()
     dispatcher = Dispatcher(NOTHING, Telemetry(), elsewhere=elsewhere)
     stocked = Stocked(Stock(known(Catalog((Skill("t"),))), (Offering("t"),)))
-    worker = Told("w", "", taking=True, trusted=True, credits=1, held=0, reputation=1.0, connected_at=1, last_seen_at=1)
+    worker = Told("w", "", taking=True, credits=1, held=0, connected_at=1, last_seen_at=1)
     nobody, somebody = Roll("n", ()), Roll("n", [(stocked, [worker])])
     said = "tasks wait: no worker connected to any node offers skill 't'"
     for there, so_far in ((nobody, [said]), (somebody, [said]), (nobody, [said, said])):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holon.domain.fleet import Catalog, Machine, Skill
+from holon.domain.fleet import Catalog, Machine, Skill, SkillReputation
 from holon.domain.matching import Need, Offering
 from holon.domain.value import replace
 from holon.engine.fleets.elsewhere import Elsewhere, Roll
@@ -17,7 +17,7 @@ from holon.randomness import random_id
 
 
 def told(worker_id: str, **more: Any) -> Told:
-    given: dict[str, Any] = {"taking": True, "trusted": True, "credits": 1, "held": 0, "reputation": 1.0, **more}
+    given: dict[str, Any] = {"taking": True, "credits": 1, "held": 0, **more}
     return Told(worker_id, "an instance", connected_at=1, last_seen_at=2, **given)
 
 
@@ -100,7 +100,8 @@ def test_who_can_do_a_task_elsewhere_is_told_by_contract_machine_and_whether_it_
     skills = known(Catalog((Skill("t"), Skill("u", machines=(1, 5)))))
     offers = (Offering("t", contract="c1"), Offering("u"))
     machines = (Machine(properties={"ram_gb": 64}), Machine(properties={"ram_gb": 8}))
-    workers = [told("w1", taking=False), told("w2", machines=machines), told("w3", trusted=False)]
+    distrusted = (SkillReputation("t", 0.1, trusted=False),)
+    workers = [told("w1", taking=False), told("w2", machines=machines), told("w3", reputations=distrusted)]
     elsewhere.are({"n": Roll("n", [(Stocked(Stock(skills, offers)), workers)])})
     little, much = '{"ram_gb":8}', '{"ram_gb":64}'
     can = {

@@ -31,7 +31,7 @@ from holon.storage.records.schema import UPGRADES
 from holon.storage.sqlite.task_rows import fields_of
 
 # The fields of a job that came since schema 8.
-NEWEST = 10
+NEWEST = 11
 
 
 def test_a_job_that_was_written_before_clients_had_plans_has_none() -> None:
@@ -92,7 +92,7 @@ def test_the_one_part_that_a_job_had_before_it_could_have_several_is_read_as_suc
         said = {"webhook": "https://ann.example/ended", "default_priority": 2.5, "max_transitions": 7}
         job = Job("0-a", "bp", "ann", {}, "start", depth=2, parts=parts, **said)  # type: ignore[arg-type]
         assert decode_job(encode_job(job)) == job
-        *fields, _, _, _, _ = unpack("job", encode_job(job))
+        *fields, _, _, _, _, _ = unpack("job", encode_job(job))
         fields[fields.index(list(parts), 27)] = child
         assert decode_job(msgpack.packb((9, *fields))) == replace(job, default_priority=0.0, max_transitions=None)
 
@@ -109,19 +109,19 @@ def test_a_job_comes_back_with_the_signals_that_it_keeps_and_a_signal_as_it_was_
 def test_a_job_of_schema_10_is_read_be_it_from_before_jobs_kept_signals_or_after() -> None:
     job = Job("0-a", "bp", "ann", {}, "start", default_priority=2.5, max_transitions=7)
     fields = unpack("job", encode_job(job))
-    assert fields[-2:] == [[], []]
-    assert decode_job(msgpack.packb((10, *fields[:-2]))) == job
+    assert fields[-3:] == [[], [], 0]
+    assert decode_job(msgpack.packb((10, *fields[:-3]))) == job
     keeps = replace(job, signals=(KeptSignal("paid", {"n": 1}, 7),))
-    assert decode_job(msgpack.packb((10, *unpack("job", encode_job(keeps))[:-1]))) == keeps
+    assert decode_job(msgpack.packb((10, *unpack("job", encode_job(keeps))[:-2]))) == keeps
 
 
 def test_a_job_of_schema_11_is_read_be_it_from_before_jobs_remembered_wishes_or_after() -> None:
     kept = (KeptSignal("paid", {"n": 1}, 7),)
     job = Job("0-a", "bp", "ann", {}, "start", signals=kept)
     fields = unpack("job", encode_job(job))
-    assert decode_job(msgpack.packb((11, *fields[:-1]))) == job
+    assert decode_job(msgpack.packb((11, *fields[:-2]))) == job
     remembers = replace(job, wishes=(Wish("signal", "r1", "paid"),))
-    assert decode_job(msgpack.packb((11, *unpack("job", encode_job(remembers))))) == remembers
+    assert decode_job(msgpack.packb((11, *unpack("job", encode_job(remembers))[:-1]))) == remembers
 
 
 def test_what_records_have_is_said_by_their_schema() -> None:
@@ -131,7 +131,7 @@ def test_what_records_have_is_said_by_their_schema() -> None:
     new = NewTask("0-a-0-0", 0, Need("t"), b"{}", 0.0, 1, None, None, RetryPolicy())
     (task,), _ = unpack("chunk", encode_chunk((new,), 9))
     row = fields_of(TaskRow.made(1, "0-a", 0, new, False, 1))
-    assert (SCHEMA, len(job), len(need), len(task), len(row)) == (12, 35, 11, 12, 31)
+    assert (SCHEMA, len(job), len(need), len(task), len(row)) == (13, 36, 11, 12, 31)
 
 
 def test_a_cancel_is_read_with_all_that_was_said_of_it() -> None:

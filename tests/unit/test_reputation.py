@@ -6,11 +6,12 @@ import random
 
 import pytest
 
+from holon.domain.fleet import Reason
 from holon.domain.reputation import Move, Rules, Standing, bounded
 from holon.domain.task import CANCELLED, SUCCESS, Outcome
 
 HOUR = 3_600_000
-RULES = Rules()
+RULES = Rules(threshold=0.3)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ RULES = Rules()
         ("CONTRACT_VIOLATION", True, -0.2, -0.2),
         # What others below a holon broke is not its own.
         ("CONTRACT_VIOLATION_ERROR", False, -0.2, 0.0),
+        ("TIMEOUT_ERROR", False, -0.05, 0.0),
         ("LIMIT_EXCEEDED", True, 0.0, 0.0),
         ("TRANSIENT_ERROR", False, 0.0, 0.0),
         ("INVALID_INPUT_ERROR", False, 0.0, 0.0),
@@ -52,6 +54,16 @@ def test_several_results_at_once_make_of_a_reputation_what_they_make_one_after_t
         assert move.of(start) == pytest.approx(value)
 
 
+def test_the_reasons_are_counted_by_code_until_the_reputation_is_the_best_again() -> None:
+    move = (
+        Move().then(-0.05, Reason("A", 1, 5)).then(0.001).then(-0.05, Reason("B", 1, 6)).then(-0.05, Reason("B", 1, 9))
+    )
+    assert move.reasons == (Reason("B", 2, 9), Reason("A", 1, 5))
+    low = Standing(0.9, 1_000, (Reason("A", 3, 2),))
+    assert low.moved(move, 2_000).reasons == (Reason("A", 4, 5), Reason("B", 2, 9))
+    assert low.moved(move, 1_000 + HOUR).reasons == move.reasons
+
+
 def test_a_reputation_comes_back_three_tenths_an_hour_up_to_the_best() -> None:
     bad = Standing(0.1, 1_000)
     assert bad.now(1_000 + HOUR) == pytest.approx(0.4)
@@ -66,6 +78,6 @@ def test_a_reputation_comes_back_three_tenths_an_hour_up_to_the_best() -> None:
     assert moved.at == 1_000 + HOUR
 
 
-def test_with_a_threshold_of_zero_the_worst_is_trusted() -> None:
-    assert Rules(threshold=0.0).trusts(0.0)
+def test_by_default_the_worst_is_trusted() -> None:
+    assert Rules().trusts(0.0)
     assert not RULES.trusts(0.0)

@@ -28,9 +28,9 @@ GUARD = 10.0
 HOUR = 3_600_000
 NOTHING: Any = None
 T = Need("t")
-RULES = Rules()
-BAD = (Outcome.failed("PERMANENT_ERROR", ""), False)
-GOOD = (Outcome(SUCCESS), False)
+RULES = Rules(threshold=0.3)
+BAD = ("t", Outcome.failed("PERMANENT_ERROR", ""), False)
+GOOD = ("t", Outcome(SUCCESS), False)
 
 
 class Store(MemoryStorage):
@@ -90,7 +90,7 @@ class Node:
 
     async def until(self, worker_id: str, value: float) -> None:
         async with asyncio.timeout(GUARD):
-            while self.reputations.of(worker_id) != pytest.approx(value):  # noqa: ASYNC110  nothing tells it
+            while self.reputations.of(worker_id, "t").value != pytest.approx(value):  # noqa: ASYNC110  nothing tells it
                 await asyncio.sleep(0.001)
 
 
@@ -111,16 +111,16 @@ async def test_who_has_the_best_and_does_well_costs_the_store_nothing(store: Sto
     session = node.session()
     node.reputations.judged(session, [GOOD] * 10)
     await node.reputations.drain()
-    assert (store.writes, session.reputation) == (0, 1.0)
+    assert (store.writes, session.reputation_of("t")) == (0, 1.0)
     # And the order counts: a failure after them is no less of one.
     node.reputations.judged(session, [GOOD] * 10)
     node.reputations.judged(session, [BAD])
-    assert session.reputation == pytest.approx(0.95)
+    assert session.reputation_of("t") == pytest.approx(0.95)
     node.reputations.judged(session, [GOOD] * 10)
-    assert session.reputation == pytest.approx(0.96)
+    assert session.reputation_of("t") == pytest.approx(0.96)
     await node.reputations.drain()
     assert store.writes == 1
-    assert node.reputations.of("w") == pytest.approx(0.96)
+    assert node.reputations.of("w", "t").value == pytest.approx(0.96)
 
 
 async def test_what_moves_at_several_nodes_at_once_adds_up_and_each_learns_of_it(store: Store) -> None:
@@ -134,7 +134,7 @@ async def test_what_moves_at_several_nodes_at_once_adds_up_and_each_learns_of_it
         await one.until("w", 0.6)
         await other.until("w", 0.6)
         for session in (here, there):
-            assert session.reputation == pytest.approx(0.6)
+            assert session.reputation_of("t") == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize("lost", [True, False])
@@ -149,7 +149,7 @@ async def test_what_a_store_that_was_away_may_have_heard_counts_once(store: Stor
     await node.reputations.drain()
     later = Node(store)
     await later.reputations.recall()
-    assert later.reputations.of("w") == session.reputation == pytest.approx(0.9)
+    assert later.reputations.of("w", "t").value == session.reputation_of("t") == pytest.approx(0.9)
 
 
 async def test_what_may_have_been_heard_and_was_written_over_since_does_not_count_again(store: Store) -> None:
@@ -160,17 +160,17 @@ async def test_what_may_have_been_heard_and_was_written_over_since_does_not_coun
     other.reputations.judged(other.session(), [BAD])
     await other.reputations.drain()
     await one.reputations.drain()
-    assert one.reputations.of("w") == pytest.approx(0.9)
+    assert one.reputations.of("w", "t").value == pytest.approx(0.9)
 
 
 async def test_what_cannot_be_read_is_told_and_written_over(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    await store.put_document(KIND, "w", b"?", version=0)
+    await store.put_document(KIND, reputations._document_of(("w", "t")), b"?", version=0)
     node = Node(store)
     node.reputations.judged(node.session(), [BAD])
     await node.reputations.drain()
-    assert "the reputation of worker w cannot be read" in caplog.text
+    assert "a reputation of worker w cannot be read" in caplog.text
     await node.reputations.recall()
-    assert node.reputations.of("w") == pytest.approx(0.95)
+    assert node.reputations.of("w", "t").value == pytest.approx(0.95)
 
 
 async def test_a_worker_under_the_threshold_is_not_chosen_until_its_reputation_is_back(
@@ -183,27 +183,27 @@ async def test_a_worker_under_the_threshold_is_not_chosen_until_its_reputation_i
         assert (node.chosen(), other.chosen()) == (["w"], ["w"])
         offers, changes = node.fleet.offerings(), node.fleet.changes
         node.reputations.judged(session, [BAD] * 16)
-        assert session.reputation == pytest.approx(0.2)
+        assert session.reputation_of("t") == pytest.approx(0.2)
         assert (node.chosen(), node.dispatcher.can_do(T), node.fleet.offerings()) == ([], False, frozenset())
         assert node.fleet.changes > changes
         assert (
             node.dispatcher.why(T) == "waiting: every worker with skill 't' that could do it has too low a reputation"
         )
         await other.until("w", 0.2)
-        assert (elsewhere.trusted, other.chosen()) == (False, [])
+        assert (sorted(elsewhere.distrusted), other.chosen()) == (["t"], [])
         # It comes again, and is who it was.
         node.dispatcher.remove(session)
         again = node.session()
-        assert (again.trusted, node.chosen()) == (False, [])
+        assert (sorted(again.distrusted), node.chosen()) == (["t"], [])
         clock.advance(HOUR)
         async with asyncio.timeout(GUARD):
-            while not (again.trusted and elsewhere.trusted):  # noqa: ASYNC110
+            while again.distrusted or elsewhere.distrusted:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         assert (node.chosen(), other.chosen(), node.fleet.offerings()) == (["w"], ["w"], offers)
     # Nobody keeps what has come back to the best.
     clock.advance(8 * HOUR)
     assert await store.documents(KIND) == []
-    assert Node(store).session().reputation == 1.0
+    assert Node(store).session().reputations == {}
 
 
 async def test_who_comes_back_is_looked_at_in_that_moment(store: Store, clock: ManualClock) -> None:
@@ -216,9 +216,9 @@ async def test_who_comes_back_is_looked_at_in_that_moment(store: Store, clock: M
     node.reputations._stand_all()
     assert (node.chosen(), node.reputations._wait_s()) == (["w2"], 20.0)
     clock.advance(20_000)
-    assert (session.trusted, node.reputations._wait_s()) == (False, 0.0)
+    assert (sorted(session.distrusted), node.reputations._wait_s()) == (["t"], 0.0)
     node.reputations._stand_all()
-    assert (session.trusted, node.reputations._wait_s()) == (True, reputations.LOOK_EVERY_S)
+    assert (sorted(session.distrusted), node.reputations._wait_s()) == ([], reputations.LOOK_EVERY_S)
 
 
 async def test_a_node_that_starts_knows_what_workers_did_before(store: Store) -> None:
@@ -227,8 +227,8 @@ async def test_a_node_that_starts_knows_what_workers_did_before(store: Store) ->
     await node.reputations.drain()
     later = Node(store)
     await later.reputations.recall()
-    assert not later.session().trusted
-    assert later.session("w2").trusted
+    assert later.session().distrusted
+    assert not later.session("w2").distrusted
 
 
 async def test_with_no_penalties_nothing_moves(store: Store) -> None:

@@ -53,8 +53,8 @@ class Node:
         contracts = Contracts()
         self.judged: list[Outcome] = []
 
-        def judged(_: Session, results: Iterable[tuple[Outcome, bool]]) -> None:
-            self.judged += [outcome for outcome, _ in results]
+        def judged(_: Session, results: Iterable[tuple[str, Outcome, bool]]) -> None:
+            self.judged += [outcome for _, outcome, _ in results]
 
         self._results = Results(store, self.slots, self.dispatcher, contracts, fusing, 1000, self.telemetry, judged)
 

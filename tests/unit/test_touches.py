@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from holon.clock import ManualClock
+from holon.domain.attempts import Unfinished
 from holon.domain.matching import ANY_CONTRACT, Offering
 from holon.domain.task import RetryPolicy
 from holon.engine.dispatcher import Dispatcher
@@ -132,7 +133,10 @@ async def test_what_no_session_here_has_is_given_back_and_nobody_says_what_it_co
     touches.accepted(LEASE)
     await touches.flush()
     await touches.flush()
-    assert [touch.handbacks for touch in store.touches] == [(), (Handback(LEASE, 0, unheard=True),)]
+    assert [touch.handbacks for touch in store.touches] == [
+        (),
+        (Handback(LEASE, 0, unheard=True, reason=Unfinished.WORKER_LOST),),
+    ]
 
 
 async def test_the_store_is_told_how_long_ago_a_task_was_accepted_also_when_it_was_away() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from holon.domain.attempts import Unfinished
 from holon.domain.costs import Cost
 from holon.domain.task import RetryPolicy
 from holon.engine.members import Member
@@ -35,6 +36,8 @@ class Recorder(Workers):
         cost: Cost = None,
         unbegun: bool = False,
         why: str = "",
+        reason: Unfinished = Unfinished.RETURNED,
+        code: str = "",
     ) -> bool:
         self.back.append((task_id, again_after))
         return member.session.leases.pop(lease_id, None) is not None

@@ -9,7 +9,7 @@ from itertools import islice
 from holon.clock import Clock
 from holon.domain.fleet import MAX_CREDITS
 from holon.domain.task import CONTRACT_VIOLATION, LIMIT_EXCEEDED, Outcome
-from holon.domain.texts import clipped
+from holon.domain.texts import MAX_ERROR_CODE, clipped
 from holon.engine.members import Member
 from holon.engine.rates import Call, RateLimits
 from holon.engine.results import Reported
@@ -303,7 +303,13 @@ class Incoming:
         why = "" if rejected.reason in _OF_COURSE else f"{rejected.reason or 'no reason'}: {rejected.message}"
         lease = update.task_id, update.lease_id
         back = self._workers.rejected(
-            self._member, *lease, again_after=after, cost=cost, unbegun=unbegun, why=_line(why)
+            self._member,
+            *lease,
+            again_after=after,
+            cost=cost,
+            unbegun=unbegun,
+            why=_line(why),
+            code=clipped(rejected.reason, MAX_ERROR_CODE),
         )
         check_held(back, update)
 

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from holon.domain.attempts import Unfinished
 from holon.engine.members import Member
 from holon.engine.results import Answer
 from holon.engine.workers import Workers
@@ -224,7 +225,9 @@ class Outgoing:
 
     def _give_back(self, task_id: str, lease_id: str, again_after: int | None = 0) -> None:
         if self._member is not None:
-            self._workers.rejected(self._member, task_id, lease_id, again_after=again_after)
+            self._workers.rejected(
+                self._member, task_id, lease_id, again_after=again_after, reason=Unfinished.NOT_DELIVERED
+            )
 
     def _send_stops(self, stops: Sequence[worker_pb2.StopTask]) -> None:
         if self._can_stop:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from holon.domain.blueprint import Blueprint
-from holon.domain.fleet import Device, Machine, SkillView, WorkerView
+from holon.domain.fleet import Device, Machine, SkillReputation, SkillView, WorkerView
 from holon.engine.overview import Stats
 from transports.http.shapes import COUNTS, Schema, or_null, record, seconds, string, time, time_or_null
 
@@ -61,6 +61,23 @@ _LOAD: Schema = record(
         "devices": {"type": "array", "items": _DEVICE_LOAD},
     },
 )
+_REASON: Schema = record(
+    "A reason for a reputation",
+    {
+        "code": string("the code of the failures: the worker's, or TIMEOUT_ERROR, LEASE_EXPIRED or WORKER_LOST"),
+        "count": _count("how often it came since the reputation was last 1"),
+        "last_at": time("when it came last"),
+    },
+)
+_REPUTATION: Schema = record(
+    "A worker's reputation for one skill",
+    {
+        "skill": string("the skill"),
+        "reputation": {"type": "number", "minimum": 0, "maximum": 1, "description": "how well it did"},
+        "excluded": _whether("it gets no tasks of the skill: its reputation is under REPUTATION_MIN_THRESHOLD"),
+        "reasons": {"type": "array", "items": _REASON, "description": "why it is not 1, the most frequent first"},
+    },
+)
 WORKER: Schema = record(
     "A worker, as the node that holds its session sees it",
     {
@@ -83,7 +100,12 @@ WORKER: Schema = record(
         "resources": {"type": "array", "items": _MACHINE, "description": "the machines behind it"},
         "connected_at": time_or_null("when its session began; null when it has none"),
         "last_seen_at": time_or_null("when it was last heard of; of another node's worker, as that told last"),
-        "reputation": or_null("number", "what its results made of it, 0 to 1", minimum=0, maximum=1),
+        "reputation": or_null("number", "the lowest of its reputations, 0 to 1", minimum=0, maximum=1),
+        "reputations": {
+            "type": "array",
+            "items": _REPUTATION,
+            "description": "by skill, the lowest first; a skill that is not here has 1",
+        },
         "load": {"anyOf": [_LOAD, {"type": "null"}], "description": "as it told last; null where it does not say"},
         "hot_skills": _texts("the skills that it has loaded"),
         "cached": _texts("what else it has loaded, as tasks hint at it"),
@@ -114,7 +136,7 @@ SKILL: Schema = record(
         "statuses": _texts("those that it may end with besides success, failure and cancelled"),
         "provider_count": _count("how many workers provide it now"),
         "lowest_price": or_null("integer", f"the lowest that is declared, {_PRICE}", minimum=0),
-        "average_reputation": or_null("number", "the mean of its workers', 0 to 1", minimum=0, maximum=1),
+        "average_reputation": or_null("number", "the mean of its workers' for it, 0 to 1", minimum=0, maximum=1),
         "events": {"type": "array", "items": _EVENT, "description": "those that it may send; none: any"},
     },
 )
@@ -163,12 +185,20 @@ def worker_json(worker: WorkerView) -> dict[str, Any]:
         "connected_at": seconds(worker.connected_at),
         "last_seen_at": seconds(worker.last_seen_at),
         "reputation": worker.reputation,
+        "reputations": [_reputation_json(one) for one in worker.reputations or ()],
         "load": None if worker.load is None else asdict(worker.load),
         "hot_skills": sorted(worker.catalog.hot),
         "cached": sorted(worker.catalog.cached),
         "prices": worker.prices,
         "warnings": worker.catalog.warnings,
     }
+
+
+def _reputation_json(one: SkillReputation) -> dict[str, Any]:
+    reasons = [
+        {"code": reason.code, "count": reason.count, "last_at": seconds(reason.last_at)} for reason in one.reasons
+    ]
+    return {"skill": one.skill, "reputation": one.value, "excluded": not one.trusted, "reasons": reasons}
 
 
 def _machine_json(machine: Machine) -> dict[str, Any]:

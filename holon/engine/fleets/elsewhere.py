@@ -57,7 +57,7 @@ class Row:
             told.holon_id,
             told.holon_label,
             told.weight,
-            told.reputation,
+            told.reputations,
             told.load,
             self.node_id,
         )
@@ -66,19 +66,19 @@ class Row:
 class Alike:
     """Workers of another node that offer the same and take tasks alike; asked as a session is."""
 
-    def __init__(self, stocked: Stocked, *, taking: bool, trusted: bool) -> None:
+    def __init__(self, stocked: Stocked, *, taking: bool, distrusted: frozenset[str]) -> None:
         self._stocked = stocked
         self.taking = taking
-        self.trusted = trusted
+        self.distrusted = distrusted
         # The machines of each of them that has any.
         self.machines: list[Sequence[Machine]] = []
 
     def __repr__(self) -> str:
-        return f"Alike({self._stocked!r}, taking={self.taking}, trusted={self.trusted})"
+        return f"Alike({self._stocked!r}, taking={self.taking}, distrusted={set(self.distrusted)})"
 
     def can(self, need: Asking) -> bool:
         """As `Session.can`."""
-        return self.trusted and self.could(need)
+        return need.skill not in self.distrusted and self.could(need)
 
     def could(self, need: Asking) -> bool:
         """As `Session.could`."""
@@ -114,12 +114,13 @@ class Roll:
         self._shelves = shelves
         # By skill, those who offer it.
         self.offering: dict[str, list[Alike]] = {}
-        found: dict[tuple[Stocked, bool, bool], Alike] = {}
+        found: dict[tuple[Stocked, bool, frozenset[str]], Alike] = {}
         for stocked, workers in shelves:
             for one in workers:
-                key = stocked, one.taking, one.trusted
+                distrusted = frozenset([known.skill for known in one.reputations if not known.trusted])
+                key = stocked, one.taking, distrusted
                 if (alike := found.get(key)) is None:
-                    alike = found[key] = Alike(stocked, taking=one.taking, trusted=one.trusted)
+                    alike = found[key] = Alike(stocked, taking=one.taking, distrusted=distrusted)
                     for skill in stocked.names:
                         self.offering.setdefault(skill, []).append(alike)
                 if one.machines:
@@ -145,11 +146,7 @@ class Roll:
     @cached_property
     def skills(self) -> Sequence[SkillView]:
         """What they offer, in the order of lists."""
-        return skill_views(
-            (stocked.known, len(workers), sum(one.reputation for one in workers) / len(workers))
-            for stocked, workers in self._shelves
-            if workers
-        )
+        return skill_views((stocked.known, workers) for stocked, workers in self._shelves if workers)
 
 
 class Elsewhere:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from msgspec import DecodeError, Raw
 from msgspec.msgpack import Decoder, Encoder
 
-from holon.domain.fleet import Machine
+from holon.domain.fleet import Machine, SkillReputation
 from holon.domain.load import Load
+from holon.domain.reputation import BEST
 from holon.domain.value import Value
 from holon.ports import MAX_DOCUMENT_BYTES
 
@@ -24,16 +25,14 @@ _AROUND = 10
 class Told(Value, array_like=True, gc=True):
     """A worker as its node tells of it, but for its skills. Times are epoch milliseconds.
 
-    `taking` and `trusted` are as of its session; the rest is as of `WorkerView`.
+    `taking` is as of its session; the rest is as of `WorkerView`.
     """
 
     worker_id: str
     instance_id: str
     taking: bool
-    trusted: bool
     credits: int
     held: int
-    reputation: float
     connected_at: int
     last_seen_at: int
     sdk: str = ""
@@ -46,6 +45,11 @@ class Told(Value, array_like=True, gc=True):
     cached: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     load: Load | None = None
+    reputations: tuple[SkillReputation, ...] = ()
+
+    def reputation_of(self, skill: str) -> float:
+        """As `Session.reputation_of`."""
+        return next((one.value for one in self.reputations if one.skill == skill), BEST)
 
 
 class Line(NamedTuple):

@@ -7,7 +7,8 @@ import logging
 
 from msgspec.msgpack import Encoder
 
-from holon.domain.reputation import DIGITS
+from holon.domain.fleet import SkillReputation
+from holon.domain.reputation import rounded
 from holon.domain.value import replace
 from holon.engine.fleet import Fleet, Present
 from holon.engine.fleets.pages import Line, Told, paged, text_of
@@ -32,6 +33,8 @@ PAGES_GOOD_MS = 600_000
 PAGES_REPEAT_S = 200.0
 # What is told of a worker beside its skills has no more bytes; else its machines are left out, and then its labels.
 MOST_OF_ONE = 16 * 1024
+# Of the reputations that are below the best, this many are told, the lowest.
+MOST_REPUTATIONS = 32
 
 _encode = Encoder().encode
 
@@ -118,7 +121,8 @@ class Telling:
         text = text_of(told)
         if len(text) > MOST_OF_ONE:
             self._stocks.less += 1
-            told = replace(told, machines=(), hot=(), cached=(), load=None)
+            reputations = tuple([SkillReputation(one.skill, one.value, one.trusted) for one in told.reputations])
+            told = replace(told, machines=(), hot=(), cached=(), load=None, reputations=reputations)
             text = text_of(told)
         return text if len(text) <= MOST_OF_ONE else text_of(replace(told, labels={}))
 
@@ -146,10 +150,8 @@ def told_of(present: Present) -> Told:
         present.worker_id,
         session.instance_id,
         session.taking,
-        session.trusted,
         session.credits,
         len(session.leases),
-        round(session.reputation, DIGITS),
         present.since,
         present.heard,
         present.sdk,
@@ -162,6 +164,7 @@ def told_of(present: Present) -> Told:
         tuple(sorted(present.catalog.cached)),
         tuple(present.catalog.warnings),
         present.load,
+        tuple([rounded(one) for one in session.shown_reputations[:MOST_REPUTATIONS]]),
     )
 
 

@@ -1024,7 +1024,9 @@ class HistoryEvent(google.protobuf.message.Message):
     """Grows with each event of the job, from 1."""
     event_type: builtins.str
     """What happened: job_created, state_started, state_finished, state_failed, task_dispatched, task_finished,
-    approval_requested, approval_resolved, signal_awaited, signal_received, timer_started, job_completed, or another.
+    attempt_lost, attempt_returned, approval_requested, approval_resolved, signal_awaited, signal_received,
+    timer_started, job_completed, or another. The context_snapshot of a task_finished says how: its `status` is `failure`
+    for one that failed, with `code` and `error`.
     """
     state: builtins.str
     """The state in which it happened."""

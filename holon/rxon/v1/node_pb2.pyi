@@ -573,6 +573,7 @@ class WorkerInfo(google.protobuf.message.Message):
     HOT_SKILLS_FIELD_NUMBER: builtins.int
     CACHED_FIELD_NUMBER: builtins.int
     PRICES_FIELD_NUMBER: builtins.int
+    REPUTATIONS_FIELD_NUMBER: builtins.int
     worker_id: builtins.str
     """Its id."""
     kind: global___WorkerKind.ValueType
@@ -590,7 +591,7 @@ class WorkerInfo(google.protobuf.message.Message):
     held: builtins.int
     """How many it holds, offered and accepted."""
     reputation: builtins.float
-    """How well it did, 0 to 1; unset when it is not measured."""
+    """The lowest of its reputations, 0 to 1; unset when it is not measured."""
     sdk: builtins.str
     """Its library, for people."""
     holon_id: builtins.str
@@ -637,6 +638,10 @@ class WorkerInfo(google.protobuf.message.Message):
         highest that is declared. Those of which none is declared are left out.
         """
 
+    @property
+    def reputations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SkillReputation]:
+        """Its reputations for the skills that it offers, the lowest first. A skill that is not here has the best, which is 1."""
+
     def __init__(
         self,
         *,
@@ -661,12 +666,74 @@ class WorkerInfo(google.protobuf.message.Message):
         hot_skills: collections.abc.Iterable[builtins.str] | None = ...,
         cached: collections.abc.Iterable[builtins.str] | None = ...,
         prices: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        reputations: collections.abc.Iterable[global___SkillReputation] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_reputation", b"_reputation", "connected_at", b"connected_at", "last_seen_at", b"last_seen_at", "load", b"load", "reputation", b"reputation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_reputation", b"_reputation", "cached", b"cached", "connected", b"connected", "connected_at", b"connected_at", "credits", b"credits", "draining", b"draining", "held", b"held", "holon_id", b"holon_id", "hot_skills", b"hot_skills", "instance_id", b"instance_id", "kind", b"kind", "labels", b"labels", "last_seen_at", b"last_seen_at", "load", b"load", "node_id", b"node_id", "prices", b"prices", "reputation", b"reputation", "resources", b"resources", "sdk", b"sdk", "skills", b"skills", "warnings", b"warnings", "worker_id", b"worker_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_reputation", b"_reputation", "cached", b"cached", "connected", b"connected", "connected_at", b"connected_at", "credits", b"credits", "draining", b"draining", "held", b"held", "holon_id", b"holon_id", "hot_skills", b"hot_skills", "instance_id", b"instance_id", "kind", b"kind", "labels", b"labels", "last_seen_at", b"last_seen_at", "load", b"load", "node_id", b"node_id", "prices", b"prices", "reputation", b"reputation", "reputations", b"reputations", "resources", b"resources", "sdk", b"sdk", "skills", b"skills", "warnings", b"warnings", "worker_id", b"worker_id"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_reputation", b"_reputation"]) -> typing.Literal["reputation"] | None: ...
 
 global___WorkerInfo = WorkerInfo
+
+@typing.final
+class SkillReputation(google.protobuf.message.Message):
+    """A worker's reputation for one skill."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SKILL_FIELD_NUMBER: builtins.int
+    REPUTATION_FIELD_NUMBER: builtins.int
+    EXCLUDED_FIELD_NUMBER: builtins.int
+    REASONS_FIELD_NUMBER: builtins.int
+    skill: builtins.str
+    """The skill, by name."""
+    reputation: builtins.float
+    """How well it did, 0 to 1."""
+    excluded: builtins.bool
+    """Whether it gets no tasks of the skill: its reputation is under the node's threshold."""
+    @property
+    def reasons(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ReputationReason]:
+        """Why it is not the best, since it was last the best: the most frequent reason first."""
+
+    def __init__(
+        self,
+        *,
+        skill: builtins.str = ...,
+        reputation: builtins.float = ...,
+        excluded: builtins.bool = ...,
+        reasons: collections.abc.Iterable[global___ReputationReason] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["excluded", b"excluded", "reasons", b"reasons", "reputation", b"reputation", "skill", b"skill"]) -> None: ...
+
+global___SkillReputation = SkillReputation
+
+@typing.final
+class ReputationReason(google.protobuf.message.Message):
+    """A reason for a reputation."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    LAST_AT_FIELD_NUMBER: builtins.int
+    code: builtins.str
+    """The code of the failures: the worker's, or TIMEOUT_ERROR, LEASE_EXPIRED or WORKER_LOST."""
+    count: builtins.int
+    """How often it came."""
+    @property
+    def last_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it came last."""
+
+    def __init__(
+        self,
+        *,
+        code: builtins.str = ...,
+        count: builtins.int = ...,
+        last_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["last_at", b"last_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "count", b"count", "last_at", b"last_at"]) -> None: ...
+
+global___ReputationReason = ReputationReason
 
 @typing.final
 class MachineLoad(google.protobuf.message.Message):
@@ -814,7 +881,7 @@ class Skill(google.protobuf.message.Message):
     lowest_price: builtins.int
     """The lowest declared price, in millionths of the cost unit; unset when none is declared."""
     average_reputation: builtins.float
-    """The mean of its providers' reputations, 0 to 1; unset when it is not measured."""
+    """The mean of its providers' reputations for it, 0 to 1; unset when it is not measured."""
     @property
     def input_schema(self) -> holon.rxon.v1.types_pb2.Payload:
         """JSON Schema of its params; unset accepts everything."""

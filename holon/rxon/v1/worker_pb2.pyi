@@ -894,7 +894,7 @@ global___TaskAccepted = TaskAccepted
 
 @typing.final
 class TaskRejected(google.protobuf.message.Message):
-    """The worker does not run a task. It costs the task no try, and the worker no reputation."""
+    """The worker does not run a task. It costs the task no try, and the worker no reputation. The job's history tells it."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from holon.domain.attempts import MOST_TOLD, Loss, Unfinished, unfinished_line
 from holon.domain.branches import succeeded
 from holon.domain.children import is_nodes_own
 from holon.domain.costs import Cost
@@ -164,30 +165,71 @@ def out_of_time(tables: Tables, task: TaskRow, now: int) -> bool:
     return True
 
 
-def goes_on(tables: Tables, task: TaskRow, now: int, cost: Cost = None) -> bool:
-    """Whether an edited task may be attempted again. It is over where its job's budget does not cover that.
+def run_again(
+    tables: Tables,
+    task: TaskRow,
+    now: int,
+    reason: Unfinished | None,
+    *,
+    avoid_until: int | None = None,
+    how: int = HARD,
+    code: str = "",
+    cost: Cost = None,
+) -> None:
+    """An edited task's attempt ended without an outcome: queue the task again.
 
-    `cost` is what the attempt was charged, if that is known.
+    The task is over instead where its job's budget does not cover another attempt. `reason` and `code` are told in the
+    job's history; None: that is told otherwise. `avoid_until` and `how` are as in `requeue`, `cost` is what the attempt
+    was charged, if that is known.
     """
-    if again(tables, task):
-        return True
-    close_attempt(task, now)
-    outcome = not_covered(task)
-    task_over(tables, task, outcome, finished_line(task, outcome, now, cost=cost), now)
-    return False
+    if not again(tables, task):
+        close_attempt(task, now)
+        outcome = not_covered(task)
+        task_over(tables, task, outcome, finished_line(task, outcome, now, cost=cost), now)
+        return
+    if reason is not None:
+        _tell_unfinished(tables, task, reason, now, code, cost)
+    requeue(tables, task, now, avoid_until=avoid_until, how=how)
+
+
+def _tell_unfinished(tables: Tables, task: TaskRow, reason: Unfinished, now: int, code: str, cost: Cost) -> None:
+    # Another node takes what a node does by itself, and goes on with the same attempt.
+    if task.attempt > MOST_TOLD or is_nodes_own(task.worker_id):
+        return
+    last = task.attempts[-1]
+    line = unfinished_line(
+        reason,
+        now,
+        task.attempt,
+        worker_id=task.worker_id,
+        task_id=task.id,
+        code=code,
+        took=now - (last.leased or last.offered),
+        cost=cost,
+        details={"skill": task.need.skill, "generation": task.generation},
+    )
+    row = tables.edit(tables.owner(task))
+    row.updated_at = now
+    tables.tell(row, (line,))
 
 
 def given_back(
-    tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None, cost: Cost, how: int = HARD
+    tables: Tables,
+    task: TaskRow,
+    now: int,
+    reason: Unfinished | None,
+    *,
+    avoid_until: int | None,
+    cost: Cost,
+    how: int = HARD,
+    code: str = "",
 ) -> None:
-    """The worker of an edited task's lease has ended it without an outcome: run it again, as `goes_on` allows.
+    """The worker of an edited task's lease has ended it without an outcome: run it again, as `run_again` does.
 
-    `avoid_until` and `how` are as in `requeue`. With its worker's final word the lease is over: it is no session's, and
-    no later one goes on with it.
+    With its worker's final word the lease is over: it is no session's, and no later one goes on with it.
     """
     task.session_id = ""
-    if goes_on(tables, task, now, cost):
-        requeue(tables, task, now, avoid_until=avoid_until, how=how)
+    run_again(tables, task, now, reason, avoid_until=avoid_until, how=how, code=code, cost=cost)
 
 
 def not_covered(task: TaskRow, last: Outcome | None = None) -> Outcome:
@@ -210,17 +252,28 @@ def too_dear(tables: Tables, task: TaskRow, price: int, now: int) -> None:
     task_over(tables, task, outcome, finished_line(task, outcome, now, tried=False), now)
 
 
-def lost(tables: Tables, task: TaskRow, now: int) -> None:
-    """The session of an edited task's lease ended without an outcome: run it again, or give it up."""
+def lost(tables: Tables, task: TaskRow, reason: Unfinished, now: int, *, begun: bool) -> Loss | None:
+    """The session of an edited task's lease ended without an outcome: run it again, or give it up.
+
+    Answers with the loss, if the worker had begun the attempt. `begun` says that it may have, though it did not say so.
+    """
+    loss = loss_of(task, WORKER_LOST) if begun or task.state is LEASED else None
     give_up(tables, task.worker_id, task.lease_id)
     lose(tables, task)
     # What a node does by itself ends no node, however often one goes while that lasts.
     task.losses += not is_nodes_own(task.worker_id)
     if task.losses < tables.settings.max_losses:
-        if goes_on(tables, task, now):
-            requeue(tables, task, now)
-        return
+        run_again(tables, task, now, reason)
+        return loss
     close_attempt(task, now)
     message = f"{task.losses} sessions ended while they held the task; it may be what ends them"
     outcome = Outcome.failed(WORKER_LOST, message, task.worker_id)
     task_over(tables, task, outcome, finished_line(task, outcome, now), now)
+    return loss
+
+
+def loss_of(task: TaskRow, code: str) -> Loss | None:
+    """The loss of a task's attempt with a code; None where its worker is a node itself."""
+    if is_nodes_own(task.worker_id):
+        return None
+    return Loss(task.worker_id, task.session_id, task.need.skill, code)

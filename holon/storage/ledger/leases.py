@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from holon.domain.attempts import Loss, Unfinished
 from holon.domain.task import job_of
 from holon.ports import Attempt, Leased, Offer, Opened, Opening, Seat, Superseded
 from holon.storage.ledger.costs import reserve, resumed
@@ -125,12 +126,15 @@ def open_session(tables: Tables, opening: Opening, now: int) -> Opened:
     worker = tables.worker(opening.worker_id)
     replaced = worker.session_id if worker.live and worker.session_id != opening.session_id else None
     old = worker.held
+    # The same process may have been offered what did not reach it. Another one has lost what the earlier one had.
+    other = bool(worker.instance_id and opening.instance_id) and worker.instance_id != opening.instance_id
     tables.edit(worker)
     worker.session_id, worker.live, worker.credits = opening.session_id, True, opening.credits
-    worker.lease, worker.execution = opening.lease, opening.execution
+    worker.lease, worker.execution, worker.instance_id = opening.lease, opening.execution, opening.instance_id
     worker.held, worker.stops = {}, ()
     kept: list[Offer] = []
     dropped: list[tuple[str, str, Superseded]] = []
+    losses: list[Loss] = []
     for task_id, lease_id in opening.resumed:
         task = tables.task(task_id)
         if task is not None and task.lease_id == lease_id and resume(tables, task, worker, now):
@@ -140,8 +144,9 @@ def open_session(tables: Tables, opening: Opening, now: int) -> Opened:
     for lease_id, task_id in old.items():
         task = tables.task(task_id) if lease_id not in worker.held else None
         if task is not None and task.lease_id == lease_id and task.state in (OFFERED, LEASED):
-            lost(tables, tables.edit(task), now)
-    return Opened(replaced, tuple(kept), tuple(dropped))
+            loss = lost(tables, tables.edit(task), Unfinished.WORKER_REPLACED, now, begun=other)
+            losses += () if loss is None else (loss,)
+    return Opened(replaced, tuple(kept), tuple(dropped), tuple(losses))
 
 
 def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:

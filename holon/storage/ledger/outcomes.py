@@ -78,7 +78,8 @@ def _stopped(tables: Tables, task: TaskRow, result: Result, now: int) -> None:
         task.session_id = ""
         return
     cost = settle(tables, task, result.cost)
-    given_back(tables, task, now, avoid_until=now + tables.settings.lease, cost=cost)
+    # Its result is told as one that came too late.
+    given_back(tables, task, now, None, avoid_until=now + tables.settings.lease, cost=cost)
 
 
 def _as_decided_upon(row: JobRow, task: TaskRow, step: Step) -> bool:
@@ -139,4 +140,5 @@ def apply(
     tables.arm(task)
     row = tables.job(task.job_id)
     if row is not None:
-        tables.tell(tables.edit(row), (line,))
+        tables.edit(row).updated_at = now
+        tables.tell(row, (line,))

@@ -250,7 +250,7 @@ class LateRow(Row):
 class WorkerRow(Row):
     """A worker's session: how many tasks it may hold, which leases count against that, and what it is to stop.
 
-    `lease` and `execution` are as in `Opening`.
+    `lease`, `execution` and `instance_id` are as in `Opening`.
 
     `held` alone is changed in place, by the tables, which take that back themselves: a worker may hold thousands.
     """
@@ -261,5 +261,6 @@ class WorkerRow(Row):
     credits: int = 0
     lease: int | None = None
     execution: int | None = None
+    instance_id: str = ""
     held: dict[str, str] = field(default_factory=dict)
     stops: tuple[Stop, ...] = ()

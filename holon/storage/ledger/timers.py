@@ -4,33 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from holon.domain.attempts import LEASE_EXPIRED, Loss, Unfinished
 from holon.domain.events import Woken
 from holon.domain.retries import retry_after
 from holon.domain.task import TIMEOUT_ERROR, Outcome
 from holon.ports import Fired, StopReason, Superseded
 from holon.storage.ledger.costs import leave, lose
-from holon.storage.ledger.endings import goes_on, lost, out_of_time
+from holon.storage.ledger.endings import loss_of, lost, out_of_time, run_again
 from holon.storage.ledger.jobs import claim, deliver, unclaim
 from holon.storage.ledger.leases import execution
 from holon.storage.ledger.outcomes import apply
 from holon.storage.ledger.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
-from holon.storage.ledger.tasks import SPAWN_BELOW, SPAWN_CHECK_MS, requeue, stop_holder
+from holon.storage.ledger.tasks import SPAWN_BELOW, SPAWN_CHECK_MS, stop_holder
 
 
 def fire(tables: Tables, limit: int, want: int, chance: Callable[[], float], now: int) -> Fired:
     """Do what is due, at most `limit` timers. `chance` gives random numbers in [0, 1) for the jitter of retries."""
     spawns: list[tuple[str, int]] = []
+    losses: list[Loss] = []
     for _ in range(limit):
         row = tables.pop_due(now)
         if row is None:
             break
         if isinstance(row, JobRow):
             _job(tables, row, spawns, now)
-        else:
-            _task(tables, row, chance, now)
+        elif (loss := _task(tables, row, chance, now)) is not None:
+            losses.append(loss)
     claims = claim(tables, want, now)
-    return Fired(tables.next_due(), claims, tuple(spawns))
+    return Fired(tables.next_due(), claims, tuple(spawns), tuple(losses))
 
 
 def _job(tables: Tables, row: JobRow, spawns: list[tuple[str, int]], now: int) -> None:
@@ -49,22 +51,25 @@ def _job(tables: Tables, row: JobRow, spawns: list[tuple[str, int]], now: int) -
     tables.arm(row)
 
 
-def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) -> None:
+def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) -> Loss | None:
+    loss = None
     if task.state is OVER:
-        return
+        return None
     if out_of_time(tables, task, now):
-        return
+        return None
     if task.state is BACK_OFF and task.until <= now:
         task.state = QUEUED
         tables.backlog.enqueue(task)
     elif task.state in (OFFERED, LEASED) and task.execution_due is not None and task.execution_due <= now:
+        loss = loss_of(task, TIMEOUT_ERROR)
         _timed_out(tables, task, chance, now)
     elif task.state in (OFFERED, LEASED) and task.lease_until <= now:
-        _lease_over(tables, task, now)
+        loss = _lease_over(tables, task, now)
     elif task.state is QUEUED:
         task.avoid = tuple(entry for entry in task.avoid if entry[1] > now)
         tables.hint_key(task.key)
     tables.arm(task)
+    return loss
 
 
 def _timed_out(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) -> None:
@@ -78,12 +83,14 @@ def _timed_out(tables: Tables, task: TaskRow, chance: Callable[[], float], now: 
     apply(tables, task, outcome, retry_after(outcome, task.generation - 1, task.retry, chance()), now)
 
 
-def _lease_over(tables: Tables, task: TaskRow, now: int) -> None:
-    worker = tables.workers.get(task.worker_id)
+def _lease_over(tables: Tables, task: TaskRow, now: int) -> Loss | None:
+    worker, taken = tables.workers.get(task.worker_id), task.state is LEASED
     if worker is None or not worker.live or worker.session_id != task.session_id:
-        lost(tables, task, now)
-        return
+        # A worker says a moment later that it took a task, and may have died before.
+        return lost(tables, task, Unfinished.WORKER_LOST, now, begun=worker is not None and bool(worker.instance_id))
+    loss = loss_of(task, LEASE_EXPIRED) if taken else None
     stop_holder(tables, task, StopReason.LEASE_LOST)
     lose(tables, task)
-    if goes_on(tables, task, now):
-        requeue(tables, task, now, avoid_until=now + tables.settings.lease)
+    reason = Unfinished.LEASE_EXPIRED if taken else Unfinished.OFFER_EXPIRED
+    run_again(tables, task, now, reason, avoid_until=now + tables.settings.lease)
+    return loss

@@ -74,7 +74,8 @@ def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
         if handback.unbegun:
             _not_begun(task)
         how = UNSERVED if handback.unbegun else HARD
-        given_back(tables, task, now, avoid_until=now + after if after else None, cost=charged, how=how)
+        until = now + after if after else None
+        given_back(tables, task, now, handback.reason, avoid_until=until, cost=charged, how=how, code=handback.code)
     elif not handback.unheard:
         late_handback(tables, handback, now)
 

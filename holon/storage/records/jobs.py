@@ -61,6 +61,7 @@ def encode_job(job: Job) -> bytes:
         job.max_transitions,
         [(one.name, to_json(one.data)) for one in job.signals] if job.signals else (),
         [astuple(one) for one in job.wishes] if job.wishes else (),
+        job.lost,
     )
 
 
@@ -128,6 +129,7 @@ def decode_job(record: bytes) -> Job:
         max_transitions,
         signals,
         wishes,
+        lost,
     ) = unpack("job", record)
     state_history = from_json(history)
     return Job(
@@ -166,4 +168,5 @@ def decode_job(record: bytes) -> Job:
         max_transitions=max_transitions,
         signals=tuple([KeptSignal(name, from_json(text), len(text)) for name, text in signals]) if signals else (),
         wishes=tuple([Wish(*fields) for fields in wishes]) if wishes else (),
+        lost=lost,
     )

@@ -11,7 +11,7 @@ from msgspec.msgpack import Encoder
 from holon.domain.client import NO_PLAN
 from holon.errors import StoreUnavailable
 
-SCHEMA = 12
+SCHEMA = 13
 
 
 def _grown(count: int, added: Any) -> Callable[[list[Any]], list[Any]]:
@@ -36,6 +36,7 @@ UPGRADES: dict[tuple[str, int], Callable[[list[Any]], list[Any]]] = {
     ("job", 9): lambda fields: [*fields[:27], [fields[27]] if fields[27] else [], *fields[28:], 0.0, None],
     ("job", 10): _grown(34, ()),
     ("job", 11): _grown(35, ()),
+    ("job", 12): lambda fields: [*fields, 0],
     ("need", 3): lambda fields: [*fields, None, None],
     ("need", 7): lambda fields: [*fields, ()],
     ("need", 8): lambda fields: [*fields, "", "", ""],

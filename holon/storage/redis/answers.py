@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import msgpack
 
+from holon.domain.attempts import Loss, Unfinished, unfinished_line
 from holon.domain.events import BranchesDone, HistoryEvent, InboxEvent, TaskEnded, Woken
 from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy, job_of
@@ -168,13 +169,23 @@ def _kept(fields: Answer, seal: Seal) -> Offer:
 
 def opened_of(answer: Answer, seal: Seal) -> tuple[Opened, int | None]:
     """What became of a worker's leases, and the place of the session in the order of them."""
-    replaced, kept, dropped, order = answer
+    replaced, kept, dropped, order, losses = answer
     opened = Opened(
         replaced.decode() or None,
         tuple(_kept(fields, seal) for fields in _offers(kept)),
         tuple((task.decode(), lease.decode(), Superseded(why.decode())) for task, lease, why in dropped),
+        losses_of(losses),
     )
     return opened, int(order) if order else None
+
+
+def losses_of(values: Answer) -> tuple[Loss, ...]:
+    """The attempts that were lost or timed out: worker, session, need, code, worker..."""
+    some = (values[at : at + 4] for at in range(0, len(values), 4))
+    return tuple(
+        Loss(worker.decode(), session.decode(), need_of(need).skill, code.decode())
+        for worker, session, need, code in some
+    )
 
 
 def told_of(texts: Sequence[bytes]) -> tuple[tuple[Stop, ...], tuple[Replaced, ...]]:
@@ -260,6 +271,8 @@ def history_of(job_id: str, last: int, record: bytes, seal: Seal) -> list[tuple[
             return [(last, _finished(record[1:], seal))]
         case b"S":
             return [(last, _superseded(record[1:]))]
+        case b"L":
+            return [(last, _unfinished(record[1:]))]
         case _:
             events = decode_history(seal.open("history", job_id, "lines", record))
             return list(enumerate(events, start=last - len(events) + 1))
@@ -297,6 +310,21 @@ def _superseded(record: bytes) -> HistoryEvent:
         worker_id=worker.decode(),
         task_id=task.decode(),
         details=details | _cost(cost),
+    )
+
+
+def _unfinished(record: bytes) -> HistoryEvent:
+    time, took, worker, attempt, task, need, generation, reason, code, cost = _texts(record)
+    return unfinished_line(
+        Unfinished(reason.decode()),
+        int(time),
+        int(attempt),
+        worker_id=worker.decode(),
+        task_id=task.decode(),
+        code=code.decode(),
+        took=int(took),
+        cost=int(cost) if cost else None,
+        details={"skill": need_of(need).skill, "generation": int(generation)},
     )
 
 

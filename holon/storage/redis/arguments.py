@@ -283,7 +283,7 @@ def touch_arguments(touch: Touch, seal: Seal) -> Arguments:
     arguments.append(len(touch.handbacks))
     for handback in touch.handbacks:
         said = maybe(handback.again_after), maybe(handback.cost), _flag(handback.unbegun), _flag(handback.unheard)
-        arguments += (*_ref(handback.lease), *said)
+        arguments += (*_ref(handback.lease), *said, handback.reason, handback.code)
     arguments.append(len(touch.progress))
     for progress in touch.progress:
         message = seal.seal_text("jobs", job_of(progress.lease.task_id), "message", progress.message or "")

@@ -68,12 +68,13 @@ class LeaseCalls(Part):
     async def fire(self, limit: int, want: int) -> Fired:
         chance = random.randrange(2**31)  # noqa: S311  the jitter of retries
         with self._asking(want) as n:
-            due, claims, spawns = await self.link.call("fire", limit, chance, n)
+            due, claims, spawns, losses = await self.link.call("fire", limit, chance, n)
             pairs = (text.decode().rpartition("-") for text in spawns)
             return Fired(
                 int(due) if due else None,
                 self._claims(claims),
                 tuple((job, int(step)) for job, _, step in pairs),
+                answers.losses_of(losses),
             )
 
     async def task(self, task_id: str) -> TaskRecord | None:

@@ -81,6 +81,7 @@ class Several:
             opened.replaced,
             tuple(sorted(kept, key=lambda offer: place[offer.task_id, offer.lease_id])),
             tuple(sorted(dropped, key=lambda pair: place[pair[0], pair[1]])),
+            tuple(loss for one in every for loss in one.losses),
         )
 
     async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:

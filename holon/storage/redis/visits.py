@@ -149,6 +149,7 @@ class Visits:
             min(dues, default=None),
             await self._claim_too(want),
             tuple(spawn for reply in fired for spawn in reply.spawns),
+            tuple(loss for reply in fired for loss in reply.losses),
         )
 
     async def _claim_too(self, want: int) -> tuple[Claim, ...]:

@@ -8,9 +8,10 @@ import { bytes, folded, lasting, money, status, time, words } from "./format.js"
 
 const SECONDS = 5;
 const WORKER = [
-  "Worker", "Node", "Works", "Skills", "Loaded", "Labels", "Machines", "Load", "Since", "Last heard of", "Library",
+  "Worker", "Node", "Works", "Skills", "Reputation", "Loaded", "Labels", "Machines", "Load", "Since", "Last heard of",
+  "Library",
 ];
-const SKILL = ["Skill", "Type", "Version", "Providers", "Lowest price", "About", "Contract"];
+const SKILL = ["Skill", "Type", "Version", "Providers", "Reputation", "Lowest price", "About", "Contract"];
 
 export function workers(place, { signal }) {
   return list(place, "Workers", "At all nodes, by id", "workers", "workers", WORKER, signal, (one) => [
@@ -19,6 +20,7 @@ export function workers(place, { signal }) {
     el("span", {}, `${one.held} of ${one.credits} `, one.draining ? status("draining") : null,
       one.connected ? null : status("away")),
     one.skills.map((name) => (Object.hasOwn(one.prices, name) ? `${name} (${money(one.prices[name])})` : name)).join(", "),
+    reputations(one),
     one.hot_skills.length || one.cached.length
       ? details({ hot_skills: one.hot_skills, cached: one.cached }, `loaded of ${one.worker_id}`) : null,
     Object.entries(one.labels).map(([name, value]) => `${name}=${value}`).join(", "),
@@ -28,6 +30,16 @@ export function workers(place, { signal }) {
     ],
     load(one.load), time(one.connected_at), time(one.last_seen_at), one.sdk,
   ]);
+}
+
+// By skill with its reasons, the lowest first; one number where all are the best.
+function reputations(worker) {
+  if (!worker.reputations.length) return worker.reputation;
+  return worker.reputations.map((one) => {
+    const reasons = one.reasons.map((reason) => el("li", {}, `${reason.count} ${reason.code}, last `, time(reason.last_at)));
+    return el("div", {}, `${one.skill} ${one.reputation.toFixed(3)} `, one.excluded ? status("gets_no_tasks") : null,
+      el("ul", {}, reasons));
+  });
 }
 
 function details(value, full) {
@@ -49,7 +61,7 @@ export function catalog(place, { signal }) {
   return list(place, "Skills", "What workers offer now, by name", "workers/catalog", "skills", SKILL, signal, (one) => {
     const contract = written([one.name, one.type, one.version, one.input_schema, one.output_schema, one.events]);
     return [
-      one.name, one.type, one.version, one.provider_count, money(one.lowest_price), one.description,
+      one.name, one.type, one.version, one.provider_count, one.average_reputation, money(one.lowest_price), one.description,
       [
         folded(one.input_schema, "params", `params ${contract}`, `params of ${one.name}`),
         folded(one.output_schema, "data", `data ${contract}`, `data of ${one.name}`),

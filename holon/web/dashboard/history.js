@@ -3,9 +3,11 @@
 import { get } from "./api.js";
 import { el } from "./dom.js";
 import { further } from "./follow.js";
-import { folded, lasting, time, words } from "./format.js";
+import { folded, lasting, time, trouble, words } from "./format.js";
 
 const PAGE = 200;
+// By status, what a task_finished is called for people.
+const ENDS = { failure: "task failed", cancelled: "task cancelled" };
 
 // A place for the history, and `look`, which adds what has come since.
 export function historyOf(path, signal) {
@@ -29,16 +31,19 @@ export function historyOf(path, signal) {
 }
 
 function shown(event) {
+  const { status, code, error, reason } = event.context_snapshot ?? {};
+  const kind = (event.event_type === "task_finished" && ENDS[status]) || words(event.event_type);
   const moved = event.previous_state && event.next_state ? `${event.previous_state} → ${event.next_state}` : null;
   const said = [
     moved ?? event.state,
     event.worker_id && `worker ${event.worker_id}`,
     event.task_id && `task ${event.task_id}`,
     event.attempt_number && `attempt ${event.attempt_number}`,
+    reason && words(reason),
     event.duration_ms !== null && (event.duration_ms < 1000 ? `${event.duration_ms} ms` : lasting(event.duration_ms / 1000)),
   ];
   return el("li", {},
-    time(event.timestamp), " ", el("strong", {}, words(event.event_type)),
+    time(event.timestamp), " ", el("strong", {}, kind), " ", code ? trouble({ code, message: error }) : null,
     el("p", {}, said.filter(Boolean).join(", ")),
     folded(event.context_snapshot, "What else is known"));
 }

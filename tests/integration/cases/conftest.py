@@ -19,8 +19,8 @@ from tests.redis_server import RedisServer
 from tests.stores import asked, chosen
 
 # What must not depend on which node is asked: history, many jobs at once, tasks and results, fan-out, cancel, signals,
-# budgets.
-_APART = re.compile(r"test_(a12|b25|b26|c\d\d|d01|d12|d16|signals|budgets)_")
+# budgets, reputations, attempts.
+_APART = re.compile(r"test_(a12|b25|b26|c\d\d|d01|d12|d16|e17|e18|signals|budgets|attempts)_")
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from holon.telemetry.events import Telemetry
 from tests.contract.world import T, World
 from tests.integration.redis_store.nodes import GUARD, Nodes
 
-BAD = (Outcome.failed("PERMANENT_ERROR", ""), False)
+BAD = ("t", Outcome.failed("PERMANENT_ERROR", ""), False)
 NOTHING: Any = None
 
 
@@ -34,9 +34,9 @@ async def test_a_worker_that_falls_at_one_node_gets_nothing_at_the_other(
         first.judged(here, [BAD] * 8)
         second.judged(there, [BAD] * 8)
         async with asyncio.timeout(GUARD):
-            while there.trusted or here.trusted:  # noqa: ASYNC110  nothing tells it
+            while not (there.distrusted and here.distrusted):  # noqa: ASYNC110  nothing tells it
                 await asyncio.sleep(0.001)
-        assert [one.of("w") for one in (first, second)] == pytest.approx([0.2, 0.2], abs=1e-4)
+        assert [one.of("w", "t").value for one in (first, second)] == pytest.approx([0.2, 0.2], abs=1e-4)
         assert not dispatcher.can_do(T)
     finally:
         for loop in loops:
@@ -48,7 +48,7 @@ def follows(world: World) -> tuple[Session, Reputations, Dispatcher]:
     """A session of the worker at a node, with what the node knows of reputations."""
     dispatcher = Dispatcher(NOTHING, Telemetry())
     fleet = Fleet(dispatcher, world.storage.now)
-    known = Reputations(world.storage, dispatcher, fleet, world.storage.now, Rules())
+    known = Reputations(world.storage, dispatcher, fleet, world.storage.now, Rules(threshold=0.3))
     world.storage.hear(lambda hint: known.hints.changed(hint.documents))
     session = Session("w", f"at {id(world)}", 1, {Offering("t"): ANY_CONTRACT}, NOTHING)
     dispatcher.add(session)

@@ -40,7 +40,7 @@ local function forget()
     claiming.asked, claiming.left, claiming.left_for_me, claiming.alone = false, false, false, false
     reset_stream(READY)
     reset_stream(SUSPECTS)
-    seats = NONE
+    seats, losses = NONE, NONE
     totals, touched, armed, disarmed, earliest = {}, {}, {}, {}, nil
 end
 

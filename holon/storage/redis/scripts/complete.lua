@@ -75,7 +75,8 @@ local function stopped(row, outcome)
     if row.place == 'queued' then
         row.session = nil
     else
-        endings.given_back(row, NOW + settings.lease, costs.settle(row, outcome.cost))
+        -- Its result is told as one that came too late.
+        endings.given_back(row, nil, NOW + settings.lease, costs.settle(row, outcome.cost))
     end
 end
 

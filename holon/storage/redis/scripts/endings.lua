@@ -158,22 +158,49 @@ local function not_covered(row, last)
     return outcome
 end
 
--- Whether a task may be attempted again. It is over where its job's budget does not cover that; `cost` is what the attempt
--- was charged, if that is known.
-function endings.goes_on(row, cost)
-    if costs.again(row) then return true end
-    tries.close(row)
-    local outcome = not_covered(row)
-    outcome.cost = cost
-    task_over(row, outcome)
-    return false
+-- Of each task a history has a line for this many attempts that ended without an outcome.
+local MOST_TOLD = 1000
+
+-- Tell of an attempt that ended without an outcome; not of a node's own, which another node goes on with.
+local function tell_unfinished(row, reason, code, cost)
+    if row.attempt > MOST_TOLD or costs.is_nodes_own(row.worker) then return end
+    local owner = job(row.job)
+    local _, _, offered, leased = tries.last(row)
+    owner.updated = NOW
+    history.tell(owner, 1, 'L' .. cmsgpack.pack({NOW_TEXT, int(NOW - tonumber(leased == '-' and offered or leased)),
+        row.worker, int(row.attempt), row.ID, row.need, int(row.generation), reason, code or '',
+        cost and int(cost) or ''}))
 end
 
--- The worker of a task's lease has ended it without an outcome: run it again, as `goes_on` allows. With its worker's final
+-- A task's attempt ended without an outcome: queue the task again. It is over instead where its job's budget does not cover
+-- another attempt. The job's history tells the reason and the code; without a reason, that is told otherwise. `cost` is what
+-- the attempt was charged, if that is known.
+function endings.run_again(row, reason, avoid_until, how, code, cost)
+    if not costs.again(row) then
+        tries.close(row)
+        local outcome = not_covered(row)
+        outcome.cost = cost
+        task_over(row, outcome)
+        return
+    end
+    if reason then tell_unfinished(row, reason, code, cost) end
+    requeue(row, avoid_until, how)
+end
+
+-- The worker of a task's lease has ended it without an outcome: run it again, as `run_again` does. With its worker's final
 -- word the lease is over: it is no session's, and no later one goes on with it.
-function endings.given_back(row, avoid_until, cost, how)
+function endings.given_back(row, reason, avoid_until, cost, how, code)
     row.session = nil
-    if endings.goes_on(row, cost) then requeue(row, avoid_until, how) end
+    endings.run_again(row, reason, avoid_until, how, code, cost)
+end
+
+-- Attempts of workers that were lost or timed out: worker, session, need, code, worker...
+local losses = NONE
+function endings.note_loss(row, code)
+    if costs.is_nodes_own(row.worker) then return end
+    if losses == NONE then losses = {} end
+    local n = #losses
+    losses[n + 1], losses[n + 2], losses[n + 3], losses[n + 4] = row.worker, row.session, row.need, code
 end
 
 -- End a task that was taken from its queue, as its job's budget does not cover what its worker declares.
@@ -188,14 +215,16 @@ function endings.too_dear(row, price)
     task_over(row, outcome)
 end
 
--- The session of a task's lease ended without an outcome: run it again, or give it up.
-function endings.lost(row)
+-- The session of a task's lease ended without an outcome: run it again, or give it up. `begun` says that its worker may have
+-- begun the task, though it did not say so.
+function endings.lost(row, reason, begun)
+    if begun or row.place == 'leased' then endings.note_loss(row, 'WORKER_LOST') end
     held.give_up(row.worker, row.lease)
     costs.lose(row)
     -- What a node does by itself ends no node, however often one goes while that lasts.
     row.losses = (row.losses or 0) + (costs.is_nodes_own(row.worker) and 0 or 1)
     if row.losses < settings.max_losses then
-        if endings.goes_on(row) then requeue(row) end
+        endings.run_again(row, reason)
         return
     end
     tries.close(row)
@@ -212,7 +241,10 @@ function endings.apply(row, outcome, retry_after, took)
         return
     end
     local owner = job(row.job)
-    if owner then endings.line(row, owner, outcome, took) end
+    if owner then
+        owner.updated = NOW
+        endings.line(row, owner, outcome, took)
+    end
     tries.unsay(row)
     if row.place == 'queued' then dequeued(row) elseif row.branch then fans.queued(row, 1) end
     row.place = 'back_off'

@@ -20,6 +20,7 @@ local function fire_job(row)
 end
 
 local function timed_out(row)
+    endings.note_loss(row, 'TIMEOUT_ERROR')
     stop_holder(row, 'deadline')
     costs.leave(row)
     -- The lease has ended as if its worker had said so: it is no session's, and no later one goes on with it.
@@ -36,14 +37,16 @@ local function timed_out(row)
 end
 
 local function lease_over(row)
-    local holder = worker(row.worker)
+    local holder, taken = worker(row.worker), row.place == 'leased'
     if not holder or holder.live ~= '1' or holder.session ~= row.session then
-        endings.lost(row)
+        -- A worker says a moment later that it took a task, and may have died before.
+        endings.lost(row, 'worker_lost', holder and holder.instance ~= '')
         return
     end
+    if taken then endings.note_loss(row, 'LEASE_EXPIRED') end
     stop_holder(row, 'lease_lost')
     costs.lose(row)
-    if endings.goes_on(row) then requeue(row, NOW + settings.lease) end
+    endings.run_again(row, taken and 'lease_expired' or 'offer_expired', NOW + settings.lease)
 end
 
 local function fire_task(row)
@@ -90,7 +93,7 @@ local function operation()
             if kind == 'j' then fire_job(row) else fire_task(row) end
         end
     end
-    return done({'', told_claims(claim(want)), spawns}, function(answer)
+    return done({'', told_claims(claim(want)), spawns, losses}, function(answer)
         answer[1] = read('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2] or ''
     end)
 end

@@ -5,7 +5,7 @@ local function operation()
     local holder = worker(id)
     -- Sessions of a worker have an order, which the first partition gives: all partitions end up with the same one.
     if order and holder and (holder.opened or 0) > order then
-        return done({'', {}, {}, int(order)})
+        return done({'', {}, {}, int(order), {}})
     end
     local first = not order
     if PARTITIONS > 1 then order = order or number() end
@@ -16,10 +16,12 @@ local function operation()
         -- It may be another node's; and that it is this one's is not known where the reply is lost.
         if first then tell_worker(holder, 'replaced', id, replaced, session, instance) end
     end
+    -- The same process may have been offered what did not reach it. Another one has lost what the earlier one had.
+    local other = instance ~= '' and holder and holder.instance ~= '' and holder.instance ~= instance
     local old = {}
     if holder then old = held.all(holder) else holder = new_worker(id) end
     holder.session, holder.live, holder.credits, holder.node, holder.opened = session, '1', credits, NODE, order
-    holder.keeps, holder.takes = keeps, takes
+    holder.keeps, holder.takes, holder.instance = keeps, takes, instance
     holder.FRESH, holder.HELD, holder.CHANGES, holder.BASE, holder.DROPPED = true, {}, {}, 0, #old / 2
     local kept, dropped = {}, {}
     for _ = 1, num() do
@@ -33,7 +35,7 @@ local function operation()
     end
     for i = 1, #old, 2 do
         local row = not holder.HELD[old[i]] and task(old[i + 1])
-        if row and row.lease == old[i] and placed(row) then endings.lost(row) end
+        if row and row.lease == old[i] and placed(row) then endings.lost(row, 'worker_replaced', other) end
     end
-    return done({replaced, kept, dropped, order and int(order) or ''})
+    return done({replaced, kept, dropped, order and int(order) or '', losses})
 end

@@ -178,18 +178,18 @@ end
 
 -- `keeps` is how long its leases last, and `takes` how long its tasks may execute that name no time, if it says so.
 local function worker_row(id, key, text)
-    local _, session, live, node, credits, keeps, takes, opened
-    if text then _, session, live, node, credits, keeps, takes, opened = unpacked(text, 7, 1) end
+    local _, session, live, node, credits, keeps, takes, opened, instance
+    if text then _, session, live, node, credits, keeps, takes, opened, instance = unpacked(text, 8, 1) end
     return {
         ID = id, KEY = key, TEXT = text, WAS_LIVE = live or nil, WAS_NODE = node, HELD = {}, CHANGES = {}, DELTA = 0,
         BASE = nil, GONE = nil, session = session, live = live or nil, node = node, credits = credits,
-        keeps = keeps or nil, takes = takes or nil, opened = opened or nil,
+        keeps = keeps or nil, takes = takes or nil, opened = opened or nil, instance = instance or '',
     }
 end
 
 local function worker_text(row)
     return pack({
         row.session, row.live or false, row.node, row.credits, row.keeps or false, row.takes or false,
-        row.opened or false,
+        row.opened or false, row.instance,
     })
 end

@@ -39,7 +39,7 @@ local function not_begun(row)
     row.accepted = before and 1 or nil
 end
 
-local function hand_back(ref, after, cost, unbegun, unheard)
+local function hand_back(ref, after, cost, unbegun, unheard, reason, code)
     if moved(ref) then return end
     local row = current(ref)
     held.give_up(ref.worker, ref.lease)
@@ -52,7 +52,8 @@ local function hand_back(ref, after, cost, unbegun, unheard)
         end
         if unheard then costs.lose(row) end
         if unbegun then not_begun(row) end
-        endings.given_back(row, after > 0 and NOW + after, cost and costs.settle(row, cost), unbegun and '2')
+        local charged = cost and costs.settle(row, cost)
+        endings.given_back(row, reason, after > 0 and NOW + after, charged, unbegun and '2', code)
     elseif not unheard then
         -- Another may have the task meanwhile.
         local late, owner = task(ref.task), job(job_of(ref.task))
@@ -121,7 +122,7 @@ local function operation()
     end
     for _ = 1, num() do
         local ref = read_ref()
-        hand_back(ref, num(), num(), flag(), flag())
+        hand_back(ref, num(), num(), flag(), flag(), arg(), arg())
     end
     for _ = 1, num() do
         local ref = read_ref()
