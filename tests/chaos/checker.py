@@ -15,7 +15,7 @@ COMMITTED = "COMMITTED"
 # How a job may end through no fault of the node's: its workers were lost, or a clock was moved past its time.
 BAD_LUCK = frozenset({"WORKER_LOST", "TIMEOUT_ERROR", "HANDLER_CRASHED"})
 THOUGHTS = 2
-OF_THE_STORE = frozenset({"task_finished", "result_superseded"})
+OF_THE_STORE = frozenset({"task_finished", "result_superseded", "attempt_lost", "attempt_returned"})
 TASKS = {"one": 1, "chain": 3, "fan": BRANCHES, "alone": 0, "think": 0}
 
 

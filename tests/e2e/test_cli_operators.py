@@ -64,8 +64,9 @@ def test_a_watch_begins_with_where_the_job_stands_where_there_is_no_terminal(dev
 
 def test_a_watch_says_how_each_attempt_ended(dev: Dev) -> None:
     lines = dev("jobs", "watch", created(dev, "poison"), "--after", "0").out.splitlines()
-    (finished,) = (line for line in lines if "task_finished" in line)
-    assert finished.endswith(r"failure PERMANENT_ERROR: not \x1b[31mred poison #0-0")
+    (failed,) = (line for line in lines if " task_failed " in line)
+    assert failed.endswith(r" PERMANENT_ERROR: not \x1b[31mred poison #0-0")
+    assert "task_finished" not in "".join(lines)
 
 
 def test_a_watched_job_is_told_in_lines_of_json_for_programs(dev: Dev) -> None:
@@ -273,15 +274,25 @@ def test_workers_are_listed_with_what_they_offer(dev: Dev) -> None:
     assert dev("workers", "list", "--skill", "nothing", "--json").json["workers"] == []
 
 
+def test_workers_are_listed_with_their_reputations_by_skill_and_why(dev: Dev) -> None:
+    created(dev, "poison")
+    until(lambda: dev("workers", "list", "--json").json["workers"][0]["reputations"], "its failure counts")
+    [worker] = dev("workers", "list", "--json").json["workers"]
+    [reputation] = worker["reputations"]
+    assert (reputation["skill"], reputation["excluded"]) == ("poison", False)
+    assert [reason["code"] for reason in reputation["reasons"]] == ["PERMANENT_ERROR"]
+    assert re.search(r" poison 0\.\d{3} \(\d+ PERMANENT_ERROR, last 20", dev("workers", "list").out)
+
+
 def test_the_catalog_lists_skills_with_their_contracts(dev: Dev) -> None:
     skills = dev("workers", "catalog", "--json").json["skills"]
     assert [(one["name"], one["provider_count"]) for one in skills] == [("double", 1), ("poison", 1)]
     assert skills[0]["input_schema"]["required"] == ["n"]
     # Whoever reads it by lines, as grep does, has all of a skill in one.
     double, poison = dev("workers", "catalog").out.splitlines()[-3:-1]
-    reputation = f"{skills[0]['average_reputation']:.3f}"
-    assert double.rstrip().split(maxsplit=3) == ["double", "1", reputation, "two lines, " + "and long" * 100]
-    assert poison.split() == ["poison", "1", reputation]
+    # The failures of one skill do not lower the other.
+    assert double.rstrip().split(maxsplit=3) == ["double", "1", "1.000", "two lines, " + "and long" * 100]
+    assert poison.split()[:2] == ["poison", "1"]
 
 
 def test_a_worker_is_drained_and_that_is_taken_back(dev: Dev) -> None:

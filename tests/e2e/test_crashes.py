@@ -85,6 +85,30 @@ async def test_i6_a_handler_that_kills_the_process_ends_alone(tmp_path: Path, st
             assert (await node.ended(other))["status"] == "finished"
         supervisor.cancel()
         assert node.process.starts == 6
+        lost = [line for line in await node.history(deadly) if line["event_type"] == "attempt_lost"]
+        assert [(line["attempt_number"], line["state"]) for line in lost] == [(n, "start") for n in range(1, 6)]
+
+
+async def test_a_run_of_a_handler_that_ended_with_its_node_is_in_the_history(tmp_path: Path, store: str) -> None:
+    node = Node(tmp_path, BLUEPRINTS, **QUICK, STORAGE_URI=store, JOB_CLAIM_SECONDS=1)
+    async with ended_with_test(node):
+        await node.start()
+        supervisor = asyncio.create_task(node.process.restarted())
+        job_id = await node.create("/jobs/deadly", {"once": str(tmp_path / "died")})
+        assert (await node.ended(job_id))["status"] == "finished"
+        supervisor.cancel()
+        lines = await node.history(job_id)
+        # The run that was lost, the next one, which failed, and the third.
+        kinds = "attempt_lost", "state_failed", "state_started"
+        runs = [line for line in lines if line["event_type"] in kinds and line["state"] == "start"]
+        assert [(line["event_type"], line["attempt_number"]) for line in runs] == [
+            ("attempt_lost", 1),
+            ("state_started", 2),
+            ("state_failed", 2),
+            ("state_started", 3),
+        ]
+        message = "the node that ran the handler ended, or lost its claim on the job"
+        assert runs[0]["context_snapshot"] == {"reason": "node_lost", "code": "NODE_LOST", "error": message}
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.clients import Entry
 from holon.security.tokens import digest_of
 from tests.integration.dashboard_page import NEEDS_CHROMIUM, PAUSE, Dashboard, dashboard
-from tests.integration.grpc_node import CLIENT_TOKEN, hello, offering
+from tests.integration.grpc_node import CLIENT_TOKEN, hello, offering, result, updates
 from tests.integration.http_node import AUTH, TOKEN, Node, running
 from tests.integration.test_node_over_http import Doors, opened
 
@@ -247,6 +247,7 @@ async def test_it_shows_blueprints_workers_skills_and_figures_to_whom_the_node_s
         for folded in ("loaded", "machines"):
             await shown.page.until(f"document.querySelector('[data-key=\"{folded} of w1\"]')")
         await what_is_read_stays_while_it_is_renewed(doors, shown)
+        await what_fails_reads_as_failed(doors, shown)
         await shown.go("catalog")
         await shown.shows(HOSTILE, "table")
         await shown.go("node")
@@ -282,6 +283,22 @@ async def test_it_shows_blueprints_workers_skills_and_figures_to_whom_the_node_s
         await shown.shows("does not take the token any more", "#notice")
         assert await shown.page.run("document.querySelector('#token') && sessionStorage.length") == 0
         await shown.stays_within_its_policy()
+
+
+async def what_fails_reads_as_failed(doors: Doors, shown: Dashboard) -> None:
+    """In the history of its job with code and message, and among the reasons for the reputation of its worker."""
+    wire = await doors.node.worker("w3", offering("breaks"), credits=1)
+    job_id = await doors.node.create(skill="breaks")
+    error = types_pb2.TaskError(code="PERMANENT_ERROR", message=f"card declined {HOSTILE}")
+    await wire.send(updates(result(await wire.offer(), status="failure", error=error)))
+    await doors.node.ended(job_id)
+    await shown.go(f"jobs/{job_id}")
+    await shown.shows("task failed", ".timeline")
+    await shown.shows(f"PERMANENT_ERROR: card declined {HOSTILE}", ".timeline")
+    assert await shown.page.run("!document.querySelector('.timeline').innerText.includes('task finished')")
+    await shown.go("workers")
+    await shown.shows("breaks 0.9", "table")
+    await shown.shows("1 PERMANENT_ERROR, last", "table")
 
 
 async def what_is_read_stays_while_it_is_renewed(doors: Doors, shown: Dashboard) -> None:

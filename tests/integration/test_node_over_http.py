@@ -171,6 +171,7 @@ async def test_a_worker_is_shown_with_all_that_it_says_of_itself(doors: Doors) -
             }
         ],
         "reputation": 1.0,
+        "reputations": [],
         "load": {
             "cpu_percent": 12.5,
             "memory_used_bytes": 3,

@@ -8,7 +8,7 @@ import pytest
 
 from holon.config import Config
 from holon.config.settings import table
-from holon.domain import fanning, fleet, resources, webhook
+from holon.domain import attempts, fanning, fleet, resources, webhook
 from holon.domain.file_names import MAX_PART_BYTES
 from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
 from holon.engine import (
@@ -102,6 +102,7 @@ BOUNDS = STREAM.bounds
         ("what a list passes over in one read", f"{columns.LOOK_AT:,} jobs, or lines of a worker"),
         ("events that wait for a job", f"{StoreSettings('n').max_inbox:,}"),
         ("attempts that are known of a task", f"{leases.MOST_ATTEMPTS:,}"),
+        ("attempts of a task without a result in a job's history", f"{attempts.MOST_TOLD:,}"),
         ("times that a task goes back to who gave it back sooner than after a lease", f"{touches.MOST_AT_ONCE}"),
         ("lost attempts of a job that stay reserved until they report", f"{costs.MOST_UNREPORTED}"),
         (

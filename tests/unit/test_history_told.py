@@ -32,6 +32,29 @@ def test_an_event_of_a_job_below_is_told_with_that_to_which_a_signal_goes() -> N
     assert told == '#3 worker_event:signal_awaited start of job 0-c {"names": ["paid"]}'
 
 
+@pytest.mark.parametrize(
+    ("event_type", "known", "shown"),
+    [
+        ("task_finished", {"status": "success", "skill": "t"}, "task_finished start success t"),
+        ("task_finished", {"status": "declined", "skill": "t"}, "task_finished start declined t"),
+        (
+            "task_finished",
+            {"status": "failure", "code": "PERMANENT_ERROR", "error": "card declined", "skill": "t"},
+            "task_failed start PERMANENT_ERROR: card declined t",
+        ),
+        ("task_finished", {"status": "cancelled", "skill": "t"}, "task_cancelled start t"),
+        (
+            "attempt_lost",
+            {"reason": "worker_lost", "code": "WORKER_LOST", "error": "it is gone", "skill": "t"},
+            "attempt_lost start (worker_lost) WORKER_LOST: it is gone t",
+        ),
+        ("job_completed", {"status": "failed", "code": "C", "error": "no"}, "job_completed start failed C: no"),
+    ],
+)
+def test_how_an_attempt_ended_is_told_in_its_line(event_type: str, known: Any, shown: str) -> None:
+    assert line(event_type, known) == f"#3 {shown}"
+
+
 def test_what_signals_are_waited_for_and_came_is_told_by_name() -> None:
     assert line("signal_awaited", {"names": ["paid", "refused"]}) == "#3 signal_awaited start paid, refused"
     told = line("signal_received", {"name": "sent", "by": "default", "kept": True})

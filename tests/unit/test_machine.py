@@ -33,9 +33,9 @@ from tests.unit.machine import (
 
 
 def test_go_to_moves_the_job_on_and_counts_it() -> None:
-    change = decided(GoTo("next"), job(failures=2, transitions=3))
+    change = decided(GoTo("next"), job(failures=2, lost=1, transitions=3))
     assert (change.job.current_state, change.job.status) == ("next", Status.RUNNING)
-    assert (change.job.transitions, change.job.failures) == (4, 0)
+    assert (change.job.transitions, change.job.failures, change.job.lost) == (4, 0, 0)
     assert change.history == (HistoryEvent("state_finished", NOW, "start", next_state="next", duration_ms=7),)
     assert change.tasks == ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 from holon import Blueprint
@@ -47,8 +48,16 @@ deadly = Blueprint("deadly", api_endpoint="/jobs/deadly", api_version="v1")
 
 
 @deadly.handler("start", is_start=True)
-async def crash(actions: ActionFactory) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+async def crash(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+    """Kills its node; with `once` only the first time, and fails the second."""
+    notes = Path(initial_data["once"]) if "once" in initial_data else None
+    runs = len(notes.read_text("ascii")) if notes is not None and notes.exists() else 0
+    if notes is not None:
+        notes.write_text("x" * (runs + 1), "ascii")
+    if runs == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if runs == 1:
+        raise RuntimeError("not yet")
     actions.go_to("end")
 
 
