@@ -5,7 +5,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from holon.domain.costs import Cost
 from holon.domain.events import HistoryEvent
 from holon.domain.task import WORKER_LOST
 from holon.domain.value import Value
@@ -67,7 +66,6 @@ def unfinished_line(
     state: str | None = None,
     code: str = "",
     took: int | None = None,
-    cost: Cost = None,
     details: dict[str, Any] | None = None,
 ) -> HistoryEvent:
     """The line of history of an attempt that ended without a result.
@@ -75,13 +73,10 @@ def unfinished_line(
     Arguments:
         code: what the worker gave as its reason; empty: the code of the reason.
         took: how long it lasted, in milliseconds.
-        cost: what it was charged.
         details: what else is told of it.
     """
     usual, message = _SAID[reason]
     told: dict[str, Any] = {"reason": str(reason), "code": code or usual, "error": message.format(worker_id)}
-    if cost is not None:
-        told["cost"] = cost
     kind = ATTEMPT_RETURNED if reason is Unfinished.RETURNED else ATTEMPT_LOST
     return HistoryEvent(
         kind,

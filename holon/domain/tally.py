@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from holon.domain.attempts import ATTEMPT_RETURNED
 from holon.domain.children import RUN_BLUEPRINT
 from holon.domain.costs import MOST_COST, Cost, total
 from holon.domain.digest import Fingerprint
@@ -79,8 +78,8 @@ class Tally:
                 self._dispatched(event)
             elif kind == "task_finished":
                 self._finished(event)
-            elif kind in ("result_superseded", ATTEMPT_RETURNED):
-                self._charged(event)
+            elif kind == "result_superseded":
+                self._charged_late(event)
             elif kind == "state_started":
                 self._entered(event)
 
@@ -116,8 +115,8 @@ class Tally:
             worker_id, attempt = str(tries[-1][0]), len(tries)
         self._told[name] = Told(name, skill, event.time, status, worker_id, attempt, event.time, error, cost)
 
-    def _charged(self, event: HistoryEvent) -> None:
-        """What an attempt cost whose result was not applied, or that had none."""
+    def _charged_late(self, event: HistoryEvent) -> None:
+        """What an attempt cost that others had overtaken."""
         name, cost = event.task_id or "", _cost_in(event)
         known = self._told.get(name)
         if known is not None:

@@ -188,13 +188,14 @@ def run_again(
         task_over(tables, task, outcome, finished_line(task, outcome, now, cost=cost), now)
         return
     if reason is not None:
-        _tell_unfinished(tables, task, reason, now, code, cost)
+        _tell_unfinished(tables, task, reason, now, code)
     requeue(tables, task, now, avoid_until=avoid_until, how=how)
 
 
-def _tell_unfinished(tables: Tables, task: TaskRow, reason: Unfinished, now: int, code: str, cost: Cost) -> None:
+def _tell_unfinished(tables: Tables, task: TaskRow, reason: Unfinished, now: int, code: str) -> None:
+    row = tables.job(task.job_id)
     # Another node takes what a node does by itself, and goes on with the same attempt.
-    if task.attempt > MOST_TOLD or is_nodes_own(task.worker_id):
+    if row is None or row.over or task.attempt > MOST_TOLD or is_nodes_own(task.worker_id):
         return
     last = task.attempts[-1]
     line = unfinished_line(
@@ -205,11 +206,9 @@ def _tell_unfinished(tables: Tables, task: TaskRow, reason: Unfinished, now: int
         task_id=task.id,
         code=code,
         took=now - (last.leased or last.offered),
-        cost=cost,
         details={"skill": task.need.skill, "generation": task.generation},
     )
-    row = tables.edit(tables.owner(task))
-    row.updated_at = now
+    tables.edit(row).updated_at = now
     tables.tell(row, (line,))
 
 

@@ -314,7 +314,7 @@ def _superseded(record: bytes) -> HistoryEvent:
 
 
 def _unfinished(record: bytes) -> HistoryEvent:
-    time, took, worker, attempt, task, need, generation, reason, code, cost = _texts(record)
+    time, took, worker, attempt, task, need, generation, reason, code = _texts(record)
     return unfinished_line(
         Unfinished(reason.decode()),
         int(time),
@@ -323,7 +323,6 @@ def _unfinished(record: bytes) -> HistoryEvent:
         task_id=task.decode(),
         code=code.decode(),
         took=int(took),
-        cost=int(cost) if cost else None,
         details={"skill": need_of(need).skill, "generation": int(generation)},
     )
 

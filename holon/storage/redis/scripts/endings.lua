@@ -162,14 +162,13 @@ end
 local MOST_TOLD = 1000
 
 -- Tell of an attempt that ended without an outcome; not of a node's own, which another node goes on with.
-local function tell_unfinished(row, reason, code, cost)
-    if row.attempt > MOST_TOLD or costs.is_nodes_own(row.worker) then return end
+local function tell_unfinished(row, reason, code)
     local owner = job(row.job)
+    if not owner or over(owner) or row.attempt > MOST_TOLD or costs.is_nodes_own(row.worker) then return end
     local _, _, offered, leased = tries.last(row)
     owner.updated = NOW
     history.tell(owner, 1, 'L' .. cmsgpack.pack({NOW_TEXT, int(NOW - tonumber(leased == '-' and offered or leased)),
-        row.worker, int(row.attempt), row.ID, row.need, int(row.generation), reason, code or '',
-        cost and int(cost) or ''}))
+        row.worker, int(row.attempt), row.ID, row.need, int(row.generation), reason, code or ''}))
 end
 
 -- A task's attempt ended without an outcome: queue the task again. It is over instead where its job's budget does not cover
@@ -183,7 +182,7 @@ function endings.run_again(row, reason, avoid_until, how, code, cost)
         task_over(row, outcome)
         return
     end
-    if reason then tell_unfinished(row, reason, code, cost) end
+    if reason then tell_unfinished(row, reason, code) end
     requeue(row, avoid_until, how)
 end
 
