@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from holon.client import HistoryEvent
 from holon.rxon.v1 import worker_pb2
 from holon.testing import RunningNode
-from tests.integration.cases.site import Start, a_wire, create, ended, failure, history, http, one_task, written
+from tests.integration.cases.site import GUARD, Start, a_wire, create, ended, failure, history, http, one_task, written
 from tests.integration.grpc_node import Wire, heartbeat, result, update, updates
 
 SHORT = {
@@ -82,11 +83,13 @@ async def test_attempts_whose_lease_their_worker_does_not_renew_are_told(start: 
     async with start(one_task(), **SHORT) as node, a_wire(node, "w1") as wire:
         job_id = await create(node, "one_task", {})
         await accepted(wire)
-        sequence = 0
-        while not (lines := await history(node, job_id, "attempt_lost")):
-            # It lives, and lists no lease.
-            sequence += 1
-            await wire.send(heartbeat(sequence, held=worker_pb2.HeldLeases()))
+        sequence, lines = 0, list[HistoryEvent]()
+        async with asyncio.timeout(GUARD):
+            while not lines:
+                # It lives, and lists no lease.
+                sequence += 1
+                await wire.send(heartbeat(sequence, held=worker_pb2.HeldLeases()))
+                lines = await history(node, job_id, "attempt_lost")
         message = "worker w1 is connected, but did not renew its lease in time"
         assert [told(line) for line in lines] == [(1, "w1", "lease_expired", "LEASE_EXPIRED", message)]
 
