@@ -159,7 +159,7 @@ class Fleet:
 
         Arguments:
             changed: it gets tasks where it got none, or the other way round.
-            failed: it has a reason more, which other nodes are to know soon.
+            failed: the reasons for one have changed, and other nodes are to know soon.
         """
         if self._of(session) is not None:
             self._skills = None
