@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 def job_json(job: Job, *, data: bool = False) -> dict[str, Any]:
     """A job in the shape that it has over HTTP; `data`: with what it carries."""
     shape = asdict(job)
-    del shape["terminal"]
     if not data:
         del shape["initial_data"], shape["state_history"]
     if job.approval is not None and not job.approval.approval_token:

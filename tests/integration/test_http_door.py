@@ -26,6 +26,7 @@ async def test_a_job_is_accepted_and_readable_at_once(node: Node) -> None:
         "id": reply.json()["job_id"],
         "blueprint_name": "doubling",
         "status": "finished",
+        "terminal": True,
         "current_state": "done",
         "progress": None,
         "progress_message": "",

@@ -129,9 +129,9 @@ async def test_both_doors_tell_the_same_in_the_shapes_that_the_document_has(door
         # What no blueprint says yet, and what lists leave out.
         assert (one.pop("description"), one.pop("graph")) == ("", None)
     expected = {
-        BLUEPRINTS: ("Blueprints", {"blueprints": blueprints, "next_page_token": ""}),
-        WORKERS: ("Workers", {"workers": [asdict(one) async for one in client.list_workers()], "next_page_token": ""}),
-        CATALOG: ("Skills", {"skills": [asdict(one) async for one in client.list_skills()], "next_page_token": ""}),
+        BLUEPRINTS: ("BlueprintPage", {"blueprints": blueprints, "next_page_token": ""}),
+        WORKERS: ("WorkerPage", {"workers": [asdict(one) async for one in client.list_workers()], "next_page_token": ""}),
+        CATALOG: ("SkillPage", {"skills": [asdict(one) async for one in client.list_skills()], "next_page_token": ""}),
         DASHBOARD: ("Figures", asdict(await client.stats())),
     }
     for path, (shape, value) in expected.items():
@@ -144,7 +144,7 @@ async def test_both_doors_tell_the_same_in_the_shapes_that_the_document_has(door
                 assert 0 < value.pop(figure) <= told.pop(figure)
         assert told == value, path
         for one in told.get(LISTS.get(path, ""), ()):
-            assert list(one) == list(it["components"]["schemas"][shape.removesuffix("s")]["properties"])
+            assert list(one) == list(it["components"]["schemas"][shape.removesuffix("Page")]["properties"])
 
 
 async def test_a_worker_is_shown_with_all_that_it_says_of_itself(doors: Doors) -> None:

@@ -24,9 +24,10 @@ from holon.storage.memory import MemoryStorage
 from holon.testing import running_node
 from tests.integration.http_node import AUTH, GUARD, LIMIT, Node, running
 from tests.plaintext import PLAINTEXT
-from transports.http.contracts import as_component
+from transports.http.contracts import as_components
 from transports.http.door import HttpSettings
 from transports.http.refusals import CODES, STATUSES, status_of
+from transports.http.shapes import JOB_STATUSES
 
 KEY = Ed25519PrivateKey.generate().public_key()
 PAGE = (Path(__file__).parents[2] / "docs/http.md").read_text(encoding="utf-8")
@@ -155,9 +156,9 @@ async def test_jobs_lists_and_histories_have_the_shape_that_it_tells(node: Node)
         assert (list(whole), {name: whole[name] for name in job}) == (fields, job)
         validator(it, "Job").validate(whole)
         history = (await node.client.get(f"/api/v1/jobs/{job['id']}/history", headers=AUTH)).json()
-        validator(it, "History").validate(history)
+        validator(it, "EventPage").validate(history)
         assert list(history["events"][0]) == list(it["components"]["schemas"]["Event"]["properties"])
-    validator(it, "Jobs").validate((await node.client.get("/api/v1/jobs", headers=AUTH)).json())
+    validator(it, "JobPage").validate((await node.client.get("/api/v1/jobs", headers=AUTH)).json())
 
 
 @pytest.mark.parametrize(
@@ -275,7 +276,7 @@ def test_a_contract_means_the_same_in_the_document(hint: Any, values: list[Any])
     assert contract is not None
     contracts = Contracts()
     known = contracts.add(contract)
-    told = validator({"components": {"schemas": {"Anything": {}, "b.x": as_component(contract, "b.x")}}}, "b.x")
+    told = validator({"components": {"schemas": as_components(contract, "b.x")}}, "b.x")
     verdicts = [contracts.accepts(known, value) for value in values]
     assert True in verdicts
     assert False in verdicts
@@ -288,14 +289,36 @@ def test_only_what_refers_is_moved() -> None:
         "properties": {"$ref": {"const": {"$ref": "#/data"}}, "enum": {"$ref": "#/$defs/a"}, "const": {"$ref": "#"}},
         "$defs": {"a": {"type": ["integer", "null"], "minimum": 3}, "b": {"enum": [1, "$ref"]}},
     }
-    assert as_component(contract, "c") == {
-        "properties": {
-            "$ref": {"const": {"$ref": "#/data"}},
-            "enum": {"$ref": "#/components/schemas/c/$defs/a"},
-            "const": {"$ref": "#/components/schemas/c"},
+    assert as_components(contract, "c") == {
+        "c": {
+            "properties": {
+                "$ref": {"const": {"$ref": "#/data"}},
+                "enum": {"$ref": "#/components/schemas/c.a"},
+                "const": {"$ref": "#/components/schemas/c"},
+            },
         },
-        "$defs": {"a": {"type": ["integer", "null"], "minimum": 3, "maximum": 2**64 - 1}, "b": {"enum": [1, "$ref"]}},
+        "c.a": {"type": ["integer", "null"], "minimum": 3, "maximum": 2**64 - 1},
+        "c.b": {"enum": [1, "$ref"]},
     }
+
+
+def test_a_definition_whose_name_no_component_may_have_stays_where_it_is() -> None:
+    contract = {"title": "A", "$ref": "#/$defs/List[int]", "$defs": {"List[int]": {"type": "array"}}}
+    assert as_components(contract, "c") == {
+        "c": {"$ref": "#/components/schemas/c/$defs/List[int]", "$defs": {"List[int]": {"type": "array"}}}
+    }
+
+
+async def test_statuses_are_open_and_any_json_is_the_empty_schema(node: Node) -> None:
+    it = await document(node)
+    status = it["components"]["schemas"]["Job"]["properties"]["status"]
+    assert status.keys() == {"type", "description"}
+    assert all(f"`{known}`" in status["description"] for known in JOB_STATUSES)
+    assert it["components"]["schemas"]["Job"]["properties"]["terminal"]["type"] == "boolean"
+    assert "Anything" not in it["components"]["schemas"]
+    assert it["components"]["schemas"]["Job"]["properties"]["initial_data"]["additionalProperties"] == {}
+    data = it["paths"]["/api/v1/jobs/waiting"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert data["properties"]["initial_data"]["additionalProperties"] == {}
 
 
 @pytest.mark.parametrize(

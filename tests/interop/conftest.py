@@ -69,6 +69,18 @@ def go_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def openapi_node(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the generators of clients in TypeScript."""
+    return built(tmp_path_factory, toolchains.openapi_node)
+
+
+@pytest.fixture(scope="session")
+def openapi_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The environment of the generator of clients in Python."""
+    return built(tmp_path_factory, toolchains.openapi_python)
+
+
+@pytest.fixture(scope="session")
 def programs(node_examples: Path, go_examples: Path) -> Programs:
     """All of them."""
     return Programs(node_examples, go_examples)

@@ -6,12 +6,15 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs/examples"
+OPENAPI = Path(__file__).parent / "openapi"
 PAGE = ROOT / "docs/foreign-clients.md"
+OPENAPI_LOCK = ROOT / "scripts/requirements/openapi.txt"
 # Debian installs the sources of Go's packages here.
 GO_SOURCES = Path("/usr/share/gocode")
 GO_TOOLS = ("go", "protoc", "protoc-gen-go", "protoc-gen-go-grpc")
@@ -38,8 +41,52 @@ def node_examples(folder: Path) -> Path:
     shutil.copytree(ROOT / "proto", folder / "proto")
     examples = folder / "docs/examples/node"
     shutil.copytree(EXAMPLES / "node", examples, ignore=shutil.ignore_patterns("node_modules"))
-    _run("npm", "ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", cwd=examples)
+    _install(examples)
     return examples
+
+
+def openapi_node(folder: Path) -> Path:
+    """Install the generators of clients in TypeScript, and their compiler.
+
+    Arguments:
+        folder: an empty one.
+
+    Returns:
+        The folder with `node_modules`.
+
+    Raises:
+        Missing: there is no node or npm, or an older one.
+    """
+    _require("node", "npm")
+    _require_version((20, 19), "node", "--version")
+    for name in ("package.json", "package-lock.json", "tsconfig.json"):
+        shutil.copy(OPENAPI / name, folder)
+    _install(folder)
+    return folder
+
+
+def openapi_python(folder: Path) -> Path:
+    """Make an environment with the generator of clients in Python.
+
+    Arguments:
+        folder: an empty one.
+
+    Returns:
+        The environment.
+    """
+    _run(sys.executable, "-m", "venv", str(folder), cwd=folder)
+    install = (
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+        "--no-compile",
+        "--only-binary",
+        ":all:",
+    )
+    _run(str(folder / "bin/python"), *install, "--require-hashes", "-r", str(OPENAPI_LOCK), cwd=folder)
+    return folder
 
 
 def go_examples(folder: Path) -> Path:
@@ -70,6 +117,10 @@ def go_examples(folder: Path) -> Path:
 def blocks(language: str) -> list[str]:
     """The examples in one language on the page about these programs."""
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def _install(folder: Path) -> None:
+    _run("npm", "ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", cwd=folder)
 
 
 def _require(*tools: str) -> None:

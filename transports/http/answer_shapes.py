@@ -24,24 +24,25 @@ def _page(name: str, shape: str) -> Schema:
 
 
 _TOKEN: Schema = {"type": "string", "description": "the `page_token` of the next page; empty on the last"}
+# No name is that of a field of it: generators of clients would give two things one name.
 SHAPES: dict[str, Schema] = {
     "Job": JOB,
     "Event": EVENT,
     "Accepted": object_of(
         status=constant("accepted"), job_id={"type": "string", "description": "what the job is known by"}
     ),
-    "Jobs": _page("jobs", "Job"),
-    "History": _page("events", "Event"),
+    "JobPage": _page("jobs", "Job"),
+    "EventPage": _page("events", "Event"),
     "Node": NODE,
-    "Tree": _page("nodes", "Node"),
+    "NodePage": _page("nodes", "Node"),
     "Blueprint": BLUEPRINT,
-    "Blueprints": _page("blueprints", "Blueprint"),
+    "BlueprintPage": _page("blueprints", "Blueprint"),
     "Worker": WORKER,
-    "Workers": _page("workers", "Worker"),
+    "WorkerPage": _page("workers", "Worker"),
     "Skill": SKILL,
-    "Skills": _page("skills", "Skill"),
+    "SkillPage": _page("skills", "Skill"),
     "Figures": FIGURES,
-    "Reloaded": object_of(
+    "NodeReloaded": object_of(
         status=constant("reloaded"),
         reloaded={"type": "array", "items": {"type": "string"}, "description": "what was read again"},
     ),
@@ -49,7 +50,7 @@ SHAPES: dict[str, Schema] = {
     "ApprovalReceived": object_of(status=constant("approval_received"), job_id={"type": "string"}),
     "SignalReceived": object_of(status=constant("signal_received"), job_id={"type": "string"}),
     "File": object_of(name={"type": "string"}, size={"type": "integer", "minimum": 0, "description": "in bytes"}),
-    "Files": _page("files", "File"),
+    "FilePage": _page("files", "File"),
     "UploadUrl": object_of(
         url={"type": "string", "description": "stores what is sent there; a secret"},
         expires_in={"type": "integer", "description": "for how many seconds it does"},

@@ -20,7 +20,7 @@ def of_files(routes: FileRoutes) -> list[Operation]:
             routes.list,
             "List the files of a job",
             "By name.",
-            (Answer(200, "A page of files", "Files"),),
+            (Answer(200, "A page of files", "FilePage"),),
             (JOB_ID, *OF_FILES),
             _OF_FILES,
         ),

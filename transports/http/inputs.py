@@ -20,8 +20,7 @@ from holon.engine.client_files import MAX_EXPIRES_S
 from holon.engine.paging import DEFAULT_PAGE, KEY_TOKEN, MAX_KEY_TOKEN, MAX_PAGE
 from holon.engine.reloading import TARGETS
 from holon.engine.requests import LATEST_S, MAX_REASON, MAX_REQUEST_ID, MAX_TIMEOUT_S, MOST_PRIORITY
-from transports.http.contracts import COMPONENTS
-from transports.http.shapes import ALL_FIELDS, JOB_STATUSES, Schema
+from transports.http.shapes import ALL_FIELDS, ANYTHING, JOB_STATUSES, Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +197,7 @@ _TIMEOUT: Schema = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum"
 CREATE_FIELDS: Mapping[str, Schema] = {
     "initial_data": {
         "type": ["object", "null"],
-        "additionalProperties": {"$ref": f"{COMPONENTS}/Anything"},
+        "additionalProperties": ANYTHING,
         "description": "what the job begins with; `{}` when left out",
     },
     "dispatch_timeout": {
@@ -248,7 +247,7 @@ CANCEL_FIELDS: Mapping[str, Schema] = {
 # What is brought to a job that waits for it.
 _DATA: Schema = {
     "type": ["object", "null"],
-    "additionalProperties": {"$ref": f"{COMPONENTS}/Anything"},
+    "additionalProperties": ANYTHING,
     "description": "what comes with it, merged into the job's state; nothing when left out",
 }
 SIGNAL_FIELDS: Mapping[str, Schema] = {

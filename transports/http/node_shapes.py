@@ -8,9 +8,20 @@ from typing import Any
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import Device, Machine, SkillReputation, SkillView, WorkerView
 from holon.engine.overview import Stats
-from transports.http.shapes import COUNTS, Schema, or_null, record, seconds, string, time, time_or_null
+from transports.http.shapes import (
+    ANYTHING,
+    COUNTS,
+    Schema,
+    object_or_null,
+    or_null,
+    record,
+    seconds,
+    string,
+    time,
+    time_or_null,
+)
 
-_PROPERTIES: Schema = {"type": "object", "description": "what else it says of it"}
+_PROPERTIES: Schema = {"type": "object", "additionalProperties": ANYTHING, "description": "what else it says of it"}
 _PERCENT = "0 to 100 percent; null where that is not measured"
 _BYTES = "in bytes; null where that is not measured"
 _PRICE = "in millionths of the cost unit; null where that is not declared"
@@ -34,8 +45,8 @@ BLUEPRINT: Schema = record(
         "name": string("what it is known by"),
         "api_endpoint": or_null("string", "the path under which its jobs are created; null where clients cannot"),
         "api_version": or_null("string", "the version in that path; null where it has none"),
-        "input_schema": or_null("object", "JSON Schema of `initial_data`; null: any object is taken"),
-        "output_schema": or_null("object", "JSON Schema of the result; null: nothing is promised"),
+        "input_schema": object_or_null("JSON Schema of `initial_data`; null: any object is taken"),
+        "output_schema": object_or_null("JSON Schema of the result; null: nothing is promised"),
         "price": or_null("integer", f"what one job of it costs a parent at most, {_PRICE}", minimum=0),
     },
 )
@@ -121,7 +132,7 @@ _EVENT: Schema = record(
     "One kind of event",
     {
         "type": string("its type"),
-        "schema": or_null("object", "JSON Schema of its payload; null: anything goes"),
+        "schema": object_or_null("JSON Schema of its payload; null: anything goes"),
     },
 )
 SKILL: Schema = record(
@@ -131,8 +142,8 @@ SKILL: Schema = record(
         "type": string("its type; empty when it has none"),
         "version": string("its version; empty when it has none"),
         "description": string("what it does, for people"),
-        "input_schema": or_null("object", "JSON Schema of its params; null: it takes everything"),
-        "output_schema": or_null("object", "JSON Schema of the data of a success; null: nothing is promised"),
+        "input_schema": object_or_null("JSON Schema of its params; null: it takes everything"),
+        "output_schema": object_or_null("JSON Schema of the data of a success; null: nothing is promised"),
         "statuses": _texts("those that it may end with besides success, failure and cancelled"),
         "provider_count": _count("how many workers provide it now"),
         "lowest_price": or_null("integer", f"the lowest that is declared, {_PRICE}", minimum=0),

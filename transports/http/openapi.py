@@ -11,7 +11,7 @@ import orjson
 from holon.domain.blueprint import Blueprint
 from holon.engine.contracts import Contracts
 from transports.http.answer_shapes import SHAPES
-from transports.http.contracts import ANYTHING, COMPONENTS, as_component
+from transports.http.contracts import COMPONENTS, as_components
 from transports.http.inputs import Parameter
 from transports.http.operations import Answer, Operation
 from transports.http.refusals import CODES, ERROR, RETRIED, status_of
@@ -23,7 +23,8 @@ _OF_ALL = ("MALFORMED_REQUEST", "INVALID_ARGUMENT", "HEAD_TOO_LARGE", "INTERNAL"
 _ABOUT = (
     "Create jobs and look at them, and at the node. Every call but those under `/_public` carries the client's token "
     "in `X-Client-Token`. Every refusal has one shape, and says what is the matter by its `code`. A path that takes "
-    "another method answers 405 `METHOD_NOT_ALLOWED`, with `allow`; one where nothing is, 404 `ROUTE_NOT_FOUND`."
+    "another method answers 405 `METHOD_NOT_ALLOWED`, with `allow`; one where nothing is, 404 `ROUTE_NOT_FOUND`. "
+    "Whole numbers in bodies have at most 64 bits."
 )
 
 
@@ -34,11 +35,10 @@ def written(operations: Iterable[Operation], version: str) -> bytes:
         version: the node's.
     """
     paths: dict[str, dict[str, Any]] = {}
-    schemas: dict[str, Schema] = {"Error": ERROR, "Anything": ANYTHING, **SHAPES}
+    schemas: dict[str, Schema] = {"Error": ERROR, **SHAPES}
     for operation in operations:
         if operation.blueprint is not None and (contract := operation.blueprint.input_schema) is not None:
-            name = _component(operation.blueprint)
-            schemas[name] = as_component(contract, name)
+            schemas |= as_components(contract, _component(operation.blueprint))
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
     return orjson.dumps(
         {

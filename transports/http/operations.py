@@ -119,7 +119,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             "List jobs",
             "The newest first, without their results unless `fields` asks for them. Pages are turned by token, and "
             "stay right while jobs come in.",
-            (Answer(200, "A page of jobs", "Jobs"),),
+            (Answer(200, "A page of jobs", "JobPage"),),
             OF_LIST,
             ("STORE_UNAVAILABLE", "HISTORY_UNAVAILABLE"),
         ),
@@ -141,7 +141,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             routes.history,
             "Tell what happened to a job",
             "The oldest event first.",
-            (Answer(200, "A page of events", "History"),),
+            (Answer(200, "A page of events", "EventPage"),),
             (JOB_ID, *OF_PAGES),
             ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", *OF_ONE_JOB),
         ),
@@ -153,7 +153,7 @@ def of_jobs(routes: JobRoutes, trees: TreeRoutes) -> list[Operation]:
             "Show the tasks of a job, and the jobs below it",
             "Across holons: those that are linked are asked, within two seconds; others are shown as they told last, "
             "with `offline` and `as_of`. Each node after the one above it, which may be on a page before.",
-            (Answer(200, "A page of the tree", "Tree"),),
+            (Answer(200, "A page of the tree", "NodePage"),),
             (JOB_ID, *OF_TREE),
             ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", *OF_ONE_JOB),
         ),
@@ -241,7 +241,7 @@ def of_admins(routes: AdminRoutes) -> list[Operation]:
             routes.reload,
             "Read configuration files again",
             "All that this node reads, or those that `targets` names: all of them, or none when one is bad.",
-            (Answer(200, "They are in force", "Reloaded"),),
+            (Answer(200, "They are in force", "NodeReloaded"),),
             (),
             refusals,
             role=ADMIN,
@@ -346,5 +346,7 @@ def keys(routes: KeyRoutes) -> Operation:
 
 def document(name: str, path: str, serve: Serve, summary: str, *media_types: str) -> Operation:
     """A call that answers with what is the same for as long as the node runs."""
-    schema: dict[str, Any] = {"type": "object"} if media_types == ("application/json",) else {"type": "string"}
+    schema: dict[str, Any] = (
+        {"type": "object", "additionalProperties": {}} if media_types == ("application/json",) else {"type": "string"}
+    )
     return Operation(name, "GET", path, serve, summary, "", (Answer(200, "It", schema, media_types),), public=True)

@@ -14,6 +14,8 @@ from holon.ports import JobRecord
 
 Schema: TypeAlias = dict[str, Any]
 
+# Any JSON, in the form that generators of clients know.
+ANYTHING: Schema = {}
 COUNTS: Schema = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}
 
 
@@ -37,6 +39,11 @@ def string(about: str, **more: Any) -> Schema:
 def or_null(kind: str, about: str, **more: Any) -> Schema:
     """A field that may be null."""
     return {"type": [kind, "null"], "description": about, **more}
+
+
+def object_or_null(about: str) -> Schema:
+    """A field that is an object of any fields, or null."""
+    return or_null("object", about, additionalProperties=ANYTHING)
 
 
 def time(about: str) -> Schema:
@@ -87,6 +94,7 @@ def seconds(ms: int | None) -> float | None:
 
 
 JOB_STATUSES = [status.value for status in Status]
+_KNOWN = ", ".join(f"`{status}`" for status in JOB_STATUSES)
 _ERROR: Schema = {
     "type": ["object", "null"],
     "description": "why it ended otherwise than `finished`",
@@ -132,7 +140,12 @@ _JOB: Mapping[str, _OfJob] = {
     "blueprint_name": _OfJob(lambda record, _: record.job.blueprint, string("the blueprint that it runs")),
     "status": _OfJob(
         lambda record, _: record.job.status.value,
-        string("where it stands; the last four are final", enum=JOB_STATUSES),
+        # No enum: a client that was generated from it would fail at a status that comes later.
+        string(f"where it stands: {_KNOWN}, or another that comes later; `terminal` says whether it is over"),
+    ),
+    "terminal": _OfJob(
+        lambda record, _: record.job.status.terminal,
+        {"type": "boolean", "description": "whether it is over: nothing of it changes any more"},
     ),
     "current_state": _OfJob(lambda record, _: record.job.current_state, string("its state in the blueprint")),
     "progress": _OfJob(lambda record, _: record.progress, _PROGRESS),
@@ -167,11 +180,11 @@ _JOB: Mapping[str, _OfJob] = {
         or_null("integer", "what its tasks may cost together, in millionths of the cost unit; null without a limit"),
     ),
     "initial_data": _OfJob(
-        lambda record, _: record.initial_data, or_null("object", f"what it was created with; {_BY_NAME}")
+        lambda record, _: record.initial_data, object_or_null(f"what it was created with; {_BY_NAME}")
     ),
     "state_history": _OfJob(
         lambda record, _: record.state_history,
-        or_null("object", f"what its handlers and tasks have gathered; {_BY_NAME}"),
+        object_or_null(f"what its handlers and tasks have gathered; {_BY_NAME}"),
     ),
 }
 ALL_FIELDS = tuple(_JOB)
@@ -199,7 +212,7 @@ _EVENT: Mapping[str, _OfEvent] = {
     "attempt_number": _OfEvent(lambda _, __, event: event.attempt_number, or_null("integer", "which try it was")),
     "task_id": _OfEvent(lambda _, __, event: event.task_id, or_null("string", "the task that it is about")),
     "context_snapshot": _OfEvent(
-        lambda _, __, event: event.details or None, or_null("object", "what else is known of that moment")
+        lambda _, __, event: event.details or None, object_or_null("what else is known of that moment")
     ),
 }
 
