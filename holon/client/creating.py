@@ -45,7 +45,7 @@ def creation_of(job: JobRequest) -> job_pb2.CreateJobRequest:
         initial_data=data,
         dispatch_timeout=duration_of("dispatch_timeout", job.dispatch_timeout),
         result_timeout=duration_of("result_timeout", job.result_timeout),
-        skill_limit=None if skills is None else request_of(types_pb2.SkillLimit, skills=skills),
+        skill_limit=None if skills is None else request_of(types_pb2.SkillLimit, skills=skills, no_skills=not skills),
         budget=costing("budget", job.budget),
         webhook_url=job.webhook_url or "",
         priority=job.priority,

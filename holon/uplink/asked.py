@@ -16,7 +16,7 @@ from holon.engine.requests import MAX_TIMEOUT_S, Creating
 from holon.errors import InvalidArgument, NotFound
 from holon.ports import Note
 from holon.rxon.v1 import worker_pb2
-from holon.wire.values import is_id, json_of, seconds
+from holon.wire.values import is_id, json_of, seconds, skills_of
 
 # What is left of a task's time when its job is stopped here: so that it ends here first, and the parent hears of it.
 _MARGIN, _LEAST_MARGIN_MS, _MOST_MARGIN_MS = 0.02, 50, 5_000
@@ -63,7 +63,7 @@ def terms_of(offer: worker_pb2.TaskOffer, now: int, most: int) -> Terms:
     return Terms(
         until,
         tasks_until,
-        allowing("lineage.skill_limit", lineage.skill_limit.skills if lineage.HasField("skill_limit") else None),
+        allowing("lineage.skill_limit", skills_of(lineage, "lineage.skill_limit")),
         costing("lineage.budget", lineage.budget if lineage.HasField("budget") else None),
         _wants(offer),
     )

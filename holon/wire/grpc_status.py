@@ -16,7 +16,7 @@ from holon import errors
 from holon.domain.texts import clipped
 from holon.errors import HolonError, Violation
 from holon.rxon.v1 import types_pb2
-from holon.wire.values import duration
+from holon.wire.values import duration, time_limit
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def error_of(error: HolonError) -> types_pb2.Error:
         ],
     )
     if error.retry_after is not None:
-        message.retry_after.CopyFrom(duration(round(error.retry_after * 1000)))
+        message.retry_after.CopyFrom(time_limit(round(error.retry_after * 1000)))
     return message
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence, Sized
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -10,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from holon.domain.costs import MOST_COST, Cost
 from holon.errors import InvalidArgument, Violation
-from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 
 MAX_ID = 128
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -53,6 +54,11 @@ def duration(ms: int) -> Duration:
     return time
 
 
+def time_limit(ms: int) -> Duration:
+    """Milliseconds as a Duration that limits something: at least 1, as some peers read a zero as no limit."""
+    return duration(max(1, ms))
+
+
 def seconds(value: Duration) -> float:
     """A Duration in seconds."""
     return value.seconds + value.nanos / 1e9
@@ -77,6 +83,28 @@ def cost_of(
 ) -> Cost:
     """What somebody says that something cost; None when they do not say, or nonsense."""
     return word.cost if word.HasField("cost") and 0 <= word.cost <= MOST_COST else None
+
+
+def skills_of(message: job_pb2.CreateJobRequest | types_pb2.Lineage, field: str) -> Sequence[str] | None:
+    """The skills that the `skill_limit` of a message allows; None where there is no limit.
+
+    Arguments:
+        field: what it is called in messages.
+    Raises:
+        InvalidArgument: it says that it allows none, and names some.
+    """
+    if not message.HasField("skill_limit"):
+        return None
+    limit = message.skill_limit
+    check_empty(limit.no_skills, limit.skills, f"{field}.no_skills")
+    return limit.skills
+
+
+def check_empty(is_empty: bool, listed: Sized, field: str) -> None:
+    """Raise InvalidArgument where a message says that its list is empty, and it is not."""
+    if is_empty and listed:
+        reason = f"is set, and {len(listed)} are listed; send one or the other"
+        raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
 
 
 def is_id(text: str) -> bool:

@@ -15,7 +15,7 @@ from holon.domain.trace import headers_of
 from holon.errors import InvalidArgument, Violation
 from holon.ports import Offer, Stop, StopReason, Superseded
 from holon.rxon.v1 import types_pb2, worker_pb2
-from holon.wire.values import duration, fill, json_of
+from holon.wire.values import fill, json_of, time_limit
 
 STOP_REASONS = {
     StopReason.CANCELLED: "CANCELLED",
@@ -50,14 +50,14 @@ def offer_message(offer: Offer) -> worker_pb2.TaskOffer:
     # In place: a message of its own would be made and copied.
     message.params.data = offer.params
     if offer.time_left is not None:
-        fill(message.time_left, offer.time_left)
+        fill(message.time_left, max(1, offer.time_left))
     if offer.deadline is not None:
         fill(message.deadline, offer.deadline)
     if offer.lasts is not None:
         fill(message.lease_duration, offer.lasts)
     if offer.allowed_skills is not None:
         message.lineage.skill_limit.skills[:] = offer.allowed_skills
-        message.lineage.skill_limit.SetInParent()
+        message.lineage.skill_limit.no_skills = not offer.allowed_skills
     if offer.max_cost is not None:
         message.lineage.budget = offer.max_cost
     if offer.resources:
@@ -86,7 +86,7 @@ def resumed_leases(
             task_id=offer.task_id, lease_id=offer.lease_id, decision=worker_pb2.LEASE_DECISION_KEEP
         )
         if offer.time_left is not None:
-            lease.time_left.CopyFrom(duration(offer.time_left))
+            lease.time_left.CopyFrom(time_limit(offer.time_left))
         leases.append(lease)
     for task_id, lease_id, reason in dropped:
         leases.append(

@@ -57,7 +57,7 @@ class Heartbeats:
         )
         if (alive := self._alive()) is not None:
             held = frame.heartbeat.held
-            held.SetInParent()
+            held.no_leases = not alive
             for lease in alive:
                 held.leases.add(task_id=lease.task_id, lease_id=lease.lease_id)
         if self._put(frame):

@@ -142,6 +142,7 @@ class Reports:
             if again_after is not None:
                 rejected.retry_after.SetInParent()
                 rejected.retry_after.FromMilliseconds(round(again_after * 1000))
+                rejected.retry_at_once = not again_after
             self._tell(_update(lease, rejected=rejected))
             self._settled()
         return held

@@ -242,7 +242,7 @@ def worker_for(certificates: Certificates, *nodes: ScriptedNode, **options: Any)
 def is_at_once(update: worker_pb2.TaskUpdate) -> bool:
     """Whether a rejected offer may come again to the same worker as soon as there are credits for it."""
     rejected = update.rejected
-    return rejected.HasField("retry_after") and not rejected.retry_after.ToNanoseconds()
+    return rejected.retry_at_once and not rejected.retry_after.ToNanoseconds()
 
 
 def keep(*task_ids: str) -> Sequence[worker_pb2.ResumedLease]:

@@ -221,6 +221,7 @@ LEASE = types_pb2.LeaseRef(task_id="0-abc-0-0", lease_id="never-given")
         (hello(), "HELLO_REPEATED"),
         (heartbeat(credits=-1), "INVALID_ARGUMENT"),
         (heartbeat(offering_credits=[worker_pb2.OfferingCredits(skill="t", credits=-1)]), "INVALID_ARGUMENT"),
+        (heartbeat(held=worker_pb2.HeldLeases(leases=[LEASE], no_leases=True)), "INVALID_ARGUMENT"),
         (worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(offerings=[offering("")])), "INVALID_ARGUMENT"),
         (
             worker_pb2.SessionRequest(

@@ -80,6 +80,7 @@ async def test_an_unknown_job_is_not_found(node: Node, method: str) -> None:
         (creation(priority=math.inf), "priority"),
         (creation(priority=100.1), "priority"),
         (creation(skill_limit=types_pb2.SkillLimit(skills=[""])), "skill_limit"),
+        (creation(skill_limit=types_pb2.SkillLimit(skills=["a"], no_skills=True)), "skill_limit.no_skills"),
         (creation(trace=types_pb2.TraceContext(traceparent="x")), "trace.traceparent"),
         (creation(max_transitions=0), "max_transitions"),
         (creation(max_transitions=1_001), "max_transitions"),

@@ -130,7 +130,10 @@ async def test_both_doors_tell_the_same_in_the_shapes_that_the_document_has(door
         assert (one.pop("description"), one.pop("graph")) == ("", None)
     expected = {
         BLUEPRINTS: ("BlueprintPage", {"blueprints": blueprints, "next_page_token": ""}),
-        WORKERS: ("WorkerPage", {"workers": [asdict(one) async for one in client.list_workers()], "next_page_token": ""}),
+        WORKERS: (
+            "WorkerPage",
+            {"workers": [asdict(one) async for one in client.list_workers()], "next_page_token": ""},
+        ),
         CATALOG: ("SkillPage", {"skills": [asdict(one) async for one in client.list_skills()], "next_page_token": ""}),
         DASHBOARD: ("Figures", asdict(await client.stats())),
     }

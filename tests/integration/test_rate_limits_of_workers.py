@@ -117,13 +117,16 @@ async def test_a_result_over_the_limit_is_sent_again_and_counts_then() -> None:
         assert (await ended(node, job)).status == "finished"
 
 
-async def test_what_is_said_of_a_lease_but_once_is_taken_over_the_limit() -> None:
+@pytest.mark.parametrize(
+    "at_once", [{"retry_after": Duration()}, {"retry_at_once": True}], ids=lambda one: next(iter(one))
+)
+async def test_what_is_said_of_a_lease_but_once_is_taken_over_the_limit(at_once: dict[str, Any]) -> None:
     async with limited(1) as (node, _), a_wire(node, "w1") as wire:
         await create(node, "one_task", {"n": 1})
         offer = await next_offer(wire)
         await wire.send(NOTHING)
         # With a word that is refused in the same message.
-        back = worker_pb2.TaskRejected(reason="BUSY", retry_after=Duration())
+        back = worker_pb2.TaskRejected(reason="BUSY", **at_once)
         await wire.send(
             updates(update(offer, progress=worker_pb2.TaskProgress(percent=5)), update(offer, rejected=back))
         )

@@ -178,14 +178,14 @@ async def test_heartbeats_keep_an_accepted_task_beyond_its_lease() -> None:
         assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
 
 
-@pytest.mark.parametrize("listed", [True, False])
-async def test_a_heartbeat_that_lists_a_lease_accepts_and_extends_it_and_no_other(listed: bool) -> None:
+@pytest.mark.parametrize(("listed", "said"), [(True, False), (False, False), (False, True)])
+async def test_a_heartbeat_that_lists_a_lease_accepts_and_extends_it_and_no_other(listed: bool, said: bool) -> None:
     async with a_node(lease=LEASE_S, offer=0.4) as node:
         worker = await node.worker("w1", capabilities=[])
         job_id = await node.create(n=1)
         offer = await worker.offer()
         lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
-        held = worker_pb2.HeldLeases(leases=[lease] if listed else [])
+        held = worker_pb2.HeldLeases(leases=[lease] if listed else [], no_leases=said)
         began = asyncio.get_running_loop().time()
         while asyncio.get_running_loop().time() - began < BEYOND_S:
             await worker.beat(1, held=held)

@@ -44,6 +44,10 @@ def test_fields_and_the_time_to_wait_are_told_in_both_shapes() -> None:
     assert inside.retry_after.ToMilliseconds() == 1250
 
 
+def test_a_wait_of_no_time_is_still_a_wait_to_who_reads_no_empty_messages() -> None:
+    assert error_of(StoreUnavailable("away", retry_after=0)).retry_after.ToMilliseconds() == 1
+
+
 def test_a_quota_that_is_used_up_says_whose_and_when_there_is_more() -> None:
     error = QuotaExceeded("no more", subject="ann", retry_after=60)
     failure, retry = detail(error, error_details_pb2.QuotaFailure), detail(error, error_details_pb2.RetryInfo)

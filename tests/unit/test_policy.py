@@ -18,7 +18,7 @@ from holon.errors import BlueprintError, ConfigError, InvalidArgument
 from holon.ports import Offer
 from holon.rxon.v1 import worker_pb2
 from holon.uplink.settings import allowed_to_parent
-from holon.wire.worker import offer_message
+from holon.wire.worker import offer_message, resumed_leases
 
 
 async def _handler() -> None:
@@ -118,6 +118,15 @@ def test_an_offer_tells_its_limit_and_an_empty_one_is_not_none(allowed: Allowed)
     sent = worker_pb2.TaskOffer.FromString(offer_message(offer).SerializeToString())
     told = tuple(sent.lineage.skill_limit.skills) if sent.lineage.HasField("skill_limit") else None
     assert told == allowed
+    # A reader that takes an empty message for none still sees this one.
+    assert sent.lineage.skill_limit.no_skills == (allowed == ())
+
+
+def test_an_offer_whose_time_is_up_does_not_read_as_one_without_a_limit() -> None:
+    offer = Offer("w1", "s1", "t", "l", "j", "a", "", "", b"", 0.0, 1, 1, 0, 5, RetryPolicy(), "", None, None)
+    assert offer_message(offer).time_left.ToMilliseconds() == 1
+    (lease,) = resumed_leases([offer], [])
+    assert lease.time_left.ToMilliseconds() == 1
 
 
 def test_a_limit_for_the_parent_is_one_or_keeps_the_node_from_starting() -> None:

@@ -15,7 +15,7 @@ from holon.engine.ways_down import PassedDown
 from holon.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.wire.trees import kept_summary, page_of
-from holon.wire.values import duration
+from holon.wire.values import time_limit
 from transports.grpc.child_decisions import ChildDecisions
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class ChildTree:
             page_size=size,
             page_token=asked.token,
             digests_wanted=asked.digests,
-            time_left=duration(round(seconds * 1000)),
+            time_left=time_limit(round(seconds * 1000)),
         )
         answer = self.asked[request.request_id] = asyncio.get_running_loop().create_future()
         try:

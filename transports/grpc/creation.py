@@ -9,7 +9,7 @@ from holon.engine.payloads import decode
 from holon.engine.requests import Creating
 from holon.errors import InvalidArgument, Violation
 from holon.rxon.v1 import job_pb2
-from holon.wire.values import asked_seconds, json_of
+from holon.wire.values import asked_seconds, json_of, skills_of
 from transports.grpc.trace import trace_of_request
 
 
@@ -26,7 +26,7 @@ def creating_of(request: job_pb2.CreateJobRequest) -> Creating:
         asked_seconds(request, "dispatch_timeout"),
         asked_seconds(request, "result_timeout"),
         trace_of_request(request.trace if request.HasField("trace") else None),
-        allowed_skills=allowing("skill_limit", request.skill_limit.skills if request.HasField("skill_limit") else None),
+        allowed_skills=allowing("skill_limit", skills_of(request, "skill_limit")),
         budget=request.budget if request.HasField("budget") else None,
         webhook_url=request.webhook_url or None,
         default_priority=request.priority if request.HasField("priority") else None,

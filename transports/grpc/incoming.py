@@ -20,7 +20,7 @@ from holon.wire.events import event_of
 from holon.wire.load import load_of
 from holon.wire.log_lines import lines_of
 from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
-from holon.wire.values import MAX_ID, cost_of, is_id, seconds
+from holon.wire.values import MAX_ID, check_empty, cost_of, is_id, seconds
 from holon.wire.worker import UNSERVABLE, outcome_of, took_of
 from transports.grpc.child_tree import ChildTree
 from transports.grpc.clerk import RETRY_S, Clerk
@@ -187,6 +187,7 @@ class Incoming:
         held = None
         if heartbeat.HasField("held"):
             leases = heartbeat.held.leases
+            check_empty(heartbeat.held.no_leases, leases, "held.no_leases")
             if len(leases) > MAX_CREDITS:
                 raise invalid("held.leases", f"lists {len(leases)}; a worker holds at most {MAX_CREDITS}")
             for one in leases:
@@ -296,7 +297,7 @@ class Incoming:
             return
         rejected = update.rejected
         after = None
-        if rejected.HasField("retry_after"):
+        if rejected.retry_at_once or rejected.HasField("retry_after"):
             after = round(min(max(0.0, seconds(rejected.retry_after)), MAX_AGAIN_S) * 1000)
         cost = cost_of(rejected)
         unbegun = rejected.reason == UNSERVABLE and not cost

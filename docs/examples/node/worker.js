@@ -48,8 +48,8 @@ const on = { // what the node may say once there is a session; a kind that is no
   task_offers: ({ offers }) => offers.forEach((offer) => {
     const lease = { task_id: offer.task_id, lease_id: offer.lease_id, stop: new AbortController() };
     leases.set(lease.lease_id, lease);
-    if (!draining && Object.hasOwn(skills, offer.skill)) return run(lease, offer); // {}: may come again at once
-    tell(lease, { rejected: draining ? { reason: "DRAINING", retry_after: {} } : { reason: "UNKNOWN_SKILL" } });
+    if (!draining && Object.hasOwn(skills, offer.skill)) return run(lease, offer);
+    tell(lease, { rejected: draining ? { reason: "DRAINING", retry_at_once: true } : { reason: "UNKNOWN_SKILL" } });
     leases.delete(lease.lease_id);
   }),
   stop_tasks: ({ stops }) => stops.forEach(({ lease_id }) => leases.get(lease_id)?.stop.abort()), // its word follows

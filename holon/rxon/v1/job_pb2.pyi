@@ -299,7 +299,7 @@ class CreateJobRequest(google.protobuf.message.Message):
 
     @property
     def skill_limit(self) -> holon.rxon.v1.types_pb2.SkillLimit:
-        """The skills that it may use; unset means all, an empty one none."""
+        """The skills that it may use; unset means all, an empty one (no_skills) none."""
 
     @property
     def trace(self) -> holon.rxon.v1.types_pb2.TraceContext:

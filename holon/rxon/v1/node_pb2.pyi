@@ -1060,7 +1060,9 @@ class DrainNodeRequest(google.protobuf.message.Message):
     """Why, for people and the log."""
     @property
     def grace(self) -> google.protobuf.duration_pb2.Duration:
-        """How long it may take; unset means the node's own grace."""
+        """How long it may take; unset means the node's own grace. For an end at once send 1 ms, as some generators leave out
+        a zero.
+        """
 
     def __init__(
         self,

@@ -11,6 +11,8 @@ Conventions of the whole package:
 - Every integer stays within 2^53 - 1 in magnitude, so that a language with only doubles loses nothing.
 - Where zero and "not said" differ, the field is `optional` or a message. Elsewhere 0, "" and false are the safe
   default. An unknown enum value is read as 0.
+- Some generators leave out an empty message, which is then "not said". Where the two differ, a bool of the same
+  message says so too, or the least value is 1 ms. A sender sets it; a receiver takes either form.
 - Reasons, error codes, statuses, and the names of commands, streams and signals are text, so that new ones need no
   new enum. An unknown one is passed on unchanged.
 """
@@ -324,7 +326,9 @@ class Error(google.protobuf.message.Message):
 
     @property
     def retry_after(self) -> google.protobuf.duration_pb2.Duration:
-        """How long to wait before the same is sent again; unset means that repeating it unchanged does not help."""
+        """How long to wait before the same is sent again, at least 1 ms; unset means that repeating it unchanged does not
+        help.
+        """
 
     def __init__(
         self,
@@ -479,11 +483,16 @@ global___TraceContext = TraceContext
 
 @typing.final
 class SkillLimit(google.protobuf.message.Message):
-    """A set of skills that work may use."""
+    """A set of skills that work may use. An empty message allows none."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SKILLS_FIELD_NUMBER: builtins.int
+    NO_SKILLS_FIELD_NUMBER: builtins.int
+    no_skills: builtins.bool
+    """Whether none is allowed. Set it with an empty list: some generators leave out an empty message, and without the
+    message there is no limit. With names in the list it is refused.
+    """
     @property
     def skills(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The names allowed; an empty list allows none."""
@@ -492,8 +501,9 @@ class SkillLimit(google.protobuf.message.Message):
         self,
         *,
         skills: collections.abc.Iterable[builtins.str] | None = ...,
+        no_skills: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["skills", b"skills"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["no_skills", b"no_skills", "skills", b"skills"]) -> None: ...
 
 global___SkillLimit = SkillLimit
 
@@ -528,7 +538,7 @@ class Lineage(google.protobuf.message.Message):
 
     @property
     def skill_limit(self) -> global___SkillLimit:
-        """The skills that may still be used; unset means all, an empty one none."""
+        """The skills that may still be used; unset means all, an empty one (no_skills) none."""
 
     def __init__(
         self,

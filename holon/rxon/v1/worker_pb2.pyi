@@ -647,8 +647,8 @@ class Heartbeat(google.protobuf.message.Message):
     """
     @property
     def held(self) -> global___HeldLeases:
-        """The leases to extend; unset means all that were accepted in this session. Leaving one out never releases it: it
-        is only not extended.
+        """The leases to extend; unset means all that were accepted in this session, an empty one (no_leases) none. Leaving
+        one out never releases it: it is only not extended.
         """
 
     @property
@@ -676,11 +676,16 @@ global___Heartbeat = Heartbeat
 
 @typing.final
 class HeldLeases(google.protobuf.message.Message):
-    """The leases that a heartbeat extends."""
+    """The leases that a heartbeat extends. An empty message extends none."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     LEASES_FIELD_NUMBER: builtins.int
+    NO_LEASES_FIELD_NUMBER: builtins.int
+    no_leases: builtins.bool
+    """Whether none is extended. Set it with an empty list: some generators leave out an empty message, and without the
+    message all are extended. With leases in the list it is refused.
+    """
     @property
     def leases(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[holon.rxon.v1.types_pb2.LeaseRef]:
         """Each of them; an empty list extends none."""
@@ -689,8 +694,9 @@ class HeldLeases(google.protobuf.message.Message):
         self,
         *,
         leases: collections.abc.Iterable[holon.rxon.v1.types_pb2.LeaseRef] | None = ...,
+        no_leases: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["leases", b"leases"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["leases", b"leases", "no_leases", b"no_leases"]) -> None: ...
 
 global___HeldLeases = HeldLeases
 
@@ -902,6 +908,7 @@ class TaskRejected(google.protobuf.message.Message):
     MESSAGE_FIELD_NUMBER: builtins.int
     RETRY_AFTER_FIELD_NUMBER: builtins.int
     COST_FIELD_NUMBER: builtins.int
+    RETRY_AT_ONCE_FIELD_NUMBER: builtins.int
     reason: builtins.str
     """Why: BUSY, UNKNOWN_SKILL, DRAINING, UNSUITABLE, CYCLE, STALE_OFFER, CONTRACT_CHANGED, PAYLOAD_UNREACHABLE, or
     another. Whatever it is, the task avoids this worker for a while, unless retry_after says otherwise. UNSERVABLE, of
@@ -912,6 +919,10 @@ class TaskRejected(google.protobuf.message.Message):
     cost: builtins.int
     """What it cost until then, in millionths of the cost unit, where it was accepted and something was done for it; unset
     is nothing.
+    """
+    retry_at_once: builtins.bool
+    """Whether it may come again with the next credit: the same as a retry_after of zero, which some generators leave out.
+    A longer retry_after counts before it.
     """
     @property
     def retry_after(self) -> google.protobuf.duration_pb2.Duration:
@@ -927,9 +938,10 @@ class TaskRejected(google.protobuf.message.Message):
         message: builtins.str = ...,
         retry_after: google.protobuf.duration_pb2.Duration | None = ...,
         cost: builtins.int | None = ...,
+        retry_at_once: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_cost", b"_cost", "cost", b"cost", "retry_after", b"retry_after"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cost", b"_cost", "cost", b"cost", "message", b"message", "reason", b"reason", "retry_after", b"retry_after"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_cost", b"_cost", "cost", b"cost", "message", b"message", "reason", b"reason", "retry_after", b"retry_after", "retry_at_once", b"retry_at_once"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_cost", b"_cost"]) -> typing.Literal["cost"] | None: ...
 
 global___TaskRejected = TaskRejected
@@ -1447,7 +1459,7 @@ class ResumedLease(google.protobuf.message.Message):
     """Why not, when dropped: as in ResultAck.reason."""
     @property
     def time_left(self) -> google.protobuf.duration_pb2.Duration:
-        """How long the task may still run; unset when it has no deadline."""
+        """How long the task may still run, at least 1 ms; unset when it has no deadline."""
 
     def __init__(
         self,
@@ -1576,7 +1588,9 @@ class TaskOffer(google.protobuf.message.Message):
 
     @property
     def time_left(self) -> google.protobuf.duration_pb2.Duration:
-        """How long the task may still take from receipt, and what the worker obeys; unset when there is no limit."""
+        """How long the task may still take from receipt, at least 1 ms, and what the worker obeys; unset when there is no
+        limit.
+        """
 
     @property
     def deadline(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -2036,7 +2050,9 @@ class TreeRequest(google.protobuf.message.Message):
     """Whether each job's digest is wanted."""
     @property
     def time_left(self) -> google.protobuf.duration_pb2.Duration:
-        """How long the answer is waited for; who asks further down does so within what is left of it. Unset means 2 s."""
+        """How long the answer is waited for, at least 1 ms; who asks further down does so within what is left of it. Unset
+        means 2 s.
+        """
 
     def __init__(
         self,

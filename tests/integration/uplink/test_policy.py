@@ -69,7 +69,10 @@ async def test_a_child_does_what_it_may_and_sends_nothing_where_it_may_not(certi
         assert leaf.offers.empty()
 
 
-@pytest.mark.parametrize("given", [limit(), limit("t", "b")])
+NO_SKILLS = worker_pb2.TaskOffer(lineage=types_pb2.Lineage(skill_limit=types_pb2.SkillLimit(no_skills=True)))
+
+
+@pytest.mark.parametrize("given", [limit(), NO_SKILLS, limit("t", "b")])
 async def test_a_child_that_may_use_nothing_that_it_needs_sends_nothing(
     certificates: Certificates, given: worker_pb2.TaskOffer
 ) -> None:
@@ -104,7 +107,20 @@ async def test_a_limit_that_is_none_is_given_back_and_no_job_is_made(certificate
             rejected = (await answer(stream)).rejected
             assert rejected.reason == "UNSUITABLE"
             assert rejected.message.startswith("lineage.skill_limit has ")
+        wrong = limit("t")
+        wrong.lineage.skill_limit.no_skills = True
+        await offered(stream, "t9", "t", {"of": []}, lineage=wrong.lineage)
+        rejected = (await answer(stream)).rejected
+        assert rejected.reason == "UNSUITABLE"
+        assert rejected.message.startswith("lineage.skill_limit.no_skills is set, and 1 are listed")
         assert await child.jobs() == []
+
+
+async def test_a_job_may_use_nothing_where_its_client_leaves_out_empty_messages(parent: Node) -> None:
+    request = job_pb2.CreateJobRequest(blueprint_name="relay", initial_data=json_payload({"n": 1}))
+    request.skill_limit.no_skills = True
+    job_id = (await parent.call("CreateJob", request, job_pb2.CreateJobResponse.FromString)).job_id
+    assert (await parent.ended(job_id)).error.code == "POLICY_DENIED"
 
 
 @pytest.mark.parametrize(

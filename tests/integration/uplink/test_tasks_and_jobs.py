@@ -15,6 +15,7 @@ from holon.domain.fleet import Skill
 from holon.engine.requests import Creating
 from holon.errors import BlueprintError, StoreUnavailable
 from holon.ports import JobRecord
+from holon.rxon.v1 import worker_pb2
 from holon.storage import MemoryStorage
 from tests.integration.a_child import STORE, Leaf, a_child, answer, offered
 from tests.integration.scripted_node import GUARD, Certificates, ScriptedNode, keep
@@ -88,24 +89,28 @@ async def test_a_lease_is_extended_only_while_the_store_shows_its_job(
     async with a_child(certificates, blueprints()) as child, Leaf(child.engine, "leaf", Skill("leaf")) as leaf:
         stream = await child.linked(heartbeat_interval=Duration(nanos=50_000_000))
         await hold(child, stream, leaf, 1)
-        gone = (await child.jobs())[0].job.id
+        gone = {(await child.jobs())[0].job.id}
         await hold(child, stream, leaf, 1)
         assert not (await stream.message("heartbeat")).heartbeat.HasField("held")
         read, at_hand = child.store.job, child.store.at_hand
 
         async def job(job_id: str) -> JobRecord | None:
-            if job_id == gone:
+            if job_id in gone:
                 raise StoreUnavailable("its part of the store is away", retry_after=0.01)
             return at_hand(job_id)
 
         monkeypatch.setattr(child.store, "job", job)
         monkeypatch.setattr(child.store, "at_hand", lambda _: None)
-        child.engine.following.changed({gone})
+        child.engine.following.changed(gone)
         async with asyncio.timeout(GUARD):
             while not (beat := (await stream.message("heartbeat")).heartbeat).HasField("held"):
                 pass
             [lease] = beat.held.leases
             assert lease.task_id == "t1"
+            gone |= {record.job.id for record in await child.jobs()}
+            child.engine.following.changed(gone)
+            while (await stream.message("heartbeat")).heartbeat.held != worker_pb2.HeldLeases(no_leases=True):
+                pass
             monkeypatch.setattr(child.store, "at_hand", at_hand)
             monkeypatch.setattr(child.store, "job", read)
             while (await stream.message("heartbeat")).heartbeat.HasField("held"):

@@ -7,7 +7,6 @@ import (
 	"log"
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
 	rxon "holon/rxon/v1"
 )
 
@@ -66,7 +65,7 @@ func offered(offer *rxon.TaskOffer) {
 	}
 	no := &rxon.TaskRejected{Reason: "UNKNOWN_SKILL"}
 	if draining { // the offer crossed our Drain; it may come back, at once, to who takes our place
-		no = &rxon.TaskRejected{Reason: "DRAINING", RetryAfter: durationpb.New(0)}
+		no = &rxon.TaskRejected{Reason: "DRAINING", RetryAtOnce: true}
 	}
 	tell(held, &rxon.TaskUpdate{Update: &rxon.TaskUpdate_Rejected{Rejected: no}})
 	delete(leases, offer.LeaseId)
