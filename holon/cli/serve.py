@@ -66,6 +66,8 @@ def serve(
     }
     if dev and log_format is None and not os.environ.get("LOG_FORMAT"):
         given["LOG_FORMAT"] = "text"
+    if dev and not os.environ.get("GRPC_REFLECTION"):
+        given["GRPC_REFLECTION"] = True
     with _hangups_passed_over():
         _run(given, dev=dev, as_json=as_json)
 

@@ -122,9 +122,11 @@ class Clients:
         """The names of all clients."""
         return frozenset(one.client.name for one in self._by_digest.values())
 
-    def admit(self, presented: str | None) -> Credential:
+    def admit(self, presented: str | None, missing: str = "no client token came") -> Credential:
         """The credential that a call presents.
 
+        Arguments:
+            missing: what a caller without a token is told: how the door takes one.
         Raises:
             Unauthenticated: (TOKEN_INVALID) no token was presented, or one that nobody has, or nobody has any.
         """
@@ -135,7 +137,7 @@ class Clients:
                 code=_INVALID,
             )
         if not presented:
-            raise Unauthenticated("Missing X-Client-Token header", code=_INVALID)
+            raise Unauthenticated(missing, code=_INVALID)
         digest = digest_of(presented)
         found = self._by_digest.get(digest)
         # How long the look into the table takes says nothing of a token: where a digest stands in it cannot be chosen.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from holon.security.certificates import describe
 from tests.e2e.cli_node import (
     ANY_PORTS,
+    GUARD,
     Started,
     holon_forked,
     holon_here,
@@ -65,6 +68,43 @@ def test_a_development_node_logs_text_unless_it_is_told_otherwise(
     started.append(node)
     assert node.end() == 0
     assert all(line.startswith("{") == is_json for line in node.log.splitlines() if line)
+
+
+# Asks a door by reflection what it serves, as a generic client does, and prints the names or why not.
+ASKING = """
+import sys
+import grpc
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
+
+target, token, ca = sys.argv[1:]
+credentials = grpc.ssl_channel_credentials(open(ca, "rb").read())
+with grpc.secure_channel(target, credentials) as channel:
+    ask = channel.stream_stream(
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        ServerReflectionRequest.SerializeToString, ServerReflectionResponse.FromString,
+    )
+    metadata = [("authorization", f"Bearer {token}")]
+    try:
+        (told,) = ask(iter([ServerReflectionRequest(list_services="")]), metadata=metadata)
+        print(*(one.name for one in told.list_services_response.service))
+    except grpc.RpcError as error:
+        print(error.code().name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("env", "says"), [({}, "holon.rxon.v1.JobService"), ({"GRPC_REFLECTION": "false"}, "UNIMPLEMENTED")]
+)
+def test_a_development_node_tells_what_it_serves_unless_it_is_told_otherwise(
+    folder: Path, started: list[Started], env: dict[str, str], says: str
+) -> None:
+    node, doors = serve(folder, "--dev", env={"STORAGE_URI": "memory://", **env})
+    started.append(node)
+    dev = tomllib.loads((folder / ".holon/dev.toml").read_text())
+    target = doors["clients"].removeprefix("grpcs://")
+    command = [sys.executable, "-c", ASKING, target, dev["HOLON_TOKEN"], dev["HOLON_CA"]]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GUARD).stdout
+    assert says in told.split()
 
 
 def test_a_node_says_where_each_of_its_doors_is(folder: Path, started: list[Started]) -> None:

@@ -8,25 +8,37 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_reflection.v1alpha import reflection_pb2
 
 from holon.testing import running_node
 from tests.integration.grpc_node import reason_of
 
 GUARD = 60.0
 ASK = reflection_pb2.ServerReflectionRequest
+VERSIONS = ["grpc.reflection.v1", "grpc.reflection.v1alpha"]
 
 
-def call_of(channel: grpc.aio.Channel, token: str | None) -> Any:
-    untyped: Any = reflection_pb2_grpc.ServerReflectionStub
-    return untyped(channel).ServerReflectionInfo(metadata=(("x-client-token", token),) if token else ())
+def call_of(channel: grpc.aio.Channel, token: str | None, version: str = VERSIONS[0]) -> Any:
+    # The messages of both versions are the same on the wire.
+    call: Any = channel.stream_stream(
+        f"/{version}.ServerReflection/ServerReflectionInfo",
+        ASK.SerializeToString,
+        reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    return call(metadata=(("x-client-token", token),) if token else ())
 
 
-async def ask(channel: grpc.aio.Channel, question: ASK, token: str | None) -> Any:
+async def ask(channel: grpc.aio.Channel, question: ASK, token: str | None, version: str = VERSIONS[0]) -> Any:
     async with asyncio.timeout(GUARD):
-        call = call_of(channel, token)
+        call = call_of(channel, token, version)
         await call.write(question)
         return await call.read()
+
+
+def files_in(told: Any) -> dict[str, FileDescriptorProto]:
+    files = map(FileDescriptorProto.FromString, told.file_descriptor_response.file_descriptor_proto)
+    return {file.name: file for file in files}
 
 
 async def refusal(channel: grpc.aio.Channel, token: str | None) -> grpc.aio.AioRpcError:
@@ -46,22 +58,32 @@ def channel_to(node: Any, port: int | None, *, worker: bool = False) -> grpc.aio
     return grpc.aio.secure_channel(f"localhost:{port}", credentials)
 
 
-async def test_a_door_tells_what_it_serves_and_the_protos_of_it() -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_door_tells_what_it_serves_and_the_protos_of_it(version: str) -> None:
     async with running_node(GRPC_REFLECTION=True) as node:
         async with channel_to(node, node.ports.client) as channel:
-            told = await ask(channel, ASK(list_services=""), node.token)
+            told = await ask(channel, ASK(list_services=""), node.token, version)
             assert sorted(service.name for service in told.list_services_response.service) == [
                 "grpc.health.v1.Health",
+                "grpc.reflection.v1.ServerReflection",
                 "grpc.reflection.v1alpha.ServerReflection",
                 "holon.rxon.v1.JobService",
                 "holon.rxon.v1.NodeService",
             ]
-            told = await ask(channel, ASK(file_containing_symbol="holon.rxon.v1.NodeService"), node.token)
-            assert any(
-                b"holon/rxon/v1/node.proto" in file for file in told.file_descriptor_response.file_descriptor_proto
-            )
+            told = await ask(channel, ASK(file_containing_symbol="holon.rxon.v1.NodeService"), node.token, version)
+            assert "holon/rxon/v1/node.proto" in files_in(told)
+            # Also of itself, in both versions, and nothing of what this door does not serve.
+            for name in VERSIONS:
+                told = await ask(channel, ASK(file_containing_symbol=f"{name}.ServerReflection"), node.token, version)
+                (file,) = files_in(told).values()
+                (method,) = file.service[0].method
+                assert (file.package, method.input_type) == (name, f".{name}.ServerReflectionRequest")
+                types = [field.type_name for message in file.message_type for field in message.field if field.type_name]
+                assert all(one.startswith(f".{name}.") for one in types)
+            other = ASK(file_containing_symbol="holon.rxon.v1.WorkerService")
+            assert (await ask(channel, other, node.token, version)).error_response.error_code == 5
         async with channel_to(node, node.ports.worker, worker=True) as channel:
-            told = await ask(channel, ASK(list_services=""), None)
+            told = await ask(channel, ASK(list_services=""), None, version)
             names = {service.name for service in told.list_services_response.service}
             assert "holon.rxon.v1.WorkerService" in names
             assert "holon.rxon.v1.JobService" not in names

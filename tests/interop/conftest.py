@@ -69,6 +69,12 @@ def go_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def generated_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with what generators of several languages make of the protos."""
+    return built(tmp_path_factory, toolchains.generated)
+
+
+@pytest.fixture(scope="session")
 def openapi_node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the generators of clients in TypeScript."""
     return built(tmp_path_factory, toolchains.openapi_node)

@@ -262,6 +262,46 @@ def test_the_committed_code_is_what_the_protos_give(drift: subprocess.CompletedP
     assert drift.returncode == 0, drift.stderr.decode()
 
 
+def stubs(generator: Path, out: Path, protos: Path, *files: str) -> None:
+    """Generates stubs in Python as a user does it."""
+    command = [str(generator), "-W", "ignore", "-m", "grpc_tools.protoc", "-I", str(protos)]
+    done = run(*command, f"--python_out={out}", f"--grpc_python_out={out}", *files, cwd=out)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def imported(program: str, path: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a program in the environment of the SDK, with a folder of stubs before it."""
+    env = {**os.environ, "PYTHONPATH": str(path)}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=path.parent, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("are_packages", [False, True])
+def test_stubs_of_ones_own_are_imported_before_the_sdk_once_their_folders_are_packages(
+    generator: Path, tmp_path: Path, are_packages: bool
+) -> None:
+    stubs(generator, tmp_path, PROTOS, *FILES)
+    if are_packages:
+        for folder in ("holon", "holon/rxon", "holon/rxon/v1"):
+            (tmp_path / folder / "__init__.py").touch()
+    done = imported("from holon.rxon.v1 import job_pb2, job_pb2_grpc; print(job_pb2.__file__)", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).is_relative_to(tmp_path if are_packages else ROOT / "holon")
+
+
+def test_one_process_takes_one_copy_of_the_stubs(generator: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "protos/mine/rxon/v1"
+    moved.mkdir(parents=True)
+    for path in (PROTOS / "holon/rxon/v1").glob("*.proto"):
+        text = path.read_text(encoding="utf-8").replace('import "holon/rxon/v1/', 'import "mine/rxon/v1/')
+        (moved / path.name).write_text(text, encoding="utf-8")
+    stubs(generator, tmp_path, tmp_path / "protos", *(name.replace("holon/", "mine/") for name in FILES))
+    assert imported("import mine.rxon.v1.job_pb2", tmp_path).returncode == 0
+    both = imported("import holon.rxon.v1.job_pb2, mine.rxon.v1.job_pb2", tmp_path)
+    assert both.returncode == 1
+    assert "duplicate symbol 'holon.rxon.v1." in both.stderr
+
+
 def test_the_generated_code_imports_without_a_warning() -> None:
     modules = [path.stem for path in (ROOT / "holon/rxon/v1").glob("*_pb2*.py")]
     assert len(modules) == 9

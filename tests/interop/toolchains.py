@@ -17,6 +17,17 @@ PAGE = ROOT / "docs/foreign-clients.md"
 OPENAPI_LOCK = ROOT / "scripts/requirements/openapi.txt"
 # Debian installs the sources of Go's packages here.
 GO_SOURCES = Path("/usr/share/gocode")
+# What makes a program smaller and faster makes its build slower.
+_QUICK_GO = {"GOFLAGS": "'-gcflags=all=-N -l' '-ldflags=-s -w'", "CGO_ENABLED": "0"}
+# Of each generator, where its code goes.
+GENERATED = {
+    "csharp": "csharp",
+    "go": "go/src/example.org/you/gen",
+    "go-grpc": "go/src/example.org/you/gen",
+    "java": "java",
+    "php": "php",
+    "ruby": "ruby",
+}
 GO_TOOLS = ("go", "protoc", "protoc-gen-go", "protoc-gen-go-grpc")
 
 
@@ -102,16 +113,46 @@ def go_examples(folder: Path) -> Path:
         Missing: there is no go or an older one, no protoc or generator for Go, or none of the sources of gRPC.
     """
     _require(*GO_TOOLS)
-    _require_version((1, 24), "go", "version")
-    if not (GO_SOURCES / "src/google.golang.org/grpc").is_dir():
-        raise Missing(f"the sources of gRPC for Go are not in {GO_SOURCES}")
+    _require_go_sources()
     for name in ("proto", "docs"):
         (folder / name).symlink_to(ROOT / name)
-    # What makes the program smaller and faster makes the build slower.
-    quick = {"GOFLAGS": "'-gcflags=all=-N -l' '-ldflags=-s -w'", "CGO_ENABLED": "0"}
     build = next(block for block in blocks("sh") if "go build" in block)
-    _run("bash", "-euc", build, cwd=folder, env=quick)
+    _run("bash", "-euc", build, cwd=folder, env=_QUICK_GO)
     return folder / "build"
+
+
+def generated(folder: Path) -> Path:
+    """Generate code from the protos in several languages, with no option but where it goes.
+
+    Arguments:
+        folder: an empty one.
+
+    Returns:
+        The folder, with one for each language. That of Go is the source folder of a module, and the code is below it.
+
+    Raises:
+        Missing: there is no protoc, or no generator for Go.
+    """
+    _require("protoc", "protoc-gen-go", "protoc-gen-go-grpc")
+    outputs = []
+    for name, place in GENERATED.items():
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        outputs.append(f"--{name}_out={folder / place}")
+    protos = sorted(str(path.relative_to(ROOT / "proto")) for path in (ROOT / "proto").rglob("*.proto"))
+    _run("protoc", "-I", str(ROOT / "proto"), *outputs, *protos, cwd=folder)
+    return folder
+
+
+def build_go(path: Path, package: str) -> None:
+    """Build a package of Go below `path`/src, with Debian's packages.
+
+    Raises:
+        Missing: there is no go or an older one, or none of the sources of gRPC.
+    """
+    _require("go")
+    _require_go_sources()
+    env = {"GO111MODULE": "off", "GOPATH": f"{path}:{GO_SOURCES}"}
+    _run("go", "build", "-o", str(path / "program"), package, cwd=path, env=_QUICK_GO | env)
 
 
 def blocks(language: str) -> list[str]:
@@ -134,6 +175,12 @@ def _require_version(least: tuple[int, int], *command: str) -> None:
     found = re.search(r"(\d+)\.(\d+)", said)
     if not found or (int(found[1]), int(found[2])) < least:
         raise Missing(f"{command[0]} is older than {least[0]}.{least[1]}: {said.strip()}")
+
+
+def _require_go_sources() -> None:
+    _require_version((1, 24), "go", "version")
+    if not (GO_SOURCES / "src/google.golang.org/grpc").is_dir():
+        raise Missing(f"the sources of gRPC for Go are not in {GO_SOURCES}")
 
 
 def _run(*command: str, cwd: Path, env: Mapping[str, str] = {}) -> None:

@@ -21,6 +21,7 @@ from transports.grpc.tokens import OPEN, Details, Handler, presented
 from transports.grpc.trace import trace_of_call
 
 TOKEN_KEY = "x-client-token"  # noqa: S105  a name, not a token
+_NO_TOKEN = f"no client token came: send it in the metadata as `authorization: Bearer <token>`, or as {TOKEN_KEY}"
 
 # A call is served in a task of its own, so nothing has to take these back.
 _credential: ContextVar[Credential | None] = ContextVar("credential of the call", default=None)
@@ -52,7 +53,8 @@ class ClientCheck(grpc.aio.ServerInterceptor):
             return self._open(await continuation(handler_call_details))
         by = By("grpc")
         try:
-            credential = self._clients.admit(presented(handler_call_details.invocation_metadata or (), TOKEN_KEY))
+            token = presented(handler_call_details.invocation_metadata or (), TOKEN_KEY)
+            credential = self._clients.admit(token, _NO_TOKEN)
             by = By("grpc", credential.client.name)
             check_role(credential.client, self._needs.get(method, ""), method)
         except HolonError as error:

@@ -121,9 +121,11 @@ class Server:
             interceptors=self._interceptors, options=options(self._settings, self._max_streams)
         )
         handlers = [*self._handlers, self._health.handler()]
-        self._server.add_generic_rpc_handlers(handlers)
         if self._settings.reflection:
-            _reflect(self._server, handlers)
+            from transports.grpc import reflection
+
+            handlers += reflection.handlers(names_of(handlers))
+        self._server.add_generic_rpc_handlers(handlers)
         self.port = self._bind()
         await started(self._server)
         return self
@@ -192,13 +194,6 @@ class Server:
 
         fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", changed)
         return grpc.dynamic_ssl_server_credentials(configuration(), fetch, self._client_certificates)
-
-
-def _reflect(server: grpc.aio.Server, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-    """Let whoever may call the server ask what it serves; only what is served is told."""
-    from grpc_reflection.v1alpha import reflection
-
-    reflection.enable_server_reflection([*names_of(handlers), reflection.SERVICE_NAME], server)
 
 
 def _is_loopback(host: str) -> bool:

@@ -46,6 +46,7 @@ Metrics: TypeAlias = Callable[[], Awaitable[tuple[bytes, str]]]
 _Methods: TypeAlias = dict[str, Operation]
 
 _RETRY_SECONDS = 1.0
+_NO_TOKEN = "Missing X-Client-Token header"  # noqa: S105  what is said, no token
 _UNKEPT = (b"cache-control", b"no-store")
 _PIECE = 64 * 1024
 # Every blueprint's path is below this.
@@ -203,7 +204,7 @@ class App:
 
     def _admit(self, request: Request, role: str, what: str) -> None:
         try:
-            request.credential = self._clients.admit(request.token())
+            request.credential = self._clients.admit(request.token(), _NO_TOKEN)
             request.client = request.credential.client
             check_role(request.client, role, what)
         except HolonError as error:
