@@ -10,9 +10,10 @@ import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory
-from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 from holon.testing import running_node
 from tests.integration.grpc_node import (
+    Node,
     a_node,
     json_payload,
     offering,
@@ -86,6 +87,50 @@ async def test_a_worker_that_vanishes_can_resume_what_it_had() -> None:
         await again.send(updates(result(offer)))
         assert (await again.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
         assert (await node.ended(job_id)).status == "finished"
+
+
+async def test_a_lease_that_is_kept_is_accepted_by_that() -> None:
+    async with a_node() as node:
+        first = await node.worker("w1")
+        job_id = await node.create(n=1)
+        offer = await first.offer()
+        assert await tasks_of(node, job_id) == ["offered"]
+        lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
+        again = await node.worker("w1", resume=worker_pb2.Resume(leases=[lease]))
+        assert again.welcome.leases[0].decision == worker_pb2.LEASE_DECISION_KEEP
+        assert await tasks_of(node, job_id) == ["running"]
+
+
+async def test_for_a_lease_that_is_dropped_nothing_is_owed() -> None:
+    async with a_node() as node:
+        worker = await node.worker("w1", credits=1)
+        job_id = await node.create(n=1)
+        offer = await worker.offer()
+        await worker.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
+        await node.worker("w1", credits=0)
+        other = await node.worker("w2", credits=1)
+        taken = await other.offer()
+        lease = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
+        again = await node.worker("w1", credits=1, resume=worker_pb2.Resume(leases=[lease]))
+        assert again.welcome.leases[0].decision == worker_pb2.LEASE_DECISION_DROP
+        # It counts against no credit, though nothing was said of it.
+        later = await node.create(n=2)
+        assert (await again.offer()).job_id == later
+        # What is said of it all the same disturbs nobody.
+        await again.send(updates(result(offer, status="cancelled")))
+        ack = await again.verdict()
+        assert (ack.verdict, ack.reason) == (worker_pb2.VERDICT_SUPERSEDED, "stale_task")
+        await again.send(updates(update(offer, rejected=worker_pb2.TaskRejected(reason="BUSY"))))
+        assert (await again.refused()).error.reason == "TASK_NOT_HELD"
+        await other.send(updates(result(taken)))
+        assert (await node.ended(job_id)).status == "finished"
+
+
+async def tasks_of(node: Node, job_id: str) -> list[str]:
+    """The statuses of the tasks of a job."""
+    request = job_pb2.GetJobTreeRequest(job_id=job_id)
+    nodes = (await node.call("GetJobTree", request, job_pb2.GetJobTreeResponse.FromString)).nodes
+    return [one.status for one in nodes if one.kind == types_pb2.TREE_NODE_KIND_TASK]
 
 
 async def test_a_result_on_the_old_stream_ends_the_lease_that_the_new_one_resumed() -> None:

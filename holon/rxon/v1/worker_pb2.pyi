@@ -31,9 +31,11 @@ class _LeaseDecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     LEASE_DECISION_UNSPECIFIED: _LeaseDecision.ValueType  # 0
     """Not said; read as DROP."""
     LEASE_DECISION_KEEP: _LeaseDecision.ValueType  # 1
-    """Go on: the lease is this session's."""
+    """Go on: the lease is this session's, and accepted."""
     LEASE_DECISION_DROP: _LeaseDecision.ValueType  # 2
-    """Stop: somebody else has the task, or nobody needs it. A finished result is sent all the same."""
+    """Stop: somebody else has the task, or nobody needs it. A finished result is sent all the same; for work that still
+    runs nothing is owed, and it counts against no credits.
+    """
 
 class LeaseDecision(_LeaseDecision, metaclass=_LeaseDecisionEnumTypeWrapper):
     """Whether a resumed lease is still held."""
@@ -41,9 +43,11 @@ class LeaseDecision(_LeaseDecision, metaclass=_LeaseDecisionEnumTypeWrapper):
 LEASE_DECISION_UNSPECIFIED: LeaseDecision.ValueType  # 0
 """Not said; read as DROP."""
 LEASE_DECISION_KEEP: LeaseDecision.ValueType  # 1
-"""Go on: the lease is this session's."""
+"""Go on: the lease is this session's, and accepted."""
 LEASE_DECISION_DROP: LeaseDecision.ValueType  # 2
-"""Stop: somebody else has the task, or nobody needs it. A finished result is sent all the same."""
+"""Stop: somebody else has the task, or nobody needs it. A finished result is sent all the same; for work that still
+runs nothing is owed, and it counts against no credits.
+"""
 global___LeaseDecision = LeaseDecision
 
 class _Verdict:

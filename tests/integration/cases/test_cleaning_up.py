@@ -53,7 +53,10 @@ def cleaning(*, dispatches: bool = False) -> Blueprint:
     return bp
 
 
-async def test_d16_a_cancelled_transition_lets_the_job_clean_up_and_it_still_ends_cancelled(start: Start) -> None:
+@pytest.mark.parametrize("status", ["cancelled", "success"])
+async def test_d16_a_cancelled_transition_lets_the_job_clean_up_and_it_still_ends_cancelled(
+    start: Start, status: str
+) -> None:
     async with start(cleaning()) as node, a_wire(node, "w1") as wire:
         job_id = await create(node, "cleaning", {})
         offer = await wire.offer()
@@ -62,7 +65,12 @@ async def test_d16_a_cancelled_transition_lets_the_job_clean_up_and_it_still_end
         assert (job.status, job.current_state, job.result) == ("cancelled", "finished", None)
         assert job.error is not None
         assert job.error.code == "CANCELLED"
-        assert (await wire.expect("stop_tasks")).lease_id == offer.lease_id
+        stop = await wire.expect("stop_tasks")
+        assert (stop.lease_id, stop.reason) == (offer.lease_id, "CANCELLED")
+        # The job has left the task behind, so whatever its worker says of it changes nothing.
+        await wire.send(updates(result(offer, status=status)))
+        ack = await wire.verdict()
+        assert (ack.verdict, ack.reason) == (worker_pb2.VERDICT_SUPERSEDED, "job_cancelled")
         ran = [event.state for event in await history(node, job_id, "state_started")]
         assert ran == ["start", "clean_up", "finished"]
 
