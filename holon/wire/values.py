@@ -103,7 +103,7 @@ def skills_of(message: job_pb2.CreateJobRequest | types_pb2.Lineage, field: str)
 def check_empty(is_empty: bool, listed: Sized, field: str) -> None:
     """Raise InvalidArgument where a message says that its list is empty, and it is not."""
     if is_empty and listed:
-        reason = f"is set, and {len(listed)} are listed; send one or the other"
+        reason = f"is set, but the list has {len(listed)}; send one or the other"
         raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
 
 

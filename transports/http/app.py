@@ -27,6 +27,7 @@ from transports.http import operations
 from transports.http.admin import AdminRoutes
 from transports.http.approvals import ApprovalRoutes
 from transports.http.asgi import Receive, Reply, Scope, Send
+from transports.http.compression import Compressor
 from transports.http.dashboard import dashboard
 from transports.http.file_operations import of_files
 from transports.http.files import FileRoutes
@@ -92,6 +93,7 @@ class App:
         self._rates = rates
         self._max_body = max_body
         self._date = (0, b"")
+        self._compressor = Compressor()
         # What looks for the job of a creation whose path is not one any more.
         self._repeat: Callable[[Request], Awaitable[Reply | None]] | None = None
         # By path; and where a path has a variable, by what stands before it, and by what follows.
@@ -146,13 +148,19 @@ class App:
         """Serve one request."""
         request = Request(scope, receive, self._max_body)
         try:
-            reply = await self._answer(request)
+            reply = await self._compressor.compressed(await self._answered(request), request.accepted)
         except (Disconnected, asyncio.CancelledError):
             # Only the door's own end cancels a request, and by then nobody is left to answer to.
             return
-        except Exception as error:  # noqa: BLE001  # the outermost frame of a request
-            reply = (refusal(error) if isinstance(error, HolonError) else None) or _unexpected(request, error)
         await self._send(reply, request, send)
+
+    async def _answered(self, request: Request) -> Reply:
+        try:
+            return await self._answer(request)
+        except Disconnected:
+            raise
+        except Exception as error:  # noqa: BLE001  # the outermost frame of a request
+            return (refusal(error) if isinstance(error, HolonError) else None) or _unexpected(request, error)
 
     async def _answer(self, request: Request) -> Reply:
         request.check()

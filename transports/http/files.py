@@ -5,7 +5,7 @@ from __future__ import annotations
 from holon.engine.client_files import MAX_EXPIRES_S, MAX_FILE_BYTES, ClientFiles
 from holon.errors import Unimplemented
 from holon.telemetry.audit import audited
-from transports.http.asgi import Reply
+from transports.http.asgi import Packing, Reply
 from transports.http.inputs import DEFAULT_EXPIRES_S, OF_FILES, OF_UPLOAD, names
 from transports.http.reading import invalid, number, page_size
 from transports.http.request import Request
@@ -46,7 +46,7 @@ class FileRoutes:
         seconds = number(asked, "expires_in", 1, MAX_EXPIRES_S) or DEFAULT_EXPIRES_S
         with audited("file_upload_allowed", request.by, lambda: request.named, file=name):
             url = await files.upload_url(request.client, request.named, name, seconds)
-        return Reply.of(200, {"url": url, "expires_in": seconds, "method": "PUT"})
+        return Reply.of(200, {"url": url, "expires_in": seconds, "method": "PUT"}, packing=Packing.NEVER)
 
     async def store(self, request: Request) -> Reply:
         """Store a file as it comes in."""
@@ -62,7 +62,7 @@ class FileRoutes:
         files = self._files()
         request.parameters(_NONE)
         url = await files.download_url(request.client, request.named, request.rest)
-        return Reply.of(302, {"url": url}, ((b"location", url.encode()),))
+        return Reply.of(302, {"url": url}, ((b"location", url.encode()),), Packing.NEVER)
 
     def _files(self) -> ClientFiles:
         if self._kept is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from transports.http.asgi import Reply
+from transports.http.asgi import Packing, Reply
 
 HTML = "text/html"
 CSS = "text/css"
@@ -35,7 +35,8 @@ def page_file(folder: str, name: str, media_type: str, *, no_markup: bool = Fals
         # A node that was updated must not be shown by the files of the one before.
         (b"cache-control", b"no-cache"),
     )
-    return Reply(200, _content(folder, name), headers, f"{media_type}; charset=utf-8".encode())
+    kind = f"{media_type}; charset=utf-8".encode()
+    return Reply(200, _content(folder, name), headers, kind, Packing.ONCE)
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from transports.http.asgi import Reply
+from transports.http.asgi import Packing, Reply
 from transports.http.openapi import written
 from transports.http.operations import PUBLIC, Operation, document
 from transports.http.packaged import CSS, HTML, JAVASCRIPT, page_file
@@ -31,7 +31,7 @@ def pages(operations: Iterable[Operation], version: str) -> list[Operation]:
     text = b""
 
     async def openapi(_: Request) -> Reply:
-        return Reply(200, text, ((b"cache-control", b"no-cache"),))
+        return Reply(200, text, ((b"cache-control", b"no-cache"),), packing=Packing.ONCE)
 
     shown = [
         document("get_openapi", f"{PUBLIC}/openapi.json", openapi, "Show this document", "application/json"),

@@ -13,6 +13,7 @@ from holon.errors import InvalidArgument, TooLarge, Unauthenticated, Violation
 from holon.security.clients import Credential
 from holon.telemetry.audit import By, Left
 from transports.http.asgi import Receive, Scope
+from transports.http.compression import Accepted, accepted
 from transports.http.waiting import Waiting
 
 _MAX_PARAMETERS = 100
@@ -43,6 +44,7 @@ class Request:
     """
 
     __slots__ = (
+        "_accepts",
         "_authorizations",
         "_coding",
         "_codings",
@@ -83,6 +85,7 @@ class Request:
         self._max_body = max_body
         self._tokens: list[bytes] = []
         self._keys: list[bytes] = []
+        self._accepts: list[bytes] = []
         self._traceparent = self._tracestate = self._coding = self._encoding = b""
         self._hosts = self._authorizations = self._length = self._codings = 0
         for name, value in scope["headers"]:
@@ -107,6 +110,8 @@ class Request:
                 self._encoding = value
             elif name == b"authorization":
                 self._authorizations += 1
+            elif name == b"accept-encoding":
+                self._accepts.append(value)
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path}>"
@@ -141,6 +146,11 @@ class Request:
                 "several tokens in one request: send X-Client-Token once, and no Authorization", code="TOKEN_INVALID"
             )
         return self._tokens[0].decode("latin-1") if self._tokens else None
+
+    @property
+    def accepted(self) -> Accepted:
+        """How its client takes an answer."""
+        return accepted(b",".join(self._accepts))
 
     def hides_a_slash(self) -> bool:
         """Whether its path has a percent-encoded slash: what is in front of the node may not take that for one."""

@@ -13,7 +13,7 @@ from holon.engine.watching import Watching
 from holon.errors import AlreadyExists, HolonError, InvalidArgument, TooLarge
 from holon.security.approvals import approval_token
 from holon.telemetry.audit import audited
-from transports.http.asgi import Reply
+from transports.http.asgi import Packing, Reply
 from transports.http.inputs import (
     CANCEL_FIELDS,
     CREATE_FIELDS,
@@ -112,9 +112,10 @@ class JobRoutes:
                 return over
             record = await self._jobs.get(client, job_id)
         shown = job_json(record, self._jobs.progress_message(record), fields)
-        if (question := shown.get("approval")) is not None and request.credential is not None:
-            question["approval_token"] = approval_token(request.credential.digest, question["approval_id"])
-        return Reply.of(200, shown)
+        if (question := shown.get("approval")) is None or request.credential is None:
+            return Reply.of(200, shown)
+        question["approval_token"] = approval_token(request.credential.digest, question["approval_id"])
+        return Reply.of(200, shown, packing=Packing.NEVER)
 
     async def _over(
         self, request: Request, job_id: str, wait: float, fields: tuple[str, ...], *, expected: bool

@@ -112,7 +112,7 @@ async def test_a_limit_that_is_none_is_given_back_and_no_job_is_made(certificate
         await offered(stream, "t9", "t", {"of": []}, lineage=wrong.lineage)
         rejected = (await answer(stream)).rejected
         assert rejected.reason == "UNSUITABLE"
-        assert rejected.message.startswith("lineage.skill_limit.no_skills is set, and 1 are listed")
+        assert rejected.message.startswith("lineage.skill_limit.no_skills is set, but the list has 1")
         assert await child.jobs() == []
 
 
