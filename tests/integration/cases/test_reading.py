@@ -23,6 +23,7 @@ from holon.testing import running_node
 from tests.integration.cases.site import Passes, Start, create, ended, history, http, one_task
 
 FIELDS = {
+    "terminal",
     "signal",
     "kept_signals",
     "budget",
