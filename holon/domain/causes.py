@@ -10,6 +10,8 @@ from holon.domain.texts import MAX_ERROR_CODE, clipped
 # What is told of one level: a code, a message, whose job it was, and of which blueprint or skill.
 Cause: TypeAlias = dict[str, str]
 
+# The code of a cause: attempts that were lost used up the budget of that level.
+LOST = "lost"
 # Levels whose errors are told, and how much of each.
 MAX_CAUSES = 32
 MAX_CAUSE_MESSAGE = 1024

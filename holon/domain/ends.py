@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from holon.domain.causes import MAX_CAUSES, Cause, cause, causes_in, with_causes
+from holon.domain.causes import LOST, MAX_CAUSES, Cause, cause, causes_in, with_causes
 from holon.domain.job import Job, JobError, Status
 from holon.domain.states import State
 from holon.domain.task import (
+    BRANCH_FAILED,
     CANCELLED,
     CANCELLED_BY_CHILD,
     CHILD_FAILED,
     CHILD_QUARANTINED,
     DEADLINE_EXCEEDED,
     FAILURE,
+    LIMIT_EXCEEDED,
     SUCCESS,
 )
 from holon.domain.texts import MAX_ERROR_MESSAGE, clipped
@@ -83,5 +85,23 @@ def story(job: Job, error: JobError) -> str:
 
 def causes_of(job: Job, holon_id: str, error: JobError) -> Sequence[Cause]:
     """What went wrong here, then what went wrong below, as that was told."""
+    causes = [cause(error.code, error.message, holon_id, job.blueprint)]
     below, _ = causes_in(error.details)
-    return [cause(error.code, error.message, holon_id, job.blueprint), *below[: MAX_CAUSES - 1]]
+    if share_lost(job) and not _names_lost(below):
+        message = f"attempts that were lost used up the budget of {job.budget}"
+        causes.append(cause(LOST, message, holon_id, job.blueprint))
+    return [*causes, *below][:MAX_CAUSES]
+
+
+def share_lost(job: Job) -> bool:
+    """Whether a job failed because lost attempts used up its budget, at this level or below."""
+    error = job.error
+    if job.budget is None or error is None or job.status not in (Status.FAILED, Status.QUARANTINED):
+        return False
+    if error.code in (LIMIT_EXCEEDED, BRANCH_FAILED) and error.retryable is True:
+        return True
+    return _names_lost(causes_in(error.details)[0])
+
+
+def _names_lost(causes: Sequence[Cause]) -> bool:
+    return any(one["code"] == LOST for one in causes)

@@ -51,7 +51,8 @@ TERMINAL = frozenset(status for status in Status if status.terminal)
 class JobError(Value, gc=True):
     """Why a job did not finish: a stable code, one sentence, and what its author or worker added.
 
-    `retryable` is the word of the holon whose failure it is on whether another try may help; None: there is none.
+    `retryable` is the word of the holon whose failure it is on whether another try may help; None: there is none. It is
+    also set where lost attempts used up the job's budget.
     """
 
     code: str

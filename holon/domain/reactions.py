@@ -23,10 +23,11 @@ from holon.domain.events import (
 )
 from holon.domain.job import Job, JobError, Status, Waiting
 from holon.domain.machine import end, moved
-from holon.domain.retries import Verdict, verdict
+from holon.domain.retries import Verdict, lost_share, verdict
 from holon.domain.signals import Signal, keeps
 from holon.domain.task import (
     ANY_STATUS,
+    BRANCH_FAILED,
     CANCELLED,
     CHILD_FAILED,
     CHILD_QUARANTINED,
@@ -203,7 +204,8 @@ def _branches_done(
     if event.fail_fast:
         which = f"branch {failed[0]}" if failed else "a branch"
         message = f"{which} before {waiting.aggregate_into!r} failed and fail_fast is set{_why(failed)}"
-        return end(job, Status.FAILED, JobError("BRANCH_FAILED", message), now, end_tasks=True)
+        retryable = True if failed and lost_share(failed[1].error) else None
+        return end(job, Status.FAILED, JobError(BRANCH_FAILED, message, retryable=retryable), now, end_tasks=True)
     # Some of those that failed may have been given up, and go on; who is over stays as it is.
     left = job.parts if event.failed else ()
     return Change(moved(job, waiting.aggregate_into, aggregates=event.step, parts=()), cancels=left)

@@ -67,6 +67,11 @@ def word_of_worker(error: TaskError) -> TaskError:
     return error if error.retryable is None else replace(error, retryable=None)
 
 
+def lost_share(error: TaskError | None) -> bool:
+    """Whether a task failed because lost attempts used up its share of a budget."""
+    return error is not None and error.code == LIMIT_EXCEEDED and error.retryable is True
+
+
 def back_off(policy: RetryPolicy, failures: int, chance: float) -> int:
     """Milliseconds to wait before the next try, with full jitter.
 

@@ -30,6 +30,7 @@ WORKER_LOST = "WORKER_LOST"
 CONTRACT_VIOLATION = "CONTRACT_VIOLATION"
 LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
 POLICY_DENIED = "POLICY_DENIED"
+BRANCH_FAILED = "BRANCH_FAILED"
 # Codes of a child holon about the job that did a task of its parent.
 CHILD_FAILED = "CHILD_FAILED"
 CHILD_QUARANTINED = "CHILD_QUARANTINED"
@@ -48,7 +49,8 @@ class RetryPolicy(Value):
 class TaskError(Value):
     """What a worker says of a failure. `details` is JSON text, opaque here.
 
-    `retryable` is a holon's own word on whether another try may help; None: the code says so.
+    `retryable` is a holon's own word on whether another try may help; None: the code says so. A LIMIT_EXCEEDED is
+    retryable where lost attempts have used up a budget.
     """
 
     code: str
@@ -72,9 +74,9 @@ class Outcome(Value):
         return len(self.data) + said
 
     @staticmethod
-    def failed(code: str, message: str, worker_id: str = "") -> Outcome:
+    def failed(code: str, message: str, worker_id: str = "", *, retryable: bool | None = None) -> Outcome:
         """An outcome that the node writes in the place of a worker's."""
-        return Outcome(FAILURE, error=TaskError(code, message), worker_id=worker_id)
+        return Outcome(FAILURE, error=TaskError(code, message, retryable=retryable), worker_id=worker_id)
 
 
 class TaskSpec(Value, gc=True):

@@ -11,7 +11,7 @@ from holon.domain.task import LIMIT_EXCEEDED, TaskSpec, own_statuses
 from holon.domain.value import Value, replace
 from holon.engine.needs import Needs
 from holon.engine.payloads import encode
-from holon.errors import TooLarge
+from holon.errors import RETRY_S, TooLarge
 from holon.ports import NewFanOut, NewTask, Step
 from holon.randomness import random_id
 from holon.turns import Turn
@@ -181,13 +181,18 @@ class Planner:
             0 if job.budget is None else spec.max_cost,
         )
 
-    def over_budget(self, job: Job) -> TooLarge:
-        """Why a step of a job with a budget sends nothing."""
+    def over_budget(self, job: Job, kept: int = 0) -> TooLarge:
+        """Why a step of a job with a budget sends nothing.
+
+        Arguments:
+            kept: what the budget keeps for lost attempts, where it would cover the step without that.
+        """
+        lost = f" {kept} of it is kept for attempts that were lost." if kept else ""
         message = (
             f"cost: the tasks of state {job.current_state!r} may cost more than what is left of the job's budget of "
-            f"{job.budget}; nothing was sent. Give them a lower max_cost, or the job, or the task above it, more"
+            f"{job.budget}; nothing was sent.{lost} Give them a lower max_cost, or the job, or the task above it, more"
         )
-        return TooLarge(message, code=LIMIT_EXCEEDED)
+        return TooLarge(message, code=LIMIT_EXCEEDED, retry_after=RETRY_S if kept else None)
 
 
 def _named(need: Need) -> int:

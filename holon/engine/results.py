@@ -10,7 +10,7 @@ from typing import Any
 from holon.domain.children import is_nodes_own
 from holon.domain.costs import Cost, least
 from holon.domain.matching import Need
-from holon.domain.retries import retry_after, word_of_worker
+from holon.domain.retries import back_off, lost_share, retry_after, word_of_worker
 from holon.domain.task import (
     CONTRACT_VIOLATION,
     DEADLINE_EXCEEDED,
@@ -258,8 +258,19 @@ class Results:
     async def _failed(self, session: Session, one: _Taken) -> _Taken:
         """A failure, and when its task is tried again, if it is."""
         outcome = await self._limited(session, one.sent, one.result.outcome)
-        after = await self._retry_after(session, one.sent, outcome)
-        return replace(one, result=replace(one.result, outcome=outcome, retry_after=after))
+        policy, generation = await self._policy(session, one.sent)
+        jitter = random.random()  # noqa: S311  it hides nothing
+        share_lost = session.is_holon and await self._share_lost(one.result, outcome.error)
+        # The budget bounds these tries: each one costs something.
+        after = back_off(policy, 1, jitter) if share_lost else retry_after(outcome, generation - 1, policy, jitter)
+        return replace(one, result=replace(one.result, outcome=outcome, retry_after=after, share_lost=share_lost))
+
+    async def _share_lost(self, result: Result, error: TaskError | None) -> bool:
+        """Whether a holon's share of a budget was used up by lost attempts, so that its task may get another share."""
+        if not lost_share(error) or not result.cost:
+            return False
+        record = await self._store.job(job_of(result.task_id))
+        return record is not None and record.job.budget is not None
 
     async def _limited(self, session: Session, one: Reported, outcome: Outcome) -> Outcome:
         """A failure as it was told; but a holon that was out of time tells the result timeout, if it was that.
@@ -286,11 +297,6 @@ class Results:
         if ends is not None and task.result_due >= ends:
             return replace(error, retryable=False)
         return replace(error, code=RESULT_TIMEOUT)
-
-    async def _retry_after(self, session: Session, one: Reported, outcome: Outcome) -> int | None:
-        policy, generation = await self._policy(session, one)
-        jitter = random.random()  # noqa: S311  it hides nothing
-        return retry_after(outcome, generation - 1, policy, jitter)
 
     async def _policy(self, session: Session, one: Reported) -> tuple[RetryPolicy, int]:
         offer = session.offered(one.lease_id)

@@ -34,7 +34,7 @@ from holon.engine.planning import Planner
 from holon.engine.slots import Slots
 from holon.engine.untaken import explained, is_untaken
 from holon.errors import InvalidArgument, TooLarge
-from holon.ports import Claim, Storage
+from holon.ports import Claim, Step, Storage
 from holon.telemetry.events import Telemetry
 from holon.turns import in_chunks, one_by_one
 
@@ -203,7 +203,7 @@ class Run:
 
     def _unstorable(self, job: Job, error: InvalidArgument, before: tuple[HistoryEvent, ...]) -> Change:
         """What was decided cannot be stored: too large ends the job as it was, else its handler has failed."""
-        reason = JobError(error.code, error.message)
+        reason = JobError(error.code, error.message, retryable=True if error.retry_after is not None else None)
         if isinstance(error, TooLarge):
             as_it_was = replace(self._job, cancelling=job.cancelling, events=job.events)
             ended = machine.end(as_it_was, Status.FAILED, reason, self._now(), before=before)
@@ -224,7 +224,7 @@ class Run:
             if not (reply.conflict or reply.over_budget or reply.cancel_pending):
                 named.leased = reply.leased
         if reply.over_budget:
-            raise tools.planner.over_budget(self._job)
+            raise tools.planner.over_budget(self._job, await self._kept(step))
         if reply.conflict:
             tools.telemetry.void(step.job)
             return False
@@ -235,6 +235,12 @@ class Run:
         self._job, self._consumed, self._lost = step.job, [], 0
         self._events = deque(reply.events)
         return step.keep
+
+    async def _kept(self, step: Step) -> int:
+        """What the job keeps for lost attempts, where its budget would cover the step without that; else 0."""
+        record = await self._tools.store.job(self._job.id)
+        covers = record is not None and step.reserves <= (self._job.budget or 0) - (record.cost or 0)
+        return record.unreported if record is not None and covers else 0
 
     def _now(self) -> int:
         return self._tools.store.now()

@@ -173,6 +173,8 @@ class Result(Value, gc=True):
     measure of the attempt. `step` is what the job decides upon this outcome, if that is decided already: it is written
     with it, unless the job is no longer as it was then, or has not the budget for it; in that case the job is told of
     the outcome. `cost` is what the attempt cost, which the job is charged; None: nobody says.
+    `share_lost`: lost attempts below used up what the attempt might cost. The retry after it is not one of the task's
+    `max_retries`; the job's budget bounds these retries.
     """
 
     task_id: str
@@ -182,6 +184,7 @@ class Result(Value, gc=True):
     took: int | None = None
     step: Step | None = None
     cost: Cost = None
+    share_lost: bool = False
 
 
 class Completed(Value, gc=True):

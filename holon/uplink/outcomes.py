@@ -10,6 +10,7 @@ from holon.domain import ends
 from holon.domain.ends import CODES, data_of, error_of, story
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, Status
+from holon.domain.task import LIMIT_EXCEEDED
 from holon.ports import JobRecord
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.offerings import Offerings
@@ -31,7 +32,9 @@ def result_of(record: JobRecord, holon_id: str, offerings: Offerings) -> worker_
 
 
 def passed_on(job: Job, lines: Sequence[HistoryEvent]) -> worker_pb2.TaskResult | None:
-    """What a worker said that did the one task of a job, as it said it; None: none has said anything.
+    """What a worker said that did the one task of a job, as it said it.
+
+    None: none has said anything, or the node ended the job as lost attempts used up its budget.
 
     Arguments:
         lines: of the job's history.
@@ -42,7 +45,7 @@ def passed_on(job: Job, lines: Sequence[HistoryEvent]) -> worker_pb2.TaskResult 
     status = str(said[-1].get("status", ""))
     if job.status is Status.FINISHED:
         return worker_pb2.TaskResult(status=status, data=json_payload(orjson.dumps(job.result)))
-    if job.error is None or status != "failure":
+    if job.error is None or status != "failure" or ends.share_lost(job):
         return None
     result = failure(str(said[-1].get("code", job.error.code)), str(said[-1].get("error", job.error.message)))
     causes, details = causes_of(job.error.details)
@@ -61,7 +64,10 @@ def _success(job: Job, offerings: Offerings) -> worker_pb2.TaskResult:
 
 def _failure(job: Job, holon_id: str, offerings: Offerings) -> worker_pb2.TaskResult:
     error = error_of(job)
-    result = failure(CODES[job.status], story(job, error))
+    lost = ends.share_lost(job)
+    result = failure(LIMIT_EXCEEDED if lost else CODES[job.status], story(job, error))
+    if lost:
+        result.error.retryable = True
     result.error.causes.extend(types_pb2.TaskErrorCause(**one) for one in ends.causes_of(job, holon_id, error))
     if error.code == "ENDED_FAILED":
         # What its author has it say.

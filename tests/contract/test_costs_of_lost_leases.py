@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from holon.domain.events import TaskEnded
-from holon.domain.task import CANCELLED, Outcome
-from holon.ports import JobFilter, Superseded
+from holon.domain.job import Status
+from holon.domain.task import CANCELLED, Outcome, TaskError
+from holon.domain.value import replace
+from holon.ports import JobFilter, Offer, Result, Superseded
 from tests.contract.costs import affords, cost, ends, given
 from tests.contract.world import BROKEN, T, World
 
@@ -48,15 +50,21 @@ async def test_what_is_not_reported_is_told_and_counts_as_spent_in_full(world: W
     assert (page.cost, page.unreported, page.spent) == (10, 20, 30)
 
 
+async def error_of(world: World, offer: Offer) -> TaskError:
+    """How a job's only task failed, as the job learns of it."""
+    [(_, event)] = (await world.claim_of(offer.job_id)).events
+    assert isinstance(event, TaskEnded)
+    assert event.outcome.error is not None
+    return event.outcome.error
+
+
 async def test_a_lost_lease_whose_replacement_the_budget_does_not_cover_ends_its_task(world: World) -> None:
     offer = await given(world, await world.hand(), 79, 40)
     await world.hand()
     assert await world.lease((await world.hand("w2")).seat()) == []
-    claim = await world.claim_of(offer.job_id)
-    [(_, event)] = claim.events
-    assert isinstance(event, TaskEnded)
-    assert event.outcome.error is not None
-    assert event.outcome.error.code == "LIMIT_EXCEEDED"
+    error = await error_of(world, offer)
+    assert (error.code, error.retryable) == ("LIMIT_EXCEEDED", True)
+    assert error.message.endswith("; 40 of the budget is kept for attempts that were lost")
     assert await ends(world, offer, 40) is not None
     assert await cost(world, offer) == 40
 
@@ -130,3 +138,46 @@ async def test_what_a_node_does_by_itself_keeps_what_is_reserved_wherever_it_is_
     assert await ends(world, elsewhere, 30) is None
     assert await cost(world, offer) == 30
     assert await affords(world, offer.job_id, 50)
+
+
+async def test_a_budget_that_a_failure_used_up_is_not_lost(world: World) -> None:
+    offer = await given(world, await world.hand(), 79, 40)
+    await ends(world, offer, 40, BROKEN, 1_000)
+    error = await error_of(world, offer)
+    assert (error.code, error.retryable) == ("LIMIT_EXCEEDED", None)
+    assert error.message.endswith("; the last one ended with TRANSIENT_ERROR")
+
+
+async def test_a_budget_that_lost_attempts_used_up_covers_no_dearer_worker(world: World) -> None:
+    claim = await world.start(budget=40)
+    task = world.task(claim, reserves=None)
+    await world.commit(world.step(claim, Status.WAITING_FOR_WORKER, tasks=(task,)))
+    [offer] = await world.lease((await world.hand()).seat(price=40))
+    await world.hand()
+    assert await world.lease((await world.hand("w2")).seat(price=40)) == []
+    error = await error_of(world, offer)
+    assert (error.code, error.retryable) == ("LIMIT_EXCEEDED", True)
+    assert error.message.endswith("; 40 of the budget is kept for attempts that were lost")
+
+
+async def test_a_retry_after_a_lost_share_is_none_of_those_that_a_task_has(world: World) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 100, 40)
+    lost = Result(offer.task_id, offer.lease_id, BROKEN, 1_000, cost=40, share_lost=True)
+    assert (await world.storage.complete([lost], hand.worker_id, 0, ())).verdicts == (None,)
+    task = await world.task_record(offer.task_id)
+    assert (task.generation, task.retry) == (2, replace(offer.retry, max_retries=offer.retry.max_retries + 1))
+    await world.after(1_000)
+    [again] = await world.lease((await world.hand("w2")).seat())
+    assert (again.generation, again.retry) == (2, task.retry)
+    assert await cost(world, offer) == 40
+
+
+async def test_a_lost_share_that_the_budget_gives_no_other_for_is_lost_for_the_level_above_too(world: World) -> None:
+    hand = await world.hand()
+    offer = await given(world, hand, 79, 40)
+    lost = Result(offer.task_id, offer.lease_id, BROKEN, 1_000, cost=40, share_lost=True)
+    assert (await world.storage.complete([lost], hand.worker_id, 0, ())).verdicts == (None,)
+    error = await error_of(world, offer)
+    assert (error.code, error.retryable) == ("LIMIT_EXCEEDED", True)
+    assert await cost(world, offer) == 40

@@ -7,7 +7,7 @@ import pytest
 from holon.domain.events import BranchesDone, TaskEnded
 from holon.domain.job import Status
 from holon.domain.task import CANCELLED, SUCCESS, Outcome, RetryPolicy
-from holon.ports import Progress, Superseded
+from holon.ports import Progress, Result, Superseded
 from tests.contract.world import BROKEN, OK, Factory, T, U
 
 
@@ -34,6 +34,15 @@ async def test_an_applied_retry_is_committed_again_after_a_restart(durable: Fact
     await world.after(1_000)
     [again] = await world.lease((await world.hand("w2")).seat())
     assert (again.generation, again.attempt) == (2, 2)
+
+
+async def test_a_retry_that_is_not_counted_is_not_after_a_restart_either(durable: Factory) -> None:
+    world = await durable()
+    offer = await world.accepted(await world.hand())
+    await world.storage.complete([Result(offer.task_id, offer.lease_id, BROKEN, 1, share_lost=True)], "w1", 0, ())
+    await world.restart()
+    task = await world.task_record(offer.task_id)
+    assert (task.generation, task.retry.max_retries) == (2, offer.retry.max_retries + 1)
 
 
 async def test_a_result_is_applied_after_a_restart_of_the_node(durable: Factory) -> None:

@@ -383,7 +383,9 @@ class TaskError(google.protobuf.message.Message):
     message: builtins.str
     """One sentence for people."""
     retryable: builtins.bool
-    """A holon's own word on whether another attempt may help; unset, and always from a plain worker: `code` decides."""
+    """A holon's own word on whether another attempt may help; unset, and always from a plain worker: `code` decides.
+    A LIMIT_EXCEEDED with it, and with a cause of the code "lost": lost attempts used up what the task might cost.
+    """
     @property
     def details(self) -> global___Payload:
         """More facts, for programs."""

@@ -21,6 +21,11 @@ def affords(row: JobRow, amount: int) -> bool:
     return row.budget is None or amount <= _left(row, row.budget)
 
 
+def eaten(row: JobRow, amount: int) -> bool:
+    """Whether a job's budget would cover so much without what it keeps for lost attempts."""
+    return row.budget is not None and bool(row.unreported) and amount <= _left(row, row.budget) + unreported(row)
+
+
 def _left(row: JobRow, budget: int) -> int:
     return budget - (row.cost or 0) - row.reserved - unreported(row)
 

@@ -9,7 +9,7 @@ from holon.domain.costs import Cost
 from holon.domain.events import BranchesDone, HistoryEvent, TaskEnded
 from holon.domain.task import DISPATCH_TIMEOUT, LIMIT_EXCEEDED, RESULT_TIMEOUT, WORKER_LOST, Outcome, task_id
 from holon.ports import StopReason, Superseded
-from holon.storage.ledger.costs import again, free, leave, lose
+from holon.storage.ledger.costs import again, eaten, free, leave, lose, unreported
 from holon.storage.ledger.jobs import deliver
 from holon.storage.ledger.rows import BACK_OFF, HARD, LEASED, OFFERED, OVER, QUEUED, JobRow, TaskRow
 from holon.storage.ledger.tables import Tables
@@ -184,7 +184,7 @@ def run_again(
     """
     if not again(tables, task):
         close_attempt(task, now)
-        outcome = not_covered(task)
+        outcome = not_covered(tables, task)
         task_over(tables, task, outcome, finished_line(task, outcome, now, cost=cost), now)
         return
     if reason is not None:
@@ -231,12 +231,28 @@ def given_back(
     run_again(tables, task, now, reason, avoid_until=avoid_until, how=how, code=code, cost=cost)
 
 
-def not_covered(task: TaskRow, last: Outcome | None = None) -> Outcome:
-    """How a task ends whose job's budget does not cover another attempt; `last` is how the last one ended."""
+def not_covered(tables: Tables, task: TaskRow, last: Outcome | None = None, *, share_lost: bool = False) -> Outcome:
+    """How a task ends whose job's budget does not cover another attempt.
+
+    Arguments:
+        last: how the last one ended.
+        share_lost: as in `Result`.
+    """
     message = f"cost: what is left of the job's budget does not cover another attempt, which may cost {task.may_cost}"
     if last is not None and last.error is not None:
         message += f"; the last one ended with {last.error.code}"
-    return Outcome.failed(LIMIT_EXCEEDED, message, task.worker_id)
+    return _over_budget(tables, task, message, task.may_cost, task.worker_id, share_lost=share_lost)
+
+
+def _over_budget(
+    tables: Tables, task: TaskRow, message: str, amount: int, worker_id: str = "", *, share_lost: bool = False
+) -> Outcome:
+    """How a task ends whose job's budget does not cover so much. It is retryable where lost attempts used that up."""
+    row = tables.owner(task)
+    if eaten(row, amount):
+        share_lost = True
+        message += f"; {unreported(row)} of the budget is kept for attempts that were lost"
+    return Outcome.failed(LIMIT_EXCEEDED, message, worker_id, retryable=True if share_lost else None)
 
 
 def too_dear(tables: Tables, task: TaskRow, price: int, now: int) -> None:
@@ -247,7 +263,7 @@ def too_dear(tables: Tables, task: TaskRow, price: int, now: int) -> None:
         f"cost: what is left of the job's budget does not cover the {price} that the worker with room for it declares; "
         "give the job, or the task above it, more"
     )
-    outcome = Outcome.failed(LIMIT_EXCEEDED, message)
+    outcome = _over_budget(tables, task, message, price)
     task_over(tables, task, outcome, finished_line(task, outcome, now, tried=False), now)
 
 

@@ -7,6 +7,7 @@ from operator import attrgetter
 
 from holon.domain.costs import Cost
 from holon.domain.task import CANCELLED, Outcome
+from holon.domain.value import replace
 from holon.ports import Completed, Result, Seat, Step, Superseded
 from holon.storage.ledger.costs import affords, again, settle
 from holon.storage.ledger.endings import end_task, finished_line, given_back, not_covered, task_over, went
@@ -65,7 +66,7 @@ def _complete(
         _land(tables, row, task, result, cost, state, now)
         landed.add(result.lease_id)
     else:
-        apply(tables, task, result.outcome, result.retry_after, now, result.took, cost)
+        apply(tables, task, result.outcome, result.retry_after, now, result.took, cost, share_lost=result.share_lost)
     return None
 
 
@@ -113,14 +114,16 @@ def apply(
     now: int,
     took: int | None = None,
     cost: Cost = None,
+    *,
+    share_lost: bool = False,
 ) -> None:
     """Apply the outcome of an edited task's current attempt: it runs again after a while, or is over.
 
-    `cost` is what the attempt was charged, if that is known.
+    `cost` is what the attempt was charged, if that is known. `share_lost` is as in `Result`.
     """
     close_attempt(task, now)
     if retry_after is not None and not again(tables, task):
-        outcome, retry_after = not_covered(task, outcome), None
+        outcome, retry_after = not_covered(tables, task, outcome, share_lost=share_lost), None
     line = finished_line(task, outcome, now, took, cost)
     if retry_after is None:
         task_over(tables, task, outcome, line, now)
@@ -134,6 +137,9 @@ def apply(
     # Whoever ends an attempt had begun it, whether that was said or not.
     task.accepted = True
     task.generation += 1
+    if share_lost:
+        # Retries are counted by the generation.
+        task.retry = replace(task.retry, max_retries=task.retry.max_retries + 1)
     task.execution_due = None
     task.until = now + retry_after
     avoid(task, task.until + tables.settings.lease, now, SOFT)

@@ -51,8 +51,8 @@ def need_of(record: bytes) -> Need:
 def outcome_of(task: str, record: bytes, seal: Seal) -> Outcome:
     """An outcome of a task: a worker's, or one that a script wrote in the place of it."""
     if record.startswith(b"!\n"):
-        _, code, message, worker = record.decode().split("\n", 3)
-        return Outcome.failed(code, message, worker)
+        _, code, message, worker, *share_lost = record.decode().split("\n", 4)
+        return Outcome.failed(code, message, worker, retryable=True if share_lost else None)
     return decode_outcome(seal.open("tasks", task, "outcome", record))
 
 

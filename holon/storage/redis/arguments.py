@@ -240,6 +240,7 @@ def results_arguments(worker_id: str, results: Sequence[Result], limit: int, sea
             result.retry_after is not None,
             result.cost is not None,
             step is not None,
+            result.share_lost,
         )
         bytes_ = seal.seal("tasks", task, "outcome", encode_outcome(outcome))
         arguments += (task, result.lease_id, form, bytes_, outcome.size, maybe(result.took))

@@ -3,10 +3,10 @@
 -- Whose results they are, and the leases whose steps were written with them.
 local worker_id, landed
 
-local result_form = forms(function(status, code, who, succeeded, to_retry, has_cost, decided)
+local result_form = forms(function(status, code, who, succeeded, to_retry, has_cost, decided, share_lost)
     return {
         status = status, code = code, worker = who, succeeded = succeeded, to_retry = to_retry, costs = has_cost,
-        decided = decided,
+        decided = decided, share_lost = share_lost,
     }
 end)
 

@@ -25,6 +25,14 @@ function costs.affords(row, amount)
     return not money or amount <= left_of(row, money)
 end
 
+-- What a job keeps for lost attempts, where its budget would cover so much without that; else nil.
+function costs.eaten(row, amount)
+    local money = money_of(row)
+    local kept = money and unreported_of(row) or 0
+    if kept > 0 and amount <= left_of(row, money) + kept then return kept end
+    return nil
+end
+
 local function charge(owner, cost) owner.cost = math.min((owner.cost or 0) + cost, MOST_COST) end
 
 -- No attempt of a task begins any more: what it has reserved is free.

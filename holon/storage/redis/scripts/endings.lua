@@ -2,12 +2,19 @@
 
 local endings = {}
 
--- An outcome that is written here, in the place of a worker's.
-function endings.failed(code, message, worker_id)
+-- An outcome that is written here, in the place of a worker's. One that is `retryable` says so in one more line.
+function endings.failed(code, message, worker_id, retryable)
     return {
-        bytes = table.concat({'!', code, message, worker_id or ''}, '\n'), form = {status = 'failure', code = code},
-        message = message, worker = worker_id or '', size = #message,
+        bytes = table.concat({'!', code, message, worker_id or '', retryable and '1' or nil}, '\n'),
+        form = {status = 'failure', code = code}, message = message, worker = worker_id or '', size = #message,
     }
+end
+
+-- How a task ends whose job's budget does not cover so much. It is retryable where lost attempts used that up.
+local function over_budget(row, message, amount, worker_id, share_lost)
+    local kept = costs.eaten(job(row.job), amount)
+    if kept then message = message .. '; ' .. int(kept) .. ' of the budget is kept for attempts that were lost' end
+    return endings.failed('LIMIT_EXCEEDED', message, worker_id, kept or share_lost)
 end
 
 -- How long it took, and when it was, are texts, if they are given. Of an outcome that is `untried` nothing is said of the
@@ -153,7 +160,7 @@ local function not_covered(row, last)
         .. int(row.reserves)
     local code = last and last.form.code
     if code then message = message .. '; the last one ended with ' .. code end
-    local outcome = endings.failed('LIMIT_EXCEEDED', message, row.worker)
+    local outcome = over_budget(row, message, row.reserves, row.worker, last and last.form.share_lost)
     outcome.cost = last and last.cost
     return outcome
 end
@@ -209,7 +216,7 @@ function endings.too_dear(row, price)
     if row.branch then fans.queued(row, -1) end
     local message = "cost: what is left of the job's budget does not cover the " .. int(price)
         .. ' that the worker with room for it declares; give the job, or the task above it, more'
-    local outcome = endings.failed('LIMIT_EXCEEDED', message)
+    local outcome = over_budget(row, message, price)
     outcome.untried = true
     task_over(row, outcome)
 end
@@ -250,6 +257,11 @@ function endings.apply(row, outcome, retry_after, took)
     -- Whoever ends an attempt had begun it, whether that was said or not.
     row.accepted = 1
     row.generation = row.generation + 1
+    if outcome.form.share_lost then
+        -- Retries are counted by the generation.
+        local policy = words(row.retry)
+        row.retry, row.HEAD = int(tonumber(policy[1]) + 1) .. ' ' .. policy[2] .. ' ' .. policy[3], nil
+    end
     row.execution_due = nil
     row['until'] = NOW + retry_after
     avoid(row, row['until'] + settings.lease, '1')

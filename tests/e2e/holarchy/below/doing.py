@@ -58,6 +58,31 @@ async def passed(state_history: dict[str, Any]) -> dict[str, Any]:
     return state_history
 
 
+# It gives `mortal` up to three prices of its worker, and a level further up seven.
+spend = Blueprint("spend", price=3)
+
+
+@spend.handler("start", is_start=True)
+async def spending(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+    actions.dispatch_task("mortal", initial_data, {"success": "end"}, max_retries=0)
+
+
+@spend.handler("end", is_end=True)
+async def spent() -> None: ...
+
+
+have_spent = Blueprint("have_spent", price=7)
+
+
+@have_spent.handler("start", is_start=True)
+async def having_spent(initial_data: dict[str, Any], actions: ActionFactory) -> None:
+    actions.dispatch_task("spend", initial_data, {"success": "end"}, max_cost=3, max_retries=0)
+
+
+@have_spent.handler("end", is_end=True)
+async def had_spent() -> None: ...
+
+
 lose = Blueprint("lose")
 
 

@@ -19,6 +19,7 @@ async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
         timeout_seconds=initial_data.get("timeout"),
         result_timeout_seconds=initial_data.get("result_timeout"),
         on_lost=initial_data.get("on_lost"),
+        max_cost=initial_data.get("max_cost"),
     )
 
 
