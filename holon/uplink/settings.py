@@ -13,8 +13,18 @@ from holon.worker.timing import Timing
 
 # What a child is refused for is mended at its parent, by a command there, which nobody tells it of; and while it is not
 # linked, nobody has work of all that is below it. There are few children, and so they may ask more often than workers.
+# A link that was lost is tried again at once. The waits after that grow slowly: none is longer than about half the time
+# for which the parent has been away.
 # A job takes longer than a handler, and is accepted by its result all the same where it is over soon.
-TIMING = Timing(accept_after=0.01, reconnect_longest=15.0, refused_first=2.0, reconnect_refused=10.0)
+TIMING = Timing(
+    accept_after=0.01,
+    reconnect_at_once=True,
+    reconnect_first=0.2,
+    reconnect_growth=1.25,
+    reconnect_longest=15.0,
+    refused_first=2.0,
+    reconnect_refused=10.0,
+)
 
 
 @dataclass(frozen=True, slots=True)

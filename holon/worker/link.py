@@ -182,7 +182,7 @@ class Link:
                 continue
             if self.reports.session is session:
                 self.reports.session = None
-            await self._lost(session.end or Ended(f"{url}: the stream ended"))
+            await self._lost(session.end or Ended(f"{url}: the stream ended"), linked=True)
 
     async def _open(self, url: NodeUrl) -> Session:
         self._losses.shown = None
@@ -304,8 +304,12 @@ class Link:
         # Spread, for the node says it to many at once.
         await asyncio.sleep(random.uniform(0, min(self._timing.reconnect_first, left / 4)))  # noqa: S311
 
-    async def _lost(self, error: Exception) -> None:
-        """There is no session: wait before the next attempt; raises Ended when there must be none."""
+    async def _lost(self, error: Exception, *, linked: bool = False) -> None:
+        """There is no session: wait before the next attempt; raises Ended when there must be none.
+
+        Arguments:
+            linked: as in `Losses.wait`.
+        """
         if isinstance(error, Ended):
             if error.replaced:
                 raise error
@@ -315,7 +319,7 @@ class Link:
                     "the result of task %s was too large and fails LIMIT_EXCEEDED instead", lease.task_id, extra=facts
                 )
         serving = [carrier for session, carrier in self._carriers.items() if session.end is None]
-        await self._losses.wait(error, serving)
+        await self._losses.wait(error, serving, linked=linked)
 
     async def _leave(self) -> None:
         """Half-close the last session and wait for the node's end; then drop whatever is left."""

@@ -37,14 +37,16 @@ class Losses:
         """Those of before do not count any more."""
         self._in_a_row = 0
 
-    async def wait(self, error: Exception, serving: Sequence[asyncio.Task[None]]) -> None:
+    async def wait(self, error: Exception, serving: Sequence[asyncio.Task[None]], *, linked: bool = False) -> None:
         """Say why there is no session, and wait before the next attempt.
 
         Arguments:
             serving: the streams that we were sent away from, and that serve as long as there is no other.
+            linked: whether there was a session until now.
         """
         self._in_a_row += 1
-        wait = self._timing.pause(self._in_a_row)
+        at_once = self._timing.reconnect_at_once and linked and self._in_a_row == 1
+        wait = 0.0 if at_once else self._timing.pause(self._in_a_row)
         if isinstance(error, Ended) and error.refused and not self._shows_another():
             wait = self._timing.pause_refused(self._in_a_row)
             _log.error("%s; trying again in %.0f s", error, wait)

@@ -12,7 +12,9 @@ class Timing:
 
     Attributes:
         welcome: for the node's answer to Hello, before a fresh channel is tried.
-        reconnect_first: ceiling of the first random wait after a loss; it doubles with each further one.
+        reconnect_at_once: whether the first attempt after a session was lost comes without any wait.
+        reconnect_first: ceiling of the first random wait after a loss.
+        reconnect_growth: by how much that ceiling grows with each further loss.
         reconnect_longest: where that ceiling stops growing.
         refused_first: least wait after a refusal that repeating does not mend; it doubles with each further one.
         reconnect_refused: where that stops growing.
@@ -28,7 +30,9 @@ class Timing:
     """
 
     welcome: float = 10.0
+    reconnect_at_once: bool = False
     reconnect_first: float = 0.5
+    reconnect_growth: float = 2.0
     reconnect_longest: float = 30.0
     refused_first: float = 30.0
     reconnect_refused: float = 30.0
@@ -44,7 +48,7 @@ class Timing:
 
     def pause(self, losses: int) -> float:
         """Seconds to wait after so many losses in a row, from 1: at random, so that a fleet does not come at once."""
-        ceiling = min(self.reconnect_longest, self.reconnect_first * 2 ** min(losses - 1, 30))
+        ceiling = min(self.reconnect_longest, self.reconnect_first * self.reconnect_growth ** min(losses - 1, 30))
         return random.uniform(0, ceiling)  # noqa: S311  no secret
 
     def pause_refused(self, losses: int) -> float:

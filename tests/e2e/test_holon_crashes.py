@@ -13,6 +13,7 @@ import pytest
 
 from holon.client import Client
 from tests.chaos.link import Link
+from tests.conftest import Measured
 from tests.e2e.dying import IN_PARENT, MOMENTS, PROGRAM
 from tests.e2e.holons import a_family, children, holon_node
 from tests.e2e.processes import Node, WorkLogs, until, work_log
@@ -70,6 +71,42 @@ async def test_a_link_that_is_cut_for_a_while_lets_the_work_go_on_and_nobody_els
             link.heal()
             assert (await family.parent.ended(job))["result"] == {"echo": 1}
             assert (family.work.begun, family.work.ended) == (1, 1)
+
+
+async def test_a_cancel_at_the_root_passes_a_middle_level_that_is_restarted(tmp_path: Path, measured: Measured) -> None:
+    loop = asyncio.get_running_loop()
+    async with a_family(tmp_path) as family:
+        root, middle = family.parent, family.child
+        last = holon_node(tmp_path, "child-3", middle)
+        leaf = last.worker("leaf", "echo_worker.py")
+        work = WorkLogs(last.folder, "leaf")
+        # The other level below has nobody who does it.
+        await family.leaf.end()
+        try:
+            await last.start()
+            await leaf.start()
+            task = {"skill": "work", "params": {"n": 1, "seconds": 600}}
+            job = await root.create("/jobs/ask", {"skill": "pass_on", "params": task})
+            await until(lambda: work.begun == 1, "the leaf has begun")
+            await middle.process.end()
+            cancelled = loop.time()
+            assert (await root.api.post(f"/api/v1/jobs/{job}/cancel")).status_code == 200
+            assert (await root.ended(job))["status"] == "cancelled"
+            assert work.stopped == 0
+            await middle.start()
+            opened = loop.time()
+            await until(lambda: work.stopped == 1, "the cancel has come to the leaf")
+            told = loop.time()
+            measured(
+                f"stopped {told - opened:.2f} s after the middle was back, {told - cancelled:.2f} s after the cancel"
+            )
+            await until(lambda: work.ended == 1, "the last level has cleaned up")
+            # The task, and the clean-up.
+            assert work.begun == 2
+        finally:
+            if leaf.alive:
+                await leaf.end()
+            await last.close()
 
 
 async def test_what_another_holon_has_taken_over_meanwhile_is_stopped_when_the_link_is_back(tmp_path: Path) -> None:
