@@ -5,8 +5,9 @@ A user's failure (a worker's task error) is data and never an exception; see `ho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 # What cannot be had just now is asked for again after so many seconds, where nothing else is said.
 RETRY_S = 1.0
@@ -28,6 +29,7 @@ class HolonError(Exception):
         code: a stable name in capitals; defaults to the class's own.
         details: the fields at fault, for the caller.
         retry_after: seconds after which the same call may succeed; None when repeating it unchanged cannot help.
+        metadata: more facts by name, for programs.
     """
 
     code = "INTERNAL"
@@ -39,9 +41,11 @@ class HolonError(Exception):
         code: str | None = None,
         details: Sequence[Violation] = (),
         retry_after: float | None = None,
+        metadata: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.metadata = metadata
         self.code = code or type(self).code
         self.details = tuple(details)
         self.retry_after = retry_after

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from holon.domain.holarchy import Chain, HolonIdentity, repeated
+from holon.domain.holarchy import Chain, HolonIdentity, LinkClaim, repeated
 from holon.engine.claims import Claims, elsewhere
 from holon.engine.links import Links
 from holon.engine.pins import KIND, Pins
@@ -29,14 +29,20 @@ class Holarchy:
         max_depth: how many holons one line of parents may have down to a child of this one; a lower limit of a
             holon above wins.
         has_parent: whether it is to serve one; who does not any more has nobody above, whatever it did before.
+        made_at: when the store of this holon was made, in epoch milliseconds; 0: that is not known.
 
     Attributes:
         above: the holons above, root first, as the parent told last, be it to a process before this one.
+        is_used: whether a task has come over the link with the parent, as far as is known here.
         hints: is to be told when documents change; perhaps it is the chain above, by another node.
     """
 
-    def __init__(self, store: Shared, own_id: str, max_depth: int, *, has_parent: bool = True) -> None:
+    def __init__(
+        self, store: Shared, own_id: str, max_depth: int, *, has_parent: bool = True, made_at: int = 0
+    ) -> None:
         self.own_id = own_id
+        self._made_at = made_at
+        self.is_used = False
         self._has_parent = has_parent
         self._own_depth = max_depth
         self._chain = Chain()
@@ -59,9 +65,12 @@ class Holarchy:
         if not self._has_parent:
             return
         try:
-            self._stands(await self._pins.above())
+            parent = await self._pins.parent()
         except PermissionDenied as error:
             log.error("%s", error.message)
+            return
+        self.is_used = parent.is_used
+        self._stands(parent.chain)
 
     @property
     def above(self) -> tuple[str, ...]:
@@ -80,9 +89,11 @@ class Holarchy:
 
     @property
     def below(self) -> tuple[str, ...]:
-        """Every holon below this one, as far as its children here have told."""
+        """Every holon below this one, as far as its children here have told, without a child that is above as well."""
         ids: dict[str, None] = {}
         for child in self._linked.values():
+            if child.holon_id in self.above:
+                continue
             ids.update(dict.fromkeys((child.holon_id, *child.below)))
         return tuple(ids)
 
@@ -103,7 +114,48 @@ class Holarchy:
         most = self._own_depth if chain.most is None else min(self._own_depth, chain.most)
         _check(chain.ids, self.own_id, (), most)
         await self._pins.pin_parent(chain)
+        if chain.ids[-1] != self.parent_id:
+            self.is_used = False
         self._stands(chain)
+
+    async def used(self) -> None:
+        """A task has come over the link with the parent."""
+        self.is_used = True
+        try:
+            await self._pins.use_parent()
+        except HolonError:
+            self.is_used = False
+            raise
+
+    async def contested(self, other: LinkClaim) -> bool:
+        """Have one of two links stay: the holon that is to be the parent serves this one already, or is to.
+
+        What this holon gives up, it gives up on the word of its parent alone.
+
+        Arguments:
+            other: what speaks for the link of that holon.
+
+        Returns:
+            whether anything has changed here.
+        Raises:
+            FailedPrecondition: HOLARCHY_CYCLE, or HOLARCHY_DEPTH.
+            PermissionDenied: (HOLON_CHANGED) another holon was the parent before.
+        """
+        if self._claim(other.holon_id).precedes(other):
+            if self.parent_id == other.holon_id:
+                return False
+            log.info("holon %s is to be the parent: its own link with this one is refused", other.holon_id)
+            await self.serve(Chain((other.holon_id,)))
+            return True
+        if self.parent_id == other.holon_id:
+            log.warning("holon %s is the parent no more: it serves this holon", other.holon_id)
+            await self._pins.leave_parent(other.holon_id)
+            await self.recall()
+        return False
+
+    def _claim(self, parent_id: str) -> LinkClaim:
+        """What speaks for the link of this holon with a parent."""
+        return LinkClaim(self.own_id, self._made_at, self.is_used and self.parent_id == parent_id)
 
     async def admit(self, worker_id: str, identity: HolonIdentity) -> None:
         """Let a holon be this worker, and pin it; `left` is owed once its session is over.
@@ -141,7 +193,8 @@ class Holarchy:
         Raises:
             FailedPrecondition: HOLARCHY_CYCLE, or HOLARCHY_DEPTH.
         """
-        _check((*self.above, self.own_id), identity.holon_id, identity.below, self.max_depth)
+        own = self._claim(identity.holon_id) if identity.holon_id == self.parent_id else None
+        _check((*self.above, self.own_id), identity.holon_id, identity.below, self.max_depth, own)
 
     async def _check_unclaimed(self, worker_id: str, holon_id: str, *, is_pinned: bool) -> None:
         """Return when a holon that no worker has claimed may be this one.
@@ -226,13 +279,21 @@ class Holarchy:
             listener()
 
 
-def _check(above: tuple[str, ...], holon_id: str, below: tuple[str, ...], max_depth: int) -> None:
+def _check(
+    above: tuple[str, ...], holon_id: str, below: tuple[str, ...], max_depth: int, claim: LinkClaim | None = None
+) -> None:
+    """Return when a holon may stand below these.
+
+    Arguments:
+        claim: what speaks for the link of the last one above with this holon, if that is its parent.
+    """
     twice = repeated((*above, holon_id, *below))
     if twice is not None:
         raise FailedPrecondition(
             f"holon {holon_id} cannot serve holon {above[-1]}: {twice} would be above and below itself; "
             "unset one PARENT_URL of that circle",
             code="HOLARCHY_CYCLE",
+            metadata={} if claim is None else claim.told(),
         )
     if len(above) + 1 > max_depth:
         raise FailedPrecondition(

@@ -9,8 +9,9 @@ import orjson
 
 from holon.domain.fleet import MAX_WORKER_ID
 from holon.domain.holarchy import Chain, HolonIdentity
+from holon.domain.value import Value
 from holon.errors import Aborted, PermissionDenied
-from holon.ports import Change, Document, Shared, change_document
+from holon.ports import Change, Document, Shared, Storage, change_document
 
 KIND = "holons"
 # This holon's own id, and its parent's; a child's stands under the id that it has as a worker.
@@ -24,16 +25,40 @@ def child_key(worker_id: str) -> str:
     return f"{_CHILD}{worker_id}"
 
 
-async def own_id(store: Shared) -> str:
-    """The id of the holon that this store is of: written into it once, and the same for all of its nodes."""
+class OwnHolon(Value):
+    """The holon that a store is of. `made_at` is when the store was made, in epoch milliseconds; 0: nobody noted it."""
 
-    def change(document: Document | None) -> tuple[str, Change | None]:
+    id: str
+    made_at: int
+
+
+async def own_holon(store: Shared, now: int) -> OwnHolon:
+    """The holon that this store is of: written into it once, and the same for all of its nodes.
+
+    Arguments:
+        now: the store's clock, in epoch milliseconds.
+    """
+
+    def change(document: Document | None) -> tuple[OwnHolon, Change | None]:
         if document is not None:
-            return str(orjson.loads(document.value)["holon_id"]), None
-        own = str(uuid4())
-        return own, Change(orjson.dumps({"holon_id": own}))
+            known = orjson.loads(document.value)
+            return OwnHolon(str(known["holon_id"]), int(known.get("made_at", 0))), None
+        own = OwnHolon(str(uuid4()), now)
+        return own, Change(orjson.dumps({"holon_id": own.id, "made_at": own.made_at}))
 
     return await change_document(store, KIND, OWN, change)
+
+
+async def own_id(store: Storage) -> str:
+    """The id of the holon that this store is of."""
+    return (await own_holon(store, store.now())).id
+
+
+class Parent(Value):
+    """The chain above a holon, and whether a task has gone over the link with the last one of it."""
+
+    chain: Chain = Chain()
+    is_used: bool = False
 
 
 class Pins:
@@ -45,17 +70,18 @@ class Pins:
     def __repr__(self) -> str:
         return "Pins()"
 
-    async def above(self) -> Chain:
-        """The chain above, as the parent told it last; nobody where none was pinned.
+    async def parent(self) -> Parent:
+        """The parent, and the chain above as it told it last; nobody where none was pinned.
 
         Raises:
             PermissionDenied: (HOLON_CHANGED) what is stored cannot be read.
         """
         document = await self._store.document(KIND, PARENT)
         if document is None:
-            return Chain()
+            return Parent()
         pin = _pin_in(document, "")
-        return Chain(tuple(pin.get("above", (pin["holon_id"],))), pin.get("most"))
+        chain = Chain(tuple(pin.get("above", (pin["holon_id"],))), pin.get("most"))
+        return Parent(chain, pin.get("used") is True)
 
     async def pin_parent(self, chain: Chain) -> None:
         """Serve the last one of this chain, and no other from now on.
@@ -63,19 +89,40 @@ class Pins:
         Raises:
             PermissionDenied: (HOLON_CHANGED) another holon was the parent before.
         """
-        pin = orjson.dumps({"holon_id": chain.ids[-1], "above": chain.ids, "most": chain.most})
+        pin: dict[str, Any] = {"holon_id": chain.ids[-1], "above": chain.ids, "most": chain.most}
 
         def change(document: Document | None) -> tuple[None, Change | None]:
             if document is None:
-                return None, Change(pin)
-            known = _pin_in(document, "")["holon_id"]
-            if known != chain.ids[-1]:
+                return None, Change(orjson.dumps(pin))
+            known = _pin_in(document, "")
+            if known["holon_id"] != chain.ids[-1]:
                 raise PermissionDenied(
-                    f"the parent was holon {known} until now, and is {chain.ids[-1]}; if that is on purpose, run "
-                    "`holon uplink accept` at this child of it",
+                    f"the parent was holon {known['holon_id']} until now, and is {chain.ids[-1]}; if that is on "
+                    "purpose, run `holon uplink accept` at this child of it",
                     code="HOLON_CHANGED",
                 )
-            return None, None if document.value == pin else Change(pin)
+            again = orjson.dumps(pin | {"used": True} if known.get("used") is True else pin)
+            return None, None if document.value == again else Change(again)
+
+        await change_document(self._store, KIND, PARENT, change)
+
+    async def use_parent(self) -> None:
+        """Note that a task has gone over the link with the parent."""
+
+        def change(document: Document | None) -> tuple[None, Change | None]:
+            pin = None if document is None else _pin_of(document)
+            if pin is None or pin.get("used") is True:
+                return None, None
+            return None, Change(orjson.dumps(pin | {"used": True}))
+
+        await change_document(self._store, KIND, PARENT, change)
+
+    async def leave_parent(self, holon_id: str) -> None:
+        """Forget the parent, if it is this holon."""
+
+        def change(document: Document | None) -> tuple[None, Change | None]:
+            pin = None if document is None else _pin_of(document)
+            return None, Change(None) if pin is not None and pin.get("holon_id") == holon_id else None
 
         await change_document(self._store, KIND, PARENT, change)
 

@@ -13,7 +13,7 @@ from holon.config import Config, HistoryURI, StorageURI, read_keys
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine
 from holon.engine.holarchy import Holarchy
-from holon.engine.pins import own_id
+from holon.engine.pins import own_holon
 from holon.engine.rates import Call
 from holon.engine.reloading import Reloading
 from holon.engine.shared_reloading import SharedReloading
@@ -117,8 +117,8 @@ async def parts_of(
         history = _history(config, seal)
         if history is not None:
             await resources.enter_async_context(history)
-        holon_id = await own_id(store)
-        kept = files_of(config, holon_id)
+        ours = await own_holon(store, store.now())
+        kept = files_of(config, ours.id)
         telling = delivery_settings(config)
         delivery = _delivery(telling, calendar.now_ms) if telling is not None else None
         if delivery is not None:
@@ -143,7 +143,7 @@ async def parts_of(
         if config.SCHEDULES_CONFIG_PATH:
             files.add(schedules_part(config, engine.scheduler))
         has_parent = bool(config.PARENT_URL)
-        holarchy = Holarchy(store, holon_id, config.MAX_HOLARCHY_DEPTH, has_parent=has_parent)
+        holarchy = Holarchy(store, ours.id, config.MAX_HOLARCHY_DEPTH, has_parent=has_parent, made_at=ours.made_at)
         await holarchy.recall()
         opening = partial(engine.rates.admit, Call.OPENING) if engine.rates is not None else None
         tokens = token_settings(config, holarchy.own_id)

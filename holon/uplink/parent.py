@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
-from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH, Chain
+from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH, Chain, claim_of
 from holon.engine.holarchy import Holarchy
 from holon.errors import HolonError
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.uplink.serving import Serving
+from holon.wire.grpc_status import info_of
 from holon.wire.values import is_id, seconds
 from holon.worker.channel import Ended
 from holon.worker.leases import Lease
 from holon.worker.link import Link
+
+log = logging.getLogger(__name__)
 
 # Another stream says who is below, and so do those of all who are above: not each time that a child comes and goes.
 INTRODUCE_EVERY_S = 3.0
@@ -75,6 +79,8 @@ class Parent:
         if types_pb2.CAPABILITY_HOLON not in welcome.capabilities or not welcome.holon_id:
             raise Ended("the parent takes no holons; its version may be too old", refused=True)
         chain = _chain_of(welcome)
+        if chain.ids[-2:-1] == (self._holarchy.own_id,):
+            raise Ended("the parent serves this holon, since a moment ago; its next answer says which link stays")
         try:
             await self._holarchy.serve(chain)
         except HolonError as error:
@@ -83,9 +89,36 @@ class Parent:
         answer_in = seconds(welcome.accept_timeout) if welcome.HasField("accept_timeout") else None
         self._serving.welcomed(welcome.holon_id, answer_in)
 
+    async def refused(self, end: Ended) -> bool:
+        """A session with the parent ended, or did not come to be; whether another attempt may soon succeed after this.
+
+        If the parent serves this holon too, one of the two links stays.
+        """
+        reason, metadata = info_of(end.status)
+        claim = claim_of(metadata) if reason == "HOLARCHY_CYCLE" else None
+        if claim is None or not is_id(claim.holon_id):
+            return False
+        try:
+            has_changed = await self._holarchy.contested(claim)
+        except HolonError as error:
+            log.warning("which of two links stays is decided later: %s", error.message)
+            return False
+        if has_changed:
+            # The next Hello must not name the parent among those below.
+            self._link.introduce(self.identity())
+        return has_changed
+
     def offered(self, lease: Lease, offer: worker_pb2.TaskOffer) -> None:
         """A task is offered."""
+        if not self._holarchy.is_used:
+            self._serving.jobs.start(self._note_used(), "uplink-used")
         self._serving.taking.offered(lease, offer)
+
+    async def _note_used(self) -> None:
+        try:
+            await self._holarchy.used()
+        except HolonError as error:
+            log.debug("that the link with the parent is used is noted later: %s", error.message)
 
     def stopped(self, lease: Lease, reason: str, grace: float) -> None:  # noqa: ARG002  a job cleans up in its own time
         """Work is to stop."""

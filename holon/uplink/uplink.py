@@ -194,6 +194,7 @@ class Uplink:
             ).brought
             group.create_task(summaries.run(), name="uplink-summaries")
             self._parent = Parent(self._holarchy, serving, link, settings.label, self._tenure.epoch)
+            link.refused = self._parent.refused
             link.introduce(self._parent.identity())
             group.create_task(self._parent.run(), name="uplink-introduction")
             await serving.jobs.restore(lambda: self._holarchy.parent_id)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import grpc
 import grpc.aio
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from holon import errors
@@ -64,7 +64,7 @@ def told(error: Exception, where: str) -> HolonError:
 
 def status_of(error: HolonError) -> status_pb2.Status:
     """An error as google.rpc.Status: ErrorInfo, and BadRequest, QuotaFailure and RetryInfo where they apply."""
-    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN)]
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN, metadata=error.metadata)]
     if error.details:
         violations = [
             error_details_pb2.BadRequest.FieldViolation(field=one.field, description=one.reason)
@@ -93,10 +93,27 @@ def error_of(error: HolonError) -> types_pb2.Error:
         field_violations=[
             types_pb2.FieldViolation(field=one.field, reason=one.reason) for one in _as_many_as_fit(error.details)
         ],
+        metadata=error.metadata,
     )
     if error.retry_after is not None:
         message.retry_after.CopyFrom(time_limit(round(error.retry_after * 1000)))
     return message
+
+
+def info_of(status: bytes) -> tuple[str, Mapping[str, str]]:
+    """The reason and the metadata of a node's error, out of its status as it travels in trailers.
+
+    Both are empty where the status cannot be read, or has none.
+    """
+    read, info = status_pb2.Status(), error_details_pb2.ErrorInfo()
+    try:
+        read.ParseFromString(status)
+        for detail in read.details:
+            if detail.Unpack(info):
+                return info.reason, dict(info.metadata)
+    except DecodeError:
+        pass
+    return "", {}
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: HolonError) -> NoReturn:

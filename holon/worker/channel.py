@@ -58,10 +58,20 @@ class Ended(Exception):
         refused: whether trying again soon is no use.
         replaced: whether a newer process has our id, so that trying again is wrong.
         too_large: whether the node ended it because of a message that it could not read.
+        status: the node's own status, encoded; empty where it said none.
     """
 
-    def __init__(self, message: str, *, refused: bool = False, replaced: bool = False, too_large: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        refused: bool = False,
+        replaced: bool = False,
+        too_large: bool = False,
+        status: bytes = b"",
+    ) -> None:
         super().__init__(message)
+        self.status = status
         self.refused = refused
         self.replaced = replaced
         self.too_large = too_large
@@ -143,6 +153,7 @@ async def end_of(call: Call, url: NodeUrl, hints: Hints, *, welcomed: bool) -> E
         too_large=code is grpc.StatusCode.RESOURCE_EXHAUSTED
         and "larger than max" in details
         and not details.startswith("CLIENT"),
+        status=b"".join(value for key, value in trailers if key == _DETAILS and isinstance(value, bytes)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import grpc.aio
@@ -50,6 +50,7 @@ class Link:
     Attributes:
         reports: what is told of tasks: accepted, progress, and final words.
         hearing: what the node says goes there.
+        refused: told how a session ended, or why there is none; whether another attempt may soon succeed after it.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Link:
         self._timing = timing or Timing()
         self.reports = Reports(self._timing, self._check_finished)
         self.hearing = Hearing(self.reports, credits)
+        self.refused: Callable[[Ended], Awaitable[bool]] | None = None
         self._session_id = ""
         self._drain_reason: str | None = None
         self._losses = Losses(self._timing, tokens)
@@ -313,6 +315,8 @@ class Link:
         if isinstance(error, Ended):
             if error.replaced:
                 raise error
+            if self.refused is not None and await self.refused(error):
+                error.refused = False
             if error.too_large and (lease := self.reports.leases.replace_largest()):
                 facts = {"task_id": lease.task_id, "lease_id": lease.lease_id}
                 _log.error(

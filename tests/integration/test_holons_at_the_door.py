@@ -23,6 +23,7 @@ from holon.storage.memory import MemoryStorage
 from holon.testing import RunningNode
 from holon.uplink import Uplink, UplinkSettings
 from holon.uplink.settings import parent_urls
+from holon.wire.grpc_status import info_of
 from holon.wire.trees import read_summary
 from holon.worker.settings import Credentials
 from tests.integration.admission import admission
@@ -317,6 +318,16 @@ async def test_a_circle_of_holons_is_refused_also_when_it_closes_later(node: Nod
     await holarchy(node).serve(Chain(("further", "root")))
     end = await child.end()
     assert (end.code(), reason_of(end)) == (CODE.FAILED_PRECONDITION, "HOLARCHY_CYCLE")
+
+
+async def test_a_parent_that_comes_as_a_child_is_told_what_speaks_for_the_link_that_there_is(node: Node) -> None:
+    await holarchy(node).serve(Chain(("root",)))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await comes(node, identity("root"))
+    assert info_of(dict(caught.value.trailing_metadata() or ())["grpc-status-details-bin"]) == (
+        "HOLARCHY_CYCLE",
+        {"holon_id": OURS, "store_made_at": "0", "link_used": "false"},
+    )
 
 
 async def test_a_child_is_asked_to_come_again_when_the_chain_above_has_changed(node: Node) -> None:
