@@ -267,7 +267,7 @@ class Workers:
         if lease is not None:
             if cost is not None:
                 cost = least(cost, session.leases[lease_id].max_cost)
-            self._telemetry.handed_back(lease, session.leases[lease_id].skill, why)
+            self._telemetry.handed_back(lease, session.leases[lease_id].skill, code or reason.value.upper(), why)
             self._dispatcher.freed(session, lease_id)
             self._touches.hand_back(
                 lease, again_after=again_after, cost=cost, unbegun=unbegun, reason=reason, code=code

@@ -141,6 +141,7 @@ class Measuring:
     def show_uplink(self, uplink: Uplink, holarchy: Holarchy) -> None:
         """Show the link with the parent as well."""
         shown = self._shown
+        shown.add(uplink.metrics)
         shown.gauge("holon_uplink_linked", "Whether this node is linked with the parent.", lambda: uplink.linked)
         shown.gauge("holon_uplink_jobs", "The parent's tasks that are under way here.", lambda: uplink.held)
         shown.gauge("holon_holarchy_depth", "How many holons are above this one.", lambda: len(holarchy.above))

@@ -117,13 +117,14 @@ class Telemetry:
         how = f"{result.outcome.status} ({error})" if error else result.outcome.status
         log.debug("task %s of worker %s has ended: %s", result.task_id, worker_id, how, extra=facts)
 
-    def handed_back(self, lease: LeaseRef, skill: str, why: str) -> None:
+    def handed_back(self, lease: LeaseRef, skill: str, reason: str, why: str) -> None:
         """An offer or a task came back without a result.
 
         Arguments:
+            reason: the code of the reason.
             why: what its worker says, where that is for somebody to look at; empty: it is a matter of course.
         """
-        self.metrics.handbacks.add()
+        self.metrics.handed_back(reason)
         facts = {"task_id": lease.task_id, "worker_id": lease.worker_id, "lease_id": lease.lease_id}
         if why:
             told = lease.task_id, skill, lease.worker_id

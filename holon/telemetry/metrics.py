@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holon.domain.job import Job, Status
 from holon.domain.task import DISPATCH_TIMEOUT, RESULT_TIMEOUT, TIMEOUT_ERROR, Outcome
-from holon.telemetry.series import Counter, Histogram
+from holon.telemetry.series import OTHER, Counter, Histogram
 
 # Seconds: of calls, and of jobs.
 SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -14,6 +14,19 @@ GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _TIMEOUTS = {DISPATCH_TIMEOUT: "dispatch", RESULT_TIMEOUT: "result", TIMEOUT_ERROR: "execution"}
 FAILED = (Status.FAILED, Status.QUARANTINED)
+# Why workers give tasks back, as the protocol names it; NOT_DELIVERED: the offer did not reach the worker.
+REJECTIONS = (
+    "BUSY",
+    "CONTRACT_CHANGED",
+    "CYCLE",
+    "DRAINING",
+    "NOT_DELIVERED",
+    "PAYLOAD_UNREACHABLE",
+    "STALE_OFFER",
+    "UNKNOWN_SKILL",
+    "UNSERVABLE",
+    "UNSUITABLE",
+)
 
 
 class EngineMetrics:
@@ -41,7 +54,9 @@ class EngineMetrics:
         for kind in ("skill", "hint"):
             self.hot.add(kind, by=0)
         self.offers = Counter("holon_task_offers", "Tasks offered to workers.")
-        self.handbacks = Counter("holon_task_handbacks", "Offers and tasks that workers gave back.")
+        self.handbacks = Counter("holon_task_handbacks", "Offers and tasks that workers gave back, and why.", "reason")
+        for reason in REJECTIONS:
+            self.handbacks.add(reason, by=0)
         self.results = Counter("holon_task_results", "Results of workers, by what became of them.", "verdict")
 
     def known(self, blueprint: str) -> None:
@@ -57,11 +72,26 @@ class EngineMetrics:
         if job.created_at:
             self.duration.observe((now - job.created_at) / 1000, job.blueprint)
 
+    def handed_back(self, reason: str) -> None:
+        """A worker gave an offer or a task back, for this reason; what workers say that is not known counts as one."""
+        self.handbacks.add(reason if reason in REJECTIONS else OTHER)
+
     def outcome(self, blueprint: str, outcome: Outcome) -> None:
         """A job learns how a task of its ended, for good."""
         kind = _TIMEOUTS.get(outcome.error.code) if outcome.error is not None else None
         if kind is not None:
             self.timeouts.add(blueprint, kind)
+
+
+class UplinkMetrics:
+    """What is counted where a holon serves its parent."""
+
+    def __init__(self) -> None:
+        self.rejections = Counter(
+            "holon_uplink_rejections", "Offers and tasks of the parent that were given back, and why.", "reason"
+        )
+        for reason in ("BUSY", "DRAINING", "STALE_OFFER", "UNKNOWN_SKILL", "UNSERVABLE", "UNSUITABLE"):
+            self.rejections.add(reason, by=0)
 
 
 class StoreMetrics:

@@ -12,6 +12,7 @@ from holon.engine.core import Engine
 from holon.engine.holarchy import Holarchy
 from holon.errors import BlueprintError, HolonError
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.telemetry.metrics import UplinkMetrics
 from holon.uplink.answering import Answering
 from holon.uplink.books import Books, owed
 from holon.uplink.counting import Counting
@@ -44,6 +45,9 @@ class Uplink:
     Arguments:
         engine: where the parent's jobs run; all of its blueprints are registered.
         holarchy: the place of this holon.
+
+    Attributes:
+        metrics: what is counted of it.
     Raises:
         BlueprintError: what one of the blueprints returns cannot be offered, or a skill that is to be passed on has the
             name of a blueprint, or none that one could have.
@@ -85,6 +89,7 @@ class Uplink:
             lambda: self._credits is not None,
         )
         self._tenure = Tenure(engine.store, engine.store.now, settings.node, secrets.token_hex(8))
+        self.metrics = UplinkMetrics()
         self._link: Link | None = None
         self._parent: Parent | None = None
         self._credits: Credits | None = None
@@ -195,6 +200,7 @@ class Uplink:
             group.create_task(summaries.run(), name="uplink-summaries")
             self._parent = Parent(self._holarchy, serving, link, settings.label, self._tenure.epoch)
             link.refused = self._parent.refused
+            link.reports.rejected = self.metrics.rejections.add
             link.introduce(self._parent.identity())
             group.create_task(self._parent.run(), name="uplink-introduction")
             await serving.jobs.restore(lambda: self._holarchy.parent_id)

@@ -41,9 +41,11 @@ class Reports:
         leases: what is owed to the node.
         events: those of tasks that are not acknowledged.
         session: the one that all is sent on; None while there is none.
+        rejected: told why, whenever a task is given back.
     """
 
     def __init__(self, timing: Timing, settled: Callable[[], None]) -> None:
+        self.rejected: Callable[[str], None] = lambda _reason: None
         self.leases = Leases()
         self.events = Events()
         self.session: Session | None = None
@@ -132,6 +134,7 @@ class Reports:
         """
         held = self.leases.drop(lease)
         if held:
+            self.rejected(reason)
             self._accepting.over(lease)
             self.events.over(lease)
             if cost is not None or counts:

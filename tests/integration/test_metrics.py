@@ -22,8 +22,9 @@ from holon.rxon.v1 import worker_pb2
 from holon.storage import MemoryStorage
 from holon.testing import RunningNode, running_node
 from holon.worker import TaskError
-from tests.integration.cases.site import a_wire, fan_out
-from tests.integration.grpc_node import offering, result, updates
+from tests.integration.cases.site import a_wire, fan_out, next_offer
+from tests.integration.grpc_node import offering, result, update, updates
+from tests.integration.holon_line import a_holon, passing
 from tests.plaintext import PLAINTEXT
 
 REPOSITORY = Path(__file__).parents[2]
@@ -270,6 +271,39 @@ async def test_what_the_worker_door_does_not_apply_or_does_not_understand_is_cou
     assert figure(figures, "orchestrator_tasks_ignored_total", reason="job_not_found") == 1
     assert figure(figures, "holon_task_results_total", verdict="superseded") == 1
     assert figure(figures, "holon_stream_refusals_total", reason="IDS_MISSING") == 1
+
+
+async def test_what_workers_give_back_is_counted_by_its_reason_and_words_of_their_own_together(
+    node: RunningNode,
+) -> None:
+    name = "holon_task_handbacks_total"
+    assert figure(await figures_of(node), name, reason="STALE_OFFER") == 0
+    await node.client.create_job("work", {"skill": "echo"})
+    async with a_wire(node, "worker-1", offering("echo")) as wire:
+        for reason in ("STALE_OFFER", "BUSY", "my-own-1", "my-own-2", ""):
+            rejected = worker_pb2.TaskRejected(reason=reason, retry_at_once=True)
+            await wire.send(updates(update(await next_offer(wire), rejected=rejected)))
+        # What comes after it says that all of it was taken.
+        await wire.send(updates(worker_pb2.TaskUpdate()))
+        while (await wire.next())[0] != "session_error":
+            pass
+        figures = await figures_of(node)
+    counted = {dict(labels)["reason"]: value for (one, labels), value in figures.items() if one == name and value}
+    assert counted == {"STALE_OFFER": 1, "BUSY": 1, "other": 3}
+
+
+async def test_a_task_that_a_child_gives_back_is_counted_by_its_reason_above_and_below(tmp_path: Path) -> None:
+    async with (
+        a_holon(tmp_path, "root", passing("top", "middle")) as root,
+        a_holon(tmp_path, "middle", passing("middle", "nobodys"), above=root, ESCALATE_AFTER=0.2) as middle,
+    ):
+        assert figure(await figures_of(middle), "holon_uplink_rejections_total", reason="STALE_OFFER") == 0
+        await root.client.create_job("top", {})
+        await scraped_until(root, "holon_task_handbacks_total", reason="UNSERVABLE")
+        figures = await scraped_until(middle, "holon_uplink_rejections_total", reason="UNSERVABLE")
+        assert {name for name, _ in figures if name.startswith("holon_uplink_")} == {
+            "holon_uplink_linked", "holon_uplink_jobs", "holon_uplink_rejections_total",
+        }  # fmt: skip
 
 
 async def test_a_worker_that_falls_silent_is_counted() -> None:
