@@ -92,10 +92,12 @@ def drawn(nodes: Sequence[TreeNode]) -> Iterator[str]:
         (below.setdefault(node.parent_node_id, []) if node.parent_node_id in known else roots).append(node)
         known.add(node.node_id)
     own = nodes[0].holon_id if nodes else ""
+    tasks = {node.node_id for node in nodes if node.kind == "task"}
     waiting = [(node, "", "", own) for node in reversed(roots)]
     while waiting:
         node, branch, trunk, holon = waiting.pop()
-        first, *more = _lines(node, holon)
+        # A task below a task is an earlier generation of it.
+        first, *more = _lines(node, holon, is_earlier=node.parent_node_id in tasks and node.kind == "task")
         yield branch + first
         children = below.get(node.node_id, [])
         for line in more:
@@ -107,13 +109,15 @@ def drawn(nodes: Sequence[TreeNode]) -> Iterator[str]:
         ]
 
 
-def _lines(node: TreeNode, holon: str) -> Iterator[str]:
+def _lines(node: TreeNode, holon: str, *, is_earlier: bool) -> Iterator[str]:
     """What is said of a node; the first line says all but what went wrong."""
     parts = [f"{node.kind} {node.name or '?'}", node.job_id if node.kind == "job" else f"#{_number(node)}", node.status]
     if node.current_state:
         parts.append(f"in {node.current_state}")
     if node.progress is not None and node.finished_at is None:
         parts.append(f"{node.progress:g}%")
+    if node.generation > 1 or is_earlier:
+        parts.append(f"generation {node.generation}")
     if node.attempt > 1:
         parts.append(f"attempt {node.attempt}")
     if node.worker_id:

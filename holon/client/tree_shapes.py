@@ -69,6 +69,8 @@ class TreeNode:
         kind: `job` or `task`.
         name: the blueprint or the skill.
         worker_id: who runs a task, or did; empty where that is not disclosed.
+        generation: of a task, from 1; it grows with each failure that is tried again. Earlier ones are tasks below the
+            task, with the same `task_id`. 0 for a job, and where it is not known.
         offline: its holon could not be asked now; it is as of `as_of`, and `summary` is what was told last.
         reported: another holon told it.
         cost: what a job was charged so far, or what the attempts of a task cost, in millionths of the cost unit; None:
@@ -96,6 +98,7 @@ class TreeNode:
     digest: HistoryDigest | None
     summary: JobSummary | None
     cost: int | None
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ def node_of(node: types_pb2.TreeNode) -> TreeNode:
         _digest_of(node.digest) if node.HasField("digest") else None,
         _summary_of(node.summary) if node.HasField("summary") else None,
         node.cost if node.HasField("cost") else None,
+        node.generation,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from holon.domain.children import RUN_BLUEPRINT
 from holon.domain.costs import MOST_COST, Cost, total
@@ -14,6 +14,8 @@ from holon.domain.tree import MAX_ERRORS, Trouble, Visit
 
 # Of so many of its last states it is known when it was in them.
 MAX_VISITS = 200
+# Of so many generations of a task it is known how they failed, the newest.
+MAX_GENERATIONS = 100
 
 
 @dataclass(slots=True)
@@ -21,7 +23,8 @@ class Told:
     """The newest that history tells of a task: how its last attempt ended, or that it was sent.
 
     `status` is empty while no attempt has ended. `cost` is what its attempts cost, late ones
-    included. `child_job_id` is the job that does it as a part of this one; empty: it is for a worker.
+    included. `generation` is the one of that attempt; 0: that is not known. `child_job_id` is the job that does it as a
+    part of this one; empty: it is for a worker.
     """
 
     id: str
@@ -34,6 +37,7 @@ class Told:
     error: Trouble | None = None
     cost: Cost = None
     child_job_id: str = ""
+    generation: int = 0
 
 
 @dataclass(slots=True)
@@ -60,6 +64,8 @@ class Tally:
         self._errors: dict[str, Trouble] = {}
         # What attempts cost that ended late, of tasks of which none has ended in time.
         self._late: dict[str, Cost] = {}
+        # By task, how its generations failed, with what each one cost.
+        self._failed: dict[str, list[Told]] = {}
         self._counts: dict[str, int] = {}
         self.truncated = False
 
@@ -113,7 +119,16 @@ class Tally:
         if not attempt and (tries := details.get("attempts")):
             # It ended as it waited for another: what was done of it was done in the last that it had.
             worker_id, attempt = str(tries[-1][0]), len(tries)
-        self._told[name] = Told(name, skill, event.time, status, worker_id, attempt, event.time, error, cost)
+        generation = details.get("generation")
+        told = Told(name, skill, event.time, status, worker_id, attempt, event.time, error, cost)
+        told.generation = generation if type(generation) is int else 0
+        self._told[name] = told
+        if error is not None:
+            failed = self._failed.setdefault(name, [])
+            # The first one begins as the task is sent, each other one as the one before it ends.
+            began = before.ended if before is not None and before.ended is not None else 0
+            failed.append(replace(told, sent=began, cost=_cost_in(event)))
+            del failed[:-MAX_GENERATIONS]
 
     def _charged_late(self, event: HistoryEvent) -> None:
         """What an attempt cost that others had overtaken."""
@@ -152,6 +167,11 @@ class Tally:
                     known.sent, known.child_job_id = sent.time, part
                     yield known
             start = 0
+
+    def earlier(self, told: Told, generation: int) -> Sequence[Told]:
+        """How the generations of a task before this one failed, the oldest first; `sent` is when each began."""
+        failed = (one for one in self._failed.get(told.id, ()) if 0 < one.generation < generation)
+        return [replace(one, sent=one.sent or told.sent) for one in failed]
 
     def parts(self) -> list[str]:
         """The jobs that are parts of this one, in the order in which it asked for them."""

@@ -80,6 +80,8 @@ class Summary(Value):
 class TreeNode(Value):
     """One job or task. `id` names it within the tree, `parent` the one above it (empty: none). Times as in `Summary`.
 
+    `generation` is that of a task, from 1: it grows with each failure that is tried again. A task stands for the newest
+    one; each one before it is a task too, below that.
     `offline` says that its holon could not be asked now: it is as of `as_of`, and `summary` is what was told last.
     `reported` says that another holon told it. `cost` is what a job was charged so far, or what the attempts of a
     task cost.
@@ -106,6 +108,7 @@ class TreeNode(Value):
     digest: Digest | None = None
     summary: Summary | None = None
     cost: Cost = None
+    generation: int = 0
 
 
 class Asked(Value):

@@ -31,8 +31,13 @@ _New: TypeAlias = tuple[str, Record, bytes]
 _Written: TypeAlias = tuple[str, tuple[int, int]]
 
 
+def _earlier_key(task_id: str, generation: int) -> str:
+    """Under which key it is kept what was told of an earlier generation of a task."""
+    return f"{task_id} {generation}"
+
+
 class Below:
-    """Keeps the newest summary of each task that a holon does.
+    """Keeps the newest summary of each task that a holon does, and of each earlier generation of it.
 
     Arguments:
         store: where they are, as documents.
@@ -96,33 +101,39 @@ class Below:
         """Documents of these kinds have changed, perhaps by another node."""
         self._unsure |= KIND in kinds
 
-    async def find(self, task_id: str) -> Kept | None:
-        """What was told last of the job of a task."""
-        waiting = self._waiting.get(task_id)
+    async def find(self, task_id: str, generation: int | None = None) -> Kept | None:
+        """What was told last of the job of a task, or of that of one of its generations."""
+        kept = await self._find(task_id)
+        if generation is None or (kept is not None and kept.generation == generation):
+            return kept
+        return await self._find(_earlier_key(task_id, generation))
+
+    async def _find(self, key: str) -> Kept | None:
+        waiting = self._waiting.get(key)
         if waiting is not None:
-            return self._texts.kept(task_id, waiting)
-        document = await self._store.document(KIND, task_id)
+            return self._texts.kept(key, waiting)
+        document = await self._store.document(KIND, key)
         return None if document is None else self._texts.read(document)
 
-    def later(self, task_id: str, lease_id: str, told: bytes) -> None:
+    def later(self, task_id: str, lease_id: str, told: bytes, generation: int) -> None:
         """Keep what is told of a task that runs, soon; only the newest is."""
         if task_id not in self._waiting and len(self._waiting) >= MOST_WAITING:
             return
-        self._waiting[task_id] = Record(lease_id, told, self._now(), final=False)
+        self._waiting[task_id] = Record(lease_id, told, self._now(), final=False, generation=generation)
         self._some.set()
 
-    async def ended(self, told: Iterable[tuple[str, str, bytes]]) -> None:
+    async def ended(self, told: Iterable[tuple[str, str, bytes, int]]) -> None:
         """Keep what was told with the results of tasks, for good: it is durable when this returns.
 
         Failures of the store are logged: the results count all the same.
 
         Arguments:
-            told: of each the task, its lease, and what was told, of MOST_OF_ONE bytes at most.
+            told: of each the task, its lease, what was told, of MOST_OF_ONE bytes at most, and the task's generation.
         """
         new: list[_New] = []
         now = self._now()
-        for task_id, lease_id, summary in told:
-            record = Record(lease_id, summary, now, final=True)
+        for task_id, lease_id, summary, generation in told:
+            record = Record(lease_id, summary, now, final=True, generation=generation)
             is_first = task_id not in self._sizes and task_id not in self._waiting
             self._waiting.pop(task_id, None)
             if is_first:
@@ -179,6 +190,8 @@ class Below:
     async def _keep(self, task_id: str, record: Record) -> None:
         text = self._texts.of(task_id, record)
         try:
+            if record.generation > 1:
+                await self._keep_earlier(task_id, record.generation)
             # Most are told of once.
             new = None if task_id in self._sizes else await self._bounded(lambda: self._put_first(task_id, text))
             if new is None and not await self._bounded(lambda: self._change(task_id, record, text)):
@@ -188,6 +201,18 @@ class Below:
             log.warning("what a holon told of task %s is not kept: %s", task_id, error.message, extra=facts)
             return
         self._counted(task_id, text, new or 0)
+
+    async def _keep_earlier(self, task_id: str, generation: int) -> None:
+        """Keep what is there of an earlier generation of a task, as this one is about to take its place."""
+        document = await self._store.document(KIND, task_id)
+        before = None if document is None else self._texts.record(document)
+        if before is None or not 0 < before.generation < generation:
+            return
+        key = _earlier_key(task_id, before.generation)
+        text = self._texts.of(key, before)
+        version = await self._bounded(lambda: self._put_first(key, text))
+        if version is not None:
+            self._counted(key, text, version)
 
     def _counted(self, task_id: str, text: bytes, version: int) -> None:
         self._count(task_id, len(text), version)

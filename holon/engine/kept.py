@@ -22,11 +22,15 @@ MOST_OF_ONE = MAX_DOCUMENT_BYTES - 2_048
 
 
 class Kept(Value):
-    """What a holon told last of the job of a task; `final`: with the task's result, after which nothing changes it."""
+    """What a holon told last of the job of a task; `final`: with the task's result, after which nothing changes it.
+
+    `generation` is the task's, 0: that is not known.
+    """
 
     lease_id: str
     summary: Summary
     final: bool
+    generation: int = 0
 
 
 class Record(Struct, array_like=True, frozen=True):
@@ -36,6 +40,7 @@ class Record(Struct, array_like=True, frozen=True):
     told: bytes
     at: int
     final: bool
+    generation: int = 0
 
 
 _encode = Encoder().encode
@@ -74,15 +79,19 @@ class Texts:
         text = _encode(record)
         return text if self._seal is None else self._seal.seal(*place_of(KIND, task_id), text)
 
-    def read(self, document: Document) -> Kept | None:
+    def record(self, document: Document) -> Record | None:
         """What is stored; None: it cannot be read, which is logged."""
         text, facts = document.value, {"task_id": document.key}
         try:
-            record = _decode(text if self._seal is None else self._seal.open(*place_of(KIND, document.key), text))
+            return _decode(text if self._seal is None else self._seal.open(*place_of(KIND, document.key), text))
         except (HolonError, DecodeError) as error:
             log.warning("what a holon told of task %s cannot be read: %r", document.key, error, extra=facts)
             return None
-        return self.kept(document.key, record)
+
+    def read(self, document: Document) -> Kept | None:
+        """The same as it is read; None: it cannot be."""
+        record = self.record(document)
+        return None if record is None else self.kept(document.key, record)
 
     def kept(self, task_id: str, record: Record) -> Kept | None:
         """The same of what is still to be stored."""
@@ -93,7 +102,8 @@ class Texts:
             log.warning("what a holon told of task %s cannot be read: %s", task_id, error.message, extra=facts)
             return None
         # A clock below that is ahead does not tell of what is still to come.
-        return Kept(record.lease_id, replace(summary, as_of=min(summary.as_of, record.at)), record.final)
+        told = replace(summary, as_of=min(summary.as_of, record.at))
+        return Kept(record.lease_id, told, record.final, record.generation)
 
 
 def stays(before: Kept, new: Kept) -> bool:

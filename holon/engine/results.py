@@ -49,7 +49,8 @@ class Reported(Value, gc=True):
     """A result as a worker sent it; with `broken` it cannot be used, and `outcome` is the failure in its place.
 
     `resent` says that it was sent before, perhaps to a process that did not survive it. `summary` is what a holon tells
-    of the job that did it. `cost` is in millionths of the cost unit; None: it does not say.
+    of the job that did it, and `generation` the task's, 0: that is not known. `cost` is in millionths of the cost unit;
+    None: it does not say.
     """
 
     task_id: str
@@ -60,6 +61,7 @@ class Reported(Value, gc=True):
     resent: bool = False
     summary: bytes | None = None
     cost: Cost = None
+    generation: int = 0
 
 
 class Answer(Value, gc=True):

@@ -75,6 +75,42 @@ def task_node(
         created_at=told.sent,
         finished_at=(told.ended or record.finished_at) if over else None,
         cost=told.cost,
+        generation=generation_of(told, row),
+    )
+
+
+def generation_of(told: Told, row: TaskRecord | None) -> int:
+    """The newest generation of a task, as far as it is known."""
+    return max(1, told.generation, row.generation if row is not None else 0)
+
+
+def node_id_of(earlier: Told) -> str:
+    """The node of an earlier generation of a task."""
+    return f"{earlier.id}.{earlier.generation}"
+
+
+def earlier_node(record: JobRecord, holon_id: str, told: Told) -> TreeNode:
+    """An earlier generation of a task, below the task.
+
+    Arguments:
+        told: how it failed.
+    """
+    return TreeNode(
+        node_id_of(told),
+        told.id,
+        Kind.TASK,
+        holon_id,
+        record.job.id,
+        shown_skill(told.skill),
+        told.status,
+        task_id=told.id,
+        attempt=told.attempt,
+        worker_id=told.worker_id,
+        error=None if told.error is None else short(told.error),
+        created_at=told.sent,
+        finished_at=told.ended,
+        cost=told.cost,
+        generation=told.generation,
     )
 
 

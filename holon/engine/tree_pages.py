@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from holon.domain.tree import MAX_TREE_BYTES, TreeNode, TreePage, weight
 from holon.domain.value import Value, replace
-from holon.errors import InvalidArgument, Violation
+from holon.errors import InvalidArgument, invalid
 
 MAX_TOKEN = 1_024
 # How many nodes, and pages, one task may have below it: a holon below may have no end.
@@ -16,6 +16,7 @@ MOST_OF_ONE = 100_000
 # A page is to fit into its limit also where it is passed on.
 _PAGE_BYTES = MAX_TREE_BYTES - 128 * 1024
 _TOKEN = re.compile(r"(\d{1,9})(?::(\d{1,9}):([!-~]*))?", re.ASCII)
+_GENERATION = re.compile(r"(\d{1,9})(?:~([!-~]*))?", re.ASCII)
 
 
 class Place(Value):
@@ -39,6 +40,39 @@ class Place(Value):
         return Place(self.task, under.token, seen) if under.token and seen < MOST_OF_ONE else None
 
 
+class GenerationPlace(Value):
+    """Where a page begins below a task: at this generation of it, or at `inner` in the tree of its job.
+
+    `inner` is None before the generation itself.
+    """
+
+    generation: int = 0
+    inner: str | None = None
+
+    @property
+    def token(self) -> str:
+        """What says it, as a part of the token of a `Place`."""
+        return str(self.generation) if self.inner is None else f"{self.generation}~{self.inner}"
+
+    def of(self, generation: int) -> str | None:
+        """Where it begins in the tree of a generation's job; None: at the generation itself."""
+        return self.inner if self.generation == generation else None
+
+
+def generation_place_of(token: str) -> GenerationPlace:
+    """The place that such a token says; the beginning for none.
+
+    Raises:
+        InvalidArgument: it says none.
+    """
+    if not token:
+        return GenerationPlace()
+    found = _GENERATION.fullmatch(token)
+    if found is None:
+        raise _no_token()
+    return GenerationPlace(int(found[1]), found[2])
+
+
 def place_of(token: str) -> Place:
     """The place that a token says; the beginning for none.
 
@@ -49,9 +83,12 @@ def place_of(token: str) -> Place:
         return Place()
     found = _TOKEN.fullmatch(token)
     if found is None or len(token) > MAX_TOKEN:
-        reason = "is not one that a page ended with; start without it"
-        raise InvalidArgument(f"page_token {reason}", details=[Violation("page_token", reason)])
+        raise _no_token()
     return Place(int(found[1]), found[3], int(found[2] or 0))
+
+
+def _no_token() -> InvalidArgument:
+    return invalid("page_token", "is not one that a page ended with; start without it")
 
 
 class Page:
@@ -81,7 +118,7 @@ class Page:
         self._bytes += size
         return True
 
-    def done(self, place: Place | None = None) -> TreePage:
+    def done(self, place: Place | GenerationPlace | None = None) -> TreePage:
         """All of it, and where the next one begins; None: there is none."""
         return TreePage(tuple(self._nodes), "" if place is None else place.token)
 

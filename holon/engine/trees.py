@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Protocol
 
@@ -26,12 +27,22 @@ from holon.domain.value import replace
 from holon.engine.below import Below
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.jobs import Jobs
+from holon.engine.kept import Kept
 from holon.engine.pins import own_id as id_of
 from holon.engine.records import Records
 from holon.engine.session import Session
 from holon.engine.tallies import Reading, Tallies
-from holon.engine.tree_nodes import error_of, job_node, offline_node, short, task_node
-from holon.engine.tree_pages import Page, Place, grafted, place_of
+from holon.engine.tree_nodes import (
+    earlier_node,
+    error_of,
+    generation_of,
+    job_node,
+    node_id_of,
+    offline_node,
+    short,
+    task_node,
+)
+from holon.engine.tree_pages import GenerationPlace, Page, Place, generation_place_of, grafted, place_of
 from holon.engine.ways_down import Decider
 from holon.errors import HolonError, NotFound, PermissionDenied, invalid
 from holon.ports import JobRecord, Storage, TaskRecord
@@ -224,7 +235,7 @@ class Trees:
                 if place.inner is None and not page.add([task_node(walk.record, own_id, told, row, walk.sessions)]):
                     return page.done(place)
                 if under is not None:
-                    if not page.add(grafted(told.id, under)):
+                    if not page.add(under.nodes):
                         return page.done(Place(place.task, place.inner or "", place.seen))
                     if (more := place.below(under)) is not None:
                         return page.done(more)
@@ -235,13 +246,57 @@ class Trees:
         self, walk: _Walk, batch: Sequence[Told], rows: Sequence[TaskRecord | None], place: Place, room: int
     ) -> Sequence[TreePage | None]:
         """What is below each of these tasks; the first of them is the one of the place."""
-        asked = walk.below
-        if asked is None:
-            return [None] * len(batch)
-        asked = replace(asked, token="", size=max(1, room - (place.inner is None)))
-        first = replace(asked, token=place.inner or "")
-        each = zip(batch, rows, (first, *[asked] * (len(batch) - 1)), strict=True)
-        return await asyncio.gather(*(self._behind(walk, told, row, wanted) for told, row, wanted in each))
+        size = max(1, room - (place.inner is None))
+        places = (generation_place_of(place.inner or ""), *[GenerationPlace()] * (len(batch) - 1))
+        each = zip(batch, rows, places, strict=True)
+        return await asyncio.gather(*(self._under(walk, told, row, at, size) for told, row, at in each))
+
+    async def _under(
+        self, walk: _Walk, told: Told, row: TaskRecord | None, place: GenerationPlace, size: int
+    ) -> TreePage | None:
+        """What is below a task, as a part of this tree: its earlier generations, then the job of the newest one."""
+        page, newest = Page(size), generation_of(told, row)
+        for one in walk.tally.earlier(told, newest):
+            if one.generation < place.generation:
+                continue
+            inner = place.of(one.generation)
+            if inner is None:
+                node = earlier_node(walk.record, await self._holon_id(), one)
+                if not page.add([node]):
+                    return page.done(GenerationPlace(one.generation))
+            more = await self._part_of(
+                page, walk, inner or "", node_id_of(one), partial(self._behind_earlier, walk, one)
+            )
+            if more is not None:
+                return page.done(GenerationPlace(one.generation, more))
+        inner = place.of(newest)
+        more = await self._part_of(page, walk, inner or "", told.id, partial(self._behind, walk, told, row))
+        if more is not None:
+            return page.done(GenerationPlace(newest, more))
+        return None if page.is_empty else page.done()
+
+    async def _part_of(
+        self,
+        page: Page,
+        walk: _Walk,
+        inner: str,
+        above: str,
+        behind: Callable[[Asked], Awaitable[TreePage | None]],
+    ) -> str | None:
+        """Add a page of the tree behind a task; where in that the next page begins, None: it is at its end.
+
+        Arguments:
+            inner: where the page begins.
+            above: the node that it hangs on.
+        """
+        if walk.below is None:
+            return None
+        if page.left <= 0:
+            return inner
+        under = await behind(replace(walk.below, token=inner, size=page.left))
+        if under is None:
+            return None
+        return (under.token or None) if page.add(grafted(above, under)) else inner
 
     # Below ---------------------------------------------------------------------------------------------------------
 
@@ -249,6 +304,9 @@ class Trees:
         """The tree below a task that a holon does, or did: as it says now, or as it told last; None: there is none."""
         if told.child_job_id:
             return await self._part(walk, told.child_job_id, asked)
+        if row is not None and row.state == "back_off":
+            # Nobody has this generation yet.
+            return None
         worker_id = row.worker_id if row is not None else told.worker_id
         link = self._links.get(worker_id)
         if not worker_id or (link is None and worker_id in walk.sessions):
@@ -258,9 +316,22 @@ class Trees:
             return None
         kept = await self.below.find(told.id)
         lease_id = row.lease_id if row is not None else kept.lease_id if kept is not None else ""
-        if kept is not None and kept.lease_id != lease_id:
+        if kept is not None and (kept.lease_id != lease_id or 0 < kept.generation < generation_of(told, row)):
             # Of an attempt before, perhaps somebody else's.
             kept = None
+        return await self._asked(walk, told, kept, link, lease_id, asked)
+
+    async def _behind_earlier(self, walk: _Walk, told: Told, asked: Asked) -> TreePage | None:
+        """The same of an earlier generation of a task."""
+        kept = await self.below.find(told.id, told.generation)
+        if kept is None:
+            return None
+        return await self._asked(walk, told, kept, self._links.get(told.worker_id), kept.lease_id, asked)
+
+    async def _asked(
+        self, walk: _Walk, told: Told, kept: Kept | None, link: Subtree | None, lease_id: str, asked: Asked
+    ) -> TreePage | None:
+        """The tree of the job behind a task: as its holon says now, or as it told last."""
         left = walk.until - asyncio.get_running_loop().time()
         if link is not None and left > _LEAST_S:
             try:
@@ -268,7 +339,7 @@ class Trees:
             except PermissionDenied:
                 return None
             except HolonError as error:
-                facts = {"task_id": told.id, "worker_id": worker_id}
+                facts = {"task_id": told.id, "worker_id": told.worker_id}
                 log.info("the tree below task %s is shown as it was: %s", told.id, error.message, extra=facts)
         return None if kept is None or asked.token else TreePage((offline_node(kept, told),))
 
@@ -295,8 +366,10 @@ class Trees:
 
 
 def _has_ended_since(told: Told, row: TaskRecord | None) -> bool:
-    """Whether the store knows of an end that was not read in the history."""
-    return row is not None and row.state == "over" and not final(told, job_is_over=False)
+    """Whether the store knows of an end, or of a failure, that was not read in the history."""
+    if row is None:
+        return False
+    return row.generation > told.generation + 1 or (row.state == "over" and not final(told, job_is_over=False))
 
 
 def _digests(below: Iterable[Summary]) -> tuple[ChildDigest, ...]:

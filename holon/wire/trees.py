@@ -108,6 +108,7 @@ def node_message(node: TreeNode) -> types_pb2.TreeNode:
         as_of=_time(node.as_of),
         reported=node.reported,
         cost=node.cost,
+        generation=node.generation,
     )
     if node.error is not None:
         message.error.CopyFrom(_trouble_message(node.error))
@@ -276,6 +277,7 @@ def _node_of(one: types_pb2.TreeNode) -> TreeNode:
         digest=_digest_of(one.digest) if one.HasField("digest") else None,
         summary=summary_of(one.summary) if one.HasField("summary") else None,
         cost=cost_of(one),
+        generation=max(0, one.generation),
     )
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from holon import Blueprint
 from holon.client import Client, TreeNode
+from holon.context import ActionFactory
 from holon.testing import RunningNode
 from holon.worker import TaskError
 from tests.chaos.link import Link
@@ -99,6 +101,117 @@ async def test_a_tree_shows_three_levels_while_they_work_and_when_they_have(tmp_
                 rest = {"digests": "true", "page_token": page["next_page_token"]}
                 (left,) = (await api.get(f"/api/v1/jobs/{job}/tree", params=rest)).json()["nodes"]
                 assert (left["name"], left["parent_node_id"]) == ("work", page["nodes"][4]["node_id"])
+
+
+def failing(name: str, skill: str, times: int) -> Blueprint:
+    """Its first jobs, so many of them, fail once the skill is done, in a way that a parent tries again."""
+    made, left = Blueprint(name), iter([True] * times)
+
+    @made.handler("start", is_start=True)
+    async def start(actions: ActionFactory) -> None:
+        actions.dispatch_task(skill, {}, {"success": "broken" if next(left, False) else "end"})
+
+    @made.handler("broken", is_end=True, outcome="failed", retry=True)
+    async def broken() -> dict[str, str]:
+        return {"why": "on purpose"}
+
+    @made.handler("end", is_end=True)
+    async def end() -> None: ...
+
+    return made
+
+
+async def test_a_tree_shows_each_generation_of_a_task_with_its_job_also_when_the_child_is_off(tmp_path: Path) -> None:
+    def below(nodes: list[TreeNode]) -> list[tuple[str, str, str, int, str]]:
+        """Each node with what it hangs on."""
+        named = {node.node_id: f"{node.name} {node.generation}" for node in nodes}
+        return [
+            (node.kind, node.name, node.status, node.generation, named.get(node.parent_node_id, "")) for node in nodes
+        ]
+
+    def of_job(status: str, generation: int) -> list[tuple[str, str, str, int, str]]:
+        return [("job", "middle", status, 0, f"middle {generation}"), ("task", "work", "success", 1, "middle 0")]
+
+    gate = Gate()
+    gate.open.set()
+    async with a_holon(tmp_path, "root", passing("top", "middle"), JOB_MAX_RETRIES=3) as root:
+        async with a_holon(tmp_path, "middle", failing("middle", "work", 2), above=root) as middle:
+            worker = middle.new_worker("leaf")
+            worker.skill("work")(gate.work(asyncio.get_running_loop()))
+            async with worker:
+                job = (await root.client.create_job("top", {})).job_id
+                await ended(root, job)
+            nodes = await tree_of(root.client, job)
+            task = ("task", "middle", "success", 3, "top 0")
+            first, second = (("task", "middle", "failure", generation, "middle 3") for generation in (1, 2))
+            assert below(nodes) == [
+                ("job", "top", "finished", 0, ""), task,
+                first, *of_job("failed", 1),
+                second, *of_job("failed", 2),
+                *of_job("finished", 3),
+            ]  # fmt: skip
+            assert len({node.job_id for node in nodes if node.kind == "job"}) == 4
+            earlier = [node for node in nodes if node.generation in (1, 2) and node.name == "middle"]
+            assert {node.task_id for node in earlier} == {nodes[1].task_id}
+            assert [node.error.code for node in earlier if node.error is not None] == ["CHILD_FAILED"] * 2
+            assert earlier[0].finished_at == earlier[1].created_at
+            # Pages of one node, or of a few, are the same tree.
+            for size in (1, 2, 4):
+                assert await tree_of(root.client, job, page_size=size) == nodes
+            assert below(await tree_of(root.client, job, max_depth=1)) == [*below(nodes)[:2], first, second]
+
+        async def is_off() -> bool:
+            return all(
+                node.offline for node in await tree_of(root.client, job) if node.name == "middle" and node.kind == "job"
+            )
+
+        await until(is_off, "the child is off")
+        offline = await tree_of(root.client, job)
+        assert below(offline) == [
+            ("job", "top", "finished", 0, ""), task,
+            first, of_job("failed", 1)[0],
+            second, of_job("failed", 2)[0],
+            of_job("finished", 3)[0],
+        ]  # fmt: skip
+        of_middle = [node.job_id for node in nodes if (node.kind, node.name) == ("job", "middle")]
+        assert [node.job_id for node in offline if node.offline] == of_middle
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_tree_shows_what_failed_at_a_worker_while_the_task_waits_for_another_try_and_once_it_is_done(
+    tmp_path: Path, waits: bool
+) -> None:
+    pause: dict[str, Any] = {"RETRY_BACKOFF_MIN_SECONDS": 86_400, "RETRY_BACKOFF_MAX_SECONDS": 86_400} if waits else {}
+    async with a_holon(tmp_path, "root", passing("top", "work"), JOB_MAX_RETRIES=3, **pause) as root:
+        worker, tries = root.new_worker("leaf"), iter([True])
+
+        @worker.skill("work", price=2)
+        async def work() -> dict[str, int]:
+            if next(tries, False):
+                raise TaskError("TRANSIENT_ERROR", "the tide")
+            return {"n": 1}
+
+        async with worker:
+            job = (await root.client.create_job("top", {})).job_id
+
+            async def failed_once() -> bool:
+                return len(await tree_of(root.client, job)) == 3
+
+            await until(failed_once, "it has failed")
+            if not waits:
+                await ended(root, job)
+            _, task, earlier = await tree_of(root.client, job)
+            status = "waiting_for_retry" if waits else "success"
+            assert (task.status, task.generation, task.attempt, task.cost) == (
+                status,
+                2,
+                1 if waits else 2,
+                2 if waits else 4,
+            )
+            assert (earlier.status, earlier.generation, earlier.attempt, earlier.cost) == ("failure", 1, 1, 2)
+            assert (earlier.parent_node_id, earlier.task_id, earlier.worker_id) == (task.node_id, task.task_id, "leaf")
+            assert earlier.error is not None
+            assert earlier.error.message == "the tide"
 
 
 @pytest.fixture(params=["sqlite", "moved", "redis"])

@@ -97,6 +97,24 @@ def test_tasks_are_in_the_order_in_which_they_were_sent_from_any_place_on() -> N
     assert all(final(told, job_is_over=True) for told in (first, failed, last))
 
 
+def test_of_each_generation_before_another_it_is_told_how_it_failed_and_of_too_many_of_the_newest() -> None:
+    def failed(generation: int, time: int) -> events.HistoryEvent:
+        return over("0-0", "failure", time, generation=generation, code="C", error=f"e{generation}", cost=generation)
+
+    made = tally(sent(0, 10), failed(1, 11), failed(2, 13), over("0-0", "success", 15, generation=3, cost=7))
+    (told,) = made.tasks()
+    assert (told.generation, told.cost) == (3, 10)
+    told_of = [(one.generation, one.sent, one.ended, one.cost) for one in made.earlier(told, 3)]
+    assert told_of == [(1, 10, 11, 1), (2, 11, 13, 2)]
+    assert [one.generation for one in made.earlier(told, 2)] == [1]
+    many = tally(sent(0, 10), *(failed(generation, generation) for generation in range(1, 151)))
+    (last,) = many.tasks()
+    assert [one.generation for one in many.earlier(last, 151)] == list(range(51, 151))
+    # A history of before did not say it.
+    before = tally(sent(0, 10), over("0-0", "failure", 11), over("0-0", "success", 12))
+    assert before.earlier(next(before.tasks()), 2) == []
+
+
 def test_what_the_attempts_of_a_task_cost_is_told_together_late_ones_included() -> None:
     late = events.HistoryEvent("result_superseded", 14, worker_id="w", task_id=f"{JOB}-0-0", details={"cost": 4})
     nonsense = {"a": -1, "b": True, "c": "7", "d": 2**60}
@@ -247,7 +265,8 @@ def test_a_tree_is_drawn_with_where_each_part_runs() -> None:
     nodes = [
         shown("top", current_state="start", progress=40.0),
         shown("work", "top", "task", task_id="j1-0-0", worker_id="w1", attempt=2),
-        shown("census", "top", "task", task_id="j1-0-1", worker_id="child"),
+        shown("census", "top", "task", task_id="j1-0-1", worker_id="child", generation=2),
+        shown("census.1", "census", "task", task_id="j1-0-1", worker_id="child", status="failure", generation=1),
         shown(
             "below", "census", holon_id="there", offline=True, as_of=0.0, status="failed",
             error=TreeError("C", "line\nbreak", "there", "n"), digest=HistoryDigest(3, 1, 3, "ab", ()),
@@ -259,11 +278,12 @@ def test_a_tree_is_drawn_with_where_each_part_runs() -> None:
         shown("top", "leaf"),
     ]  # fmt: skip
     lines = list(drawn(nodes))
-    as_of = lines[3].partition("as of ")[2]
+    as_of = lines[4].partition("as of ")[2]
     assert lines == [
         "job top  j1  running  in start  40%",
         "├─ task work  #0-0  running  attempt 2  by w1",
-        "└─ task census  #0-1  running  by child",
+        "└─ task census  #0-1  running  generation 2  by child",
+        "   ├─ task census.1  #0-1  failure  generation 1  by child",
         f"   └─ job below  j1  failed  cost 3  at holon there  (offline, as of {as_of}",
         "      │  tasks: 2 open; jobs below: 1 finished",
         "      │  C: line break",

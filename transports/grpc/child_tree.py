@@ -115,11 +115,11 @@ class ChildTree:
         if answer is not None and not answer.done():
             answer.set_result(page)
 
-    def told(self, task_id: str, lease_id: str, message: types_pb2.JobSummary) -> None:
+    def told(self, task_id: str, lease_id: str, message: types_pb2.JobSummary, generation: int) -> None:
         """Something was told of the job of a task that runs."""
         summary = self.summary(message)
         if summary is not None:
-            self._below.later(task_id, lease_id, summary)
+            self._below.later(task_id, lease_id, summary, generation)
 
     def summary(self, message: types_pb2.JobSummary) -> bytes | None:
         """What was told of a job, to be kept; None where it cannot be used, which harms nothing else."""
@@ -131,6 +131,6 @@ class ChildTree:
             log.info("holon %s: %s", self.identity.holon_id, error.message)
             return None
 
-    async def ended(self, told: Iterable[tuple[str, str, bytes]]) -> None:
-        """Something was told with the results of tasks, which were used: of each the task, its lease, and that."""
+    async def ended(self, told: Iterable[tuple[str, str, bytes, int]]) -> None:
+        """Something was told with the results of tasks, which were used; see `Below.ended`."""
         await self._below.ended(told)

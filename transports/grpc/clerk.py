@@ -171,13 +171,13 @@ class Clerk:
     async def _keep(self, tree: ChildTree, batch: Sequence[Reported], answers: Sequence[Answer]) -> None:
         """Keep what was told with results that were used, or came when their task was over: it may be cancelled."""
         verdicts = {(one.task_id, one.lease_id): one for one in answers if one.again_after is None}
-        told: list[tuple[str, str, bytes]] = []
+        told: list[tuple[str, str, bytes, int]] = []
         for one in batch:
             answer = verdicts.get((one.task_id, one.lease_id))
             if one.summary is None or answer is None:
                 continue
             if not answer.superseded or await self._workers.was_last(self._member, one.task_id, one.lease_id):
-                told.append((one.task_id, one.lease_id, one.summary))
+                told.append((one.task_id, one.lease_id, one.summary, one.generation))
         await tree.ended(told)
 
 

@@ -322,7 +322,7 @@ class Incoming:
         message = clipped(progress.message, MAX_PROGRESS_MESSAGE)
         if progress.HasField("summary") and self._tree is not None:
             check_held(self._workers.holds(self._member, update.task_id, update.lease_id), update)
-            self._tree.told(update.task_id, update.lease_id, progress.summary)
+            self._tree.told(update.task_id, update.lease_id, progress.summary, self._generation(update.lease_id))
             if percent is None and not message:
                 return
         # Who says nothing at all takes back what was said.
@@ -343,11 +343,16 @@ class Incoming:
             broken = error
             code = LIMIT_EXCEEDED if isinstance(error, TooLarge) else CONTRACT_VIOLATION
             outcome = Outcome.failed(code, error.message, worker_id)
-        told = None
+        told, generation = None, 0
         if self._tree is not None and result.HasField("summary"):
-            told = self._tree.summary(result.summary)
+            told, generation = self._tree.summary(result.summary), self._generation(lease_id)
         took, cost = took_of(result), cost_of(result)
-        self._clerk.report(Reported(task_id, lease_id, outcome, took, broken, update.resent, told, cost))
+        self._clerk.report(Reported(task_id, lease_id, outcome, took, broken, update.resent, told, cost, generation))
+
+    def _generation(self, lease_id: str) -> int:
+        """The generation of the task that was offered under a lease; 0: that is not known here."""
+        offer = self._member.session.offered(lease_id)
+        return 0 if offer is None else offer.generation
 
 
 def _line(text: str) -> str:

@@ -828,6 +828,7 @@ class TreeNode(google.protobuf.message.Message):
     DIGEST_FIELD_NUMBER: builtins.int
     SUMMARY_FIELD_NUMBER: builtins.int
     COST_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
     node_id: builtins.str
     """Names this node within the tree."""
     parent_node_id: builtins.str
@@ -859,6 +860,11 @@ class TreeNode(google.protobuf.message.Message):
     cost: builtins.int
     """What a job was charged so far, or what the attempts of a task cost, in millionths of the cost unit; unset when that
     is nothing, or not known.
+    """
+    generation: builtins.int
+    """Which generation of a task this is, from 1: it grows with each failure that is tried again. 0 for a job, and when it
+    is not known. A task stands for its newest generation; each earlier one is a node too, below that of the task, with
+    the same task_id.
     """
     @property
     def error(self) -> global___TaskErrorCause:
@@ -908,9 +914,10 @@ class TreeNode(google.protobuf.message.Message):
         digest: global___HistoryDigest | None = ...,
         summary: global___JobSummary | None = ...,
         cost: builtins.int | None = ...,
+        generation: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_cost", b"_cost", "_progress", b"_progress", "as_of", b"as_of", "cost", b"cost", "created_at", b"created_at", "digest", b"digest", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "summary", b"summary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cost", b"_cost", "_progress", b"_progress", "as_of", b"as_of", "attempt", b"attempt", "cost", b"cost", "created_at", b"created_at", "current_state", b"current_state", "digest", b"digest", "error", b"error", "finished_at", b"finished_at", "holon_id", b"holon_id", "job_id", b"job_id", "kind", b"kind", "name", b"name", "node_id", b"node_id", "offline", b"offline", "parent_node_id", b"parent_node_id", "progress", b"progress", "reported", b"reported", "status", b"status", "summary", b"summary", "task_id", b"task_id", "worker_id", b"worker_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_cost", b"_cost", "_progress", b"_progress", "as_of", b"as_of", "attempt", b"attempt", "cost", b"cost", "created_at", b"created_at", "current_state", b"current_state", "digest", b"digest", "error", b"error", "finished_at", b"finished_at", "generation", b"generation", "holon_id", b"holon_id", "job_id", b"job_id", "kind", b"kind", "name", b"name", "node_id", b"node_id", "offline", b"offline", "parent_node_id", b"parent_node_id", "progress", b"progress", "reported", b"reported", "status", b"status", "summary", b"summary", "task_id", b"task_id", "worker_id", b"worker_id"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cost", b"_cost"]) -> typing.Literal["cost"] | None: ...
     @typing.overload

@@ -29,8 +29,10 @@ export function treeOf(path, signal) {
 function nested(nodes) {
   const top = el("ul", { class: "tree" });
   const items = new Map();
+  const tasks = new Set();
   for (const node of nodes) {
-    const item = shown(node);
+    const item = shown(node, node.kind === "task" && tasks.has(node.parent_node_id));
+    if (node.kind === "task") tasks.add(node.node_id);
     const above = items.get(node.parent_node_id);
     if (above && above.lastElementChild.tagName !== "UL") above.append(el("ul"));
     (above?.lastElementChild ?? top).append(item);
@@ -39,9 +41,11 @@ function nested(nodes) {
   return top;
 }
 
-function shown(node) {
+// `earlier`: it is an earlier generation of the task above it.
+function shown(node, earlier) {
   const said = [
     node.current_state && `in ${node.current_state}`,
+    (node.generation > 1 || earlier) && `generation ${node.generation}`,
     node.attempt > 1 && `attempt ${node.attempt}`,
     node.worker_id && `at ${node.worker_id}`,
     node.reported && `holon ${node.holon_id}`,

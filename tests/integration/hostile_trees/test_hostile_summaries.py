@@ -96,23 +96,23 @@ async def test_of_so_many_jobs_below_is_kept_what_they_told_and_the_oldest_make_
     kept = below.Below(store, store.now, 60_000, read_summary)
     running = asyncio.create_task(kept.run())
     for number in range(5):
-        await kept.ended([(f"t{number}", "lease", told(number))])
+        await kept.ended([(f"t{number}", "lease", told(number), 1)])
         assert await kept.find(f"t{number}") is not None
     await until_only("t2", "t3", "t4")
     # One that is told of again, by another attempt, is not the oldest any more.
-    await kept.ended([("t2", "another", told(9))])
-    await kept.ended([("t5", "lease", told(10))])
+    await kept.ended([("t2", "another", told(9), 1)])
+    await kept.ended([("t5", "lease", told(10), 1)])
     await until_only("t2", "t4", "t5")
     running.cancel()
     # Another process of the holon goes on with what is there; one that others fill up makes room at once.
     after = below.Below(store, store.now, 60_000, read_summary)
     running = asyncio.create_task(after.run())
     await node.until(lambda: after.any)
-    await after.ended([("t9", "lease", told(11))])
+    await after.ended([("t9", "lease", told(11), 1)])
     await until_only("t2", "t5", "t9")
     running.cancel()
     monkeypatch.setattr(shared, "MAX_DOCUMENTS", 3)
-    await after.ended([("t99", "lease", told(12))])
+    await after.ended([("t99", "lease", told(12), 1)])
     await until_only("t5", "t9", "t99")
 
 
@@ -128,7 +128,7 @@ async def test_what_holons_told_another_node_of_this_one_is_told_above_too(node:
     heard = asyncio.Event()
     engine.follow_documents(lambda kinds: heard.set() if KIND in kinds else None)
     other = below.Below(engine.store, engine.store.now, 60_000, read_summary)
-    await other.ended([(task_id(job_id, 0, 0), "lease", came(Summary(BELOW, ANY, "finished", "", 1, 0)))])
+    await other.ended([(task_id(job_id, 0, 0), "lease", came(Summary(BELOW, ANY, "finished", "", 1, 0)), 1)])
     async with asyncio.timeout(GUARD):
         await heard.wait()
     assert (await engine.trees.summary(record, asked)).jobs == (("finished", 1),)
@@ -142,7 +142,7 @@ async def test_holons_that_make_up_statuses_do_not_make_what_is_told_above_of_th
     for index in range(5):
         made_up = tuple((f"{index} {number:03} {'x' * 100}", 1) for number in range(99))
         told = Summary(BELOW, ANY, "finished", "", 1, 0, tasks=(*made_up, ("success", 7)), jobs=made_up)
-        await engine.below.ended([(task_id(job_id, 0, index), "lease", came(told))])
+        await engine.below.ended([(task_id(job_id, 0, index), "lease", came(told), 1)])
     record = await engine.store.job(job_id)
     assert record is not None
     told = await engine.trees.summary(record, asked)
@@ -161,12 +161,12 @@ async def test_who_tells_of_a_task_all_the_time_is_not_written_all_the_time(
         nonlocal writes
         writes += 1
         if writes < 100:
-            kept.later("t", "lease", came(Summary(BELOW, ANY, "running", "", writes, 0)))
+            kept.later("t", "lease", came(Summary(BELOW, ANY, "running", "", writes, 0)), 1)
         return await write(*args, **more)
 
     monkeypatch.setattr(below, "PAUSE_S", 3_600)
     monkeypatch.setattr(store, "put_document", told_meanwhile)
-    kept.later("t", "lease", came(Summary(BELOW, ANY, "running", "", 0, 0)))
+    kept.later("t", "lease", came(Summary(BELOW, ANY, "running", "", 0, 0)), 1)
     running = asyncio.create_task(kept.run())
     async with asyncio.timeout(GUARD):
         while await store.document(KIND, "t") is None:  # noqa: ASYNC110  it looks from outside
@@ -188,7 +188,7 @@ async def test_what_holons_told_is_sealed_where_it_is_stored_and_what_cannot_be_
     seal = Seal([b"k" * 32])
     told = Summary(BELOW, ANY, "failed", "", 1, 0, errors=(Trouble("C", "a secret"),))
     kept = below.Below(store, store.now, 60_000, read_summary, seal)
-    await kept.ended([("t1", "lease", came(told))])
+    await kept.ended([("t1", "lease", came(told), 1)])
     (document,) = await store.documents(KIND)
     assert b"secret" not in document.value
     found = await below.Below(store, store.now, 60_000, read_summary, Seal([b"k" * 32])).find("t1")
@@ -198,5 +198,5 @@ async def test_what_holons_told_is_sealed_where_it_is_stored_and_what_cannot_be_
     assert await below.Below(store, store.now, 60_000, read_summary, Seal([b"x" * 32])).find("t1") is None
     await store.put_document(KIND, "t2", b'{"from": "another release"}', version=0)
     assert await kept.find("t2") is None
-    await kept.ended([("t2", "lease", came(told))])
+    await kept.ended([("t2", "lease", came(told), 1)])
     assert (await kept.find("t2")) == found

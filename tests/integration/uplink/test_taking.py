@@ -97,8 +97,8 @@ async def test_offers_that_come_together_are_one_call_of_the_store_and_each_is_a
             "l80": "UNKNOWN_SKILL",
             "l82": "STALE_OFFER",
         }
-        counted = {reason: count for (reason,), count in child.uplink.metrics.rejections.values.items() if count}
-        assert counted == {"UNSUITABLE": 1, "UNKNOWN_SKILL": 1, "STALE_OFFER": 1}
+        given_back = {reason: count for (reason,), count in child.uplink.metrics.rejections.values.items() if count}
+        assert given_back == {"UNSUITABLE": 1, "UNKNOWN_SKILL": 1, "STALE_OFFER": 1}
         assert sum(sizes) == len(await child.jobs()) == len(offers) - len(refused)
         assert len(sizes) == 2
 
