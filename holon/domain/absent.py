@@ -11,6 +11,10 @@ ARGUMENTS: Mapping[str, str] = {
 _HEARING = "a program hears of its jobs by `async with engine.client() as client`, and others by webhooks"
 # By the names of what a blueprint, what its `handler(...)` returns, or the engine may be asked for.
 ATTRIBUTES: Mapping[str, str] = {
+    "app": "the node serves its own routes only; `async with engine.client() as client` creates and watches jobs, and "
+    "other routes belong to a web application beside it",
+    "app_keys": "a program does not reach into the parts of a node; `async with engine.client() as client` creates and "
+    "watches jobs, and `client.node` shows workers and figures",
     "on_job_finished": f"`await client.wait_for(job_id)` returns a job as it ended; {_HEARING}",
     "on_worker_event": f"`client.watch(job_id)` tells of a job's events as they come; {_HEARING}",
     "render_graph": "`holon blueprints graph` prints the graph of a blueprint that a node has",

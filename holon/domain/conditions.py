@@ -29,6 +29,8 @@ _OPERATOR = re.compile(r"==|!=|>=|<=|>|<")
 _TEXT = re.compile(r"'[^']*'|\"[^\"]*\"")
 _NUMBER = re.compile(r"[+-]?(?:(?P<whole>[0-9]+)|[0-9]+\.[0-9]*|\.[0-9]+)(?P<power>[eE][+-]?[0-9]+)?(?![\w.])")
 _WORD = re.compile(r"\w+")
+# A text whose quotes were forgotten; a name with dots is no text but another field.
+_BARE = re.compile(r"[^\W\d][\w-]*(?![\w.(\[-])")
 _WORDS: Mapping[str, bool | None] = {
     "true": True,
     "True": True,
@@ -133,6 +135,10 @@ def _value(text: str, at: int) -> tuple[Value, int]:
         return number, found.end()
     if (found := _WORD.match(text, at)) and found[0] in _WORDS:
         return _WORDS[found[0]], found.end()
+    if found := _BARE.match(text, at):
+        raise _wrong(
+            text, at, f"quote the text: {found[0]!r}; only a number, true, false or null has no quotes"
+        )
     raise _wrong(text, at, "the value is a text in quotes, a number, true, false or null")
 
 

@@ -258,5 +258,8 @@ def test_what_an_engine_does_not_have_is_refused_and_what_there_is_instead_is_sa
         engine.on_job_finished = [print]
     with pytest.raises(AttributeError, match=r"on_job_finished'.*engine\.client\(\)"):
         engine.on_job_finished.append(print)
+    for name in ("app", "app_keys"):
+        with pytest.raises(AttributeError, match=rf"no attribute '{name}': .*engine\.client\(\)"):
+            getattr(engine, name)
     with pytest.raises(AttributeError, match=r"no attribute 'confg'$"):
         engine.confg = None
