@@ -100,6 +100,11 @@ class Config(Settings):
         return rules.exposes_clients(self)
 
     @property
+    def exposes_workers(self) -> bool:
+        """Whether workers may come from outside this machine, so that no token of theirs may be short."""
+        return not rules.is_loopback(self.GRPC_HOST)
+
+    @property
     def worker_auth(self) -> str:
         """What workers show: "mtls", "token" or "mixed"; what WORKER_AUTH_MODE says or implies."""
         if self.WORKER_AUTH_MODE != "auto":

@@ -32,8 +32,13 @@ def read_rules(config: Config) -> WorkerRules:
     path = config.WORKERS_CONFIG_PATH
     if not path:
         return WorkerRules()
-    certificates = config.worker_auth != "token"
-    return load_workers(path, config.GLOBAL_WORKER_TOKEN, mounted=config.SECRETS_MOUNTED, certificates=certificates)
+    return load_workers(
+        path,
+        config.GLOBAL_WORKER_TOKEN,
+        exposed=config.exposes_workers,
+        mounted=config.SECRETS_MOUNTED,
+        certificates=config.worker_auth != "token",
+    )
 
 
 def workers_part(config: Config, admission: Admission) -> Part:

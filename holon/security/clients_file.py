@@ -22,10 +22,9 @@ from holon.domain.client import DEFAULT, NO_PLAN, ROLES, Client
 from holon.errors import ConfigError, Violation
 from holon.files import read_private
 from holon.security.clients import Entry
-from holon.security.token_tables import KEYS, SAFE_LENGTH, read_tokens
+from holon.security.token_tables import KEYS, read_tokens
 from holon.toml_in import kind_of, parse, problems, shown
 
-LEAST_LENGTH = 8
 MOST_CLIENTS = 10_000
 MOST_ATTEMPTS = 10**15
 # What handlers are given of a client is stored with each of its jobs.
@@ -125,8 +124,7 @@ class _Reader:
     def _digests(self) -> Iterator[bytes]:
         if not self._table.keys() & KEYS:
             self.refuse("token", "is missing; `holon tokens new` makes one")
-        least, why = (SAFE_LENGTH, " where clients may come from outside") if self._exposed else (LEAST_LENGTH, "")
-        for given in read_tokens(self._table, self.refuse, least=least, why=why):
+        for given in read_tokens(self._table, self.refuse, exposed=self._exposed, callers="clients"):
             yield given.digest
 
     def _plan(self) -> str:

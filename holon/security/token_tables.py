@@ -14,6 +14,8 @@ KEYS = ("token", "token_hash", "tokens")
 MOST = 10
 # Its digest is all that is kept of a token, and whoever reads one could try short ones until one fits.
 SAFE_LENGTH = 32
+# Enough where nobody on another machine can try.
+LOOPBACK_LENGTH = 8
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
@@ -35,14 +37,16 @@ class Given:
 
 
 def read_tokens(
-    table: Mapping[str, Any], refuse: Callable[[str, str], None], *, least: int = SAFE_LENGTH, why: str = ""
+    table: Mapping[str, Any], refuse: Callable[[str, str], None], *, exposed: bool, callers: str
 ) -> Iterator[Given]:
     """Every good token of a table.
 
     Arguments:
         refuse: is told what is wrong, by the key and a reason that shows no token.
-        least: how many characters one has, and why.
+        exposed: whether callers may come from outside this machine; their tokens are then longer.
+        callers: who they are, for the reason.
     """
+    least, why = (SAFE_LENGTH, f" where {callers} may come from outside") if exposed else (LOOPBACK_LENGTH, "")
     for key in (key for key in KEYS if key in table):
         for where, token in _given(key, table[key], refuse):
             if reason := _problem(key, token, least, why):

@@ -28,11 +28,14 @@ _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{64}|[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){31}
 _SERIAL = re.compile(r"[0-9A-Fa-f]{1,40}|[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){0,19}")
 
 
-def load_workers(path: str, shared: str = "", *, mounted: bool = False, certificates: bool = True) -> WorkerRules:
+def load_workers(
+    path: str, shared: str = "", *, exposed: bool = True, mounted: bool = False, certificates: bool = True
+) -> WorkerRules:
     """Read the file. Blocks for it.
 
     Arguments:
         shared: the token that workers share, which none may have as its own; empty: there is none.
+        exposed: workers may come from outside this machine, so that no token may be short.
         mounted: the file is mounted, as by Kubernetes; see `read_private`.
         certificates: whether there is a door where workers show certificates; without, only a token proves a worker.
     Raises:
@@ -42,23 +45,25 @@ def load_workers(path: str, shared: str = "", *, mounted: bool = False, certific
         text = read_public(path)
         try:
             text = read_private(path, mounted=mounted)
-            exposed = ""
+            open_reason = ""
         except ValueError as error:
             # That matters only where it holds a secret.
-            exposed = str(error)
+            open_reason = str(error)
     except ValueError as error:
         raise ConfigError(f"{SETTING}: {error}", details=[Violation(SETTING, str(error))]) from error
-    return _Reading(path, shared, exposed, certificates=certificates).rules(text)
+    return _Reading(path, shared, open_reason, exposed=exposed, certificates=certificates).rules(text)
 
 
 class _Reading:
     """One reading of one file: what is wrong with it collects here."""
 
-    def __init__(self, path: str, shared: str, exposed: str, *, certificates: bool) -> None:
+    def __init__(self, path: str, shared: str, open_reason: str, *, exposed: bool, certificates: bool) -> None:
         self._path = path
+        self._exposed = exposed
         self._certificates = certificates
         self._shared = digest_of(shared) if shared else None
-        self._exposed = exposed
+        # Why the file may hold no secret; empty: it may.
+        self._open_reason = open_reason
         self._problems: list[Violation] = []
         self._holders: dict[bytes, str] = {} if self._shared is None else {self._shared: "GLOBAL_WORKER_TOKEN"}
 
@@ -132,9 +137,9 @@ class _Reading:
         if len(table.keys() & KEYS) > 1:
             refuse("", f"has several of {', '.join(KEYS)}; give one")
         digests = set()
-        for given in read_tokens(table, refuse):
-            if given.plain and self._exposed:
-                refuse(given.key, f"is a secret, and {self._exposed}; or give a token_hash")
+        for given in read_tokens(table, refuse, exposed=self._exposed, callers="workers"):
+            if given.plain and self._open_reason:
+                refuse(given.key, f"is a secret, and {self._open_reason}; or give a token_hash")
             if (holder := self._holders.setdefault(given.digest, where)) != where:
                 refuse(given.key, f"is also that of {holder}; each has its own, or none")
             digests.add(given.digest)

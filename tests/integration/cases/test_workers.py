@@ -13,7 +13,9 @@ import grpc
 import pytest
 
 from holon.client import Client, MachineLoad
+from holon.config import Config
 from holon.errors import ConfigError
+from holon.node.admitting import read_rules
 from holon.rxon.v1 import token_pb2, types_pb2, worker_pb2
 from holon.testing import RunningNode
 from tests.integration.cases.site import GUARD, LOOK_S, Start, a_wire, create, ended, history, one_task, wired
@@ -254,6 +256,17 @@ async def test_f05_f06_f12_a_workers_own_token_shuts_out_the_global_one_and_a_ch
         assert await comes_in(node, "w1", f"{OWN}-new") is None
         for worker_id, old in (("w1", OWN), ("w2", f"{OWN}-2")):
             assert await comes_in(node, worker_id, old) == (CODE.UNAUTHENTICATED, "TOKEN_INVALID")
+
+
+async def test_a_short_token_of_a_worker_is_good_on_loopback_and_nowhere_else(start: Start, tmp_path: Path) -> None:
+    file = workers_file(tmp_path, '[gpu-worker-01]\ntoken = "worker-secret-456"')
+    async with start(one_task(), **OPEN, WORKERS_CONFIG_PATH=file) as node:
+        assert await comes_in(node, "gpu-worker-01", "worker-secret-456") is None
+    outside = Config({}, GRPC_HOST="0.0.0.0", WORKERS_CONFIG_PATH=file)
+    with pytest.raises(
+        ConfigError, match=r"token: has under 32 .* where workers may come from outside"
+    ):
+        read_rules(outside)
 
 
 @asynccontextmanager
