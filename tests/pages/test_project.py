@@ -18,7 +18,9 @@ EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 LOCKS = sorted((REPOSITORY / "scripts/requirements").glob("*.txt"))
 
 
-OF_EXTRAS = [line for extra in EXTRAS.values() for line in extra]
+OWN = "holon-node["
+# An extra may be made of others, which have their own lines.
+OF_EXTRAS = [line for extra in EXTRAS.values() for line in extra if not line.startswith(OWN)]
 
 
 def wanted(group: str) -> list[Requirement]:
@@ -45,6 +47,18 @@ def test_an_image_has_every_extra_and_nothing_that_only_builds() -> None:
         assert Requirement(line).specifier.contains(node[Requirement(line).name], prereleases=True), line
     assert "hatchling" in build
     assert "hatchling" not in node
+
+
+def installed_by(extra: str) -> set[str]:
+    """Every package that an extra brings, also by the extras that it is made of."""
+    lines = [Requirement(line) for line in EXTRAS[extra]]
+    own = [inner for line in lines if str(line).startswith(OWN) for inner in line.extras]
+    return {line.name for line in lines if not line.extras}.union(*map(installed_by, own))
+
+
+def test_the_extra_all_brings_every_other_one_and_history_what_its_database_needs() -> None:
+    assert installed_by("all") == {Requirement(line).name for line in OF_EXTRAS}
+    assert installed_by("history") == {"asyncpg"}
 
 
 @pytest.mark.parametrize("lock", ["run.txt", "node.txt", "build.txt"])

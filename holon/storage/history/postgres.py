@@ -132,7 +132,7 @@ class PostgresHistory:
             import asyncpg
         except ImportError as error:
             raise ConfigError(
-                "history in PostgreSQL needs asyncpg: pip install 'holon-node[postgres]', or unset HISTORY_DATABASE_URI"
+                "history in PostgreSQL needs asyncpg: pip install 'holon-node[history]', or unset HISTORY_DATABASE_URI"
             ) from error
         try:
             self._pool = await asyncpg.create_pool(
