@@ -136,9 +136,7 @@ def _value(text: str, at: int) -> tuple[Value, int]:
     if (found := _WORD.match(text, at)) and found[0] in _WORDS:
         return _WORDS[found[0]], found.end()
     if found := _BARE.match(text, at):
-        raise _wrong(
-            text, at, f"quote the text: {found[0]!r}; only a number, true, false or null has no quotes"
-        )
+        raise _wrong(text, at, f"quote the text: {found[0]!r}; only a number, true, false or null has no quotes")
     raise _wrong(text, at, "the value is a text in quotes, a number, true, false or null")
 
 

@@ -10,7 +10,8 @@ from holon.domain.client import Client
 from holon.domain.file_names import Parts, no_name, parts_of
 from holon.engine.job_files import JobFiles
 from holon.engine.jobs import Jobs
-from holon.engine.paging import key_of_page, size_of_page, token_of
+from holon.engine.page_tokens import PageTokens
+from holon.engine.paging import size_of_page
 from holon.errors import FailedPrecondition, PermissionDenied, ResourceExhausted, Unavailable
 from holon.ports import Blob
 from holon.task_files import MAX_EXPIRES_S as MAX_EXPIRES_S
@@ -33,8 +34,9 @@ class ClientFiles:
         Unavailable: (FILES_UNAVAILABLE) S3 cannot be used just now; also where that is for the operator to mend.
     """
 
-    def __init__(self, jobs: Jobs, files: JobFiles) -> None:
+    def __init__(self, jobs: Jobs, files: JobFiles, pages: PageTokens) -> None:
         self._jobs = jobs
+        self._pages = pages
         self._files = files
         # How many are under way, by client.
         self._storing: Counter[str] = Counter()
@@ -86,17 +88,18 @@ class ClientFiles:
         Raises:
             InvalidArgument: the size or the token is none.
         """
-        size, after = size_of_page(page_size), key_of_page(page_token)
+        size, tokens = size_of_page(page_size), self._pages.of("files", job_id)
+        after = tokens.place(page_token)
         await self._check(client, job_id)
         prefix = prefix_of(job_id)
         found: list[Blob] = []
         with _by_client():
-            async for page in self._files.blobs.list(prefix, prefix + "/".join(after) if after else ""):
+            async for page in self._files.blobs.list(prefix, prefix + after if after else ""):
                 found += page
                 if len(found) > size:
                     break
         named = [Blob(one.key.removeprefix(prefix), one.size, one.tag, one.changed_at) for one in found[:size]]
-        return named, token_of((named[-1].key,)) if len(found) > size else ""
+        return named, tokens.token(named[-1].key) if len(found) > size else ""
 
     @contextmanager
     def _place(self, name: str) -> Iterator[None]:

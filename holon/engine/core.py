@@ -43,6 +43,7 @@ from holon.engine.mover import Mover
 from holon.engine.needs import Needs
 from holon.engine.occurrences import Occurrences
 from holon.engine.outputs import Outputs
+from holon.engine.page_tokens import PageTokens
 from holon.engine.passing_down import PassingDown
 from holon.engine.passing_signals import PassingSignals
 from holon.engine.planning import Planner
@@ -108,6 +109,7 @@ class Engine:
         files: where jobs have files; None: they have none.
         read_told: what holons below told of a job, of how that came; raises InvalidArgument.
         wall: the time that schedules go by, in epoch milliseconds; None: the store's.
+        pages: makes the page tokens of lists; None makes some that end with this engine.
         delivery: what tells receivers of jobs' ends; None: nobody is told, and the settings have no `receivers`.
     """
 
@@ -123,6 +125,7 @@ class Engine:
         *,
         read_told: Callable[[bytes], Summary],
         wall: Callable[[], int] | None = None,
+        pages: PageTokens | None = None,
         delivery: Delivery | None = None,
     ) -> None:
         telemetry = telemetry or Telemetry()
@@ -184,7 +187,8 @@ class Engine:
             self.reputations.joined,
             self.reputations.lost,
         )
-        self.records = Records(store, history)
+        self.pages = pages = pages or PageTokens()
+        self.records = Records(store, history, pages)
         self.reader = HistoryReader(store, history)
         self.mover = Mover(store, history) if history is not None else None
         self.rates = RateLimits(store, settings.rates) if settings.rates is not None else None
@@ -200,9 +204,10 @@ class Engine:
             self.records,
             settings.receivers,
             settings.max_transitions,
+            pages,
         )
         # What clients may do with files; None: their jobs have none.
-        self.client_files = ClientFiles(self.jobs, self.files) if self.files is not None else None
+        self.client_files = ClientFiles(self.jobs, self.files, pages) if self.files is not None else None
         self.scheduler = Scheduler(self.jobs, store, wall or store.now, settings.job_retention)
         tools = Tools(
             store,
@@ -236,8 +241,8 @@ class Engine:
         self.log_lines.followers += (self.watching.logged, self.following.logged)
         self.below = Below(store, store.now, settings.job_retention, read_told, seal)
         self.webhooks = Webhooks(store, self.records, delivery, settings.webhook_give_up)
-        self.trees = Trees(store, self.jobs, self.records, self.dispatcher, self.below)
-        self.jobs.parts = PartsListed(self.records, self.trees.tallies)
+        self.trees = Trees(store, self.jobs, self.records, self.dispatcher, self.below, pages)
+        self.jobs.parts = PartsListed(self.records, self.trees.tallies, pages)
         ways = WaysDown(store, self.records, self.trees.link)
         self.jobs.approvals.passing = PassingDown(self.records, ways, self.jobs.approvals.take)
         self.jobs.signals.passing = PassingSignals(self.records, ways, self.jobs.signals.take)

@@ -21,7 +21,8 @@ from holon.engine.inputs import Inputs
 from holon.engine.job_errors import inbox_full, not_found, terminated
 from holon.engine.lines import page_of_lines
 from holon.engine.making import Making
-from holon.engine.paging import DEFAULT_PAGE, number_of_page, size_of_page
+from holon.engine.page_tokens import PageTokens
+from holon.engine.paging import DEFAULT_PAGE, size_of_page
 from holon.engine.quotas import used_up
 from holon.engine.records import Records
 from holon.engine.repeats import Repeats, reused
@@ -73,8 +74,10 @@ class Jobs:
         records: Records,
         receivers: Receivers | None,
         max_transitions: int,
+        pages: PageTokens,
     ) -> None:
         self._store = store
+        self._pages = pages
         self._slots = slots
         self._blueprints = blueprints
         self._dispatcher = dispatcher
@@ -282,18 +285,24 @@ class Jobs:
         return record
 
     async def history(
-        self, client: Client, job_id: str, page_size: int = DEFAULT_PAGE, page_token: str = ""
+        self, client: Client, job_id: str, page_size: int = DEFAULT_PAGE, page_token: str = "", after: int = 0
     ) -> tuple[Sequence[tuple[int, HistoryEvent]], str]:
         """A page of a job's history, oldest first, with sequence numbers, and the token of the next page.
 
         It has as many lines as were asked for, or fewer where they are large together.
+
+        Arguments:
+            after: the line that the first page goes on after; 0 is the beginning.
+        Raises:
+            InvalidArgument: a page size or page token that is none.
         """
         size = size_of_page(page_size)
-        start = number_of_page(page_token) or 0
+        tokens = self._pages.of("history", job_id)
+        start = tokens.place(page_token) or after
         record = await self.get(client, job_id)
 
         async def read(last: tuple[int, HistoryEvent] | None, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
             return await self._records.history(job_id, start if last is None else last[0], limit, record.sequence)
 
         page, more = await page_of_lines(read, lambda line: line[1], size)
-        return page, str(page[-1][0]) if more else ""
+        return page, tokens.token(page[-1][0]) if more else ""

@@ -71,6 +71,7 @@ class Overview:
         self._workers = engine.workers
         self._fleet = engine.fleet
         self._whole = engine.whole_fleet
+        self._pages = engine.pages
         self._records = engine.records
         self._node_id = node_id
         self._version = version
@@ -96,7 +97,9 @@ class Overview:
 
     def blueprints(self, page_size: int, page_token: str) -> tuple[list[Blueprint], str]:
         """A page of the blueprints, by name, and the token of the next."""
-        return page_of(self._blueprints, lambda one: (one.name,), _weight, page_size, page_token)
+        return page_of(
+            self._blueprints, lambda one: (one.name,), _weight, page_size, page_token, self._pages.of("blueprints")
+        )
 
     def blueprint(self, name: str) -> Blueprint:
         """One blueprint.
@@ -120,7 +123,7 @@ class Overview:
         """
         found = [] if connected is False else self._whole.workers(skill)
         key, weight = (lambda one: (one.worker_id,)), (lambda one: one.weight)
-        page, more = page_of_sorted(found, key, weight, page_size, page_token)
+        page, more = page_of_sorted(found, key, weight, page_size, page_token, self._pages.of("workers"))
         return [one.view() for one in page], more
 
     async def worker_history(
@@ -131,7 +134,8 @@ class Overview:
 
     def skills(self, page_size: int, page_token: str) -> tuple[list[SkillView], str]:
         """A page of what is offered now at all nodes, by name, type and version, and the token of the next."""
-        return page_of_sorted(self._whole.skills(), lambda one: one.key, lambda one: one.weight, page_size, page_token)
+        key, weight = (lambda one: one.key), (lambda one: one.weight)
+        return page_of_sorted(self._whole.skills(), key, weight, page_size, page_token, self._pages.of("skills"))
 
     async def stats(self) -> Stats:
         """The figures of now."""

@@ -1,13 +1,12 @@
-"""Pages of what is held in memory: sorted by a key, so that a page goes on where the last one ended."""
+"""Pages of lists that are held in memory: sorted by a key, so that a page goes on where the last one ended."""
 
 from __future__ import annotations
 
-import base64
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from holon.engine.page_tokens import ListTokens
 from holon.errors import invalid
 from holon.ports import MAX_PAGE_BYTES
 
@@ -16,23 +15,26 @@ T = TypeVar("T")
 MAX_PAGE = 1_000
 DEFAULT_PAGE = 100
 
-_PART = "([0-9A-Za-z_-]{4})*([0-9A-Za-z_-]{2,3})?"
-# What a page's token is, where pages go on by keys: their parts in base64. Whatever fits this stands for some key.
-KEY_TOKEN = rf"{_PART}(\.{_PART})*"
-_KEY_TOKEN = re.compile(KEY_TOKEN)
-# None of a key of three names is as long; one of megabytes would keep the event loop from all else for seconds.
-MAX_KEY_TOKEN = 4_096
-
 
 def page_of(
-    items: Iterable[T], key: Callable[[T], tuple[str, ...]], weight: Callable[[T], int], size: int, token: str
+    items: Iterable[T],
+    key: Callable[[T], tuple[str, ...]],
+    weight: Callable[[T], int],
+    size: int,
+    token: str,
+    tokens: ListTokens,
 ) -> tuple[list[T], str]:
     """A page of items, in the order of their keys, and the token of the next; as `page_of_sorted`."""
-    return page_of_sorted(sorted(items, key=key), key, weight, size, token)
+    return page_of_sorted(sorted(items, key=key), key, weight, size, token, tokens)
 
 
 def page_of_sorted(
-    items: Sequence[T], key: Callable[[T], tuple[str, ...]], weight: Callable[[T], int], size: int, token: str
+    items: Sequence[T],
+    key: Callable[[T], tuple[str, ...]],
+    weight: Callable[[T], int],
+    size: int,
+    token: str,
+    tokens: ListTokens,
 ) -> tuple[list[T], str]:
     """One page of items, and the token of the next (empty: that was all).
 
@@ -44,12 +46,13 @@ def page_of_sorted(
         weight: about how many bytes an item takes.
         size: how many a page holds, at most 1,000; 0 means 100.
         token: of the page before; empty for the first.
+        tokens: those of this list.
     Raises:
         InvalidArgument: the size or the token is none.
     """
     size = size_of_page(size)
-    after = key_of_page(token)
-    begin = 0 if after is None else bisect_right(items, after, key=key)
+    after = tokens.place(token)
+    begin = 0 if after is None else bisect_right(items, tuple(after), key=key)
     page: list[T] = []
     room = MAX_PAGE_BYTES
     for one in items[begin : begin + size]:
@@ -57,7 +60,7 @@ def page_of_sorted(
         if page and room < 0:
             break
         page.append(one)
-    return page, token_of(key(page[-1])) if begin + len(page) < len(items) else ""
+    return page, tokens.token(key(page[-1])) if begin + len(page) < len(items) else ""
 
 
 def size_of_page(size: int) -> int:
@@ -69,35 +72,3 @@ def size_of_page(size: int) -> int:
     if not 0 <= size <= MAX_PAGE:
         raise invalid("page_size", f"must be between 1 and {MAX_PAGE}, or 0 for {DEFAULT_PAGE}")
     return size or DEFAULT_PAGE
-
-
-def number_of_page(token: str) -> int | None:
-    """The number that a page's token is, where pages go on by numbers; None for the first page.
-
-    Raises:
-        InvalidArgument: the token is none.
-    """
-    if not token:
-        return None
-    if not token.isascii() or not token.isdigit() or len(token) > 18:
-        raise invalid("page_token", "is not one that a page ended with; start without it")
-    return int(token)
-
-
-def token_of(key: tuple[str, ...]) -> str:
-    """The token of the page that goes on after a key."""
-    return ".".join(base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in key)
-
-
-def key_of_page(token: str) -> tuple[str, ...] | None:
-    """The key that a page's token stands for, where pages go on by keys; None for the first page.
-
-    Raises:
-        InvalidArgument: the token is none.
-    """
-    if not token:
-        return None
-    if len(token) > MAX_KEY_TOKEN or not _KEY_TOKEN.fullmatch(token):
-        raise invalid("page_token", "is not one that a page ended with; start without it")
-    padded = (part + "=" * (-len(part) % 4) for part in token.split("."))
-    return tuple(base64.urlsafe_b64decode(part).decode(errors="replace") for part in padded)

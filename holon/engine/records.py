@@ -6,9 +6,9 @@ What moves from one to the other meanwhile is in the second before it leaves the
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from heapq import merge
+from typing import Any
 
 import orjson
 
@@ -16,14 +16,13 @@ from holon.domain.events import HistoryEvent, tells_event
 from holon.domain.job import CARRIED, TERMINAL
 from holon.domain.value import Value, replace
 from holon.engine.lines import page_of_lines
+from holon.engine.page_tokens import PageTokens
 from holon.engine.paging import MAX_PAGE
-from holon.errors import FailedPrecondition, InvalidArgument, Violation
+from holon.errors import FailedPrecondition
 from holon.ports import MAX_PAGE_BYTES, HistoryStorage, JobFilter, JobRecord, Reads, WorkerEvent
 
 # How many jobs are looked up in the store at the same time.
 AT_ONCE = 64
-# A number, alone or with a time and the id of a job.
-_TOKEN = re.compile(r"(?:([0-9]{1,18})(?:\.([0-9]{1,18})\.([0-9A-Za-z-]{0,64}))?)?")
 
 
 class _Place(Value):
@@ -39,7 +38,8 @@ class Records:
     Every method raises StoreUnavailable when the store is away, or history is and is needed.
     """
 
-    def __init__(self, store: Reads, history: HistoryStorage | None) -> None:
+    def __init__(self, store: Reads, history: HistoryStorage | None, pages: PageTokens) -> None:
+        self._pages = pages
         self._store = store
         self._history = history
 
@@ -95,7 +95,8 @@ class Records:
         Raises:
             InvalidArgument: the token is none.
         """
-        place = _read(token)
+        tokens = self._pages.of("jobs", which.owner)
+        place = _place_of(tokens.place(token))
         live, more = await self._store.jobs(replace(which, before=place.number), size)
         # What is not over is in the store, always.
         if self._history is None or (which.statuses and not TERMINAL.intersection(which.statuses)):
@@ -103,16 +104,16 @@ class Records:
             shown = live if CARRIED.isdisjoint(fields) else _bounded(live, size, fields)
             if len(shown) < len(live):
                 more = shown[-1].number
-            return shown, "" if more is None else _written(more)
+            return shown, "" if more is None else tokens.token((more, None))
         if not live and more is not None:
             # What the store has looked at cannot be opened, nor is it known of when that is.
-            return [], _written(more, place.before)
+            return [], tokens.token((more, place.before))
         floor = live[-1].created_at if more is not None else None
         gone, more_gone = await self._gone(self._history, which, place.before, size, floor, live)
         page = _bounded(merge(live, gone, key=lambda one: -one.created_at), size, fields)
         if len(page) == len(live) + len(gone) and more is None and not more_gone:
             return page, ""
-        return page, _after(page, live, gone, more) if page else ""
+        return page, tokens.token(_after(page, live, gone, more)) if page else ""
 
     async def _gone(
         self,
@@ -166,15 +167,17 @@ class Records:
                 "what a worker did is told by a database of history, and this node has none: set HISTORY_DATABASE_URI",
                 code="HISTORY_NOT_KEPT",
             )
-        numbers, job_id = _parts(token)
-        start = (numbers[1], job_id, numbers[0]) if len(numbers) == 2 else None
+        tokens = self._pages.of("worker-history", owner, worker_id)
+        place = tokens.place(token)
+        start = None if place is None else (place[0], place[1], place[2])
 
         async def read(last: WorkerEvent | None, limit: int) -> Sequence[WorkerEvent]:
             before = start if last is None else (last.event.time, last.job_id, last.sequence)
             return await history.of_worker(owner, worker_id, before, limit)
 
         page, more = await page_of_lines(read, lambda line: line.event, size)
-        return page, _written(page[-1].sequence, (page[-1].event.time, page[-1].job_id)) if more else ""
+        last = page[-1] if more else None
+        return page, "" if last is None else tokens.token((last.event.time, last.job_id, last.sequence))
 
 
 def weight_of(record: JobRecord, fields: Collection[str] = ()) -> int:
@@ -208,8 +211,10 @@ def _whole(lines: Sequence[tuple[int, HistoryEvent]], after: int, limit: int, ne
     return len(lines) == limit or after + len(lines) >= newest
 
 
-def _after(page: Sequence[JobRecord], live: Sequence[JobRecord], gone: Sequence[JobRecord], more: int | None) -> str:
-    """The token of the next page."""
+def _after(
+    page: Sequence[JobRecord], live: Sequence[JobRecord], gone: Sequence[JobRecord], more: int | None
+) -> tuple[int, tuple[int, str]]:
+    """Where the next page goes on: below this number in the store, and before this in history."""
     shown = {record.job.id for record in page}
     from_store = [record for record in live if record.job.id in shown]
     from_history = [record for record in gone if record.job.id in shown]
@@ -225,33 +230,10 @@ def _after(page: Sequence[JobRecord], live: Sequence[JobRecord], gone: Sequence[
     before = (last + 1, "")
     if from_history and from_history[-1].created_at == last:
         before = (last, from_history[-1].job.id)
-    return _written(number, before)
+    return number, before
 
 
-def number_in(token: str) -> int | None:
-    """The number that a token of a page of jobs begins with; None for the first page.
-
-    Raises:
-        InvalidArgument: the token is none.
-    """
-    numbers, _ = _parts(token)
-    return numbers[0] if numbers else None
-
-
-def _read(token: str) -> _Place:
-    """A place from its token: a number, alone where history is not looked at, or `number.creation.id`."""
-    numbers, job_id = _parts(token)
-    return _Place(number_in(token), (numbers[1], job_id) if len(numbers) > 1 else None)
-
-
-def _parts(token: str) -> tuple[list[int], str]:
-    """The numbers that a token begins with, and the id that follows when there are two."""
-    found = _TOKEN.fullmatch(token)
-    if found is None:
-        reason = "is not one that a page ended with; start without it"
-        raise InvalidArgument(f"page_token {reason}", details=[Violation("page_token", reason)])
-    return [int(number) for number in found.groups()[:2] if number], found[3] or ""
-
-
-def _written(number: int, before: tuple[int, str] | None = None) -> str:
-    return str(number) if before is None else f"{number}.{before[0]}.{before[1]}"
+def _place_of(place: Any) -> _Place:
+    """A place as its token holds it; None: the list begins."""
+    number, before = (None, None) if place is None else place
+    return _Place(number, None if before is None else (before[0], before[1]))

@@ -6,16 +6,16 @@ import re
 from collections.abc import Sequence
 from hashlib import blake2b
 
+import msgpack
+
 from holon.domain.tree import MAX_TREE_BYTES, TreeNode, TreePage, weight
 from holon.domain.value import Value, replace
-from holon.errors import InvalidArgument, invalid
+from holon.engine.page_tokens import ListTokens, bytes_of, foreign, text_of
 
-MAX_TOKEN = 1_024
 # How many nodes, and pages, one task may have below it: a holon below may have no end.
 MOST_OF_ONE = 100_000
 # A page is to fit into its limit also where it is passed on.
 _PAGE_BYTES = MAX_TREE_BYTES - 128 * 1024
-_TOKEN = re.compile(r"(\d{1,9})(?::(\d{1,9}):([!-~]*))?", re.ASCII)
 _GENERATION = re.compile(r"(\d{1,9})(?:~([!-~]*))?", re.ASCII)
 
 
@@ -29,10 +29,13 @@ class Place(Value):
     inner: str | None = None
     seen: int = 0
 
-    @property
-    def token(self) -> str:
-        """What says it to a client."""
-        return str(self.task) if self.inner is None else f"{self.task}:{self.seen}:{self.inner}"
+    def token(self, tokens: ListTokens) -> str:
+        """Its page token, among those of the tree."""
+        generation, tilde, inner = (self.inner or "").rpartition("~")
+        # A token in a token, level by level: as bytes each grows by a few only.
+        return tokens.seal(
+            msgpack.packb((self.task, self.seen, self.inner is not None, generation + tilde, bytes_of(inner) or inner))
+        )
 
     def below(self, under: TreePage) -> Place | None:
         """Where it goes on behind a page of the tree below its task; None: with the next task."""
@@ -69,26 +72,22 @@ def generation_place_of(token: str) -> GenerationPlace:
         return GenerationPlace()
     found = _GENERATION.fullmatch(token)
     if found is None:
-        raise _no_token()
+        raise foreign()
     return GenerationPlace(int(found[1]), found[2])
 
 
-def place_of(token: str) -> Place:
+def place_of(token: str, tokens: ListTokens) -> Place:
     """The place that a token says; the beginning for none.
 
     Raises:
-        InvalidArgument: it says none.
+        InvalidArgument: the token is not of this tree.
     """
-    if not token:
+    place = tokens.open(token)
+    if not place:
         return Place()
-    found = _TOKEN.fullmatch(token)
-    if found is None or len(token) > MAX_TOKEN:
-        raise _no_token()
-    return Place(int(found[1]), found[3], int(found[2] or 0))
-
-
-def _no_token() -> InvalidArgument:
-    return invalid("page_token", "is not one that a page ended with; start without it")
+    task, seen, inside, generation, inner = msgpack.unpackb(place)
+    inner = generation + (text_of(inner) if isinstance(inner, bytes) else inner)
+    return Place(task, inner if inside else None, seen)
 
 
 class Page:
@@ -118,9 +117,9 @@ class Page:
         self._bytes += size
         return True
 
-    def done(self, place: Place | GenerationPlace | None = None) -> TreePage:
-        """All of it, and where the next one begins; None: there is none."""
-        return TreePage(tuple(self._nodes), "" if place is None else place.token)
+    def done(self, token: str = "") -> TreePage:
+        """All of it, and the token of the next one; empty: there is none."""
+        return TreePage(tuple(self._nodes), token)
 
 
 def grafted(task_id: str, under: TreePage) -> list[TreeNode]:

@@ -28,6 +28,7 @@ from holon.engine.below import Below
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.jobs import Jobs
 from holon.engine.kept import Kept
+from holon.engine.page_tokens import ListTokens, PageTokens
 from holon.engine.pins import own_id as id_of
 from holon.engine.records import Records
 from holon.engine.session import Session
@@ -76,7 +77,10 @@ class Subtree(Decider, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Walk:
-    """What one page is made from: for whom, the job, what its history says, what is asked, who is here, until when."""
+    """What one page is made from: for whom, the job, what its history says, what is asked, who is here, until when.
+
+    `tokens` are those of its pages.
+    """
 
     client: Client
     record: JobRecord
@@ -84,6 +88,7 @@ class _Walk:
     asked: Asked
     sessions: Mapping[str, Session]
     until: float
+    tokens: ListTokens
 
     @property
     def tally(self) -> Tally:
@@ -107,8 +112,17 @@ class Trees:
         tallies: what the histories of jobs amount to that were asked for lately.
     """
 
-    def __init__(self, store: Storage, jobs: Jobs, records: Records, dispatcher: Dispatcher, below: Below) -> None:
+    def __init__(
+        self,
+        store: Storage,
+        jobs: Jobs,
+        records: Records,
+        dispatcher: Dispatcher,
+        below: Below,
+        pages: PageTokens,
+    ) -> None:
         self._store = store
+        self._pages = pages
         self._jobs = jobs
         self._records = records
         self._dispatcher = dispatcher
@@ -144,7 +158,8 @@ class Trees:
         """
         until = asyncio.get_running_loop().time() + seconds
         _check(asked)
-        place = place_of(asked.token)
+        tokens = self._pages.of("tree", job_id)
+        place = place_of(asked.token, tokens)
         record = await self._jobs.get(client, job_id)
         reading = await self.tallies.of(record)
         page = Page(asked.size or MAX_NODES)
@@ -154,7 +169,7 @@ class Trees:
         if asked.depth == 0:
             return page.done()
         sessions = {one.worker_id: one for one in self._dispatcher.sessions}
-        return await self._tasks(_Walk(client, record, reading, asked, sessions, until), place, page)
+        return await self._tasks(_Walk(client, record, reading, asked, sessions, until, tokens), place, page)
 
     async def _digest(self, tally: Tally) -> Digest:
         children = _digests(await self._told_below(tally))
@@ -225,7 +240,7 @@ class Trees:
         every = walk.tally.tasks(place.task)
         while batch := list(islice(every, TASKS_AT_ONCE)):
             if not page.is_empty and (page.left <= 0 or loop.time() >= walk.until):
-                return page.done(place)
+                return page.done(place.token(walk.tokens))
             rows = await asyncio.gather(*(self._store.task(told.id) for told in batch))
             if any(map(_has_ended_since, batch, rows)):
                 await walk.reading.on(await self._jobs.get(walk.client, walk.record.job.id))
@@ -233,12 +248,12 @@ class Trees:
             behind = await self._all_behind(walk, batch, rows, place, page.left)
             for told, row, under in zip(batch, rows, behind, strict=True):
                 if place.inner is None and not page.add([task_node(walk.record, own_id, told, row, walk.sessions)]):
-                    return page.done(place)
+                    return page.done(place.token(walk.tokens))
                 if under is not None:
                     if not page.add(under.nodes):
-                        return page.done(Place(place.task, place.inner or "", place.seen))
+                        return page.done(Place(place.task, place.inner or "", place.seen).token(walk.tokens))
                     if (more := place.below(under)) is not None:
-                        return page.done(more)
+                        return page.done(more.token(walk.tokens))
                 place = Place(place.task + 1)
         return page.done()
 
@@ -263,16 +278,16 @@ class Trees:
             if inner is None:
                 node = earlier_node(walk.record, await self._holon_id(), one)
                 if not page.add([node]):
-                    return page.done(GenerationPlace(one.generation))
+                    return page.done(GenerationPlace(one.generation).token)
             more = await self._part_of(
                 page, walk, inner or "", node_id_of(one), partial(self._behind_earlier, walk, one)
             )
             if more is not None:
-                return page.done(GenerationPlace(one.generation, more))
+                return page.done(GenerationPlace(one.generation, more).token)
         inner = place.of(newest)
         more = await self._part_of(page, walk, inner or "", told.id, partial(self._behind, walk, told, row))
         if more is not None:
-            return page.done(GenerationPlace(newest, more))
+            return page.done(GenerationPlace(newest, more).token)
         return None if page.is_empty else page.done()
 
     async def _part_of(

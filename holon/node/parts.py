@@ -13,6 +13,7 @@ from holon.config import Config, HistoryURI, StorageURI, read_keys
 from holon.domain.blueprint import Blueprint
 from holon.engine.core import Engine
 from holon.engine.holarchy import Holarchy
+from holon.engine.page_tokens import PageTokens
 from holon.engine.pins import own_holon
 from holon.engine.rates import Call
 from holon.engine.reloading import Reloading
@@ -38,6 +39,7 @@ from holon.ports import StoreSettings
 from holon.security.admission import Admission
 from holon.security.clients import Clients
 from holon.security.endings import OwnCertificate
+from holon.security.store_secrets import StoreSecrets
 from holon.security.sts.exchange import Exchange
 from holon.security.tls import check_parent_files
 from holon.security.tls_files import TlsFiles
@@ -118,6 +120,7 @@ async def parts_of(
         if history is not None:
             await resources.enter_async_context(history)
         ours = await own_holon(store, store.now())
+        secrets = StoreSecrets(store, seal)
         kept = files_of(config, ours.id)
         telling = delivery_settings(config)
         delivery = _delivery(telling, calendar.now_ms) if telling is not None else None
@@ -134,6 +137,7 @@ async def parts_of(
             kept,
             read_told=read_summary,
             wall=wall_of(store, clock),
+            pages=PageTokens(await secrets.secret("page_tokens")),
             delivery=delivery,
         )
         await engine.recall()
@@ -167,6 +171,7 @@ async def parts_of(
             "tokens": exchange.state.run,
             "encryption-keys": marks.run,
             "holarchy": holarchy.run,
+            "secrets": secrets.run,
         }
         if tls is not None:
             loops["certificates"] = tls.run

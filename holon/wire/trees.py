@@ -32,7 +32,7 @@ from holon.wire.values import MAX_ID, cost_of, fill, is_id, timestamp
 MAX_TEXT = 128
 MAX_MESSAGE = 1_024
 # A token of a page below becomes a part of one here.
-MAX_TOKEN = 900
+MAX_TOKEN = 3_000
 MAX_CHILDREN = 1_000
 MAX_VISITS = 1_000
 _LARGEST = 2**53 - 1

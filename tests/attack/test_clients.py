@@ -83,7 +83,7 @@ async def test_a_page_token_shows_no_more_than_ones_own(place: Place) -> None:
         own = {await a_job(client) for _ in range(3)}
         first = (await shop.get("/api/v1/jobs?page_size=1")).json()
         taken = await lab.get(f"/api/v1/jobs?page_size=100&page_token={first['next_page_token']}")
-        assert not {job["id"] for job in taken.json()["jobs"]} & own
+        assert taken.status_code == 400
         for forged in ("", "AAAA", "0", "-1", "' OR 1=1 --", "e30=", "{}", "%00"):
             reply = await lab.get("/api/v1/jobs", params={"page_token": forged, "page_size": 1000})
             assert not own & {job["id"] for job in reply.json().get("jobs", ())}, forged

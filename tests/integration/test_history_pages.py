@@ -35,6 +35,6 @@ async def test_a_line_that_is_larger_than_a_page_may_be_is_a_page(node: Node) ->
     large = HistoryEvent("task_finished", 1, details={"error": "x" * (MAX_PAGE_BYTES + 1)})
     await node.engine.store.create_jobs([NewJob(JOB, (large, large))], 0)
     page, token = await node.engine.jobs.history(Client("default"), JOB.id, 10)
-    assert ([number for number, _ in page], token) == ([1], "1")
+    assert [number for number, _ in page] == [1]
     page, token = await node.engine.jobs.history(Client("default"), JOB.id, 10, token)
     assert page[0][0] == 2

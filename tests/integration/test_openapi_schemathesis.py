@@ -50,7 +50,11 @@ WARNINGS = (
 )
 # It follows the paths that answers name, as if each could be looked at. Those of blueprints are where jobs are created.
 # What is wrong in a body that is too large as well is refused for its size; it does not expect that.
+# Which page tokens are good, no schema can say.
 CONFIG = """
+[parameters]
+"query.page_token" = ""
+
 [checks.negative_data_rejection]
 expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 428, 429, "5xx"]
 

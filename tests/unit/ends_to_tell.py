@@ -14,6 +14,7 @@ from holon.clock import ManualClock
 from holon.domain.events import WORKER_EVENT, HistoryEvent, tells_event
 from holon.domain.job import Job, Status
 from holon.domain.value import replace
+from holon.engine.page_tokens import PageTokens
 from holon.engine.records import Records
 from holon.engine.webhooks import Webhooks
 from holon.errors import StoreUnavailable
@@ -208,7 +209,7 @@ class Told:
 @asynccontextmanager
 async def telling(store: Ended, told: Told | None, give_up: int = DAY) -> AsyncIterator[Webhooks]:
     """Webhooks that run; what they have in hand at the end is handed back."""
-    webhooks = Webhooks(cast(Storage, store), Records(cast(Reads, store), None), told, give_up)
+    webhooks = Webhooks(cast(Storage, store), Records(cast(Reads, store), None, PageTokens()), told, give_up)
     running = asyncio.create_task(webhooks.run())
     try:
         yield webhooks

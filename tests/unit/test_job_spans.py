@@ -12,6 +12,7 @@ from holon import Blueprint
 from holon.domain.client import Client
 from holon.engine.contracts import Contracts
 from holon.engine.jobs import Jobs
+from holon.engine.page_tokens import PageTokens
 from holon.engine.requests import Creating
 from holon.errors import InvalidArgument
 
@@ -46,7 +47,9 @@ def jobs(spans: Spans) -> Jobs:
     store: Any = SimpleNamespace(now=lambda: 1, new_job_id=lambda owner, request_id: "0-a", at_one_place=True)
     blueprints: Any = SimpleNamespace(for_parents=lambda _: (one, ""))
     telemetry: Any = SimpleNamespace(tracing=spans)
-    return Jobs(store, NOTHING, blueprints, Contracts(), NOTHING, NOTHING, 1000, telemetry, NOTHING, None, 1000)
+    return Jobs(
+        store, NOTHING, blueprints, Contracts(), NOTHING, NOTHING, 1000, telemetry, NOTHING, None, 1000, PageTokens()
+    )
 
 
 async def test_spans_of_a_batch_end_where_its_creator_gives_up_while_it_is_looked_at(

@@ -18,12 +18,14 @@ from holon.domain.tally import Tally, final
 from holon.domain.tree import Asked, Kind, Summary, TreePage, Trouble, Visit, shorter
 from holon.domain.tree import TreeNode as Node
 from holon.domain.value import replace
+from holon.engine.page_tokens import MAX_TOKEN, PageTokens
 from holon.engine.tree_pages import MOST_OF_ONE, Page, Place, grafted, place_of
 from holon.errors import InvalidArgument
 from holon.rxon.v1 import worker_pb2
 from holon.wire.trees import kept_summary, node_message, page_of, read_summary, summary_message, summary_of
 
 JOB = "0-job"
+TOKENS = PageTokens().of("tree", JOB)
 LINE = events.HistoryEvent("state_started", 1_000, "start", attempt_number=1, details={"b": 2.5, "a": "\N{SNOWMAN}"})
 
 
@@ -152,15 +154,25 @@ def test_states_are_told_with_their_times_and_a_handler_that_is_tried_again_is_o
     assert made.visits(9) == (Visit("a", 1, 5), Visit("b", 5, 9))
 
 
-@pytest.mark.parametrize("place", [Place(), Place(7), Place(7, "", 3), Place(7, "8:1:x", 3)])
+@pytest.mark.parametrize("place", [Place(), Place(7), Place(7, "", 3), Place(7, "8~x", 3), Place(7, "8~AAAA", 3)])
 def test_a_place_is_said_by_its_token(place: Place) -> None:
-    assert place_of(place.token) == place
+    assert place_of(place.token(TOKENS), TOKENS) == place
 
 
-@pytest.mark.parametrize("token", ["x", "-1", "1:", "1:2", "1:2:\N{SNOWMAN}", "1:2: ", "9" * 10, "1:1:" + "x" * 2_000])
+OF_ANOTHER_STORE = Place(7).token(PageTokens(b"x" * 32).of("tree", JOB))
+
+
+@pytest.mark.parametrize("token", ["x", "-1", "1", "AAAA", "AAA=", "\N{SNOWMAN}", OF_ANOTHER_STORE])
 def test_a_token_that_says_none_is_refused(token: str) -> None:
     with pytest.raises(InvalidArgument, match="page_token"):
-        place_of(token)
+        place_of(token, TOKENS)
+
+
+def test_the_token_of_a_tree_grows_little_with_each_holon_below() -> None:
+    token = ""
+    for _ in range(64):
+        token = Place(99_999, f"9~{token}", 1_000).token(TOKENS)
+    assert len(token) < MAX_TOKEN
 
 
 def node(name: str, parent: str = "", **more: Any) -> Node:

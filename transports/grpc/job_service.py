@@ -170,8 +170,9 @@ class JobService:
             raise invalid("after_sequence", "goes with the first page only; page_token goes on from there")
         if not 0 <= request.after_sequence <= MAX_SEQUENCE:
             raise invalid("after_sequence", f"is {request.after_sequence}; it must be 0 to {MAX_SEQUENCE}")
-        start = request.page_token or (str(request.after_sequence) if request.after_sequence else "")
-        events, more = await self._jobs.history(client(), request.job_id, request.page_size, start)
+        events, more = await self._jobs.history(
+            client(), request.job_id, request.page_size, request.page_token, request.after_sequence
+        )
         return job_pb2.GetJobHistoryResponse(
             events=[event_message(request.job_id, number, event) for number, event in events], next_page_token=more
         )

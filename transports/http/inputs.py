@@ -17,7 +17,8 @@ from holon.domain.tree import MAX_NODES
 from holon.domain.webhook import MAX_URL
 from holon.engine.approvals import MAX_COMMENT
 from holon.engine.client_files import MAX_EXPIRES_S
-from holon.engine.paging import DEFAULT_PAGE, KEY_TOKEN, MAX_KEY_TOKEN, MAX_PAGE
+from holon.engine.page_tokens import MAX_TOKEN
+from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE
 from holon.engine.reloading import TARGETS
 from holon.engine.requests import LATEST_S, MAX_REASON, MAX_REQUEST_ID, MAX_TIMEOUT_S, MOST_PRIORITY
 from transports.http.shapes import ALL_FIELDS, ANYTHING, JOB_STATUSES, Schema
@@ -75,20 +76,8 @@ PAGE_SIZE = Parameter(
 PAGE_TOKEN = Parameter(
     "page_token",
     "query",
-    "The `next_page_token` of the page before; the first page has none.",
-    {"type": "string", "pattern": "^[0-9]{0,18}$"},
-)
-JOBS_TOKEN = Parameter(
-    "page_token",
-    "query",
-    "The `next_page_token` of the page before, with the same filters; the first page has none.",
-    {"type": "string", "pattern": r"^([0-9]{1,18}(\.[0-9]{1,18}\.[0-9A-Za-z-]{0,64})?)?$"},
-)
-KEY_PAGE_TOKEN = Parameter(
-    "page_token",
-    "query",
-    "The `next_page_token` of the page before, with the same filters; the first page has none.",
-    {"type": "string", "pattern": f"^{KEY_TOKEN}$", "maxLength": MAX_KEY_TOKEN},
+    "The `next_page_token` of the page before, with the same parameters; the first page has none.",
+    {"type": "string", "pattern": "^[0-9A-Za-z_-]*$", "maxLength": MAX_TOKEN},
 )
 FIELDS = Parameter(
     "fields",
@@ -141,12 +130,6 @@ TREE_SIZE = Parameter(
     "How many nodes to answer with at most.",
     {"type": "integer", "minimum": 1, "maximum": MAX_NODES, "default": MAX_NODES},
 )
-TREE_TOKEN = Parameter(
-    "page_token",
-    "query",
-    "The `next_page_token` of the page before, with the same parameters; the first page has none.",
-    {"type": "string", "pattern": "^([0-9]{1,9}(:[0-9]{1,9}:[!-~]{0,900})?)?$"},
-)
 DIGESTS = Parameter(
     "digests",
     "query",
@@ -185,13 +168,12 @@ CONNECTED = Parameter(
 
 OF_CREATE = (FIELDS_CREATED, WAIT_CREATED)
 OF_GET = (FIELDS, WAIT)
-OF_TREE = (MAX_DEPTH, TREE_SIZE, TREE_TOKEN, DIGESTS)
+OF_TREE = (MAX_DEPTH, TREE_SIZE, PAGE_TOKEN, DIGESTS)
 OF_PAGES = (PAGE_SIZE, PAGE_TOKEN)
-OF_KEY_PAGES = (PAGE_SIZE, KEY_PAGE_TOKEN)
-OF_FILES = OF_KEY_PAGES
+OF_FILES = OF_PAGES
 OF_UPLOAD = (NEW_FILE_NAME, EXPIRES_IN)
-OF_WORKERS = (*OF_KEY_PAGES, SKILL, CONNECTED)
-OF_LIST = (PAGE_SIZE, JOBS_TOKEN, STATUS, BLUEPRINT, PARENT, CREATED_AFTER, CREATED_BEFORE, FIELDS)
+OF_WORKERS = (*OF_PAGES, SKILL, CONNECTED)
+OF_LIST = (PAGE_SIZE, PAGE_TOKEN, STATUS, BLUEPRINT, PARENT, CREATED_AFTER, CREATED_BEFORE, FIELDS)
 
 _TIMEOUT: Schema = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_S}
 CREATE_FIELDS: Mapping[str, Schema] = {

@@ -5,14 +5,14 @@ from __future__ import annotations
 from holon.domain.graph import graph_of
 from holon.engine.overview import Overview
 from transports.http.asgi import Reply
-from transports.http.inputs import OF_KEY_PAGES, OF_WORKERS, names
+from transports.http.inputs import OF_PAGES, OF_WORKERS, names
 from transports.http.node_shapes import blueprint_json, figures_json, skill_json, worker_json
 from transports.http.reading import flag, page_size
 from transports.http.request import Request
 
 GRAPH_TYPE = "text/vnd.graphviz"
 _NONE: frozenset[str] = frozenset()
-_PAGES = names(OF_KEY_PAGES) | {"limit"}
+_PAGES = names(OF_PAGES) | {"limit"}
 _WORKERS = names(OF_WORKERS) | {"limit"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holon.domain import paths
 from holon.domain.client import ADMIN
-from transports.http.inputs import BLUEPRINT_NAME, OF_KEY_PAGES, OF_WORKERS
+from transports.http.inputs import BLUEPRINT_NAME, OF_PAGES, OF_WORKERS
 from transports.http.node import GRAPH_TYPE, NodeRoutes
 from transports.http.operations import Answer, Operation
 
@@ -20,7 +20,7 @@ def of_node(routes: NodeRoutes) -> list[Operation]:
             "List blueprints",
             "By name, with the contracts of their input.",
             (Answer(200, "A page of blueprints", "BlueprintPage"),),
-            OF_KEY_PAGES,
+            OF_PAGES,
             tag="node",
         ),
         Operation(
@@ -56,7 +56,7 @@ def of_node(routes: NodeRoutes) -> list[Operation]:
             "List the skills that workers offer",
             "By name, type and version; once for each contract.",
             (Answer(200, "A page of skills", "SkillPage"),),
-            OF_KEY_PAGES,
+            OF_PAGES,
             tag="node",
         ),
         Operation(

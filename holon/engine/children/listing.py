@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 
-from holon.engine.records import AT_ONCE, Records, number_in, weight_of
+from holon.engine.page_tokens import PageTokens
+from holon.engine.records import AT_ONCE, Records, weight_of
 from holon.engine.tallies import Tallies
 from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord
 
@@ -16,8 +17,9 @@ MOST_LOOKED_AT = 1_000
 class PartsListed:
     """Pages of the parts of a job, those that it began last first. Its methods raise StoreUnavailable."""
 
-    def __init__(self, records: Records, tallies: Tallies) -> None:
+    def __init__(self, records: Records, tallies: Tallies, pages: PageTokens) -> None:
         self._records = records
+        self._pages = pages
         self._tallies = tallies
 
     def __repr__(self) -> str:
@@ -37,7 +39,8 @@ class PartsListed:
         Raises:
             InvalidArgument: the token is none.
         """
-        number = number_in(token)
+        tokens = self._pages.of("parts", which.owner, parent)
+        number = tokens.place(token)
         above = await self._records.job(parent)
         if above is None or above.job.owner != which.owner:
             return (), ""
@@ -56,7 +59,7 @@ class PartsListed:
                     continue
                 room -= weight_of(record, fields)
                 if len(page) == size or (page and room < 0):
-                    return page, str(at + 1)
+                    return page, tokens.token(at + 1)
                 page.append(record)
             end = start
-        return page, str(last) if last else ""
+        return page, tokens.token(last) if last else ""

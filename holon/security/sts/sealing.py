@@ -13,6 +13,11 @@ class Sealer(Protocol):
     so encryption can be turned on, and its keys can change, while the store is in use.
     """
 
+    @property
+    def on(self) -> bool:
+        """Whether anything is sealed."""
+        ...
+
     def seal(self, table: str, row: str, what: str, record: bytes) -> bytes:
         """What to store of a secret.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import uuid
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -21,6 +22,7 @@ from holon.storage.redis import answers
 from holon.storage.sqlite import SqliteStorage, reading
 from holon.testing import running_node
 from tests.integration.cases.site import Passes, Start, create, ended, history, http, one_task
+from tests.redis_server import RedisServer
 
 FIELDS = {
     "terminal",
@@ -146,6 +148,53 @@ async def test_a12_the_history_is_read_in_pages(start: Start) -> None:
                 break
         assert paged == whole
         assert [event.sequence async for event in node.client.history(job.id, page_size=1)] == whole
+
+
+# Page tokens -----------------------------------------------------------------------------------------------------
+
+
+def damaged(token: str) -> list[str]:
+    """A token with a letter changed, cut, longer, written otherwise, and none at all."""
+    changed = token[:-2] + ("A" if token[-2] != "A" else "B") + token[-1]
+    made_up = base64.urlsafe_b64encode(b'{"after": 1}').decode().rstrip("=")
+    return [changed, token[:-4], f"{token}AAAA", f"{token}=", f" {token}", made_up, "1", "x", "\N{SNOWMAN}"]
+
+
+async def test_a_page_token_shows_nothing_and_is_refused_where_it_was_not_made(start: Start) -> None:
+    async with start(an_end(None), one_task()) as node, http(node) as door:
+        jobs = [(await node.run("an_end", {})).id for _ in range(2)]
+        lists = {
+            "jobs": "/api/v1/jobs",
+            "history": f"/api/v1/jobs/{jobs[0]}/history",
+            "other history": f"/api/v1/jobs/{jobs[1]}/history",
+            "blueprints": "/api/v1/blueprints",
+        }
+        pages = {name: (await door.get(path, params={"limit": "1"})).json() for name, path in lists.items()}
+        tokens = {name: page["next_page_token"] for name, page in pages.items()}
+        for name, path in lists.items():
+            again = (await door.get(path, params={"limit": "1"})).json()["next_page_token"]
+            assert again == tokens[name]
+            sealed = base64.urlsafe_b64decode(again + "=" * (-len(again) % 4))
+            assert not any(said.encode() in sealed for said in ("an_end", *jobs))
+            for foreign in (*(token for other, token in tokens.items() if other != name), *damaged(again)):
+                refused = await door.get(path, params={"limit": "1", "page_token": foreign})
+                assert (refused.status_code, refused.json()["code"]) == (400, "INVALID_ARGUMENT"), (name, foreign)
+                assert [one["field"] for one in refused.json()["details"]] == ["page_token"]
+        for foreign in (tokens["history"], *damaged(tokens["jobs"])):
+            with pytest.raises(InvalidArgument, match="page_token"):
+                await node.client.list_page(page_token=foreign)
+        for foreign in (tokens["jobs"], tokens["other history"]):
+            with pytest.raises(InvalidArgument, match="page_token"):
+                await node.client.history_page(jobs[0], page_token=foreign)
+
+
+async def test_a_page_token_is_good_at_every_node_of_a_store(redis: RedisServer) -> None:
+    uri = f"{redis.uri(redis.database())}"
+    async with running_node(an_end(None), STORAGE_URI=uri) as one, running_node(an_end(None), STORAGE_URI=uri) as other:
+        made = {(await one.run("an_end", {})).id for _ in range(2)}
+        first = await one.client.list_page(page_size=1)
+        second = await other.client.list_page(page_size=1, page_token=first.next_page_token)
+        assert {job.id for job in (*first.jobs, *second.jobs)} == made
 
 
 # Fields and lists ------------------------------------------------------------------------------------------------

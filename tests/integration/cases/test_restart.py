@@ -65,6 +65,15 @@ async def test_jobs_that_wait_for_workers_are_delivered_by_the_next_run(on_file:
         assert [result["data"]["n"] for result in (await ended(node, many)).result["results"]] == [0, 1, 2]
 
 
+async def test_a_page_token_is_good_after_a_restart(on_file: Start) -> None:
+    async with on_file(one_task()) as node:
+        made = [await create(node, "one_task") for _ in range(2)]
+        first = await node.client.list_page(page_size=1)
+    async with on_file(one_task()) as node:
+        second = await node.client.list_page(page_size=1, page_token=first.next_page_token)
+        assert [job.id for job in (*first.jobs, *second.jobs)] == made[::-1]
+
+
 async def test_a_job_goes_on_with_its_part_after_each_of_many_runs(on_file: Start) -> None:
     parts = above(), one_task()
     async with on_file(*parts) as node:

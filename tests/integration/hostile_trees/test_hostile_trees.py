@@ -65,7 +65,7 @@ BAD: dict[str, Callable[[], worker_pb2.TreePage]] = {
     "too many": lambda: page(job_node(), *(task_node(n) for n in range(2, 1_002))),
     "too large": lambda: page(job_node(), *(task_node(n, name="x" * 20_000) for n in range(2, 100))),
     "a token that is none": lambda: page(job_node(), next_page_token="x y"),
-    "a token without end": lambda: page(job_node(), next_page_token="x" * 2_000),
+    "a token without end": lambda: page(job_node(), next_page_token="x" * 4_000),
 }
 
 
@@ -202,8 +202,6 @@ async def test_a_stranger_sees_no_tree_and_a_bad_question_is_refused(node: Node)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await tree(node, job_id, **bad)
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT, bad
-    # A place behind the end is one where nothing is.
-    assert await tree(node, job_id, page_token="7:1:x") == []
 
 
 async def test_a_child_answers_of_its_parents_jobs_alone_and_bad_questions_by_an_error(

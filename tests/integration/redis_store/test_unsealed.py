@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from holon.engine.page_tokens import PageTokens
 from holon.engine.records import Records
 from holon.errors import StoreUnavailable
 from holon.ports import JobFilter, StoreSettings
@@ -63,7 +64,7 @@ async def test_a_list_goes_on_behind_jobs_that_a_node_has_no_key_for_also_where_
     for _ in range(2):
         await able.create()
     async with SqliteHistory(tmp_path / "history.db") as history:
-        records = Records(unable.storage, history)
+        records = Records(unable.storage, history, PageTokens())
         page, token = await records.jobs(JobFilter("ann"), "", 2)
         assert (list(page), token != "") == ([], True)
         [record], token = await records.jobs(JobFilter("ann"), token, 2)
