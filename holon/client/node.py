@@ -168,6 +168,15 @@ class NodeClient:
         """
         return await self._rotate(node_pb2.TOKEN_SECRET_REFRESH, revoke=revoke)
 
+    async def webhook_secret(self) -> str:
+        """The secret that the store keeps for signing webhooks, such as `whsec_...`.
+
+        Raises:
+            FailedPrecondition: (WEBHOOK_SECRET_SET) the node signs with the setting WEBHOOK_SECRET, or sends none.
+        """
+        answer = await self._calls.call(self._stub.GetWebhookSecret, node_pb2.GetWebhookSecretRequest())
+        return str(answer.secret)
+
     async def _rotate(self, secret: node_pb2.TokenSecret.ValueType, *, revoke: bool) -> Rotation:
         request = node_pb2.RotateTokensRequest(secret=secret, revoke=revoke)
         return rotation_of(await self._calls.call(self._stub.RotateTokens, request))

@@ -295,7 +295,7 @@ class Settings:
     WEBHOOK_SECRET: str = _setting(
         "",
         "Secret (base64 of 24 to 64 random bytes) that webhooks are signed with; while it changes the new one and the "
-        "old, split by a comma. Unset, there are no webhooks",
+        "old, split by a comma. Unset, the store keeps a secret, which `holon webhooks secret` shows",
         secret=True,
     )
     WEBHOOK_ALLOWED_HOSTS: str = _setting(

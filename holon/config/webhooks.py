@@ -28,7 +28,7 @@ class Settings(Protocol):
 
 
 def webhook_secrets(settings: Settings) -> tuple[bytes, ...]:
-    """The secrets, each of which signs; none: there are no webhooks.
+    """The secrets, each of which signs; none: the setting is unset.
 
     Raises:
         ValueError: one is none; the message never shows one.

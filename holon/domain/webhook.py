@@ -71,19 +71,16 @@ class Receivers(Value, gc=True):
         return any(address in network for network in self.networks)
 
 
-def webhook_of(url: Any, receivers: Receivers | None) -> str:
+def webhook_of(url: Any, receivers: Receivers) -> str:
     """The address that is to be told of a job's end, as a client gave it; None: nobody is, which is the empty text.
 
     Arguments:
-        receivers: who may be told; None: nobody, for nothing is sent.
+        receivers: who may be told.
     Raises:
-        InvalidArgument: it is none, or may not be told. The message shows nothing of it. (WEBHOOKS_OFF) nobody may.
+        InvalidArgument: it is none, or may not be told. The message shows nothing of it.
     """
     if url is None:
         return ""
-    if receivers is None:
-        reason = "is given, and this node sends no webhooks: its operator has not set WEBHOOK_SECRET"
-        raise InvalidArgument(f"{FIELD} {reason}", code="WEBHOOKS_OFF", details=[Violation(FIELD, reason)])
     if reason := _why_not(url, receivers):
         raise InvalidArgument(f"{FIELD} {reason}", details=[Violation(FIELD, reason)])
     return str(url)

@@ -73,7 +73,7 @@ class EngineSettings(Value, gc=True):
 
     `max_depth` is how many jobs may be in one line, each a part of the one before; `cleanup` is for how long a part may
     clean up once the job above it has ended. `receivers` are who may be told of a job's end, until `webhook_give_up`
-    after it; without them nobody is.
+    after it.
     """
 
     concurrent_jobs: int = 100
@@ -92,7 +92,7 @@ class EngineSettings(Value, gc=True):
     reputation: Rules = Rules()
     rates: Rates | None = None
     strict_events: bool = True
-    receivers: Receivers | None = None
+    receivers: Receivers = Receivers()
     webhook_give_up: int = 86_400_000
 
 
@@ -110,7 +110,7 @@ class Engine:
         read_told: what holons below told of a job, of how that came; raises InvalidArgument.
         wall: the time that schedules go by, in epoch milliseconds; None: the store's.
         pages: makes the page tokens of lists; None makes some that end with this engine.
-        delivery: what tells receivers of jobs' ends; None: nobody is told, and the settings have no `receivers`.
+        delivery: what tells receivers of jobs' ends; None: nobody is told.
     """
 
     def __init__(

@@ -54,8 +54,8 @@ class Jobs:
     Attributes:
         approvals: takes people's decisions to them.
         signals: takes signals to them.
-        receivers: who may be told of a job's end; None: nobody is, and no job has a webhook.
         parts: lists those that are parts of one.
+        receivers: who may be told of a job's end.
         max_transitions: how many changes of state a job may make at most.
     """
 
@@ -72,7 +72,7 @@ class Jobs:
         max_payload: int,
         telemetry: Telemetry,
         records: Records,
-        receivers: Receivers | None,
+        receivers: Receivers,
         max_transitions: int,
         pages: PageTokens,
     ) -> None:
@@ -105,7 +105,6 @@ class Jobs:
             QuotaExceeded: (QUOTA_EXCEEDED) the client has created as many as it may in a calendar month.
             NotFound: (BLUEPRINT_NOT_FOUND) clients cannot start this blueprint.
             InvalidArgument: (INPUT_INVALID) `initial_data` does not fit the blueprint's contract; details name fields.
-                (WEBHOOKS_OFF) its end is to be told, and this node tells nobody.
             AlreadyExists: (REQUEST_ID_REUSED) the request id was used for something else.
             Aborted: the note that was to be written with it has another version.
         """

@@ -20,7 +20,7 @@ class Making:
     """Makes jobs of what is asked for.
 
     Arguments:
-        receivers: who may be told of a job's end; None: nobody is, and no job has a webhook.
+        receivers: who may be told of a job's end.
         max_transitions: how many changes of state a job may make at most.
 
     Attributes:
@@ -28,7 +28,7 @@ class Making:
     """
 
     def __init__(
-        self, store: Storage, inputs: Inputs, telemetry: Telemetry, receivers: Receivers | None, max_transitions: int
+        self, store: Storage, inputs: Inputs, telemetry: Telemetry, receivers: Receivers, max_transitions: int
     ) -> None:
         self.inputs = inputs
         self._store = store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from holon.engine.core import Engine
 from holon.engine.holarchy import Holarchy
 from holon.engine.paging import page_of, page_of_sorted, size_of_page
 from holon.engine.shared_reloading import Reload
-from holon.errors import InvalidArgument, NotFound, Violation
+from holon.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from holon.ports import Counts, WorkerEvent
 from holon.telemetry.audit import By
 
@@ -55,6 +56,7 @@ class Overview:
         drain: begins the end of this node: within so many seconds (None: its own grace), and why. Safe to repeat.
         reload: reads files again, here and on the other nodes.
         holarchy: the place of the node's holon.
+        webhook_secret: the store's own secret that signs webhooks; empty: none does.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Overview:
         drain: Callable[[float | None, str], None],
         reload: Reload,
         holarchy: Holarchy,
+        webhook_secret: bytes = b"",
     ) -> None:
         self._store = engine.store
         self._blueprints: Blueprints = engine.blueprints
@@ -78,6 +81,7 @@ class Overview:
         self._drain = drain
         self._reload = reload
         self._holarchy = holarchy
+        self._webhook_secret = webhook_secret
         self._started_at = engine.store.now()
 
     def __repr__(self) -> str:
@@ -142,6 +146,20 @@ class Overview:
         counts = await self._store.counts()
         now = self._store.now()
         return Stats(counts, len(self._fleet), now - self._started_at, now)
+
+    def webhook_secret(self) -> str:
+        """The secret that the store keeps for signing webhooks, as WEBHOOK_SECRET would have it.
+
+        Raises:
+            FailedPrecondition: (WEBHOOK_SECRET_SET) webhooks are signed with that setting, or not sent.
+        """
+        if not self._webhook_secret:
+            raise FailedPrecondition(
+                "the store's secret signs no webhooks of this node: WEBHOOK_SECRET is set, and no node shows that "
+                "(`holon serve --dev` writes its own into .holon/dev.toml), or the node serves no clients",
+                code="WEBHOOK_SECRET_SET",
+            )
+        return f"whsec_{b64encode(self._webhook_secret).decode()}"
 
     async def reload(self, targets: Sequence[str], by: By) -> tuple[str, ...]:
         """Read files again on every node; see `SharedReloading.reload`."""

@@ -246,7 +246,7 @@ class Teller:
 
     async def _send(self, url: str, job_id: str, message: Message) -> Answer:
         if self._delivery is None:
-            return Answer(Heard.FORBIDDEN, "this node sends no webhooks: WEBHOOK_SECRET is unset")
+            return Answer(Heard.FORBIDDEN, "this node serves no clients, and sends no webhooks")
         try:
             return await self._delivery.send(url, message.id, message.body)
         except Exception as error:

@@ -86,7 +86,13 @@ async def opened(
             )
         )
         overview = Overview(
-            engine, config.INSTANCE_ID, holon.__version__, drain, parts.reloading.reload, parts.holarchy
+            engine,
+            config.INSTANCE_ID,
+            holon.__version__,
+            drain,
+            parts.reloading.reload,
+            parts.holarchy,
+            parts.webhook_secret,
         )
         at_socket = partial(AdminDoor, engine.jobs, engine.watching, engine.trees, overview, parts.exchange)
         client: ClientDoor | None = None

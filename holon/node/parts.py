@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -56,10 +57,15 @@ if TYPE_CHECKING:
     from transports.http.webhooks.delivery import HttpDelivery
     from transports.http.webhooks.settings import DeliverySettings
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a node is made of, but for its doors. `loops` keep it going, by name."""
+    """What a node is made of, but for its doors. `loops` keep it going, by name.
+
+    `webhook_secret` is the store's own that signs webhooks; it is empty where none does.
+    """
 
     store: Store
     engine: Engine
@@ -72,6 +78,7 @@ class Parts:
     tracing: Tracing
     lag: LoopLag
     at_parent: OwnCertificate | None
+    webhook_secret: bytes
     files: Reloading
     reloading: SharedReloading
     loops: dict[str, Callable[[], Coroutine[Any, Any, None]]]
@@ -122,15 +129,16 @@ async def parts_of(
         ours = await own_holon(store, store.now())
         secrets = StoreSecrets(store, seal)
         kept = files_of(config, ours.id)
-        telling = delivery_settings(config)
-        delivery = _delivery(telling, calendar.now_ms) if telling is not None else None
-        if delivery is not None:
+        webhook_secret = await _webhook_secret(config, secrets)
+        delivery = None
+        if config.ENABLE_CLIENT_API:
+            delivery = _delivery(delivery_settings(config, webhook_secret), calendar.now_ms)
             await resources.enter_async_context(delivery)
         reloading = SharedReloading(files, store, store.now, config.INSTANCE_ID)
         engine = Engine(
             store,
             settings,
-            engine_settings(config, telling),
+            engine_settings(config),
             Telemetry(tracing=tracing),
             history,
             seal,
@@ -195,6 +203,7 @@ async def parts_of(
             tracing,
             lag,
             at_parent,
+            webhook_secret,
             files,
             reloading,
             loops,
@@ -211,8 +220,16 @@ def _store(config: Config, given: Store | None, settings: StoreSettings, clock: 
     return open_store(StorageURI.parse(config.STORAGE_URI), settings, clock, seal)
 
 
+async def _webhook_secret(config: Config, secrets: StoreSecrets) -> bytes:
+    """What the store keeps for signing webhooks; empty where WEBHOOK_SECRET signs, or nothing is sent."""
+    if config.WEBHOOK_SECRET or not config.ENABLE_CLIENT_API:
+        return b""
+    log.info("WEBHOOK_SECRET is unset: a secret of the store signs webhooks; `holon webhooks secret` shows it")
+    return await secrets.secret("webhooks")
+
+
 def _delivery(settings: DeliverySettings, now: Callable[[], int]) -> HttpDelivery:
-    # What it stands on takes a while to import, and most nodes have no use for it.
+    # What it stands on takes a while to import, and a node without clients has no use for it.
     from transports.http.webhooks.delivery import HttpDelivery
 
     return HttpDelivery(settings, now)

@@ -61,12 +61,8 @@ def store_settings(config: Config) -> StoreSettings:
     )
 
 
-def engine_settings(config: Config, delivery: DeliverySettings | None) -> EngineSettings:
-    """What the engine needs of the settings.
-
-    Arguments:
-        delivery: how receivers of webhooks are told; None: nobody is.
-    """
+def engine_settings(config: Config) -> EngineSettings:
+    """What the engine needs of the settings."""
     return EngineSettings(
         concurrent_jobs=config.EXECUTOR_MAX_CONCURRENT_JOBS,
         soft_limit=config.DISPATCHER_SOFT_LIMIT,
@@ -88,15 +84,22 @@ def engine_settings(config: Config, delivery: DeliverySettings | None) -> Engine
         strict_events=config.STRICT_EVENT_VALIDATION,
         max_depth=config.MAX_HOLARCHY_DEPTH,
         cleanup=_ms(config.CLEANUP_TIMEOUT),
-        receivers=delivery.receivers if delivery is not None else None,
+        receivers=_receivers(config),
         webhook_give_up=_ms(config.WEBHOOK_GIVE_UP_SECONDS),
     )
 
 
-def delivery_settings(config: Config) -> DeliverySettings | None:
-    """What telling receivers of jobs' ends needs of the settings; None: nobody is told."""
-    secrets = webhook_secrets(config)
-    return DeliverySettings(secrets, Receivers(*webhook_hosts(config)), holon.__version__) if secrets else None
+def delivery_settings(config: Config, secret: bytes) -> DeliverySettings:
+    """What telling receivers of jobs' ends needs of the settings.
+
+    Arguments:
+        secret: the store's own, which signs where WEBHOOK_SECRET is unset.
+    """
+    return DeliverySettings(webhook_secrets(config) or (secret,), _receivers(config), holon.__version__)
+
+
+def _receivers(config: Config) -> Receivers:
+    return Receivers(*webhook_hosts(config))
 
 
 def _rates(config: Config) -> Rates:

@@ -224,8 +224,14 @@ def names_in(shown: dict[str, Any]) -> set[str]:
     return set(shown) | {name for one in below if isinstance(one, dict) for name in one}
 
 
-# What there must be before they print anything: a database of history, and a holon that is known.
-NEEDS_MORE = {"workers history", "uplink accept"}
+# What there must be before they print anything: a database of history, a holon that is known, no WEBHOOK_SECRET.
+NEEDS_MORE = {"workers history", "uplink accept", "webhooks secret"}
+
+
+def test_what_signs_webhooks_of_a_development_node_is_in_its_file(dev: Dev) -> None:
+    refused = dev("webhooks", "secret")
+    assert (refused.code, ".holon/dev.toml" in refused.err) == (1, True)
+    assert dev.file["WEBHOOK_SECRET"].startswith("whsec_")
 
 
 @pytest.mark.parametrize("command", sorted(set(on_the_page()) - NEEDS_MORE))

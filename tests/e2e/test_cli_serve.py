@@ -46,9 +46,15 @@ def test_i10_a_node_that_is_told_to_end_drains_and_exits_with_zero(folder: Path,
     assert httpx.get(f"{doors['http']}/_public/status", trust_env=False, verify=PLAINTEXT).json() == {"status": "ok"}
     listed = holon_here(folder, "jobs", "list", "--json", env={"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN})
     assert listed.json == {"jobs": [], "next_page_token": ""}
+    client = {"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN}
+    secret = holon_here(folder, "webhooks", "secret", "--json", env=client).json["secret"]
+    assert secret.startswith("whsec_")
+    assert holon_here(folder, "webhooks", "secret", env=client).out.strip() == secret
     assert node.end(signal.SIGTERM) == 0
     assert "Traceback" not in node.log
+    assert "`holon webhooks secret` shows it" in node.log
     assert TOKEN not in node.log
+    assert secret.removeprefix("whsec_") not in node.log
 
 
 def test_a_node_goes_on_though_nobody_reads_where_its_doors_are(folder: Path, started: list[Started]) -> None:

@@ -24,7 +24,7 @@ CODE = grpc.StatusCode
 NODES = "/holon.rxon.v1.NodeService/"
 METHODS = (
     "GetNode", "ListBlueprints", "GetBlueprint", "ListWorkers", "GetWorkerHistory", "ListSkills", "GetStats",
-    "DrainNode", "DrainWorker", "ReloadNode", "AcceptHolon", "RotateTokens",
+    "DrainNode", "DrainWorker", "ReloadNode", "AcceptHolon", "RotateTokens", "GetWebhookSecret",
 )  # fmt: skip
 
 

@@ -76,7 +76,7 @@ async def test_an_unknown_job_is_not_found(node: Node, method: str) -> None:
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
-        (creation(webhook_url="https://example.org"), "webhook_url"),
+        (creation(webhook_url="http://example.org"), "webhook_url"),
         (creation(priority=math.inf), "priority"),
         (creation(priority=100.1), "priority"),
         (creation(skill_limit=types_pb2.SkillLimit(skills=[""])), "skill_limit"),

@@ -133,8 +133,14 @@ async def test_a_creation_tells_its_input(node: Node) -> None:
         "max_transitions",
     }
     assert schema["properties"].keys() == {"initial_data", *terms}
-    # It sends none.
-    assert schema["properties"]["webhook_url"]["type"] == "null"
+    told = schema["properties"]["webhook_url"]
+    assert (told["type"], told["default"]) == (["string", "null"], None)
+    for url, fits in (
+        ("https://hooks.example.com:8443/a?b=%20", True),
+        ("http://example.com", False),
+        ("https://1", False),
+    ):
+        assert bool(re.search(told["pattern"], url)) == fits
     assert (schema["required"], schema["additionalProperties"]) == (["initial_data"], False)
     assert schema["properties"]["initial_data"]["$ref"] == "#/components/schemas/doubling.initial_data"
     contract = it["components"]["schemas"]["doubling.initial_data"]

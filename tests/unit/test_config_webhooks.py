@@ -17,11 +17,12 @@ def secret(size: int = 32) -> str:
     return b64encode(bytes(range(size))).decode()
 
 
-def test_without_a_secret_there_are_no_webhooks() -> None:
+def test_without_a_secret_that_of_the_store_signs() -> None:
     config = Config({"WEBHOOK_ALLOWED_HOSTS": "localhost"})
     config.check()
-    assert delivery_settings(config) is None
-    assert engine_settings(config, delivery_settings(config)).receivers is None
+    settings = delivery_settings(config, b"of the store")
+    assert settings.secrets == (b"of the store",)
+    assert engine_settings(config).receivers == settings.receivers
 
 
 def test_a_secret_may_have_its_prefix_and_while_it_changes_each_signs() -> None:
@@ -29,8 +30,7 @@ def test_a_secret_may_have_its_prefix_and_while_it_changes_each_signs() -> None:
     config = Config({"WEBHOOK_SECRET": f"whsec_{new}, {old}"})
     config.check()
     assert [b64encode(one).decode() for one in webhook_secrets(config)] == [new, old]
-    settings = delivery_settings(config)
-    assert settings is not None
+    settings = delivery_settings(config, b"of the store")
     assert settings.secrets == webhook_secrets(config)
     assert config.effective()["WEBHOOK_SECRET"] == "(hidden)"
     assert new not in repr(config)

@@ -15,7 +15,6 @@ from holon.config import Config
 from holon.config.setting import Value
 from holon.config.values import bounds_problem
 from holon.domain.tree import Disclose
-from holon.domain.webhook import Receivers
 from holon.engine.rates import Rates
 from holon.engine.reloading import Reloading
 from holon.node import settings as node
@@ -27,7 +26,7 @@ ROOMS: dict[str, Callable[[Config], Any]] = {
     "tls": node.tls_paths,
     "parent_tls": node.parent_tls_paths,
     "store": node.store_settings,
-    "engine": lambda config: node.engine_settings(config, node.delivery_settings(config)),
+    "engine": node.engine_settings,
     "workers": node.worker_door_settings,
     "uplink": node.uplink_settings,
     "tokens": lambda config: node.token_settings(config, "holon"),
@@ -35,7 +34,7 @@ ROOMS: dict[str, Callable[[Config], Any]] = {
     "http": node.http_settings,
     "traces": node.trace_resource,
     "files": node.s3_settings,
-    "webhooks": node.delivery_settings,
+    "webhooks": lambda config: node.delivery_settings(config, b""),
 }
 SECRET = b64encode(bytes(range(32))).decode()
 
@@ -118,7 +117,7 @@ ARRIVES: list[tuple[str, Value, dict[str, object]]] = [
     ("RATE_LIMIT_LIMIT", 7, {"engine.rates.limit": 7}),
     ("RATE_LIMIT_HEARTBEAT_LIMIT", 7, {"engine.rates.heartbeats": 7}),
     ("RATE_LIMIT_PERIOD", 7.0, {"engine.rates.period": 7_000}),
-    ("WEBHOOK_SECRET", SECRET, {"engine.receivers": Receivers()}),
+    ("WEBHOOK_SECRET", SECRET, {"webhooks.secrets": (bytes(range(32)),)}),
     ("WEBHOOK_ALLOWED_HOSTS", "hooks", {"engine.receivers.hosts": {"hooks"}, "webhooks.receivers.hosts": {"hooks"}}),
     ("WEBHOOK_GIVE_UP_SECONDS", 7.0, {"engine.webhook_give_up": 7_000}),
     ("STATE_MAX_BYTES", 4096, {"store.max_state_bytes": 4096}),
@@ -142,7 +141,6 @@ WITH: dict[str, dict[str, Value]] = {
     "RATE_LIMIT_LIMIT": {"RATE_LIMITING_ENABLED": True},
     "RATE_LIMIT_HEARTBEAT_LIMIT": {"RATE_LIMITING_ENABLED": True},
     "RATE_LIMIT_PERIOD": {"RATE_LIMITING_ENABLED": True},
-    "WEBHOOK_ALLOWED_HOSTS": {"WEBHOOK_SECRET": SECRET},
 }
 
 # Those that are read where they are used, and which test has them set.

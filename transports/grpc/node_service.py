@@ -20,7 +20,16 @@ from transports.grpc.clients import acting, client
 
 SERVICE = "holon.rxon.v1.NodeService"
 # What shows all of the node, or changes something of it. Everything else is for every client.
-OF_ADMINS = ("ListWorkers", "GetStats", "ReloadNode", "DrainNode", "DrainWorker", "AcceptHolon", "RotateTokens")
+OF_ADMINS = (
+    "ListWorkers",
+    "GetStats",
+    "ReloadNode",
+    "DrainNode",
+    "DrainWorker",
+    "AcceptHolon",
+    "RotateTokens",
+    "GetWebhookSecret",
+)
 _SECRETS = {node_pb2.TOKEN_SECRET_SIGNING_KEY: "signing-key", node_pb2.TOKEN_SECRET_REFRESH: "refresh-secret"}
 NEEDS = {f"/{SERVICE}/{name}": ADMIN for name in OF_ADMINS}
 
@@ -53,6 +62,9 @@ class NodeService:
             "DrainWorker": unary("DrainWorker", node_pb2.DrainWorkerRequest, self.drain_worker, max_bytes),
             "AcceptHolon": unary("AcceptHolon", node_pb2.AcceptHolonRequest, self.accept_holon, max_bytes),
             "RotateTokens": unary("RotateTokens", node_pb2.RotateTokensRequest, self.rotate_tokens, max_bytes),
+            "GetWebhookSecret": unary(
+                "GetWebhookSecret", node_pb2.GetWebhookSecretRequest, self.webhook_secret, max_bytes
+            ),
         }
         return grpc.method_handlers_generic_handler(SERVICE, calls)
 
@@ -151,3 +163,8 @@ class NodeService:
                 return node_pb2.RotateTokensResponse(in_force_at=timestamp(at))
             key = await self._exchange.rotate_signing_key(revoke=request.revoke)
             return node_pb2.RotateTokensResponse(key_id=key.kid, in_force_at=timestamp(key.active_at or at))
+
+    async def webhook_secret(self, _: node_pb2.GetWebhookSecretRequest) -> node_pb2.GetWebhookSecretResponse:
+        """Show the store's secret that signs webhooks."""
+        with audited("webhook_secret_shown", acting(), lambda: self._overview.node().node_id):
+            return node_pb2.GetWebhookSecretResponse(secret=self._overview.webhook_secret())

@@ -14,7 +14,7 @@ from holon.domain.job import CHOSEN_BY_NOBODY
 from holon.domain.policy import LONGEST_SKILL, MOST_SKILLS
 from holon.domain.signals import MAX_SIGNAL_NAME, SIGNAL_NAME
 from holon.domain.tree import MAX_NODES
-from holon.domain.webhook import MAX_URL
+from holon.domain.webhook import MAX_URL, Receivers
 from holon.engine.approvals import MAX_COMMENT
 from holon.engine.client_files import MAX_EXPIRES_S
 from holon.engine.page_tokens import MAX_TOKEN
@@ -176,6 +176,11 @@ OF_WORKERS = (*OF_PAGES, SKILL, CONNECTED)
 OF_LIST = (PAGE_SIZE, PAGE_TOKEN, STATUS, BLUEPRINT, PARENT, CREATED_AFTER, CREATED_BEFORE, FIELDS)
 
 _TIMEOUT: Schema = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_S}
+_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_PUBLIC_URL = (
+    rf"^[Hh][Tt][Tt][Pp][Ss]://({_LABEL}\.)*[A-Za-z]([A-Za-z0-9_-]{{0,61}}[A-Za-z0-9_])?(:[1-9][0-9]{{0,3}})?"
+    r"([/?][A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]*)?$"
+)
 CREATE_FIELDS: Mapping[str, Schema] = {
     "initial_data": {
         "type": ["object", "null"],
@@ -194,6 +199,7 @@ CREATE_FIELDS: Mapping[str, Schema] = {
         "type": ["string", "null"],
         "minLength": 1,
         "maxLength": MAX_URL,
+        "default": None,
         "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[!-~]+$",
         "description": "the address that is told of its events and its end, each by a POST: https, but for what "
         "WEBHOOK_ALLOWED_HOSTS lists; nobody is when left out",
@@ -262,10 +268,6 @@ APPROVAL_FIELDS: Mapping[str, Schema] = {
     },
 }
 # Where nobody is told of ends.
-_NO_WEBHOOK: Schema = {
-    "type": "null",
-    "description": "the address that is told of its events and its end: this node tells nobody",
-}
 RELOAD_FIELDS: Mapping[str, Schema] = {
     "targets": {
         "type": "array",
@@ -275,11 +277,18 @@ RELOAD_FIELDS: Mapping[str, Schema] = {
 }
 
 
-def create_fields(max_transitions: int, *, webhooks: bool) -> Mapping[str, Schema]:
-    """What a job may be created with at a node that lets it make so many changes of state, and tells of ends or not."""
+def create_fields(max_transitions: int, receivers: Receivers) -> Mapping[str, Schema]:
+    """What a job may be created with at a node.
+
+    Arguments:
+        max_transitions: how many changes of state the node lets it make.
+        receivers: who may be told of it; without exceptions, only a URL with https and a name is sure to be taken.
+    """
     bounded = {**CREATE_FIELDS["max_transitions"], "maximum": max_transitions}
-    there = {} if webhooks else {"webhook_url": _NO_WEBHOOK}
-    return {**CREATE_FIELDS, "max_transitions": bounded, **there}
+    told = CREATE_FIELDS["webhook_url"]
+    if receivers == Receivers():
+        told = {**told, "pattern": _PUBLIC_URL}
+    return {**CREATE_FIELDS, "max_transitions": bounded, "webhook_url": told}
 
 
 def names(parameters: Iterable[Parameter]) -> frozenset[str]:

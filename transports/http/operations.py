@@ -280,7 +280,6 @@ def creation(routes: JobRoutes, blueprint: Blueprint) -> Operation:
         (
             *_OF_BODY,
             "INPUT_INVALID",
-            "WEBHOOKS_OFF",
             "LIMIT_EXCEEDED",
             "REQUEST_ID_REUSED",
             "QUOTA_EXCEEDED",

@@ -45,7 +45,6 @@ CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
     ),
     "INVALID_JSON": (InvalidArgument, "the body is no JSON object that can be taken"),
     "INPUT_INVALID": (InvalidArgument, "`initial_data` does not fit the blueprint's contract"),
-    "WEBHOOKS_OFF": (InvalidArgument, "`webhook_url` is given, and this node sends no webhooks (WEBHOOK_SECRET)"),
     "FILE_NAME_INVALID": (InvalidArgument, "`filename` is no name of a file, or would lead out of the job"),
     "TOKEN_INVALID": (Unauthenticated, "no token, a wrong one, several in one call, or the node has none"),
     "PERMISSION_DENIED": (PermissionDenied, "the call needs a role that the client does not have"),

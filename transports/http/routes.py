@@ -57,7 +57,7 @@ class JobRoutes:
 
     def __init__(self, jobs: Jobs, watching: Watching) -> None:
         self.approvals = jobs.approvals
-        self.create_fields = create_fields(jobs.max_transitions, webhooks=jobs.receivers is not None)
+        self.create_fields = create_fields(jobs.max_transitions, jobs.receivers)
         self._jobs = jobs
         self._watching = watching
 

@@ -1216,3 +1216,33 @@ class RotateTokensResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["in_force_at", b"in_force_at", "key_id", b"key_id"]) -> None: ...
 
 global___RotateTokensResponse = RotateTokensResponse
+
+@typing.final
+class GetWebhookSecretRequest(google.protobuf.message.Message):
+    """Asks for the secret that signs webhooks."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___GetWebhookSecretRequest = GetWebhookSecretRequest
+
+@typing.final
+class GetWebhookSecretResponse(google.protobuf.message.Message):
+    """The secret; whoever has it can sign as this holon does."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SECRET_FIELD_NUMBER: builtins.int
+    secret: builtins.str
+    """As receivers of Standard Webhooks take it: "whsec_" and base64."""
+    def __init__(
+        self,
+        *,
+        secret: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["secret", b"secret"]) -> None: ...
+
+global___GetWebhookSecretResponse = GetWebhookSecretResponse

@@ -96,6 +96,11 @@ class NodeServiceStub(object):
                 request_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.RotateTokensRequest.SerializeToString,
                 response_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.RotateTokensResponse.FromString,
                 _registered_method=True)
+        self.GetWebhookSecret = channel.unary_unary(
+                '/holon.rxon.v1.NodeService/GetWebhookSecret',
+                request_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.GetWebhookSecretRequest.SerializeToString,
+                response_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.GetWebhookSecretResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer(object):
@@ -188,6 +193,13 @@ class NodeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetWebhookSecret(self, request, context):
+        """Shows the secret that the store keeps for signing webhooks. FAILED_PRECONDITION where the node signs with a setting.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -250,6 +262,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.RotateTokens,
                     request_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.RotateTokensRequest.FromString,
                     response_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.RotateTokensResponse.SerializeToString,
+            ),
+            'GetWebhookSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWebhookSecret,
+                    request_deserializer=holon_dot_rxon_dot_v1_dot_node__pb2.GetWebhookSecretRequest.FromString,
+                    response_serializer=holon_dot_rxon_dot_v1_dot_node__pb2.GetWebhookSecretResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -578,6 +595,33 @@ class NodeService(object):
             '/holon.rxon.v1.NodeService/RotateTokens',
             holon_dot_rxon_dot_v1_dot_node__pb2.RotateTokensRequest.SerializeToString,
             holon_dot_rxon_dot_v1_dot_node__pb2.RotateTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWebhookSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holon.rxon.v1.NodeService/GetWebhookSecret',
+            holon_dot_rxon_dot_v1_dot_node__pb2.GetWebhookSecretRequest.SerializeToString,
+            holon_dot_rxon_dot_v1_dot_node__pb2.GetWebhookSecretResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -97,6 +97,12 @@ class NodeServiceStub:
     ]
     """Makes anew what workers' tokens are made with, for every node of this holon within seconds."""
 
+    GetWebhookSecret: grpc.UnaryUnaryMultiCallable[
+        holon.rxon.v1.node_pb2.GetWebhookSecretRequest,
+        holon.rxon.v1.node_pb2.GetWebhookSecretResponse,
+    ]
+    """Shows the secret that the store keeps for signing webhooks. FAILED_PRECONDITION where the node signs with a setting."""
+
 class NodeServiceAsyncStub:
     """What a node is and does. Blueprints and the catalog are open to every client; workers, statistics and whatever
     changes something need the role `admin`.
@@ -175,6 +181,12 @@ class NodeServiceAsyncStub:
         holon.rxon.v1.node_pb2.RotateTokensResponse,
     ]
     """Makes anew what workers' tokens are made with, for every node of this holon within seconds."""
+
+    GetWebhookSecret: grpc.aio.UnaryUnaryMultiCallable[
+        holon.rxon.v1.node_pb2.GetWebhookSecretRequest,
+        holon.rxon.v1.node_pb2.GetWebhookSecretResponse,
+    ]
+    """Shows the secret that the store keeps for signing webhooks. FAILED_PRECONDITION where the node signs with a setting."""
 
 class NodeServiceServicer(metaclass=abc.ABCMeta):
     """What a node is and does. Blueprints and the catalog are open to every client; workers, statistics and whatever
@@ -278,5 +290,13 @@ class NodeServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[holon.rxon.v1.node_pb2.RotateTokensResponse, collections.abc.Awaitable[holon.rxon.v1.node_pb2.RotateTokensResponse]]:
         """Makes anew what workers' tokens are made with, for every node of this holon within seconds."""
+
+    @abc.abstractmethod
+    def GetWebhookSecret(
+        self,
+        request: holon.rxon.v1.node_pb2.GetWebhookSecretRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[holon.rxon.v1.node_pb2.GetWebhookSecretResponse, collections.abc.Awaitable[holon.rxon.v1.node_pb2.GetWebhookSecretResponse]]:
+        """Shows the secret that the store keeps for signing webhooks. FAILED_PRECONDITION where the node signs with a setting."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -25,6 +25,7 @@ async def test_what_is_of_the_node_needs_the_role_of_administrators(
         "ReloadNode": node_pb2.ReloadNodeRequest(),
         "DrainNode": node_pb2.DrainNodeRequest(),
         "DrainWorker": node_pb2.DrainWorkerRequest(worker_id="w1"),
+        "GetWebhookSecret": node_pb2.GetWebhookSecretRequest(),
         "AcceptHolon": node_pb2.AcceptHolonRequest(worker_id="w1"),
         "RotateTokens": node_pb2.RotateTokensRequest(secret=node_pb2.TOKEN_SECRET_SIGNING_KEY),
     }

@@ -6,6 +6,7 @@ import hmac
 import re
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -14,8 +15,8 @@ import pytest
 from holon import Blueprint
 from holon.client import CreatedJob, JobRequest
 from holon.context import ActionFactory, JobContext
-from holon.errors import AlreadyExists, HolonError, InvalidArgument
-from holon.testing import RunningNode
+from holon.errors import AlreadyExists, FailedPrecondition, HolonError, InvalidArgument
+from holon.testing import RunningNode, running_node
 from tests.integration.cases.site import (
     SUCCESS_ONLY,
     Start,
@@ -31,6 +32,7 @@ from tests.integration.cases.site import (
 from tests.integration.grpc_node import json_payload, result, updates
 from tests.integration.test_worker_events import event, tells
 from tests.receiver import Receiver, receiving
+from tests.redis_server import RedisServer
 
 SECRET = b"s" * 8 + bytes(range(24))
 HOOKS: dict[str, Any] = {
@@ -192,17 +194,40 @@ async def test_the_document_of_the_door_says_what_an_address_is(start: Start, it
         assert schema["type"] == ["string", "null"]
         for url in (it.url, "https://example.com/x", "HTTPS://example.com"):
             assert re.search(schema["pattern"], url)
-        assert "`WEBHOOKS_OFF`" in described["responses"]["400"]["description"]
 
 
-async def test_without_a_secret_nobody_is_told_and_that_is_said(start: Start) -> None:
-    async with start(told()) as node, http(node) as door:
-        reply = await door.post(CREATE, json={"webhook_url": "https://example.com/"})
-        assert (reply.status_code, reply.json()["code"]) == (400, "WEBHOOKS_OFF")
-        error = await refusal(node, webhook_url="https://example.com/")
-        assert (error.code, error.details[0].field) == ("WEBHOOKS_OFF", "webhook_url")
-        assert "WEBHOOK_SECRET" in error.message
-        assert [job async for job in node.client.list_jobs()] == []
+async def test_without_the_setting_a_secret_of_the_store_signs_at_every_node_and_run(
+    redis: RedisServer, tmp_path: Path, it: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    allowed: dict[str, Any] = {"WEBHOOK_ALLOWED_HOSTS": "127.0.0.1"}
+    secrets = []
+    for uri in (f"sqlite:///{tmp_path / 'holon.db'}", f"{redis.uri(redis.database())}"):
+        for _ in range(2):
+            async with running_node(told(), STORAGE_URI=uri, **allowed) as node:
+                job_id = await create(node, "told", {}, webhook_url=it.url)
+                secrets.append(await node.client.node.webhook_secret())
+                one = (await it.has(len(secrets)))[-1]
+                assert one.json["job_id"] == job_id
+                text = f"end_{job_id}.{one.headers['webhook-timestamp']}.".encode() + one.body
+                mac = hmac.digest(b64decode(secrets[-1].removeprefix("whsec_")), text, "sha256")
+                assert one.headers["webhook-signature"] == f"v1,{b64encode(mac).decode()}"
+    assert (len({*secrets[:2]}), len({*secrets[2:]}), len({*secrets})) == (1, 1, 2)
+    uri = f"{redis.uri(redis.database())}"
+    async with (
+        running_node(told(), STORAGE_URI=uri, **allowed) as node,
+        running_node(told(), STORAGE_URI=uri, **allowed) as other,
+    ):
+        assert await node.client.node.webhook_secret() == await other.client.node.webhook_secret()
+    assert "`holon webhooks secret` shows it" in caplog.text
+    assert not any(secret.removeprefix("whsec_") in caplog.text for secret in secrets)
+
+
+async def test_the_secret_of_the_setting_wins_and_is_not_shown(start: Start) -> None:
+    async with start(told(), **HOOKS) as node:
+        with pytest.raises(FailedPrecondition, match="WEBHOOK_SECRET") as error:
+            await node.client.node.webhook_secret()
+        assert error.value.code == "WEBHOOK_SECRET_SET"
 
 
 async def test_a_job_without_a_receiver_says_so_to_its_handlers(start: Start) -> None:
