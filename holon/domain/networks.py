@@ -18,6 +18,7 @@ _CLOSED_4 = tuple(
             "10.0.0.0/8",  # private
             "100.64.0.0/10",  # a provider's own, and its customers'
             "127.0.0.0/8",  # loopback
+            "168.63.129.16/32",  # Azure's platform, which its machines alone reach
             "169.254.0.0/16",  # link-local: what clouds tell their machines
             "172.16.0.0/12",  # private
             "192.0.0.0/24",  # of protocols
