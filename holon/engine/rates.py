@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Sequence
 from enum import Enum
 
-from holon.domain.value import Value
-from holon.errors import ResourceExhausted, StoreUnavailable
+from holon.domain.value import Value, replace
+from holon.errors import ResourceExhausted, StoreUnavailable, invalid
 from holon.ports import Count, Counted, Storage
 from holon.telemetry.metrics import RateMetrics
 
@@ -76,13 +76,33 @@ class RateLimits:
         Raises:
             ResourceExhausted: (RATE_LIMITED) its window is full; `retry_after` says when the next begins.
         """
+        await self._admit(call, self._item(call, name))
+
+    async def admit_batch(self, call: Call, name: str, jobs: int) -> None:
+        """Return when a call that makes so many jobs may go on; `admit` has counted one of them.
+
+        Raises:
+            ResourceExhausted: (RATE_LIMITED) the window has no room for all of them; none was counted here.
+            InvalidArgument: no window ever has.
+        """
+        if jobs > self._rates.limit:
+            raise invalid(
+                "requests",
+                f"has {jobs} jobs, each of which counts as a call, and {self._rates.limit} calls are taken in "
+                f"{self._rates.period / 1000:g} s (RATE_LIMIT_LIMIT); send smaller batches",
+            )
+        if jobs > 1:
+            item = self._item(call, name)
+            await self._admit(call, replace(item, n=jobs - 1))
+
+    async def _admit(self, call: Call, item: Count) -> None:
         identifier, path = call.value
-        counted = await self._counted(self._item(call, name))
+        counted = await self._counted(item)
         if counted is None:
             self.metrics.uncounted.add(identifier, path)
         elif not counted.granted:
             self.metrics.blocked.add(identifier, path)
-            raise self._too_many(call, counted)
+            raise self._too_many(call, item, counted)
 
     def _item(self, call: Call, name: str) -> Count:
         rates = self._rates
@@ -104,12 +124,12 @@ class RateLimits:
         except TimeoutError:
             return None
 
-    def _too_many(self, call: Call, counted: Counted) -> ResourceExhausted:
+    def _too_many(self, call: Call, item: Count, counted: Counted) -> ResourceExhausted:
         message, seconds = "Too Many Requests", counted.retry_after_ms / 1000
         if call is not Call.HTTP:
-            limit = self._rates.heartbeats if call in (Call.HEARTBEAT, Call.OPENING) else self._rates.limit
+            left = f"only {counted.remaining} more have room" if counted.remaining else "came already"
             message += (
-                f": {limit} in {self._rates.period / 1000:g} s are taken, and came already; "
+                f": {item.limit} in {item.period_ms / 1000:g} s are taken, and {left}; "
                 f"the next are taken in {seconds:g} s"
             )
         return ResourceExhausted(message, code="RATE_LIMITED", retry_after=seconds)

@@ -12,7 +12,9 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 
+from holon.client import JobRequest
 from holon.clock import ManualClock
+from holon.errors import InvalidArgument, ResourceExhausted
 from holon.rxon.v1 import job_pb2
 from holon.storage.memory import MemoryStorage
 from holon.testing import RunningNode, running_node
@@ -63,6 +65,30 @@ async def test_a_client_over_its_limit_is_told_when_it_may_call_again() -> None:
         assert (await door.get(JOBS)).status_code == 200
         assert await figure(node, BLOCKED) == 2
         assert f'{BLOCKED}{{identifier="client",path="http"}} 2.0' in (await door.get("/_public/metrics")).text
+
+
+async def test_a_batch_counts_as_its_jobs() -> None:
+    async with limited(10) as (node, clock):
+
+        async def batch(count: int) -> int:
+            return len(await node.client.create_jobs([JobRequest("one_task")] * count))
+
+        assert await batch(6) == 6
+        with pytest.raises(ResourceExhausted, match="10 in 60 s are taken, and only 3 more have room") as refused:
+            await batch(5)
+        assert (refused.value.code, refused.value.retry_after) == ("RATE_LIMITED", 60.0)
+        # What was refused made nothing, and took no room but that of its call.
+        assert await batch(3) == 3
+        with pytest.raises(ResourceExhausted, match="came already"):
+            await batch(1)
+        assert await figure(node, BLOCKED) == 2
+        clock.advance(60_000)
+        # No period has room for more than its limit, however long the client waits.
+        with pytest.raises(InvalidArgument, match=r"RATE_LIMIT_LIMIT.*smaller batches"):
+            await batch(11)
+        assert await batch(9) == 9
+        clock.advance(60_000)
+        assert len([job async for job in node.client.list_jobs()]) == 6 + 3 + 9
 
 
 async def test_no_other_path_method_or_spelling_gets_around_it() -> None:

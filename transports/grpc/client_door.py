@@ -51,7 +51,7 @@ class ClientDoor:
         exchange: Exchange | None = None,
     ) -> None:
         self._watching = watching
-        self._service = JobService(jobs, watching, trees, clients)
+        self._service = JobService(jobs, watching, trees, clients, rates)
         limit = settings.max_message_bytes
         self._server = Server(
             "client door",

@@ -12,6 +12,7 @@ from holon.domain.client import ADMIN
 from holon.domain.tree import Asked
 from holon.engine.batches import create_all
 from holon.engine.jobs import Jobs
+from holon.engine.rates import Call, RateLimits
 from holon.engine.requests import Accepted, Creating, Listing, request_id_of, statuses_of
 from holon.engine.trees import Trees
 from holon.engine.watching import Watching
@@ -44,13 +45,22 @@ class JobService:
 
     Arguments:
         clients: those whose tokens approval tokens are made of; None: there are none.
+        rates: counts the jobs of a batch; None: they are not counted.
 
     Attributes:
         draining: whether no new job is taken.
     """
 
-    def __init__(self, jobs: Jobs, watching: Watching, trees: Trees, clients: Clients | None = None) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        watching: Watching,
+        trees: Trees,
+        clients: Clients | None = None,
+        rates: RateLimits | None = None,
+    ) -> None:
         self.draining = False
+        self._rates = rates
         self._jobs = jobs
         self._watching = watching
         self._trees = trees
@@ -87,6 +97,8 @@ class JobService:
         if len(request.requests) > MAX_BATCH:
             raise invalid("requests", f"has {len(request.requests)} of them, over the limit of {MAX_BATCH}")
         self._refuse_while_draining()
+        if self._rates is not None:
+            await self._rates.admit_batch(Call.GRPC, client().name, len(request.requests))
         asked = await one_by_one(_creating_or_not, request.requests)
         made = iter(await create_all(self._jobs, client(), [one for one in asked if isinstance(one, Creating)]))
         outcomes = [next(made) if isinstance(one, Creating) else one for one in asked]
