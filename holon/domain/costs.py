@@ -16,21 +16,22 @@ MOST_COST = 2**53 - 1
 _SHOWN = 64
 
 
-def costing(field: str, cost: Any) -> Cost:
+def costing(field: str, cost: Any, *, code: str = InvalidArgument.code) -> Cost:
     """A cost as somebody gave it; None: they did not.
 
     Arguments:
         field: whose value it is, for the message.
         cost: in JSON a whole number may be written with a point.
+        code: of the error.
     Raises:
-        InvalidArgument: it is no whole number from 0 to `MOST_COST`.
+        InvalidArgument: (code) it is no whole number from 0 to `MOST_COST`.
     """
     if type(cost) is float and cost.is_integer():
         cost = int(cost)
     if cost is None or (type(cost) is int and 0 <= cost <= MOST_COST):
         return cost
     reason = f"is {quoted(cost, _SHOWN)}; give a whole number from 0 to {MOST_COST}, in millionths of the cost unit"
-    raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
+    raise InvalidArgument(f"{field} {reason}", code=code, details=[Violation(field, reason)])
 
 
 def least(one: Cost, other: Cost) -> Cost:

@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from holon.domain.costs import MOST_COST, Cost
+from holon.domain.costs import Cost, costing
 from holon.errors import InvalidArgument, Violation
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
 
@@ -80,9 +80,15 @@ def asked_seconds(request: Message, field: str) -> float | None:
 
 def cost_of(
     word: worker_pb2.TaskResult | worker_pb2.TaskRejected | types_pb2.JobSummary | types_pb2.TreeNode,
+    *,
+    code: str = InvalidArgument.code,
 ) -> Cost:
-    """What somebody says that something cost; None when they do not say, or nonsense."""
-    return word.cost if word.HasField("cost") and 0 <= word.cost <= MOST_COST else None
+    """What somebody says that something cost; None when they do not say.
+
+    Raises:
+        InvalidArgument: (code) it is no cost.
+    """
+    return costing("cost", word.cost if word.HasField("cost") else None, code=code)
 
 
 def skills_of(message: job_pb2.CreateJobRequest | types_pb2.Lineage, field: str) -> Sequence[str] | None:

@@ -224,6 +224,14 @@ LEASE = types_pb2.LeaseRef(task_id="0-abc-0-0", lease_id="never-given")
         (heartbeat(held=worker_pb2.HeldLeases(leases=[LEASE], no_leases=True)), "INVALID_ARGUMENT"),
         (worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(offerings=[offering("")])), "INVALID_ARGUMENT"),
         (
+            worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(offerings=[offering("a", price=-1)])),
+            "INVALID_ARGUMENT",
+        ),
+        (
+            worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(offerings=[offering("a", price=2**53)])),
+            "INVALID_ARGUMENT",
+        ),
+        (
             worker_pb2.SessionRequest(
                 catalog=worker_pb2.Catalog(offerings=[offering("a", input_schema=json_payload({"type": "nothing"}))])
             ),
@@ -274,6 +282,23 @@ async def test_one_bad_update_is_named_and_the_others_of_its_message_stand(
     assert (refused.error.reason, refused.task_id, refused.lease_id) == (reason, bad.task_id, bad.lease_id)
     assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
     assert (await node.ended(job_id)).status == "finished"
+
+
+@pytest.mark.parametrize("cost", [-1, 2**53])
+async def test_a_task_is_given_back_though_the_cost_of_that_is_none_which_is_told(node: Node, cost: int) -> None:
+    worker = await node.worker()
+    await node.create()
+    offer = await worker.offer()
+    await worker.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
+    back = worker_pb2.TaskRejected(reason="BUSY", retry_after=duration(0), cost=cost)
+    await worker.send(updates(update(offer, rejected=back)))
+    refused = await worker.refused()
+    assert (refused.error.reason, refused.task_id) == ("INVALID_ARGUMENT", offer.task_id)
+    assert [one.field for one in refused.error.field_violations] == ["cost"]
+    again = await worker.offer()
+    assert (again.task_id, again.lease_id != offer.lease_id) == (offer.task_id, True)
+    await worker.send(updates(result(again)))
+    assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
 
 
 async def test_a_hundred_refused_messages_end_the_session(node: Node, good: Wire) -> None:

@@ -44,6 +44,9 @@ async def test_a_result_for_a_task_that_is_not_held_is_superseded(node: Node) ->
         ({"data": types_pb2.Payload(ref=types_pb2.FileRef(uri="x"))}, "PAYLOAD_UNSUPPORTED", "CONTRACT_VIOLATION"),
         ({"files": [types_pb2.NamedFile(name="x")]}, "PAYLOAD_UNSUPPORTED", "CONTRACT_VIOLATION"),
         ({"error": types_pb2.TaskError(code="X")}, "RESULT_INVALID", "CONTRACT_VIOLATION"),
+        ({"cost": -1}, "RESULT_INVALID", "CONTRACT_VIOLATION"),
+        ({"cost": 2**53}, "RESULT_INVALID", "CONTRACT_VIOLATION"),
+        ({"cost": -(2**63)}, "RESULT_INVALID", "CONTRACT_VIOLATION"),
         (
             {
                 "status": "failure",

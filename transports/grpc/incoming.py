@@ -299,8 +299,13 @@ class Incoming:
         after = None
         if rejected.retry_at_once or rejected.HasField("retry_after"):
             after = round(min(max(0.0, seconds(rejected.retry_after)), MAX_AGAIN_S) * 1000)
-        cost = cost_of(rejected)
-        unbegun = rejected.reason == UNSERVABLE and not cost
+        wrong, cost = None, None
+        try:
+            cost = cost_of(rejected)
+        except InvalidArgument as error:
+            # The task goes back all the same: nobody else would end its lease while the worker lives.
+            wrong = error
+        unbegun = rejected.reason == UNSERVABLE and not rejected.cost
         why = "" if rejected.reason in _OF_COURSE else f"{rejected.reason or 'no reason'}: {rejected.message}"
         lease = update.task_id, update.lease_id
         back = self._workers.rejected(
@@ -313,6 +318,8 @@ class Incoming:
             code=clipped(rejected.reason, MAX_ERROR_CODE),
         )
         check_held(back, update)
+        if wrong is not None:
+            raise wrong
 
     def _progress(self, update: worker_pb2.TaskUpdate) -> None:
         progress = update.progress
@@ -336,8 +343,10 @@ class Incoming:
     def _result(self, task_id: str, lease_id: str, update: worker_pb2.TaskUpdate) -> None:
         worker_id = self._member.session.worker_id
         broken: InvalidArgument | None = None
+        cost = None
         result = update.result
         try:
+            cost = cost_of(result, code="RESULT_INVALID")
             outcome = outcome_of(result, worker_id, passed=self._member.session.is_holon)
         except InvalidArgument as error:
             broken = error
@@ -346,7 +355,7 @@ class Incoming:
         told, generation = None, 0
         if self._tree is not None and result.HasField("summary"):
             told, generation = self._tree.summary(result.summary), self._generation(lease_id)
-        took, cost = took_of(result), cost_of(result)
+        took = took_of(result)
         self._clerk.report(Reported(task_id, lease_id, outcome, took, broken, update.resent, told, cost, generation))
 
     def _generation(self, lease_id: str) -> int:
