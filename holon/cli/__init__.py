@@ -26,8 +26,9 @@ def main() -> None:
 
         streams.mend()
         from holon.cli.app import app
-        from holon.cli.exits import ending
+        from holon.cli.exits import check_arguments, ending
     with ending():
+        check_arguments()
         app(prog_name="holon")
 
 

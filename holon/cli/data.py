@@ -26,7 +26,7 @@ def read_data(text: str) -> Any:
         elif text.startswith("@"):
             raw = Path(where).read_bytes()
         else:
-            raw = text.encode("utf-8", "surrogateescape")
+            raw = text.encode()
     except OSError as error:
         raise InvalidArgument(f"{where} cannot be read: {error.strerror}") from error
     if not raw:

@@ -55,6 +55,21 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _NOT_SO = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR})
 
 
+def check_arguments() -> None:
+    """Return when every argument of the command is text.
+
+    Raises:
+        InvalidArgument: one is no UTF-8: no file is named so, and nothing is sent so.
+    """
+    for argument in sys.argv[1:]:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(argument).decode(errors="backslashreplace")
+            reason = "is no UTF-8; rename the file that it names, or write it in UTF-8"
+            raise errors.InvalidArgument(f"the argument {shown} {reason}") from error
+
+
 def code_of(error: HolonError) -> ExitCode:
     """The exit code of an error; the nearest of its classes counts."""
     return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)

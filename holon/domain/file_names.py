@@ -32,7 +32,7 @@ def parts_of(name: str) -> Parts:
         try:
             length = len(part.encode())
         except UnicodeEncodeError:
-            raise no_name(name, "it is no Unicode text") from None
+            raise no_name(name, "it is no UTF-8") from None
         if length > MAX_PART_BYTES:
             raise no_name(name, f"a part of it has {length} bytes, over the limit of {MAX_PART_BYTES}")
     return parts

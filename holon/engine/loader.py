@@ -112,7 +112,10 @@ def examine(files: Iterable[Path]) -> Report:
 
 def _import(file: Path) -> ModuleType:
     """Run a file as a module under a name of its own, so that no two files and no installed package can clash."""
-    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    try:
+        digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    except UnicodeEncodeError as error:
+        raise BlueprintError("its path is no UTF-8; rename the file, or the folder that is at fault") from error
     name = f"_holon_blueprints_{digest}_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:

@@ -240,8 +240,8 @@ def _named(name: str | None, by_url: str) -> tuple[str, ...]:
         except InvalidArgument as error:
             raise TaskError(INVALID_INPUT_ERROR, error.message) from error
     try:
-        parts = parts_of(unquote(by_url))
-    except InvalidArgument:
+        parts = parts_of(unquote(by_url, errors="strict"))
+    except (InvalidArgument, UnicodeDecodeError):
         parts = ()
     return parts if len(parts) == 1 else ("file",)
 

@@ -53,7 +53,10 @@ def test_of_a_standard_input_without_an_end_no_more_is_read_than_a_token_may_hav
 
 def test_a_name_that_is_no_text_is_told_as_json_too(tmp_path: Path) -> None:
     ran = run(tmp_path, "jobs", "create", "x", "--json", "-d", b"@\xff.json", env=NOBODY)
-    assert refused(ran) == r"\udcff.json cannot be read: No such file or directory"
+    named = r"the argument @\xff.json is no UTF-8; rename the file that it names, or write it in UTF-8"
+    assert refused(ran) == named
+    (tmp_path / os.fsdecode(b"\xff.json")).write_text("{}")
+    assert refused(run(tmp_path, "jobs", "create", "x", "--json", "-d", b"@\xff.json", env=NOBODY)) == named
     ran = run(tmp_path, "jobs", "list", "--json", env={**NOBODY, "HOLON_CA": b"/\xff"})
     assert refused(ran) == r"the CA file /\udcff cannot be read: No such file or directory"
     code, out, _ = run(tmp_path, "check", "--json", env={"AUDIT_LOG_PATH": b"\xff \xe2\x94\x94.log"})

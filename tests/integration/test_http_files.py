@@ -150,6 +150,20 @@ async def test_names_that_are_none_are_refused_by_the_rules_of_handlers(
     assert blobs.files == {}
 
 
+async def test_a_name_that_is_no_utf_8_is_refused_and_stored_under_no_other(node: Node, blobs: MemoryBlobs) -> None:
+    job_id = await node.created()
+    for name in ("a%ff", "%C3", "a%ED%A0%80"):
+        replies = [
+            await node.client.put(at(job_id, f"/content/{name}"), content=b"x", headers=AUTH),
+            await node.client.get(at(job_id, f"/download/{name}"), headers=AUTH),
+            await node.client.get(at(job_id, f"/upload?filename={name}"), headers=AUTH),
+        ]
+        assert [refused(reply) for reply in replies] == [(400, "INVALID_ARGUMENT")] * 3
+        assert all("is no UTF-8" in reply.json()["error"] for reply in replies)
+    assert blobs.files == {}
+    assert (await put(node, job_id, "\N{SNOWMAN}\ufffd")).status_code == 200
+
+
 @pytest.mark.parametrize("name", ["../../0-2/x", "/etc/passwd", "s3://payloads/jobs/0-2/x", ""])
 async def test_no_name_of_an_upload_leads_out_of_the_job(node: Node, name: str) -> None:
     reply = await node.client.get(at(await node.created(), "/upload"), params={"filename": name}, headers=AUTH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def test_every_blueprint_of_every_file_is_found_once_in_order(tmp_path: Path) ->
         .replace("same", "also"),
     )
     assert [one.name for one in load_directory(tmp_path)] == ["one", "first", "two"]
+
+
+def test_a_file_whose_name_is_no_utf_8_is_told_by_it_beside_the_others(tmp_path: Path) -> None:
+    write(tmp_path, good=GOOD.replace("NAME", "good"))
+    (tmp_path / os.fsdecode(b"b\xff.py")).write_text(GOOD.replace("NAME", "bad"))
+    report = examine_directory(tmp_path)
+    assert [blueprint.name for _, blueprint in report.blueprints] == ["good"]
+    [error] = report.errors
+    assert error.problem.message == "its path is no UTF-8; rename the file, or the folder that is at fault"
+    with pytest.raises(BlueprintError, match="is no UTF-8"):
+        load_directory(tmp_path)
 
 
 def test_only_python_files_at_the_top_that_do_not_begin_with_an_underscore_are_run(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from functools import lru_cache
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from holon.domain.client import Client
 from holon.domain.trace import trace_of
@@ -20,6 +20,7 @@ _MAX_PARAMETERS = 100
 # How long, and how far over the limit, a refused body is still taken in, so that its sender gets to read the refusal.
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 4 * 2**20
+_NO_UTF8 = "is no UTF-8 once its %XX are read as bytes; write names in UTF-8, and percent-encode that"
 
 
 # Nothing is anybody's under this name: no client can have it.
@@ -125,8 +126,8 @@ class Request:
         """Check what the parser lets pass, and another server on the way may read otherwise.
 
         Raises:
-            InvalidArgument: its version is not 1.1 or 1.0; there is not exactly one Host header (1.0 may have none); or
-                its body is encoded otherwise than in chunks, or twice, or at all in 1.0.
+            InvalidArgument: its version is not 1.1 or 1.0; there is not exactly one Host header (1.0 may have none);
+                its body is encoded otherwise than in chunks, or twice, or at all in 1.0; or its path is no UTF-8.
         """
         if self._version not in ("1.1", "1.0"):
             raise InvalidArgument(f"this is HTTP/1.1, and not {self._version}")
@@ -134,6 +135,13 @@ class Request:
             raise InvalidArgument(f"a request needs exactly one Host header, and this one has {self._hosts}")
         if self._codings and (self._version == "1.0" or self._codings > 1 or self._coding.lower() != b"chunked"):
             raise InvalidArgument("a body comes with its length, or in chunks (HTTP/1.1) and not encoded otherwise")
+        raw: bytes = self._scope.get("raw_path", b"")
+        if b"%" in raw:
+            try:
+                unquote_to_bytes(raw).decode()
+            except UnicodeDecodeError as error:
+                # Decoded with a replacement, two names would become one.
+                raise InvalidArgument(f"the path {_NO_UTF8}") from error
 
     def token(self) -> str | None:
         """Return the client's token as presented, None when there is none.
@@ -189,13 +197,15 @@ class Request:
         """Return the query's parameters; those that may be repeated are joined by commas.
 
         Raises:
-            InvalidArgument: one is unknown, or is there twice and may not be.
+            InvalidArgument: one is unknown, is there twice and may not be, or is no UTF-8.
         """
         found: dict[str, str] = {}
         if not self._query:
             return found
         try:
             pairs = _pairs(self._query)
+        except UnicodeDecodeError as error:
+            raise InvalidArgument(f"the query {_NO_UTF8}") from error
         except ValueError as error:
             raise InvalidArgument(f"the query has more than {_MAX_PARAMETERS} parameters") from error
         for name, value in pairs:
@@ -307,4 +317,4 @@ def _file_too_large(most: int) -> TooLarge:
 @lru_cache(maxsize=64)
 def _pairs(query: bytes) -> list[tuple[str, str]]:
     """The parameters of a query; most requests have the same ones."""
-    return parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
+    return parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS, errors="strict")
