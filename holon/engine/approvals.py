@@ -120,9 +120,7 @@ class Approvals:
 
     async def _resolve(self, job_id: str, given: Deciding, allowed: Callable[[str], bool], by: str) -> JobRecord:
         data = self._checked(given)
-        record = await self._read(job_id)
-        if not allowed(record.job.owner):
-            raise not_found(job_id)
+        record = await self._records.job_of(job_id, allowed)
         if self.passing is not None and record.job.events and _is_below(job_id, given.approval_id):
             at = given.decided_at or self._store.now()
             passed = given.approval_id, given.decision, by, data, given.comment, given.request_id or "", given.above, at

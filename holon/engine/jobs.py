@@ -200,10 +200,7 @@ class Jobs:
 
     async def get(self, client: Client, job_id: str) -> JobRecord:
         """One job that a client may see."""
-        record = await self._records.job(job_id)
-        if record is None or not client.sees(record.job.owner):
-            raise not_found(job_id)
-        return record
+        return await self._records.job_of(job_id, client.sees)
 
     def progress_message(self, record: JobRecord) -> str:
         """What the job last said of its progress, or why it waits."""

@@ -6,7 +6,7 @@ What moves from one to the other meanwhile is in the second before it leaves the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from heapq import merge
 from typing import Any
 
@@ -15,6 +15,7 @@ import orjson
 from holon.domain.events import HistoryEvent, tells_event
 from holon.domain.job import CARRIED, TERMINAL
 from holon.domain.value import Value, replace
+from holon.engine.job_errors import not_found
 from holon.engine.lines import page_of_lines
 from holon.engine.page_tokens import PageTokens
 from holon.engine.paging import MAX_PAGE
@@ -42,13 +43,29 @@ class Records:
         self._pages = pages
         self._store = store
         self._history = history
+        # Where a job is looked for, in this order.
+        self._places: tuple[Reads | HistoryStorage, ...] = (store,) if history is None else (store, history)
 
     async def job(self, job_id: str) -> JobRecord | None:
         """One job."""
-        record = await self._store.job(job_id)
-        if record is None and self._history is not None:
-            record = await self._history.job(job_id)
-        return record
+        for place in self._places:
+            if (record := await place.job(job_id)) is not None:
+                return record
+        return None
+
+    async def job_of(self, job_id: str, sees: Callable[[str], bool]) -> JobRecord:
+        """One job for somebody who may see it. It takes the same reads to refuse an unknown job and a foreign one.
+
+        Arguments:
+            sees: whether that is so, by who owns the job.
+        Raises:
+            NotFound: (JOB_NOT_FOUND) there is no such job, or it is another's.
+        """
+        for place in self._places:
+            record = await place.job(job_id)
+            if record is not None and sees(record.job.owner):
+                return record
+        raise not_found(job_id)
 
     async def history(self, job_id: str, after: int, limit: int, newest: int) -> Sequence[tuple[int, HistoryEvent]]:
         """A page of a job's history, oldest first.

@@ -76,9 +76,7 @@ class Signals:
             AlreadyExists: (REQUEST_ID_REUSED) the request id named another signal.
         """
         data = _checked(given)
-        record = await self._read(job_id)
-        if not client.sees(record.job.owner):
-            raise not_found(job_id)
+        record = await self._records.job_of(job_id, client.sees)
         signal = Signal(given.name, by or client.name, data, given.request_id or "", given.above, given.sent_at)
         if self.passing is None or given.to_job_id in ("", job_id):
             await self._put(record, signal)

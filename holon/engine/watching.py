@@ -87,6 +87,10 @@ class Watching:
             ResourceExhausted: (WATCHES_FULL) too many follow jobs of this node, or this client too many of them.
             Unavailable: the node shuts down, or the store is away; resume after the last sequence.
         """
+        known = self._feeds.get(job_id)
+        if known is None or known.seen is None or not client.sees(known.seen.record.job.owner):
+            # Before anybody follows it: whether others follow a foreign job changes nothing in how it is refused.
+            await self._jobs.get(client, job_id)
         feed, wake = self._join(client.name, job_id, Wants.LINES if lines else Wants.MOVES)
         try:
             first = await self._first(feed, client, after)

@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import re
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from holon.domain import paths
 from holon.engine import watching
 from holon.errors import ResourceExhausted
 from holon.rxon.v1 import job_pb2, node_pb2
+from holon.storage.history import SqliteHistory
+from holon.storage.memory import MemoryStorage
 from tests.attack.place import CODE, GUARD, NODES, Place, a_place, outcome
 from tests.integration.grpc_node import offering, result, updates
 from transports.grpc.node_service import OF_ADMINS
@@ -37,44 +40,94 @@ async def routes_of(http: httpx.AsyncClient) -> list[tuple[str, str]]:
     return [(method.upper(), path) for path, methods in described.items() for method in methods]
 
 
-async def test_every_call_that_names_a_job_is_blind_to_others_jobs(place: Place) -> None:
-    """Found by what the calls are, so that none is forgotten: those that take a `job_id`, and the routes of a job."""
-    async with place.client("shop") as shop, place.http("lab") as lab, place.http("boss") as boss:
-        job_id = await a_job(shop)
-        channel = await place.channel(place.client_port)
-        services = (
-            job_pb2.DESCRIPTOR.services_by_name["JobService"],
-            node_pb2.DESCRIPTOR.services_by_name["NodeService"],
-        )
-        methods = [one for service in services for one in service.methods if "job_id" in one.input_type.fields_by_name]
-        assert len(methods) >= 6
-        for method in methods:
-            kind = GetMessageClass(method.input_type)
-            name = f"/{method.containing_service.full_name}/{method.name}"
-            # Without it no job is looked for.
-            needed = {"decision": "yes", "name": "paid"}
-            more = {field: text for field, text in needed.items() if field in method.input_type.fields_by_name}
-            for who in ("lab", "boss"):
-                told = []
-                for which in (job_id, "0-none"):
-                    metadata = (("x-client-token", place.tokens[who]),)
-                    call = channel.unary_stream if method.server_streaming else channel.unary_unary
-                    started: Any = call(name)(kind(job_id=which, **more).SerializeToString(), metadata=metadata)
-                    told.append((await started.code(), (await started.details() or "").replace(which, "X")))
-                assert told[0] == told[1], name
-                assert told[0][0] in (CODE.NOT_FOUND, CODE.UNIMPLEMENTED), name
+class Asked:
+    """The calls of the store, and of the database of history, that name a job: by their names, in order."""
+
+    def __init__(self) -> None:
+        self._calls: list[tuple[str, str]] = []
+
+    def noting(self, name: str, method: Any) -> Any:
+        """The same method of a class, noted."""
+
+        def called(place: Any, job_id: str, *arguments: Any, **more: Any) -> Any:
+            self._calls.append((name, job_id))
+            return method(place, job_id, *arguments, **more)
+
+        return called
+
+    def of(self, job_id: str) -> list[str]:
+        """Those of one job since the last look at it."""
+        found = [name for name, which in self._calls if which == job_id]
+        self._calls = [call for call in self._calls if call[1] != job_id]
+        return found
+
+
+async def refused_by_grpc(place: Place, job_id: str) -> AsyncIterator[tuple[str, str, tuple[Any, ...]]]:
+    """What strangers are told of a job by each call that takes a `job_id`: its name, who asks, and the answer.
+
+    Found by what the calls are, so that none is forgotten.
+    """
+    channel = await place.channel(place.client_port)
+    services = (
+        job_pb2.DESCRIPTOR.services_by_name["JobService"],
+        node_pb2.DESCRIPTOR.services_by_name["NodeService"],
+    )
+    methods = [one for service in services for one in service.methods if "job_id" in one.input_type.fields_by_name]
+    assert len(methods) >= 6
+    for method in methods:
+        kind = GetMessageClass(method.input_type)
+        name = f"/{method.containing_service.full_name}/{method.name}"
+        # Without it no job is looked for.
+        needed = {"decision": "yes", "name": "paid"}
+        more = {field: text for field, text in needed.items() if field in method.input_type.fields_by_name}
+        for who in ("lab", "boss"):
+            metadata = (("x-client-token", place.tokens[who]),)
+            call = channel.unary_stream if method.server_streaming else channel.unary_unary
+            started: Any = call(name)(kind(job_id=job_id, **more).SerializeToString(), metadata=metadata)
+            code = await started.code()
+            assert code in (CODE.NOT_FOUND, CODE.UNIMPLEMENTED), name
+            yield name, who, (code, (await started.details() or "").replace(job_id, "X"))
+
+
+async def refused_by_http(place: Place, job_id: str) -> AsyncIterator[tuple[str, str, tuple[Any, ...]]]:
+    """The same by each route of a job."""
+    async with place.http("lab") as lab, place.http("boss") as boss:
         routes = [(method, path) for method, path in await routes_of(lab) if "{job_id}" in path]
         assert len(routes) >= 3
         for verb, path in routes:
-            for client in (lab, boss):
-                answered = []
-                for which in (job_id, "0-none"):
-                    needs = {"/_public/": {"decision": "yes"}, "/signals": {"name": "paid"}}
-                    body = next((one for part, one in needs.items() if part in path), None)
-                    reply = await client.request(verb, re.sub(r"\{\w+\}", which, path), json=body)
-                    answered.append((reply.status_code, reply.text.replace(which, "X")))
-                assert answered[0] == answered[1], path
-                assert answered[0][0] == 404, path
+            needs = {"/_public/": {"decision": "yes"}, "/signals": {"name": "paid"}}
+            body = next((one for part, one in needs.items() if part in path), None)
+            for who, client in (("lab", lab), ("boss", boss)):
+                reply = await client.request(verb, re.sub(r"\{\w+\}", job_id, path), json=body)
+                assert reply.status_code == 404, path
+                yield f"{verb} {path}", who, (reply.status_code, reply.text.replace(job_id, "X"))
+
+
+async def test_every_call_that_names_a_job_is_blind_to_others_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by what it takes to answer: with a database of history, and while the owner follows the job."""
+    asked = Asked()
+    for place_of_jobs in (MemoryStorage, SqliteHistory):
+        for name in ("job", "history", "append", "unread", "watch", "unwatch"):
+            if method := getattr(place_of_jobs, name, None):
+                noted = asked.noting(f"{place_of_jobs.__name__}.{name}", method)
+                monkeypatch.setattr(place_of_jobs, name, noted)
+    async with (
+        a_place(tmp_path, HISTORY_DATABASE_URI=f"sqlite:///{tmp_path}/history.db") as place,
+        place.client("shop") as shop,
+    ):
+        job_id, unknown = await a_job(shop), "0-none"
+        async with aclosing(shop.watch(job_id)) as updates:
+            await anext(updates)
+            asked.of(job_id)
+            for calls in (refused_by_grpc, refused_by_http):
+                told: dict[tuple[str, str], tuple[tuple[Any, ...], list[str]]] = {}
+                for which in (unknown, job_id):
+                    async for name, who, answer in calls(place, which):
+                        work = asked.of(which)
+                        assert work or CODE.UNIMPLEMENTED in answer, name
+                        assert told.setdefault((name, who), (answer, work)) == (answer, work), name
         assert not (await shop.get_job(job_id)).terminal
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from holon.engine.page_tokens import PageTokens
 from holon.engine.records import AT_ONCE, Records, weight_of
 from holon.engine.tallies import Tallies
+from holon.errors import NotFound
 from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord
 
 # So many are looked at for a page: where few fit, it has fewer than were asked for.
@@ -41,8 +42,9 @@ class PartsListed:
         """
         tokens = self._pages.of("parts", which.owner, parent)
         number = tokens.place(token)
-        above = await self._records.job(parent)
-        if above is None or above.job.owner != which.owner:
+        try:
+            above = await self._records.job_of(parent, lambda owner: owner == which.owner)
+        except NotFound:
             return (), ""
         ids = (await self._tallies.of(above)).tally.parts()
         # Those that come in meanwhile stand at the end, and so before the page that was read first.
