@@ -1,4 +1,4 @@
-"""Files that hold secrets, or say whom to trust: read only where nobody else had a hand in them, written whole.
+"""Files and folders that are trusted: taken only where no other user had a hand in them, made for this user alone.
 
 And how many may be open.
 """
@@ -23,6 +23,8 @@ _AS_IT_IS: int = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # A pipe in the file's place would keep who opens it waiting for ever.
 _AT_ONCE: int = getattr(os, "O_NONBLOCK", 0)
 _HAS_MODES = hasattr(os, "geteuid")
+# As many links as Linux follows in one path.
+_MOST_LINKS = 40
 # What `O_NOFOLLOW` says of a link: BSD says it otherwise.
 _IS_LINK = (errno.ELOOP, errno.EMLINK)
 
@@ -34,6 +36,79 @@ def share_of_files(parts: int, most: int) -> int:
 
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return most if limit == resource.RLIM_INFINITY else min(most, limit // parts)
+
+
+def trust_problem(path: str, *, mounted: bool = False, beside: bool = False) -> str | None:
+    """Say how another user of this machine could have put something at a path, or could change what is there.
+
+    Each folder and link on the way is looked at, and so are those that links lead to. Each belongs to this user or to
+    the system, and no folder can be written by every user. A sticky folder, as /tmp is, may be on the way: what is in
+    it, only its owner can replace. A group that may write is trusted. What is not there yet is no problem.
+
+    Blocks for the looks.
+
+    Arguments:
+        mounted: who may write a folder is not looked at, as where Kubernetes mounts it.
+        beside: it is a file with others beside it, so that no sticky folder may hold it.
+    Returns:
+        the problem, with the path and what to do; None: there is none.
+    """
+    if not _HAS_MODES:
+        return None
+    owners = {0, os.geteuid(), os.lstat("/").st_uid}
+    parts = _parts(os.path.join(os.getcwd(), path))  # noqa: PTH109, PTH118  as it is: `..` is after its link
+    here, links = "/", 0
+    while parts:
+        part = parts.pop()
+        if part == "..":
+            here = os.path.dirname(here)  # noqa: PTH120  here has no link
+            continue
+        folder = os.lstat(here)
+        if not mounted and _is_open(folder, sticky=bool(parts) or not beside):
+            return _open_to_all(path, here, folder)
+        one = os.path.join(here, part)  # noqa: PTH118
+        try:
+            facts = os.lstat(one)
+            if facts.st_uid not in owners:
+                return _foreign(path, one, facts)
+            if stat.S_ISLNK(facts.st_mode):
+                links += 1
+                target = os.readlink(one)  # noqa: PTH115
+                here = "/" if target.startswith("/") else here
+                parts += _parts(target)
+                if links > _MOST_LINKS:
+                    return None
+                continue
+        except (OSError, ValueError):
+            # It is not there, or cannot be looked at, which whoever uses it says.
+            return None
+        here = one
+    facts = os.lstat(here)
+    if stat.S_ISDIR(facts.st_mode) and mounted:
+        return None
+    return _open_to_all(path, here, facts) if _is_open(facts, sticky=False) else None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that lead to it, for this user alone; those that are there stay as they are.
+
+    Blocks for the writes.
+
+    Raises:
+        OSError: one cannot be made, or another user has made it at this moment.
+    """
+    missing = []
+    while not path.exists() and path != path.parent:
+        missing.append(path)
+        path = path.parent
+    for one in reversed(missing):
+        try:
+            one.mkdir(0o700)
+        except FileExistsError:
+            if not one.is_dir():
+                raise
+            if problem := trust_problem(str(one)):
+                raise PermissionError(errno.EACCES, problem, str(one)) from None
 
 
 def read_private(path: str, *, mounted: bool = False) -> bytes:
@@ -136,3 +211,31 @@ def _read(path: str, flags: int, check: Callable[[os.stat_result], None], most: 
     if len(content) > most:
         raise ValueError(f"{path} has over {most} bytes; is it the right file?")
     return content
+
+
+def _parts(path: str) -> list[str]:
+    """The parts of a path, the last one first."""
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
+
+
+def _is_open(facts: os.stat_result, *, sticky: bool) -> bool:
+    """Whether every user can write; with `sticky`, a sticky folder is not open."""
+    return bool(facts.st_mode & stat.S_IWOTH) and not (sticky and facts.st_mode & stat.S_ISVTX)
+
+
+def _open_to_all(path: str, one: str, facts: os.stat_result) -> str:
+    if facts.st_mode & stat.S_ISVTX:
+        return f"{path}: every user of this machine can put files into {one}; choose a folder of your own"
+    where = "" if path == one else f"{path}: "
+    what = f"{where}{one} can be changed by every user of this machine; chmod o-w {one}"
+    is_folder = stat.S_ISDIR(facts.st_mode)
+    return f"{what}, or set SECRETS_MOUNTED=true where it is mounted into a container" if is_folder else what
+
+
+def _foreign(path: str, one: str, facts: os.stat_result) -> str:
+    where = "" if path == one else f"{path}: "
+    what = "is a link of" if stat.S_ISLNK(facts.st_mode) else "belongs to"
+    return (
+        f"{where}{one} {what} another user of this machine (uid {facts.st_uid}), who can change what is there; "
+        "remove it, chown it, or choose another place"
+    )

@@ -26,6 +26,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check blueprints as a node does at its start. Runs the files. Exits 1 when one has an error."""
+    from holon.config import Config
     from holon.engine.loader import examine, examine_directory
 
     named = os.environ.get("BLUEPRINTS_DIR") if path is None else path
@@ -35,7 +36,8 @@ def check(
     where = Path(named)
     # False also where it may not be looked at, which the other says then.
     is_file = os.path.isfile(where)  # noqa: PTH113  a path's own raises that
-    report = examine([where]) if is_file else examine_directory(where)
+    mounted = Config().SECRETS_MOUNTED
+    report = examine([where], mounted=mounted) if is_file else examine_directory(where, mounted=mounted)
     if as_json:
         found = [
             {"name": blueprint.name, "path": blueprint.path, "states": list(blueprint.states), "file": str(file)}

@@ -26,9 +26,10 @@ def dev(
 ) -> None:
     """Make the authority and the server's certificate; those that are still good are kept."""
     from holon.cli.dev import server_pair
+    from holon.config import Config
     from holon.security.certificates import open_authority
 
-    authority = open_authority(folder)
+    authority = open_authority(folder, mounted=Config().SECRETS_MOUNTED)
     server = server_pair(authority, folder, host or ())
     _show(
         {
@@ -50,9 +51,10 @@ def issue(
     as_json: Json = False,
 ) -> None:
     """Make a certificate for one worker, by the authority that `holon certs dev` or `serve --dev` has made."""
+    from holon.config import Config
     from holon.security.certificates import issue_worker, open_authority
 
-    authority = open_authority(folder, make=False)
+    authority = open_authority(folder, make=False, mounted=Config().SECRETS_MOUNTED)
     pair = issue_worker(authority, folder, worker_id, days=days)
     _show(
         {

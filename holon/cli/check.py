@@ -90,7 +90,7 @@ def _blueprints(config: Config) -> Sequence[Blueprint]:
     if not folder or folder_problem(folder):
         return ()
     try:
-        report = examine_directory(folder)
+        report = examine_directory(folder, mounted=config.SECRETS_MOUNTED)
     except BlueprintError as error:
         raise ConfigError(error.message, details=[Violation("BLUEPRINTS_DIR", error.message)]) from error
     errors = [str(one).removeprefix("error: ") for one in report.errors]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 import tomllib
@@ -24,6 +25,8 @@ FILE = Path(".holon/dev.toml")
 _HOSTS = ("API_HOST", "GRPC_HOST", "CLIENT_GRPC_HOST")
 _DAY_MS = 86_400_000
 _WHSEC = "whsec_"
+_OTHER = "set HOLON_URL, or NODE_URL for a worker"
+_ANEW = "remove it and start `holon serve --dev` again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,11 @@ def prepare(config: Config) -> None:
     Blocks for reads and writes.
 
     Raises:
-        ConfigError: a door would be open to other machines, or the certificates cannot be made.
+        ConfigError: a door would be open to other machines, the token is short, the certificates cannot be made, or
+            another user could have made or changed what is there.
     """
     from holon.security.certificates import open_authority
+    from holon.security.token_tables import SAFE_LENGTH
 
     try:
         str(CERTS.absolute()).encode()
@@ -59,15 +64,21 @@ def prepare(config: Config) -> None:
             raise ConfigError(f"{name}: a node with --dev is for this machine only; unset it, or serve without --dev")
     if not config.ENABLE_CLIENT_API:
         raise ConfigError("ENABLE_CLIENT_API: a node with --dev serves clients; unset it, or serve without --dev")
-    authority = open_authority(CERTS)
+    found = read(mounted=config.SECRETS_MOUNTED)
+    if not config.CLIENT_TOKEN:
+        config.CLIENT_TOKEN = found.token or secrets.token_urlsafe(32)
+    if len(config.CLIENT_TOKEN) < SAFE_LENGTH:
+        raise ConfigError(
+            f"CLIENT_TOKEN has under {SAFE_LENGTH} characters, and {FILE} holds none so short; unset it, or "
+            "`holon tokens new` makes one"
+        )
+    authority = open_authority(CERTS, mounted=config.SECRETS_MOUNTED)
     server = server_pair(authority, CERTS)
     config.TLS_CA_PATH = str(authority.files.certificate)
     config.TLS_CERT_PATH = str(server.certificate)
     config.TLS_KEY_PATH = str(server.key)
-    if not config.CLIENT_TOKEN:
-        config.CLIENT_TOKEN = read().token or secrets.token_urlsafe(32)
     if not config.WEBHOOK_SECRET:
-        config.WEBHOOK_SECRET = read().webhook_secret or _WHSEC + b64encode(secrets.token_bytes(32)).decode()
+        config.WEBHOOK_SECRET = found.webhook_secret or _WHSEC + b64encode(secrets.token_bytes(32)).decode()
     if not config.WEBHOOK_ALLOWED_HOSTS:
         config.WEBHOOK_ALLOWED_HOSTS = "localhost,127.0.0.0/8,::1"
     if not config.BLUEPRINTS_DIR and Path("blueprints").is_dir():
@@ -114,7 +125,7 @@ def write(config: Config, http: str, workers: str, clients: str) -> Path:
     Raises:
         ConfigError: it cannot be written.
     """
-    from holon.files import write_atomically
+    from holon.files import make_folder, write_atomically
 
     ca = str(Path(config.TLS_CA_PATH).absolute())
     top = {"HOLON_URL": clients, "HOLON_TOKEN": config.CLIENT_TOKEN, "HOLON_CA": ca, "HOLON_HTTP_URL": http}
@@ -132,34 +143,47 @@ def write(config: Config, http: str, workers: str, clients: str) -> Path:
         )
     )
     try:
-        FILE.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(FILE.parent)
         write_atomically(FILE, text.encode())
     except OSError as error:
         raise ConfigError(f"{FILE} cannot be written: {error.strerror}") from error
     return FILE
 
 
-def read() -> Found:
+def read(*, mounted: bool | None = None) -> Found:
     """Read the file of the development node of this folder; all of it None when there is none.
 
+    Arguments:
+        mounted: what SECRETS_MOUNTED says, for the node itself; None: it is read, for who may name another node.
     Raises:
-        ConfigError: it cannot be read, or names a node elsewhere.
+        ConfigError: it cannot be read, names a node elsewhere or a short token, or another user could have written it.
     """
-    try:
-        with FILE.open("rb") as file:
-            content = tomllib.load(file)
-    except FileNotFoundError:
+    from holon.config import Config
+    from holon.files import read_private, trust_problem
+    from holon.security.token_tables import SAFE_LENGTH
+
+    otherwise = f"; or {_OTHER}" if mounted is None else ""
+    mounted = Config().SECRETS_MOUNTED if mounted is None else mounted
+    if problem := trust_problem(str(FILE), mounted=mounted, beside=True):
+        raise ConfigError(f"{problem}{otherwise}")
+    if not os.path.lexists(FILE):
         return Found()
-    except OSError as error:
-        wanted = "set HOLON_URL, or NODE_URL for a worker"
-        raise ConfigError(f"{FILE} cannot be read: {error.strerror}; {wanted}") from error
+    try:
+        text = read_private(str(FILE), mounted=mounted)
     except ValueError as error:
-        raise ConfigError(f"{FILE} cannot be read: {error}; remove it and start `holon serve --dev` again") from error
+        raise ConfigError(f"{error}{otherwise}") from error
+    try:
+        content = tomllib.loads(text.decode())
+    except ValueError as error:
+        raise ConfigError(f"{FILE} cannot be read: {error}; {_ANEW}") from error
+    token = _text(content, "HOLON_TOKEN")
+    if token is not None and len(token) < SAFE_LENGTH:
+        raise ConfigError(f"{FILE}: HOLON_TOKEN has under {SAFE_LENGTH} characters; {_ANEW}")
     worker = content.get("worker")
     certs = _text(worker, "CERTS_DIR")
     return Found(
         url=_of_this_machine(_text(content, "HOLON_URL")),
-        token=_text(content, "HOLON_TOKEN"),
+        token=token,
         ca=_text(content, "HOLON_CA"),
         webhook_secret=_text(content, "WEBHOOK_SECRET"),
         worker_url=_of_this_machine(_text(worker, "NODE_URL")),

@@ -103,9 +103,10 @@ def _joined(found: Found, worker_id: str) -> Iterator[None]:
         return
     from tempfile import TemporaryDirectory
 
+    from holon.config import Config
     from holon.security.certificates import issue_worker, open_authority
 
-    authority = open_authority(found.certs, make=False)
+    authority = open_authority(found.certs, make=False, mounted=Config().SECRETS_MOUNTED)
     try:
         folder = TemporaryDirectory(prefix="holon-worker-")
     except OSError as error:

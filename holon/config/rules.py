@@ -18,7 +18,7 @@ from holon.config.storage_uri import StorageURI, is_redis
 from holon.config.values import has_port, names_in, shown, without_credentials
 from holon.config.webhooks import webhook_problems
 from holon.errors import ConfigError, Violation
-from holon.files import SOCKET_PATH_BYTES, read_private, read_public
+from holon.files import SOCKET_PATH_BYTES, read_private, read_public, trust_problem
 
 _DOORS = (("API_HOST", "API_PORT"), ("GRPC_HOST", "GRPC_PORT"), ("CLIENT_GRPC_HOST", "CLIENT_GRPC_PORT"))
 # The worker door's second port.
@@ -106,7 +106,8 @@ def _names(settings: Settings) -> Iterator[Violation]:
         yield from _files_of("HISTORY_DATABASE_URI", HistoryURI.parse(settings.HISTORY_DATABASE_URI), settings)
     except ConfigError as error:
         yield from error.details
-    if settings.BLUEPRINTS_DIR and (reason := folder_problem(settings.BLUEPRINTS_DIR)):
+    folder = settings.BLUEPRINTS_DIR
+    if folder and (reason := folder_problem(folder) or trust_problem(folder, mounted=settings.SECRETS_MOUNTED)):
         yield Violation("BLUEPRINTS_DIR", reason)
     if not is_zone(settings.TZ):
         yield Violation("TZ", f"{settings.TZ!r} is no time zone known here; use a name such as Europe/Moscow or UTC")
@@ -121,8 +122,11 @@ def _names(settings: Settings) -> Iterator[Violation]:
 
 
 def _files_of(name: str, uri: StorageURI | HistoryURI, settings: Settings) -> Iterator[Violation]:
-    if uri.path is not None and (reason := database_problem(uri.path)):
-        yield Violation(name, reason)
+    if uri.path is not None:
+        mounted = settings.SECRETS_MOUNTED
+        # SQLite believes what it finds beside its file.
+        if reason := database_problem(uri.path) or trust_problem(str(uri.path), mounted=mounted, beside=True):
+            yield Violation(name, reason)
     for option, path in uri.tls_files:
         if reason := _file_problem(name, path, settings):
             yield Violation(name, f"{option}: {reason}")
@@ -194,7 +198,7 @@ def _parent(settings: Settings) -> Iterator[Violation]:
             "has this node make jobs, and with ENABLE_CLIENT_API=false it works for its parent alone; unset it, and "
             "let the parent have schedules, or a node with a client API",
         )
-    if settings.ADMIN_SOCKET and (reason := _socket_problem(settings.ADMIN_SOCKET)):
+    if settings.ADMIN_SOCKET and (reason := _socket_problem(settings.ADMIN_SOCKET, settings)):
         yield Violation("ADMIN_SOCKET", reason)
     for one in parents:
         found = _NODE_URL.fullmatch(one)
@@ -226,13 +230,15 @@ def _parent(settings: Settings) -> Iterator[Violation]:
         yield Violation("UPLINK_ALLOWED_SKILLS", f"lacks {lacking[0]!r}, which UPLINK_SKILLS passes on; add it")
 
 
-def _socket_problem(path: str) -> str | None:
+def _socket_problem(path: str, settings: Settings) -> str | None:
     whole = os.path.abspath(path)  # noqa: PTH100  as text, and of no file yet
     if len(os.fsencode(whole)) > SOCKET_PATH_BYTES:
         return f"has over {SOCKET_PATH_BYTES} bytes as a whole path, the most for a socket"
     if "," in whole:
         return f"{whole} has a comma, at which gRPC parts addresses, so that nobody could connect; choose another path"
-    return socket_problem(path)
+    # Others could have made it before the node, or make it after: their callers would take them for the node.
+    folder = os.path.dirname(whole)  # noqa: PTH120  as text
+    return socket_problem(path) or trust_problem(folder, mounted=settings.SECRETS_MOUNTED)
 
 
 def _tls_files(settings: Settings) -> Iterator[Violation]:

@@ -17,6 +17,7 @@ from holon.domain.blueprint import Blueprint
 from holon.domain.integrity import Problem
 from holon.domain.paths import is_nodes_own
 from holon.errors import BlueprintError
+from holon.files import trust_problem
 
 logger = logging.getLogger(__name__)
 
@@ -52,25 +53,31 @@ class Report:
         return tuple(one for one in self.problems if one.problem.severity == "warning")
 
 
-def load_directory(path: Path | str) -> list[Blueprint]:
+def load_directory(path: Path | str, *, mounted: bool = False) -> list[Blueprint]:
     """Import the blueprints of a directory: every `*.py` at its top but those whose names begin with `_`.
 
     The files are run. Warnings of files are logged; those of a blueprint are when it is registered.
 
+    Arguments:
+        mounted: as of `trust_problem`.
     Returns:
         the blueprints, in order of file name and definition.
     Raises:
         BlueprintError: anything is wrong with any file; its message lists all of it, and no blueprint is returned.
     """
-    return _sound(examine_directory(path))
+    return _sound(examine_directory(path, mounted=mounted))
 
 
-def examine_directory(path: Path | str) -> Report:
+def examine_directory(path: Path | str, *, mounted: bool = False) -> Report:
     """As `load_directory`, but with every problem told and nothing raised for it.
 
     Raises:
-        BlueprintError: (BLUEPRINTS_UNREADABLE) the directory cannot be listed.
+        BlueprintError: (BLUEPRINTS_UNREADABLE) the directory cannot be listed, or another user could change what is
+            in it.
     """
+    for folder in (str(path), str(Path(path, "__pycache__"))):
+        if problem := trust_problem(folder, mounted=mounted):
+            raise BlueprintError(problem, code="BLUEPRINTS_UNREADABLE")
     try:
         files = sorted(one for one in Path(path).iterdir() if one.suffix == ".py" and not one.name.startswith("_"))
     except OSError as error:
@@ -78,15 +85,23 @@ def examine_directory(path: Path | str) -> Report:
             f"the blueprints directory {path} cannot be read: {error.strerror}; check BLUEPRINTS_DIR",
             code="BLUEPRINTS_UNREADABLE",
         ) from error
-    return examine(files)
+    return examine(files, mounted=mounted)
 
 
-def examine(files: Iterable[Path]) -> Report:
-    """Import files and check every blueprint in them, alone and beside the others."""
+def examine(files: Iterable[Path], *, mounted: bool = False) -> Report:
+    """Import files and check every blueprint in them, alone and beside the others.
+
+    One that another user could have written is not run.
+
+    Arguments:
+        mounted: as of `trust_problem`.
+    """
     found: list[tuple[Path, Blueprint]] = []
     problems: list[FileProblem] = []
     for file in files:
         try:
+            if problem := trust_problem(str(file), mounted=mounted):
+                raise BlueprintError(problem)
             module = _import(file)
         except BlueprintError as error:
             problems.append(FileProblem(file, None, Problem("error", None, error.message)))

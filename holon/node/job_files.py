@@ -12,6 +12,7 @@ from holon.config import Config
 from holon.config.rules import is_loopback
 from holon.engine.job_files import FilesPlace
 from holon.errors import ConfigError, Violation
+from holon.files import make_folder
 from holon.node.settings import s3_settings
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def _own_folder(base: Path, holon_id: str) -> Path:
     """The folder of a holon, which nobody else can put anything into."""
     folder = base.absolute() / holon_id
     try:
-        base.mkdir(0o700, parents=True, exist_ok=True)
+        make_folder(base)
         for one in (base, folder):
             one.mkdir(0o700, exist_ok=True)
             facts = one.lstat()

@@ -67,7 +67,9 @@ class Node:
             BlueprintError: a blueprint is not sound.
         """
         config = self.config.freeze()
-        blueprints = self._blueprints + (load_directory(config.BLUEPRINTS_DIR) if config.BLUEPRINTS_DIR else [])
+        blueprints = self._blueprints.copy()
+        if config.BLUEPRINTS_DIR:
+            blueprints += load_directory(config.BLUEPRINTS_DIR, mounted=config.SECRETS_MOUNTED)
         starting = self._starting = asyncio.timeout(None)
         try:
             async with starting:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from holon.errors import ConfigError, InvalidArgument
-from holon.files import read_private, write_atomically
+from holon.files import make_folder, read_private, read_public, trust_problem, write_atomically
 from holon.security.identity import UNREADABLE, certificates_in, is_identity
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -75,18 +75,22 @@ class CertificateFacts:
     uses: tuple[str, ...]
 
 
-def open_authority(folder: Path, *, make: bool = True) -> Authority:
+def open_authority(folder: Path, *, make: bool = True, mounted: bool = False) -> Authority:
     """Return the authority kept in `folder` as `ca.pem` and `ca.key`; make it, and the folder, when there is none.
 
     Blocks for reads and writes.
 
     Arguments:
         make: whether one is made; else it must be there.
+        mounted: as of `trust_problem`.
     Raises:
-        ConfigError: one of the files is missing, unreadable, of the other's, or expired, or there is none and none is
-            to be made; the message says what to do.
+        ConfigError: one of the files is missing, unreadable, of the other's, or expired, there is none and none is to
+            be made, or another user could have made or changed them; the message says what to do.
     """
     files = KeyPair(folder / "ca.pem", folder / "ca.key")
+    for path in (folder, files.certificate):
+        if problem := trust_problem(str(path), mounted=mounted):
+            raise ConfigError(problem)
     try:
         is_there = files.certificate.exists() or files.key.exists()
     except OSError as error:
@@ -99,7 +103,7 @@ def open_authority(folder: Path, *, make: bool = True) -> Authority:
             )
         return _make_authority(files)
     try:
-        certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+        certificate = x509.load_pem_x509_certificate(read_public(str(files.certificate)))
         key = serialization.load_pem_private_key(read_private(str(files.key)), password=None)
     except (OSError, ValueError, TypeError, *UNREADABLE) as error:
         raise _broken_authority(folder, str(error)) from error
@@ -248,7 +252,7 @@ def _write_pair(files: KeyPair, certificate: x509.Certificate, key: ec.EllipticC
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     try:
-        files.key.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(files.key.parent)
         write_atomically(files.key, private, mode=0o600)
         write_atomically(files.certificate, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
     except OSError as error:

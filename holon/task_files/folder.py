@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from holon.domain.file_names import Parts
 from holon.errors import HolonError, InvalidArgument, NotFound, TooLarge
+from holon.files import make_folder
 from holon.randomness import random_id
 from holon.task_files.names import parts_of
 
@@ -166,7 +167,7 @@ class Folder:
         """The descriptor of a folder, for as long as this is entered."""
         with local_errors():
             if make:
-                self._place.mkdir(0o700, parents=True, exist_ok=True)
+                make_folder(self._place)
             try:
                 opened = os.open(self._place, _FOLDER)
             except FileNotFoundError:

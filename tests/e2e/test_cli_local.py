@@ -161,7 +161,9 @@ def test_a_file_of_a_development_node_that_cannot_be_read_says_what_to_set(tmp_p
     (tmp_path / ".holon/dev.toml").mkdir(parents=True)
     ran = holon_here(tmp_path, "jobs", "list")
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == "holon: .holon/dev.toml cannot be read: Is a directory; set HOLON_URL, or NODE_URL for a worker\n"
+    assert (
+        ran.err == "holon: .holon/dev.toml cannot be read: Is a directory; or set HOLON_URL, or NODE_URL for a worker\n"
+    )
 
 
 def test_an_authority_that_is_none_is_a_usage_error_and_not_a_node_that_is_away(tmp_path: Path) -> None:

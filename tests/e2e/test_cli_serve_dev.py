@@ -20,6 +20,7 @@ from tests.e2e.cli_node import (
     project,
     serve,
 )
+from tests.strangers import owned_by_another
 
 pytestmark = pytest.mark.own_store("how a node begins and ends, on the default store or none")
 TOKEN = "a-token-for-tests-of-the-command-line"
@@ -45,6 +46,8 @@ def test_a_development_node_makes_what_it_needs_and_keeps_it(folder: Path, start
     assert first["WEBHOOK_SECRET"] not in node.log
     for path in (file, folder / "certs/ca.key", folder / "certs/server.key"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for made in (folder / ".holon", folder / "certs"):
+        assert stat.S_IMODE(made.stat().st_mode) == 0o700
     assert first["HOLON_TOKEN"] not in node.log
     assert node.end() == 0
 
@@ -149,10 +152,60 @@ def test_a_development_node_in_a_folder_whose_name_no_file_can_hold_is_refused_b
     assert not list(folder.iterdir())
 
 
+def dev_file(folder: Path, text: str) -> Path:
+    """The file of a development node."""
+    file = folder.resolve() / ".holon/dev.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    file.chmod(0o600)
+    return file
+
+
+def test_a_file_that_another_user_may_have_planted_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = project(tmp_path / "it")
+    file = dev_file(folder, f'HOLON_URL = "grpcs://127.0.0.1:1"\nHOLON_TOKEN = "{"t" * 32}"\n')
+
+    def refused(*command: str) -> str:
+        ran = holon_here(folder, *command, env={"STORAGE_URI": "memory://"})
+        assert (ran.code, ran.out) == (2, "")
+        assert not (folder / "certs").exists()
+        return ran.err
+
+    for command in (("jobs", "list"), ("serve", "--dev", *ANY_PORTS)):
+        for path, mode, says in (
+            (file, 0o644, "dev.toml is open to other users of this machine; chmod 600 .holon/dev.toml"),
+            (file.parent, 0o777, f"chmod o-w {file.parent}"),
+            (file.parent, 0o1777, f"every user of this machine can put files into {file.parent}"),
+        ):
+            before = path.stat().st_mode
+            path.chmod(mode)
+            assert says in refused(*command)
+            path.chmod(before)
+        for path in (file, file.parent):
+            with monkeypatch.context() as patched:
+                owned_by_another(patched, path)
+                assert f"{path} belongs to another user of this machine" in refused(*command)
+    file.unlink()
+    file.symlink_to(dev_file(folder / "elsewhere", ""))
+    assert ".holon/dev.toml is a link" in refused("jobs", "list")
+
+
+def test_no_token_of_a_development_node_is_short(folder: Path) -> None:
+    ran = holon_forked(folder, "serve", "--dev", *ANY_PORTS, env={"CLIENT_TOKEN": "t" * 31})
+    assert (ran.code, "CLIENT_TOKEN has under 32 characters" in ran.err) == (2, True)
+    assert not (folder / ".holon").exists()
+    dev_file(folder, f'HOLON_URL = "grpcs://127.0.0.1:1"\nHOLON_TOKEN = "{"t" * 31}"\n')
+    for command in (("jobs", "list"), ("serve", "--dev", *ANY_PORTS)):
+        ran = holon_forked(folder, *command)
+        assert (ran.code, ran.out) == (2, "")
+        assert ".holon/dev.toml: HOLON_TOKEN has under 32 characters; remove it" in ran.err
+
+
 @pytest.mark.parametrize("text", ['HOLON_URL = "192.0.2.1"', '[worker]\nNODE_URL = "grpcs://192.0.2.1:7701"'])
 def test_the_file_of_a_development_node_leads_to_no_other_machine(folder: Path, text: str) -> None:
-    (folder / ".holon").mkdir()
-    (folder / ".holon/dev.toml").write_text(text)
+    dev_file(folder, text)
     for command in (("jobs", "list"), ("worker", "run", "my_worker:worker")):
         ran = holon_forked(folder, *command, env={"HOLON_TOKEN": TOKEN, "WORKER_TOKEN": TOKEN})
         assert (ran.code, ran.out) == (2, "")

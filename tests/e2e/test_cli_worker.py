@@ -127,6 +127,7 @@ def beside_a_node(folder: Path, made_with: str) -> None:
     (folder / ".holon").mkdir()
     told = 'HOLON_CA = "certs/ca.pem"\n[worker]\nNODE_URL = "grpcs://127.0.0.1:1"\nCERTS_DIR = "certs"\n'
     (folder / ".holon/dev.toml").write_text(told)
+    (folder / ".holon/dev.toml").chmod(0o600)
     (folder / "own_worker.py").write_text(SHOWS + f"worker = Shows({made_with})\n")
 
 

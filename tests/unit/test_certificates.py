@@ -17,6 +17,7 @@ from holon.files import write_atomically
 from holon.security import certificates
 from holon.security.certificates import Authority, KeyPair
 from holon.security.tls import TlsPaths, check_parent_files, load_server_credentials
+from tests.strangers import owned_by_another
 
 DAY_MS = 86_400_000
 
@@ -284,3 +285,23 @@ def test_a_parents_server_may_be_trusted_by_a_certificate_that_it_signed_itself(
     pair = KeyPair(tmp_path / "root.pem", tmp_path / "root.key")
     certificates._write_pair(pair, certificates._sign(builder, certificates._name("root"), key, key, 9), key)
     check_parent_files(TlsPaths("", "", str(pair.certificate)), now_ms(pair))
+
+
+def test_an_authority_that_another_user_may_have_planted_is_refused_and_one_that_is_made_is_for_this_user_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path.resolve() / "certs"
+    certificates.open_authority(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for path, mode in ((folder, 0o777), (folder, 0o1777), (folder / "ca.pem", 0o646)):
+        before = path.stat().st_mode
+        path.chmod(mode)
+        with pytest.raises(ConfigError, match=str(path)):
+            certificates.open_authority(folder)
+        path.chmod(before)
+    for path in (folder, folder / "ca.pem"):
+        with monkeypatch.context() as patched:
+            owned_by_another(patched, path)
+            with pytest.raises(ConfigError, match=f"{path} belongs to another user"):
+                certificates.open_authority(folder)
+    certificates.open_authority(folder)

@@ -10,6 +10,7 @@ import pytest
 from holon.config import Config
 from holon.errors import ConfigError
 from holon.node.job_files import files_of
+from tests.strangers import owned_by_another
 from tests.unit.configs import reasons
 
 S3 = {
@@ -104,3 +105,60 @@ def test_an_s3_that_is_reached_without_encryption_is_told(tmp_path: Path, caplog
         files_of(Config({**S3, "S3_ENDPOINT_URL": endpoint, "TASK_FILES_DIR": str(tmp_path / "files")}), "a-holon")
         told.append("not encrypted" in caplog.text)
     assert told == [False, False, False, True]
+
+
+def planted(folder: Path) -> dict[str, Path]:
+    """A place for each setting that names one, in a folder of its own."""
+    folder = folder.resolve()
+    (folder / "blueprints").mkdir()
+    for name in ("store", "history", "socket"):
+        (folder / name).mkdir()
+    return {
+        "STORAGE_URI": folder / "store/holon.db",
+        "HISTORY_DATABASE_URI": folder / "history/history.db",
+        "ADMIN_SOCKET": folder / "socket/admin.sock",
+        "BLUEPRINTS_DIR": folder / "blueprints",
+    }
+
+
+def settings_of(places: dict[str, Path], **more: str) -> Config:
+    uris = {name: f"sqlite:///{path}" if name.endswith("_URI") else str(path) for name, path in places.items()}
+    return Config({**uris, **more})
+
+
+def test_places_of_this_user_alone_are_taken(tmp_path: Path) -> None:
+    settings_of(planted(tmp_path)).check()
+
+
+@pytest.mark.parametrize("name", ["STORAGE_URI", "HISTORY_DATABASE_URI", "ADMIN_SOCKET", "BLUEPRINTS_DIR"])
+def test_a_place_that_another_user_may_have_planted_or_may_change_is_refused_by_its_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    places = planted(tmp_path)
+    folder = places[name] if name == "BLUEPRINTS_DIR" else places[name].parent
+    folder.chmod(0o1777)
+    assert f"put files into {folder}" in reasons(settings_of(places))[name]
+    folder.chmod(0o777)
+    assert f"chmod o-w {folder}" in reasons(settings_of(places))[name]
+    settings_of(places, SECRETS_MOUNTED="true").check()
+    folder.chmod(0o755)
+    if name.endswith("_URI"):
+        places[name].touch(0o666)
+        places[name].chmod(0o666)
+        assert f"chmod o-w {places[name]}" in reasons(settings_of(places))[name]
+        places[name].chmod(0o600)
+    settings_of(places).check()
+    owned_by_another(monkeypatch, folder)
+    assert f"{folder} belongs to another user" in reasons(settings_of(places))[name]
+
+
+def test_a_store_that_is_reached_by_a_link_of_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = planted(tmp_path)
+    link = tmp_path.resolve() / "link.db"
+    link.symlink_to(places["STORAGE_URI"])
+    settings_of({"STORAGE_URI": link}).check()
+    owned_by_another(monkeypatch, link)
+    (reason,) = reasons(settings_of({"STORAGE_URI": link})).values()
+    assert f"{link} is a link of another user" in reason

@@ -11,8 +11,9 @@ import pytest
 
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
-from holon.engine.loader import examine_directory, load_directory
+from holon.engine.loader import examine, examine_directory, load_directory
 from holon.errors import BlueprintError
+from tests.strangers import owned_by_another
 
 EXAMPLES = Path(__file__).parents[2] / "blueprints"
 
@@ -179,3 +180,28 @@ def test_the_hello_example_is_sound_and_says_what_it_takes() -> None:
     assert hello.path == "/api/v1/jobs/hello"
     assert (hello.input_schema or {})["properties"] == {"name": {"type": "string"}}
     assert list(hello.states) == ["start", "greeted"]
+
+
+def test_a_file_that_another_user_may_have_written_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, bad="raise SystemExit('it ran')")
+    bad = tmp_path.resolve() / "bad.py"
+    bad.chmod(0o666)
+    with pytest.raises(BlueprintError, match=f"chmod o-w {bad}$"):
+        load_directory(tmp_path.resolve())
+    bad.chmod(0o644)
+    with monkeypatch.context() as patched:
+        owned_by_another(patched, bad)
+        with pytest.raises(BlueprintError, match=r"bad\.py belongs to another user"):
+            load_directory(tmp_path.resolve())
+    for folder in (tmp_path.resolve(), tmp_path.resolve() / "__pycache__"):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o777)
+        with pytest.raises(BlueprintError, match=f"chmod o-w {folder}"):
+            load_directory(tmp_path.resolve())
+        folder.chmod(0o755)
+    (tmp_path / "bad.py").write_text(GOOD.replace("NAME", "good"))
+    tmp_path.chmod(0o777)
+    assert [one.name for one in load_directory(tmp_path, mounted=True)] == ["good"]
+    # A file that is named alone may be where others have files as well, as in /tmp.
+    tmp_path.chmod(0o1777)
+    assert not examine([tmp_path / "bad.py"]).errors

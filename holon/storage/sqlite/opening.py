@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from holon.errors import ConfigError
+from holon.files import make_folder
 from holon.storage.sqlite.lock import FileLock
 from holon.storage.sqlite.schema import upgrade
 
@@ -81,7 +82,7 @@ def make_private(path: Path) -> None:
     Raises:
         OSError: one cannot be made, or the file that is there is not this user's to write.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
