@@ -60,7 +60,7 @@ def create(
     if wait_timeout is not None and not wait:
         raise InvalidArgument("--wait-timeout is how long --wait waits; give --wait too, or leave it out")
     _check_timeout("--wait-timeout", wait_timeout)
-    initial_data = read_data(data)
+    initial_data = _input(data)
 
     async def go(client: Client) -> tuple[str, Job | None]:
         created = await client.create_job(
@@ -306,6 +306,15 @@ def _show_update(update: Update, _: Job) -> None:
     else:
         told["progress"] = update.progress
     show_json(told)
+
+
+def _input(data: str) -> Any:
+    """What a job begins with; the client would send an empty object in the place of `null`."""
+    from holon.engine.requests import check_input
+
+    initial_data = read_data(data)
+    check_input(initial_data)
+    return initial_data
 
 
 def _check_timeout(option: str, seconds: float | None) -> None:

@@ -118,7 +118,7 @@ def input_of(asked: Creating, limit: int) -> tuple[Any, bytes]:
         InvalidArgument: (INPUT_INVALID, NOT_JSON) it is no JSON object, or nested deeper than 64.
         TooLarge: (LIMIT_EXCEEDED) its text has more bytes than the limit.
     """
-    data = {} if asked.initial_data is None else asked.initial_data
+    data = asked.initial_data
     check_input(data)
     text = encode(data, limit, "initial_data")
     if may_be_deep(text):

@@ -106,7 +106,7 @@ def creating_of(
     priority = 0.0 if math.isnan(offer.priority) else max(-max_priority, min(offer.priority, max_priority))
     return Creating(
         offer.skill,
-        decode(offer.params.data, "the params"),
+        decode(offer.params.data, "the params") if offer.params.data else {},
         key,
         trace=trace_of(offer.trace.traceparent, offer.trace.tracestate),
         priority=priority,

@@ -300,6 +300,7 @@ def test_jobs_are_listed_in_pages_and_by_status(dev: Dev) -> None:
         (("jobs", "create", "double", "--data", '{"n": 18446744073709551616}'), {}, 2, "does not fit into 64 bits"),
         (("jobs", "create", "double", "--data", '{"n": -9223372036854775809}'), {}, 2, "does not fit into 64 bits"),
         (("jobs", "create", "double", "--data", "[]"), {}, 2, "initial_data"),
+        (("jobs", "create", "double", "--data", "null"), {}, 2, "initial_data is null"),
         (("jobs", "create", "double", "--data", "@"), {}, 2, "--data names no file"),
         (("jobs", "list"), {"HOLON_URL": "unix:"}, 2, "'unix:' names no socket"),
         (("jobs", "list"), {"HOLON_URL": "", "ADMIN_SOCKET": "a" * 120}, 2, "its path has over 100 bytes"),

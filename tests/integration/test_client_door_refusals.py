@@ -93,6 +93,7 @@ async def test_an_unknown_job_is_not_found(node: Node, method: str) -> None:
         (creation(initial_data=types_pb2.Payload(data=b"x", media_type="text/plain")), "initial_data"),
         (creation(initial_data=types_pb2.Payload(ref=types_pb2.FileRef(uri="x"))), "initial_data"),
         (creation(initial_data=json_payload([1])), "initial_data"),
+        (creation(initial_data=json_payload(None)), "initial_data"),
     ],
 )
 async def test_what_a_creation_cannot_have_is_refused_by_name(

@@ -36,7 +36,8 @@ def creating_of(request: job_pb2.CreateJobRequest) -> Creating:
 
 def _initial_data(request: job_pb2.CreateJobRequest) -> Any:
     try:
-        return decode(json_of(request.initial_data, "initial_data"), "initial_data")
+        text = json_of(request.initial_data, "initial_data")
+        return decode(text, "initial_data") if text else {}
     except InvalidArgument as error:
         if error.code == "PAYLOAD_UNSUPPORTED":
             raise

@@ -183,7 +183,7 @@ _PUBLIC_URL = (
 )
 CREATE_FIELDS: Mapping[str, Schema] = {
     "initial_data": {
-        "type": ["object", "null"],
+        "type": "object",
         "additionalProperties": ANYTHING,
         "description": "what the job begins with; `{}` when left out",
     },

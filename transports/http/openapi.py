@@ -108,9 +108,7 @@ def _body(operation: Operation) -> dict[str, Any]:
     if blueprint is not None and (contract := blueprint.input_schema) is not None:
         data: Schema = {"type": "object", "$ref": f"{COMPONENTS}/{_component(blueprint)}"}
         contracts = Contracts()
-        if contracts.accepts(contracts.add(contract), {}):
-            data = {"anyOf": [data, {"type": "null"}]}
-        else:
+        if not contracts.accepts(contracts.add(contract), {}):
             schema["required"] = ["initial_data"]
         schema["properties"]["initial_data"] = {"description": operation.fields["initial_data"]["description"], **data}
     return {"required": blueprint is not None or bool(operation.required), "content": {_JSON: {"schema": schema}}}

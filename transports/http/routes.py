@@ -197,7 +197,7 @@ def _creating(blueprint: str, body: bytes, request: Request) -> Creating:
     asked = read_object(body, _BODY_OF_CREATE)
     return Creating(
         blueprint,
-        asked.get("initial_data"),
+        asked.get("initial_data", {}),
         request_id_of(request.idempotency_key(), IDEMPOTENCY_KEY.name),
         asked.get("dispatch_timeout"),
         asked.get("result_timeout"),

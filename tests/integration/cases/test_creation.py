@@ -145,6 +145,18 @@ async def test_a04_data_against_the_schema_is_refused_alike_at_both_doors_and_ma
         assert await jobs(node) == []
 
 
+async def test_initial_data_may_be_left_out_and_null_is_refused_by_its_name(start: Start) -> None:
+    async with start(one_task()) as node, http(node) as door:
+        path = "/api/v1/jobs/one_task"
+        reply = await door.post(path, json={"initial_data": None})
+        told = reply.json()
+        assert (reply.status_code, told["code"]) == (400, "INPUT_INVALID")
+        assert told["error"] == "initial_data is null, and must be a JSON object"
+        assert [one["field"] for one in told["details"]] == ["initial_data"]
+        assert await jobs(node) == []
+        assert (await door.post(path, json={})).status_code == 202
+
+
 async def test_a05_valid_data_is_accepted_and_reaches_the_handler_as_its_type(start: Start) -> None:
     async with start(my_flow()) as node:
         job = await node.run("my_flow", {"n": 4, "note": "x"})
