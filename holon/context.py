@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +17,6 @@ from holon.domain.asking import (
     text,
     ways,
     ways_of_events,
-    wrong,
 )
 from holon.domain.client import DEFAULT, NO_PLAN
 from holon.domain.data_stores import DataStores as DataStores  # for hints of handlers
@@ -32,8 +30,12 @@ from holon.domain.decisions import (
     RunBlueprint,
     Sleep,
 )
-from holon.domain.fanning import fan_out
+from holon.domain.fanning import Item, fan_out
+from holon.domain.fanning import PartItem as PartItem  # those are for hints of handlers
+from holon.domain.fanning import TaskItem as TaskItem
+from holon.domain.fanning import TypeItem as TypeItem
 from holon.domain.sending import SentEvent, sent_event
+from holon.domain.strategies import DispatchStrategy as DispatchStrategy
 from holon.domain.task import ANY_STATUS
 from holon.errors import BlueprintError
 from holon.task_files import TaskFiles as TaskFiles
@@ -96,7 +98,7 @@ class ActionFactory:
         skill_version: str | None = None,
         skill_type: str | None = None,
         resource_requirements: Mapping[str, Any] | None = None,
-        dispatch_strategy: str | None = None,
+        dispatch_strategy: DispatchStrategy | None = None,
         resource_hint: str | None = None,
         event_transitions: Mapping[str, str] | None = None,
     ) -> None:
@@ -126,7 +128,7 @@ class ActionFactory:
                 "devices": [{"type": "gpu", "model": "RTX", "vram_gb": 24}]}}`: of numbers at least as much, of other
                 values the same or one of a list, of models a part. 4 KiB at most. None: nothing.
             dispatch_strategy: which worker of those with room gets it: `default`, `round_robin`, `least_connections`,
-                `cheapest` or `overflow`. None: `default`.
+                `cheapest`, `best_value` or `overflow`. None: `default`.
             resource_hint: what it is good to have loaded already, such as the name of a model. By default whoever
                 says that he has it goes before who does not. None: nothing.
             event_transitions: the next state for each type of event that its worker may send while it runs, such as
@@ -137,9 +139,6 @@ class ActionFactory:
         leads = ways(where, transitions)
         events = {} if event_transitions is None else ways_of_events(where, event_transitions)
         timeouts = (timeout_seconds, dispatch_timeout_seconds, result_timeout_seconds)
-        if max_retries is not None and (type(max_retries) is not int or not 0 <= max_retries <= sys.maxsize):
-            most = sys.maxsize
-            raise wrong(f"{where}: max_retries is {max_retries!r}; give a whole number from 0 to {most}, or None")
         wants: dict[str, Any] = {}
         said = (skill_version, skill_type, resource_requirements, dispatch_strategy, resource_hint)
         if said != _NOTHING_SAID:
@@ -150,21 +149,19 @@ class ActionFactory:
                 "dispatch_strategy": dispatch_strategy,
                 "resource_hint": resource_hint,
             }
-        task = asked_task(where, task_type, params, priority, timeouts, on_lost, allowed_skills, max_cost, wants)
-        self._decide(DispatchTask(task, leads, max_retries, events))
+        task = asked_task(
+            where, task_type, params, priority, timeouts, max_retries, on_lost, allowed_skills, max_cost, wants
+        )
+        self._decide(DispatchTask(task, leads, events))
 
-    def dispatch_parallel(
-        self, tasks: Iterable[Mapping[str, Any]], aggregate_into: str, *, fail_fast: bool = False
-    ) -> None:
+    def dispatch_parallel(self, tasks: Iterable[Item], aggregate_into: str, *, fail_fast: bool = False) -> None:
         """Give many tasks to workers, and parts of this job to jobs of blueprints, and go on when all have ended.
 
         Arguments:
-            tasks: dicts with `task_type` (or `type`), and if needed `params`, `priority`, `timeout_seconds`,
-                `dispatch_timeout_seconds`, `result_timeout_seconds`, `on_lost`, `allowed_skills`, `max_cost`,
-                `skill_version`, `skill_type`, `resource_requirements`, `dispatch_strategy` and `resource_hint`, as
-                in `dispatch_task`; or with `blueprint_name`, and if needed `initial_data`, `dispatch_timeout` and
-                `result_timeout`, as in `run_blueprint`, and `max_cost`, the most that the part may cost. None at all
-                goes straight on.
+            tasks: dicts, none at all goes straight on. A task has `task_type` (or `type`), and whatever else
+                `dispatch_task` takes but the transitions: see `TaskItem`. A part of the job has `blueprint_name`, and
+                if needed `initial_data`, `dispatch_timeout` and `result_timeout`, as in `run_blueprint`, and
+                `max_cost`, the most that the part may cost: see `PartItem`.
             aggregate_into: the state, usually an aggregator, that gets `aggregation_results`, in order of the tasks.
             fail_fast: the first that fails for good ends the job.
         """
@@ -272,8 +269,8 @@ def pass_on(actions: ActionFactory, skill: str, params: Mapping[str, Any], state
     Raises:
         BlueprintError: as `dispatch_task` does.
     """
-    task = asked_task("pass_on", skill, params, None, NO_TIMEOUTS, None, None, None, {})
-    actions._decide(DispatchTask(task, {ANY_STATUS: state}, max_retries=0))  # noqa: SLF001  no blueprint has it
+    task = asked_task("pass_on", skill, params, None, NO_TIMEOUTS, 0, None, None, None, {})
+    actions._decide(DispatchTask(task, {ANY_STATUS: state}))  # noqa: SLF001  no blueprint has it
 
 
 @dataclass(slots=True)

@@ -44,6 +44,7 @@ def asked_task(
     params: Any,
     priority: Any,
     timeouts: tuple[Any, ...],
+    max_retries: Any,
     on_lost: Any,
     allowed_skills: Any,
     max_cost: Any,
@@ -69,6 +70,8 @@ def asked_task(
         raise wrong(f"{where}: {found}")
     if priority is not None and not _is_number(priority):
         raise wrong(f"{where}: priority is {priority!r}; give a finite number")
+    if max_retries is not None and (type(max_retries) is not int or not 0 <= max_retries <= sys.maxsize):
+        raise wrong(f"{where}: max_retries is {max_retries!r}; give a whole number from 0 to {sys.maxsize}, or None")
     execution, dispatch, result = timeouts
     # Most tasks say nothing of these. In the order of its fields: so many names take longer to match than all the rest.
     return AskedTask(
@@ -82,6 +85,7 @@ def asked_task(
         None if allowed_skills is None else _allowed(where, skill, allowed_skills),
         None if max_cost is None else _max_cost(where, max_cost),
         _wants(where, wants) if wants else None,
+        max_retries,
     )
 
 

@@ -32,6 +32,7 @@ class AskedTask(Value, gc=True):
             and what the job's budget must cover. None: whatever it costs; in a job with a budget, what whoever does it
             declares.
         wants: what else it asks of who does it; None: nothing.
+        max_retries: how often it is tried again after it failed; None for the node's setting.
     """
 
     skill: str
@@ -44,6 +45,7 @@ class AskedTask(Value, gc=True):
     allowed_skills: Allowed = None
     max_cost: Cost = None
     wants: Wants | None = None
+    max_retries: int | None = None
 
 
 class AskedPart(Value, gc=True):
@@ -71,13 +73,11 @@ class DispatchTask(Value, gc=True):
     Arguments:
         task: what is asked for.
         transitions: the next state for each status that the worker may answer.
-        max_retries: how often it is tried again after it failed; None for the node's setting.
         events: the state that goes on by an event of the task, for each type of one; the task is stopped.
     """
 
     task: AskedTask
     transitions: dict[str, str]
-    max_retries: int | None = None
     events: dict[str, str] = field(default_factory=dict)
 
 

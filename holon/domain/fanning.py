@@ -4,36 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from holon.domain.asking import MAPPINGS, Place, asked_part, asked_task, text, wrong
 from holon.domain.decisions import AskedPart, AskedTask, DispatchParallel
 from holon.domain.plain import obstacle
+from holon.domain.strategies import DispatchStrategy
 from holon.domain.wants import WANTS
 
 # A step is written in one call, and a Redis before 7 takes no call of over 2^20 words, of which a branch is eight.
 MAX_BRANCHES = 100_000
 # Each is a job, whose id is in the state of the one above, and that is cancelled before that ends.
 MAX_PARTS = 1_000
-_BRANCH_KEYS = frozenset(
-    {
-        "task_type",
-        "type",
-        "params",
-        "priority",
-        "timeout_seconds",
-        "dispatch_timeout_seconds",
-        "result_timeout_seconds",
-        "on_lost",
-        "allowed_skills",
-        "max_cost",
-        *WANTS,
-    }
-)
-# What makes an item a part; the others are those of `run_blueprint`.
+# What makes an item a part.
 _BLUEPRINT = "blueprint_name"
-_PART_KEYS = frozenset({_BLUEPRINT, "initial_data", "dispatch_timeout", "result_timeout", "max_cost"})
 _WANTS = frozenset(WANTS)
+
+
+class _TaskOptions(TypedDict, total=False):
+    """What an item may say of its task, as `dispatch_task` takes it."""
+
+    params: Mapping[str, Any] | None
+    priority: float | None
+    timeout_seconds: float | None
+    dispatch_timeout_seconds: float | None
+    result_timeout_seconds: float | None
+    max_retries: int | None
+    on_lost: float | Literal["wait"] | None
+    allowed_skills: Iterable[str] | None
+    max_cost: int | None
+    skill_version: str | None
+    skill_type: str | None
+    resource_requirements: Mapping[str, Any] | None
+    dispatch_strategy: DispatchStrategy | None
+    resource_hint: str | None
+
+
+class TaskItem(_TaskOptions):
+    """An item of `dispatch_parallel` that is a task."""
+
+    task_type: str
+
+
+class TypeItem(_TaskOptions):
+    """The same with `type` in the place of `task_type`."""
+
+    type: str
+
+
+class _PartOptions(TypedDict, total=False):
+    initial_data: Mapping[str, Any] | None
+    dispatch_timeout: float | None
+    result_timeout: float | None
+    max_cost: int | None
+
+
+class PartItem(_PartOptions):
+    """An item of `dispatch_parallel` that is a job of another blueprint, as `run_blueprint` takes it."""
+
+    blueprint_name: str
+
+
+Item: TypeAlias = TaskItem | TypeItem | PartItem
+
+_TASK_KEYS = frozenset((*TaskItem.__annotations__, *TypeItem.__annotations__))
+_PART_KEYS = frozenset(PartItem.__annotations__)
 
 
 def fan_out(tasks: Any, aggregate_into: Any, fail_fast: Any) -> DispatchParallel:
@@ -85,16 +120,16 @@ def _branches(tasks: Iterable[Any]) -> Iterator[AskedTask | AskedPart]:
 def _task(where: Place, task: Any) -> AskedTask:
     if not isinstance(task, MAPPINGS):
         raise wrong(f"{where} is a {type(task).__name__}; give a dict with task_type and params, or {_BLUEPRINT}")
-    _check_keys(where, task, _BRANCH_KEYS)
+    _check_keys(where, task, _TASK_KEYS)
     given = task.get
     skill = given("task_type", given("type"))
     if given("type", skill) != skill:
         raise wrong(f"{where} has task_type {skill!r} and type {task['type']!r}; give one of them")
     timeouts = given("timeout_seconds"), given("dispatch_timeout_seconds"), given("result_timeout_seconds")
-    priority, on_lost, allowed = given("priority"), given("on_lost"), given("allowed_skills")
-    max_cost = given("max_cost")
+    priority, max_retries, on_lost = given("priority"), given("max_retries"), given("on_lost")
+    allowed, max_cost = given("allowed_skills"), given("max_cost")
     wants = {} if _WANTS.isdisjoint(task) else {name: task[name] for name in WANTS if name in task}
-    return asked_task(where, skill, given("params"), priority, timeouts, on_lost, allowed, max_cost, wants)
+    return asked_task(where, skill, given("params"), priority, timeouts, max_retries, on_lost, allowed, max_cost, wants)
 
 
 def _part(where: Place, part: Mapping[str, Any]) -> AskedPart:

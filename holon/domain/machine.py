@@ -145,8 +145,6 @@ def _dispatch(
     went_on: dict[str, Any],
     told: tuple[HistoryEvent, ...],
 ) -> Change:
-    if decision.max_retries is not None:
-        retry = replace(retry, max_retries=decision.max_retries)
     spec = spec_of(job, 0, decision.task, retry, now, branch=False)
     waits = {
         "status": Status.WAITING_FOR_WORKER,

@@ -10,6 +10,7 @@ from holon.domain.decisions import AskedPart, AskedTask
 from holon.domain.job import Job
 from holon.domain.policy import both
 from holon.domain.task import RetryPolicy, TaskSpec, task_id
+from holon.domain.value import replace
 
 # No task takes longer: ten years.
 LONGEST_MS = 10 * 366 * 86_400_000
@@ -20,7 +21,7 @@ def spec_of(job: Job, index: int, asked: AskedTask, retry: RetryPolicy, now: int
 
     Arguments:
         index: its place among those of its step, from 0.
-        retry: how often it is tried again.
+        retry: when it is tried again, and how often where the task does not say.
         now: epoch milliseconds.
     """
     execution, dispatch, result = asked.timeout_seconds, asked.dispatch_timeout_seconds, asked.result_timeout_seconds
@@ -37,7 +38,7 @@ def spec_of(job: Job, index: int, asked: AskedTask, retry: RetryPolicy, now: int
         0 if execution is None else _ms(execution),
         job.dispatch_timeout if dispatch is None else _ms(dispatch),
         result_timeout if job.deadline is None else _within(job, result_timeout, now),
-        retry,
+        retry if asked.max_retries is None else replace(retry, max_retries=asked.max_retries),
         branch,
         0 if asked.lost_after_seconds is None else _ms(asked.lost_after_seconds),
         both(job.allowed_skills, asked.allowed_skills),

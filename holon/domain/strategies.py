@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, TypeAlias
 
 from holon.domain.costs import Cost
 
@@ -31,6 +31,9 @@ class Candidate(NamedTuple):
     reputation: float = 1.0
 
 
+DispatchStrategy: TypeAlias = Literal[
+    "default", "round_robin", "least_connections", "cheapest", "best_value", "overflow"
+]
 # Whose is the least gets it.
 Rank: TypeAlias = tuple[float, ...]
 
@@ -63,8 +66,8 @@ def _price(one: Candidate) -> float:
     return math.inf if one.price is None else one.price
 
 
-DEFAULT = "default"
-STRATEGIES: dict[str, Callable[[Candidate, int], Rank]] = {
+DEFAULT: DispatchStrategy = "default"
+STRATEGIES: Mapping[str, Callable[[Candidate, int], Rank]] = {
     DEFAULT: _default,
     "round_robin": _round_robin,
     "least_connections": _least_connections,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypedDict
 
 from holon import Blueprint
-from holon.context import ActionFactory
+from holon.context import ActionFactory, TaskItem
 
 BRANCHES = 100
 SKILL = "echo"
@@ -41,7 +41,7 @@ async def answered(echo: int) -> dict[str, int]:
 @fan_out.handler(is_start=True)
 async def split(initial_data: Numbered, actions: ActionFactory) -> None:
     """A hundred tasks."""
-    branch = {"task_type": SKILL, "params": {"n": initial_data["n"]}}
+    branch: TaskItem = {"task_type": SKILL, "params": {"n": initial_data["n"]}}
     actions.dispatch_parallel([branch] * BRANCHES, aggregate_into="count")
 
 

@@ -96,8 +96,8 @@ def blueprints() -> list[Blueprint]:
 
     @spread.handler("start", is_start=True)
     async def branch(initial_data: dict[str, Any], actions: ActionFactory) -> None:
-        tasks = [{"task_type": "t", "params": {"n": n}} for n in range(initial_data["branches"])]
-        actions.dispatch_parallel(tasks, "gather")
+        count = initial_data["branches"]
+        actions.dispatch_parallel([{"task_type": "t", "params": {"n": n}} for n in range(count)], "gather")
 
     @spread.aggregator
     async def gather(actions: ActionFactory) -> None:

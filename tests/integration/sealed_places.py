@@ -11,7 +11,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from holon.context import ActionFactory
+from holon.context import ActionFactory, TaskItem
 from holon.domain.blueprint import Blueprint
 from holon.testing import RunningNode, running_node
 from holon.worker import Progress, TaskError, Worker
@@ -56,8 +56,8 @@ def blueprints() -> list[Blueprint]:
 
     @spreading.handler(is_start=True)
     async def spread(actions: ActionFactory) -> None:
-        tasks = [{"task_type": "nobody-has-it", "params": {"it": SECRET["chunk"]}} for _ in range(250)]
-        actions.dispatch_parallel(tasks, aggregate_into="gathered")
+        task: TaskItem = {"task_type": "nobody-has-it", "params": {"it": SECRET["chunk"]}}
+        actions.dispatch_parallel([task] * 250, aggregate_into="gathered")
 
     @spreading.aggregator
     async def gathered(actions: ActionFactory) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from holon.context import ActionFactory, JobContext
+from holon.context import ActionFactory, DispatchStrategy, JobContext, PartItem, TaskItem
 from holon.domain import fanning
 from holon.domain.blueprint import Blueprint
 from holon.domain.decisions import AskedTask, DispatchParallel, DispatchTask, GoTo
 from holon.domain.states import Handler
+from holon.domain.strategies import STRATEGIES
 from holon.engine.arguments import arguments
 from holon.errors import BlueprintError, InvalidArgument
 
@@ -68,11 +70,12 @@ def test_dispatch_task_needs_only_the_skill() -> None:
 
 def test_dispatch_parallel_takes_task_type_and_type_and_keeps_the_order() -> None:
     actions = ActionFactory()
+    both: Any = {"task_type": "c", "type": "c", "dispatch_timeout_seconds": 3, "result_timeout_seconds": 4}
     actions.dispatch_parallel(
         [
             {"task_type": "a", "params": {"n": 1}},
             {"type": "b", "priority": 1, "timeout_seconds": 2},
-            {"task_type": "c", "type": "c", "dispatch_timeout_seconds": 3, "result_timeout_seconds": 4},
+            both,
         ],
         "gather",
     )
@@ -84,7 +87,7 @@ def test_dispatch_parallel_takes_task_type_and_type_and_keeps_the_order() -> Non
 def test_dispatch_parallel_takes_no_more_tasks_than_a_step_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fanning, "MAX_BRANCHES", 1_000)
     actions = ActionFactory()
-    task = {"task_type": "t", "params": {}}
+    task: TaskItem = {"task_type": "t", "params": {}}
     with pytest.raises(BlueprintError, match="over 1000 tasks") as raised:
         actions.dispatch_parallel(repeat(task), "met")
     assert (raised.value.code, actions.decision) == ("ACTION_INVALID", None)
@@ -95,7 +98,7 @@ def test_dispatch_parallel_takes_no_more_tasks_than_a_step_may_have(monkeypatch:
 
 def test_of_tasks_that_say_little_and_ask_for_the_same_skill_only_the_params_are_looked_at_and_are_copied() -> None:
     params: list[dict[str, Any]] = [{"n": n, "list": [n]} for n in range(1_000)]
-    given = [{"task_type": "t", "params": one} for one in params]
+    given: list[TaskItem] = [{"task_type": "t", "params": one} for one in params]
     actions, called = ActionFactory(), 0
 
     def count(_: object, event: str, __: object) -> None:
@@ -128,7 +131,7 @@ def test_of_tasks_that_say_little_and_ask_for_the_same_skill_only_the_params_are
         ({"task_type": None, "params": {}}, "task 1: task_type is None; give text that is not empty"),
     ],
 )
-def test_a_task_after_one_of_the_same_skill_is_refused_as_that_would_be(second: dict[str, Any], reason: str) -> None:
+def test_a_task_after_one_of_the_same_skill_is_refused_as_that_would_be(second: Any, reason: str) -> None:
     for tasks in ([{"task_type": "t", "params": {}}, second], [{"task_type": "u"}, second]):
         with pytest.raises(BlueprintError, match=re.escape(reason)):
             ActionFactory().dispatch_parallel(tasks, "gather")
@@ -185,6 +188,11 @@ def test_a_second_decision_is_refused_and_the_first_stands() -> None:
         ("dispatch_task", {"task_type": "t", "on_lost": "soon"}, "on_lost is 'soon'"),
         ("dispatch_task", {"task_type": "t", "on_lost": 0}, "on_lost is 0"),
         ("dispatch_task", {"task_type": "t", "max_retries": True}, "max_retries is True"),
+        (
+            "dispatch_parallel",
+            {"tasks": [{"type": "a"}, {"type": "b", "max_retries": -1}], "aggregate_into": "x"},
+            "task 1: max_retries is -1; give a whole number from 0",
+        ),
         ("dispatch_parallel", {"tasks": "abc", "aggregate_into": "x"}, "tasks is a str"),
         ("dispatch_parallel", {"tasks": 5, "aggregate_into": "x"}, "tasks is a int"),
         ("dispatch_parallel", {"tasks": ["t"], "aggregate_into": "x"}, "task 0 is a str"),
@@ -226,6 +234,70 @@ def test_params_that_contain_themselves_are_refused() -> None:
 def test_an_argument_that_is_not_honoured_is_refused_by_its_name() -> None:
     with pytest.raises(TypeError, match="requirements"):
         ActionFactory().dispatch_task("t", {}, {}, requirements={})  # type: ignore[call-arg]
+
+
+def test_what_is_mistyped_is_found_by_the_type_checker_and_refused_at_the_call() -> None:
+    # The type checker reports an ignore that is not needed, so it refuses each of these lines too.
+    actions, files = ActionFactory(), ["a", "b"]
+    with pytest.raises(BlueprintError, match="task 0 has the unknown key 'parms'"):
+        actions.dispatch_parallel([{"task_type": "t", "parms": {}}], "x")  # type: ignore[list-item]
+    items = [TaskItem(task_type="t"), TaskItem(task_type="t", parms={})]  # type: ignore[typeddict-unknown-key]
+    with pytest.raises(BlueprintError, match="task 1 has the unknown key 'parms'"):
+        actions.dispatch_parallel(items, "x")
+    with pytest.raises(BlueprintError, match="task_type is None"):
+        actions.dispatch_parallel([{"params": {"file": one}} for one in files], "x")  # type: ignore[misc]
+    with pytest.raises(BlueprintError, match="max_retries is '3'"):
+        actions.dispatch_parallel([{"task_type": "t", "max_retries": "3"}], "x")  # type: ignore[typeddict-item]
+    with pytest.raises(BlueprintError, match="on_lost is 'waits'"):
+        actions.dispatch_parallel([{"type": "t", "on_lost": "waits"}], "x")  # type: ignore[typeddict-item]
+    with pytest.raises(BlueprintError, match='dispatch_strategy is "cheepest"'):
+        actions.dispatch_parallel([{"type": "t", "dispatch_strategy": "cheepest"}], "x")  # type: ignore[typeddict-item]
+    with pytest.raises(BlueprintError, match='dispatch_strategy is "cheepest"'):
+        actions.dispatch_task("t", dispatch_strategy="cheepest")  # type: ignore[arg-type]
+    with pytest.raises(BlueprintError, match="task 0 has the unknown key 'params'"):
+        actions.dispatch_parallel([{"blueprint_name": "b", "params": {}}], "x")  # type: ignore[list-item]
+    assert actions.decision is None
+    part: PartItem = {"blueprint_name": "b", "initial_data": {"n": 1}}
+    strategy: DispatchStrategy = "cheapest"
+    actions.dispatch_parallel(
+        [
+            {"task_type": "t", "params": {"file": "a"}, "dispatch_strategy": strategy, "on_lost": 30},
+            {"type": "u"},
+            part,
+        ],
+        "x",
+    )
+
+
+def test_the_strategies_that_can_be_named_are_those_that_there_are() -> None:
+    assert get_args(DispatchStrategy) == tuple(STRATEGIES)
+
+
+def test_an_item_takes_what_dispatch_task_takes_but_where_its_job_goes() -> None:
+    of_a_task = {*inspect.signature(ActionFactory.dispatch_task).parameters}
+    assert {*TaskItem.__annotations__} == of_a_task - {"self", "transitions", "event_transitions"}
+    said: dict[str, Any] = {
+        "priority": 1,
+        "timeout_seconds": 2,
+        "dispatch_timeout_seconds": 3,
+        "result_timeout_seconds": 4,
+        "max_retries": 5,
+        "on_lost": 6,
+        "allowed_skills": ["s"],
+        "max_cost": 7,
+        "skill_version": "8",
+        "skill_type": "9",
+        "resource_requirements": {"resources": {"ram_gb": 10}},
+        "dispatch_strategy": "cheapest",
+        "resource_hint": "11",
+    }
+    assert {*said} == {*TaskItem.__annotations__} - {"task_type", "params"}
+    alone, many = ActionFactory(), ActionFactory()
+    alone.dispatch_task("t", {"n": 1}, **said)
+    item: Any = {"task_type": "t", "params": {"n": 1}, **said}
+    many.dispatch_parallel([item], "x")
+    assert isinstance(alone.decision, DispatchTask)
+    assert many.decision == DispatchParallel((alone.decision.task,), "x")
 
 
 @dataclass

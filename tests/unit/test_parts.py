@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holon.context import ActionFactory
+from holon.context import ActionFactory, PartItem, TaskItem
 from holon.domain import asking, ends, fanning, integrity
 from holon.domain.blueprint import Blueprint
 from holon.domain.branches import branch_result
@@ -172,15 +172,15 @@ def test_a_tally_knows_which_branches_are_parts() -> None:
         ({"blueprint_name": "part", "max_cost": -1}, "task 1: max_cost is -1"),
     ],
 )
-def test_an_item_that_cannot_be_a_part_is_said_at_the_call(item: dict[str, Any], says: str) -> None:
+def test_an_item_that_cannot_be_a_part_is_said_at_the_call(item: Any, says: str) -> None:
     with pytest.raises(BlueprintError, match="dispatch_parallel: ") as refused:
         ActionFactory().dispatch_parallel([{"task_type": "t"}, item], "end")
     assert (says in refused.value.message, refused.value.code) == (True, "ACTION_INVALID")
 
 
 def test_parts_among_tasks_are_read_and_counted_up_to_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    actions, task = ActionFactory(), {"task_type": "t", "params": {}}
-    part = {"blueprint_name": "part", "initial_data": {"n": 1}, "dispatch_timeout": 2, "max_cost": 3}
+    actions, task = ActionFactory(), TaskItem(task_type="t", params={})
+    part: PartItem = {"blueprint_name": "part", "initial_data": {"n": 1}, "dispatch_timeout": 2, "max_cost": 3}
     actions.dispatch_parallel([task, part, task], "end")
     asked = AskedTask("t", {}), AskedPart("part", {"n": 1}, 2.0, None, 3), AskedTask("t", {})
     assert actions.decision == DispatchParallel(asked, "end", parts=1)

@@ -22,7 +22,8 @@ def of_a_task(**said: Any) -> Wants | None:
 
 def of_branches(*tasks: dict[str, Any]) -> list[Wants | None]:
     actions = ActionFactory()
-    actions.dispatch_parallel([{"task_type": "t", "params": {}, **said} for said in tasks], "end")
+    items: list[Any] = [{"task_type": "t", "params": {}, **said} for said in tasks]
+    actions.dispatch_parallel(items, "end")
     decision = actions.decision
     assert isinstance(decision, DispatchParallel)
     return [one.wants for one in decision.branches if isinstance(one, AskedTask)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from holon import Blueprint
-from holon.context import ActionFactory
+from holon.context import ActionFactory, TaskItem
 from tests.chaos.notes import Notebook
 
 LEAF, WORK, DEEP, SPREAD = "leaf", "work", "deep", "spread"
@@ -95,7 +95,7 @@ def _many(name: str, notes: Notebook) -> Blueprint:
     @blueprint.handler(is_start=True)
     async def start(unit: str, seconds: float, job_id: str, actions: ActionFactory) -> None:
         notes.write("job", unit=unit, job=job_id, blueprint=name)
-        tasks = [{"task_type": WORK, "params": _task(one, seconds)} for one in units(name, unit)]
+        tasks = [TaskItem(task_type=WORK, params=_task(one, seconds)) for one in units(name, unit)]
         actions.dispatch_parallel(tasks, aggregate_into="gather")
 
     @blueprint.aggregator

@@ -29,8 +29,8 @@ fan = Blueprint("fan", api_endpoint="/jobs/fan", api_version="v1")
 
 @fan.handler("start", is_start=True)
 async def spread(initial_data: dict[str, Any], actions: ActionFactory) -> None:
-    tasks = [{"task_type": "echo", "params": {"n": n}} for n in range(initial_data["branches"])]
-    actions.dispatch_parallel(tasks, "gathered")
+    count = initial_data["branches"]
+    actions.dispatch_parallel([{"task_type": "echo", "params": {"n": n}} for n in range(count)], "gathered")
 
 
 @fan.aggregator

@@ -13,7 +13,7 @@ import httpx
 
 from holon import Blueprint
 from holon.client import HistoryEvent, Job
-from holon.context import ActionFactory
+from holon.context import ActionFactory, TaskItem
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.testing import RunningNode
 from tests.integration.grpc_node import SESSION, Wire, hello, offering
@@ -71,14 +71,12 @@ async def _an_end() -> None: ...
 SUCCESS_ONLY = {"success": "finished"}
 
 
-def numbered(count: int) -> list[dict[str, Any]]:
+def numbered(count: int) -> list[TaskItem]:
     """So many branches of one skill, each with its number."""
     return [{"task_type": "t", "params": {"n": n}} for n in range(count)]
 
 
-def fan_out(
-    tasks: Iterable[Mapping[str, Any]] | None = None, *, name: str = "fan_out", fail_fast: bool = False
-) -> Blueprint:
+def fan_out(tasks: Iterable[Any] | None = None, *, name: str = "fan_out", fail_fast: bool = False) -> Blueprint:
     """Dispatches these tasks, or those in `initial_data["tasks"]`; its result is what the aggregator got, in order."""
     bp = Blueprint(name, api_endpoint=f"/jobs/{name}", api_version="v1")
 

@@ -45,6 +45,22 @@ async def test_a_branch_that_fails_for_good_is_seen_by_the_aggregator_with_its_e
         assert runs == [1, 4, 1, 1, 1]
 
 
+async def test_each_branch_is_tried_again_as_often_as_it_says(start: Start) -> None:
+    retries = (0, 2, None)
+    items: list[Any] = [{"task_type": "t", "max_retries": one} for one in retries]
+    async with start(fan_out(items), JOB_MAX_RETRIES=1) as node:
+        worker = node.new_worker("w1")
+
+        @worker.skill("t")
+        async def t() -> None:
+            raise TaskError("TRANSIENT_ERROR", "no luck")
+
+        async with worker:
+            job = await node.run("fan_out", {})
+        told = await history(node, job.id, "task_finished")
+        assert [sum(event.task_id == task_id for event in told) for task_id in job.result["ids"]] == [1, 3, 2]
+
+
 async def test_a_branch_may_end_with_a_status_of_its_own_or_cancelled(start: Start) -> None:
     async with start(fan_out([{"task_type": "t", "params": {"status": s}} for s in ("odd", "cancelled")])) as node:
         worker = node.new_worker("w1")

@@ -40,8 +40,7 @@ def blueprints() -> list[Blueprint]:
 
     @spread.handler(is_start=True)
     async def fan(initial_data: dict[str, Any], actions: ActionFactory) -> None:
-        tasks = [{"task_type": one, "params": {}} for one in initial_data["of"]]
-        actions.dispatch_parallel(tasks, "gathered")
+        actions.dispatch_parallel([{"task_type": one, "params": {}} for one in initial_data["of"]], "gathered")
 
     @spread.handler(is_end=True)
     async def gathered() -> None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holon.context import ActionFactory
+from holon.context import ActionFactory, TaskItem
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import Skill
 from holon.domain.holarchy import HolonIdentity
@@ -41,7 +41,7 @@ def branches() -> Blueprint:
 
     @blueprint.handler(is_start=True)
     async def start(actions: ActionFactory) -> None:
-        branch = {"task_type": "a", "max_cost": 2}
+        branch: TaskItem = {"task_type": "a", "max_cost": 2}
         actions.dispatch_parallel([branch, branch], "gather", fail_fast=True)
 
     @blueprint.aggregator("gather")

@@ -34,7 +34,8 @@ def asking(name: str, *, leaves: list[str] | None = None) -> Blueprint:
     @blueprint.handler(is_start=True)
     async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
         more: dict[str, Any] = {} if leaves is None else {"allowed_skills": leaves}
-        actions.dispatch_parallel([{"task_type": one, **more} for one in initial_data["of"]], "end")
+        items: list[Any] = [{"task_type": one, **more} for one in initial_data["of"]]
+        actions.dispatch_parallel(items, "end")
 
     @blueprint.handler(is_end=True)
     async def end() -> None: ...

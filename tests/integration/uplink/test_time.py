@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from holon.context import ActionFactory
+from holon.context import ActionFactory, TaskItem
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import Skill
 from holon.domain.holarchy import HolonIdentity
@@ -30,7 +30,7 @@ def does(**ways: str) -> Blueprint:
 
     @made.handler("start", is_start=True)
     async def start(initial_data: dict[str, Any], actions: ActionFactory) -> None:
-        asked = {"task_type": "a", "params": {}}
+        asked: TaskItem = {"task_type": "a", "params": {}}
         if initial_data.get("branches"):
             actions.dispatch_parallel([asked, asked], aggregate_into="all", fail_fast=True)
         else:
