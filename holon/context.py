@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -62,6 +63,8 @@ class ActionFactory:
 
     def __init__(self) -> None:
         self._decision: Decision | None = None
+        self._second: BlueprintError | None = None
+        self._called_at: tuple[str, int] | None = None
         self._events: tuple[SentEvent, ...] = ()
 
     def __repr__(self) -> str:
@@ -76,6 +79,16 @@ class ActionFactory:
     def decision(self) -> Decision | None:
         """What was decided; None so far."""
         return self._decision
+
+    @property
+    def second(self) -> BlueprintError | None:
+        """What the call of a second decision raised, though the handler may have caught it; None: there was none."""
+        return self._second
+
+    @property
+    def called_at(self) -> tuple[str, int] | None:
+        """The file and the line of the last call that decided, or would have; None so far."""
+        return self._called_at
 
     def go_to(self, state: str) -> None:
         """Go on in another state."""
@@ -252,12 +265,18 @@ class ActionFactory:
         self._decide(RunBlueprint(part, leads))
 
     def _decide(self, decision: Decision) -> None:
+        if self._second is not None:
+            raise self._second
+        # The frame behind the action's own: whoever called it.
+        caller = sys._getframe(2)  # noqa: SLF001  `inspect` reads the source of every frame
+        self._called_at = caller.f_code.co_filename, caller.f_lineno
         if self._decision is not None:
-            raise BlueprintError(
+            self._second = BlueprintError(
                 f"this run of the handler has already called {_ACTIONS[type(self._decision)]}, and now calls "
                 f"{_ACTIONS[type(decision)]}; decide once, for instance with `return` after the first",
                 code="SECOND_DECISION",
             )
+            raise self._second
         self._decision = decision
 
 

@@ -208,6 +208,10 @@ def _denied(job: Job, decision: DispatchTask | DispatchParallel | AwaitApproval 
     return denied(job.allowed_skills, (task.skill for task in tasks if not isinstance(task, AskedPart)))
 
 
+# From this failure on a back-off grows no more, whatever it began with.
+_LATE = 30
+
+
 def handler_failed(
     job: Job,
     error: JobError,
@@ -217,12 +221,14 @@ def handler_failed(
     chance: float,
     *,
     before: tuple[HistoryEvent, ...] = (),
+    lasts: bool = False,
 ) -> Change:
-    """A handler raised: try it again after a back-off, or quarantine its job when its tries are used up.
+    """A handler failed: try it again after a back-off, or quarantine its job when its tries are used up.
 
     Arguments:
         chance: a random number in [0, 1), for the jitter.
         before: lines of history that go before those of this change.
+        lasts: whether no other try can help.
     """
     failures = job.failures + 1
     told = HistoryEvent(
@@ -234,8 +240,9 @@ def handler_failed(
         details={"error": error.message},
     )
     before = (*before, told)
-    if failures > limits.retry.max_retries:
-        message = f"handler of state {job.current_state!r} failed after {failures} attempts: {error.message}"
+    if lasts or failures > limits.retry.max_retries:
+        failed = "failed" if lasts else f"failed after {failures} attempts"
+        message = f"handler of state {job.current_state!r} {failed}: {error.message}"
         final = replace(error, message=message)
         return end(job, Status.QUARANTINED, final, now, before=before, failures=failures)
     after = back_off(limits.retry, failures, chance)
@@ -243,6 +250,20 @@ def handler_failed(
     return Change(
         replace(job, status=Status.WAITING_FOR_RETRY, failures=failures, waiting=waiting), before, wake_after=after
     )
+
+
+def not_loaded(
+    job: Job, limits: Limits, now: int, chance: float, before: tuple[HistoryEvent, ...], *, again: bool
+) -> Change:
+    """The node has no handler of the job's state: the job waits until a node has one, and none of its tries is used up.
+
+    Arguments:
+        chance, before: as in `handler_failed`.
+        again: whether it has waited for another try already; if not, another node may well have the handler.
+    """
+    after = back_off(limits.retry, _LATE if again else 1, chance)
+    waiting = Waiting(job.step, {}, due=now + after)
+    return Change(replace(job, status=Status.WAITING_FOR_RETRY, waiting=waiting), before, wake_after=after)
 
 
 def end(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from typing import Any
 
 # What the JSON of every language here reads back unchanged.
@@ -38,14 +39,15 @@ def obstacle(value: Any, path: str, depth: int = 0, most: int = MAX_DEPTH) -> st
         depth: how deep it stands.
         most: what is nested deeper than that, or in itself, is an obstacle.
     """
-    if not isinstance(value, (dict, list, tuple)):
+    if not isinstance(value, (dict, list)) and type(value) is not tuple:
         return _single(value, path)
     if depth >= most:
         return f"{path[:100]}... is nested over {most} deep"
     if isinstance(value, dict):
         for key, item in value.items():
-            if not isinstance(key, str):
-                return f"{path} has the key {key!r}; keys are text"
+            if type(key) is not str:
+                kind = f" of type {type(key).__name__}" if isinstance(key, str) else ""
+                return f"{path} has the key {key!r}{kind}; keys are text"
             if (
                 type(item) not in _ALWAYS_PLAIN
                 and not _is_simple(item)
@@ -61,6 +63,25 @@ def obstacle(value: Any, path: str, depth: int = 0, most: int = MAX_DEPTH) -> st
         ):
             return found
     return None
+
+
+def as_told(value: Any, depth: int = 0) -> Any:
+    """A value with instances of dataclasses and members of enums as an encoder writes them, and all else as it is.
+
+    Arguments:
+        depth: how deep it stands; what is nested over 200 deep, or in itself, is left as it is.
+    """
+    if depth >= MAX_DEPTH:
+        return value
+    if isinstance(value, dict):
+        return {key: as_told(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list) or type(value) is tuple:
+        return [as_told(item, depth + 1) for item in value]
+    if isinstance(value, Enum):
+        return as_told(value.value, depth + 1)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: as_told(getattr(value, one.name, None), depth + 1) for one in fields(value)}
+    return value
 
 
 def no_number(value: Any, path: str) -> str | None:
@@ -132,5 +153,8 @@ def _single(value: Any, path: str) -> str | None:
     if isinstance(value, int):
         return None if _SMALLEST <= value <= _LARGEST else f"{path} is an integer of over 64 bits"
     if isinstance(value, float):
-        return None if math.isfinite(value) else f"{path} is {value}, which is no number in JSON"
+        if not math.isfinite(value):
+            return f"{path} is {value}, which is no number in JSON"
+        if type(value) is float:
+            return None
     return f"{path} is a {type(value).__name__}, which JSON cannot hold"

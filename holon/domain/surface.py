@@ -59,4 +59,4 @@ CONTEXT = (
 )
 HAS: Mapping[str, tuple[str, ...]] = {"actions": tuple(ACTIONS), "context": CONTEXT}
 # What `actions` has beside its actions.
-READ = frozenset({"decision", "events"})
+READ = frozenset({"called_at", "decision", "events", "second"})

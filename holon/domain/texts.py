@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 # What is said of a failure is shown to people, in a line.
 MAX_ERROR_MESSAGE = 8 * 1024
 MAX_ERROR_CODE = 128
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """What may have been meant by a name that is not known, to be put behind it; empty where none is like it."""
+    close = get_close_matches(name, known, 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def clipped(text: str, limit: int) -> str:

@@ -9,8 +9,10 @@ from typing import Any, TypeAlias
 from holon.domain import integrity
 from holon.domain.blueprint import Blueprint
 from holon.domain.hints import returned_by
+from holon.domain.job import Job
 from holon.domain.paths import is_nodes_own
 from holon.domain.states import Function
+from holon.domain.texts import meant
 from holon.engine.contracts import Contracts
 from holon.errors import BlueprintError, InvalidArgument, NotFound
 
@@ -123,6 +125,16 @@ class Blueprints:
         """A blueprint, or None."""
         entry = self._by_name.get(name)
         return entry[0] if entry else None
+
+    def not_loaded(self, job: Job) -> str:
+        """What of a job's blueprint this node has not loaded, as a clause; empty: nothing that it needs now."""
+        blueprint = self.get(job.blueprint)
+        if blueprint is None:
+            return f"blueprint {job.blueprint!r} is not loaded on this node{meant(job.blueprint, self._by_name)}"
+        if job.current_state in blueprint.states:
+            return ""
+        suggestion = meant(job.current_state, blueprint.states)
+        return f"blueprint {job.blueprint!r} has no state {job.current_state!r} on this node{suggestion}"
 
     def events(self, name: str) -> Mapping[str, str]:
         """The events that a blueprint declares, each with the contract of its payload."""

@@ -24,6 +24,7 @@ from holon.domain.waiting import stays
 from holon.engine.arguments import arguments
 from holon.engine.blueprints import Blueprints
 from holon.engine.children.calling import Calling, calls
+from holon.engine.faults import check, lasts, with_line
 from holon.engine.job_files import JobFiles
 from holon.engine.outputs import Outputs
 from holon.engine.sent_events import SentEvents
@@ -31,6 +32,7 @@ from holon.errors import BlueprintError, HolonError, InvalidArgument, Violation
 from holon.json_in import parse
 from holon.task_files import TaskFiles
 from holon.telemetry.events import Telemetry
+from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -120,11 +122,16 @@ class Handlers:
         self._prompt: dict[tuple[str, str], set[Function] | None] = {}
         self._calling = calling
         self._outputs = outputs
+        self._missing = Seldom(log)
         self.waiting = 0
         self.ending: Callable[[], bool] = lambda: False
 
     def _count(self, by: int) -> None:
         self.waiting += by
+
+    def loaded(self, job: Job) -> bool:
+        """Whether this node has a handler of a job's state."""
+        return not self._blueprints.not_loaded(job)
 
     def prompt(self, job: Job) -> bool:
         """Whether the handler of a job's state awaits nothing, and has ended well here before."""
@@ -171,9 +178,9 @@ class Handlers:
         span = self._telemetry.tracing.step(job)
         watched: _Watched | None = None
         files: TaskFiles | None = None
+        blueprint, state = self._at(job)
+        chosen = state.handlers[0]
         try:
-            blueprint, state = self._at(job)
-            chosen = state.handlers[0]
             if chosen.condition is not None:
                 chosen = state.handler(initial_data, history)
             if chosen.files and self._files is not None:
@@ -198,8 +205,8 @@ class Handlers:
                 else:
                     watched = _Watched(handler, self._count)
                     returned = await watched
-            state_history = _history(context)
-            decision = actions.decision
+            state_history, decision = context.state_history, actions.decision
+            check(blueprint, state, actions, state_history, returned)
             if (called := calls(decision)) is not None:
                 decision = called = self._calling.checked(job, called)
             if actions.events:
@@ -212,8 +219,11 @@ class Handlers:
             if isinstance(error, asyncio.CancelledError) and self.ending() and not at_once:
                 raise
             _tell_held(job, began, watched)
+            # No other run can help where the handler has caught this one, whatever it raised then.
+            error = actions.second or error
             span.end(_said(error))
-            return self._raised(job, error, _ms(began), self._with_files(job, before, files))
+            before = self._with_files(job, before, files)
+            return self._raised(job, chosen, actions, error, _ms(began), before)
         if chosen.prompt and self._prompt.get((job.blueprint, job.current_state), _NONE) is not None:
             self._ended_well(job, state, chosen)
         _tell_held(job, began, watched)
@@ -257,22 +267,27 @@ class Handlers:
             known.add(handler.function)
 
     def _at(self, job: Job) -> tuple[Blueprint, State]:
-        """A job's blueprint, and the state that it is in."""
+        """The blueprint of a job whose handler is loaded, and the state that it is in."""
         blueprint = self._blueprints.get(job.blueprint)
-        if blueprint is None:
-            raise HolonError(f"this node has no blueprint named {job.blueprint!r}", code="BLUEPRINT_NOT_FOUND")
-        state = blueprint.states.get(job.current_state)
-        if state is None:
-            message = f"blueprint {job.blueprint!r} has no state named {job.current_state!r}"
-            raise HolonError(message, code="STATE_NOT_FOUND")
-        return blueprint, state
+        assert blueprint is not None  # noqa: S101
+        return blueprint, blueprint.states[job.current_state]
 
-    def _raised(self, job: Job, error: BaseException, took: int, before: tuple[HistoryEvent, ...]) -> Change:
+    def _raised(
+        self,
+        job: Job,
+        handler: Handler,
+        actions: ActionFactory,
+        error: BaseException,
+        took: int,
+        before: tuple[HistoryEvent, ...],
+    ) -> Change:
         self._telemetry.metrics.handler_failures.add(job.blueprint)
         ours = isinstance(error, HolonError)
         code, message = "HANDLER_ERROR", _said(error)
         if isinstance(error, HolonError):
             code, message = told(error.code, MAX_ERROR_CODE) or code, told(error.message, MAX_ERROR_MESSAGE)
+        if last := lasts(error):
+            message = with_line(message, error, handler, actions)
         log.warning(
             "job %s: handler of state %s failed: %s",
             job.id,
@@ -281,11 +296,30 @@ class Handlers:
             exc_info=None if ours else error,
             extra={"job_id": job.id},
         )
-        return self.failed(job, JobError(code, message), took, before)
+        return self._failed(job, JobError(code, message), took, before, lasts=last)
 
-    def failed(self, job: Job, error: JobError, took: int, before: tuple[HistoryEvent, ...] = ()) -> Change:
-        """The handler of a job's state has failed: again after a while, or never."""
-        return machine.handler_failed(job, error, self._limits, self._now(), took, _jitter(), before=before)
+    def unstorable(self, job: Job, error: InvalidArgument, before: tuple[HistoryEvent, ...]) -> Change:
+        """What the handler of a job's state has left or decided cannot be stored, which is its failure."""
+        message, last = error.message, lasts(error)
+        if last:
+            handler = self._at(job)[1].handler(job.initial_data, job.state_history)
+            message = with_line(message, error, handler, ActionFactory())
+        return self._failed(job, JobError(error.code, message), 0, before, lasts=last)
+
+    def _failed(self, job: Job, error: JobError, took: int, before: tuple[HistoryEvent, ...], *, lasts: bool) -> Change:
+        now = self._now()
+        return machine.handler_failed(job, error, self._limits, now, took, _jitter(), before=before, lasts=lasts)
+
+    def put_off(self, job: Job, before: tuple[HistoryEvent, ...], *, again: bool) -> Change:
+        """A job whose handler is not `loaded`, as it waits until some node has that.
+
+        Arguments:
+            before: lines of history that go before those of this change.
+            again: whether it was tried again by this.
+        """
+        why = self._blueprints.not_loaded(job)
+        self._missing.warn("job %s waits", job.id, why=why, job_id=job.id)
+        return machine.not_loaded(job, self._limits, self._now(), _jitter(), before, again=again)
 
     def stays(self, job: Job) -> Change:
         """A job that nothing has changed, as it goes on waiting."""
@@ -294,14 +328,6 @@ class Handlers:
 
 def _jitter() -> float:
     return random.random()  # noqa: S311  it hides nothing
-
-
-def _history(context: JobContext) -> dict[str, Any]:
-    """The state history as a handler left it."""
-    history: Any = context.state_history
-    if not isinstance(history, dict):
-        raise InvalidArgument(f"state_history is a {type(history).__name__} now; it is a dict", code="NOT_JSON")
-    return history
 
 
 def _said(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from holon.domain.client import Client
 from holon.domain.events import CancelRequested, HistoryEvent
+from holon.domain.job import Status
 from holon.domain.progress import passed_by, percent_of
 from holon.domain.webhook import Receivers
 from holon.engine.approvals import Approvals
@@ -206,7 +207,8 @@ class Jobs:
         """What the job last said of its progress, or why it waits."""
         if record.queued_need is not None:
             return self._dispatcher.why(record.queued_need)
-        if standing := of_time(record):
+        retries = record.job.status is Status.WAITING_FOR_RETRY
+        if standing := of_time(record, self._blueprints.not_loaded(record.job) if retries else ""):
             return standing
         if record.waits and record.branch_need is not None:
             # That others have no room at the moment is nothing to speak of, while some branches are being done.

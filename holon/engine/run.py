@@ -102,7 +102,7 @@ class Run:
         if job.status.due:
             job, lost = machine.handler_lost(job, self._lost, self._now())
             before = (*before, *lost)
-            handled = await self._tools.handlers.run(job, await self._branches(job), before)
+            handled = await self._handled(job, before)
             change = _with_ends_of(change, handled) if change else handled
         assert change is not None  # noqa: S101  a job that is not due has an event here
         try:
@@ -110,6 +110,13 @@ class Run:
         except InvalidArgument as error:
             unstorable = self._unstorable(job, error, before)
             return await self._commit(_with_ends_of(change, unstorable))
+
+    async def _handled(self, job: Job, before: tuple[HistoryEvent, ...]) -> Change:
+        """What becomes of a job whose handler is due."""
+        handlers = self._tools.handlers
+        if not handlers.loaded(job):
+            return handlers.put_off(job, before, again=self._job.status is Status.WAITING_FOR_RETRY)
+        return await handlers.run(job, await self._branches(job), before)
 
     async def _take_events(self) -> Change | None:
         """React to what came in, until there is a change; a cancel goes first, then what a person has decided.
@@ -208,7 +215,7 @@ class Run:
             as_it_was = replace(self._job, cancelling=job.cancelling, events=job.events)
             ended = machine.end(as_it_was, Status.FAILED, reason, self._now(), before=before)
             return replace(ended, as_it_was=True)
-        return self._tools.handlers.failed(job, reason, 0, before)
+        return self._tools.handlers.unstorable(job, error, before)
 
     async def _commit(self, change: Change) -> bool:
         tools = self._tools

@@ -53,8 +53,12 @@ def passed_over(need: Need) -> str:
     )
 
 
-def of_time(record: JobRecord) -> str:
-    """What a job waits for that no worker brings: a person, a signal, or that a time has come; empty: none."""
+def of_time(record: JobRecord, not_loaded: str = "") -> str:
+    """What a job waits for that no worker brings: a person, a signal, or that a time has come; empty: none.
+
+    Arguments:
+        not_loaded: what of its blueprint this node has not loaded, as a clause; empty: nothing.
+    """
     job, waiting = record.job, record.job.waiting
     if waiting is not None and waiting.question is not None:
         asked = " ".join(waiting.question.message.split())
@@ -66,6 +70,10 @@ def of_time(record: JobRecord) -> str:
     at = datetime.fromtimestamp(record.again_at / 1000, UTC)
     if job.status is Status.WAITING_FOR_TIMER:
         return f"waiting until {at:%Y-%m-%d %H:%M:%S} UTC"
+    if not_loaded:
+        return f"waiting: {not_loaded}; it goes on once a node has loaded that, and is tried again at {at:%H:%M:%S} UTC"
+    if job.status is Status.WAITING_FOR_RETRY and not job.failures:
+        return f"waiting: a node without its blueprint or state took it; it is tried again at {at:%H:%M:%S} UTC"
     failed = "handler" if job.status is Status.WAITING_FOR_RETRY else "task"
     return f"waiting: its {failed} has failed, and is tried again at {at:%H:%M:%S} UTC"
 

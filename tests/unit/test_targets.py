@@ -12,7 +12,7 @@ import pytest
 from holon.context import ActionFactory, JobContext
 from holon.domain.blueprint import Blueprint
 from holon.domain.integrity import is_parallel, skills_of
-from holon.domain.surface import ACTIONS, CONTEXT
+from holon.domain.surface import ACTIONS, CONTEXT, READ
 
 
 async def asks(actions: ActionFactory) -> None:
@@ -75,7 +75,7 @@ def test_what_the_context_is_known_to_have_is_what_it_has() -> None:
 
 
 def test_the_actions_that_are_known_by_name_are_those_that_there_are() -> None:
-    public = {name for name in vars(ActionFactory) if not name.startswith("_")} - {"decision", "events"}
+    public = {name for name in vars(ActionFactory) if not name.startswith("_")} - READ
     assert public == set(ACTIONS)
     for name, arguments in ACTIONS.items():
         assert ("self", *arguments) == tuple(inspect.signature(getattr(ActionFactory, name)).parameters)

@@ -9,11 +9,12 @@ from holon.domain.children import request_of
 from holon.domain.decisions import AskedPart, Decision, DispatchParallel, RunBlueprint
 from holon.domain.job import Job
 from holon.domain.task import CANCELLED, FAILURE, SUCCESS, TIMEOUT, task_id
+from holon.domain.texts import meant
 from holon.domain.value import replace
 from holon.engine.blueprints import Blueprints
 from holon.engine.inputs import Inputs
 from holon.engine.requests import Creating
-from holon.errors import BlueprintError, FailedPrecondition, HolonError
+from holon.errors import BlueprintError, FailedPrecondition, HolonError, NotFound
 from holon.ports import Storage
 
 # What asks for parts.
@@ -57,7 +58,7 @@ class Calling:
 
         Raises:
             BlueprintError: (ACTION_INVALID) the job goes on by an end that no job of the blueprint comes to.
-            NotFound: (BLUEPRINT_NOT_FOUND) there is no such blueprint.
+                (BLUEPRINT_NOT_FOUND) there is no such blueprint.
             InvalidArgument: (INPUT_INVALID, LIMIT_EXCEEDED) its contract does not take what the job is to be given.
             FailedPrecondition: (NESTED_TOO_DEEP) there are as many jobs above it as there may be.
         """
@@ -81,6 +82,9 @@ class Calling:
                     code="NESTED_TOO_DEEP",
                 )
             self._inputs.read(Creating(asked.blueprint, asked.initial_data), blueprint, contract)
+        except NotFound as error:
+            suggestion = meant(asked.blueprint, (one.name for one in self._blueprints))
+            raise BlueprintError(f"{where}: {error.message}{suggestion}", code=error.code) from error
         except HolonError as error:
             said = f"{where}: {error.message}"
             raise type(error)(said, code=error.code, details=error.details) from error

@@ -13,7 +13,7 @@ from holon.context import ActionFactory
 from holon.errors import BlueprintError
 from holon.storage import MemoryStorage
 from tests.integration.cases.apart import nodes
-from tests.integration.cases.site import Start, create, ended, happened, history
+from tests.integration.cases.site import NEVER, Start, create, ended, happened, history
 
 
 def blueprint(name: str = "bp") -> Blueprint:
@@ -195,12 +195,13 @@ async def test_a_state_chosen_at_run_time_that_does_not_exist_quarantines_and_is
     async def begin(initial_data: dict[str, Any], actions: ActionFactory) -> None:
         actions.go_to(initial_data["to"])
 
-    async with start(bp, JOB_MAX_RETRIES=1) as node:
+    async with start(bp, **NEVER) as node:
         job = await node.run("bp", {"to": "nowhere"})
         assert job.status == "quarantined"
         assert job.error is not None
         assert job.error.code == "STATE_NOT_FOUND"
         assert "'nowhere'" in job.error.message
+        assert (job.current_state, job.error.message[-34:]) == ("begin", 'actions.go_to(initial_data["to"]))')
 
 
 # Many at once ----------------------------------------------------------------------------------------------------

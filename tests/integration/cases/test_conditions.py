@@ -8,7 +8,7 @@ import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory
-from tests.integration.cases.site import Start, history
+from tests.integration.cases.site import NEVER, Start, history
 
 URGENT = "context.initial_data.type == 'urgent'"
 
@@ -73,14 +73,14 @@ async def test_a_job_for_which_no_condition_holds_is_quarantined_and_says_what_w
     @bp.handler("start", is_start=True, is_end=True).when(URGENT)
     async def only() -> None: ...
 
-    async with start(bp, JOB_MAX_RETRIES=1) as node:
+    async with start(bp, **NEVER) as node:
         assert (await node.run("bp", {"type": "urgent"})).status == "finished"
         job = await node.run("bp", {"type": "slow"})
         assert job.error is not None
         assert (job.status, job.error.code) == ("quarantined", "NO_CONDITION_HOLDS")
         assert f"state 'start' has no handler for this job: `{URGENT}` found a text" in job.error.message
         assert "slow" not in job.error.message
-        assert len(await history(node, job.id, "state_failed")) == 2
+        assert len(await history(node, job.id, "state_failed")) == 1
 
 
 async def test_a_condition_looks_at_what_the_state_before_has_left_and_a_loop_ends_by_it(start: Start) -> None:

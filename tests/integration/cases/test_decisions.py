@@ -11,12 +11,18 @@ import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory
-from holon.errors import FailedPrecondition, InvalidArgument
-from tests.integration.cases.site import Start, create, ended, happened, history, http, one_task, seen
+from holon.errors import FailedPrecondition, InvalidArgument, NotFound
+from tests.integration.cases.site import NEVER, Start, create, ended, happened, history, http, one_task, seen
 
 
 def blueprint(name: str = "bp") -> Blueprint:
     return Blueprint(name, api_endpoint=f"/jobs/{name}", api_version="v1")
+
+
+def line_of(handler: Any) -> int:
+    """The line with the `def` of a handler with one decorator."""
+    line: int = handler.__code__.co_firstlineno + 1
+    return line
 
 
 def code_and_message(job: Any) -> tuple[str, str]:
@@ -38,7 +44,7 @@ async def test_a_handler_that_decides_nothing_outside_an_end_fails_its_job(start
         assert len(await history(node, job.id, "state_started")) == 1
 
 
-async def test_b14_b19_a_handler_that_always_fails_is_run_four_times_and_its_job_is_found_among_the_quarantined(
+async def test_b14_b19_a_handler_that_always_raises_is_run_four_times_and_one_that_cannot_be_called_once(
     start: Start,
 ) -> None:
     raising, asking = blueprint("raising"), blueprint("asking")
@@ -63,29 +69,112 @@ async def test_b14_b19_a_handler_that_always_fails_is_run_four_times_and_its_job
             ),
             ("quarantined", "MISSING_ARGUMENT", jobs[1].error.message if jobs[1].error else ""),
         ]
-        assert "after 4 attempts" in code_and_message(jobs[1])[1]
-        assert "'nonsense'" in code_and_message(jobs[1])[1]
+        assert "requires the argument 'nonsense'" in code_and_message(jobs[1])[1]
+        assert code_and_message(jobs[1])[1].endswith(
+            f"({__file__}:{line_of(asks)}: async def asks(nonsense: int) -> None:)"
+        )
+        assert len(await history(node, jobs[1].id, "state_failed")) == 1
         assert runs == [1] * 4
         listed = (await web.get("/api/v1/jobs?status=quarantined")).json()["jobs"]
         assert [one["id"] for one in listed] == [jobs[1].id, jobs[0].id]
 
 
-async def test_a_second_decision_is_an_error_of_the_handler_and_neither_happens(start: Start) -> None:
-    bp = blueprint()
+@pytest.mark.parametrize("then", ["raised", "swallowed", "swallowed and told otherwise", "in another run"])
+async def test_a_second_decision_is_an_error_of_the_handler_and_neither_happens(start: Start, then: str) -> None:
+    bp, runs = blueprint(), 0
 
     @bp.handler(is_start=True)
     async def begin(actions: ActionFactory) -> None:
+        nonlocal runs
+        runs += 1
+        await asyncio.sleep(0)
+        if then == "in another run" and runs == 1:
+            raise ValueError("not yet")
         actions.dispatch_task("t", {}, {"success": "end"})
-        actions.go_to("end")
+        try:
+            actions.go_to("end")
+        except Exception:
+            if then == "raised":
+                raise
+            if then == "swallowed and told otherwise":
+                raise ValueError("something else") from None
 
     @bp.handler(is_end=True)
     async def end() -> None: ...
 
-    async with start(bp) as node:
+    async with start(bp, RETRY_BACKOFF_MIN_SECONDS=0.01, RETRY_BACKOFF_MAX_SECONDS=0.01) as node:
         job = await node.run("bp", {})
-        assert (job.status, code_and_message(job)[0]) == ("quarantined", "SECOND_DECISION")
-        assert len(await history(node, job.id, "state_failed")) == 4
+        assert job.status == "quarantined"
+        code, message = code_and_message(job)
+        assert code == "SECOND_DECISION"
+        assert message.startswith("handler of state 'begin' failed: this run of the handler has already called dis")
+        assert message.endswith(f'({__file__}:{line_of(begin) + 8}: actions.go_to("end"))')
+        assert len(await history(node, job.id, "state_failed")) == (2 if then == "in another run" else 1)
         assert not await history(node, job.id, "task_dispatched")
+
+
+@dataclass
+class Order:
+    n: int
+
+
+async def test_a_fault_that_no_other_run_can_mend_ends_its_job_at_once_and_names_its_line(start: Start) -> None:
+    flows = {
+        code: blueprint(code.lower()) for code in ("ACTION_INVALID", "STATE_NOT_FOUND", "NOT_JSON", "INPUT_INVALID")
+    }
+    helped: dict[str, Any] = {"success": "start", "failure": "stat"}
+
+    @flows["ACTION_INVALID"].handler("start", is_start=True, is_end=True)
+    async def invalid(actions: ActionFactory) -> None:
+        actions.dispatch_task("t", {"n": {1}})
+
+    @flows["STATE_NOT_FOUND"].handler("start", is_start=True)
+    async def unknown(actions: ActionFactory) -> None:
+        actions.dispatch_task("t", {}, helped)
+
+    @flows["NOT_JSON"].handler("start", is_start=True)
+    async def unkept(state_history: dict[str, Any], actions: ActionFactory) -> None:
+        state_history["n"] = {1}
+        actions.go_to("start")
+
+    @flows["INPUT_INVALID"].handler("start", is_start=True)
+    async def begin(state_history: dict[str, Any], actions: ActionFactory) -> None:
+        actions.go_to("typed")
+
+    @flows["INPUT_INVALID"].handler("typed", is_end=True)
+    async def typed(initial_data: Order) -> None: ...
+
+    lines = {
+        "ACTION_INVALID": (line_of(invalid) + 1, 'actions.dispatch_task("t", {"n": {1}})'),
+        "STATE_NOT_FOUND": (line_of(unknown) + 1, 'actions.dispatch_task("t", {}, helped)'),
+        "NOT_JSON": (line_of(unkept) + 2, 'actions.go_to("start")'),
+        "INPUT_INVALID": (line_of(typed), "async def typed(initial_data: Order) -> None: ..."),
+    }
+    async with start(*flows.values(), **NEVER) as node:
+        for code, (line, source) in lines.items():
+            job = await node.run(code.lower(), {"m": 1})
+            assert (job.status, code_and_message(job)[0]) == ("quarantined", code)
+            assert code_and_message(job)[1].endswith(f" ({__file__}:{line}: {source})")
+            assert len(await history(node, job.id, "state_failed")) == 1
+            assert not await history(node, job.id, "task_dispatched")
+            if code == "STATE_NOT_FOUND":
+                said = "leads to 'stat', which is no state of blueprint 'state_not_found' (did you mean 'start'?)"
+                assert said in code_and_message(job)[1]
+
+
+async def test_what_a_node_that_a_handler_calls_does_not_know_may_be_known_later(start: Start) -> None:
+    bp, runs = blueprint(), 0
+
+    @bp.handler(is_start=True, is_end=True)
+    async def begin() -> int:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise NotFound("no blueprint named 'x' can be started by clients", code="BLUEPRINT_NOT_FOUND")
+        return runs
+
+    async with start(bp, RETRY_BACKOFF_MIN_SECONDS=0.01, RETRY_BACKOFF_MAX_SECONDS=0.01) as node:
+        assert (await node.run("bp", {})).result == 2
 
 
 @pytest.mark.parametrize(
@@ -109,7 +198,7 @@ async def test_an_action_that_cannot_be_is_an_error_of_the_handler(start: Start,
         ((action, arguments),) = initial_data.items()
         getattr(actions, action)(*arguments)
 
-    async with start(bp, JOB_MAX_RETRIES=0) as node:
+    async with start(bp, **NEVER) as node:
         job = await node.run("bp", wrong)
         assert (job.status, code_and_message(job)[0]) == ("quarantined", "ACTION_INVALID")
 
@@ -147,10 +236,10 @@ async def test_a_state_history_that_json_cannot_hold_is_an_error_of_the_handler(
     @bp.handler(is_end=True)
     async def end() -> None: ...
 
-    async with start(bp, JOB_MAX_RETRIES=1) as node:
+    async with start(bp, **NEVER) as node:
         job = await node.run("bp", {})
         assert (job.status, code_and_message(job)[0]) == ("quarantined", "NOT_JSON")
-        assert len(await history(node, job.id, "state_failed")) == 2
+        assert len(await history(node, job.id, "state_failed")) == 1
 
 
 async def test_i8_a_state_over_the_limit_fails_the_job(start: Start) -> None:

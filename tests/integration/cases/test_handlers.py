@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum, StrEnum
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 
@@ -13,7 +17,7 @@ from holon import Blueprint
 from holon.context import ActionFactory, JobContext
 from holon.engine import handlers
 from holon.errors import HolonError
-from tests.integration.cases.site import Start, a_wire, create, ended, history, http, next_offer, seen
+from tests.integration.cases.site import NEVER, Start, a_wire, create, ended, history, http, next_offer, seen
 from tests.integration.grpc_node import result, updates
 
 
@@ -192,6 +196,30 @@ async def test_a_handler_that_held_up_the_node_for_longer_than_a_claim_lasts_run
         assert (job.status, job.result, runs[job.id]) == ("finished", {"run": 1}, 1)
 
 
+class Word(StrEnum):
+    ONE = "one"
+
+
+class Kind(Enum):
+    ONE = "one"
+
+
+class Pair(NamedTuple):
+    first: int
+    second: int
+
+
+class Real(float): ...
+
+
+@dataclass
+class Kept:
+    """May be returned, as its class may be what a handler promises."""
+
+    word: Word
+    more: list[Any]
+
+
 def nested(levels: int) -> Any:
     value: Any = 1
     for _ in range(levels):
@@ -199,26 +227,34 @@ def nested(levels: int) -> Any:
     return value
 
 
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        (float("nan"), ".kept.v is nan"),
-        ([1.0, float("-inf")], ".kept.v[1] is -inf"),
-        (nested(252), ": Recursion limit reached"),
-        (nested(251), ": Recursion limit reached"),
-        (nested(300), ": Recursion limit reached"),
-        ({1, 2}, ".kept.v is a set, which JSON cannot hold"),
-    ],
-)
-async def test_what_cannot_be_read_back_as_it_was_is_the_failure_of_the_handler_that_leaves_it(
-    start: Start, value: Any, said: str
+NOT_JSON: list[tuple[Any, str]] = [
+    (float("nan"), ".kept.v is nan"),
+    ([1.0, float("-inf")], ".kept.v[1] is -inf"),
+    (nested(199), ".kept.v[0][0]"),
+    (nested(300), ".kept.v[0][0]"),
+    ({1, 2}, ".kept.v is a set, which JSON cannot hold"),
+    ({"deep": [b"x"]}, ".kept.v.deep[0] is a bytes, which JSON cannot hold"),
+    ({1: "x"}, ".kept.v has the key 1; keys are text"),
+    ({Word.ONE: "x"}, ".kept.v has the key <Word.ONE: 'one'> of type Word; keys are text"),
+    (datetime(2026, 1, 1, tzinfo=UTC), ".kept.v is a datetime, which JSON cannot hold"),
+    (UUID(int=1), ".kept.v is a UUID, which JSON cannot hold"),
+    (object(), ".kept.v is a object, which JSON cannot hold"),
+    (Pair(1, 2), ".kept.v is a Pair, which JSON cannot hold"),
+    (Real(0.5), ".kept.v is a Real, which JSON cannot hold"),
+    (2**64, ".kept.v is an integer of over 64 bits"),
+    ("\ud800", ".kept.v is a text that cannot be written as UTF-8"),
+]
+
+
+async def test_what_json_cannot_hold_is_the_failure_of_the_handler_that_leaves_it_and_no_other_run_is_tried(
+    start: Start,
 ) -> None:
-    async def in_state(state_history: dict[str, Any], actions: ActionFactory) -> None:
-        state_history["kept"] = {"v": value}
+    async def in_state(n: int, state_history: dict[str, Any], actions: ActionFactory) -> None:
+        state_history["kept"] = {"v": NOT_JSON[n][0]}
         actions.go_to("end")
 
-    async def as_result() -> Any:
-        return {"kept": {"v": value}}
+    async def as_result(n: int) -> Any:
+        return {"kept": {"v": NOT_JSON[n][0]}}
 
     async def fine() -> None: ...
 
@@ -226,13 +262,42 @@ async def test_what_cannot_be_read_back_as_it_was_is_the_failure_of_the_handler_
     other = Blueprint("other", api_endpoint="/jobs/other", api_version="v1")
     other.handler("begin", is_start=True)(in_state)
     other.handler("end", is_end=True)(fine)
-    async with start(bp, other, JOB_MAX_RETRIES=0) as node, http(node) as door:
-        for name, holder in (("bp", "result"), ("other", "state_history")):
-            job = await node.run(name, {})
-            assert (job.status, job.error and job.error.code) == ("quarantined", "NOT_JSON")
+    failing = Blueprint("failing", api_endpoint="/jobs/failing", api_version="v1")
+    failing.handler("only", is_start=True, is_end=True, outcome="failed")(as_result)
+    async with start(bp, other, failing, **NEVER) as node, http(node) as door:
+        for n, (_, said) in enumerate(NOT_JSON):
+            for name, holder in (("bp", "result"), ("other", "state_history"), ("failing", "result")):
+                job = await node.run(name, {"n": n})
+                assert (job.status, job.error and job.error.code) == ("quarantined", "NOT_JSON")
+                assert job.error is not None
+                assert f"not JSON: {holder}{said}" in job.error.message
+                assert "test_handlers.py:" in job.error.message
+                assert (await door.get(f"/api/v1/jobs/{job.id}")).status_code == 200
+
+
+@pytest.mark.parametrize("kept", [Kept(Word.ONE, []), Word.ONE, Kind.ONE])
+async def test_an_instance_may_be_returned_and_is_not_kept_in_the_state(start: Start, kept: Any) -> None:
+    async def in_state(state_history: dict[str, Any], actions: ActionFactory) -> None:
+        state_history["kept"] = kept
+        actions.go_to("end")
+
+    async def as_result() -> Any:
+        return [kept]
+
+    bp = ending(as_result)
+    other = Blueprint("other", api_endpoint="/jobs/other", api_version="v1")
+    other.handler("begin", is_start=True)(in_state)
+    other.handler("end", is_end=True)(as_result)
+    async with start(bp, other, **NEVER) as node:
+        told = {"word": "one", "more": []} if isinstance(kept, Kept) else "one"
+        assert (await node.run("bp", {})).result == [told]
+        job = await node.run("other", {})
+        if kept is Word.ONE:
+            # It is text.
+            assert job.status == "finished"
+        else:
             assert job.error is not None
-            assert f"not JSON: {holder}{said}" in job.error.message
-            assert (await door.get(f"/api/v1/jobs/{job.id}")).status_code == 200
+            assert f"state_history.kept is a {type(kept).__name__}, which JSON cannot hold" in job.error.message
 
 
 async def test_as_deep_as_may_be_is_read_at_every_door(start: Start) -> None:

@@ -15,12 +15,14 @@ from holon.worker.progress import Progress
 from tests.integration.cases.parts import WAYS, above, part_of
 from tests.integration.cases.site import (
     GUARD,
+    NEVER,
     Start,
     a_wire,
     create,
     ended,
     fan_out,
     happened,
+    history,
     next_offer,
     one_task,
     seen,
@@ -143,9 +145,13 @@ async def test_what_a_part_may_not_be_given_is_the_failure_of_the_handler_and_no
 
 
 async def test_a_blueprint_that_there_is_not_is_the_failure_of_the_handler(start: Start) -> None:
-    async with start(above("gone"), JOB_MAX_RETRIES=0) as node:
+    async with start(above("one_tsk"), one_task(), **NEVER) as node:
         job = await run(node)
-        assert (job.status, job.error and job.error.code) == ("quarantined", "BLUEPRINT_NOT_FOUND")
+        assert job.error is not None
+        assert (job.status, job.error.code) == ("quarantined", "BLUEPRINT_NOT_FOUND")
+        assert "no blueprint named 'one_tsk' here (did you mean 'one_task'?)" in job.error.message
+        assert ": actions.run_blueprint(runs, initial_data, ways, **options))" in job.error.message
+        assert len(await history(node, job.id, "state_failed")) == 1
 
 
 async def test_a_way_by_which_no_part_of_that_blueprint_ends_is_the_failure_of_the_handler(start: Start) -> None:
@@ -154,10 +160,10 @@ async def test_a_way_by_which_no_part_of_that_blueprint_ends_is_the_failure_of_t
         job = await run(node)
         assert (job.status, job.error and job.error.code) == ("quarantined", "ACTION_INVALID")
         assert job.error is not None
-        assert job.error.message.endswith(
+        assert (
             "transitions has 'party', and no job of 'ending' ends so; its ends are "
-            "success, failure, cancelled, timeout, partly"
-        )
+            "success, failure, cancelled, timeout, partly ("
+        ) in job.error.message
 
 
 async def test_while_a_part_goes_on_the_job_above_says_so_and_tells_how_far_it_is(start: Start) -> None:

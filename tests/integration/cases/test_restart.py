@@ -30,8 +30,10 @@ from tests.integration.cases.site import (
     history,
     http,
     one_task,
+    seen,
     waits,
 )
+from tests.redis_server import RedisServer
 
 
 @pytest.fixture
@@ -263,13 +265,53 @@ async def test_a_dispatch_timeout_goes_on_counting_while_the_node_is_away(on_fil
         assert job.error.code == "DISPATCH_TIMEOUT"
 
 
-async def test_a_job_of_a_blueprint_that_is_gone_is_quarantined_and_says_so(on_file: Start) -> None:
-    async with on_file(one_task(), one_task(name="other")) as node:
-        job_id = await create(node, "one_task", {})
+SOON: dict[str, float] = {"RETRY_BACKOFF_MIN_SECONDS": 0.01, "RETRY_BACKOFF_MAX_SECONDS": 0.01}
+
+
+async def test_a_job_whose_blueprint_is_gone_waits_and_says_so_until_a_node_has_it_again(on_file: Start) -> None:
+    async with on_file(one_task()) as node:
+        job_id = await create(node, "one_task", {"n": 1})
         await waits(node, job_id)
-    async with on_file(one_task(name="other"), JOB_MAX_RETRIES=0) as node, doing(node):
+    async with on_file(one_task(name="one_tsk"), JOB_MAX_RETRIES=0, **SOON) as node, doing(node), http(node) as door:
+        job = await waits(node, job_id, "waiting_for_retry")
+        said = (
+            "waiting: blueprint 'one_task' is not loaded on this node (did you mean 'one_tsk'?); it goes on once a node"
+        )
+        assert (job.progress_message or "").startswith(said)
+        assert (await door.get(f"/api/v1/jobs/{job_id}")).json()["progress_message"].startswith(said)
+        # However often it is tried.
+        await seen(node, job_id, lambda one: one.status == "waiting_for_retry" and one.updated_at > job.updated_at)
+        assert not await history(node, job_id, "state_failed")
+    async with on_file(one_task(), JOB_MAX_RETRIES=0, **SOON) as node:
         job = await ended(node, job_id)
-        assert job.status == "quarantined"
-        assert job.error is not None
-        assert job.error.code == "BLUEPRINT_NOT_FOUND"
-        assert "'one_task'" in job.error.message
+        assert (job.status, job.result) == ("finished", {"n": 1})
+
+
+async def test_a_job_whose_state_is_gone_waits_and_says_so_until_a_node_has_it_again(on_file: Start) -> None:
+    async with on_file(one_task({"success": "finished"})) as node:
+        job_id = await create(node, "one_task", {"n": 1})
+        await waits(node, job_id)
+    other = Blueprint("one_task")
+    other.handler("finish", is_start=True, is_end=True)(_nothing)
+    async with on_file(other, JOB_MAX_RETRIES=0, **SOON) as node, doing(node):
+        job = await waits(node, job_id, "waiting_for_retry")
+        said = "waiting: blueprint 'one_task' has no state 'finished' on this node (did you mean 'finish'?)"
+        assert (job.progress_message or "").startswith(said)
+        await node.client.cancel_job(job_id)
+        assert (await ended(node, job_id)).status == "cancelled"
+
+
+async def _nothing() -> None: ...
+
+
+async def test_a_job_whose_blueprint_one_node_lacks_goes_on_at_another(redis: RedisServer) -> None:
+    store: Any = {"STORAGE_URI": redis.uri(redis.database()), "JOB_MAX_RETRIES": 0, **SOON}
+    async with running_node(one_task(), **store) as first:
+        job_id = await create(first, "one_task", {"n": 1})
+        await waits(first, job_id)
+    async with running_node(one_task(name="other"), INSTANCE_ID="lacks", **store) as lacks, doing(lacks):
+        job = await waits(lacks, job_id, "waiting_for_retry")
+        assert (job.progress_message or "").startswith("waiting: blueprint 'one_task' is not loaded on this node; it")
+        async with running_node(one_task(), INSTANCE_ID="has", **store) as has:
+            assert (await ended(has, job_id)).result == {"n": 1}
+            assert not await history(has, job_id, "state_failed")
