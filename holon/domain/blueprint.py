@@ -9,12 +9,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from holon.domain.absent import no_attribute
+from holon.domain.class_checks import has_checks
 from holon.domain.conditions import Condition
 from holon.domain.costs import costing
 from holon.domain.data_stores import DataStores, store_of
 from holon.domain.declaring import Said, clash, handler_of, place_of, state_of, together
 from holon.domain.decorating import Decorator, HandlerDecorator
 from holon.domain.hints import ended_with, taken_by
+from holon.domain.schema import hint_of
 from holon.domain.sending import declared_event
 from holon.domain.states import Function, Outcome, State
 from holon.errors import BlueprintError, InvalidArgument
@@ -156,6 +158,11 @@ class Blueprint:
             BlueprintError: no start state, a hint that cannot be read or that JSON cannot hold, or two that differ.
         """
         return taken_by(self.start)
+
+    @cached_property
+    def checks_input(self) -> bool:
+        """Whether classes of what a job is created with check it by code of their own. Read once, as `input_schema`."""
+        return any(has_checks(hint_of(one.function, "initial_data")) for one in self.start.handlers)
 
     @cached_property
     def output_schema(self) -> dict[str, Any] | None:

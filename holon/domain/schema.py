@@ -66,7 +66,7 @@ def schema_of(hint: Any) -> dict[str, Any] | None:
     Raises:
         InvalidArgument: (SCHEMA_INVALID) for a type that JSON cannot hold.
     """
-    shape = _shape(hint)
+    shape = shape_of(hint)
     if isinstance(shape, Written):
         return shape.whole()
     definitions = Definitions()
@@ -82,7 +82,7 @@ def build(hint: Any, value: Any) -> Any:
     Raises:
         InvalidArgument: (INPUT_INVALID) when the value does not fit, or the class itself refuses it.
     """
-    shape = _shape(hint)
+    shape = shape_of(hint)
     try:
         return shape.build(value)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -96,7 +96,7 @@ def fits(hint: Any, value: Any) -> bool:
     Arguments:
         hint: a resolved type hint, such as `hint_of` returns.
     """
-    return _shape(hint).accepts(value)
+    return shape_of(hint).accepts(value)
 
 
 def hint_of(function: Callable[..., Any], argument: str) -> Any:
@@ -154,7 +154,7 @@ def arguments_schema(function: Callable[..., Any], reserved: frozenset[str]) -> 
 def _located(function: Callable[..., Any], name: str) -> Shape:
     hint = hint_of(function, name)
     try:
-        return _shape(hint)
+        return shape_of(hint)
     except HolonError as error:
         raise InvalidArgument(
             f"argument {name!r} of {function.__qualname__}: {error.message}", code=SCHEMA_INVALID
@@ -177,7 +177,12 @@ def _remembered(hint: Any, _: str) -> Shape:
     return _read(hint, {})
 
 
-def _shape(hint: Any) -> Shape:
+def shape_of(hint: Any) -> Shape:
+    """The shape of a hint.
+
+    Raises:
+        InvalidArgument: (SCHEMA_INVALID) for a type that JSON cannot hold.
+    """
     try:
         hash(hint)
     except TypeError:

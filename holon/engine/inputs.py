@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 from holon.domain.blueprint import Blueprint
+from holon.domain.class_checks import refusals
+from holon.domain.schema import hint_of
 from holon.engine.contracts import Contracts
 from holon.engine.requests import Creating, input_of
-from holon.errors import InvalidArgument
+from holon.errors import BlueprintError, HolonError, InvalidArgument, Violation
+
+log = logging.getLogger(__name__)
 
 
 class Inputs:
@@ -35,10 +42,38 @@ class Inputs:
         data, text = input_of(asked, self._max_payload)
         violations = self._contracts.violations(contract, data, "initial_data")
         if violations:
-            first = violations[0]
-            raise InvalidArgument(
-                f"Input validation failed for blueprint {blueprint.name!r}: {first.field} {first.reason}",
-                code="INPUT_INVALID",
-                details=violations,
-            )
+            raise _invalid(blueprint, violations)
         return data, text
+
+    async def check(self, given: Sequence[tuple[Blueprint, Any]]) -> list[HolonError | None]:
+        """For each input of a job that was read, why the classes of the blueprint refuse it; None: they do not.
+
+        What they check by is code of the blueprint's author, so it runs in a thread.
+        """
+        if not any(blueprint.checks_input for blueprint, _ in given):
+            return [None] * len(given)
+        return await asyncio.to_thread(lambda: [self.refusal(*one) for one in given])
+
+    def refusal(self, blueprint: Blueprint, data: Any) -> HolonError | None:
+        """The same of one; runs their code, which may block."""
+        if not blueprint.checks_input:
+            return None
+        try:
+            handler = blueprint.start.handler(data, {})
+            violations = refusals(hint_of(handler.function, "initial_data"), data, "initial_data")
+        except BlueprintError:
+            # No handler of the start is for such a job: that is said where it runs.
+            return None
+        except HolonError as error:
+            log.warning("blueprint %s: %s", blueprint.name, error.message, exc_info=error.__cause__)
+            return error
+        return _invalid(blueprint, violations) if violations else None
+
+
+def _invalid(blueprint: Blueprint, violations: Sequence[Violation]) -> InvalidArgument:
+    first = violations[0]
+    return InvalidArgument(
+        f"Input validation failed for blueprint {blueprint.name!r}: {first.field} {first.reason}",
+        code="INPUT_INVALID",
+        details=violations,
+    )

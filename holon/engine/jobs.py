@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from holon.domain.blueprint import Blueprint
 from holon.domain.client import Client
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Status
@@ -110,15 +111,20 @@ class Jobs:
             Aborted: the note that was to be written with it has another version.
         """
         try:
-            new, span = self._making.new(client, asked, *self._blueprints.for_clients(asked.blueprint))
+            blueprint, contract = self._blueprints.for_clients(asked.blueprint)
+            new, span = self._making.new(client, asked, blueprint, contract)
         except HolonError as error:
             outcome = await self._repeats.instead_of(error, client, asked)
         else:
             try:
-                made = await self._creations.write(new)
+                refusal = await self._making.inputs.check([(blueprint, new.job.initial_data)])
+                made = refusal[0] or await self._creations.write(new)
             finally:
                 span.end()
-            outcome = self._outcome(new, asked, made)
+            if isinstance(made, HolonError):
+                outcome = await self._repeats.instead_of(made, client, asked)
+            else:
+                outcome = self._outcome(new, asked, made)
         if isinstance(outcome, HolonError):
             raise outcome
         return outcome
@@ -159,29 +165,38 @@ class Jobs:
         return (await self._all(scheduler, (asked,), self._blueprints.for_jobs))[0]
 
     def check_for_schedule(self, asked: Creating) -> None:
-        """Raise what a schedule would be refused for, whenever it asks for this; see `create`."""
-        self._making.inputs.read(asked, *self._blueprints.for_jobs(asked.blueprint))
+        """Raise what a schedule would be refused for, whenever it asks for this; see `create`. May block."""
+        blueprint, contract = self._blueprints.for_jobs(asked.blueprint)
+        data, _ = self._making.inputs.read(asked, blueprint, contract)
+        if (refusal := self._making.inputs.refusal(blueprint, data)) is not None:
+            raise refusal
 
     async def _all(self, client: Client, asked: Sequence[Creating], found: Found) -> list[Accepted | HolonError]:
-        good: list[tuple[NewJob, Span]] = []
+        spans: list[Span] = []
 
-        def try_one(one: Creating) -> tuple[NewJob, Span] | HolonError:
+        def try_one(one: Creating) -> tuple[NewJob, Blueprint] | HolonError:
             try:
-                good.append(self._making.new(client, one, *found(one.blueprint)))
+                blueprint, contract = found(one.blueprint)
+                new, span = self._making.new(client, one, blueprint, contract)
             except HolonError as error:
                 return error
-            return good[-1]
+            spans.append(span)
+            return new, blueprint
 
         try:
             # Each may have as much as a call can carry, and all of it is looked at.
             tried = await one_by_one(try_one, asked)
-            made = iter(await self._creations.write_all([new for new, _ in good]))
+            read = [one for one in tried if not isinstance(one, HolonError)]
+            refusals = await self._making.inputs.check([(blueprint, new.job.initial_data) for new, blueprint in read])
+            checked = iter(refusals)
+            good = [one if isinstance(one, HolonError) else next(checked) or one[0] for one in tried]
+            made = iter(await self._creations.write_all([one for one in good if isinstance(one, NewJob)]))
         finally:
-            for _, span in good:
+            for span in spans:
                 span.end()
         return [
-            one if isinstance(one, HolonError) else self._outcome(one[0], wanted, next(made))
-            for one, wanted in zip(tried, asked, strict=True)
+            one if isinstance(one, HolonError) else self._outcome(one, wanted, next(made))
+            for one, wanted in zip(good, asked, strict=True)
         ]
 
     def _outcome(self, new: NewJob, asked: Creating, made: Made | HolonError) -> Accepted | HolonError:

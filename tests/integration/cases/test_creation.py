@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import pydantic
 import pytest
 
 from holon import Blueprint
-from holon.client import Client
+from holon.client import Client, CreatedJob, JobRequest
 from holon.context import ActionFactory
 from holon.errors import AlreadyExists, InvalidArgument, NotFound, Unauthenticated
 from holon.testing import RunningNode
-from tests.integration.cases.site import Start, create, ended, http, one_task
+from tests.integration.cases.site import GUARD, Start, create, ended, http, one_task
 
 CREATE = "/api/v1/jobs/my_flow"
 
@@ -155,6 +157,134 @@ async def test_initial_data_may_be_left_out_and_null_is_refused_by_its_name(star
         assert [one["field"] for one in told["details"]] == ["initial_data"]
         assert await jobs(node) == []
         assert (await door.post(path, json={})).status_code == 202
+
+
+class Line(pydantic.BaseModel):
+    sku: str
+    amount: int
+
+    @pydantic.field_validator("amount")
+    @classmethod
+    def _even(cls, amount: int) -> int:
+        if amount % 2:
+            raise ValueError("must be even")
+        return amount
+
+
+class Bill(pydantic.BaseModel):
+    lines: list[Line]
+    least: int = 0
+    most: int = 10
+
+    @pydantic.model_validator(mode="after")
+    def _in_order(self) -> Bill:
+        if self.least > self.most:
+            raise ValueError("least is more than most")
+        return self
+
+
+@dataclass
+class Cart:
+    lines: list[Line]
+    gift: Line | None = None
+
+    def __post_init__(self) -> None:
+        if not self.lines:
+            raise ValueError("a cart without lines")
+
+
+def billing(name: str = "billing", hint: Any = Bill) -> Blueprint:
+    bp = Blueprint(name, api_endpoint=f"/jobs/{name}", api_version="v1")
+
+    async def start(initial_data: Any) -> int:
+        return len(initial_data.lines)
+
+    start.__annotations__["initial_data"] = hint
+    bp.handler(is_start=True, is_end=True)(start)
+    return bp
+
+
+A, B = {"sku": "a", "amount": 2}, {"sku": "b", "amount": 3}
+REFUSED: dict[str, tuple[str, Any, list[tuple[str, str]]]] = {
+    "a field": ("billing", {"lines": [A, B]}, [("initial_data.lines.1.amount", "Value error, must be even")]),
+    "several fields": (
+        "billing",
+        {"lines": [B, A, B]},
+        [(f"initial_data.lines.{at}.amount", "Value error, must be even") for at in (0, 2)],
+    ),
+    "all of it": (
+        "billing",
+        {"lines": [A], "least": 2, "most": 1},
+        [("initial_data", "Value error, least is more than most")],
+    ),
+    "within a dataclass": ("cart", {"lines": [B]}, [("initial_data.lines.0.amount", "Value error, must be even")]),
+    "an optional one": (
+        "cart",
+        {"lines": [A], "gift": B},
+        [("initial_data.gift.amount", "Value error, must be even")],
+    ),
+    "the dataclass itself": ("cart", {"lines": []}, [("initial_data", "a cart without lines")]),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+async def test_a04_what_the_code_of_a_class_refuses_is_refused_alike_at_both_doors_and_makes_no_job(
+    start: Start, what: str
+) -> None:
+    name, data, fields = REFUSED[what]
+    async with start(billing(), billing("cart", Cart)) as node, http(node) as door:
+        reply = await door.post(f"/api/v1/jobs/{name}", json={"initial_data": data})
+        with pytest.raises(InvalidArgument) as error:
+            await node.client.create_job(name, data)
+        told = reply.json()
+        assert (reply.status_code, told["code"], error.value.code) == (400, "INPUT_INVALID", "INPUT_INVALID")
+        assert told["error"] == error.value.message
+        assert told["error"] == f"Input validation failed for blueprint {name!r}: {fields[0][0]} {fields[0][1]}"
+        assert [(one["field"], one["reason"]) for one in told["details"]] == fields
+        assert [(one.field, one.reason) for one in error.value.details] == fields
+        many = await node.client.create_jobs([JobRequest(name, one) for one in ({"lines": [A]}, data, {"lines": [A]})])
+        assert isinstance(many[1], InvalidArgument)
+        assert many[1].message == told["error"]
+        good = [one.job_id for one in many if isinstance(one, CreatedJob)]
+        assert [(await ended(node, job_id)).result for job_id in good] == [1, 1]
+        assert sorted(await jobs(node)) == sorted(good)
+
+
+async def test_a_validator_that_blocks_holds_up_its_own_creation_alone(start: Start) -> None:
+    began, goes_on = threading.Event(), threading.Event()
+
+    class Slow(pydantic.BaseModel):
+        lines: list[int]
+
+        @pydantic.model_validator(mode="after")
+        def _look(self) -> Slow:
+            began.set()
+            if not goes_on.wait(GUARD):
+                raise ValueError("held up")
+            return self
+
+    async with start(billing("slow", Slow), one_task()) as node:
+        creating = asyncio.create_task(create(node, "slow", {"lines": [1]}))
+        assert await asyncio.to_thread(began.wait, GUARD)
+        await create(node, "one_task", {})
+        assert not creating.done()
+        goes_on.set()
+        assert (await ended(node, await creating)).result == 1
+
+
+async def test_a_validator_that_breaks_is_no_fault_of_its_caller_and_ends_nothing(start: Start) -> None:
+    class Broken(pydantic.BaseModel):
+        lines: list[int]
+
+        @pydantic.model_validator(mode="after")
+        def _look(self) -> Broken:
+            raise SystemExit(f"{self.lines}")
+
+    async with start(billing("broken", Broken), billing()) as node, http(node) as door:
+        reply = await door.post("/api/v1/jobs/broken", json={"initial_data": {"lines": [7]}})
+        assert (reply.status_code, reply.json()["code"]) == (500, "INTERNAL")
+        assert "7" not in reply.json()["error"]
+        assert (await node.run("billing", {"lines": [A]})).result == 1
 
 
 async def test_a05_valid_data_is_accepted_and_reaches_the_handler_as_its_type(start: Start) -> None:
