@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holon.cli.connection import NAMED, with_client
+from holon.cli.connection import NAMED, named_node, with_client
 from holon.cli.output import Json, safe, show_json, show_table
-from holon.errors import ConfigError
+from holon.errors import ConfigError, HolonError
 
 if TYPE_CHECKING:
     from holon.client import BlueprintInfo, Client
@@ -25,9 +27,13 @@ def check(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check blueprints as a node does at its start. Runs the files. Exits 1 when one has an error."""
+    """Check blueprints as a node does at its start. Runs the files. Exits 1 when one has an error.
+
+    If a node is named, it is asked which statuses the skills of its workers declare.
+    """
     from holon.config import Config
-    from holon.engine.loader import examine, examine_directory
+    from holon.domain.integrity import branching_tasks, unknown_statuses
+    from holon.engine.loader import FileProblem, examine, examine_directory
 
     named = os.environ.get("BLUEPRINTS_DIR") if path is None else path
     if not named:
@@ -38,6 +44,15 @@ def check(
     is_file = os.path.isfile(where)  # noqa: PTH113  a path's own raises that
     mounted = Config().SECRETS_MOUNTED
     report = examine([where], mounted=mounted) if is_file else examine_directory(where, mounted=mounted)
+    declared = _declared()
+    if declared:
+        found_too = [
+            FileProblem(file, blueprint.name, problem)
+            for file, blueprint in report.blueprints
+            for task in branching_tasks(blueprint)
+            for problem in unknown_statuses(task, declared.get(task.skill, ()))
+        ]
+        report = replace(report, problems=(*report.problems, *found_too))
     if as_json:
         found = [
             {"name": blueprint.name, "path": blueprint.path, "states": list(blueprint.states), "file": str(file)}
@@ -53,14 +68,34 @@ def check(
             }
             for one in report.problems
         ]
-        show_json({"blueprints": found, "problems": problems})
+        known = None if declared is None else sorted(declared)
+        show_json({"blueprints": found, "problems": problems, "known_skills": known})
     else:
         for problem in report.problems:
             print(safe(problem))
+        if declared is not None:
+            skills = ", ".join(declared) or "none"
+            print(safe(f"statuses are compared with those of the connected workers' skills: {skills}"))
         counts = (len(report.blueprints), len(report.errors), len(report.warnings))
         print("blueprints: {}, errors: {}, warnings: {}".format(*counts))
     if report.errors:
         raise typer.Exit(1)
+
+
+def _declared() -> dict[str, list[frozenset[str]]] | None:
+    """By skill, the statuses that the offerings of the named node's workers declare, of each; None: not known."""
+
+    async def go(client: Client) -> dict[str, list[frozenset[str]]]:
+        declared: dict[str, list[frozenset[str]]] = {}
+        async for one in client.node.list_skills():
+            declared.setdefault(one.name, []).append(frozenset(one.statuses))
+        return declared
+
+    try:
+        return None if named_node() is None else with_client(go)
+    except HolonError as error:
+        print(safe(f"holon: the statuses of skills are not compared: {error.message}"), file=sys.stderr)
+        return None
 
 
 @app.command("list")

@@ -135,7 +135,7 @@ def _check_jobs(config: Config, schedules: Sequence[Schedule], blueprints: Seque
     contracts = Contracts()
     known, inputs = Blueprints(contracts), Inputs(contracts, config.INLINE_PAYLOAD_MAX_BYTES)
     known.register_all(blueprints)
-    check_jobs(config, schedules, lambda one: inputs.read(asked_of(one, 0), *known.for_jobs(one.blueprint)))
+    check_jobs(config, schedules, lambda one: inputs.check_now(asked_of(one, 0), *known.for_jobs(one.blueprint)))
 
 
 def _due(schedules: Sequence[Schedule]) -> list[tuple[Schedule, str]]:

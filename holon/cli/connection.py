@@ -10,6 +10,7 @@ from holon.errors import ConfigError, Unauthenticated
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from holon.cli.dev import Found
     from holon.client import Client
 
 T = TypeVar("T")
@@ -17,21 +18,15 @@ T = TypeVar("T")
 NAMED = "The node is named by HOLON_URL, HOLON_TOKEN and HOLON_CA, by ADMIN_SOCKET, or by .holon/dev.toml."
 
 
-def with_client(call: Callable[[Client], Awaitable[T]]) -> T:
-    """Run a call with a client of the node that the environment names, or else the development node's file.
+def named_node() -> Found | None:
+    """The node that the environment names, or else the development node's file; None: no node is named.
 
-    Returns:
-        what the call returns; it raises what that raises.
     Raises:
-        ConfigError: no node is named, or its address cannot be used.
+        ConfigError: that file cannot be read.
     """
-    import asyncio
     import os
 
     from holon.cli.dev import Found, read
-
-    silence_grpc()
-    from holon.client import Client
 
     url = os.environ.get("HOLON_URL")
     if not url and (socket := os.environ.get("ADMIN_SOCKET")):
@@ -40,12 +35,30 @@ def with_client(call: Callable[[Client], Awaitable[T]]) -> T:
     found = Found() if url else read()
     url = url or found.url
     if not url:
+        return None
+    return Found(url, os.environ.get("HOLON_TOKEN") or found.token, os.environ.get("HOLON_CA") or found.ca)
+
+
+def with_client(call: Callable[[Client], Awaitable[T]]) -> T:
+    """Run a call with a client of the node that is named.
+
+    Returns:
+        what the call returns; it raises what that raises.
+    Raises:
+        ConfigError: no node is named, or its address cannot be used.
+    """
+    import asyncio
+
+    silence_grpc()
+    from holon.client import Client
+
+    named = named_node()
+    if named is None or named.url is None:
         raise ConfigError(
             "no node is named: set HOLON_URL (grpcs://host:7701), HOLON_TOKEN and HOLON_CA, or ADMIN_SOCKET, or run "
             "`holon serve --dev` in this folder"
         )
-    token = os.environ.get("HOLON_TOKEN") or found.token
-    ca = os.environ.get("HOLON_CA") or found.ca
+    url, token, ca = named.url, named.token, named.ca
 
     async def go() -> T:
         async with Client(url, token, ca) as client:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -13,7 +13,9 @@ from holon.domain.fleet import MAX_STATUSES
 from holon.domain.given import Write
 from holon.domain.hints import returned_by, taken_by
 from holon.domain.states import Handler, State
-from holon.domain.targets import Mistake, Sending, Target, Targets, targets_of
+from holon.domain.targets import Dispatch, Mistake, Sending, Target, Targets, targets_of
+from holon.domain.task import COMMON_STATUSES, own_statuses
+from holon.domain.texts import meant
 from holon.errors import BlueprintError, HolonError
 
 # The blueprint of a name; None: there is none.
@@ -110,10 +112,10 @@ def targets_at(handler: Handler) -> Targets:
     if plain is not handler.function:
         inner = targets_of(plain.__code__)
         # What stands between may go anywhere.
-        texts, skills = found.texts | inner.texts, found.skills | inner.skills
+        texts, dispatches = found.texts | inner.texts, found.dispatches | inner.dispatches
         runs = found.runs | inner.runs
         constants = found.constants | inner.constants
-        return Targets(constants, True, texts, skills, runs, True, found.mistakes, found.events)
+        return Targets(constants, True, texts, dispatches, runs, True, found.mistakes, found.events)
     return found
 
 
@@ -164,6 +166,55 @@ def missing(blueprint: Blueprint, named: Named) -> list[Problem]:
                 text = f"{place}: {one.action} runs {one.value!r}, which is no blueprint that is loaded"
                 problems.append(Problem("error", state.name, text))
     return list(dict.fromkeys(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class BranchingTask:
+    """A single task of a constant skill, and the statuses of the skill's own by which its job goes on.
+
+    Arguments:
+        place: the state and the line, for messages.
+    """
+
+    state: str
+    place: str
+    skill: str
+    statuses: tuple[str, ...]
+
+
+def branching_tasks(blueprint: Blueprint) -> list[BranchingTask]:
+    """The tasks of a blueprint that it goes on from by other statuses than those that every task may end with."""
+    found = [
+        BranchingTask(state.name, _place(state, handler, one), one.skill, own)
+        for state in blueprint.states.values()
+        for handler in state.handlers
+        for one in sorted(targets_at(handler).dispatches, key=lambda one: (one.line or 0, one.skill))
+        if (own := own_statuses(one.statuses))
+    ]
+    return list(dict.fromkeys(found))
+
+
+def unknown_statuses(task: BranchingTask, declared: Collection[frozenset[str]]) -> list[Problem]:
+    """The statuses that a blueprint goes on by and no known offering of the task's skill declares.
+
+    Arguments:
+        declared: the statuses of their own that the known offerings of the skill declare, of each. One without any may
+            end with whatever it likes.
+    """
+    if not declared or not all(declared):
+        return []
+    known = sorted(frozenset[str]().union(*declared))
+    return [
+        Problem(
+            "warning",
+            task.state,
+            f"{task.place}: dispatch_task goes on by the status {status!r}, which no known offering of skill "
+            f"{task.skill!r} declares{meant(status, (*known, *COMMON_STATUSES))}; declared are {', '.join(known)}. "
+            "No worker gets the task before one declares it",
+        )
+        for status in task.statuses
+        if status not in known
+    ]
 
 
 def _mistaken(state: State, handler: Handler, targets: Targets) -> list[Problem]:
@@ -218,6 +269,6 @@ def _unreachable(blueprint: Blueprint, start: State, targets: dict[str, list[Tar
     return problems
 
 
-def _place(state: State, handler: Handler, found: Target | Mistake | Sending | Write | None = None) -> str:
+def _place(state: State, handler: Handler, found: Target | Mistake | Sending | Write | Dispatch | None = None) -> str:
     code = inspect.unwrap(handler.function).__code__
     return f"state {state.name!r} ({code.co_filename}:{(found and found.line) or code.co_firstlineno})"

@@ -61,6 +61,15 @@ class Sending:
     line: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """A single task of a constant skill, and the constant statuses that its job goes on by; on which line."""
+
+    skill: str
+    statuses: frozenset[str]
+    line: int | None
+
+
 @dataclass(slots=True)
 class Targets:
     """What one handler can lead to.
@@ -69,7 +78,7 @@ class Targets:
         constants: every constant target.
         open: some target is no constant, or `actions` goes where it cannot be followed.
         texts: every string constant in the code.
-        skills: every constant skill of a single task.
+        dispatches: every single task of a constant skill.
         runs: every constant name of a blueprint that is to be run.
         parallel: it may ask for several tasks at once; also where `actions` goes where it cannot be followed.
         events: every constant type of an event that it sends.
@@ -80,12 +89,17 @@ class Targets:
     constants: set[Target] = field(default_factory=set)
     open: bool = False
     texts: set[str] = field(default_factory=set)
-    skills: set[str] = field(default_factory=set)
+    dispatches: set[Dispatch] = field(default_factory=set)
     runs: set[Target] = field(default_factory=set)
     parallel: bool = False
     mistakes: set[Mistake] = field(default_factory=set)
     events: set[Sending] = field(default_factory=set)
     lost: set[Write] = field(default_factory=set)
+
+    @property
+    def skills(self) -> frozenset[str]:
+        """Every constant skill of a single task."""
+        return frozenset(one.skill for one in self.dispatches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +311,10 @@ class _Walk:
         if action == "dispatch_task":
             skill = argument("task_type")
             if isinstance(skill, Constant) and isinstance(skill.value, str):
-                self.found.skills.add(skill.value)
+                ways = argument("transitions")
+                keys = ways.keys if isinstance(ways, Dictionary) else ()
+                texts = [one.value for one in keys if isinstance(one, Constant) and isinstance(one.value, str)]
+                self.found.dispatches.add(Dispatch(skill.value, frozenset(texts), line))
         if action == "run_blueprint":
             name = argument("blueprint_name")
             if isinstance(name, Constant):

@@ -18,7 +18,7 @@ ANY_STATUS = ""
 # The way of a task whose time was over; a word of the node's.
 TIMEOUT = "timeout"
 # What a worker need not declare.
-_COMMON = frozenset({SUCCESS, FAILURE, CANCELLED, TIMEOUT, ANY_STATUS})
+COMMON_STATUSES = frozenset({SUCCESS, FAILURE, CANCELLED, TIMEOUT, ANY_STATUS})
 
 # What a worker's code counts as that says nothing to the node.
 TRANSIENT_ERROR = "TRANSIENT_ERROR"
@@ -122,4 +122,4 @@ def step_of(task: str) -> int:
 def own_statuses(transitions: Iterable[str]) -> tuple[str, ...]:
     """Those of the statuses that a job goes on by which only some workers have, in order."""
     # Looked for once per task of a job; hardly any has one.
-    return () if _COMMON.issuperset(transitions) else tuple(sorted({*transitions} - _COMMON))
+    return () if COMMON_STATUSES.issuperset(transitions) else tuple(sorted({*transitions} - COMMON_STATUSES))

@@ -57,6 +57,7 @@ from holon.engine.run import Tools
 from holon.engine.scheduler import Scheduler
 from holon.engine.sent_events import SentEvents
 from holon.engine.slots import Slots
+from holon.engine.status_check import StatusCheck
 from holon.engine.touches import Touches
 from holon.engine.trees import Trees
 from holon.engine.wakeups import Wakeups
@@ -142,6 +143,8 @@ class Engine:
         self.slots = Slots(settings.concurrent_jobs)
         elsewhere = Elsewhere()
         self.dispatcher = Dispatcher(store, telemetry, settings.soft_limit, elsewhere)
+        self.status_check = StatusCheck(self.dispatcher)
+        self.dispatcher.offered = self.status_check.look
         self.fleet = Fleet(self.dispatcher, store.now, store_settings.node_id)
         self._telling = Telling(store, self.fleet, store_settings.node_id)
         self._hearing = Hearing(store, elsewhere, store_settings.node_id)

@@ -16,7 +16,7 @@ from holon.engine.named import Named
 from holon.engine.queued import KEYS_AT_ONCE, Queued
 from holon.engine.seats import Seats
 from holon.engine.session import UNKNOWN, Machines, Session
-from holon.engine.waits import Reasons, Said, passed_over
+from holon.engine.waits import Provider, Reasons, Said, passed_over
 from holon.errors import StoreUnavailable
 from holon.ports import Leased, LeaseRef, Leases, Offer, Seat, Stop
 from holon.telemetry.events import Telemetry
@@ -58,6 +58,8 @@ class Dispatcher:
         self._reasons = Reasons(self._elsewhere)
         self._wake = asyncio.Event()
         self._freed = asyncio.Event()
+        # Called with the skills of which others may be offered than before; None: of any.
+        self.offered: Callable[[Collection[str] | None], None] = lambda _: None
         # Called with offers whose session ended before they could be sent.
         self.undelivered: Callable[[Sequence[Offer]], None] = lambda _: None
 
@@ -85,6 +87,7 @@ class Dispatcher:
         """A session of a worker has opened."""
         self._workers[session.session_id] = session
         self._match(session)
+        self.offered(session.skills)
 
     def add_own(self, session: Session) -> None:
         """The node has opened a session of its own: it is offered what is for that, and is no worker's."""
@@ -92,8 +95,10 @@ class Dispatcher:
 
     def offers_changed(self, session: Session, offerings: Mapping[Offering, str], machines: Machines = UNKNOWN) -> None:
         """A session offers other skills than before; as `Session.offers`."""
+        before = session.skills
         session.offers(offerings, machines)
         self._match(session)
+        self.offered(before | session.skills)
 
     def regarded(self, session: Session) -> None:
         """A session of a worker is trusted from now on, or not any more; one that has ended is left alone."""
@@ -118,6 +123,12 @@ class Dispatcher:
         """Others are at other nodes, or offer other things, than before."""
         self._reasons.changed()
         self._matches.changed_elsewhere(self._elsewhere.can_do)
+        self.offered(None)
+
+    def statuses(self, skill: str) -> Sequence[frozenset[str]]:
+        """The statuses of their own that the offerings of a skill declare, of each worker at any node; empty: none."""
+        providers: list[Provider] = [*self._matches.offering(skill), *self._elsewhere.offering(skill)]
+        return [offer.statuses for one in providers for offer in one.offers_of(skill)]
 
     # What waits --------------------------------------------------------------------------------------------------
 

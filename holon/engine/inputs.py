@@ -45,6 +45,12 @@ class Inputs:
             raise _invalid(blueprint, violations)
         return data, text
 
+    def check_now(self, asked: Creating, blueprint: Blueprint, contract: str) -> None:
+        """Raise what a job would be refused for by what it is given; runs code of the blueprint, which may block."""
+        data, _ = self.read(asked, blueprint, contract)
+        if (refusal := self.refusal(blueprint, data)) is not None:
+            raise refusal
+
     async def check(self, given: Sequence[tuple[Blueprint, Any]]) -> list[HolonError | None]:
         """For each input of a job that was read, why the classes of the blueprint refuse it; None: they do not.
 

@@ -166,10 +166,7 @@ class Jobs:
 
     def check_for_schedule(self, asked: Creating) -> None:
         """Raise what a schedule would be refused for, whenever it asks for this; see `create`. May block."""
-        blueprint, contract = self._blueprints.for_jobs(asked.blueprint)
-        data, _ = self._making.inputs.read(asked, blueprint, contract)
-        if (refusal := self._making.inputs.refusal(blueprint, data)) is not None:
-            raise refusal
+        self._making.inputs.check_now(asked, *self._blueprints.for_jobs(asked.blueprint))
 
     async def _all(self, client: Client, asked: Sequence[Creating], found: Found) -> list[Accepted | HolonError]:
         spans: list[Span] = []

@@ -151,6 +151,7 @@ async def parts_of(
         await engine.recall()
         engine.blueprints.register_all(blueprints)
         engine.blueprints.check_runs()
+        engine.status_check.begin(engine.blueprints)
         check_jobs(config, schedules, engine.scheduler.check)
         if config.SCHEDULES_CONFIG_PATH:
             files.add(schedules_part(config, engine.scheduler))

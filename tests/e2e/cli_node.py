@@ -164,7 +164,7 @@ def double(n: int) -> dict:
     return {"twice": 2 * n}
 
 
-@worker.skill
+@worker.skill(statuses=["needs_review"])
 def poison(why: str = "not \\x1b[31mred") -> dict:
     raise TaskError("PERMANENT_ERROR", why)
 """

@@ -17,6 +17,23 @@ from tests.e2e.cli_node import COMMAND, GUARD, Dev, Started, development_node, e
 from tests.plaintext import PLAINTEXT
 from tests.stores import NewStore
 
+MISTYPED = """
+from holon import Blueprint
+
+bp = Blueprint("mistyped")
+
+
+@bp.handler(is_start=True)
+async def start(actions):
+    actions.dispatch_task("poison", {}, {"success": "end", "needs_reviw": "end"})
+
+
+@bp.handler(is_end=True)
+async def end(actions):
+    actions.dispatch_task("unseen", {}, {"success": "end", "anything": "end"})
+    actions.dispatch_task("double", {}, {"success": "end", "anything": "end"})
+"""
+
 
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory: pytest.TempPathFactory, new_store: NewStore) -> Iterator[Dev]:
@@ -284,6 +301,28 @@ def test_jobs_are_listed_in_pages_and_by_status(dev: Dev) -> None:
     text = dev("jobs", "list", "--limit", "1").out
     assert "BLUEPRINT" in text
     assert "more: --page-token" in text
+
+
+def test_blueprints_are_compared_with_the_statuses_that_skills_of_the_named_node_declare(dev: Dev) -> None:
+    mistyped = dev.folder / "mistyped.py"
+    mistyped.write_text(MISTYPED)
+    ran = dev("blueprints", "check", "mistyped.py")
+    assert (ran.code, ran.err) == (0, "")
+    *problems, known, counts = ran.out.splitlines()
+    said = (
+        "dispatch_task goes on by the status 'needs_reviw', which no known offering of skill 'poison' declares (did "
+        "you mean 'needs_review'?); declared are needs_review. No worker gets the task before one declares it"
+    )
+    (problem,) = problems
+    assert problem.startswith("warning: mistyped.py: blueprint mistyped: state 'start' (")
+    assert problem.endswith(f"mistyped.py:9): {said}")
+    assert known == "statuses are compared with those of the connected workers' skills: double, poison"
+    assert counts == "blueprints: 1, errors: 0, warnings: 1"
+    found = dev("blueprints", "check", "mistyped.py", "--json").json
+    assert (len(found["problems"]), found["known_skills"]) == (1, ["double", "poison"])
+    alone = dev("blueprints", "check", "mistyped.py", HOLON_URL="grpc://127.0.0.1:1")
+    assert (alone.code, alone.out) == (0, "blueprints: 1, errors: 0, warnings: 0\n")
+    assert alone.err.startswith("holon: the statuses of skills are not compared: ")
 
 
 @pytest.mark.parametrize(

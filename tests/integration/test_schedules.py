@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypedDict
@@ -33,6 +34,17 @@ class Data(TypedDict):
     """What a strict blueprint takes."""
 
     n: int
+
+
+@dataclass
+class Positive:
+    """What a blueprint takes whose class looks at it."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 0:
+            raise ValueError("n is below 0")
 
 
 def tick() -> Blueprint:
@@ -203,22 +215,28 @@ async def test_only_administrators_see_and_end_the_jobs_of_schedules(file: Path,
 async def test_what_a_schedule_could_never_do_refuses_to_start_and_to_reload(file: Path) -> None:
     good = '[s]\nblueprint = "strict"\ndaily_at = "02:00"\ninput_data = {n = 1}\n'
     bad = good.replace("n = 1", "n = 'one'") + '[t]\nblueprint = "gone"\ninterval_seconds = 1\n'
-    strict = Blueprint("strict")
+    bad += '[u]\nblueprint = "positive"\ninterval_seconds = 1\ninput_data = {n = -1}\n'
+    strict, positive = Blueprint("strict"), Blueprint("positive")
 
     @strict.handler(is_start=True, is_end=True)
     async def start(initial_data: Data) -> None: ...
 
+    @positive.handler("start", is_start=True, is_end=True)
+    async def begin(initial_data: Positive) -> None: ...
+
     write(file, bad)
     with pytest.raises(ConfigError) as refused:
-        async with running_node(strict, SCHEDULES_CONFIG_PATH=str(file)):
+        async with running_node(strict, positive, SCHEDULES_CONFIG_PATH=str(file)):
             pass
-    assert [one.field for one in refused.value.details] == [f"{file} [s] input_data.n", f"{file} [t] blueprint"]
+    assert [one.field for one in refused.value.details] == [
+        f"{file} [s] input_data.n", f"{file} [t] blueprint", f"{file} [u] input_data",
+    ]  # fmt: skip
     write(file, good)
-    async with running_node(strict, SCHEDULES_CONFIG_PATH=str(file)) as node:
+    async with running_node(strict, positive, SCHEDULES_CONFIG_PATH=str(file)) as node:
         write(file, bad)
         with pytest.raises(FailedPrecondition) as bad_reload:
             await node.client.node.reload(["schedules"])
-        assert (bad_reload.value.code, len(bad_reload.value.details)) == ("CONFIG_INVALID", 2)
+        assert (bad_reload.value.code, len(bad_reload.value.details)) == ("CONFIG_INVALID", 3)
         assert await names(node) == ["s"]
         write(file, good.replace("[s]", "[t]"))
         assert await node.client.node.reload(["schedules"]) == ("schedules",)

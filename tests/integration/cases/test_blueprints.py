@@ -12,8 +12,11 @@ from holon.config import Config
 from holon.context import ActionFactory
 from holon.errors import BlueprintError
 from holon.storage import MemoryStorage
+from holon.testing import RunningNode, running_node
+from holon.worker import Worker
 from tests.integration.cases.apart import nodes
-from tests.integration.cases.site import NEVER, Start, create, ended, happened, history
+from tests.integration.cases.site import GUARD, LOOK_S, NEVER, Start, create, ended, happened, history
+from tests.redis_server import RedisServer
 
 
 def blueprint(name: str = "bp") -> Blueprint:
@@ -202,6 +205,86 @@ async def test_a_state_chosen_at_run_time_that_does_not_exist_quarantines_and_is
         assert job.error.code == "STATE_NOT_FOUND"
         assert "'nowhere'" in job.error.message
         assert (job.current_state, job.error.message[-34:]) == ("begin", 'actions.go_to(initial_data["to"]))')
+
+
+def branching() -> Blueprint:
+    bp = blueprint("branching")
+
+    @bp.handler(is_start=True)
+    async def begin(actions: ActionFactory) -> None:
+        actions.dispatch_task("t", {}, {"success": "end", "needs_reviw": "end", "sucess": "end"})
+
+    @bp.handler(is_end=True)
+    async def end() -> None: ...
+
+    return bp
+
+
+def offers(node: RunningNode, worker_id: str, *statuses: str) -> Worker:
+    worker = node.new_worker(worker_id)
+
+    @worker.skill("t", statuses=statuses)
+    async def t() -> None: ...
+
+    return worker
+
+
+SAID = [
+    "'needs_reviw', which no known offering of skill 't' declares (did you mean 'needs_review'?); declared are ",
+    "'sucess', which no known offering of skill 't' declares (did you mean 'success'?); declared are ",
+]
+
+
+def said_of(statuses: str, caplog: pytest.LogCaptureFixture) -> list[str]:
+    found = [one.getMessage() for one in caplog.records if "goes on by the status" in one.getMessage()]
+    caplog.clear()
+    assert [one for one in found if f"declared are {statuses}. No worker gets" not in one] == []
+    return [one for said in SAID for one in found if said in one]
+
+
+async def test_a_status_that_no_known_offering_declares_is_warned_of_until_one_does(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with start(branching()) as node:
+        assert said_of("", caplog) == []
+        async with offers(node, "w1", "needs_review") as w1:
+            await w1.ready()
+            warned = said_of("needs_review", caplog)
+            assert [
+                f"{__file__}:" in one and one.startswith("blueprint branching: state 'begin'") for one in warned
+            ] == [
+                True,
+                True,
+            ]
+            # The same again is not said again, and nothing of who does not say what he may end with.
+            async with offers(node, "w2", "needs_review") as w2:
+                await w2.ready()
+                assert said_of("", caplog) == []
+            async with offers(node, "w3") as w3:
+                await w3.ready()
+                assert said_of("", caplog) == []
+            async with offers(node, "w4", "needs_review", "needs_reviw") as w4:
+                await w4.ready()
+                assert [SAID[1] in one for one in said_of("needs_review, needs_reviw", caplog)] == [True]
+
+
+async def test_statuses_that_workers_of_other_nodes_declare_are_known_at_the_start(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = redis.uri(redis.database())
+    async with (
+        running_node(STORAGE_URI=store, INSTANCE_ID="first") as first,
+        offers(first, "w1", "needs_review") as worker,
+        running_node(branching(), STORAGE_URI=store, INSTANCE_ID="second") as second,
+    ):
+        await worker.ready()
+        async with asyncio.timeout(GUARD):
+            # The other node tells of it.
+            while not [one async for one in second.client.node.list_workers()]:  # noqa: ASYNC110
+                await asyncio.sleep(LOOK_S)
+        assert len(said_of("needs_review", caplog)) == 2
+        async with running_node(branching(), STORAGE_URI=store, INSTANCE_ID="third"):
+            assert len(said_of("needs_review", caplog)) == 2
 
 
 # Many at once ----------------------------------------------------------------------------------------------------
