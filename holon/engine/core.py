@@ -65,7 +65,7 @@ from holon.engine.watching import Watching
 from holon.engine.ways_down import WaysDown
 from holon.engine.webhooks import Webhooks
 from holon.engine.workers import Workers
-from holon.ports import Delivery, HistoryStorage, Storage, StoreSettings
+from holon.ports import SAID_WITHIN, Delivery, HistoryStorage, Storage, StoreSettings
 from holon.telemetry.events import Telemetry
 
 
@@ -155,7 +155,7 @@ class Engine:
         needs = Needs(contracts)
         self._rekeying = Rekeying(needs, store)
         # An accept is in the store well before its offer is over, a heartbeat before its lease.
-        every = min(1.0, store_settings.lease / 6_000, store_settings.offer / 4_000)
+        every = min(SAID_WITHIN / 1000, store_settings.lease / 6_000, store_settings.offer / 4_000)
         self.touches = Touches(store, self.dispatcher, store.now, every)
         sent_events = SentEvents(self.blueprints, contracts, strict=settings.strict_events)
         inputs = Inputs(contracts, settings.max_payload)

@@ -22,8 +22,8 @@ async def explained(outcome: Outcome, task_id: str, store: Leases, dispatcher: D
     """
     error = outcome.error
     task = await store.task(task_id)
-    # A holon that began it may say the same of what it asked for in turn.
-    if error is None or task is None or task.begun:
+    # A holon that began it may say the same of what it asked for in turn; and of an open offer it is said whose it was.
+    if error is None or task is None or task.begun or outcome.worker_id:
         return outcome
     reason = dispatcher.why(task.need).removeprefix("waiting: ")
     if not reason:

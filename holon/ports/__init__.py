@@ -24,7 +24,7 @@ from holon.ports.jobs import (
 from holon.ports.outbox import Outbox
 from holon.ports.reads import MAX_PAGE_BYTES, Counts, JobFilter, JobRecord, TaskRecord
 from holon.ports.shared import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, Count, Counted, Document, Put, Quota, Shared
-from holon.ports.store import Hint, Leases, Reads, Steps, Storage, StoreSettings
+from holon.ports.store import SAID_WITHIN, Hint, Leases, Reads, Steps, Storage, StoreSettings
 from holon.ports.tasks import (
     NO_PRICES,
     Accept,
@@ -55,6 +55,7 @@ __all__ = [
     "MAX_PARTS",
     "NO_PRICES",
     "PART_BYTES",
+    "SAID_WITHIN",
     "TRIES",
     "Accept",
     "Answer",

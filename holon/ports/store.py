@@ -24,6 +24,10 @@ from holon.ports.reads import Counts, JobFilter, JobRecord, TaskRecord
 from holon.ports.shared import Shared
 from holon.ports.tasks import Leased, Opened, Opening, Seat, Touch, Touched
 
+# What sessions say that needs no answer of its own, as that they accept an offer, reaches the store within so many
+# milliseconds.
+SAID_WITHIN = 1_000
+
 
 class StoreSettings(Value):
     """What every backend is built with: who this node is, and its durations (milliseconds) and limits.

@@ -6,7 +6,7 @@ import pytest
 
 from holon.domain.events import BranchesDone
 from holon.domain.task import DISPATCH_TIMEOUT, FAILURE
-from holon.ports import Superseded
+from holon.ports import SAID_WITHIN, StopReason, Superseded
 from tests.contract.ended import ended, ends_told
 from tests.contract.world import BROKEN, World
 
@@ -30,18 +30,37 @@ async def test_a_task_at_a_worker_is_not_ended_by_its_dispatch_timeout(world: Wo
     assert await world.complete(offer) is None
 
 
-async def test_a_task_that_a_worker_is_being_offered_is_not_ended_by_its_dispatch_timeout(world: World) -> None:
+async def test_an_offer_that_was_accepted_in_time_is_kept_though_the_store_hears_of_it_a_batch_later(
+    world: World,
+) -> None:
     hand = await world.hand()
     offer = await world.offered(hand, dispatch_timeout=3_000)
-    await world.after(3_000)
+    await world.after(3_000 + SAID_WITHIN - 1)
     assert await world.ready() == []
     await world.touch(accepts=(hand.ref(offer),))
     assert await world.complete(offer) is None
 
 
-async def test_a_task_whose_offer_nobody_answered_ends_when_its_dispatch_timeout_is_over(world: World) -> None:
-    offer = await world.offered(await world.hand(), dispatch_timeout=3_000)
+async def test_an_open_offer_does_not_keep_its_task_beyond_the_dispatch_timeout(world: World) -> None:
+    hand = await world.hand()
+    offer = await world.offered(hand, dispatch_timeout=1_000)
+    assert (await world.fire()).next_due == world.now + 1_000 + SAID_WITHIN
+    await world.after(1_000 + SAID_WITHIN)
+    [line] = await ends_told(world, offer.job_id)
+    assert (line.worker_id, line.attempt_number, len(line.details["attempts"])) == ("w1", 0, 1)
+    assert line.details["error"].endswith("(dispatch timeout): worker 'w1' did not answer its offer in time")
+    # Who has it open is told to stop, and what he says of it comes too late.
+    touched = await world.touch(accepts=(hand.ref(offer),))
+    assert [(stop.lease.lease_id, stop.reason) for stop in touched.stops] == [(offer.lease_id, StopReason.DEADLINE)]
+    assert await world.complete(offer) is Superseded.DEADLINE_EXCEEDED
+    assert await ended(world, offer.job_id) == (FAILURE, DISPATCH_TIMEOUT, 1)
+
+
+async def test_a_task_whose_offer_lapsed_ends_when_its_dispatch_timeout_is_over(world: World) -> None:
+    offer = await world.offered(await world.hand(), dispatch_timeout=world.settings.offer + 1)
     await world.after(world.settings.offer)
+    assert await ends_told(world, offer.job_id) == []
+    await world.after(1)
     [line] = await ends_told(world, offer.job_id)
     assert (line.worker_id, line.attempt_number, len(line.details["attempts"])) == (None, 0, 1)
     assert await ended(world, offer.job_id) == (FAILURE, DISPATCH_TIMEOUT, 1)

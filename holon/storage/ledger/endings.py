@@ -137,7 +137,7 @@ def finished_line(
         None,
         None,
         took,
-        (outcome.worker_id or task.worker_id or None) if tried else None,
+        outcome.worker_id or (task.worker_id if tried else "") or None,
         task.attempt if tried else 0,
         task.id,
         details,
@@ -146,20 +146,24 @@ def finished_line(
 
 def out_of_time(tables: Tables, task: TaskRow, now: int) -> bool:
     """End an edited task whose result timeout is over, or its dispatch timeout; whether one is."""
+    undispatched = task.undispatched_until
     if task.result_due is not None and task.result_due <= now:
         code, message = RESULT_TIMEOUT, "no result came before the task's result timeout"
-    elif task.dispatch_due is not None and task.unplaced and task.dispatch_due <= now:
+    elif undispatched is not None and undispatched <= now:
         code = DISPATCH_TIMEOUT
-        message = "Task timed out while waiting in queue (dispatch timeout): no worker took it"
+        unanswered = f"worker {task.worker_id!r} did not answer its offer in time"
+        why = unanswered if task.state is OFFERED else "no worker took it"
+        message = f"Task timed out while waiting in queue (dispatch timeout): {why}"
     else:
         return False
     stop_holder(tables, task, StopReason.DEADLINE)
-    # One that waits, for a worker or to be tried again, has no attempt that this ends.
-    tried = task.state in (OFFERED, LEASED)
-    if tried:
+    held = task.state in (OFFERED, LEASED)
+    if held:
         leave(tables, task)
         close_attempt(task, now)
-    outcome = Outcome.failed(code, message, task.worker_id if tried else "")
+    # One that waits, for a worker, its answer or to be tried again, has no attempt that this ends.
+    tried = held and code is not DISPATCH_TIMEOUT
+    outcome = Outcome.failed(code, message, task.worker_id if held else "")
     task.over_reason = Superseded.DEADLINE_EXCEEDED
     task_over(tables, task, outcome, finished_line(task, outcome, now, tried=tried), now)
     return True

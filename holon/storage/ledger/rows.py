@@ -11,7 +11,7 @@ from holon.domain.costs import Cost
 from holon.domain.events import InboxEvent
 from holon.domain.matching import Need
 from holon.domain.task import Outcome, RetryPolicy
-from holon.ports import Attempt, Committed, NewTask, Stop, Superseded
+from holon.ports import SAID_WITHIN, Attempt, Committed, NewTask, Stop, Superseded
 from holon.storage.ledger.row import Row
 
 
@@ -203,9 +203,14 @@ class TaskRow(Row):
         )
 
     @property
-    def unplaced(self) -> bool:
-        """Whether the dispatch timeout counts: no worker took it, or is being offered it; an offer has its own time."""
-        return not self.accepted and self.state is not OFFERED
+    def undispatched_until(self) -> int | None:
+        """When its dispatch timeout ends it, if nobody has begun it until then; None: nothing does.
+
+        That an offer was accepted reaches the store a batch later.
+        """
+        if self.dispatch_due is None or self.accepted:
+            return None
+        return self.dispatch_due + SAID_WITHIN if self.state is OFFERED else self.dispatch_due
 
     @property
     def may_cost(self) -> int:
@@ -217,9 +222,9 @@ class TaskRow(Row):
         state = self.state
         if state is OVER:
             return None
-        due = self.result_due
-        if self.dispatch_due is not None and self.unplaced:
-            due = _sooner(due, self.dispatch_due)
+        due, undispatched = self.result_due, self.undispatched_until
+        if undispatched is not None:
+            due = _sooner(due, undispatched)
         if state is QUEUED:
             for _, until, _ in self.avoid:
                 due = _sooner(due, until)

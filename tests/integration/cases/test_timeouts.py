@@ -60,6 +60,32 @@ async def test_c21_it_fails_in_time_where_all_workers_are_busy(start: Start) -> 
         assert (await ended(node, first)).status == "finished"
 
 
+async def test_c21_it_fails_in_time_while_an_offer_is_open_and_who_has_that_is_told_to_stop(start: Start) -> None:
+    async with start(one_task(), TASK_OFFER_SECONDS=10 * GUARD) as node, a_wire(node, "w1") as wire:
+        job_id = await create(node, "one_task", {}, dispatch_timeout=0.2)
+        offer = await wire.offer()
+        job = await ended(node, job_id)
+        assert (job.status, code(job)) == ("failed", "DISPATCH_TIMEOUT")
+        assert job.error is not None
+        assert job.error.message.endswith("(dispatch timeout): worker 'w1' did not answer its offer in time")
+        stop = await wire.expect("stop_tasks")
+        assert (stop.lease_id, stop.reason) == (offer.lease_id, "DEADLINE")
+        await wire.send(updates(result(offer)))
+        acked = await wire.verdict()
+        assert (acked.verdict, acked.reason) == (worker_pb2.VERDICT_SUPERSEDED, "deadline_exceeded")
+
+
+async def test_c21_an_offer_that_is_accepted_in_time_is_no_wait_for_a_worker(start: Start) -> None:
+    async with start(one_task()) as node, a_wire(node, "w1") as wire:
+        job_id = await create(node, "one_task", {}, dispatch_timeout=0.5)
+        offer = await wire.offer()
+        await wire.send(updates(update(offer, accepted=worker_pb2.TaskAccepted())))
+        clock = await node.run("one_task", {}, dispatch_timeout=2.0)
+        assert code(clock) == "DISPATCH_TIMEOUT"
+        await wire.send(updates(result(offer)))
+        assert (await ended(node, job_id)).status == "finished"
+
+
 async def test_c21_a_timeout_transition_is_followed_and_a_failure_transition_is_not(start: Start) -> None:
     async with start(one_task(TIMED)) as node:
         job = await node.run("one_task", {}, dispatch_timeout=0.1)

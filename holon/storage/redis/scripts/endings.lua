@@ -132,23 +132,27 @@ end
 -- End a task whose result timeout is over, or its dispatch timeout; whether one is.
 function endings.out_of_time(row)
     local code, message
+    local undispatched = undispatched_until(row)
     if row.result_due and row.result_due <= NOW then
         code, message = 'RESULT_TIMEOUT', "no result came before the task's result timeout"
-    elseif row.dispatch_due and unplaced(row) and row.dispatch_due <= NOW then
+    elseif undispatched and undispatched <= NOW then
         code = 'DISPATCH_TIMEOUT'
-        message = 'Task timed out while waiting in queue (dispatch timeout): no worker took it'
+        local why = 'no worker took it'
+        if row.place == 'offered' then why = "worker '" .. row.worker .. "' did not answer its offer in time" end
+        message = 'Task timed out while waiting in queue (dispatch timeout): ' .. why
     else
         return false
     end
     stop_holder(row, 'deadline')
-    -- One that waits, for a worker or to be tried again, has no attempt that this ends.
-    local tried = placed(row)
-    if tried then
+    local has_it = placed(row)
+    if has_it then
         costs.leave(row)
         tries.close(row)
     end
+    -- One that waits, for a worker, its answer or to be tried again, has no attempt that this ends.
+    local tried = has_it and code ~= 'DISPATCH_TIMEOUT'
     row.reason = 'deadline_exceeded'
-    local outcome = endings.failed(code, message, tried and row.worker)
+    local outcome = endings.failed(code, message, has_it and row.worker)
     outcome.untried = not tried
     task_over(row, outcome)
     return true

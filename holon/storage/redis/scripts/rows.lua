@@ -32,13 +32,18 @@ local function avoided(row)
     return found
 end
 
--- The dispatch timeout counts while no worker took the task, nor is being offered it: an offer has its own time.
-local function unplaced(row) return not row.accepted and row.place ~= 'offered' end
+-- What sessions say, as that they accept an offer, reaches the store within so many milliseconds.
+local SAID_WITHIN = 1000
+
+-- When the dispatch timeout ends a task, if nobody has begun it until then.
+local function undispatched_until(row)
+    if row.accepted or not row.dispatch_due then return nil end
+    return row.dispatch_due + (row.place == 'offered' and SAID_WITHIN or 0)
+end
 
 local function task_time(row)
     if row.place == 'over' or not row.N then return nil end
-    local due = row.result_due
-    if unplaced(row) then due = sooner(due, row.dispatch_due) end
+    local due = sooner(row.result_due, undispatched_until(row))
     if row.place == 'queued' then
         if row.avoid then
             for _, entry in ipairs(avoided(row)) do due = sooner(due, entry[2]) end
