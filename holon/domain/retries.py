@@ -11,6 +11,7 @@ from holon.domain.task import (
     CONTRACT_VIOLATION,
     DISPATCH_TIMEOUT,
     FAILURE,
+    INVALID_INPUT_ERROR,
     LIMIT_EXCEEDED,
     RESULT_TIMEOUT,
     TRANSIENT_ERROR,
@@ -50,7 +51,7 @@ PERMANENT = frozenset(
 )
 # Whoever owns the work has tried it as often as it may be: not again, and nothing is wrong with the task.
 ENDED = frozenset({CHILD_FAILED, CANCELLED_BY_CHILD})
-INVALID = frozenset({"INVALID_INPUT_ERROR", "INTEGRITY_MISMATCH_ERROR"})
+INVALID = frozenset({INVALID_INPUT_ERROR, "INTEGRITY_MISMATCH_ERROR"})
 TIMED_OUT = frozenset({DISPATCH_TIMEOUT, RESULT_TIMEOUT})
 _NO_WORKERS = TIMED_OUT | ENDED | {WORKER_LOST, CHILD_QUARANTINED}
 

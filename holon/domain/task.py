@@ -22,6 +22,7 @@ COMMON_STATUSES = frozenset({SUCCESS, FAILURE, CANCELLED, TIMEOUT, ANY_STATUS})
 
 # What a worker's code counts as that says nothing to the node.
 TRANSIENT_ERROR = "TRANSIENT_ERROR"
+INVALID_INPUT_ERROR = "INVALID_INPUT_ERROR"
 # Codes that the node itself gives to an outcome; the worker's own are in `holon.domain.retries`.
 DISPATCH_TIMEOUT = "DISPATCH_TIMEOUT"
 RESULT_TIMEOUT = "RESULT_TIMEOUT"

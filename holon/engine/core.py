@@ -49,6 +49,7 @@ from holon.engine.passing_signals import PassingSignals
 from holon.engine.planning import Planner
 from holon.engine.rates import RateLimits, Rates
 from holon.engine.records import Records
+from holon.engine.refusals import Refusals
 from holon.engine.rekeying import Rekeying
 from holon.engine.reputations import Reputations
 from holon.engine.results import Results
@@ -154,6 +155,7 @@ class Engine:
         self.reputations = Reputations(store, self.dispatcher, self.fleet, store.now, settings.reputation)
         needs = Needs(contracts)
         self._rekeying = Rekeying(needs, store)
+        self._refusals = Refusals(self.dispatcher, needs, store, store.now)
         # An accept is in the store well before its offer is over, a heartbeat before its lease.
         every = min(SAID_WITHIN / 1000, store_settings.lease / 6_000, store_settings.offer / 4_000)
         self.touches = Touches(store, self.dispatcher, store.now, every)
@@ -318,6 +320,7 @@ class Engine:
             loops.create_task(self.touches.run(), name="touches")
             loops.create_task(self._wakeups.run(), name="wakeups")
             loops.create_task(self._rekeying.run(), name="rekeying")
+            loops.create_task(self._refusals.run(), name="refusals")
             loops.create_task(self.watching.run(), name="watching")
             loops.create_task(self.following.run(), name="following")
             loops.create_task(self._own.run(), name="parts-of-jobs")

@@ -60,6 +60,8 @@ class Dispatcher:
         self._freed = asyncio.Event()
         # Called with the skills of which others may be offered than before; None: of any.
         self.offered: Callable[[Collection[str] | None], None] = lambda _: None
+        # Called when other tasks wait than before, or others are there to do them.
+        self.waits: Callable[[], None] = lambda: None
         # Called with offers whose session ended before they could be sent.
         self.undelivered: Callable[[Sequence[Offer]], None] = lambda _: None
 
@@ -108,6 +110,7 @@ class Dispatcher:
     def _match(self, session: Session) -> None:
         self._matches.match(session)
         self._reasons.changed()
+        self.waits()
         self.has_room(session)
 
     def remove(self, session: Session) -> None:
@@ -115,6 +118,7 @@ class Dispatcher:
         self._workers.pop(session.session_id, None)
         self._matches.remove(session)
         self._reasons.changed()
+        self.waits()
         self._seats.promised.discard(session)
         session.taking = False
         self._freed.set()
@@ -123,6 +127,7 @@ class Dispatcher:
         """Others are at other nodes, or offer other things, than before."""
         self._reasons.changed()
         self._matches.changed_elsewhere(self._elsewhere.can_do)
+        self.waits()
         self.offered(None)
 
     def statuses(self, skill: str) -> Sequence[frozenset[str]]:
@@ -161,7 +166,44 @@ class Dispatcher:
             # One by one: what waits is not forgotten when very many are learned.
             self._waiting.add(self.learn(need))
         self.look()
+        self.waits()
         return needs
+
+    def waits_no_more(self, key: str) -> None:
+        """Nothing waits behind a match key now."""
+        self._waiting.named((key,), ())
+
+    def refused(self) -> Mapping[Need, frozenset[str]]:
+        """The needs of waiting tasks that everybody who offers their skill refuses, as `refused_by` has them."""
+        waiting = [self._matches[key] for key in self._waiting if key in self._matches]
+        offered: dict[tuple[str, str, str], tuple[frozenset[str], frozenset[str]]] = {}
+        found: dict[Need, frozenset[str]] = {}
+        for need in waiting:
+            if need.refused:
+                # Thousands of needs may ask for one skill, which as many workers offer.
+                asked = need.skill, need.version, need.type
+                if asked not in offered:
+                    offered[asked] = self._contracts(need)
+                if contracts := _all_refuse(need, *offered[asked]):
+                    found[need] = contracts
+        return found
+
+    def refused_by(self, need: Need) -> frozenset[str]:
+        """The contracts of the offerings that a task with this need asks for, at any node, if each refuses its params.
+
+        None where one does not, or where no worker of this node has such an offering.
+        """
+        return _all_refuse(need, *self._contracts(need))
+
+    def _contracts(self, need: Need) -> tuple[frozenset[str], frozenset[str]]:
+        """The contracts of the offerings that a need asks for, those of this node's workers and those of all."""
+        both: list[frozenset[str]] = []
+        providers: list[Provider] = [*self._matches.offering(need.skill)]
+        for some in (providers, self._elsewhere.offering(need.skill)):
+            offers = (offer for one in some for offer in one.offers_of(need.skill))
+            asked = (one for one in offers if need.version in ("", one.version) and need.type in ("", one.type))
+            both.append(frozenset(one.contract for one in asked))
+        return both[0], both[0] | both[1]
 
     def can_do(self, need: Need, but: Collection[str] = ()) -> bool:
         """Whether a worker of this node that takes tasks could do one with this need, now or once it has room.
@@ -359,3 +401,7 @@ class Dispatcher:
                 self._waiting.add(self.learn(need))
             self.look()
             return
+
+
+def _all_refuse(need: Need, here: frozenset[str], everywhere: frozenset[str]) -> frozenset[str]:
+    return everywhere if here and everywhere.issubset(need.refused) else frozenset()

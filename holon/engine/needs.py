@@ -123,20 +123,33 @@ class Needs:
             self._tell_misfit(known, params)
         return known
 
+    def misfit(self, need: Need, text: bytes) -> Violation:
+        """What is wrong with the params of a task, as JSON text, for the first known contract that refuses them.
+
+        It tells of names and types alone, and of no values.
+        """
+        return self._misfit(self._offered(need), parse(text) if text else None)
+
+    def _offered(self, need: Need) -> Sequence[str]:
+        """The contracts that a need is refused by and workers of this node offer."""
+        holders = self._by_skill.get(need.skill, {})
+        return [one for one in need.refused if holders.get(one)]
+
+    def _misfit(self, offered: Sequence[str], params: Any) -> Violation:
+        found = self._contracts.violations(offered[0], params, "params") if offered else ()
+        # It may well fit one that it was not tried on.
+        return found[0] if found else Violation("params", "is too large to be tried on all contracts of the skill")
+
     def _tell_misfit(self, need: Need, params: Any) -> None:
         """Say of one task with this need why the workers that are here do not get it; its author looks at the log."""
-        holders = self._by_skill.get(need.skill, {})
         # Another node may have refused what is not known here.
-        offered = [one for one in need.refused if holders.get(one)]
+        offered = self._offered(need)
         if not offered or need.key in self._misfits:
             return
         if len(self._misfits) == MAX_MISFITS:
             del self._misfits[next(iter(self._misfits))]
         self._misfits[need.key] = None
-        # As clients do, the log hears of names and types alone, and of no values.
-        found = self._contracts.violations(offered[0], params, "params")
-        # It may well fit one that it was not tried on.
-        wrong = found[0] if found else Violation("params", "is too large to be tried on all contracts of the skill")
+        wrong = self._misfit(offered, params)
         log.warning(
             "a task of skill %r fits no contract of its workers: %s %s",
             need.skill,

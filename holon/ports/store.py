@@ -208,6 +208,10 @@ class Leases(Protocol):
         """Give waiting tasks a new need, and with it a new place in the backlog, under their old arrival."""
         ...
 
+    async def end_queued(self, key: str, ends: Sequence[tuple[str, Outcome]]) -> None:
+        """End waiting tasks with a failure each, by their ids; those that wait no longer behind this match key stay."""
+        ...
+
 
 class Reads(Protocol):
     """What looks at the store and changes nothing."""

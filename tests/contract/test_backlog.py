@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from holon.domain.events import BranchesDone, TaskEnded
 from holon.domain.job import Status
 from holon.domain.matching import Need
+from holon.domain.task import Outcome, job_of
 from holon.ports import NewFanOut
+from tests.contract.ended import ends_told
 from tests.contract.world import BROKEN, T, U, World
 
 OLD, NEW = Need("s", contracts=("old",)), Need("s", contracts=("new", "old"))
@@ -166,6 +169,43 @@ async def test_a_task_with_a_new_need_waits_there_under_its_old_arrival(world: W
     assert dict(await world.storage.queued("s")) == {NEW.key: (NEW, 2)}
     assert (await world.task_record(moved)).need == NEW
     assert await order(world, NEW) == [moved, later]
+
+
+INVALID = Outcome.failed("INVALID_INPUT_ERROR", "params.q is no number")
+
+
+async def test_a_task_that_waits_behind_a_key_is_ended_and_its_job_is_told(world: World) -> None:
+    ends, other = await world.dispatch(OLD), await world.dispatch(OLD)
+    await world.storage.end_queued(OLD.key, [(ends, INVALID)])
+    job = job_of(ends)
+    [(_, event)] = (await world.claim_of(job)).events
+    assert isinstance(event, TaskEnded)
+    assert event.outcome == INVALID
+    [line] = await ends_told(world, job)
+    assert (line.worker_id, line.attempt_number, line.details["error"]) == (None, 0, "params.q is no number")
+    assert dict(await world.storage.queued("s")) == {OLD.key: (OLD, 1)}
+    assert await order(world, OLD) == [other]
+    # Again, it is over.
+    await world.storage.end_queued(OLD.key, [(ends, INVALID)])
+    assert await world.ready() == []
+
+
+async def test_a_task_that_waits_there_no_longer_is_not_ended(world: World) -> None:
+    hand = await world.hand()
+    leased = (await world.accepted(hand, OLD)).task_id
+    moved = await world.dispatch(OLD)
+    await world.storage.rekey([(moved, NEW)])
+    await world.storage.end_queued(OLD.key, [(one, INVALID) for one in (leased, moved, "0-unknown-1-0")])
+    assert await world.ready() == []
+    assert await order(world, NEW) == [moved]
+
+
+async def test_branches_that_wait_are_ended_as_failed_ones(world: World) -> None:
+    tasks = await world.fan_out(3, need=OLD)
+    job = job_of(tasks[0])
+    await world.storage.end_queued(OLD.key, [(task, INVALID) for task in tasks])
+    assert [event for _, event in (await world.claim_of(job)).events] == [BranchesDone(0, failed=3)]
+    assert [outcome for _, outcome in await world.storage.branches(job, 0)] == [INVALID] * 3
 
 
 async def test_a_new_need_for_a_task_that_no_longer_waits_does_not_put_it_back(world: World) -> None:

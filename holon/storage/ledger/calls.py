@@ -10,6 +10,7 @@ from typing import TypeVar
 from holon.clock import Clock
 from holon.domain.events import InboxEvent
 from holon.domain.matching import Need
+from holon.domain.task import Outcome
 from holon.ports import (
     Appended,
     Claim,
@@ -37,7 +38,19 @@ from holon.ports import (
 from holon.randomness import ordered_id
 from holon.storage.documents import check_document
 from holon.storage.hints import Hints
-from holon.storage.ledger import creations, jobs, leases, outcomes, reads, rekeying, shared, steps, timers, touches
+from holon.storage.ledger import (
+    creations,
+    endings,
+    jobs,
+    leases,
+    outcomes,
+    reads,
+    rekeying,
+    shared,
+    steps,
+    timers,
+    touches,
+)
 from holon.storage.ledger.tables import Tables
 from holon.storage.outbox import Outbox, too_much_waits
 from holon.storage.sealing import Seal
@@ -197,6 +210,9 @@ class LedgerCalls(ABC):
 
     async def rekey(self, moves: Sequence[tuple[str, Need]]) -> None:
         await self._do(lambda tables, _: rekeying.rekey(tables, moves))
+
+    async def end_queued(self, key: str, ends: Sequence[tuple[str, Outcome]]) -> None:
+        await self._do(lambda tables, now: endings.end_queued(tables, key, ends, now))
 
     # What nodes share ------------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from holon.domain.attempts import MOST_TOLD, Loss, Unfinished, unfinished_line
 from holon.domain.branches import succeeded
 from holon.domain.children import is_nodes_own
@@ -39,6 +41,15 @@ def task_over(tables: Tables, task: TaskRow, outcome: Outcome, event: HistoryEve
         deliver(tables, row, TaskEnded(task.step, task.id, outcome, task.generation))
         return
     _count_down(tables, row, task, outcome)
+
+
+def end_queued(tables: Tables, key: str, ends: Sequence[tuple[str, Outcome]], now: int) -> None:
+    """End tasks that still wait for a lease behind a match key."""
+    for name, outcome in ends:
+        task = tables.task(name)
+        if task is not None and task.state is QUEUED and task.key == key:
+            tables.edit(task)
+            task_over(tables, task, outcome, finished_line(task, outcome, now, tried=False), now)
 
 
 def went(row: JobRow, outcome: Outcome) -> None:

@@ -13,7 +13,7 @@ from holon.domain.branches import succeeded
 from holon.domain.events import CancelRequested, HistoryEvent, InboxEvent, last_event
 from holon.domain.job import Job
 from holon.domain.matching import Need
-from holon.domain.task import job_of
+from holon.domain.task import Outcome, job_of
 from holon.domain.value import Value
 from holon.ports import LeaseRef, NewFanOut, NewJob, NewTask, Opening, Quota, Result, Seat, Step, StoreSettings, Touch
 from holon.storage.records import encode_event, encode_history, encode_need, encode_outcome
@@ -253,6 +253,17 @@ def results_arguments(worker_id: str, results: Sequence[Result], limit: int, sea
         if step is not None:
             arguments.append(maybe(min((event.time for event in step.history), default=None)))
             arguments += step_arguments(step, limit, seal)
+    return arguments
+
+
+def ends_arguments(key: str, ends: Sequence[tuple[str, Outcome]], seal: Seal) -> Arguments:
+    """Failures of tasks that wait behind a match key."""
+    arguments: Arguments = [len(ends)]
+    for task, outcome in ends:
+        error = outcome.error
+        code, message = (error.code, error.message) if error is not None else ("", "")
+        bytes_ = seal.seal("tasks", task, "outcome", encode_outcome(outcome))
+        arguments += (task, key, code, bytes_, outcome.size, seal.seal_text("tasks", task, "error", message))
     return arguments
 
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Collection, Mapping, Sequence
 
 from holon.domain.matching import Need
+from holon.domain.task import Outcome
 from holon.ports import (
     Completed,
     Fired,
@@ -102,3 +103,6 @@ class LeaseCalls(Part):
         for task, need in moves:
             given += (task, need.key, encode_need(need))
         await self.link.call("rekey", *given)
+
+    async def end_queued(self, key: str, ends: Sequence[tuple[str, Outcome]]) -> None:
+        await self.link.call("end_queued", *arguments.ends_arguments(key, ends, self._seal))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from holon.domain.matching import Need
+from holon.domain.task import Outcome
 from holon.domain.value import replace
 from holon.ports import (
     Completed,
@@ -96,3 +97,7 @@ class AllLeases(Whole):
     async def rekey(self, moves: Sequence[tuple[str, Need]]) -> None:
         parts = self._partitions.split(moves, lambda move: move[0])
         await self._partitions.whole(at_once(partition.rekey(some) for partition, some in parts.items()))
+
+    async def end_queued(self, key: str, ends: Sequence[tuple[str, Outcome]]) -> None:
+        parts = self._partitions.split(ends, lambda end: end[0])
+        await self._partitions.whole(at_once(partition.end_queued(key, some) for partition, some in parts.items()))

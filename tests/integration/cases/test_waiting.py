@@ -9,6 +9,7 @@ import pytest
 
 from holon import Blueprint
 from holon.context import ActionFactory
+from holon.engine import refusals
 from holon.rxon.v1 import worker_pb2
 from tests.integration.cases.site import (
     GUARD,
@@ -17,8 +18,10 @@ from tests.integration.cases.site import (
     a_wire,
     create,
     ended,
+    fan_out,
     happened,
     history,
+    next_offer,
     one_task,
     seen,
     waits,
@@ -155,6 +158,77 @@ async def test_tasks_that_wait_are_tried_on_a_contract_that_comes_later(start: S
         assert "accepts these params" in (await node.client.get_job(neither)).progress_message
         async with doing(node, "any"):
             assert (await ended(node, neither)).result == {"by": "any"}
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What all workers refuse fails after a moment."""
+    monkeypatch.setattr(refusals, "PATIENCE_MS", 200)
+    monkeypatch.setattr(refusals, "EVERY_S", 0.02)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_c09_params_that_everybody_with_the_skill_refuses_fail_their_job_and_the_field_is_named(
+    start: Start,
+) -> None:
+    nobody = one_task(name="nobody", skill="nobody-has-this")
+    newer = one_task(name="newer", skill_version="2")
+    async with (
+        start(one_task(), nobody, newer) as node,
+        a_wire(node, "ints", offering(input_schema=json_payload(INTEGER)), credits=1) as ints,
+        a_wire(node, "more", offering(input_schema=json_payload({**INTEGER, "required": ["q", "r"]}))),
+    ):
+        waiting = [await create(node, name, {"q": "x"}) for name in ("nobody", "newer")]
+        fits = [await create(node, "one_task", {"q": n}) for n in range(2)]
+        offer = await ints.offer()
+        job = await ended(node, await create(node, "one_task", {"q": "x"}))
+        assert (job.status, job.current_state) == ("failed", "start")
+        assert job.error is not None
+        assert job.error.code == "INVALID_INPUT_ERROR"
+        assert "every worker with skill 't' refuses the params: params." in job.error.message
+        [detail] = job.error.details
+        assert detail["field"] in ("params.q", "params.r")
+        assert detail["field"] + " " + detail["reason"] in job.error.message
+        [line] = await history(node, job.id, "task_finished")
+        assert (line.worker_id, line.attempt_number, line.context_snapshot["attempts"]) == (None, 0, [])
+        # Nobody is there for these, or somebody is who is busy.
+        for job_id in (*waiting, *fits):
+            assert (await node.client.get_job(job_id)).status == "waiting_for_worker"
+        await ints.send(updates(result(offer)))
+        await ints.send(updates(result(await next_offer(ints))))
+        assert [(await ended(node, job_id)).status for job_id in fits] == ["finished"] * 2
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_c09_branches_that_everybody_refuses_fail_alone(start: Start) -> None:
+    tasks = [{"task_type": "t", "params": {"q": q}} for q in ("x", 1, None)]
+    async with start(fan_out(tasks)) as node:
+        worker = node.new_worker("w1")
+
+        @worker.skill("t")
+        async def t(q: int) -> dict[str, int]:
+            return {"q": q}
+
+        async with worker:
+            await worker.ready()
+            job = await node.run("fan_out", {})
+        results = job.result["results"]
+        assert [one["status"] for one in results] == ["failure", "success", "failure"]
+        assert [one["error"] and one["error"]["code"] for one in results] == [
+            "INVALID_INPUT_ERROR", None, "INVALID_INPUT_ERROR",
+        ]  # fmt: skip
+
+
+async def test_c09_what_some_refuse_is_for_who_comes_with_another_contract_in_time(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "EVERY_S", 0.01)
+    async with start(one_task()) as node, a_wire(node, "texts", offering(input_schema=json_payload(TEXT))):
+        job_id = await create(node, "one_task", {"q": 1})
+        await seen(node, job_id, lambda job: "accepts these params" in job.progress_message)
+        async with a_wire(node, "ints", offering(input_schema=json_payload(INTEGER))) as ints:
+            await ints.send(updates(result(await ints.offer(), {"by": "ints"})))
+            assert (await ended(node, job_id)).result == {"by": "ints"}
 
 
 async def test_a_worker_that_changes_what_it_offers_gets_what_waited_for_that(start: Start) -> None:

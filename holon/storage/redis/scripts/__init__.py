@@ -42,6 +42,7 @@ _WRITERS = (
     "complete",
     "create_jobs",
     "disown",
+    "end_queued",
     "enlist",
     "enter",
     "fire",

@@ -115,7 +115,7 @@ function endings.went(owner, outcome)
 end
 
 -- End a task with an outcome, and tell its job: at once, or with the last branch.
-local function task_over(row, outcome, took)
+function endings.task_over(row, outcome, took)
     local owner = job(row.job)
     endings.end_task(row, outcome)
     if not owner or over(owner) then return end
@@ -154,7 +154,7 @@ function endings.out_of_time(row)
     row.reason = 'deadline_exceeded'
     local outcome = endings.failed(code, message, has_it and row.worker)
     outcome.untried = not tried
-    task_over(row, outcome)
+    endings.task_over(row, outcome)
     return true
 end
 
@@ -190,7 +190,7 @@ function endings.run_again(row, reason, avoid_until, how, code, cost)
         tries.close(row)
         local outcome = not_covered(row)
         outcome.cost = cost
-        task_over(row, outcome)
+        endings.task_over(row, outcome)
         return
     end
     if reason then tell_unfinished(row, reason, code) end
@@ -222,7 +222,7 @@ function endings.too_dear(row, price)
         .. ' that the worker with room for it declares; give the job, or the task above it, more'
     local outcome = over_budget(row, message, price)
     outcome.untried = true
-    task_over(row, outcome)
+    endings.task_over(row, outcome)
 end
 
 -- The session of a task's lease ended without an outcome: run it again, or give it up. `begun` says that its worker may have
@@ -239,7 +239,7 @@ function endings.lost(row, reason, begun)
     end
     tries.close(row)
     local message = int(row.losses) .. ' sessions ended while they held the task; it may be what ends them'
-    task_over(row, endings.failed('WORKER_LOST', message, row.worker))
+    endings.task_over(row, endings.failed('WORKER_LOST', message, row.worker))
 end
 
 -- Apply the outcome of a task's current attempt: it runs again after a while, or is over.
@@ -247,7 +247,7 @@ function endings.apply(row, outcome, retry_after, took)
     tries.close(row)
     if retry_after and not costs.again(row) then outcome, retry_after = not_covered(row, outcome), nil end
     if not retry_after then
-        task_over(row, outcome, took)
+        endings.task_over(row, outcome, took)
         return
     end
     local owner = job(row.job)
