@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -27,8 +28,15 @@ _IDENTITY = re.compile(rf"[A-Za-z0-9._:/-]{{1,{MAX_WORKER_ID}}}")
 _SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]+(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)+")
 # How many certificates somebody may present above his own: more than anybody has.
 MAX_CHAIN = 8
+# RSA keys below this can be broken. TLS libraries take them all the same.
+LEAST_RSA_BITS = 2048
 # What cryptography raises for a broken certificate beside ValueError.
-UNREADABLE = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+UNREADABLE = (
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -98,7 +106,7 @@ def certificates_in(pem: bytes) -> tuple[x509.Certificate, ...]:
         for one in found:
             # What else of a broken one would be found out only when it is asked for.
             _ = one.public_key(), one.subject.rfc4514_string(), one.issuer, one.not_valid_after_utc
-    except (ValueError, UnsupportedAlgorithm, *UNREADABLE):
+    except (ValueError, *UNREADABLE):
         return ()
     return found
 
@@ -109,6 +117,14 @@ def is_authority(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (x509.ExtensionNotFound, ValueError, *UNREADABLE):
         return False
+
+
+def weak_key(certificate: x509.Certificate) -> str:
+    """What is wrong with the key of a certificate; empty where it is strong enough."""
+    public = certificate.public_key()
+    if isinstance(public, rsa.RSAPublicKey) and public.key_size < LEAST_RSA_BITS:
+        return f"has an RSA key of {public.key_size} bits; issue one for RSA of {LEAST_RSA_BITS} bits or more, or P-256"
+    return ""
 
 
 def certificates_of(presented: Iterable[bytes]) -> tuple[x509.Certificate, ...]:
@@ -170,6 +186,8 @@ def _ms(time: datetime) -> int:
 
 
 def _check_use(leaf: x509.Certificate) -> None:
+    if weak := weak_key(leaf):
+        raise _invalid(weak)
     constraints = _extension(leaf, x509.BasicConstraints)
     if constraints is not None and constraints.ca:
         raise _invalid("is an authority's own; a worker needs a certificate that the authority issued to it")

@@ -18,11 +18,10 @@ from holon.errors import ConfigError, Violation
 from holon.files import read_private, read_public
 from holon.security.context import server_context
 from holon.security.endings import Ending, ending_of
-from holon.security.identity import UNREADABLE, certificates_in, is_authority
+from holon.security.identity import LEAST_RSA_BITS, UNREADABLE, certificates_in, is_authority, weak_key
 from holon.security.revocation import RevocationList, load_lists
 from holon.security.trust import Trust
 
-_LEAST_RSA_BITS = 2048
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
 # What the variables of the files that are for the parent begin with.
 _PARENT = "PARENT_"
@@ -149,8 +148,10 @@ def _look(paths: TlsPaths, prefix: str, now_ms: int, wrong: list[Violation], ser
     if own:
         wrong += _date_problems(cert_name, cert_path, own[0], now_ms) if chain_pem != served else []
         wrong += _kind_problems(cert_name, cert_path, own[0])
+        wrong += _weak_authorities(cert_name, cert_path, own[1:])
         wrong += _use_problems(cert_name, cert_path, own[0])
         wrong += _key_problems(key_name, paths.key, key, own[0], f"{cert_path} ({cert_name})")
+    wrong += _weak_authorities(ca_name, ca_path, trusted)
     wrong += _authority_problems(ca_name, ca_path, trusted, now_ms)
     return _Found(chain_pem, key, authorities, own, trusted)
 
@@ -188,14 +189,12 @@ def _certificates(name: str, path: str, pem: bytes, wrong: list[Violation]) -> S
 def _kind_problems(name: str, path: str, leaf: x509.Certificate) -> list[Violation]:
     """OpenSSL knows more kinds than gRPC, whose handshakes then fail, each of them."""
     public = leaf.public_key()
-    if isinstance(public, rsa.RSAPublicKey) and public.key_size >= _LEAST_RSA_BITS:
+    if isinstance(public, rsa.RSAPublicKey) and not weak_key(leaf):
         return []
     if isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, _CURVES):
         return []
     does = "takes" if name.startswith(_PARENT) else "can serve"
-    reason = (
-        f"has a key that not every door {does}; issue one for RSA of {_LEAST_RSA_BITS} bits or more, P-256 or P-384"
-    )
+    reason = f"has a key that not every door {does}; issue one for RSA of {LEAST_RSA_BITS} bits or more, P-256 or P-384"
     return [Violation(name, f"{path} {reason}")]
 
 
@@ -235,6 +234,12 @@ def _key_problems(name: str, path: str, pem: bytes, leaf: x509.Certificate, cert
     if public.public_bytes(*form) != leaf.public_key().public_bytes(*form):
         return [Violation(name, f"{path} is not the key of the certificate in {certificate}")]
     return []
+
+
+def _weak_authorities(name: str, path: str, authorities: Sequence[x509.Certificate]) -> list[Violation]:
+    """Each of them may sign for anybody, so one with a weak key is one too many."""
+    found = ((one.subject.rfc4514_string(), weak_key(one)) for one in authorities)
+    return [Violation(name, f"{path}: {subject} {weak}") for subject, weak in found if weak]
 
 
 def _authority_problems(name: str, path: str, trusted: Sequence[x509.Certificate], now_ms: int) -> list[Violation]:

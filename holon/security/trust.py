@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from holon.errors import PermissionDenied, Unauthenticated
-from holon.security.identity import certificates_in, is_authority
+from holon.security.identity import certificates_in, is_authority, weak_key
 from holon.security.revocation import RevocationList, key_of
 
 
@@ -51,7 +51,8 @@ class Trust:
             leaf: the caller's own.
             presented: what it sent beside that.
         Raises:
-            Unauthenticated: CERTIFICATE_UNTRUSTED; it does not, or no longer.
+            Unauthenticated: CERTIFICATE_UNTRUSTED; it does not, or no longer. CERTIFICATE_INVALID; an authority on the
+                way has a weak key.
         """
         found = self._towards(leaf, presented, now_ms, set())
         if found is None:
@@ -60,6 +61,12 @@ class Trust:
                 code="CERTIFICATE_UNTRUSTED",
             )
         chain = (leaf, *found)
+        for one in found:
+            if weak := weak_key(one):
+                name = one.subject.rfc4514_string()
+                raise Unauthenticated(
+                    f"the client certificate comes from the authority {name}, which {weak}", code="CERTIFICATE_INVALID"
+                )
         return Path((*chain, *self._above(chain[-1], presented)), min(_ends(one) for one in chain))
 
     def check(self, path: Path, now_ms: int) -> float:

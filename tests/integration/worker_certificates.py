@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from holon.security.certificates import Authority, KeyPair, open_authority
@@ -24,9 +24,10 @@ def issue(
     extensions: Iterable[x509.ExtensionType] = (),
     lasts: timedelta = timedelta(days=1),
     above: Iterable[Path] = (),
+    rsa_bits: int = 0,
 ) -> KeyPair:
-    """A client certificate and its key; `above` are put into its file behind it."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    """A client certificate and its key, RSA where that has bits; `above` are put into its file behind it."""
+    key = rsa.generate_private_key(65537, rsa_bits) if rsa_bits else ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()
@@ -59,6 +60,23 @@ def intermediate(folder: Path, authority: Authority) -> Authority:
     """An authority that another one made."""
     made = open_authority(folder / "between")
     return _signed(made, authority, path_length=0)
+
+
+def weak_authority(by: Authority | None = None) -> tuple[x509.Certificate, rsa.RSAPrivateKey]:
+    """An authority with an RSA key of 1,024 bits, made by another one or by itself, and its key."""
+    key, now = rsa.generate_private_key(65537, 1024), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "weak")])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name if by is None else by.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    return builder.sign(key if by is None else by.key, hashes.SHA256()), key
 
 
 def crossed(authority: Authority, by: Authority) -> Authority:

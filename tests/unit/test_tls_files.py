@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from holon.clock import ManualClock, SystemClock
@@ -24,6 +25,7 @@ from holon.security.endings import OwnCertificate
 from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
 from tests.integration.tls_site import Site
+from tests.integration.worker_certificates import weak_authority
 
 DAY_MS = 86_400_000
 
@@ -222,6 +224,20 @@ def test_a_key_that_not_every_door_can_serve_is_refused(tmp_path: Path, kind: st
     certificates._write_pair(pair, certificate, key)
     with pytest.raises(ConfigError, match="P-256"):
         TlsFiles(_paths(pair, authority.files), ManualClock(_now_ms()))
+
+
+@pytest.mark.parametrize("where", ["TLS_CA_PATH", "TLS_CERT_PATH"])
+def test_an_authority_with_a_weak_key_is_refused_also_beside_a_good_one(tmp_path: Path, where: str) -> None:
+    authority = open_authority(tmp_path)
+    pair, files = issue_server(authority, tmp_path), authority.files
+    weak = weak_authority()[0].public_bytes(Encoding.PEM)
+    changed = files.certificate if where == "TLS_CA_PATH" else pair.certificate
+    changed.write_bytes(changed.read_bytes() + weak)
+    with pytest.raises(ConfigError) as caught:
+        TlsFiles(_paths(pair, files), ManualClock(_now_ms()))
+    [wrong] = caught.value.details
+    assert wrong.field == where
+    assert "CN=weak has an RSA key of 1024 bits; issue one for RSA of 2048 bits or more" in wrong.reason
 
 
 @pytest.mark.parametrize("name", ["certificate", "key", "authorities"])

@@ -12,10 +12,19 @@ from holon.clock import SystemClock
 from holon.errors import Unauthenticated
 from holon.security import trust as trusting
 from holon.security.admission import Admission, Caller
+from holon.security.certificates import Authority
 from holon.security.identity import MAX_CHAIN
 from holon.security.revocation import load_lists
 from holon.security.trust import Trust
-from tests.integration.worker_certificates import certificate_of, crossed, intermediate, issue, revoke, root
+from tests.integration.worker_certificates import (
+    certificate_of,
+    crossed,
+    intermediate,
+    issue,
+    revoke,
+    root,
+    weak_authority,
+)
 
 
 def now_ms() -> int:
@@ -34,6 +43,16 @@ def test_a_certificate_leads_over_an_intermediate_in_whatever_order_they_come(tm
     stranger = root(tmp_path / "stranger").certificate
     path = Trust(pem(above.certificate)).path(leaf, (stranger, between.certificate, between.certificate), now_ms())
     assert path.certificates == (leaf, between.certificate, above.certificate)
+
+
+def test_a_certificate_of_an_intermediate_with_a_weak_key_is_refused(tmp_path: Path) -> None:
+    above = root(tmp_path / "root")
+    weak, key = weak_authority(above)
+    files = root(tmp_path / "made").files
+    leaf = certificate_of(issue(tmp_path, Authority(files, weak, key)))  # type: ignore[arg-type]  # RSA
+    with pytest.raises(Unauthenticated, match=r"authority CN=weak, which has an RSA key of 1024 bits") as refused:
+        Trust(pem(above.certificate)).path(leaf, (weak,), now_ms())
+    assert refused.value.code == "CERTIFICATE_INVALID"
 
 
 def test_what_stands_behind_an_authority_is_asked_too_whether_its_list_still_counts(tmp_path: Path) -> None:
