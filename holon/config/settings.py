@@ -74,7 +74,9 @@ class Settings:
         "", "File of the schedules, such as `schedules.toml`: jobs that the holon makes itself, at set times"
     )
     GLOBAL_WORKER_TOKEN: str = _setting(
-        "", "Token of the workers that have none of their own; unset, they come in with certificates only", secret=True
+        "",
+        "Token of the workers that no table of WORKERS_CONFIG_PATH names; unset, they come in with certificates only",
+        secret=True,
     )
     TLS_ENABLED: bool = _setting(False, "The HTTP door speaks TLS too; the gRPC doors do once they have the files")
     TLS_CERT_PATH: str = _setting("", "Certificate (PEM, with its intermediates) of every door that speaks TLS")

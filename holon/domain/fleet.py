@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, Literal
 
 from holon.domain.load import Load
@@ -24,6 +25,14 @@ MAX_DEVICES = 64
 # What it has loaded: so many skills, and things in its caches, by names of so many characters.
 MAX_LOADED = 1_000
 MAX_CACHED = 256
+
+
+class Proof(IntEnum):
+    """What proved a worker's id, the weakest first. A session never replaces one that a stronger proof opened."""
+
+    SHARED_TOKEN = 1
+    TOKEN = 2
+    CERTIFICATE = 3
 
 
 def is_name(text: str) -> bool:

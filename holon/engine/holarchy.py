@@ -161,7 +161,7 @@ class Holarchy:
         """Let a holon be this worker, and pin it; `left` is owed once its session is over.
 
         Raises:
-            FailedPrecondition: HOLARCHY_CYCLE, or HOLARCHY_DEPTH.
+            FailedPrecondition: HOLARCHY_CYCLE, HOLARCHY_DEPTH, or UPLINK_AHEAD: its epoch is too far ahead.
             PermissionDenied: (HOLON_CHANGED) another holon was this worker before, or the holon another worker.
             Aborted: (UPLINK_STALE) a newer node of the holon has linked, or another with the same claim.
             Unavailable: (HOLON_LINKED) another process of the holon is linked now.

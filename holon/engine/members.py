@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
-from holon.domain.fleet import Catalog
+from holon.domain.fleet import Catalog, Proof
 from holon.domain.holarchy import HolonIdentity
 from holon.domain.value import Value, field
 from holon.engine.session import Session
@@ -20,7 +20,8 @@ class Joining(Value, gc=True):
     that moves to a new stream does not replace itself. `sdk` and `labels` are for people.
     `lease` and `execution` are as in `Opening`. `holon` is the holon that it is; None: a plain worker.
     `keeps_limits` is as in `Offering`; `keeps_budgets`: all that it has done for a task costs no more than that may.
-    `keeps_resources`: what a task requires of a machine, the one that does it has, here and below.
+    `keeps_resources`: what a task requires of a machine, the one that does it has, here and below. `proof` is what
+    proved the worker's id.
     """
 
     worker_id: str
@@ -36,6 +37,7 @@ class Joining(Value, gc=True):
     keeps_limits: bool = True
     keeps_budgets: bool = True
     keeps_resources: bool = True
+    proof: Proof = Proof.SHARED_TOKEN
 
 
 @dataclasses.dataclass(slots=True)

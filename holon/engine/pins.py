@@ -10,10 +10,12 @@ import orjson
 from holon.domain.fleet import MAX_WORKER_ID
 from holon.domain.holarchy import Chain, HolonIdentity
 from holon.domain.value import Value
-from holon.errors import Aborted, PermissionDenied
+from holon.errors import Aborted, FailedPrecondition, PermissionDenied
 from holon.ports import Change, Document, Shared, Storage, change_document
 
 KIND = "holons"
+# How far an epoch may be ahead of the last one, beside one for each second since: some takes come to nothing.
+EPOCHS_AHEAD = 1_000
 # This holon's own id, and its parent's; a child's stands under the id that it has as a worker.
 OWN = "own"
 PARENT = "parent"
@@ -130,7 +132,7 @@ class Pins:
         """Whether this holon is pinned as this worker; raises as `pin_child`."""
         document = await self._store.document(KIND, child_key(worker_id))
         if document is not None:
-            _check_pin(worker_id, identity, _pin_in(document, worker_id))
+            _check_pin(worker_id, identity, _pin_in(document, worker_id), self._store.now())
         return document is not None
 
     async def pin_child(self, worker_id: str, identity: HolonIdentity) -> None:
@@ -139,13 +141,14 @@ class Pins:
         Raises:
             PermissionDenied: (HOLON_CHANGED) another holon was this worker before.
             Aborted: (UPLINK_STALE) a newer node of the holon has linked, or another with the same claim.
+            FailedPrecondition: (UPLINK_AHEAD) the epoch is further ahead of the last one than it can have risen.
         """
-        pin = orjson.dumps({"holon_id": identity.holon_id, "epoch": identity.epoch, "instance": identity.instance})
+        now = self._store.now()
+        pin = {"holon_id": identity.holon_id, "epoch": identity.epoch, "instance": identity.instance, "at": now}
 
         def change(document: Document | None) -> tuple[None, Change | None]:
-            if document is not None:
-                _check_pin(worker_id, identity, _pin_in(document, worker_id))
-            return None, None if document is not None and document.value == pin else Change(pin)
+            known = document is not None and _check_pin(worker_id, identity, _pin_in(document, worker_id), now)
+            return None, None if known else Change(orjson.dumps(pin))
 
         await change_document(self._store, KIND, child_key(worker_id), change)
 
@@ -205,7 +208,8 @@ def _pin_in(document: Document, worker_id: str) -> dict[str, Any]:
     )
 
 
-def _check_pin(worker_id: str, identity: HolonIdentity, pin: dict[str, Any]) -> None:
+def _check_pin(worker_id: str, identity: HolonIdentity, pin: dict[str, Any], now: int) -> bool:
+    """Whether a pin is of this very process and epoch; raises as `Pins.pin_child` when it rules the holon out."""
     if pin["holon_id"] != identity.holon_id:
         raise PermissionDenied(
             f"worker {worker_id!r} was holon {pin['holon_id']} until now, and is {identity.holon_id}: if its store "
@@ -215,7 +219,7 @@ def _check_pin(worker_id: str, identity: HolonIdentity, pin: dict[str, Any]) -> 
         )
     epoch, instance = pin.get("epoch"), pin.get("instance")
     if (identity.epoch, identity.instance) == (epoch, instance):
-        return
+        return True
     if not isinstance(epoch, int) or identity.epoch <= epoch:
         raise Aborted(
             f"worker {worker_id!r}: a process of its holon has linked with uplink epoch {epoch}, and this one comes "
@@ -223,3 +227,13 @@ def _check_pin(worker_id: str, identity: HolonIdentity, pin: dict[str, Any]) -> 
             f"the one that is meant, end the other and run `holon uplink accept {worker_id}` at its parent",
             code="UPLINK_STALE",
         )
+    # Else one Hello with the highest number there is would shut the holon out for good.
+    most = epoch + EPOCHS_AHEAD + max(0, now - pin.get("at", 0)) // 1000
+    if identity.epoch > most:
+        raise FailedPrecondition(
+            f"worker {worker_id!r}: its holon comes with uplink epoch {identity.epoch}, and the last one was {epoch}: "
+            f"an epoch rises by one each time that a node takes the link, so {most} is the most that is taken now; if "
+            f"this is the holon that is meant, run `holon uplink accept {worker_id}` at its parent",
+            code="UPLINK_AHEAD",
+        )
+    return False

@@ -23,7 +23,7 @@ from holon.engine.occurrences import Occurrences
 from holon.engine.results import Answer, Reported, Results
 from holon.engine.session import Offered, Session
 from holon.engine.touches import Touches, lease_of
-from holon.errors import HolonError, StoreUnavailable
+from holon.errors import HolonError, StoreUnavailable, Unavailable
 from holon.ports import (
     LeaseRef,
     Leases,
@@ -36,6 +36,9 @@ from holon.telemetry.events import Telemetry
 from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
+
+# How soon a worker with a weaker proof may try again: the stronger session may end at any time.
+_OUTRANKED_RETRY_S = 5.0
 
 
 class Workers:
@@ -86,6 +89,7 @@ class Workers:
 
         Raises:
             InvalidArgument: (SCHEMA_INVALID) a schema cannot be used.
+            Unavailable: (WEAKER_PROOF) the worker has a session that a stronger proof opened.
             StoreUnavailable: the store is away; try again.
         """
         with ExitStack() as held:
@@ -101,8 +105,11 @@ class Workers:
                     joining.lease,
                     joining.execution,
                     joining.instance_id,
+                    int(joining.proof),
                 )
             )
+            if opened.outranked:
+                raise _outranked(joining.worker_id)
             kept = held.pop_all()
         machines = machines_of(joining.catalog, joining)
         session = Session(joining.worker_id, session_id, joining.credits, offerings, connection, machines)
@@ -360,6 +367,16 @@ class Workers:
     async def quiet(self) -> None:
         """Wait until no session holds a lease."""
         await self._dispatcher.quiet()
+
+
+def _outranked(worker_id: str) -> Unavailable:
+    return Unavailable(
+        f"worker {worker_id[:128]!r} has a session that a stronger proof opened, and this one does not replace it; end "
+        "that session, or come with the same proof: a certificate is stronger than a token, and the worker's own token "
+        "than GLOBAL_WORKER_TOKEN",
+        code="WEAKER_PROOF",
+        retry_after=_OUTRANKED_RETRY_S,
+    )
 
 
 def _held(session: Session, task_id: str, lease_id: str) -> LeaseRef | None:

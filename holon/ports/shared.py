@@ -79,6 +79,10 @@ class Quota(Value):
 class Shared(Protocol):
     """The part of the store for what nodes share beside jobs."""
 
+    def now(self) -> int:
+        """The store's clock, epoch milliseconds."""
+        ...
+
     async def document(self, kind: str, key: str) -> Document | None:
         """One document; None when there is none, or it has expired."""
         ...

@@ -153,7 +153,10 @@ class Leases(Protocol):
     """The part of the store that hands tasks to workers."""
 
     async def open_session(self, opening: Opening) -> Opened:
-        """Make a session its worker's current one; leases that it does not resume go back to the queue at once."""
+        """Make a session its worker's current one; leases that it does not resume go back to the queue at once.
+
+        A live session of a higher proof is not replaced: the reply is `outranked`.
+        """
         ...
 
     async def close_session(self, worker_id: str, session_id: str) -> None:
@@ -255,10 +258,6 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
 
     spread: int
     at_one_place: bool
-
-    def now(self) -> int:
-        """The store's clock, epoch milliseconds."""
-        ...
 
     def hear(self, told: Callable[[Hint], None]) -> Callable[[], object]:
         """Have wake-ups told as they come, until the answer is called.

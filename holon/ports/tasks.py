@@ -215,7 +215,8 @@ class Opening(Value):
     """A worker's new session. `resumed` are the (task, lease) pairs that it still holds.
 
     `lease` is how long its leases last, and `execution` how long it may execute a task that names no time of its own,
-    in milliseconds; None: as for everybody. `instance_id` names its process, if it likes.
+    in milliseconds; None: as for everybody. `instance_id` names its process, if it likes. `proof` is the rank of what
+    proved the worker's id.
     """
 
     worker_id: str
@@ -225,18 +226,21 @@ class Opening(Value):
     lease: int | None = None
     execution: int | None = None
     instance_id: str = ""
+    proof: int = 0
 
 
 class Opened(Value):
     """The reply of `open_session`: which resumed leases go on (as offers), and which do not, and why.
 
     `losses` are the attempts that an earlier session had begun and this one does not resume.
+    `outranked`: nothing was opened or changed, because the worker has a live session of a higher proof.
     """
 
     replaced: str | None
     kept: tuple[Offer, ...] = ()
     dropped: tuple[tuple[str, str, Superseded], ...] = ()
     losses: tuple[Loss, ...] = ()
+    outranked: bool = False
 
 
 class Superseded(StrEnum):

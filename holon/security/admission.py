@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from cryptography import x509
 
 from holon.clock import Time
+from holon.domain.fleet import Proof
 from holon.errors import InvalidArgument, PermissionDenied, Unauthenticated, Violation
 from holon.security.identity import Identity, certificates_in, check_length, identify, is_identity
 from holon.security.sts.access_tokens import SESSION, AccessToken
@@ -201,6 +202,12 @@ class Admission:
             return True
         return caller.identity is not None and caller.identity.name == worker_id
 
+    def proof(self, caller: Caller, worker_id: str) -> Proof:
+        """What proves that a caller is this worker, which `worker_of` has checked."""
+        if caller.identity is not None:
+            return Proof.CERTIFICATE
+        return Proof.SHARED_TOKEN if self._rules.standing(worker_id).rule is None else Proof.TOKEN
+
     def is_holon(self, worker_id: str) -> bool:
         """Whether the rules say that this worker is a holon; no other may say so of itself."""
         rule = self._rules.standing(worker_id).rule
@@ -241,9 +248,11 @@ class Admission:
         return Until(at, at - now)
 
     def _check_token(self, digest: bytes) -> None:
-        shared = self._shared is not None and hmac.compare_digest(self._shared, digest)
-        if not shared and self._rules.of_token(digest) is None:
+        if not self._is_shared(digest) and self._rules.of_token(digest) is None:
             raise _invalid("no worker of this node has this worker token; it may have been changed, or be cut short")
+
+    def _is_shared(self, digest: bytes) -> bool:
+        return self._shared is not None and hmac.compare_digest(self._shared, digest)
 
     def _check_access(self, access: AccessToken, identity: Identity | None) -> Until:
         if self._reader is None:
@@ -271,9 +280,10 @@ class Admission:
         if caller.access is not None:
             self._check_bearer(caller, caller.access, standing, worker_id)
         elif caller.identity is None and not (caller.token and standing.allows_token(caller.token, self._shared)):
+            shared = caller.token is not None and self._is_shared(caller.token)
+            why = "GLOBAL_WORKER_TOKEN proves only workers without a table" if shared else "what proves it is"
             raise PermissionDenied(
-                f"this token is not that of the worker {worker_id[:_SHOWN]!r}; what proves it is in the node's "
-                "workers.toml",
+                f"this token is not that of the worker {worker_id[:_SHOWN]!r}; {why} in the node's workers.toml",
                 code=MISMATCH,
             )
 

@@ -106,14 +106,12 @@ class Standing:
         return any(hmac.compare_digest(expected, digest) for expected in self.tokens(shared))
 
     def tokens(self, shared: bytes | None) -> frozenset[bytes]:
-        """The digests of the tokens that prove it: the rule's own, else that of the one that workers share, if any.
-
-        The shared one proves nothing about a worker that has a token or a certificate of its own.
+        """The digests of the tokens that prove it: its table's own. The shared token proves an id without a table.
 
         Arguments:
             shared: the digest of the token that workers share; None: there is none.
         """
-        if self.rule is not None and (self.rule.tokens or self.rule.certified):
+        if self.rule is not None:
             return self.rule.tokens
         return frozenset() if shared is None else frozenset({shared})
 

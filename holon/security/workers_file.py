@@ -112,10 +112,13 @@ class _Reading:
                 self._add(f"{where} {key}", f'is a table inside a table; an id with a dot is quoted: ["{name}.{key}"]')
             else:
                 self._add(f"{where} {key}", f"is no key; there are {', '.join((*KEYS, *known))}")
-        proves = self._certificates or table.keys() & _PROVING or table.get("kind") == HOLON
-        if len(self._problems) == before and not proves:
-            # It would say nothing, and its worker come in with the token of all.
-            self._add(where, f"has no token, and tokens alone are shown here; give one of {', '.join(KEYS)}")
+        if len(self._problems) == before and not table.keys() & _PROVING:
+            if table.get("kind") == HOLON:
+                self._add(
+                    where, f"is a holon without credentials; say what proves it: cn, spiffe, or {', '.join(KEYS)}"
+                )
+            elif not self._certificates:
+                self._add(where, f"has no token, and workers show only tokens here; give one of {', '.join(KEYS)}")
         tokens = self._tokens(where, table)
         if len(self._problems) > before:
             return Rule(name)

@@ -75,7 +75,7 @@ def start_cluster(programs: Programs, place: Path, storage: str) -> Cluster:
         "SHUTDOWN_GRACE_SECONDS": "5",
         "LOG_FORMAT": "text",
     }
-    write_atomically(place / "workers.toml", f'[{CHILD}]\nkind = "holon"\n'.encode())
+    write_atomically(place / "workers.toml", f'[{CHILD}]\nkind = "holon"\ncn = "{CHILD}"\n'.encode())
     node = programs.start(
         "node",
         [*CLI, "serve"],

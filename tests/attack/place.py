@@ -90,7 +90,7 @@ class Place:
         self.write("clients.toml", text or "".join(tables))
 
     def write_workers(self, text: str = "") -> None:
-        children = "".join(f'[{name}]\nkind = "holon"\n' for name in self.children)
+        children = "".join(f'[{name}]\nkind = "holon"\ncn = "{name}"\n' for name in self.children)
         self.write("workers.toml", (text or f'[reporter]\ntoken = "{self.tokens["reporter"]}"\n') + children)
 
     def write(self, name: str, text: str) -> None:

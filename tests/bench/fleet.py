@@ -132,7 +132,7 @@ class Fleet:
     def takes_children(self) -> dict[str, str]:
         """The settings of a node that takes holons as workers."""
         path = self._folder / "workers.toml"
-        path.write_text(f'[{_CHILD}]\nkind = "holon"\n')
+        path.write_text(f'[{_CHILD}]\nkind = "holon"\ncn = "{_CHILD}"\n')
         return {"WORKERS_CONFIG_PATH": str(path)}
 
     async def add_worker(self, node: Child, held: int = HELD, settings: Mapping[str, str] = {}) -> Child:

@@ -27,6 +27,24 @@ async def test_a_new_session_names_the_one_that_it_replaces(world: World) -> Non
     assert opened.replaced is None
 
 
+async def test_a_session_never_replaces_a_live_one_of_a_higher_proof(world: World) -> None:
+    strong, _ = await world.resume("w1", proof=3)
+    offer = await world.accepted(strong)
+    weak, opened = await world.resume("w1", offer, proof=2)
+    assert (opened.outranked, opened.replaced, opened.kept, opened.dropped) == (True, None, (), ())
+    assert (await world.touch(extends=(strong.ref(offer),))).lost == ()
+    await world.dispatch()
+    assert await world.lease(weak.seat()) == []
+    # The same proof replaces it, and so does any once it has ended.
+    again, opened = await world.resume("w1", offer, proof=3)
+    assert (opened.outranked, opened.replaced) == (False, strong.session_id)
+    await world.storage.close_session("w1", again.session_id)
+    weak, opened = await world.resume("w1", offer, proof=1)
+    assert (opened.outranked, [kept.lease_id for kept in opened.kept]) == (False, [offer.lease_id])
+    _, opened = await world.resume("w1", offer, proof=2)
+    assert opened.replaced == weak.session_id
+
+
 async def test_a_closed_session_is_given_no_work(world: World) -> None:
     hand = await world.hand()
     await world.storage.close_session(hand.worker_id, hand.session_id)

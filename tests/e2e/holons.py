@@ -42,7 +42,7 @@ def holon_node(
     own = folder / name
     own.mkdir(parents=True, exist_ok=True)
     workers = own / "workers.toml"
-    workers.write_text('["child*"]\nkind = "holon"\n')
+    workers.write_text('["child*"]\nkind = "holon"\ncn = "child*"\n')
     if parent is not None:
         # In its own folder: one that another holon of this name has already is not renewed.
         pair = certificates.issue_worker(parent.authority, own, name, days=2)

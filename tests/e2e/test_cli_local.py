@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from typer.main import get_command
 
 from holon import __version__
 from holon.cli.app import app
 from tests.e2e.cli_node import environment, holon, holon_forked, holon_here, project
+from tests.integration.worker_certificates import weak_authority
 
 # A path that no system can look at.
 UNSEEN = "x" * 300
@@ -191,6 +193,30 @@ def test_check_lists_what_is_wrong(tmp_path: Path) -> None:
     assert "STORAGE_URI" in ran.err
     problems = holon_here(tmp_path, "check", "--json", env=env).json["problems"]
     assert {problem["field"] for problem in problems} == {"API_PORT", "STORAGE_URI"}
+
+
+def test_check_and_a_start_refuse_a_holon_whose_table_does_not_say_what_proves_it(tmp_path: Path) -> None:
+    (tmp_path / "workers.toml").write_text('[child-1]\nkind = "holon"\n["child-2*"]\nkind = "holon"\ncn = "x"\n')
+    env = {"WORKERS_CONFIG_PATH": "workers.toml", "CLIENT_TOKEN": "x" * 32}
+    ran = holon_here(tmp_path, "check", env=env)
+    assert ran.code == 2
+    wrong = "workers.toml [child-1]: is a holon without credentials; say what proves it: cn, spiffe, or token"
+    assert wrong in ran.err
+    assert "child-2" not in ran.err
+    started = holon_forked(tmp_path, "serve", env=env)
+    assert (started.code, wrong in started.err) == (2, True)
+
+
+def test_check_refuses_an_authority_with_a_weak_key(tmp_path: Path) -> None:
+    assert holon_here(tmp_path, "certs", "dev").code == 0
+    files = {"CA": "ca.pem", "CERT": "server.pem", "KEY": "server.key"}
+    env = {f"TLS_{kind}_PATH": f"certs/{name}" for kind, name in files.items()} | {"TLS_ENABLED": "true"}
+    assert holon_here(tmp_path, "check", env=env).code == 0
+    with (tmp_path / "certs" / "ca.pem").open("ab") as authorities:
+        authorities.write(weak_authority()[0].public_bytes(Encoding.PEM))
+    (problem,) = holon_here(tmp_path, "check", "--json", env=env).json["problems"]
+    assert problem["field"] == "TLS_CA_PATH"
+    assert "certs/ca.pem: CN=weak has an RSA key of 1024 bits" in problem["reason"]
 
 
 RUNS = """

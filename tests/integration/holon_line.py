@@ -73,7 +73,7 @@ async def a_holon(
     workers = folder / "workers.toml"
     if not workers.exists():
         # Others in this folder read it.
-        workers.write_text('["child*"]\nkind = "holon"\n')
+        workers.write_text('["child*"]\nkind = "holon"\ncn = "child*"\n')
     if above is not None:
         pair = above.certificate(certificate)
         settings = {

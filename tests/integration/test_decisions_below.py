@@ -39,7 +39,9 @@ QUESTION = "job-below-3"
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     entries = (*sole(CLIENT_TOKEN), Entry(Client("stranger"), frozenset({digest_of(STRANGER)})))
-    async with a_node(admission=admission(tmp_path, '["child*"]\nkind = "holon"'), entries=entries) as node:
+    async with a_node(
+        admission=admission(tmp_path, '["child*"]\nkind = "holon"\ncn = "child*"'), entries=entries
+    ) as node:
         yield node
 
 

@@ -50,7 +50,7 @@ ACCEPT = "/holon.rxon.v1.NodeService/AcceptHolon"
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    async with a_node(admission=admission(tmp_path, '["child*"]\nkind = "holon"')) as node:
+    async with a_node(admission=admission(tmp_path, '["child*"]\nkind = "holon"\ncn = "child*"')) as node:
         yield node
 
 
@@ -142,6 +142,24 @@ async def test_the_highest_epoch_is_the_holon_and_an_older_one_never_comes_back(
     await gone(node, again)
 
 
+async def test_an_epoch_rises_no_faster_than_nodes_can_take_the_link(tmp_path: Path) -> None:
+    clock = Ahead()
+    rules = admission(tmp_path, '["child*"]\nkind = "holon"\ncn = "child*"')
+    async with a_node(admission=rules, clock=clock) as node:
+        await gone(node, await comes(node, identity("below", 3)))
+        ahead = (CODE.FAILED_PRECONDITION, "UPLINK_AHEAD")
+        for epoch in (2**63 - 1, 100_000):
+            assert await refusal(node, identity("below", epoch), instance="i2") == ahead
+        with pytest.raises(grpc.aio.AioRpcError, match="run `holon uplink accept child` at its parent"):
+            await comes(node, identity("below", 2**63 - 1), instance="i2")
+        # Who is meant is not kept out by such a claim; and many takes may have come to nothing, in a long time more.
+        await gone(node, await comes(node, identity("below", 1_003), instance="i3"))
+        clock.ahead = 100_000_000
+        await gone(node, await comes(node, identity("below", 102_000), instance="i4"))
+        assert await accept(node, "child") == "below"
+        await gone(node, await comes(node, identity("below", 2**62), instance="i5"))
+
+
 async def test_a_holon_is_one_worker_only_also_while_it_is_away_until_that_is_accepted(node: Node) -> None:
     first, sibling = await comes(node, identity("below")), await comes(node, identity("sibling"), "child-3")
     elsewhere = (CODE.PERMISSION_DENIED, "HOLON_CHANGED")
@@ -226,7 +244,7 @@ async def test_who_is_refused_again_and_again_is_in_the_log_once_a_minute(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Ahead()
-    rules = admission(tmp_path, '["child*"]\nkind = "holon"')
+    rules = admission(tmp_path, '["child*"]\nkind = "holon"\ncn = "child*"')
     monkeypatch.setattr("transports.grpc.refused_links.MOST", 3)
     async with a_node(admission=rules, clock=clock) as node:
         await gone(node, await comes(node, identity("first", 2)))
@@ -339,7 +357,7 @@ async def test_a_child_is_asked_to_come_again_when_the_chain_above_has_changed(n
 
 
 async def test_a_holon_keeps_its_tasks_for_longer_than_a_worker_and_may_take_longer(tmp_path: Path) -> None:
-    rules = admission(tmp_path, '["child*"]\nkind = "holon"')
+    rules = admission(tmp_path, '["child*"]\nkind = "holon"\ncn = "child*"')
     async with a_node(admission=rules, lease=30.0, child_lease=300.0, child_execution=5_000.0) as node:
         times = []
         for is_holon in (True, False):

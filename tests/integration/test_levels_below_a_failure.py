@@ -81,7 +81,7 @@ async def test_a_plain_worker_tells_of_no_levels_below_itself_and_what_looks_so_
 async def test_a_failure_below_keeps_its_code_and_the_levels_below_it_however_much_it_says(
     tmp_path: Path, details: bytes, heard: Any
 ) -> None:
-    async with a_node(admission=admission(tmp_path, '["child"]\nkind = "holon"')) as node:
+    async with a_node(admission=admission(tmp_path, '["child"]\nkind = "holon"\ncn = "child"')) as node:
         error = types_pb2.TaskError(
             code="CHILD_FAILED",
             causes=[types_pb2.TaskErrorCause(**CAUSE)],
@@ -92,7 +92,7 @@ async def test_a_failure_below_keeps_its_code_and_the_levels_below_it_however_mu
 
 
 async def test_of_levels_below_that_are_too_much_themselves_each_is_told_within_its_limits(tmp_path: Path) -> None:
-    async with a_node(admission=admission(tmp_path, '["child"]\nkind = "holon"')) as node:
+    async with a_node(admission=admission(tmp_path, '["child"]\nkind = "holon"\ncn = "child"')) as node:
         details = {"causes": [CAUSE | {"message": "x" * 40_000}] * 32}
         error = types_pb2.TaskError(code="CHILD_FAILED", details=json_payload(details))
         said = await told(node, await comes(node, identity()), error)

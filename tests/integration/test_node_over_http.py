@@ -56,7 +56,7 @@ class Doors:
 
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Doors]:
-    async with a_node(admission=admission(folder, '["child*"]\nkind = "holon"')) as node:
+    async with a_node(admission=admission(folder, '["child*"]\nkind = "holon"\ncn = "child*"')) as node:
         engine, overview, settings = node.engine, node.overview, HttpSettings(port=0)
         trusted = authority("ours").files.certificate
         async with (

@@ -179,7 +179,7 @@ async def test_events_over_the_limit_are_each_to_be_sent_again() -> None:
 
 async def test_what_the_node_has_asked_a_holon_for_is_taken_over_the_limit_and_comes_once(tmp_path: Path) -> None:
     rules = tmp_path / "workers.toml"
-    rules.write_text('["child"]\nkind = "holon"\n')
+    rules.write_text('["child"]\nkind = "holon"\ncn = "child"\n')
     holon: dict[str, Any] = {"instance_id": "i1", "holon_identity": identity(BELOW)}
     holon["capabilities"] = [types_pb2.CAPABILITY_CANCEL, types_pb2.CAPABILITY_HOLON]
     async with (

@@ -38,7 +38,7 @@ AWAY = (grpc.StatusCode.UNAVAILABLE, "HOLON_AWAY")
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    workers = admission(tmp_path, '["child*"]\nkind = "holon"')
+    workers = admission(tmp_path, '["child*"]\nkind = "holon"\ncn = "child*"')
     async with a_node(admission=workers, entries=(*sole(CLIENT_TOKEN),)) as node:
         yield node
 

@@ -45,7 +45,7 @@ def patient() -> Blueprint:
 async def test_a_task_says_how_long_it_stays_with_a_holon_that_is_cut_off(
     tmp_path: Path, on_lost: float | str | None, replaced: bool
 ) -> None:
-    rules = admission(tmp_path, '["child*"]\nkind = "holon"')
+    rules = admission(tmp_path, '["child*"]\nkind = "holon"\ncn = "child*"')
     async with a_node(admission=rules, lease=0.3, child_lease=0.6) as node:
         node.engine.blueprints.register(patient())
         child = await comes(node, identity())
@@ -167,7 +167,7 @@ async def test_a_holon_that_stops_at_a_tasks_result_timeout_ends_the_task_as_tha
     each: int,
     seen: tuple[str, str] | None,
 ) -> None:
-    rules, clock = admission(tmp_path, '["child*"]\nkind = "holon"'), ManualClock()
+    rules, clock = admission(tmp_path, '["child*"]\nkind = "holon"\ncn = "child*"'), ManualClock()
     async with a_node(admission=rules, clock=clock) as node:
         node.engine.blueprints.register(limited(ways))
         worker = await (comes(node, identity()) if is_holon else node.worker("w1", offering("t")))

@@ -250,12 +250,11 @@ async def test_no_token_is_in_the_store_as_it_is() -> None:
 
 
 async def test_a_credential_that_proves_whatever_id_is_named_buys_a_token_and_no_family(tmp_path: Path) -> None:
-    admission = Admission(
-        SystemClock(), rules(tmp_path, f'["gpu-*"]\ntoken = "{OWN}"\n[cpu]\nreplicas = true'), shared=WORKER_TOKEN
-    )
+    text = f'["gpu-*"]\ntoken = "{OWN}"\n[cpu]\nreplicas = true\ntoken = "{OWN}-2"'
+    admission = Admission(SystemClock(), rules(tmp_path, text), shared=WORKER_TOKEN)
     async with a_node(secure=False, admission=admission, tokens=TOKENS) as node:
         channel = await node.worker_channel(None)
-        for n, (token, worker_id) in enumerate(((OWN, "gpu-1"), (WORKER_TOKEN, "w1"), (WORKER_TOKEN, "cpu.7"))):
+        for n, (token, worker_id) in enumerate(((OWN, "gpu-1"), (WORKER_TOKEN, "w1"), (f"{OWN}-2", "cpu.7"))):
             given = await exchange(channel, f"r{n}", worker_token=token, worker_id=worker_id)
             assert (given.refresh_token, given.HasField("refresh_expires_in")) == ("", False)
             await welcomed(channel, given.access_token)

@@ -33,6 +33,9 @@ from tests.integration.grpc_node import (
     updates,
     worker_files,
 )
+from tests.integration.holons_below import identity
+from tests.integration.token_calls import TOKENS, exchange
+from tests.integration.token_calls import refused as refused_token
 from tests.integration.worker_certificates import certificate_of, intermediate, issue, revoke
 
 CODE = grpc.StatusCode
@@ -150,6 +153,52 @@ async def test_a_door_for_both_has_a_port_for_each(tmp_path: Path) -> None:
         assert end.code() is CODE.UNAVAILABLE
 
 
+async def test_the_shared_token_proves_no_id_that_a_table_names_whatever_the_table_says(tmp_path: Path) -> None:
+    text = '[w1]\n["gpu-*"]\n[w2]\nreplicas = true\n[child]\nkind = "holon"\ncn = "host-7"'
+    async with a_node(admission=admission(tmp_path, text), token_port=0, tokens=TOKENS) as node:
+        node.workers_port = node.workers.token_port
+        for claimed in ("w1", "gpu-7", "w2", "w2.a", "child"):
+            assert await who(node, None, claimed, bearer(WORKER_TOKEN)) == MISMATCH
+            # Nor does an access token, which it would be exchanged for.
+            channel = await node.worker_channel(None)
+            assert await refused_token(channel, worker_token=WORKER_TOKEN, worker_id=claimed) == MISMATCH
+        wire = await node.stream(None, bearer(WORKER_TOKEN))
+        await wire.send(hello(worker_id="child", instance_id="i1", holon_identity=identity()))
+        end = await wire.end()
+        assert (end.code(), reason_of(end)) == MISMATCH
+        assert "GLOBAL_WORKER_TOKEN proves only workers without a table" in (end.details() or "")
+        assert await who(node, None, "w9", bearer(WORKER_TOKEN)) == "w9"
+
+
+@pytest.mark.parametrize(("table", "token"), [("", WORKER_TOKEN), (f'[w1]\ncn = "w1"\ntoken = "{OWN}"', OWN)])
+@pytest.mark.parametrize("exchanged", [False, True])
+async def test_no_session_replaces_one_that_something_stronger_has_proven(
+    tmp_path: Path, table: str, token: str, exchanged: bool
+) -> None:
+    async with a_node(admission=admission(tmp_path, table), token_port=0, tokens=TOKENS) as node:
+        certified = await node.worker("w1")
+        node.workers_port = node.workers.token_port
+        shown = token
+        if exchanged:
+            channel = await node.worker_channel(None)
+            shown = (await exchange(channel, worker_token=token, worker_id="w1")).access_token
+        weaker = await node.stream(None, bearer(shown))
+        await weaker.send(hello(worker_id="w1", instance_id="x"))
+        end = await weaker.end()
+        assert (end.code(), reason_of(end)) == (CODE.UNAVAILABLE, "WEAKER_PROOF")
+        assert "a certificate is stronger than a token" in (end.details() or "")
+        await certified.beat()
+        await certified.close()
+        await node.until(lambda: not list(node.engine.dispatcher.sessions))
+        weaker = await node.stream(None, bearer(shown))
+        await weaker.send(hello(worker_id="w1", instance_id="x"))
+        await weaker.expect("welcome")
+        node.workers_port = None
+        certified = await node.worker("w1")
+        assert await end_of(weaker) == (CODE.ABORTED, "SESSION_REPLACED")
+        await certified.beat()
+
+
 @pytest.mark.parametrize(
     "what",
     [
@@ -159,6 +208,7 @@ async def test_a_door_for_both_has_a_port_for_each(tmp_path: Path) -> None:
         {"extensions": [x509.BasicConstraints(ca=True, path_length=None)]},
         {"common_name": "w1\0evil"},
         {"common_name": "spiffe://example.org/w1"},
+        {"rsa_bits": 1024},
     ],
 )
 async def test_a_certificate_that_tls_takes_and_that_names_no_worker_is_refused(
@@ -168,6 +218,15 @@ async def test_a_certificate_that_tls_takes_and_that_names_no_worker_is_refused(
         assert await end_of(await node.stream(issue(tmp_path, authority("ours"), **what))) == (
             CODE.UNAUTHENTICATED,
             "CERTIFICATE_INVALID",
+        )
+
+
+async def test_an_rsa_key_of_2048_bits_is_taken_and_of_a_weaker_one_it_is_said_what_to_issue(tmp_path: Path) -> None:
+    async with a_node(admission=admission(tmp_path)) as node:
+        assert await who(node, issue(tmp_path, authority("ours"), rsa_bits=2048)) == "w1"
+        end = await (await node.stream(issue(tmp_path, authority("ours"), rsa_bits=1024))).end()
+        assert end.details() == (
+            "the client certificate has an RSA key of 1024 bits; issue one for RSA of 2048 bits or more, or P-256"
         )
 
 

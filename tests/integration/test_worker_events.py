@@ -232,7 +232,7 @@ async def test_events_that_cannot_be_declared_are_refused_with_their_catalog(nod
 
 @pytest.mark.parametrize("is_holon", [True, False])
 async def test_what_others_said_ends_no_link_however_often_it_is_refused(tmp_path: Path, is_holon: bool) -> None:
-    async with a_node(admission=admission(tmp_path, '["child"]\nkind = "holon"')) as node:
+    async with a_node(admission=admission(tmp_path, '["child"]\nkind = "holon"\ncn = "child"')) as node:
         worker = await comes(node, identity()) if is_holon else await node.worker()
         await node.create()
         offer = await worker.offer()
@@ -251,7 +251,7 @@ async def test_what_others_said_ends_no_link_however_often_it_is_refused(tmp_pat
 async def test_who_sent_what_a_holon_passes_on_has_an_id_as_long_as_a_certificate_may_give(
     tmp_path: Path, length: int, reason: str
 ) -> None:
-    async with a_node(admission=admission(tmp_path, '["child"]\nkind = "holon"')) as node:
+    async with a_node(admission=admission(tmp_path, '["child"]\nkind = "holon"\ncn = "child"')) as node:
         holon = await comes(node, identity())
         job_id = await node.create()
         offer = await holon.offer()

@@ -39,17 +39,19 @@ def allows(rules: WorkerRules, worker_id: str, token: str) -> bool:
 
 
 def test_f05_f06_a_worker_with_a_token_of_its_own_takes_that_alone_and_others_the_shared_one(tmp_path: Path) -> None:
-    rules = load(tmp_path, f'[w1]\ntoken = "{A}"\n[w2]\n["gpu-*"]\ntoken = "{B}"')
+    rules = load(tmp_path, f'[w1]\ntoken = "{A}"\n["gpu-*"]\ntoken = "{B}"')
     assert [allows(rules, "w1", token) for token in (A, B, SHARED)] == [True, False, False]
     assert [allows(rules, "gpu-7", token) for token in (A, B, SHARED)] == [False, True, False]
-    for worker_id in ("w2", "another"):
-        assert [allows(rules, worker_id, token) for token in (A, B, SHARED)] == [False, False, True]
+    assert [allows(rules, "another", token) for token in (A, B, SHARED)] == [False, False, True]
 
 
-def test_the_shared_token_does_not_stand_for_a_worker_whose_certificate_is_named(tmp_path: Path) -> None:
-    rules = load(tmp_path, f'[w1]\ncn = "host-7"\n[w2]\ncn = "host-8"\ntoken = "{A}"')
-    assert not allows(rules, "w1", SHARED)
-    assert allows(rules, "w2", A)
+def test_the_shared_token_proves_no_id_that_a_table_names(tmp_path: Path) -> None:
+    text = '[w1]\ncn = "host-7"\n[w2]\n["gpu-*"]\n[w3]\nreplicas = true\n[h]\nkind = "holon"\ncn = "h"\n'
+    rules = load(tmp_path, text + f'[w4]\ncn = "host-8"\ntoken = "{A}"')
+    for worker_id in ("w1", "w2", "gpu-7", "w3", "w3.a", "h", "w4"):
+        assert not allows(rules, worker_id, SHARED)
+    assert allows(rules, "w4", A)
+    assert allows(rules, "another", SHARED)
 
 
 def test_a_token_may_be_given_as_its_hash(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def test_a_table_without_a_token_is_refused_where_tokens_alone_are_shown(tmp_pat
     path = tmp_path / "workers.toml"
     path.touch(0o600)
     path.write_text(
-        f'[w1]\n["gpu-*"]\nreplicas = true\n[w2]\nkind = "worker"\n[w3]\ntoken = "{A}"\n[child]\nkind = "holon"\n'
+        f'[w1]\n["gpu-*"]\nreplicas = true\n[w2]\nkind = "worker"\n[w3]\ntoken = "{A}"\n'
         '[w4]\ncn = "host-7"\n[[revoked]]\nworker = "old"\n'
     )
     load_workers(str(path))
@@ -188,11 +190,27 @@ def test_patterns_without_a_common_name_do_not_overlap(one: str, other: str) -> 
 
 
 def test_a_holon_is_what_the_file_calls_one_and_has_no_replicas(tmp_path: Path) -> None:
-    rules = load(tmp_path, '[w1]\n[w2]\nkind = "worker"\n["h-*"]\nkind = "holon"')
+    rules = load(tmp_path, '[w1]\n[w2]\nkind = "worker"\n["h-*"]\nkind = "holon"\ncn = "h-*"')
     found = {name: rules.standing(name).rule for name in ("w1", "w2", "h-1")}
     assert [rule is not None and rule.holon for rule in found.values()] == [False, False, True]
-    wrong = problems(tmp_path, '[a]\nkind = "spirit"\n[b]\nkind = "holon"\nreplicas = true')
+    wrong = problems(tmp_path, '[a]\nkind = "spirit"\n[b]\nkind = "holon"\ncn = "b"\nreplicas = true')
     assert wrong.keys() == {"[a] kind", "[b]"}
+
+
+@pytest.mark.parametrize("certificates", [True, False])
+def test_a_holon_needs_a_table_that_says_what_proves_it(tmp_path: Path, certificates: bool) -> None:
+    path = tmp_path / "workers.toml"
+    path.touch(0o600)
+    path.write_text(
+        '[h]\nkind = "holon"\n["h-*"]\nkind = "holon"\n'
+        f'[a]\nkind = "holon"\ncn = "a"\n[b]\nkind = "holon"\nspiffe = "spiffe://x/b"\n'
+        f'[c]\nkind = "holon"\ntoken = "{A}"\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_workers(str(path), certificates=certificates)
+    found = {one.field.removeprefix(str(path)).strip(): one.reason for one in caught.value.details}
+    assert set(found) == {"[h]", '["h-*"]'}
+    assert all("say what proves it: cn, spiffe, or token" in reason for reason in found.values())
 
 
 def an_identity(name: str, *, spiffe: bool = False) -> Identity:

@@ -22,6 +22,7 @@ from holon.domain.fleet import (
     Catalog,
     Device,
     Machine,
+    Proof,
     Skill,
     is_name,
 )
@@ -81,16 +82,17 @@ def reads_of(hello: worker_pb2.Hello) -> int:
     return hello.max_message_bytes if hello.HasField("max_message_bytes") else MAX_MESSAGE_BYTES
 
 
-def joining_of(hello: worker_pb2.Hello, worker_id: str, max_message_bytes: int) -> Joining:
+def joining_of(hello: worker_pb2.Hello, worker_id: str, proof: Proof, max_message_bytes: int) -> Joining:
     """What the engine must know of a worker that opens a session.
 
     Arguments:
+        proof: what proved its id.
         max_message_bytes: the largest message that may be sent to it.
     Raises:
         InvalidArgument: (HELLO_INVALID) the field at fault, and why.
     """
     try:
-        return _joining_of(hello, worker_id, max_message_bytes)
+        return _joining_of(hello, worker_id, proof, max_message_bytes)
     except InvalidArgument as error:
         raise hello_invalid(error) from error
 
@@ -110,7 +112,7 @@ def holon_of(hello: worker_pb2.Hello, worker_id: str, *, is_holon: bool) -> Holo
     if not is_holon:
         raise PermissionDenied(
             f"worker {worker_id[:MAX_NAME]!r} comes as a holon, and its parent does not know it as one: its table in "
-            'the file that WORKERS_CONFIG_PATH names there needs kind = "holon"',
+            'the file that WORKERS_CONFIG_PATH names there needs kind = "holon", and cn, spiffe or token',
             code="NOT_A_HOLON",
         )
     try:
@@ -141,7 +143,7 @@ def hello_invalid(error: InvalidArgument) -> InvalidArgument:
     return InvalidArgument(f"Hello: {error.message}", code=HELLO_INVALID, details=error.details)
 
 
-def _joining_of(hello: worker_pb2.Hello, worker_id: str, max_message_bytes: int) -> Joining:
+def _joining_of(hello: worker_pb2.Hello, worker_id: str, proof: Proof, max_message_bytes: int) -> Joining:
     if hello.WhichOneof("offered") is None:
         raise invalid("catalog", "is needed, or catalog_hash: say what the worker offers")
     if len(hello.labels) > MAX_LABELS:
@@ -169,6 +171,7 @@ def _joining_of(hello: worker_pb2.Hello, worker_id: str, max_message_bytes: int)
         hello.instance_id[:MAX_NAME],
         " ".join(part[:MAX_NAME] for part in (hello.sdk.name, hello.sdk.version, hello.sdk.runtime) if part),
         dict(hello.labels),
+        proof=proof,
     )
 
 

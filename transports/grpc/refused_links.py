@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 # Of who comes as a holon; the message of each says what can be done, and at which side.
 REASONS = frozenset(
-    {"NOT_A_HOLON", "HOLON_CHANGED", "HOLON_LINKED", "HOLARCHY_CYCLE", "HOLARCHY_DEPTH", "UPLINK_STALE"}
+    {"NOT_A_HOLON", "HOLON_CHANGED", "HOLON_LINKED", "HOLARCHY_CYCLE", "HOLARCHY_DEPTH", "UPLINK_STALE", "UPLINK_AHEAD"}
 )
 # A child that is refused comes again every few seconds, until somebody has done it.
 EVERY_MS = 60_000

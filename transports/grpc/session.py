@@ -144,7 +144,7 @@ class Session:
         if self._rates is not None:
             await self._rates.admit(Call.OPENING, self.worker_id)
         max_message_bytes = min(reads_of(hello), self._settings.max_message_bytes)
-        joining = joining_of(hello, self.worker_id, max_message_bytes)
+        joining = joining_of(hello, self.worker_id, self._standing.proof, max_message_bytes)
         self._child = self._child_of(hello)
         if self._child is not None:
             lease, execution = (round(s * 1000) for s in (self._settings.child_lease, self._settings.child_execution))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from holon.domain.fleet import Proof
 from holon.errors import HolonError, PermissionDenied
 from holon.rxon.v1 import worker_pb2
 from holon.security.admission import Admission, Caller, Until
@@ -52,6 +53,11 @@ class Standing:
     def renews(self) -> bool:
         """Whether it may go on by new tokens."""
         return self._admission.takes_tokens
+
+    @property
+    def proof(self) -> Proof:
+        """What proves the worker's id."""
+        return self._admission.proof(self.caller, self.worker_id)
 
     @property
     def is_holon(self) -> bool:

@@ -124,6 +124,8 @@ def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
 def open_session(tables: Tables, opening: Opening, now: int) -> Opened:
     """Make a session its worker's current one. Leases that it does not resume go back to the queue at once."""
     worker = tables.worker(opening.worker_id)
+    if worker.live and worker.proof > opening.proof:
+        return Opened(None, outranked=True)
     replaced = worker.session_id if worker.live and worker.session_id != opening.session_id else None
     old = worker.held
     # The same process may have been offered what did not reach it. Another one has lost what the earlier one had.
@@ -131,6 +133,7 @@ def open_session(tables: Tables, opening: Opening, now: int) -> Opened:
     tables.edit(worker)
     worker.session_id, worker.live, worker.credits = opening.session_id, True, opening.credits
     worker.lease, worker.execution, worker.instance_id = opening.lease, opening.execution, opening.instance_id
+    worker.proof = opening.proof
     worker.held, worker.stops = {}, ()
     kept: list[Offer] = []
     dropped: list[tuple[str, str, Superseded]] = []

@@ -255,7 +255,7 @@ class LateRow(Row):
 class WorkerRow(Row):
     """A worker's session: how many tasks it may hold, which leases count against that, and what it is to stop.
 
-    `lease`, `execution` and `instance_id` are as in `Opening`.
+    `lease`, `execution`, `instance_id` and `proof` are as in `Opening`.
 
     `held` alone is changed in place, by the tables, which take that back themselves: a worker may hold thousands.
     """
@@ -267,5 +267,6 @@ class WorkerRow(Row):
     lease: int | None = None
     execution: int | None = None
     instance_id: str = ""
+    proof: int = 0
     held: dict[str, str] = field(default_factory=dict)
     stops: tuple[Stop, ...] = ()

@@ -169,12 +169,13 @@ def _kept(fields: Answer, seal: Seal) -> Offer:
 
 def opened_of(answer: Answer, seal: Seal) -> tuple[Opened, int | None]:
     """What became of a worker's leases, and the place of the session in the order of them."""
-    replaced, kept, dropped, order, losses = answer
+    replaced, kept, dropped, order, losses, outranked = answer
     opened = Opened(
         replaced.decode() or None,
         tuple(_kept(fields, seal) for fields in _offers(kept)),
         tuple((task.decode(), lease.decode(), Superseded(why.decode())) for task, lease, why in dropped),
         losses_of(losses),
+        bool(outranked),
     )
     return opened, int(order) if order else None
 

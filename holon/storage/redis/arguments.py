@@ -272,7 +272,7 @@ def opening_arguments(opening: Opening, order: int | None) -> Arguments:
     arguments: Arguments = [opening.worker_id, opening.session_id, opening.credits, maybe(order)]
     # What names a process may be anything; among what workers are to be told it is one word.
     instance = quote(opening.instance_id, safe="")
-    arguments += (maybe(opening.lease), maybe(opening.execution), instance, len(opening.resumed))
+    arguments += (maybe(opening.lease), maybe(opening.execution), instance, opening.proof, len(opening.resumed))
     for pair in opening.resumed:
         arguments += pair
     return arguments

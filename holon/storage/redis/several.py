@@ -72,6 +72,8 @@ class Several:
         parts = self._partitions.split(opening.resumed, lambda pair: pair[0])
         first, *others = self._partitions
         opened, order = await first.open_session(replace(opening, resumed=tuple(parts[first])), order=None)
+        if opened.outranked:
+            return opened
         replies = await at_once(one.open_session(replace(opening, resumed=tuple(parts[one])), order) for one in others)
         every = [opened, *(reply for reply, _ in replies)]
         place = {pair: at for at, pair in enumerate(opening.resumed)}

@@ -39,7 +39,7 @@ PATIENT = {
     "REPUTATION_MIN_THRESHOLD": "0",
 }
 HURRIED = {"TASK_OFFER_SECONDS": "2", "TASK_LEASE_SECONDS": f"{SHORT_LEASE_S:g}", "CHILD_LEASE": f"{SHORT_LEASE_S:g}"}
-HOLONS = '["child*"]\nkind = "holon"\n'
+HOLONS = '["child*"]\nkind = "holon"\ncn = "child*"\n'
 
 
 def path(leaf: str) -> list[str]:

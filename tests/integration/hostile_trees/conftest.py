@@ -19,5 +19,7 @@ from tests.integration.hostile_trees.trees import STRANGER
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     strange = Entry(Client("stranger"), frozenset({digest_of(STRANGER)}))
     entries = (*sole(CLIENT_TOKEN), strange)
-    async with a_node(admission=admission(tmp_path, '["child*"]\nkind = "holon"'), entries=entries) as node:
+    async with a_node(
+        admission=admission(tmp_path, '["child*"]\nkind = "holon"\ncn = "child*"'), entries=entries
+    ) as node:
         yield node

@@ -14,7 +14,7 @@ from tests.integration.grpc_node import Node, a_node
 
 @pytest.fixture
 async def parent(tmp_path: Path) -> AsyncIterator[Node]:
-    async with a_node(admission=admission(tmp_path, '["child*"]\nkind = "holon"')) as node:
+    async with a_node(admission=admission(tmp_path, '["child*"]\nkind = "holon"\ncn = "child*"')) as node:
         yield node
 
 

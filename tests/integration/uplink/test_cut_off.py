@@ -72,7 +72,7 @@ async def cost_is(parent: Node, job_id: str, cost: Cost) -> None:
 async def test_what_may_wait_stays_with_who_is_cut_off_and_what_may_not_is_done_by_another_and_stopped_there(
     tmp_path: Path, measured: Measured
 ) -> None:
-    rules = admission(tmp_path, '["child*"]\nkind = "holon"')
+    rules = admission(tmp_path, '["child*"]\nkind = "holon"\ncn = "child*"')
     work = [tidying()]
     async with (
         a_node(admission=rules, heartbeat=0.1, lease=LEASE_S, child_lease=CHILD_LEASE_S) as parent,

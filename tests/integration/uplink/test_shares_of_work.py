@@ -29,7 +29,7 @@ PLACES = 10
 @pytest.fixture
 async def parent(tmp_path: Path) -> AsyncIterator[Node]:
     """Its children beat so seldom that nothing here waits for it: what they grant is said when it changes, or never."""
-    rules = admission(tmp_path, '["child*"]\nkind = "holon"')
+    rules = admission(tmp_path, '["child*"]\nkind = "holon"\ncn = "child*"')
     async with a_node(admission=rules, heartbeat=100.0) as node:
         yield node
 

@@ -2,12 +2,16 @@
 
 local function operation()
     local id, session, credits, order, keeps, takes, instance = arg(), arg(), num(), num(), num(), num(), arg()
-    local holder = worker(id)
+    local proof, holder = num(), worker(id)
     -- Sessions of a worker have an order, which the first partition gives: all partitions end up with the same one.
     if order and holder and (holder.opened or 0) > order then
-        return done({'', {}, {}, int(order), {}})
+        return done({'', {}, {}, int(order), {}, 0})
     end
     local first = not order
+    -- Whoever has a weaker proof of the id does not replace a live session; one whose node is away is not live.
+    if first and holder and holder.live and holder.live ~= AWAY_SESSION and (holder.proof or 0) > proof then
+        return done({'', {}, {}, '', {}, 1})
+    end
     if PARTITIONS > 1 then order = order or number() end
     local replaced = ''
     -- Asked again, for the reply was lost, it replaces nothing.
@@ -21,7 +25,7 @@ local function operation()
     local old = {}
     if holder then old = held.all(holder) else holder = new_worker(id) end
     holder.session, holder.live, holder.credits, holder.node, holder.opened = session, '1', credits, NODE, order
-    holder.keeps, holder.takes, holder.instance = keeps, takes, instance
+    holder.keeps, holder.takes, holder.instance, holder.proof = keeps, takes, instance, proof
     holder.FRESH, holder.HELD, holder.CHANGES, holder.BASE, holder.DROPPED = true, {}, {}, 0, #old / 2
     local kept, dropped = {}, {}
     for _ = 1, num() do
@@ -37,5 +41,5 @@ local function operation()
         local row = not holder.HELD[old[i]] and task(old[i + 1])
         if row and row.lease == old[i] and placed(row) then endings.lost(row, 'worker_replaced', other) end
     end
-    return done({replaced, kept, dropped, order and int(order) or '', losses})
+    return done({replaced, kept, dropped, order and int(order) or '', losses, 0})
 end

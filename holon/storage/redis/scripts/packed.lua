@@ -176,20 +176,22 @@ local function task_text(row)
         .. dues .. (NUMBERS[generation] or packed_number(generation)) .. rest
 end
 
--- `keeps` is how long its leases last, and `takes` how long its tasks may execute that name no time, if it says so.
+-- `keeps` is how long its leases last, and `takes` how long its tasks may execute that name no time, if it says so. `proof`
+-- ranks what proved the worker's id.
 local function worker_row(id, key, text)
-    local _, session, live, node, credits, keeps, takes, opened, instance
-    if text then _, session, live, node, credits, keeps, takes, opened, instance = unpacked(text, 8, 1) end
+    local _, session, live, node, credits, keeps, takes, opened, instance, proof
+    if text then _, session, live, node, credits, keeps, takes, opened, instance, proof = unpacked(text, 9, 1) end
     return {
         ID = id, KEY = key, TEXT = text, WAS_LIVE = live or nil, WAS_NODE = node, HELD = {}, CHANGES = {}, DELTA = 0,
         BASE = nil, GONE = nil, session = session, live = live or nil, node = node, credits = credits,
         keeps = keeps or nil, takes = takes or nil, opened = opened or nil, instance = instance or '',
+        proof = proof or nil,
     }
 end
 
 local function worker_text(row)
     return pack({
         row.session, row.live or false, row.node, row.credits, row.keeps or false, row.takes or false,
-        row.opened or false, row.instance,
+        row.opened or false, row.instance, row.proof or false,
     })
 end
