@@ -10,6 +10,7 @@ import struct
 import tracemalloc
 import weakref
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import uvloop
@@ -17,6 +18,7 @@ import uvloop
 from tests.integration.http_node import GUARD, Node, running, until
 from tests.integration.http_wire import answers
 from transports.http.connection import Connection
+from transports.http.connection_limit import ConnectionLimit
 from transports.http.door import HttpSettings
 
 STATUS = b"GET /_public/status HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -102,8 +104,56 @@ async def test_nothing_is_kept_of_a_connection_that_was_reset() -> None:
         assert served
 
 
+async def test_one_address_has_no_more_connections_than_it_leaves_to_the_others_and_none_is_beyond_the_limit() -> None:
+    async def dial(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", node.door.port, local_addr=(address, 0))
+
+    async def is_refused(address: str) -> bool:
+        reader, writer = await dial(address)
+        writer.write(STATUS)
+        try:
+            return b" 503 " in await asyncio.wait_for(reader.readline(), GUARD)
+        finally:
+            writer.close()
+
+    async with running(HttpSettings(port=0, connections=4)) as node:
+        taken = [await dial("127.0.0.2") for _ in range(2)]
+        await until(node, "connections=2")
+        assert await is_refused("127.0.0.2")
+        for address in ("127.0.0.3", "127.0.0.4"):
+            taken.append(await dial(address))
+            await until(node, f"connections={len(taken)}")
+            assert await is_refused("127.0.0.3")
+        assert await is_refused("127.0.0.5")
+        for _, writer in taken:
+            writer.close()
+        await until(node, "connections=0")
+        assert not await is_refused("127.0.0.2")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (("192.0.2.1", 1), ("192.0.2.1", 2), True),
+        (("192.0.2.1", 1), ("192.0.2.2", 1), False),
+        (("::ffff:192.0.2.1", 1, 0, 0), ("192.0.2.1", 1), True),
+        (("2001:db8::1", 1, 0, 0), ("2001:db8::ffff:1", 1, 0, 0), True),
+        (("2001:db8::1", 1, 0, 0), ("2001:db8:0:1::1", 1, 0, 0), False),
+        (("fe80::1%eth0", 1, 0, 2), ("fe80::2", 1, 0, 0), True),
+    ],
+)
+def test_connections_of_one_machine_count_together(one: Any, other: Any, same: bool) -> None:
+    limit = ConnectionLimit(2)
+    place = limit.take(one)
+    assert place is not None
+    assert (limit.take(other) is None) is same
+    place.leave()
+    place.leave()
+    assert limit.take(one) is not None
+
+
 async def test_one_connection_too_many_is_refused_and_the_others_go_on() -> None:
-    async with running(HttpSettings(port=0, connections=2)) as node:
+    async with running(HttpSettings(port=0, connections=4)) as node:
         two = [await asyncio.open_connection("127.0.0.1", node.door.port) for _ in range(2)]
         await until(node, "connections=2")
         reader, writer = await asyncio.open_connection("127.0.0.1", node.door.port)

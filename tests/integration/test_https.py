@@ -112,7 +112,7 @@ async def test_a_handshake_that_does_not_come_to_its_end_is_given_up(site: Site)
 
 
 async def test_handshakes_count_as_connections_and_one_too_many_is_closed(site: Site) -> None:
-    async with running(HttpSettings(port=0, connections=2), tls=site.files) as node:
+    async with running(HttpSettings(port=0, connections=4), tls=site.files) as node:
         _, silent = await asyncio.open_connection("127.0.0.1", node.door.port)
         await until(node, "handshakes=1")
         reader, writer = await dial(node, site.trust())

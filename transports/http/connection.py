@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from transports.http.answer import Answer
 from transports.http.asgi import Receive, Reply, Scope, Send
+from transports.http.connection_limit import ConnectionLimit, Place
 from transports.http.hurry import Hurry
 from transports.http.refusals import full, head_too_large, malformed, too_slow
 
@@ -65,14 +66,18 @@ class Connection(HttpToolsProtocol):
 
     Arguments:
         silence: seconds that a request may take to come in, that its body may pause, and that its answer may go unread.
-        most: how many connections the door has at once; one more is refused.
+        limit: says whether the door has a place for it; without one it is refused.
+        place: the one that it has already; None: it takes one when it is made.
     """
 
-    def __init__(self, config: Config, state: ServerState, silence: float, most: int) -> None:
+    def __init__(
+        self, config: Config, state: ServerState, silence: float, limit: ConnectionLimit, place: Place | None = None
+    ) -> None:
         self._hurry = Hurry()
         super().__init__(config, state, {"hurry": self._hurry})
         self._silence = silence
-        self._most = most
+        self._limit = limit
+        self._place = place
         self._served: RequestResponseCycle | None = None
         self._half_closed = False
         self._unread = 0
@@ -85,15 +90,19 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Wait for its first request, and not for ever."""
         super().connection_made(transport)
-        if len(self.connections) > self._most:
+        if self._place is None:
+            self._place = self._limit.take(transport.get_extra_info("peername"))
+        if self._place is None:
             self._ending = True
-            transport.write(_text(full(self._most)))
+            transport.write(_text(full(self._limit.most)))
             transport.close()
         else:
             self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more is waited for, nor answered: neither what is served now, nor what was asked behind it."""
+        if self._place is not None:
+            self._place.leave()
         self._unwatch()
         self.resume_writing()
         self.pipeline.clear()

@@ -28,6 +28,7 @@ from holon.security.clients import Clients
 from holon.security.tls_files import TlsFiles
 from transports.http.app import App, Metrics
 from transports.http.connection import Connection
+from transports.http.connection_limit import ConnectionLimit
 from transports.http.keys import Keys
 from transports.http.secured import SecuredConnection, SecuredListener, Tls
 
@@ -48,7 +49,7 @@ class HttpSettings:
         silence: seconds that a request may take to come in, that its body may pause, and that its answer may go unread.
         handshake: seconds that a TLS handshake may take.
         connections: how many there may be at once, handshakes counted; never more than a third of the files that the
-            process may open.
+            process may open. Of one address there may be no more than are left to the others.
         client_certificates: whether, with TLS, a client must present a certificate.
         behind_proxy: whether it may listen off loopback in plaintext, as a proxy in front ends TLS.
         docs: show the OpenAPI document and its page.
@@ -207,11 +208,11 @@ class HttpDoor:
         """What listens on an address, and says on which port."""
         settings, state, tls = self._settings, self._state, self._tls
         # What is left is of the other doors, which have a sixth each, and of the store, whatever strangers do here.
-        most = share_of_files(3, settings.connections)
+        limit = ConnectionLimit(share_of_files(3, settings.connections))
 
         async def listen(host: str, port: int) -> int:
             listener = await loop.create_server(
-                lambda: Connection(config, state, settings.silence, most),
+                lambda: Connection(config, state, settings.silence, limit),
                 host,
                 port,
                 backlog=_BACKLOG,
@@ -226,9 +227,7 @@ class HttpDoor:
         if tls is None:
             return listen
         secured = self._secured = SecuredListener(
-            tls,
-            lambda: len(state.connections) + len(secured) < most,
-            lambda: SecuredConnection(config, state, settings.silence, most, tls),
+            tls, limit, lambda place: SecuredConnection(config, state, settings.silence, limit, place, tls)
         )
 
         async def listen_secured(host: str, port: int) -> int:

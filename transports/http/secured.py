@@ -13,6 +13,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cryptography import x509
@@ -28,6 +29,7 @@ from holon.security.tls import ServerCredentials
 from holon.security.tls_files import TlsFiles
 from holon.telemetry.audit import By
 from transports.http.connection import Connection
+from transports.http.connection_limit import ConnectionLimit, Place
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +69,10 @@ class SecuredConnection(Connection):
     looked at here as well: when the connection opens, whenever the files have changed, and when it ends.
     """
 
-    def __init__(self, config: Config, state: ServerState, silence: float, most: int, tls: Tls) -> None:
-        super().__init__(config, state, silence, most)
+    def __init__(
+        self, config: Config, state: ServerState, silence: float, limit: ConnectionLimit, place: Place, tls: Tls
+    ) -> None:
+        super().__init__(config, state, silence, limit, place)
         self._tls = tls
         self._presented: tuple[x509.Certificate, ...] = ()
         self._end: asyncio.TimerHandle | None = None
@@ -135,13 +139,13 @@ class SecuredListener:
     """Listens for connections, and shakes hands with each; what comes to nothing ends without a word.
 
     Arguments:
-        room: whether there is room for one more, these counted; asked before anything is read of it.
-        connection: makes the connection of a handshake that succeeds.
+        limit: where each takes a place, before anything is read of it.
+        connection: makes the connection of a handshake that succeeds, which has that place from then on.
     """
 
-    def __init__(self, tls: Tls, room: Callable[[], bool], connection: Callable[[], SecuredConnection]) -> None:
+    def __init__(self, tls: Tls, limit: ConnectionLimit, connection: Callable[[Place], SecuredConnection]) -> None:
         self._tls = tls
-        self._room = room
+        self._limit = limit
         self._connection = connection
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
@@ -180,29 +184,33 @@ class SecuredListener:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                accepted, _ = await loop.sock_accept(listening)
+                accepted, peer = await loop.sock_accept(listening)
             except OSError as error:
                 if error.errno != errno.ECONNABORTED:
                     log.warning("the HTTP door accepts nothing for %g s: %s", _NO_ROOM_SECONDS, error)
                     await asyncio.sleep(_NO_ROOM_SECONDS)
                 continue
-            if not self._room():
+            place = self._limit.take(peer)
+            if place is None:
                 accepted.close()
                 continue
-            task = loop.create_task(self._shake_hands(accepted), name="http-handshake")
+            task = loop.create_task(self._shake_hands(accepted, place), name="http-handshake")
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
 
-    async def _shake_hands(self, accepted: socket.socket) -> None:
+    async def _shake_hands(self, accepted: socket.socket, place: Place) -> None:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                self._connection,
+                partial(self._connection, place),
                 accepted,
                 ssl=self._newest(),
                 ssl_handshake_timeout=self._tls.handshake,
                 ssl_shutdown_timeout=_GOODBYE_SECONDS,
             )
-        except OSError as error:
+        except BaseException as error:
+            place.leave()
+            if not isinstance(error, OSError):
+                raise
             log.debug("a TLS handshake at the HTTP door came to nothing: %s", error)
 
     def _newest(self) -> ssl.SSLContext:
