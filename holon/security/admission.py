@@ -50,6 +50,11 @@ class Caller:
             return self.access.worker_id
         return self.identity.name if self.identity is not None else ""
 
+    @property
+    def sender(self) -> str | bytes | None:
+        """What tells its requests from those of others; None: it has presented nothing."""
+        return self.name or self.token
+
 
 class Until(NamedTuple):
     """When what was let in ends if nothing changes. Both are infinite where that is never.

@@ -44,7 +44,11 @@ class Call:
     def __init__(self, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
         self.code: grpc.StatusCode | None = None
         self.answers: list[bytes] = []
+        self.request = b""
         self._metadata = metadata
+
+    async def read(self) -> bytes:
+        return self.request
 
     async def write(self, answer: bytes) -> None:
         self.answers.append(answer)
@@ -81,12 +85,9 @@ class Rpc:
             return self.handler
 
         handler: Any = await self.check.intercept_service(found, self.details)
-        assert handler is self.handler
+        call.request = raw
         try:
-            if handler.unary_stream is not None:
-                await handler.unary_stream(raw, call)
-            else:
-                call.answers.append(await handler.unary_unary(raw, call))
+            await handler.stream_stream((), call)
             call.code = grpc.StatusCode.OK
         except grpc.aio.AbortError:
             pass

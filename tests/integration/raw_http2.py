@@ -12,10 +12,11 @@ from typing import Self
 from tests.integration.grpc_node import Node, authority, worker_files
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, CONTINUATION = 0, 1, 3, 4, 6, 7, 9
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 INITIAL_WINDOW_SIZE = 4
 CANCEL = 8
+FRAME_BYTES = 16_384
 
 
 class Connection:
@@ -29,6 +30,9 @@ class Connection:
         self._reader = reader
         self._writer = writer
         self._next = 1
+        # What the other side has room for: on each stream that has begun, on a new one, and on the connection.
+        self._rooms: dict[int, int] = {}
+        self._new_room = self._room = 65_535
         self.send(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, window), before=PREFACE)
 
     @classmethod
@@ -45,17 +49,44 @@ class Connection:
         length = struct.pack(">I", len(payload))[1:]
         self._writer.write(before + length + struct.pack(">BBI", kind, flags, stream) + payload)
 
-    def call(self, path: str, metadata: Sequence[tuple[str, str]] = (), *, message: bytes | None = None) -> int:
+    def call(
+        self,
+        path: str,
+        metadata: Sequence[tuple[str, str]] = (),
+        *,
+        message: bytes | None = None,
+        ends_headers: bool = True,
+    ) -> int:
         """Begin a call; answers with its stream. Its message, when there is one, ends what is said."""
         stream, self._next = self._next, self._next + 2
+        self._rooms[stream] = self._new_room
         headers = [
             (":method", "POST"), (":scheme", "https"), (":path", path), (":authority", "localhost"),
             ("te", "trailers"), ("content-type", "application/grpc"), *metadata,
         ]  # fmt: skip
-        self.send(HEADERS, END_HEADERS, stream, b"".join(_literal(name, value) for name, value in headers))
+        flags = END_HEADERS if ends_headers else 0
+        self.send(HEADERS, flags, stream, b"".join(_literal(name, value) for name, value in headers))
         if message is not None:
             self.send(DATA, END_STREAM, stream, b"\0" + struct.pack(">I", len(message)) + message)
         return stream
+
+    def begin(self, path: str, metadata: Sequence[tuple[str, str]], size: int) -> int:
+        """Begin a call, and the message of so many bytes that is poured into it; answers with its stream."""
+        stream = self.call(path, metadata)
+        self.send(DATA, 0, stream, b"\0" + struct.pack(">I", size))
+        self._rooms[stream] -= 5
+        self._room -= 5
+        return stream
+
+    def pour(self, stream: int, most: int) -> int:
+        """Send bytes on a stream, as many as there is room for; answers with how many."""
+        sent = 0
+        while (size := min(most - sent, FRAME_BYTES, self._rooms[stream], self._room)) > 0:
+            self.send(DATA, 0, stream, b"x" * size)
+            self._rooms[stream] -= size
+            self._room -= size
+            sent += size
+        return sent
 
     async def frame(self) -> tuple[int, int, int, bytes]:
         """The next frame of the other side: kind, flags, stream, payload."""
@@ -63,8 +94,19 @@ class Connection:
         payload = await self._reader.readexactly(int.from_bytes(head[:3], "big"))
         kind, flags, stream = struct.unpack(">BBI", head[3:])
         if kind == SETTINGS and not flags & ACK:
+            self._set(dict(struct.unpack(">HI", payload[at : at + 6]) for at in range(0, len(payload), 6)))
             self.send(SETTINGS, ACK, 0)
+        elif kind == WINDOW_UPDATE and not stream:
+            self._room += int.from_bytes(payload, "big")
+        elif kind == WINDOW_UPDATE:
+            self._rooms[stream] += int.from_bytes(payload, "big")
         return kind, flags, stream, payload
+
+    def _set(self, settings: dict[int, int]) -> None:
+        more = settings.get(INITIAL_WINDOW_SIZE, self._new_room) - self._new_room
+        self._new_room += more
+        for stream in self._rooms:
+            self._rooms[stream] += more
 
     async def until(self, *kinds: int) -> tuple[int, int, int, bytes]:
         """The next frame of one of these kinds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import struct
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import grpc
@@ -20,18 +20,31 @@ from tests.integration.grpc_node import (
     JOBS,
     SESSION,
     Node,
+    Wire,
     a_node,
     hello,
     offering,
     reason_of,
     result,
     updates,
+    worker_files,
 )
-from tests.integration.raw_http2 import ACK, DATA, GOAWAY, HEADERS, SETTINGS, Connection
+from tests.integration.raw_http2 import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    RST_STREAM,
+    SETTINGS,
+    Connection,
+)
 from transports.grpc.server import options
 from transports.grpc.settings import Bounds, DoorSettings, WorkerDoorSettings
 
 DOORS = ["worker", "client"]
+HEALTH = "/grpc.health.v1.Health/"
 MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE = 3, 6
 
 
@@ -111,16 +124,65 @@ async def test_a_connection_without_a_call_is_sent_away(door: str) -> None:
         await ends(idle)
 
 
-@pytest.mark.parametrize(("door", "streams"), [("worker", 8), ("client", 100)])
-async def test_a_connection_is_told_how_many_calls_and_how_much_metadata_it_may_have(door: str, streams: int) -> None:
+@pytest.mark.parametrize("door", DOORS)
+async def test_a_connection_is_told_how_many_calls_and_how_much_metadata_it_may_have(door: str) -> None:
     async with a_node() as node, connection(node, door) as one, asyncio.timeout(GUARD):
         payload = b""
         while not payload:
             _, flags, _, payload = await one.until(SETTINGS)
             assert flags & ACK or payload
         told = dict(struct.unpack(">HI", payload[at : at + 6]) for at in range(0, len(payload), 6))
-        assert told[MAX_CONCURRENT_STREAMS] == streams
+        assert told[MAX_CONCURRENT_STREAMS] == 100
         assert told[MAX_HEADER_LIST_SIZE] == Bounds().metadata_bytes
+
+
+async def test_the_ninth_call_of_a_workers_connection_waits_until_another_one_ends() -> None:
+    async with a_node() as node:
+        channel = await node.worker_channel(worker_files("w1"))
+        watch: Any = channel.unary_stream(HEALTH + "Watch")
+        watches = [watch(b"") for _ in range(8)]
+        for one in watches:
+            assert await one.read()
+        check: Any = channel.unary_unary(HEALTH + "Check")
+        ninth, session = check(b"", timeout=GUARD), Wire(channel.stream_stream(SESSION)())
+        await session.send(hello())
+        # Those of another connection do not wait.
+        await (await node.worker("w2")).beat()
+        assert not ninth.done()
+        for one in watches[:2]:
+            one.cancel()
+        await ninth
+        await session.expect("welcome")
+
+
+async def test_a_burst_of_calls_is_answered_whatever_the_client_knows_of_the_limit() -> None:
+    async with a_node() as node:
+        check: Any = (await node.worker_channel(worker_files("w1"))).unary_unary(HEALTH + "Check")
+        await asyncio.gather(*(check(b"", timeout=GUARD) for _ in range(90)))
+        # Nor must it have read a word of ours.
+        async with connection(node, "worker") as hasty, asyncio.timeout(GUARD):
+            streams = {hasty.call(HEALTH + "Check", message=b"") for _ in range(50)}
+            while streams:
+                kind, flags, stream, _ = await hasty.until(HEADERS, RST_STREAM, GOAWAY)
+                assert kind == HEADERS
+                if flags & END_STREAM:
+                    streams.remove(stream)
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_a_header_block_that_does_not_end_is_no_call_and_its_connection_ends(door: str) -> None:
+    async with a_node(bounds=Bounds(idle=0.2)) as node, connection(node, door) as flood:
+        # No other frame may come in between, as the answer to settings would.
+        for _ in range(2):
+            await flood.until(SETTINGS)
+        stream = flood.call(HEALTH + "Check", ends_headers=False)
+        ending = asyncio.create_task(ends(flood))
+        while not ending.done():
+            flood.send(CONTINUATION, 0, stream, b"\0\1a\1b")
+            with suppress(ConnectionError):
+                await flood.drained()
+            await asyncio.sleep(0)
+        await ending
 
 
 async def test_metadata_is_taken_up_to_its_bound_and_never_beyond() -> None:

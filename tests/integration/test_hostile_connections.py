@@ -10,13 +10,14 @@ from typing import Any
 import grpc
 import pytest
 
+from holon.wire import arrivals
 from tests.integration.grpc_node import CLIENT, ENDED, GUARD, JOBS, SESSION, Node, Wire, a_node, reason_of
 from tests.integration.raw_http2 import CANCEL, DATA, HEADERS, RST_STREAM, connection
 
 HEALTH = "/grpc.health.v1.Health/"
 RESETS = 10_000
 NEVER = -1
-# What a door lets one connection have at once; the worker door lets it have 8.
+# What a door lets one connection have at once; the worker door serves 8 of them.
 STREAMS = 100
 
 
@@ -96,7 +97,10 @@ async def test_calls_that_are_reset_at_once_by_the_thousand_leave_nothing_behind
     assert most < before + 3 * STREAMS
 
 
-async def test_calls_without_a_message_are_bounded_and_end_with_their_connection(node: Node, good: Wire) -> None:
+async def test_calls_without_a_message_are_bounded_and_end_with_their_connection(
+    node: Node, good: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "PATIENCE_S", 0.05)
     await node.finishes_jobs(good)
     before = len(asyncio.all_tasks())
     async with connection(node) as silent:

@@ -169,7 +169,7 @@ async def test_calls_of_nobody_that_bring_no_request_are_bounded_and_shut_nobody
             await asyncio.gather(*(call.wait_for_connection() for call in held[-8:]))
         # As many as there may be wait; those that came before them have been ended.
         ended = await asyncio.gather(*(asyncio.wait_for(call.code(), GUARD) for call in held[:8]))
-        assert set(ended) == {CODE.INVALID_ARGUMENT}
+        assert set(ended) == {CODE.RESOURCE_EXHAUSTED}
         assert not any(call.done() for call in held[8:])
         await exchange(channels[5], worker_token=WORKER_TOKEN, worker_id="w1")
         health: Any = channels[5].unary_unary

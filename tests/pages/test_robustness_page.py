@@ -33,8 +33,8 @@ from holon.task_files import files as task_files
 from holon.task_files import names as file_names
 from holon.telemetry import behind, log
 from holon.uplink import books, fitting, parent
-from holon.wire import stream
-from transports.grpc import clerk, client_door, hello, job_service, outgoing, worker_door
+from holon.wire import arrivals, stream
+from transports.grpc import caller, clerk, client_door, hello, job_service, outgoing, requests
 from transports.grpc.settings import WorkerDoorSettings
 from transports.http import connection, door
 from transports.http.webhooks import delivery, names
@@ -67,7 +67,16 @@ BOUNDS = STREAM.bounds
         ("a peer that acknowledges nothing", f"{BOUNDS.ping + BOUNDS.pong:g} s"),
         ("a connection's age", f"{BOUNDS.age / 3600:g} h"),
         ("calls after that", f"{BOUNDS.age_grace / 3600:g} h"),
-        ("calls of one connection", f"{client_door.MAX_STREAMS}; of a worker's, {worker_door.MAX_STREAMS}"),
+        (
+            "calls of one connection",
+            f"{client_door.MAX_STREAMS}; of a worker's, {caller.MOST_CALLS} are served at once",
+        ),
+        (
+            "requests of one client or worker of which only a part has come, `Hello` among them",
+            f"{arrivals.MOST}; {arrivals.MOST_WAITING:,} more wait, unread. While",
+        ),
+        ("a request of a known client or worker in all", f"{requests.KNOWN_S:g} s"),
+        ("bodies of one client that do not come at once", f"{arrivals.MOST}; {arrivals.MOST_WAITING:,} more wait"),
         (
             "its age",
             f"{STREAM.rotation * 0.9 / 60:.0f} to {STREAM.rotation / 60:g} min, and {STREAM.moving / 60:g} min",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -13,11 +16,15 @@ import grpc.aio
 from holon.security.admission import Admission, Caller
 from holon.security.refused import Refused
 from holon.telemetry.audit import By
+from holon.wire.arrivals import Arrivals
 from holon.wire.grpc_status import told
 from transports.grpc.requests import Coming, Context, end, serve
 from transports.grpc.tokens import OPEN, Details, Handler, presented
 
 TOKEN_KEY = "x-worker-token"  # noqa: S105  a name, not a token
+
+# How many calls of one connection are served at once: a session, the one that replaces it, and a health check or two.
+MOST_CALLS = 8
 
 _CALLER: ContextVar[Caller] = ContextVar("caller")
 _PEER: ContextVar[str] = ContextVar("peer of the caller", default="")
@@ -43,6 +50,34 @@ def acting(worker_id: str = "") -> By:
     return By("worker", worker_id or caller().name, _PEER.get())
 
 
+class ConnectionCalls:
+    """The calls of each connection: so many are served at once, and further ones wait.
+
+    gRPC has a limit of its own, which refuses: it counts calls that have just ended, of which a client knows nothing.
+    """
+
+    def __init__(self) -> None:
+        # Of each connection with calls: how many there are, and the room that they have.
+        self._counts = Counter[str]()
+        self._rooms: dict[str, asyncio.Semaphore] = {}
+
+    def __repr__(self) -> str:
+        return f"ConnectionCalls({self._counts.total()})"
+
+    @asynccontextmanager
+    async def one_of(self, peer: str) -> AsyncGenerator[None, None]:
+        """Wait until a call of this connection may be served; it ends with this block."""
+        self._counts[peer] += 1
+        room = self._rooms.setdefault(peer, asyncio.Semaphore(MOST_CALLS))
+        try:
+            async with room:
+                yield
+        finally:
+            self._counts[peer] -= 1
+            if not self._counts[peer]:
+                del self._counts[peer], self._rooms[peer]
+
+
 class CallerCheck(grpc.aio.ServerInterceptor):
     """Lets calls of known callers through, of every service and kind.
 
@@ -52,14 +87,17 @@ class CallerCheck(grpc.aio.ServerInterceptor):
     Arguments:
         certificates: whether callers show certificates, or else tokens.
         refused: hears of those who are refused.
+        arrivals: where requests of callers take their places.
     """
 
-    def __init__(self, admission: Admission, refused: Refused, *, certificates: bool) -> None:
+    def __init__(self, admission: Admission, refused: Refused, arrivals: Arrivals, *, certificates: bool) -> None:
         self._admission = admission
         self._refused = refused
         self._certificates = certificates
-        # By whether they ask for health, which must not depend on who asks for tokens.
-        self._of_nobody = {True: Coming(), False: Coming()}
+        self._calls = ConnectionCalls()
+        self._arrivals = arrivals
+        # Who asks for health must not depend on who asks for tokens.
+        self._asking_for_health = Arrivals()
 
     async def intercept_service(
         self, continuation: Callable[[Details], Awaitable[Handler]], handler_call_details: Details
@@ -71,15 +109,17 @@ class CallerCheck(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
 
         async def checked(requests: AsyncIterable[Any], context: Context) -> None:
-            try:
-                called_by(await self._caller(method, context), context.peer())
-            except Exception as error:  # noqa: BLE001  the outermost frame of a call; it is logged
-                problem = told(error, method)
-                self._refused.call(problem, By("worker", peer=context.peer()), method)
-                await end(context, problem)
-            else:
-                others = self._of_nobody[method.startswith(OPEN)] if caller() is NOBODY else None
-                await serve(handler, requests, context, others)
+            peer = context.peer()
+            async with self._calls.one_of(peer):
+                try:
+                    called_by(await self._caller(method, context), peer)
+                except Exception as error:  # noqa: BLE001  the outermost frame of a call; it is logged
+                    problem = told(error, method)
+                    self._refused.call(problem, By("worker", peer=peer), method)
+                    await end(context, problem)
+                else:
+                    arrivals = self._asking_for_health if method.startswith(OPEN) else self._arrivals
+                    await serve(handler, requests, context, Coming(arrivals, caller().sender))
 
         # Of whatever kind the call is: a handler of its own kind would be called with its first message read.
         return grpc.stream_stream_rpc_method_handler(checked, handler.request_deserializer, handler.response_serializer)

@@ -15,6 +15,7 @@ from holon.domain.client import ADMIN, DEFAULT, OPERATOR, Client
 from holon.errors import HolonError
 from holon.security.clients import Clients, Credential, check_role
 from holon.telemetry.audit import By
+from holon.wire.arrivals import Arrivals
 from holon.wire.grpc_status import abort
 from transports.grpc.requests import Coming, serve
 from transports.grpc.tokens import OPEN, Details, Handler, presented
@@ -39,7 +40,7 @@ class ClientCheck(grpc.aio.ServerInterceptor):
     def __init__(self, clients: Clients, needs: Mapping[str, str]) -> None:
         self._clients = clients
         self._needs = needs
-        self._of_nobody = Coming()
+        self._arrivals = Arrivals()
 
     def __repr__(self) -> str:
         return f"ClientCheck({self._clients!r})"
@@ -50,7 +51,7 @@ class ClientCheck(grpc.aio.ServerInterceptor):
         """Go on with the call, or put a handler in its place that refuses it without reading a byte of it."""
         method = handler_call_details.method
         if method.startswith(OPEN):
-            return self._open(await continuation(handler_call_details))
+            return _read_here(await continuation(handler_call_details), Coming(self._arrivals, None))
         by = By("grpc")
         try:
             token = presented(handler_call_details.invocation_metadata or (), TOKEN_KEY)
@@ -61,17 +62,8 @@ class ClientCheck(grpc.aio.ServerInterceptor):
             return self._refusing(method, by, error)
         _credential.set(credential)
         _by.set(by)
-        return await continuation(handler_call_details)
-
-    def _open(self, handler: Handler) -> Handler:
-        """What anybody may call, of whom there may be many, with requests that stop half-way."""
-        if handler is None:
-            return None
-
-        async def served(requests: AsyncIterable[Any], context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            await serve(handler, requests, context, self._of_nobody)
-
-        return grpc.stream_stream_rpc_method_handler(served, handler.request_deserializer, handler.response_serializer)
+        coming = Coming(self._arrivals, credential.client.name)
+        return _read_here(await continuation(handler_call_details), coming)
 
     def _refusing(self, method: str, by: By, error: HolonError) -> grpc.RpcMethodHandler[Any, Any]:
         async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
@@ -79,6 +71,17 @@ class ClientCheck(grpc.aio.ServerInterceptor):
             await abort(context, error)
 
         return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def _read_here(handler: Handler, coming: Coming) -> Handler:
+    """A handler of streams in the place of another one, so that its request is read within bounds."""
+    if handler is None:
+        return None
+
+    async def served(requests: AsyncIterable[Any], context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        await serve(handler, requests, context, coming)
+
+    return grpc.stream_stream_rpc_method_handler(served, handler.request_deserializer, handler.response_serializer)
 
 
 class OperatorCheck(grpc.aio.ServerInterceptor):

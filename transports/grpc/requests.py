@@ -2,77 +2,64 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Hashable
+from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import grpc
 import grpc.aio
 
 from holon.errors import HolonError, InvalidArgument
+from holon.wire.arrivals import Arrivals
 from holon.wire.grpc_status import abort
 
 log = logging.getLogger(__name__)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-# How long a request may take to come in, and how many of nobody's may be on their way at once: each takes up to a
-# message. For one more, that is ended which has been on its way for longest.
-_REQUEST_S = 10.0
-_MOST_OF_NOBODY = 32
+# How long a request may take, of a sender that is known and of one that is not.
+KNOWN_S = 120.0
+STRANGER_S = 10.0
 
 
+@dataclass(frozen=True, slots=True)
 class Coming:
-    """The requests of nobody that are on their way: so many, whatever the connections that they come by."""
+    """What bounds the request of a call until it is there.
 
-    def __init__(self) -> None:
-        self._scopes: dict[asyncio.Timeout, None] = {}
-
-    def __repr__(self) -> str:
-        return f"Coming({len(self._scopes)})"
-
-    def add(self, scope: asyncio.Timeout) -> None:
-        """One more."""
-        if len(self._scopes) >= _MOST_OF_NOBODY:
-            oldest = next(iter(self._scopes))
-            del self._scopes[oldest]
-            # One whose time has just run out is about to end.
-            if not oldest.expired():
-                oldest.reschedule(asyncio.get_running_loop().time())
-        self._scopes[scope] = None
-
-    def remove(self, scope: asyncio.Timeout) -> None:
-        """It has come, or will not."""
-        self._scopes.pop(scope, None)
-
-
-async def serve(handler: Any, requests: AsyncIterable[Any], context: Context, others: Coming | None) -> None:
-    """Serve a call as its handler does, from one of streams, which sees the call before its request has come.
-
-    Arguments:
-        others: the requests of nobody, where this is one of them.
+    Attributes:
+        arrivals: where it takes a place.
+        sender: whose it is; None: a stranger's.
     """
-    request = requests if handler.request_streaming else await _request(context, others)
-    if request is grpc.aio.EOF:
-        await end(context, InvalidArgument("no request came with the call in time", code="MALFORMED_FRAME"))
+
+    arrivals: Arrivals
+    sender: Hashable | None
+
+    @property
+    def seconds(self) -> float:
+        """How long it may take."""
+        return STRANGER_S if self.sender is None else KNOWN_S
+
+
+async def serve(handler: Any, requests: AsyncIterable[Any], context: Context, coming: Coming) -> None:
+    """Serve a call as its handler does, from one of streams, which sees the call before its request has come."""
+    try:
+        request = requests if handler.request_streaming else await _request(context, coming)
+    except HolonError as error:
+        await end(context, error)
     else:
         await _answer(handler, request, context)
 
 
-async def _request(context: Context, others: Coming | None) -> Any:
-    """The request of a unary call; EOF where none comes."""
+async def _request(context: Context, coming: Coming) -> Any:
+    """The request of a unary call; raises HolonError where none comes."""
     request = grpc.aio.EOF
-    scope = asyncio.timeout(_REQUEST_S)
     try:
-        async with scope:
-            if others is not None:
-                others.add(scope)
+        async with coming.arrivals.place(coming.sender, coming.seconds):
             request = await context.read()
     except (TimeoutError, grpc.aio.BaseError):
         pass
-    finally:
-        if others is not None:
-            others.remove(scope)
+    if request is grpc.aio.EOF:
+        raise InvalidArgument("no request came with the call in time", code="MALFORMED_FRAME")
     return request
 
 

@@ -27,6 +27,7 @@ from holon.errors import (
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.admission import Admission, Caller
 from holon.telemetry.metrics import StreamMetrics
+from holon.wire.arrivals import Arrivals
 from holon.wire.grpc_status import told
 from holon.wire.stream import StreamWriter
 from transports.grpc.child_holon import ChildHolon
@@ -63,6 +64,7 @@ class Session:
     Arguments:
         context: the call's.
         caller: who opened the stream.
+        arrivals: where its first message takes a place until it is there.
         admission: who says whether it is still let in.
         metrics: where sessions and their messages are counted.
         rates: lets messages pass as far as the worker's limit goes; None: all.
@@ -81,6 +83,7 @@ class Session:
         settings: WorkerDoorSettings,
         clock: Clock,
         caller: Caller,
+        arrivals: Arrivals,
         admission: Admission,
         metrics: StreamMetrics,
         rates: RateLimits | None,
@@ -91,6 +94,7 @@ class Session:
         self._workers = workers
         self._settings = settings
         self._clock = clock
+        self._arrivals = arrivals
         self._standing = Standing(admission, caller, self._start)
         self._metrics = metrics
         self._rates = rates
@@ -137,7 +141,8 @@ class Session:
         Raises:
             HolonError: the status with which the stream is to end; none, when the worker left as it should.
         """
-        hello = await self._frames.hello(self._settings.hello)
+        async with self._arrivals.place(self._standing.caller.sender):
+            hello = await self._frames.hello(self._settings.hello)
         self._standing.identify(hello)
         if self._workers.draining:
             raise Unavailable("this node is shutting down; connect to another", code="DRAINING", retry_after=1.0)

@@ -22,6 +22,7 @@ from holon.security.refused import Refused
 from holon.security.sts.exchange import Exchange
 from holon.security.tls_files import TlsFiles
 from holon.telemetry.metrics import StreamMetrics
+from holon.wire.arrivals import Arrivals
 from holon.wire.grpc_status import told
 from transports.grpc.caller import CallerCheck, acting, caller
 from transports.grpc.frames import Context
@@ -33,8 +34,8 @@ from transports.grpc.settings import WorkerDoorSettings
 from transports.grpc.token_service import TokenService
 
 SERVICE = "holon.rxon.v1.WorkerService"
-# A session, the one that replaces it, and a health check or two.
-MAX_STREAMS = 8
+# More than are served at once: gRPC refuses what is beyond, and counts calls that have just ended.
+MAX_STREAMS = 100
 
 
 class WorkerDoor:
@@ -74,6 +75,7 @@ class WorkerDoor:
         self.metrics = StreamMetrics()
         self._links = RefusedLinks(clock)
         self._refused = Refused(lambda _, code: self.metrics.refused.add(code))
+        self._arrivals = Arrivals()
         self._sessions: set[Session] = set()
         self._none = asyncio.Event()
         self._none.set()
@@ -88,7 +90,7 @@ class WorkerDoor:
                 ("GRPC_HOST", variable),
                 replace(settings, port=port),
                 services,
-                [CallerCheck(admission, self._refused, certificates=certificates)],
+                [CallerCheck(admission, self._refused, self._arrivals, certificates=certificates)],
                 tls,
                 client_certificates=certificates,
                 max_streams=MAX_STREAMS,
@@ -161,6 +163,7 @@ class WorkerDoor:
             self._settings,
             self._clock,
             caller(),
+            self._arrivals,
             self._admission,
             self.metrics,
             self._rates,

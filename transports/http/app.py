@@ -23,6 +23,7 @@ from holon.engine.trees import Trees
 from holon.engine.watching import Watching
 from holon.errors import HolonError, NotFound, Unavailable
 from holon.security.clients import Clients, check_role
+from holon.wire.arrivals import Arrivals
 from transports.http import operations
 from transports.http.admin import AdminRoutes
 from transports.http.approvals import ApprovalRoutes
@@ -92,6 +93,7 @@ class App:
         self._clients = clients
         self._rates = rates
         self._max_body = max_body
+        self._arrivals = Arrivals()
         self._date = (0, b"")
         self._compressor = Compressor()
         # What looks for the job of a creation whose path is not one any more.
@@ -146,7 +148,7 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        request = Request(scope, receive, self._max_body)
+        request = Request(scope, receive, self._max_body, self._arrivals)
         try:
             reply = await self._compressor.compressed(await self._answered(request), request.accepted)
         except (Disconnected, asyncio.CancelledError):

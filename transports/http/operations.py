@@ -102,7 +102,7 @@ class Operation:
     required: tuple[str, ...] = ()
 
 
-_OF_BODY = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "REQUEST_TIMEOUT")
+_OF_BODY = ("INVALID_JSON", "PAYLOAD_TOO_LARGE", "REQUEST_TIMEOUT", "REQUESTS_FULL")
 # Of one job that does not open; lists leave it out.
 _OF_SEALS = ("SEAL_BROKEN", "ENCRYPTION_KEY_UNKNOWN")
 OF_ONE_JOB = (*_OF_SEALS, "STORE_UNAVAILABLE", "HISTORY_UNAVAILABLE")

@@ -67,6 +67,7 @@ CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
         "`initial_data` or `data` is over its limit (INLINE_PAYLOAD_MAX_BYTES or STATE_MAX_BYTES; of a signal 64 KiB)",
     ),
     "FILE_TOO_LARGE": (TooLarge, "the file is over 5 GiB"),
+    "REQUESTS_FULL": (ResourceExhausted, "too many requests of the client come in at once, and this one was slow"),
     "WATCHES_FULL": (ResourceExhausted, "too many wait for jobs of this node, or this client too often"),
     "UPLOADS_FULL": (ResourceExhausted, "clients store as many files as this node takes, or this client too many"),
     "SIGNALS_FULL": (ResourceExhausted, "the job keeps as many signals as it can that it has not waited for"),
@@ -86,7 +87,7 @@ CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
     "APPROVAL_PENDING": (Unavailable, "the job is about to take a decision, this one or another"),
     "HOLON_AWAY": (Unavailable, "it is for a job in a holon below, which is not there, or has not answered"),
     "DRAINING": (Unavailable, "the node is shutting down and takes no new jobs"),
-    "CONNECTIONS_FULL": (Unavailable, "the node has as many HTTP connections as it takes"),
+    "CONNECTIONS_FULL": (Unavailable, "the node has as many HTTP connections as it takes, or takes of this address"),
 }
 ERROR: dict[str, Any] = {
     "type": "object",
@@ -156,7 +157,10 @@ def too_slow(what: str) -> Reply:
 
 def full(most: int) -> Reply:
     """Return the answer to a connection that is one too many."""
-    message = f"this node has {most} HTTP connections, as many as it takes; come again in a moment"
+    message = (
+        f"this node takes {most} HTTP connections, and of one address no more than are left to the others; close some, "
+        "or come again in a moment"
+    )
     return _of_http("CONNECTIONS_FULL", message, ((b"retry-after", b"1"),))
 
 

@@ -12,6 +12,7 @@ from holon.domain.trace import trace_of
 from holon.errors import InvalidArgument, TooLarge, Unauthenticated, Violation
 from holon.security.clients import Credential
 from holon.telemetry.audit import By, Left
+from holon.wire.arrivals import Arrivals
 from transports.http.asgi import Receive, Scope
 from transports.http.compression import Accepted, accepted
 from transports.http.waiting import Waiting
@@ -36,6 +37,7 @@ class Request:
 
     Arguments:
         max_body: the most bytes that its body may have.
+        arrivals: where a body takes a place that does not come at once.
     Attributes:
         client: who makes it, once that is known.
         credential: what that was known by; None where nobody is asked.
@@ -46,6 +48,7 @@ class Request:
 
     __slots__ = (
         "_accepts",
+        "_arrivals",
         "_authorizations",
         "_coding",
         "_codings",
@@ -71,7 +74,7 @@ class Request:
         "unread",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, max_body: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, max_body: int, arrivals: Arrivals) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.client = NOBODY
@@ -84,6 +87,7 @@ class Request:
         self._version: str = scope["http_version"]
         self._receive = receive
         self._max_body = max_body
+        self._arrivals = arrivals
         self._tokens: list[bytes] = []
         self._keys: list[bytes] = []
         self._accepts: list[bytes] = []
@@ -229,6 +233,7 @@ class Request:
         Raises:
             InvalidArgument: (INVALID_JSON) it is compressed, or encoded otherwise.
             TooLarge: (PAYLOAD_TOO_LARGE) it has more bytes than the limit; what follows stays unread.
+            ResourceExhausted: (REQUESTS_FULL) too many bodies of this client come in.
             Disconnected: the client went away.
         """
         self._check_encoding("INVALID_JSON")
@@ -237,7 +242,11 @@ class Request:
         chunk, more = await self._next()
         if not more:
             return chunk
-        chunks, size = [chunk], len(chunk)
+        async with self._arrivals.place(None if self.client is NOBODY else self.client.name):
+            return await self._rest(chunk)
+
+    async def _rest(self, chunk: bytes) -> bytes:
+        chunks, size, more = [chunk], len(chunk), True
         while more:
             chunk, more = await self._next()
             size += len(chunk)
