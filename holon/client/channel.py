@@ -26,8 +26,8 @@ _REPEATABLE = {
         "CancelJob", "ResolveApproval", "SendSignal",
     ),
     "NodeService": (
-        "GetNode", "ListBlueprints", "GetBlueprint", "ListWorkers", "GetWorkerHistory", "ListSkills", "GetStats",
-        "DrainNode", "DrainWorker",
+        "GetNode", "ListBlueprints", "GetBlueprint", "ListWorkers", "GetWorkerHistory", "GetWebhookSecret",
+        "ListSkills", "GetStats", "DrainNode", "DrainWorker",
     ),
 }  # fmt: skip
 _SERVICE_CONFIG = {

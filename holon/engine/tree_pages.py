@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from hashlib import blake2b
 
-import msgpack
+from msgspec.msgpack import Decoder, Encoder
 
 from holon.domain.tree import MAX_TREE_BYTES, TreeNode, TreePage, weight
 from holon.domain.value import Value, replace
@@ -16,6 +16,8 @@ from holon.engine.page_tokens import ListTokens, bytes_of, foreign, text_of
 MOST_OF_ONE = 100_000
 # A page is to fit into its limit also where it is passed on.
 _PAGE_BYTES = MAX_TREE_BYTES - 128 * 1024
+_ENCODER = Encoder()
+_DECODER = Decoder()
 _GENERATION = re.compile(r"(\d{1,9})(?:~([!-~]*))?", re.ASCII)
 
 
@@ -34,7 +36,9 @@ class Place(Value):
         generation, tilde, inner = (self.inner or "").rpartition("~")
         # A token in a token, level by level: as bytes each grows by a few only.
         return tokens.seal(
-            msgpack.packb((self.task, self.seen, self.inner is not None, generation + tilde, bytes_of(inner) or inner))
+            _ENCODER.encode(
+                (self.task, self.seen, self.inner is not None, generation + tilde, bytes_of(inner) or inner)
+            )
         )
 
     def below(self, under: TreePage) -> Place | None:
@@ -85,7 +89,7 @@ def place_of(token: str, tokens: ListTokens) -> Place:
     place = tokens.open(token)
     if not place:
         return Place()
-    task, seen, inside, generation, inner = msgpack.unpackb(place)
+    task, seen, inside, generation, inner = _DECODER.decode(place)
     inner = generation + (text_of(inner) if isinstance(inner, bytes) else inner)
     return Place(task, inner if inside else None, seen)
 

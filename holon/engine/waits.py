@@ -66,7 +66,8 @@ def of_time(record: JobRecord, not_loaded: str = "") -> str:
     if waiting is not None and job.status is Status.WAITING_FOR_SIGNAL:
         return clipped(f"waiting for a signal ({', '.join(waiting.decisions)})", _LONGEST)
     if record.again_at is None:
-        return ""
+        # A node tries it at this moment.
+        return f"waiting: {not_loaded}; it goes on once a node has loaded that" if not_loaded else ""
     at = datetime.fromtimestamp(record.again_at / 1000, UTC)
     if job.status is Status.WAITING_FOR_TIMER:
         return f"waiting until {at:%Y-%m-%d %H:%M:%S} UTC"

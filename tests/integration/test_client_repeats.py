@@ -89,6 +89,7 @@ READS: dict[str, Callable[[Client], Awaitable[Any]]] = {
     "GetBlueprint": lambda client: client.node.get_blueprint("x"),
     "ListWorkers": lambda client: all_of(client.node.list_workers()),
     "GetWorkerHistory": lambda client: all_of(client.node.worker_history("w")),
+    "GetWebhookSecret": lambda client: client.node.webhook_secret(),
     "ListSkills": lambda client: all_of(client.node.list_skills()),
 }
 
