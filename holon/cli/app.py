@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from holon.cli import blueprints, certs, check, jobs, keys, reload, serve, tokens, uplink, webhooks, worker, workers
+from holon.cli import (
+    blueprints,
+    certs,
+    check,
+    jobs,
+    keys,
+    proto,
+    reload,
+    serve,
+    tokens,
+    uplink,
+    webhooks,
+    worker,
+    workers,
+)
 
 app = typer.Typer(
     help="A durable workflow node: blueprints decide, workers do.",
@@ -23,6 +37,7 @@ app.add_typer(blueprints.app, name="blueprints")
 app.add_typer(certs.app, name="certs")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(keys.app, name="keys")
+app.add_typer(proto.app, name="proto")
 app.add_typer(webhooks.app, name="webhooks")
 app.command("reload")(reload.reload)
 app.command("check")(check.check)

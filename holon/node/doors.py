@@ -17,11 +17,11 @@ from holon.node.measuring import Measuring
 from holon.node.own_door import OwnDoor
 from holon.node.parts import Parts
 from holon.node.settings import client_door_settings, http_settings, worker_door_settings
+from holon.transports.grpc.admin_door import AdminDoor
+from holon.transports.grpc.client_door import ClientDoor
+from holon.transports.grpc.worker_door import WorkerDoor
+from holon.transports.http.door import HttpDoor
 from holon.uplink import owner_of
-from transports.grpc.admin_door import AdminDoor
-from transports.grpc.client_door import ClientDoor
-from transports.grpc.worker_door import WorkerDoor
-from transports.http.door import HttpDoor
 
 
 @dataclass(frozen=True, slots=True)

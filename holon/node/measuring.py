@@ -26,8 +26,8 @@ from holon.telemetry.exposition import CONTENT_TYPE, Exposition
 from holon.telemetry.lag import LoopLag
 from holon.telemetry.metrics import RateMetrics
 from holon.telemetry.series import MOST, OTHER, Labels
+from holon.transports.grpc.worker_door import WorkerDoor
 from holon.uplink import Uplink
-from transports.grpc.worker_door import WorkerDoor
 
 # A store that does not answer within this is shown as down, and the rest without it.
 PATIENCE_S = 2.0

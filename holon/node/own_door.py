@@ -13,7 +13,7 @@ from typing import Self
 
 from holon.errors import ConfigError
 from holon.files import SOCKET_PATH_BYTES
-from transports.grpc.admin_door import AdminDoor
+from holon.transports.grpc.admin_door import AdminDoor
 
 
 class OwnDoor:

@@ -54,8 +54,8 @@ from holon.uplink import Uplink
 from holon.wire.trees import read_summary
 
 if TYPE_CHECKING:
-    from transports.http.webhooks.delivery import HttpDelivery
-    from transports.http.webhooks.settings import DeliverySettings
+    from holon.transports.http.webhooks.delivery import HttpDelivery
+    from holon.transports.http.webhooks.settings import DeliverySettings
 
 log = logging.getLogger(__name__)
 
@@ -231,7 +231,7 @@ async def _webhook_secret(config: Config, secrets: StoreSecrets) -> bytes:
 
 def _delivery(settings: DeliverySettings, now: Callable[[], int]) -> HttpDelivery:
     # What it stands on takes a while to import, and a node without clients has no use for it.
-    from transports.http.webhooks.delivery import HttpDelivery
+    from holon.transports.http.webhooks.delivery import HttpDelivery
 
     return HttpDelivery(settings, now)
 

@@ -17,12 +17,12 @@ from holon.ports import StoreSettings
 from holon.security.sts.exchange import TokenSettings
 from holon.security.tls import TlsPaths
 from holon.storage.s3_settings import S3Settings
+from holon.transports.grpc.settings import DoorSettings, WorkerDoorSettings
+from holon.transports.http.door import HttpSettings
+from holon.transports.http.webhooks.settings import DeliverySettings
 from holon.uplink.settings import UplinkSettings, allowed_to_parent, parent_urls
 from holon.worker.hints import Hints
 from holon.worker.settings import Credentials
-from transports.grpc.settings import DoorSettings, WorkerDoorSettings
-from transports.http.door import HttpSettings
-from transports.http.webhooks.settings import DeliverySettings
 
 
 def _ms(seconds: float) -> int:

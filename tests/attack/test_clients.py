@@ -23,9 +23,9 @@ from holon.errors import ResourceExhausted
 from holon.rxon.v1 import job_pb2, node_pb2
 from holon.storage.history import SqliteHistory
 from holon.storage.memory import MemoryStorage
+from holon.transports.grpc.node_service import OF_ADMINS
 from tests.attack.place import CODE, GUARD, NODES, Place, a_place, outcome
 from tests.integration.grpc_node import offering, result, updates
-from transports.grpc.node_service import OF_ADMINS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -24,13 +24,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.transports.grpc.server import options
+from holon.transports.grpc.settings import DoorSettings
+from holon.transports.grpc.worker_door import SERVICE
 from holon.wire.frames import frames_of
 from holon.wire.stream import StreamWriter
 from tests.bench.blueprints import BRANCHES, SKILL, echo, fan_out, straight
 from tests.bench.control import Reporter, obey, say, stay_on
-from transports.grpc.server import options
-from transports.grpc.settings import DoorSettings
-from transports.grpc.worker_door import SERVICE
 
 _NO_TASK = straight(lambda _: None)
 _TASKS = {echo.path: 1, fan_out.path: BRANCHES, _NO_TASK.path: 0}

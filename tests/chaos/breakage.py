@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 
-import transports.grpc.hello
-import transports.grpc.incoming
+import holon.transports.grpc.hello
+import holon.transports.grpc.incoming
 from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.value import replace
 from holon.ports import Appended, Claim, Result, Superseded
@@ -76,12 +76,12 @@ def inbox() -> None:
 
 def credits() -> None:  # noqa: A001  # the protocol's word
     """A worker's grant is taken for more than it is."""
-    right = transports.grpc.hello.credits_of
+    right = holon.transports.grpc.hello.credits_of
 
     def generous(value: int) -> int:
         return right(value) * GENEROUS
 
-    for module in (transports.grpc.hello, transports.grpc.incoming):
+    for module in (holon.transports.grpc.hello, holon.transports.grpc.incoming):
         module.credits_of = generous  # type: ignore[attr-defined]
 
 

@@ -62,7 +62,7 @@ def built(place: Path) -> Path:
 def _copied(source: str, target: Path) -> None:
     assert admitted() & {source, *map(str, Path(source).parents)}, f".dockerignore keeps {source} out of the build"
     if (ROOT / source).is_dir():
-        shutil.copytree(ROOT / source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         target.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / source, target)

@@ -18,11 +18,11 @@ from holon.engine.children.bonds import Bonds
 from holon.engine.children.doing import Doing
 from holon.engine.children.own import Own
 from holon.engine.signals import Signals
+from holon.transports.grpc.clerk import Clerk
+from holon.transports.grpc.outgoing import Outgoing
 from holon.uplink.books import Books
 from holon.uplink.parent import Parent
 from holon.worker.reports import Reports
-from transports.grpc.clerk import Clerk
-from transports.grpc.outgoing import Outgoing
 
 PROGRAM = "from tests.e2e.dying import serve; serve()"
 # By moment: whose method, and whether it dies after it.

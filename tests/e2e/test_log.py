@@ -54,7 +54,7 @@ async def test_g20_the_log_is_json_lines_with_the_zones_offset_and_the_ids_of_a_
     assert {datetime.fromisoformat(line["asctime"]).utcoffset() for line in lines} == {timedelta(hours=3)}
     assert all({"levelname", "name", "message"} <= line.keys() for line in lines)
     # What libraries say of their own doings is no news of the node's.
-    assert {line["name"].partition(".")[0] for line in lines} == {"holon", "transports"}
+    assert {line["name"].partition(".")[0] for line in lines} == {"holon"}
     of_good = [line for line in lines if line.get("job_id") == good]
     assert [line["levelname"] for line in of_good] == ["DEBUG"] * 4
     of_task = [line for line in of_good if "task_id" in line]

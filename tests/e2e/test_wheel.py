@@ -6,12 +6,17 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
 import holon
@@ -70,18 +75,52 @@ def running(folder: Path, programs: Path, *arguments: str) -> Iterator[subproces
     assert "Traceback" not in log.read_text()
 
 
-def test_the_wheel_holds_exactly_what_is_in_holon_and_transports(wheel: Path) -> None:
+def test_the_wheel_holds_exactly_what_is_in_holon_with_the_doors_and_the_protos(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     about = {name for name in names if name.startswith(f"holon_node-{holon.__version__}.dist-info/")}
     files = {
         str(path.relative_to(ROOT))
-        for package in ("holon", "transports")
-        for path in (ROOT / package).rglob("*")
+        for folder, pattern in (("holon", "*"), ("holon/transports", "*"), ("holon/proto", "*.proto"))
+        for path in (ROOT / folder).rglob(pattern)
         if path.is_file() and path.suffix != ".pyc"
     }
     assert names - about == files
-    assert {"holon/py.typed", "transports/py.typed", "holon/rxon/v1/worker_pb2.pyi"} <= files
+    assert {
+        "holon/py.typed",
+        "holon/rxon/v1/worker_pb2.pyi",
+        "holon/transports/grpc/server.py",
+        "holon/proto/holon/rxon/v1/worker.proto",
+    } <= files
     assert not [name for name in files if Path(name).name.startswith("test_") or name.endswith((".db", ".pem", ".key"))]
+
+
+def test_a_wheel_of_the_source_distribution_is_the_same(wheel: Path, tmp_path: Path) -> None:
+    (built,) = SdistBuilder(str(ROOT)).build(directory=str(tmp_path))
+    with tarfile.open(built) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (again,) = WheelBuilder(built.removesuffix(".tar.gz")).build(directory=str(tmp_path))
+    assert Path(again).read_bytes() == wheel.read_bytes()
+
+
+def test_what_it_installs_is_holon_alone_and_hands_out_the_protos(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", symlinks=True)
+    programs = tmp_path / "env/bin"
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", programs / "python")
+    done(tmp_path, *pip, "install", "--quiet", "--no-index", "--no-deps", "--no-compile", wheel)
+    (packages,) = (tmp_path / "env").glob("lib/*/site-packages")
+    assert {path.name for path in packages.iterdir()} == {"holon", f"holon_node-{holon.__version__}.dist-info"}
+    # What it needs is that of the tests, without the checkout.
+    (packages / "needs.pth").write_text(sysconfig.get_path("purelib"))
+    env = environment(programs)
+    assert done(tmp_path, programs / "holon", "--version", env=env) == f"holon {holon.__version__}\n"
+    where = "import holon.node, holon.transports.http as door; print(holon.node.__file__, door.__file__)"
+    files = done(tmp_path, programs / "python", "-c", where, env=env).split()
+    assert [file for file in files if not Path(file).is_relative_to(packages)] == []
+    done(tmp_path, programs / "holon", "proto", "export", "out", env=env)
+    exported = {path.relative_to(tmp_path / "out"): path for path in (tmp_path / "out").rglob("*.*")}
+    assert {str(name): path.read_bytes() for name, path in exported.items()} == {
+        str(path.relative_to(ROOT / "proto")): path.read_bytes() for path in (ROOT / "proto").rglob("*.proto")
+    }
 
 
 @pytest.mark.slow

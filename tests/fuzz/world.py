@@ -37,13 +37,13 @@ from holon.storage.ledger.tables import Tables
 from holon.storage.memory import MemoryStorage
 from holon.storage.sqlite import SqliteStorage
 from holon.telemetry.log import of_a_call_that_is_over
+from holon.transports.grpc.caller import called_by
+from holon.transports.grpc.client_door import ClientDoor
+from holon.transports.grpc.session import Session
+from holon.transports.grpc.settings import DoorSettings, WorkerDoorSettings
+from holon.transports.grpc.worker_door import WorkerDoor
 from holon.wire.trees import read_summary
 from tests.fuzz.streams import Request, Response, Stream
-from transports.grpc.caller import called_by
-from transports.grpc.client_door import ClientDoor
-from transports.grpc.session import Session
-from transports.grpc.settings import DoorSettings, WorkerDoorSettings
-from transports.grpc.worker_door import WorkerDoor
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from holon.engine.overview import Overview
 from holon.engine.reloading import Reloading
 from holon.security.clients import Clients, sole
 from holon.security.tls_files import TlsFiles
+from holon.transports.grpc.client_door import ClientDoor
+from holon.transports.grpc.settings import DoorSettings
 from tests.integration.http_node import TOKEN, running
-from transports.grpc.client_door import ClientDoor
-from transports.grpc.settings import DoorSettings
 
 
 def client_door(engine: Engine, tls: TlsFiles | None, token: str) -> ClientDoor:

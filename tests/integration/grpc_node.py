@@ -36,11 +36,11 @@ from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
 from holon.storage.memory import MemoryStorage
 from holon.storage.sealing import Seal
+from holon.transports.grpc.client_door import ClientDoor
+from holon.transports.grpc.settings import DoorSettings, WorkerDoorSettings
+from holon.transports.grpc.worker_door import WorkerDoor
 from holon.wire.trees import read_summary
 from holon.worker.channel import write
-from transports.grpc.client_door import ClientDoor
-from transports.grpc.settings import DoorSettings, WorkerDoorSettings
-from transports.grpc.worker_door import WorkerDoor
 
 GUARD = 60.0
 CLIENT_TOKEN = "the-token-of-the-clients"

@@ -22,11 +22,11 @@ from holon.ports import Storage, StoreSettings
 from holon.security.clients import Clients, sole
 from holon.security.tls_files import TlsFiles
 from holon.storage.memory import MemoryStorage
+from holon.transports.http.app import Metrics
+from holon.transports.http.door import HttpDoor, HttpSettings
+from holon.transports.http.keys import Keys
 from holon.wire.trees import read_summary
 from tests.plaintext import PLAINTEXT
-from transports.http.app import Metrics
-from transports.http.door import HttpDoor, HttpSettings
-from transports.http.keys import Keys
 
 TOKEN = "the-token-of-the-clients"
 AUTH = {"X-Client-Token": TOKEN}

@@ -11,6 +11,7 @@ from holon.clock import ManualClock, SystemClock
 from holon.ports import Superseded
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.admission import Admission
+from holon.transports.grpc.hello import RESUMED_BYTES
 from holon.wire.values import duration
 from tests.integration.grpc_node import (
     ENDED,
@@ -29,7 +30,6 @@ from tests.integration.grpc_node import (
     updates,
     worker_files,
 )
-from transports.grpc.hello import RESUMED_BYTES
 
 CODE = grpc.StatusCode
 NOT_PROTOBUF = b"\xff\xff\xff\xff"

@@ -15,9 +15,9 @@ from holon.engine.handlers import Handlers
 from holon.errors import ResourceExhausted, StoreUnavailable
 from holon.ports import NewJob
 from holon.rxon.v1 import job_pb2
+from holon.transports.grpc import job_service
 from tests.integration.cases.site import Passes
 from tests.integration.grpc_node import ENDED, GUARD, Node, fields_of, json_payload, reason_of, result, updates
-from transports.grpc import job_service
 
 CODE = grpc.StatusCode
 

@@ -20,6 +20,8 @@ from holon.engine.reloading import Reloading
 from holon.errors import ConfigError, HolonError, StoreUnavailable
 from holon.rxon.v1 import job_pb2, types_pb2
 from holon.security.clients import Clients, sole
+from holon.transports.grpc.client_door import ClientDoor
+from holon.transports.grpc.settings import DoorSettings
 from tests.integration.client_calls import creation, refused
 from tests.integration.grpc_node import (
     CLIENT,
@@ -35,8 +37,6 @@ from tests.integration.grpc_node import (
     result,
     updates,
 )
-from transports.grpc.client_door import ClientDoor
-from transports.grpc.settings import DoorSettings
 
 CODE = grpc.StatusCode
 ROOT = Path(__file__).resolve().parents[2]

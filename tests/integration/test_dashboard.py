@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from holon.domain.job import TERMINAL
+from holon.transports.http.door import HttpSettings
+from holon.transports.http.shapes import JOB_STATUSES
 from tests.integration.http_node import LIMIT, Node, running
-from transports.http.door import HttpSettings
-from transports.http.shapes import JOB_STATUSES
 
 PAGE = "/_public/dashboard"
 FOLDER = Path(str(files("holon"))) / "web" / "dashboard"

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from holon.transports.grpc.server import Server
+from holon.transports.grpc.settings import DoorSettings
+from holon.transports.http.door import HttpSettings
 from tests.integration.http_node import running
 from tests.integration.tls_site import Site
 from tests.ports import free_ports
-from transports.grpc.server import Server
-from transports.grpc.settings import DoorSettings
-from transports.http.door import HttpSettings
 
 # An opening takes fewer turns of the loop, once the addresses of its host are known; so does an end.
 TURNS = 8

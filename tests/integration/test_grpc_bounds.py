@@ -12,6 +12,8 @@ import grpc
 import pytest
 
 from holon.rxon.v1 import job_pb2, types_pb2, worker_pb2
+from holon.transports.grpc.server import options
+from holon.transports.grpc.settings import Bounds, DoorSettings, WorkerDoorSettings
 from tests.integration import raw_http2
 from tests.integration.grpc_node import (
     CLIENT,
@@ -40,8 +42,6 @@ from tests.integration.raw_http2 import (
     SETTINGS,
     Connection,
 )
-from transports.grpc.server import options
-from transports.grpc.settings import Bounds, DoorSettings, WorkerDoorSettings
 
 DOORS = ["worker", "client"]
 HEALTH = "/grpc.health.v1.Health/"

@@ -245,7 +245,7 @@ async def test_who_is_refused_again_and_again_is_in_the_log_once_a_minute(
 ) -> None:
     clock = Ahead()
     rules = admission(tmp_path, '["child*"]\nkind = "holon"\ncn = "child*"')
-    monkeypatch.setattr("transports.grpc.refused_links.MOST", 3)
+    monkeypatch.setattr("holon.transports.grpc.refused_links.MOST", 3)
     async with a_node(admission=rules, clock=clock) as node:
         await gone(node, await comes(node, identity("first", 2)))
         for _ in range(4):
@@ -298,7 +298,7 @@ async def test_a_child_is_there_within_seconds_after_it_was_accepted_and_serves_
         uplink = Uplink(engine, Holarchy(store, "second", 8), UplinkSettings(parent_urls(url), own, "n1"))
         running = [asyncio.create_task(part.run()) for part in (engine, uplink)]
         try:
-            with LogWatch("HOLON_CHANGED", "transports.grpc") as watch:
+            with LogWatch("HOLON_CHANGED", "holon.transports.grpc") as watch:
                 await asyncio.wait_for(watch.seen.wait(), GUARD)
             job_id = await node.create()
             assert not list(node.engine.dispatcher.sessions)

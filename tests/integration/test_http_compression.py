@@ -14,9 +14,9 @@ import pytest
 from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.engine.job_files import FilesPlace
+from holon.transports.http import compression
 from tests.blobs import MemoryBlobs
 from tests.integration.http_node import AUTH, GUARD, Node, running
-from transports.http import compression
 
 LONG = "what is asked " * 200
 LARGE = "/_public/openapi.json"

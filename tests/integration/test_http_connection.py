@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from holon.transports.http import connection
+from holon.transports.http.connection import MAX_FRAMING, MAX_HEAD, MAX_HEADERS, MAX_PIPELINE
+from holon.transports.http.door import HttpSettings
 from tests.integration.http_node import AUTH, GUARD, LIMIT, TOKEN, Node, running
 from tests.integration.http_wire import Answer, answers, exchange
-from transports.http import connection
-from transports.http.connection import MAX_FRAMING, MAX_HEAD, MAX_HEADERS, MAX_PIPELINE
-from transports.http.door import HttpSettings
 
 GOOD = b"GET /_public/status HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = f"POST /api/v1/jobs/waiting HTTP/1.1\r\nHost: x\r\nX-Client-Token: {TOKEN}\r\n".encode()

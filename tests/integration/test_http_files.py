@@ -15,10 +15,10 @@ from holon.domain.client import ADMIN
 from holon.engine.job_files import FilesPlace
 from holon.errors import FailedPrecondition, HolonError, PermissionDenied, Unavailable
 from holon.security.clients import sole
+from holon.transports.http import files as file_routes
+from holon.transports.http.door import HttpSettings
 from tests.blobs import MemoryBlobs
 from tests.integration.http_node import AUTH, Node, running
-from transports.http import files as file_routes
-from transports.http.door import HttpSettings
 
 NAMES = ["a.txt", "grüße & co/1 +?#%.png", "pages/1.png", "pages/2.png"]
 

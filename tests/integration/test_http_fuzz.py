@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from holon.domain import paths
 from holon.security.clients import Clients, sole
+from holon.transports.http.app import App
+from holon.transports.http.hurry import Hurry
+from holon.transports.http.inputs import OF_LIST, OF_WORKERS
+from holon.transports.http.shapes import ALL_FIELDS, JOB_STATUSES
 from tests.integration.http_node import AUTH, LIMIT, TOKEN, Node, running
 from tests.integration.http_wire import Answer, exchange
-from transports.http.app import App
-from transports.http.hurry import Hurry
-from transports.http.inputs import OF_LIST, OF_WORKERS
-from transports.http.shapes import ALL_FIELDS, JOB_STATUSES
 
 T = TypeVar("T")
 Header = tuple[bytes, bytes]

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from holon.errors import ConfigError
+from holon.transports.http.door import HttpSettings
 from tests.integration.http_node import AUTH, GUARD, Node, running
-from transports.http.door import HttpSettings
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import uvloop
 
+from holon.transports.http.connection import Connection
+from holon.transports.http.connection_limit import ConnectionLimit
+from holon.transports.http.door import HttpSettings
 from tests.integration.http_node import GUARD, Node, running, until
 from tests.integration.http_wire import answers
-from transports.http.connection import Connection
-from transports.http.connection_limit import ConnectionLimit
-from transports.http.door import HttpSettings
 
 STATUS = b"GET /_public/status HTTP/1.1\r\nHost: x\r\n\r\n"
 # About a megabyte and a half.

@@ -20,9 +20,9 @@ from holon.errors import StoreUnavailable
 from holon.ports import JobRecord
 from holon.security.clients import sole
 from holon.storage.sqlite import SqliteStorage
+from holon.transports.http import routes
 from tests.integration.http_node import AUTH, GUARD, LIMIT, STORE, Node, running
 from tests.integration.http_waits import LONG, WAITING, Raw, Waits, asking
-from transports.http import routes
 
 
 @pytest.fixture

@@ -21,14 +21,14 @@ from holon.security import certificates
 from holon.security.certificates import open_authority
 from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
+from holon.transports.http import secured
+from holon.transports.http.door import HttpSettings
 from tests.audit_lines import audited
 from tests.integration.http_node import GUARD, LIMIT, Node, running, until
 from tests.integration.http_wire import answers
 from tests.integration.https_calls import CREATE, LARGE, LAST, STATUS, ask, at_once, dial, once_more, serves, speaks
 from tests.integration.tls_site import Site, only, serial_of
 from tests.integration.worker_certificates import certificate_of, intermediate, issue, revoke, root
-from transports.http import secured
-from transports.http.door import HttpSettings
 
 SECURED = HttpSettings(port=0, max_body=LIMIT)
 

@@ -15,12 +15,12 @@ import pytest
 
 from holon.client import Client
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.transports.http.door import HttpDoor, HttpSettings
 from tests.integration import grpc_node
 from tests.integration.admission import admission
 from tests.integration.grpc_node import CLIENT_TOKEN, GUARD, Wire, a_node, authority, hello, json_payload, offering
 from tests.integration.http_node import AUTH, Node, running
 from tests.plaintext import PLAINTEXT
-from transports.http.door import HttpDoor, HttpSettings
 
 BLUEPRINTS, WORKERS = "/api/v1/blueprints", "/api/v1/workers"
 CATALOG, DASHBOARD = f"{WORKERS}/catalog", "/api/v1/dashboard"

@@ -22,12 +22,12 @@ from holon.errors import BlueprintError, StoreUnavailable
 from holon.security.sts.exchange import PublicKey
 from holon.storage.memory import MemoryStorage
 from holon.testing import running_node
+from holon.transports.http.contracts import as_components
+from holon.transports.http.door import HttpSettings
+from holon.transports.http.refusals import CODES, STATUSES, status_of
+from holon.transports.http.shapes import JOB_STATUSES
 from tests.integration.http_node import AUTH, GUARD, LIMIT, Node, running
 from tests.plaintext import PLAINTEXT
-from transports.http.contracts import as_components
-from transports.http.door import HttpSettings
-from transports.http.refusals import CODES, STATUSES, status_of
-from transports.http.shapes import JOB_STATUSES
 
 KEY = Ed25519PrivateKey.generate().public_key()
 PAGE = (Path(__file__).parents[2] / "docs/http.md").read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.storage.memory import MemoryStorage
 from holon.testing import RunningNode, running_node
+from holon.transports.grpc.outgoing import MAX_REFUSALS
 from holon.worker import SendEvent
 from tests.integration.cases.site import a_wire, create, ended, next_offer, one_task, wired, written
 from tests.integration.grpc_node import (
@@ -35,7 +36,6 @@ from tests.integration.test_rate_limits import BLOCKED, CODE, figure, limited
 from tests.integration.test_worker_events import event
 from tests.integration.test_worker_events import frame as told
 from tests.integration.token_calls import CERTIFICATE, exchange, renewal, welcomed
-from transports.grpc.outgoing import MAX_REFUSALS
 
 
 async def said(wire: Wire, sequence: int) -> worker_pb2.SessionError:

@@ -14,6 +14,8 @@ from holon.ports import StoreSettings
 from holon.rxon.v1 import token_pb2
 from holon.security.admission import Admission, Until
 from holon.storage.memory import MemoryStorage
+from holon.transports.grpc.session import Session
+from holon.transports.grpc.standing import Standing
 from tests.integration.grpc_node import GUARD, WORKER_TOKEN, a_node, end_of, worker_files
 from tests.integration.token_calls import (
     CERTIFICATE,
@@ -30,8 +32,6 @@ from tests.integration.token_calls import (
     two_nodes,
     welcomed,
 )
-from transports.grpc.session import Session
-from transports.grpc.standing import Standing
 
 # How sessions go on, and end ----------------------------------------------
 

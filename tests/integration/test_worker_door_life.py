@@ -12,6 +12,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from holon.errors import PermissionDenied
 from holon.ports import Offer
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.transports.grpc import outgoing
+from holon.transports.grpc.frames import Frames
+from holon.transports.grpc.session import Session
 from holon.wire.worker import offer_message
 from tests.integration.grpc_node import (
     DRAIN,
@@ -25,9 +28,6 @@ from tests.integration.grpc_node import (
     updates,
     worker_files,
 )
-from transports.grpc import outgoing
-from transports.grpc.frames import Frames
-from transports.grpc.session import Session
 
 # Short, and yet longer than a busy machine keeps a process from running.
 LEASE_S = 1.0

@@ -8,13 +8,13 @@ from holon.clock import SystemClock
 from holon.engine.holarchy import Holarchy
 from holon.errors import ConfigError
 from holon.security.admission import Admission
+from holon.transports.grpc.server import Server
+from holon.transports.grpc.settings import WorkerDoorSettings
+from holon.transports.grpc.worker_door import WorkerDoor
 from tests.integration.grpc_node import (
     Node,
     server_files,
 )
-from transports.grpc.server import Server
-from transports.grpc.settings import WorkerDoorSettings
-from transports.grpc.worker_door import WorkerDoor
 
 # The door itself -------------------------------------------------------------------------------------------------
 

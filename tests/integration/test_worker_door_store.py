@@ -11,6 +11,7 @@ import pytest
 from holon.engine import rekeying
 from holon.errors import StoreUnavailable
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.transports.grpc import clerk
 from tests.integration.grpc_node import (
     GUARD,
     Node,
@@ -22,7 +23,6 @@ from tests.integration.grpc_node import (
     update,
     updates,
 )
-from transports.grpc import clerk
 
 
 async def away(*_: Any) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.transports.grpc.outgoing import MAX_REFUSALS
 from tests.integration.admission import admission
 from tests.integration.grpc_node import Node, Wire, a_node, end_of, json_payload, offering, result, updates
 from tests.integration.holons_below import comes, identity
 from tests.integration.watching import watch
-from transports.grpc.outgoing import MAX_REFUSALS
 
 
 def event(lease: Any, event_id: str = "e1", kind: str = "seen", **more: Any) -> worker_pb2.Event:

@@ -14,13 +14,13 @@ from holon.engine.reloading import Reloading
 from holon.ports import StoreSettings
 from holon.rxon.v1 import job_pb2, node_pb2
 from holon.storage.memory import MemoryStorage
+from holon.transports.grpc.node_service import NEEDS, OF_ADMINS
+from holon.transports.http.admin import AdminRoutes
+from holon.transports.http.node import NodeRoutes
+from holon.transports.http.node_operations import of_node
+from holon.transports.http.operations import of_admins
 from holon.wire.trees import read_summary
 from tests.pages.source import REPOSITORY, files, nodes
-from transports.grpc.node_service import NEEDS, OF_ADMINS
-from transports.http.admin import AdminRoutes
-from transports.http.node import NodeRoutes
-from transports.http.node_operations import of_node
-from transports.http.operations import of_admins
 
 PAGE = (REPOSITORY / "docs/access.md").read_text(encoding="utf-8")
 

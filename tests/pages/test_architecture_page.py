@@ -12,7 +12,7 @@ import pytest
 from tests.pages.source import REPOSITORY, files, nodes
 
 PAGE = (REPOSITORY / "docs/architecture.md").read_text(encoding="utf-8")
-ROWS = re.findall(r"^\| (`(?:holon\.|transports).*?) \| .+ \| (.*?) ?\|$", PAGE, re.MULTILINE)
+ROWS = re.findall(r"^\| (`holon\..*?) \| .+ \| (.*?) ?\|$", PAGE, re.MULTILINE)
 # By room, what the page says that it knows.
 KNOWS = {
     name: known for rooms, known in ROWS for name in re.findall(r"`(?:holon\.)?(\w+)[.\w]*`", rooms) if name != "web"
@@ -24,7 +24,7 @@ ANYBODYS = {"errors", "clock", "randomness", "turns"}
 def room_of(module: str) -> str:
     """The room of a module of the project; empty for anything else."""
     package, _, rest = module.partition(".")
-    return package if package == "transports" else rest.partition(".")[0] if package == "holon" else ""
+    return rest.partition(".")[0] if package == "holon" else ""
 
 
 @lru_cache
@@ -34,7 +34,7 @@ def imported(room: str) -> frozenset[str]:
 
 
 def _imported(room: str) -> Iterator[str]:
-    place = room if room == "transports" else f"holon/{room}"
+    place = f"holon/{room}"
     for file in files(place if (REPOSITORY / place).is_dir() else f"{place}.py"):
         for node in nodes(file):
             if isinstance(node, ast.Import):
@@ -47,7 +47,7 @@ def _imported(room: str) -> Iterator[str]:
 
 def test_every_room_stands_there() -> None:
     rooms = {path.stem for path in (REPOSITORY / "holon").iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert KNOWS.keys() == rooms - {"__init__", "__pycache__", "errors", "web"} | {"transports"}
+    assert KNOWS.keys() == rooms - {"__init__", "__pycache__", "errors", "proto", "web"}
 
 
 @pytest.mark.parametrize("room", KNOWS)

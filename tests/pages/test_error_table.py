@@ -9,8 +9,8 @@ import pytest
 
 from holon import errors
 from holon.errors import HolonError
+from holon.transports.http.refusals import STATUSES, refusal
 from holon.wire.grpc_status import code_of
-from transports.http.refusals import STATUSES, refusal
 
 PAGE = (Path(__file__).parents[2] / "docs/http.md").read_text()
 ROWS = re.findall(r"^\| `(\w+)` \| (\d{3})(, with `Retry-After`)? \| `(\w+)` \| (.+) \|$", PAGE, re.MULTILINE)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from holon import errors
 from holon.errors import HolonError
+from holon.transports.http.refusals import STATUSES
 from holon.wire.grpc_status import CODES, code_of
 from tests.pages.source import REPOSITORY, files, nodes
-from transports.http.refusals import STATUSES
 
 PAGE = (REPOSITORY / "docs/errors.md").read_text(encoding="utf-8")
 # The rooms of the node, and the worker SDK; the client and the command line have words of their own.

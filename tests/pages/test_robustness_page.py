@@ -32,12 +32,12 @@ from holon.task_files import copies, folder, together
 from holon.task_files import files as task_files
 from holon.task_files import names as file_names
 from holon.telemetry import behind, log
+from holon.transports.grpc import caller, clerk, client_door, hello, job_service, outgoing, requests
+from holon.transports.grpc.settings import WorkerDoorSettings
+from holon.transports.http import connection, door
+from holon.transports.http.webhooks import delivery, names
 from holon.uplink import books, fitting, parent
 from holon.wire import arrivals, stream
-from transports.grpc import caller, clerk, client_door, hello, job_service, outgoing, requests
-from transports.grpc.settings import WorkerDoorSettings
-from transports.http import connection, door
-from transports.http.webhooks import delivery, names
 
 PAGE = (Path(__file__).parents[2] / "docs/robustness.md").read_text(encoding="utf-8")
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ")]

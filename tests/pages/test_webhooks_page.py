@@ -16,7 +16,7 @@ import pytest
 
 from holon.domain.events import HistoryEvent
 from holon.engine.event_messages import event_message
-from transports.http.webhooks.signing import signed
+from holon.transports.http.webhooks.signing import signed
 
 PAGE = (Path(__file__).parents[2] / "docs/webhooks.md").read_text(encoding="utf-8")
 SECRET = bytes(range(32))

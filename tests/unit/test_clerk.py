@@ -10,7 +10,7 @@ from holon.domain.events import Occurred
 from holon.domain.task import Outcome
 from holon.engine.results import Answer, Reported
 from holon.errors import HolonError
-from transports.grpc.clerk import Clerk
+from holon.transports.grpc.clerk import Clerk
 
 MANY = 50
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transports.grpc.health import Health, Request, Response
+from holon.transports.grpc.health import Health, Request, Response
 
 
 async def test_a_watcher_hears_of_a_drain_that_begins_while_it_is_told_that_all_is_well() -> None:

@@ -16,8 +16,8 @@ from holon.errors import HolonError
 from holon.ports import LeaseRef, Offer, Opened, Stop, StopReason
 from holon.rxon.v1 import worker_pb2
 from holon.telemetry.metrics import StreamMetrics
+from holon.transports.grpc.outgoing import Outgoing
 from holon.wire.stream import StreamWriter
-from transports.grpc.outgoing import Outgoing
 
 
 class Recorder(Workers):

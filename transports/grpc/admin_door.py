@@ -17,13 +17,13 @@ from holon.engine.trees import Trees
 from holon.engine.watching import Watching
 from holon.errors import ConfigError, Violation
 from holon.security.sts.exchange import Exchange
+from holon.transports.grpc.clients import OperatorCheck
+from holon.transports.grpc.health import Health
+from holon.transports.grpc.job_service import JobService
+from holon.transports.grpc.node_service import NodeService
+from holon.transports.grpc.server import FAREWELL_S, options, started
+from holon.transports.grpc.settings import DoorSettings
 from holon.wire.address import socket_target
-from transports.grpc.clients import OperatorCheck
-from transports.grpc.health import Health
-from transports.grpc.job_service import JobService
-from transports.grpc.node_service import NodeService
-from transports.grpc.server import FAREWELL_S, options, started
-from transports.grpc.settings import DoorSettings
 
 MAX_STREAMS = 100
 _OURS_ALONE = 0o600

@@ -16,10 +16,10 @@ import grpc.aio
 from holon.security.admission import Admission, Caller
 from holon.security.refused import Refused
 from holon.telemetry.audit import By
+from holon.transports.grpc.requests import Coming, Context, end, serve
+from holon.transports.grpc.tokens import OPEN, Details, Handler, presented
 from holon.wire.arrivals import Arrivals
 from holon.wire.grpc_status import told
-from transports.grpc.requests import Coming, Context, end, serve
-from transports.grpc.tokens import OPEN, Details, Handler, presented
 
 TOKEN_KEY = "x-worker-token"  # noqa: S105  a name, not a token
 

@@ -12,9 +12,9 @@ import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
 from holon.errors import InvalidArgument, ResourceExhausted, Violation
+from holon.transports.grpc.clients import serving, while_admitted
+from holon.transports.grpc.trace import remember
 from holon.wire.grpc_status import abort, told
-from transports.grpc.clients import serving, while_admitted
-from transports.grpc.trace import remember
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from holon.engine.holarchy import Holarchy
 from holon.engine.trees import Subtree
 from holon.errors import FailedPrecondition, HolonError
 from holon.rxon.v1 import worker_pb2
-from transports.grpc.child_decisions import ChildDecisions
-from transports.grpc.child_tree import ChildTree
+from holon.transports.grpc.child_decisions import ChildDecisions
+from holon.transports.grpc.child_tree import ChildTree
 
 
 class ChildHolon:

@@ -14,9 +14,9 @@ from holon.engine.kept import MOST_OF_ONE
 from holon.engine.ways_down import PassedDown
 from holon.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.transports.grpc.child_decisions import ChildDecisions
 from holon.wire.trees import kept_summary, page_of
 from holon.wire.values import time_limit
-from transports.grpc.child_decisions import ChildDecisions
 
 log = logging.getLogger(__name__)
 

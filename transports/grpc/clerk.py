@@ -12,10 +12,10 @@ from holon.engine.results import Answer, Reported
 from holon.engine.session import Offered
 from holon.engine.workers import Workers
 from holon.errors import HolonError, ResourceExhausted, StoreUnavailable
+from holon.transports.grpc.child_tree import ChildTree
+from holon.transports.grpc.outgoing import Outgoing
 from holon.wire.bell import Bell
 from holon.wire.stream import BATCH_ITEMS
-from transports.grpc.child_tree import ChildTree
-from transports.grpc.outgoing import Outgoing
 
 MAX_RESULTS = 10_000
 MAX_EVENTS = 1_000

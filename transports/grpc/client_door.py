@@ -16,12 +16,12 @@ from holon.engine.watching import Watching
 from holon.security.clients import Clients
 from holon.security.sts.exchange import Exchange
 from holon.security.tls_files import TlsFiles
-from transports.grpc.clients import ClientCheck
-from transports.grpc.job_service import JobService
-from transports.grpc.node_service import NEEDS, NodeService
-from transports.grpc.rates import RateCheck
-from transports.grpc.server import Server
-from transports.grpc.settings import DoorSettings
+from holon.transports.grpc.clients import ClientCheck
+from holon.transports.grpc.job_service import JobService
+from holon.transports.grpc.node_service import NEEDS, NodeService
+from holon.transports.grpc.rates import RateCheck
+from holon.transports.grpc.server import Server
+from holon.transports.grpc.settings import DoorSettings
 
 MAX_STREAMS = 100
 

@@ -15,11 +15,11 @@ from holon.domain.client import ADMIN, DEFAULT, OPERATOR, Client
 from holon.errors import HolonError
 from holon.security.clients import Clients, Credential, check_role
 from holon.telemetry.audit import By
+from holon.transports.grpc.requests import Coming, serve
+from holon.transports.grpc.tokens import OPEN, Details, Handler, presented
+from holon.transports.grpc.trace import trace_of_call
 from holon.wire.arrivals import Arrivals
 from holon.wire.grpc_status import abort
-from transports.grpc.requests import Coming, serve
-from transports.grpc.tokens import OPEN, Details, Handler, presented
-from transports.grpc.trace import trace_of_call
 
 TOKEN_KEY = "x-client-token"  # noqa: S105  a name, not a token
 _NO_TOKEN = f"no client token came: send it in the metadata as `authorization: Bearer <token>`, or as {TOKEN_KEY}"

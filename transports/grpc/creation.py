@@ -9,8 +9,8 @@ from holon.engine.payloads import decode
 from holon.engine.requests import Creating
 from holon.errors import InvalidArgument, Violation
 from holon.rxon.v1 import job_pb2
+from holon.transports.grpc.trace import trace_of_request
 from holon.wire.values import asked_seconds, json_of, skills_of
-from transports.grpc.trace import trace_of_request
 
 
 def creating_of(request: job_pb2.CreateJobRequest) -> Creating:

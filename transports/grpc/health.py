@@ -9,7 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from holon.errors import NotFound
-from transports.grpc.calls import streamed, unary
+from holon.transports.grpc.calls import streamed, unary
 
 SERVICE = "grpc.health.v1.Health"
 MAX_BYTES = 1024

@@ -16,17 +16,17 @@ from holon.engine.results import Reported
 from holon.engine.workers import Workers
 from holon.errors import HolonError, InvalidArgument, ResourceExhausted, TooLarge, invalid
 from holon.rxon.v1 import worker_pb2
+from holon.transports.grpc.child_tree import ChildTree
+from holon.transports.grpc.clerk import RETRY_S, Clerk
+from holon.transports.grpc.hello import catalog_of, credits_of, offering_credits_of
+from holon.transports.grpc.outgoing import Outgoing
+from holon.transports.grpc.saying import check_held, check_ids, fit, parsed, unknown
 from holon.wire.events import event_of
 from holon.wire.load import load_of
 from holon.wire.log_lines import lines_of
 from holon.wire.stream import BATCH_BYTES, BATCH_ITEMS
 from holon.wire.values import MAX_ID, check_empty, cost_of, is_id, seconds
 from holon.wire.worker import UNSERVABLE, outcome_of, took_of
-from transports.grpc.child_tree import ChildTree
-from transports.grpc.clerk import RETRY_S, Clerk
-from transports.grpc.hello import catalog_of, credits_of, offering_credits_of
-from transports.grpc.outgoing import Outgoing
-from transports.grpc.saying import check_held, check_ids, fit, parsed, unknown
 
 MAX_PROGRESS_MESSAGE = 1024
 # Of why a task comes back, or a worker leaves, the log has so many bytes.

@@ -21,16 +21,16 @@ from holon.rxon.v1 import job_pb2
 from holon.security.approvals import HOLDER, approval_token, made_of, question_of
 from holon.security.clients import Clients, check_role
 from holon.telemetry.audit import audited
+from holon.transports.grpc.calls import invalid, refuse, streamed, unary
+from holon.transports.grpc.clients import acting, client, digest
+from holon.transports.grpc.creation import creating_of
+from holon.transports.grpc.deciding import deciding_of, sending_of
+from holon.transports.grpc.updates import Updates
 from holon.turns import one_by_one
 from holon.wire.grpc_status import error_of
 from holon.wire.jobs import LISTED_FIELDS, SHOWN_FIELDS, event_message, fields_of, fields_of_others, job_message
 from holon.wire.trees import node_message
 from holon.wire.values import asked_time
-from transports.grpc.calls import invalid, refuse, streamed, unary
-from transports.grpc.clients import acting, client, digest
-from transports.grpc.creation import creating_of
-from transports.grpc.deciding import deciding_of, sending_of
-from transports.grpc.updates import Updates
 
 SERVICE = "holon.rxon.v1.JobService"
 MAX_BATCH = 256

@@ -11,12 +11,12 @@ from holon.errors import FailedPrecondition
 from holon.rxon.v1 import node_pb2
 from holon.security.sts.exchange import Exchange
 from holon.telemetry.audit import audited
+from holon.transports.grpc.calls import invalid, unary
+from holon.transports.grpc.capabilities import capabilities
+from holon.transports.grpc.clients import acting, client
 from holon.wire.jobs import event_message
 from holon.wire.nodes import blueprint_message, counts_message, skill_message, worker_message
 from holon.wire.values import asked_seconds, duration, timestamp
-from transports.grpc.calls import invalid, unary
-from transports.grpc.capabilities import capabilities
-from transports.grpc.clients import acting, client
 
 SERVICE = "holon.rxon.v1.NodeService"
 # What shows all of the node, or changes something of it. Everything else is for every client.

@@ -9,8 +9,8 @@ import grpc.aio
 
 from holon.engine.rates import Call, RateLimits
 from holon.errors import HolonError
-from transports.grpc.clients import client
-from transports.grpc.tokens import OPEN, Details, Handler, refusing
+from holon.transports.grpc.clients import client
+from holon.transports.grpc.tokens import OPEN, Details, Handler, refusing
 
 
 class RateCheck(grpc.aio.ServerInterceptor):

@@ -16,8 +16,8 @@ import grpc.aio
 from holon.errors import ConfigError, Violation
 from holon.files import share_of_files
 from holon.security.tls_files import TlsFiles
-from transports.grpc.health import Health, names_of
-from transports.grpc.settings import DoorSettings
+from holon.transports.grpc.health import Health, names_of
+from holon.transports.grpc.settings import DoorSettings
 
 # How long streams that were told to end may take, before their connections are closed.
 FAREWELL_S = 1.0
@@ -122,7 +122,7 @@ class Server:
         )
         handlers = [*self._handlers, self._health.handler()]
         if self._settings.reflection:
-            from transports.grpc import reflection
+            from holon.transports.grpc import reflection
 
             handlers += reflection.handlers(names_of(handlers))
         self._server.add_generic_rpc_handlers(handlers)

@@ -27,20 +27,20 @@ from holon.errors import (
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.admission import Admission, Caller
 from holon.telemetry.metrics import StreamMetrics
+from holon.transports.grpc.child_holon import ChildHolon
+from holon.transports.grpc.child_tree import ChildTree
+from holon.transports.grpc.clerk import Clerk
+from holon.transports.grpc.frames import Context, Frames
+from holon.transports.grpc.hello import hello_invalid, holon_of, joining_of, reads_of
+from holon.transports.grpc.incoming import Incoming
+from holon.transports.grpc.outgoing import Outgoing
+from holon.transports.grpc.settings import WorkerDoorSettings
+from holon.transports.grpc.standing import Standing
+from holon.transports.grpc.watch import watch
+from holon.transports.grpc.welcome import welcome_of
 from holon.wire.arrivals import Arrivals
 from holon.wire.grpc_status import told
 from holon.wire.stream import StreamWriter
-from transports.grpc.child_holon import ChildHolon
-from transports.grpc.child_tree import ChildTree
-from transports.grpc.clerk import Clerk
-from transports.grpc.frames import Context, Frames
-from transports.grpc.hello import hello_invalid, holon_of, joining_of, reads_of
-from transports.grpc.incoming import Incoming
-from transports.grpc.outgoing import Outgoing
-from transports.grpc.settings import WorkerDoorSettings
-from transports.grpc.standing import Standing
-from transports.grpc.watch import watch
-from transports.grpc.welcome import welcome_of
 
 log = logging.getLogger(__name__)
 

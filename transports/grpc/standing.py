@@ -10,9 +10,9 @@ from holon.domain.fleet import Proof
 from holon.errors import HolonError, PermissionDenied
 from holon.rxon.v1 import worker_pb2
 from holon.security.admission import Admission, Caller, Until
+from holon.transports.grpc.hello import worker_of
+from holon.transports.grpc.outgoing import Outgoing
 from holon.wire.bell import Bell
-from transports.grpc.hello import worker_of
-from transports.grpc.outgoing import Outgoing
 
 
 class Standing:

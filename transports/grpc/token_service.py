@@ -14,10 +14,10 @@ from holon.security.refused import Refused
 from holon.security.sts.access_tokens import ALGORITHM
 from holon.security.sts.exchange import KEPT_S, Exchange, Tokens
 from holon.telemetry.audit import note
+from holon.transports.grpc.caller import acting, caller
+from holon.transports.grpc.calls import invalid, unary
+from holon.transports.grpc.hello import check_claim
 from holon.wire.values import duration, timestamp
-from transports.grpc.caller import acting, caller
-from transports.grpc.calls import invalid, unary
-from transports.grpc.hello import check_claim
 
 SERVICE = "holon.rxon.v1.TokenService"
 # Answers are small, whatever is asked.

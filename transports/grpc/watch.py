@@ -8,9 +8,9 @@ import random
 from holon.engine.members import Member
 from holon.engine.workers import Workers
 from holon.errors import ResourceExhausted, Unavailable
-from transports.grpc.frames import Frames
-from transports.grpc.settings import WorkerDoorSettings
-from transports.grpc.standing import Standing
+from holon.transports.grpc.frames import Frames
+from holon.transports.grpc.settings import WorkerDoorSettings
+from holon.transports.grpc.standing import Standing
 
 _PAST_S = 0.001
 # A timer this late says that this process stood still, not that the worker did.

@@ -6,12 +6,12 @@ import math
 
 from holon.engine.members import Member
 from holon.rxon.v1 import worker_pb2
+from holon.transports.grpc.capabilities import capabilities
+from holon.transports.grpc.child_holon import ChildHolon
+from holon.transports.grpc.settings import WorkerDoorSettings
+from holon.transports.grpc.standing import Standing
 from holon.wire.values import duration, timestamp
 from holon.wire.worker import resumed_leases
-from transports.grpc.capabilities import capabilities
-from transports.grpc.child_holon import ChildHolon
-from transports.grpc.settings import WorkerDoorSettings
-from transports.grpc.standing import Standing
 
 PROTOCOL_VERSION = "1.0"
 

@@ -22,16 +22,16 @@ from holon.security.refused import Refused
 from holon.security.sts.exchange import Exchange
 from holon.security.tls_files import TlsFiles
 from holon.telemetry.metrics import StreamMetrics
+from holon.transports.grpc.caller import CallerCheck, acting, caller
+from holon.transports.grpc.frames import Context
+from holon.transports.grpc.refused_links import RefusedLinks
+from holon.transports.grpc.requests import end
+from holon.transports.grpc.server import FAREWELL_S, Server
+from holon.transports.grpc.session import Session
+from holon.transports.grpc.settings import WorkerDoorSettings
+from holon.transports.grpc.token_service import TokenService
 from holon.wire.arrivals import Arrivals
 from holon.wire.grpc_status import told
-from transports.grpc.caller import CallerCheck, acting, caller
-from transports.grpc.frames import Context
-from transports.grpc.refused_links import RefusedLinks
-from transports.grpc.requests import end
-from transports.grpc.server import FAREWELL_S, Server
-from transports.grpc.session import Session
-from transports.grpc.settings import WorkerDoorSettings
-from transports.grpc.token_service import TokenService
 
 SERVICE = "holon.rxon.v1.WorkerService"
 # More than are served at once: gRPC refuses what is beyond, and counts calls that have just ended.

@@ -6,10 +6,10 @@ from typing import Any
 
 from holon.engine.shared_reloading import Reload
 from holon.errors import InvalidArgument, Violation
-from transports.http.asgi import Reply
-from transports.http.inputs import RELOAD_FIELDS
-from transports.http.request import Request
-from transports.http.strict_json import read_object
+from holon.transports.http.asgi import Reply
+from holon.transports.http.inputs import RELOAD_FIELDS
+from holon.transports.http.request import Request
+from holon.transports.http.strict_json import read_object
 
 _NONE: frozenset[str] = frozenset()
 _BODY_OF_RELOAD = frozenset(RELOAD_FIELDS)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from transports.http.asgi import Application, Message, Receive, Scope
+from holon.transports.http.asgi import Application, Message, Receive, Scope
 
 _CLOSE = b"connection: close\r\n"
 

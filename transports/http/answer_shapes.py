@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from transports.http.contracts import COMPONENTS
-from transports.http.node_shapes import BLUEPRINT, FIGURES, SKILL, WORKER
-from transports.http.shapes import EVENT, JOB, Schema
-from transports.http.tree_shapes import NODE
+from holon.transports.http.contracts import COMPONENTS
+from holon.transports.http.node_shapes import BLUEPRINT, FIGURES, SKILL, WORKER
+from holon.transports.http.shapes import EVENT, JOB, Schema
+from holon.transports.http.tree_shapes import NODE
 
 
 def constant(value: str) -> Schema:

@@ -23,24 +23,24 @@ from holon.engine.trees import Trees
 from holon.engine.watching import Watching
 from holon.errors import HolonError, NotFound, Unavailable
 from holon.security.clients import Clients, check_role
+from holon.transports.http import operations
+from holon.transports.http.admin import AdminRoutes
+from holon.transports.http.approvals import ApprovalRoutes
+from holon.transports.http.asgi import Receive, Reply, Scope, Send
+from holon.transports.http.compression import Compressor
+from holon.transports.http.dashboard import dashboard
+from holon.transports.http.file_operations import of_files
+from holon.transports.http.files import FileRoutes
+from holon.transports.http.keys import KeyRoutes, Keys
+from holon.transports.http.node import NodeRoutes
+from holon.transports.http.node_operations import of_node
+from holon.transports.http.operations import Operation
+from holon.transports.http.pages import pages
+from holon.transports.http.refusals import no_such_method, refusal, unexpected
+from holon.transports.http.request import NOBODY, Disconnected, Request
+from holon.transports.http.routes import JobRoutes
+from holon.transports.http.tree import TreeRoutes
 from holon.wire.arrivals import Arrivals
-from transports.http import operations
-from transports.http.admin import AdminRoutes
-from transports.http.approvals import ApprovalRoutes
-from transports.http.asgi import Receive, Reply, Scope, Send
-from transports.http.compression import Compressor
-from transports.http.dashboard import dashboard
-from transports.http.file_operations import of_files
-from transports.http.files import FileRoutes
-from transports.http.keys import KeyRoutes, Keys
-from transports.http.node import NodeRoutes
-from transports.http.node_operations import of_node
-from transports.http.operations import Operation
-from transports.http.pages import pages
-from transports.http.refusals import no_such_method, refusal, unexpected
-from transports.http.request import NOBODY, Disconnected, Request
-from transports.http.routes import JobRoutes
-from transports.http.tree import TreeRoutes
 
 log = logging.getLogger(__name__)
 

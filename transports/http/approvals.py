@@ -10,10 +10,10 @@ from holon.errors import Unauthenticated
 from holon.security.approvals import HOLDER, made_of, question_of
 from holon.security.clients import Clients
 from holon.telemetry.audit import audited, note
-from transports.http.asgi import Reply
-from transports.http.inputs import APPROVAL_FIELDS, IDEMPOTENCY_KEY
-from transports.http.request import NOBODY, Request
-from transports.http.strict_json import read_object, text_in
+from holon.transports.http.asgi import Reply
+from holon.transports.http.inputs import APPROVAL_FIELDS, IDEMPOTENCY_KEY
+from holon.transports.http.request import NOBODY, Request
+from holon.transports.http.strict_json import read_object, text_in
 
 _KNOWN = frozenset(APPROVAL_FIELDS)
 _NONE: frozenset[str] = frozenset()

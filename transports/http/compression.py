@@ -8,7 +8,7 @@ import zlib
 from functools import lru_cache
 
 from holon.domain.value import Value, replace
-from transports.http.asgi import Packing, Reply
+from holon.transports.http.asgi import Packing, Reply
 
 # Shorter answers gain nothing: their packets are as many.
 LEAST_BYTES = 1024

@@ -17,11 +17,11 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from transports.http.answer import Answer
-from transports.http.asgi import Receive, Reply, Scope, Send
-from transports.http.connection_limit import ConnectionLimit, Place
-from transports.http.hurry import Hurry
-from transports.http.refusals import full, head_too_large, malformed, too_slow
+from holon.transports.http.answer import Answer
+from holon.transports.http.asgi import Receive, Reply, Scope, Send
+from holon.transports.http.connection_limit import ConnectionLimit, Place
+from holon.transports.http.hurry import Hurry
+from holon.transports.http.refusals import full, head_too_large, malformed, too_slow
 
 MAX_HEAD = 64 * 1024
 MAX_HEADERS = 100

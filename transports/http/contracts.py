@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from transports.http.shapes import ANYTHING, Schema
+from holon.transports.http.shapes import ANYTHING, Schema
 
 COMPONENTS = "#/components/schemas"
 _LIMITS = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}

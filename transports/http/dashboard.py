@@ -7,11 +7,11 @@ same at every node, and tells nothing to those who have no token.
 from __future__ import annotations
 
 from holon.errors import NotFound
-from transports.http.asgi import Reply
-from transports.http.inputs import Parameter
-from transports.http.operations import PUBLIC, Answer, Operation, document
-from transports.http.packaged import CSS, HTML, JAVASCRIPT, page_file
-from transports.http.request import Request
+from holon.transports.http.asgi import Reply
+from holon.transports.http.inputs import Parameter
+from holon.transports.http.operations import PUBLIC, Answer, Operation, document
+from holon.transports.http.packaged import CSS, HTML, JAVASCRIPT, page_file
+from holon.transports.http.request import Request
 
 DASHBOARD_PAGE = f"{PUBLIC}/dashboard"
 _FOLDER = "dashboard"

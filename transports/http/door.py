@@ -26,11 +26,11 @@ from holon.errors import ConfigError, Violation
 from holon.files import share_of_files
 from holon.security.clients import Clients
 from holon.security.tls_files import TlsFiles
-from transports.http.app import App, Metrics
-from transports.http.connection import Connection
-from transports.http.connection_limit import ConnectionLimit
-from transports.http.keys import Keys
-from transports.http.secured import SecuredConnection, SecuredListener, Tls
+from holon.transports.http.app import App, Metrics
+from holon.transports.http.connection import Connection
+from holon.transports.http.connection_limit import ConnectionLimit
+from holon.transports.http.keys import Keys
+from holon.transports.http.secured import SecuredConnection, SecuredListener, Tls
 
 _BACKLOG = 1024
 _LEAVING_SECONDS = 1.0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from holon.domain import paths
-from transports.http.files import FileRoutes
-from transports.http.inputs import FILE_NAME, JOB_ID, OF_FILES, OF_UPLOAD
-from transports.http.operations import OF_ONE_JOB, Answer, Operation
+from holon.transports.http.files import FileRoutes
+from holon.transports.http.inputs import FILE_NAME, JOB_ID, OF_FILES, OF_UPLOAD
+from holon.transports.http.operations import OF_ONE_JOB, Answer, Operation
 
 _OF_FILES = ("JOB_NOT_FOUND", "ROUTE_NOT_FOUND", "FILES_GONE", "FILES_OFF", *OF_ONE_JOB, "FILES_UNAVAILABLE")
 

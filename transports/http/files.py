@@ -5,10 +5,10 @@ from __future__ import annotations
 from holon.engine.client_files import MAX_EXPIRES_S, MAX_FILE_BYTES, ClientFiles
 from holon.errors import Unimplemented
 from holon.telemetry.audit import audited
-from transports.http.asgi import Packing, Reply
-from transports.http.inputs import DEFAULT_EXPIRES_S, OF_FILES, OF_UPLOAD, names
-from transports.http.reading import invalid, number, page_size
-from transports.http.request import Request
+from holon.transports.http.asgi import Packing, Reply
+from holon.transports.http.inputs import DEFAULT_EXPIRES_S, OF_FILES, OF_UPLOAD, names
+from holon.transports.http.reading import invalid, number, page_size
+from holon.transports.http.request import Request
 
 _NONE: frozenset[str] = frozenset()
 _PAGES = names(OF_FILES) | {"limit"}

@@ -21,7 +21,7 @@ from holon.engine.page_tokens import MAX_TOKEN
 from holon.engine.paging import DEFAULT_PAGE, MAX_PAGE
 from holon.engine.reloading import TARGETS
 from holon.engine.requests import LATEST_S, MAX_REASON, MAX_REQUEST_ID, MAX_TIMEOUT_S, MOST_PRIORITY
-from transports.http.shapes import ALL_FIELDS, ANYTHING, JOB_STATUSES, Schema
+from holon.transports.http.shapes import ALL_FIELDS, ANYTHING, JOB_STATUSES, Schema
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import TypeAlias
 from holon.security.sts.access_tokens import ALGORITHM
 from holon.security.sts.exchange import KEPT_S, PublicKey
 from holon.security.sts.ring import text_of
-from transports.http.asgi import Reply
-from transports.http.request import Request
+from holon.transports.http.asgi import Reply
+from holon.transports.http.request import Request
 
 Keys: TypeAlias = Callable[[], Sequence[PublicKey]]
 

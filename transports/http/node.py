@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from holon.domain.graph import graph_of
 from holon.engine.overview import Overview
-from transports.http.asgi import Reply
-from transports.http.inputs import OF_PAGES, OF_WORKERS, names
-from transports.http.node_shapes import blueprint_json, figures_json, skill_json, worker_json
-from transports.http.reading import flag, page_size
-from transports.http.request import Request
+from holon.transports.http.asgi import Reply
+from holon.transports.http.inputs import OF_PAGES, OF_WORKERS, names
+from holon.transports.http.node_shapes import blueprint_json, figures_json, skill_json, worker_json
+from holon.transports.http.reading import flag, page_size
+from holon.transports.http.request import Request
 
 GRAPH_TYPE = "text/vnd.graphviz"
 _NONE: frozenset[str] = frozenset()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from holon.domain import paths
 from holon.domain.client import ADMIN
-from transports.http.inputs import BLUEPRINT_NAME, OF_PAGES, OF_WORKERS
-from transports.http.node import GRAPH_TYPE, NodeRoutes
-from transports.http.operations import Answer, Operation
+from holon.transports.http.inputs import BLUEPRINT_NAME, OF_PAGES, OF_WORKERS
+from holon.transports.http.node import GRAPH_TYPE, NodeRoutes
+from holon.transports.http.operations import Answer, Operation
 
 
 def of_node(routes: NodeRoutes) -> list[Operation]:

@@ -8,7 +8,7 @@ from typing import Any
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import Device, Machine, SkillReputation, SkillView, WorkerView
 from holon.engine.overview import Stats
-from transports.http.shapes import (
+from holon.transports.http.shapes import (
     ANYTHING,
     COUNTS,
     Schema,

@@ -10,12 +10,12 @@ import orjson
 
 from holon.domain.blueprint import Blueprint
 from holon.engine.contracts import Contracts
-from transports.http.answer_shapes import SHAPES
-from transports.http.contracts import COMPONENTS, as_components
-from transports.http.inputs import Parameter
-from transports.http.operations import Answer, Operation
-from transports.http.refusals import CODES, ERROR, RETRIED, status_of
-from transports.http.shapes import Schema
+from holon.transports.http.answer_shapes import SHAPES
+from holon.transports.http.contracts import COMPONENTS, as_components
+from holon.transports.http.inputs import Parameter
+from holon.transports.http.operations import Answer, Operation
+from holon.transports.http.refusals import CODES, ERROR, RETRIED, status_of
+from holon.transports.http.shapes import Schema
 
 _JSON = "application/json"
 _BYTES: Schema = {"type": "string", "format": "binary"}

@@ -14,11 +14,11 @@ from holon.domain import paths
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import ADMIN
 from holon.security.sts.access_tokens import ALGORITHM
-from transports.http.admin import AdminRoutes
-from transports.http.answer_shapes import constant, object_of
-from transports.http.approvals import ApprovalRoutes
-from transports.http.asgi import Reply
-from transports.http.inputs import (
+from holon.transports.http.admin import AdminRoutes
+from holon.transports.http.answer_shapes import constant, object_of
+from holon.transports.http.approvals import ApprovalRoutes
+from holon.transports.http.asgi import Reply
+from holon.transports.http.inputs import (
     APPROVAL_FIELDS,
     APPROVAL_KEY,
     CANCEL_FIELDS,
@@ -36,11 +36,11 @@ from transports.http.inputs import (
     TRACEPARENT,
     Parameter,
 )
-from transports.http.keys import KeyRoutes
-from transports.http.request import Request
-from transports.http.routes import JobRoutes
-from transports.http.shapes import Schema
-from transports.http.tree import TreeRoutes
+from holon.transports.http.keys import KeyRoutes
+from holon.transports.http.request import Request
+from holon.transports.http.routes import JobRoutes
+from holon.transports.http.shapes import Schema
+from holon.transports.http.tree import TreeRoutes
 
 Serve: TypeAlias = Callable[[Request], Awaitable[Reply]]
 

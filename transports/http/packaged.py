@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from transports.http.asgi import Packing, Reply
+from holon.transports.http.asgi import Packing, Reply
 
 HTML = "text/html"
 CSS = "text/css"

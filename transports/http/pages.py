@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from transports.http.asgi import Packing, Reply
-from transports.http.openapi import written
-from transports.http.operations import PUBLIC, Operation, document
-from transports.http.packaged import CSS, HTML, JAVASCRIPT, page_file
-from transports.http.request import Request
+from holon.transports.http.asgi import Packing, Reply
+from holon.transports.http.openapi import written
+from holon.transports.http.operations import PUBLIC, Operation, document
+from holon.transports.http.packaged import CSS, HTML, JAVASCRIPT, page_file
+from holon.transports.http.request import Request
 
 _PAGE = f"{PUBLIC}/docs"
 _FILES = {

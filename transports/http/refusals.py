@@ -19,7 +19,7 @@ from holon.errors import (
     Unavailable,
     Unimplemented,
 )
-from transports.http.asgi import Reply
+from holon.transports.http.asgi import Reply
 
 # Read from the top: the first kind that fits. What is not here is a fault of ours, and nothing of it is told.
 STATUSES: tuple[tuple[type[HolonError], int], ...] = (

@@ -12,10 +12,10 @@ from holon.domain.trace import trace_of
 from holon.errors import InvalidArgument, TooLarge, Unauthenticated, Violation
 from holon.security.clients import Credential
 from holon.telemetry.audit import By, Left
+from holon.transports.http.asgi import Receive, Scope
+from holon.transports.http.compression import Accepted, accepted
+from holon.transports.http.waiting import Waiting
 from holon.wire.arrivals import Arrivals
-from transports.http.asgi import Receive, Scope
-from transports.http.compression import Accepted, accepted
-from transports.http.waiting import Waiting
 
 _MAX_PARAMETERS = 100
 # How long, and how far over the limit, a refused body is still taken in, so that its sender gets to read the refusal.

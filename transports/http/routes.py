@@ -13,8 +13,8 @@ from holon.engine.watching import Watching
 from holon.errors import AlreadyExists, HolonError, InvalidArgument, TooLarge
 from holon.security.approvals import approval_token
 from holon.telemetry.audit import audited
-from transports.http.asgi import Packing, Reply
-from transports.http.inputs import (
+from holon.transports.http.asgi import Packing, Reply
+from holon.transports.http.inputs import (
     CANCEL_FIELDS,
     CREATE_FIELDS,
     IDEMPOTENCY_KEY,
@@ -28,10 +28,10 @@ from transports.http.inputs import (
     names,
     repeatable,
 )
-from transports.http.reading import page_size, seconds, time
-from transports.http.request import Request
-from transports.http.shapes import LISTED_FIELDS, SHOWN_FIELDS, event_json, fields_of, job_json
-from transports.http.strict_json import read_object, text_in
+from holon.transports.http.reading import page_size, seconds, time
+from holon.transports.http.request import Request
+from holon.transports.http.shapes import LISTED_FIELDS, SHOWN_FIELDS, event_json, fields_of, job_json
+from holon.transports.http.strict_json import read_object, text_in
 
 _BODY_OF_CREATE = frozenset(CREATE_FIELDS)
 _BODY_OF_CANCEL = frozenset(CANCEL_FIELDS)

@@ -28,8 +28,8 @@ from holon.security.refused import Refused
 from holon.security.tls import ServerCredentials
 from holon.security.tls_files import TlsFiles
 from holon.telemetry.audit import By
-from transports.http.connection import Connection
-from transports.http.connection_limit import ConnectionLimit, Place
+from holon.transports.http.connection import Connection
+from holon.transports.http.connection_limit import ConnectionLimit, Place
 
 log = logging.getLogger(__name__)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from holon.domain.tree import MAX_NODES, Asked
 from holon.engine.trees import Trees
-from transports.http.asgi import Reply
-from transports.http.inputs import OF_TREE, names
-from transports.http.reading import flag, number
-from transports.http.request import Request
-from transports.http.tree_shapes import node_json
+from holon.transports.http.asgi import Reply
+from holon.transports.http.inputs import OF_TREE, names
+from holon.transports.http.reading import flag, number
+from holon.transports.http.request import Request
+from holon.transports.http.tree_shapes import node_json
 
 _KNOWN = names(OF_TREE)
 # There are never so many levels.

@@ -6,7 +6,7 @@ from typing import Any
 
 from holon.domain.digest import Digest
 from holon.domain.tree import Kind, Summary, TreeNode, Trouble, Visit
-from transports.http.shapes import COUNTS, Schema, or_null, record, seconds, string, time_or_null
+from holon.transports.http.shapes import COUNTS, Schema, or_null, record, seconds, string, time_or_null
 
 _TROUBLE = {
     "code": string("a stable name, for programs"),

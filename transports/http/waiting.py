@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from holon.security.clients import Credential
-from transports.http.hurry import Hurry
+from holon.transports.http.hurry import Hurry
 
 
 class Waiting:

@@ -10,9 +10,9 @@ from holon.client import Client
 from holon.domain import paths
 from holon.errors import NotFound, PermissionDenied
 from holon.rxon.v1 import job_pb2, node_pb2
+from holon.transports.grpc.node_service import OF_ADMINS
 from tests.audit_lines import audit
 from tests.integration.access.place import BOSS, GUARD, LAB, SHOP, Place
-from transports.grpc.node_service import OF_ADMINS
 
 
 async def test_what_is_of_the_node_needs_the_role_of_administrators(

@@ -9,8 +9,8 @@ from holon.context import ActionFactory
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import Skill
 from holon.rxon.v1 import worker_pb2
+from holon.transports.grpc.hello import catalog_of
 from tests.integration.scripted_node import GUARD, Stream
-from transports.grpc.hello import catalog_of
 
 PHOTO = {"type": "object", "required": ["photo"]}
 TEXT = {"type": "object", "required": ["text"]}

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_network
 
 from holon.domain.webhook import Receivers
-from transports.http.webhooks.delivery import HttpDelivery
-from transports.http.webhooks.names import Look, look_up
-from transports.http.webhooks.settings import DeliverySettings
+from holon.transports.http.webhooks.delivery import HttpDelivery
+from holon.transports.http.webhooks.names import Look, look_up
+from holon.transports.http.webhooks.settings import DeliverySettings
 
 SECRET = b"k" * 32
 OLD_SECRET = b"o" * 24

@@ -13,11 +13,11 @@ import pytest
 
 from holon.domain.webhook import Receivers
 from holon.ports import Heard
+from holon.transports.http.webhooks import names
+from holon.transports.http.webhooks.settings import DeliverySettings
 from tests.integration.webhooks.conftest import Trusted
 from tests.integration.webhooks.sending import GUARD, LOOPBACK, NOBODY, SECRET, leads, sending
 from tests.receiver import receiving
-from transports.http.webhooks import names
-from transports.http.webhooks.settings import DeliverySettings
 
 BODY = b"{}"
 # The loopback counts as public here: what stands for a receiver somewhere in the world listens there.

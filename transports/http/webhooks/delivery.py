@@ -14,10 +14,10 @@ import httpcore
 
 from holon.domain.webhook import Target, target_of
 from holon.ports import Answer, Heard
-from transports.http.webhooks.names import Look, Names, NameUnknown, look_up
-from transports.http.webhooks.network import CheckedNetwork, Forbidden
-from transports.http.webhooks.settings import DeliverySettings
-from transports.http.webhooks.signing import signed
+from holon.transports.http.webhooks.names import Look, Names, NameUnknown, look_up
+from holon.transports.http.webhooks.network import CheckedNetwork, Forbidden
+from holon.transports.http.webhooks.settings import DeliverySettings
+from holon.transports.http.webhooks.signing import signed
 
 # So much of an answer is read, and waited for, once its status is there: the connection is then good for the next.
 MAX_ANSWER_BYTES = 64 * 1024

@@ -10,7 +10,7 @@ import httpcore
 
 from holon.domain.networks import Address
 from holon.domain.webhook import Receivers
-from transports.http.webhooks.names import Names, NameUnknown
+from holon.transports.http.webhooks.names import Names, NameUnknown
 
 # Of a receiver with many addresses so many are tried, each for so long.
 MOST_TRIED = 4
