@@ -8,6 +8,8 @@ from collections import deque
 
 BYTES = 16
 AT_ONCE = 256
+# So many digits of an ordered id are its time.
+_TIME_DIGITS = 12
 
 _pool: deque[str] = deque()
 _ID = re.compile(f".{{{2 * BYTES}}}")
@@ -35,3 +37,13 @@ def ordered_id(now: int) -> str:
     """
     bits = random_id()
     return f"{now & 0xFFFFFFFFFFFF:012x}7{bits[:3]}{_VARIANT[bits[3]]}{bits[4:19]}"
+
+
+def times_of(beginning: str) -> tuple[int, int]:
+    """The first and the last time, in epoch milliseconds, of the ordered ids that begin so.
+
+    Arguments:
+        beginning: hexadecimal digits, at least one.
+    """
+    digits = beginning[:_TIME_DIGITS]
+    return int(digits.ljust(_TIME_DIGITS, "0"), 16), int(digits.ljust(_TIME_DIGITS, "f"), 16)

@@ -11,17 +11,17 @@ import typer
 from holon.cli.connection import NAMED, with_client
 from holon.cli.data import read_data
 from holon.cli.exits import ExitCode, WaitTimedOut
+from holon.cli.job_ids import JobId, short_ids, whole_id, with_job
 from holon.cli.job_output import job_json, show_job
-from holon.cli.output import Json, local_time, safe, show_json, show_table
+from holon.cli.output import Json, precise_time, safe, short_time, show_json, show_table
 from holon.cli.tree import tree, verify
-from holon.cli.watching import Bar, follow, shown_type, what_of
+from holon.cli.watching import Bar, attempt_of, follow, shown_type, states_of, what_of
 from holon.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from holon.client import Client, Job, Update
+    from holon.client import Client, HistoryEvent, Job, JobPage, Update
 
 app = typer.Typer(help=f"Jobs. {NAMED}", no_args_is_help=True)
-_JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 _ENDINGS = {
     "finished": ExitCode.OK,
     "failed": ExitCode.JOB_FAILED,
@@ -95,14 +95,14 @@ def create(
         else:
             print(job_id)
         return
-    if job is None and as_json:
+    if as_json and (job is None or not job.terminal):
         show_json({"status": "accepted", "job_id": job_id})
     _end(job_id, job, as_json=as_json)
 
 
 @app.command()
 def watch(
-    job: _JobId,
+    job: JobId,
     after: Annotated[
         int | None, typer.Option(help="Sequence to go on after; 0 is the beginning, by default it is now.")
     ] = None,
@@ -116,28 +116,28 @@ def watch(
     """
     _check_timeout("--timeout", timeout)
 
-    async def go(client: Client) -> Job | None:
+    async def go(client: Client, job_id: str) -> tuple[str, Job | None]:
         if as_json:
-            return await follow(client, job, after, timeout, _show_update, logs=logs)
-        with Bar(job, lines=True) as bar:
-            return await follow(client, job, after, timeout, bar.tell, logs=logs)
+            return job_id, await follow(client, job_id, after, timeout, _show_update, logs=logs)
+        with Bar(job_id, lines=True) as bar:
+            return job_id, await follow(client, job_id, after, timeout, bar.tell, logs=logs)
 
-    ended = with_client(go)
-    if as_json and ended is not None:
+    job_id, ended = with_job(job, go)
+    if as_json and ended is not None and ended.terminal:
         raise typer.Exit(_ENDINGS.get(ended.status, ExitCode.FAILED))
-    _end(job, ended, as_json=as_json)
+    _end(job_id, ended, as_json=as_json)
 
 
 @app.command()
 def get(
-    job: _JobId,
+    job: JobId,
     data: Annotated[
         bool, typer.Option("--data", help="With what it was created with, and what it has gathered since.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Show a job."""
-    show_job(with_client(lambda client: client.get_job(job, data=data)), as_json=as_json, data=data)
+    show_job(with_job(job, lambda client, job_id: client.get_job(job_id, data=data)), as_json=as_json, data=data)
 
 
 @app.command("list")
@@ -157,27 +157,33 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List jobs, newest first. Times are local."""
-    page = with_client(
-        lambda client: client.list_page(
+
+    async def go(client: Client) -> JobPage:
+        return await client.list_page(
             statuses=status or (),
             blueprint=blueprint,
             created_after=_epoch(created_after),
             created_before=_epoch(created_before),
             owner=owner,
-            parent_job_id=part_of,
+            parent_job_id=await whole_id(client, part_of),
             page_size=limit,
             page_token=page_token,
         )
-    )
+
+    page = with_client(go)
     if as_json:
         jobs = [job_json(job) for job in page.jobs]
         for job in jobs:
             del job["result"]
         show_json({"jobs": jobs, "next_page_token": page.next_page_token})
         return
+    ids = short_ids(job.id for job in page.jobs)
     show_table(
         ("ID", "BLUEPRINT", "STATUS", "STATE", "CREATED"),
-        ((job.id, job.blueprint_name, job.status, job.current_state, local_time(job.created_at)) for job in page.jobs),
+        (
+            (ids[job.id], job.blueprint_name, job.status, job.current_state, short_time(job.created_at))
+            for job in page.jobs
+        ),
     )
     if page.next_page_token:
         print(f"more: --page-token {safe(page.next_page_token)}")
@@ -185,7 +191,7 @@ def list_(
 
 @app.command()
 def cancel(
-    job: _JobId,
+    job: JobId,
     reason: Annotated[str, typer.Option(help="Why, for the job's history.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -193,16 +199,16 @@ def cancel(
 
     What it has running is told to stop. A clean-up of its blueprint's begins at once, and a second cancel ends that.
     """
-    with_client(lambda client: client.cancel_job(job, reason=reason))
+    cancelled = with_job(job, lambda client, job_id: client.cancel_job(job_id, reason=reason))
     if as_json:
         show_json({"status": "cancellation_request_accepted"})
     else:
-        print(f"cancellation of {safe(job)} requested")
+        print(f"cancellation of {safe(cancelled.id)} requested")
 
 
 @app.command()
 def signal(
-    job: _JobId,
+    job: JobId,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What has happened, as the job's blueprint calls it.")],
     data: Annotated[
         str | None,
@@ -218,16 +224,18 @@ def signal(
 ) -> None:
     """Tell a job what has happened outside. One that does not wait for it keeps it until it does."""
     given = None if data is None else read_data(data)
-    with_client(lambda client: client.send_signal(job, name, given, to_job_id=to, request_id=request_id))
+    told = with_job(
+        job, lambda client, job_id: client.send_signal(job_id, name, given, to_job_id=to, request_id=request_id)
+    )
     if as_json:
-        show_json({"status": "signal_received", "job_id": job})
+        show_json({"status": "signal_received", "job_id": told.id})
     else:
-        print(f"{safe(job)}: sent {safe(name)}")
+        print(f"{safe(told.id)}: sent {safe(name)}")
 
 
 @app.command()
 def approve(
-    job: _JobId,
+    job: JobId,
     decision: Annotated[str, typer.Argument(metavar="DECISION", help="One of those that `jobs get` shows.")],
     data: Annotated[
         str | None,
@@ -241,42 +249,41 @@ def approve(
 ) -> None:
     """Decide what a job asks a person: once for each question."""
     given = None if data is None else read_data(data)
-    with_client(
-        lambda client: client.resolve_approval(job, decision, data=given, comment=comment, approval_id=approval_id)
-    )
+
+    async def go(client: Client, job_id: str) -> Job:
+        return await client.resolve_approval(job_id, decision, data=given, comment=comment, approval_id=approval_id)
+
+    decided = with_job(job, go)
     if as_json:
-        show_json({"status": "approval_received", "job_id": job})
+        show_json({"status": "approval_received", "job_id": decided.id})
     else:
-        print(f"{safe(job)}: decided {safe(decision)}")
+        print(f"{safe(decided.id)}: decided {safe(decision)}")
 
 
 @app.command()
-def history(job: _JobId, as_json: Json = False) -> None:
+def history(job: JobId, as_json: Json = False) -> None:
     """Show what happened to a job, oldest first.
 
-    WHAT says how the attempt or the job ended and why, and which task it was: its skill and #STEP-BRANCH.
+    WHAT says how the attempt or the job ended and why, which task it was (its skill and #STEP-BRANCH), and by whom.
     """
 
-    async def go(client: Client) -> list[Any]:
-        return [event async for event in client.history(job, page_size=1000)]
+    async def go(client: Client, job_id: str) -> list[HistoryEvent]:
+        return [event async for event in client.history(job_id, page_size=1000)]
 
-    events = with_client(go)
+    events = with_job(job, go)
     if as_json:
         show_json({"events": events, "next_page_token": ""})
         return
     show_table(
-        ("#", "TIME", "EVENT", "STATE", "NEXT", "MS", "WORKER", "ATTEMPT", "WHAT"),
+        ("#", "TIME", "EVENT", "STATE", "MS", "WHAT"),
         (
             (
                 event.sequence,
-                local_time(event.timestamp),
+                precise_time(event.timestamp),
                 shown_type(event),
-                event.state,
-                event.next_state,
+                states_of(event),
                 event.duration_ms,
-                event.worker_id,
-                event.attempt_number,
-                what_of(event),
+                " ".join(filter(None, (what_of(event), attempt_of(event)))),
             )
             for event in events
         ),
@@ -288,9 +295,10 @@ app.command("verify")(verify)
 
 
 def _end(job_id: str, job: Job | None, *, as_json: bool) -> NoReturn:
-    """End a command that waited for a job, with the job as it ended (None: it has not)."""
-    if job is None:
-        raise WaitTimedOut(f"job {job_id} is not over yet, and goes on")
+    """End a command that waited for a job, with the job as it is now (None: that is not known)."""
+    if job is None or not job.terminal:
+        known = () if job is None else (f": {job.status} in {job.current_state}", job.progress_message)
+        raise WaitTimedOut(f"job {job_id} is not over yet, and goes on{'; '.join(filter(None, known))}")
     show_job(job, as_json=as_json)
     raise typer.Exit(_ENDINGS.get(job.status, ExitCode.FAILED))
 

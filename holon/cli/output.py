@@ -16,7 +16,7 @@ Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for p
 # No row is as wide, in characters.
 _UNBROKEN = 10**9
 # Blanks between two columns.
-_BETWEEN = 3
+_BETWEEN = 2
 # Python's way to hold bytes that are no UTF-8.
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -87,7 +87,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column is columns[0])
     to_people = sys.stdout.isatty()
@@ -102,12 +102,43 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     console.print(table)
 
 
+def short_time(seconds: float | None) -> str:
+    """Epoch seconds as a time of today, a day of this year, or a date, on this machine's clock; empty for None."""
+    moment = _local(seconds)
+    if moment is None:
+        return local_time(seconds)
+    now = datetime.now(moment.tzinfo)
+    if moment.date() == now.date():
+        return f"{moment:%H:%M:%S}"
+    return f"{moment:%b %d %H:%M}" if moment.year == now.year else f"{moment:%Y-%m-%d}"
+
+
+def precise_time(seconds: float | None) -> str:
+    """Epoch seconds as the time on this machine's clock to the millisecond, with the date if that is not today's."""
+    moment = _local(seconds)
+    if moment is None:
+        return local_time(seconds)
+    time = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03}"
+    now = datetime.now(moment.tzinfo)
+    if moment.date() == now.date():
+        return time
+    return f"{moment:%b %d} {time}" if moment.year == now.year else f"{moment:%Y-%m-%d} {time}"
+
+
 def local_time(seconds: float | None) -> str:
     """Epoch seconds as the time on this machine's clock; empty for None. As they are where it has no such time."""
     if seconds is None:
         return ""
-    try:
-        return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="milliseconds")
-    except (ValueError, OverflowError, OSError):
+    moment = _local(seconds)
+    if moment is None:
         # A stranger's clock, such as a worker's, may be at the last hour of the year 9999.
         return f"{seconds:.3f} s after 1970"
+    return moment.isoformat(sep=" ", timespec="milliseconds")
+
+
+def _local(seconds: float | None) -> datetime | None:
+    """Epoch seconds as a local time; None where there is none."""
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holon.cli.connection import with_client
 from holon.cli.exits import ExitCode
+from holon.cli.job_ids import JobId, with_job
 from holon.cli.output import Json, local_time, one_line, safe, show_json
 from holon.errors import InvalidArgument
 
@@ -21,7 +21,7 @@ _DIGEST = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")
 
 
 def tree(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")],
+    job: JobId,
     depth: Annotated[int | None, typer.Option(min=0, help="How many levels below the job; all by default.")] = None,
     digests: Annotated[
         bool, typer.Option("--digests", help="Show the fingerprint of each job's history, for `jobs verify`.")
@@ -34,18 +34,18 @@ def tree(
     What its holon could not be asked is shown as that told last, with the time.
     """
 
-    async def go(client: Client) -> tuple[list[TreeNode], str]:
+    async def go(client: Client, job_id: str) -> tuple[list[TreeNode], str]:
         nodes: list[TreeNode] = []
         token = ""
         while True:
             size = min(1_000, limit - len(nodes))
-            page = await client.tree_page(job, max_depth=depth, digests=digests, page_size=size, page_token=token)
+            page = await client.tree_page(job_id, max_depth=depth, digests=digests, page_size=size, page_token=token)
             nodes += page.nodes
             token = page.next_page_token
             if not token or len(nodes) >= limit:
                 return nodes, token
 
-    nodes, token = with_client(go)
+    nodes, token = with_job(job, go)
     if as_json:
         show_json({"nodes": [_json(node) for node in nodes], "next_page_token": token})
         return
@@ -56,7 +56,7 @@ def tree(
 
 
 def verify(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="The job's id, here.")],
+    job: JobId,
     digest: Annotated[str, typer.Argument(metavar="LINES:SHA256", help="As `jobs tree --digests` shows it above.")],
     as_json: Json = False,
 ) -> None:
@@ -68,14 +68,18 @@ def verify(
     if found is None:
         raise InvalidArgument(f"{digest[:80]!r} is no fingerprint: it is LINES:SHA256, as `jobs tree --digests` shows")
     events, sha256 = int(found[1]), found[2]
-    own = with_client(lambda client: client.fingerprint(job, events))
+
+    async def go(client: Client, job_id: str) -> tuple[str, HistoryDigest]:
+        return job_id, await client.fingerprint(job_id, events)
+
+    job_id, own = with_job(job, go)
     same = (own.event_count, own.sha256) == (events, sha256)
     if as_json:
         show_json({"same": same, "event_count": own.event_count, "sha256": own.sha256})
     elif same:
-        print(f"job {safe(job)}: its first {events} lines of history are those that were told of")
+        print(f"job {safe(job_id)}: its first {events} lines of history are those that were told of")
     else:
-        print(f"job {safe(job)}: its history is NOT the one that was told of; here it is {_digest(own)}")
+        print(f"job {safe(job_id)}: its history is NOT the one that was told of; here it is {_digest(own)}")
     if not same:
         raise typer.Exit(ExitCode.FAILED)
 

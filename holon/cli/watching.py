@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from holon.cli.output import local_time, one_line, safe
 from holon.domain.children import shown_skill
 from holon.domain.json_words import quoted
+from holon.errors import HolonError
 
 if TYPE_CHECKING:
     from holon.client import Client, HistoryEvent, Job, JobLogs, LogLine, Update
@@ -34,7 +35,7 @@ async def follow(
     *,
     logs: bool = False,
 ) -> Job | None:
-    """Follow a job to its end, and return it as it ended; None when it is not over in time.
+    """Follow a job to its end or to the end of the wait, and return it as it is then; None if that is not known.
 
     Arguments:
         after: as for `Client.watch`.
@@ -60,7 +61,9 @@ async def follow(
                 if job is not None:
                     tell(update, job)
     except TimeoutError:
-        return None
+        # Why it waits may have changed since anything was told of it.
+        with suppress(HolonError):
+            job = await client.get_job(job_id)
     return job
 
 
@@ -120,22 +123,40 @@ class Bar:
 
 def event_line(event: HistoryEvent) -> str:
     """A line of a job's history for people."""
-    where = f"{event.state or ''} -> {event.next_state}" if event.next_state else event.state or ""
     who = f"by {event.worker_id}" if event.worker_id else ""
     took = "" if event.duration_ms is None else f"in {event.duration_ms} ms"
     kind = shown_type(event)
-    parts = (local_time(event.timestamp), f"#{event.sequence}", kind, where, who, took, what_of(event))
+    begin = (local_time(event.timestamp), f"#{event.sequence}", kind, states_of(event))
+    parts = (*begin, who, took, what_of(event))
     return " ".join(part for part in parts if part)
+
+
+def states_of(event: HistoryEvent) -> str:
+    """The state of a line of a job's history, and the next one, if it leads to one."""
+    return f"{event.state or ''} -> {event.next_state}" if event.next_state else event.state or ""
+
+
+def task_number(task_id: str | None) -> str:
+    """What tells a task from the others of its job: #STEP-BRANCH; empty for no task."""
+    return "#" + "-".join(task_id.rsplit("-", 2)[1:]) if task_id else ""
+
+
+def attempt_of(event: HistoryEvent, *, by: bool = True) -> str:
+    """Which attempt a line of a job's history is of, if not the first; and who made it, where that is asked for."""
+    attempt = event.attempt_number or 0
+    who = f"by {event.worker_id}" if by and event.worker_id else ""
+    return " ".join(filter(None, (who, f"attempt {attempt}" if attempt > 1 else "")))
 
 
 def log_line(logs: JobLogs, line: LogLine) -> str:
     """A line of the log of a job's task for people."""
-    number = "-".join(logs.task_id.rsplit("-", 2)[1:])
     below = line.fields.get("holon_ids")
     where = f"in {below[0] if below else line.fields.get('job_id')}" if isinstance(below, list) else ""
     rest = {name: value for name, value in line.fields.items() if name not in ("holon_ids", "job_id", "task_id")}
     more = " ".join(f"{name}={value}" for name, value in rest.items())
-    return " ".join(filter(None, (local_time(line.time), f"#{number}", line.level.upper(), where, line.text, more)))
+    return " ".join(
+        filter(None, (local_time(line.time), task_number(logs.task_id), line.level.upper(), where, line.text, more))
+    )
 
 
 def shown_type(event: HistoryEvent) -> str:
@@ -154,13 +175,12 @@ def what_of(event: HistoryEvent) -> str:
     if not isinstance(known, dict):
         return ""
     why = ": ".join(str(known[name]) for name in ("code", "error") if known.get(name))
-    number = "-".join((event.task_id or "").rsplit("-", 2)[1:])
     parts = (
         "" if shown_type(event) in _ENDS.values() else str(known.get("status") or ""),
         f"({known['reason']})" if known.get("reason") else "",
         one_line(why, _OF_ERROR),
         shown_skill(str(known.get("skill") or "")),
-        f"#{number}" if number else "",
+        task_number(event.task_id),
         f"as job {known['child_job_id']}" if known.get("child_job_id") else "",
         f"of job {known['job_ids'][-1]}" if known.get("job_ids") else "",
         f"{known['branches']} branches" if known.get("branches") else "",

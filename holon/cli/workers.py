@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holon.cli.connection import NAMED, with_client
-from holon.cli.output import Json, json_text, local_time, one_line, safe, show_json, show_table
-from holon.cli.watching import shown_type, what_of
+from holon.cli.job_ids import short_ids
+from holon.cli.output import Json, json_text, one_line, precise_time, safe, short_time, show_json, show_table
+from holon.cli.watching import attempt_of, shown_type, what_of
 
 if TYPE_CHECKING:
     from holon.client import Client, HistoryEvent, MachineLoad, ReputationInfo, SkillInfo, WorkerInfo
@@ -26,9 +27,13 @@ _MACHINES = 3
 
 @app.command("list")
 def list_(
-    skill: Annotated[str, typer.Option(help="Only workers that offer this skill.")] = "", as_json: Json = False
+    skill: Annotated[str, typer.Option(help="Only workers that offer this skill.")] = "",
+    wide: Annotated[
+        bool, typer.Option("--wide", help="With their nodes, reputation, machines, labels and SDKs; over 80 columns.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
-    """List the workers that are connected, by id."""
+    """List the workers that are connected, by id. HOLDS says how many tasks each has, and how many it would take."""
 
     async def go(client: Client) -> list[WorkerInfo]:
         return [one async for one in client.node.list_workers(skill=skill)]
@@ -37,39 +42,23 @@ def list_(
     if as_json:
         show_json({"workers": [asdict(one) for one in found], "next_page_token": ""})
         return
-    show_table(
-        (
-            "WORKER",
-            "NODE",
-            "SKILLS",
-            "HOLDS",
-            "OF",
-            "REPUTATION",
-            "STATE",
-            "SINCE",
-            "MACHINES",
-            "LOAD",
-            "LABELS",
-            "SDK",
-        ),
-        (
-            (
-                one.worker_id,
-                one.node_id,
-                ", ".join(one.skills),
-                one.held,
-                one.credits,
-                _reputations(one),
-                "draining" if one.draining else "working",
-                local_time(one.connected_at),
-                _machines(one.resources),
-                _load(one.load),
-                ", ".join(f"{name}={text}" for name, text in sorted(one.labels.items())),
-                one.sdk,
-            )
-            for one in found
-        ),
-    )
+    columns: dict[str, Callable[[WorkerInfo], object]] = {
+        "WORKER": lambda one: one.worker_id,
+        "SKILLS": lambda one: ", ".join(one.skills),
+        "HOLDS": lambda one: f"{one.held}/{one.credits}",
+        "STATE": lambda one: "draining" if one.draining else "working",
+        "SINCE": lambda one: short_time(one.connected_at),
+        "LOAD": lambda one: _load(one.load),
+    }
+    if wide:
+        columns |= {
+            "NODE": lambda one: one.node_id,
+            "REPUTATION": lambda one: _reputations(one),
+            "MACHINES": lambda one: _machines(one.resources),
+            "LABELS": lambda one: ", ".join(f"{name}={text}" for name, text in sorted(one.labels.items())),
+            "SDK": lambda one: one.sdk,
+        }
+    show_table(list(columns), ([show(one) for show in columns.values()] for one in found))
     for one in found:
         for warning in one.warnings:
             print(f"{safe(one.worker_id)}: {safe(warning)}", file=sys.stderr)
@@ -96,18 +85,17 @@ def history(
     if as_json:
         show_json({"events": events})
         return
+    ids = short_ids(event.job_id for event in events)
     show_table(
-        ("TIME", "EVENT", "JOB", "#", "TASK", "MS", "ATTEMPT", "WHAT"),
+        ("TIME", "EVENT", "JOB", "#", "MS", "WHAT"),
         (
             (
-                local_time(event.timestamp),
+                precise_time(event.timestamp),
                 shown_type(event),
-                event.job_id,
+                ids[event.job_id],
                 event.sequence,
-                event.task_id,
                 event.duration_ms,
-                event.attempt_number,
-                what_of(event),
+                " ".join(filter(None, (what_of(event), attempt_of(event, by=False)))),
             )
             for event in events
         ),
@@ -172,7 +160,7 @@ def _reputations(worker: WorkerInfo) -> str:
 def _of_skill(one: ReputationInfo) -> str:
     why = ", ".join(f"{reason.count} {reason.code}" for reason in one.reasons)
     last = max((reason.last_at for reason in one.reasons), default=None)
-    told = f" ({why}, last {local_time(last)})" if why else ""
+    told = f" ({why}, last {short_time(last)})" if why else ""
     return f"{one.skill} {_reputation(one.reputation)}{' gets no tasks' if one.excluded else ''}{told}"
 
 

@@ -22,7 +22,7 @@ DEFAULT_PORT = 7701
 # signal.
 _REPEATABLE = {
     "JobService": (
-        "CreateJob", "BatchCreateJobs", "GetJob", "ListJobs", "GetJobHistory", "GetJobTree", "WatchJob",
+        "CreateJob", "BatchCreateJobs", "GetJob", "ListJobs", "ListJobIds", "GetJobHistory", "GetJobTree", "WatchJob",
         "CancelJob", "ResolveApproval", "SendSignal",
     ),
     "NodeService": (

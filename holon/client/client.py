@@ -218,6 +218,18 @@ class Client(Accounts):
             if not token:
                 return
 
+    async def job_ids(self, prefix: str) -> tuple[Sequence[str], bool]:
+        """Find jobs by the beginning of their ids.
+
+        Arguments:
+            prefix: at least the first 10 characters of an id.
+        Returns:
+            the whole ids in order, at most 10, and whether there are more.
+        """
+        request = request_of(job_pb2.ListJobIdsRequest, id_prefix=prefix)
+        answer = await self._calls.call(self._stub.ListJobIds, request)
+        return tuple(answer.job_ids), answer.truncated
+
     async def cancel_job(self, job_id: str, *, reason: str = "", request_id: str | None = None) -> Job:
         """Ask a job to end; answers with the job as it is now.
 

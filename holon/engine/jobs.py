@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Sequence
+from itertools import chain
 
 from holon.domain.blueprint import Blueprint
-from holon.domain.client import Client
+from holon.domain.client import SCHEDULER, Client
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Status
 from holon.domain.progress import passed_by, percent_of
@@ -38,13 +40,18 @@ from holon.engine.requests import (
 from holon.engine.signals import Signals
 from holon.engine.slots import Slots
 from holon.engine.waits import last_said, of_time
-from holon.errors import Aborted, HolonError, InvalidArgument, NotFound
+from holon.errors import Aborted, HolonError, InvalidArgument, NotFound, invalid
 from holon.ports import Appended, Creation, JobRecord, NewJob, Storage
 from holon.telemetry.events import Telemetry
 from holon.telemetry.tracing import Span
 from holon.turns import one_by_one
 
 log = logging.getLogger(__name__)
+
+# A shorter prefix of a job's id could be that of every job of several minutes.
+SHORTEST_PREFIX = 10
+MOST_IDS = 10
+_PREFIX = re.compile("[0-9]{1,5}-[0-9a-f]{1,32}")
 
 
 class Jobs:
@@ -214,6 +221,23 @@ class Jobs:
     async def get(self, client: Client, job_id: str) -> JobRecord:
         """One job that a client may see."""
         return await self._records.job_of(job_id, client.sees)
+
+    async def ids(self, client: Client, prefix: str) -> tuple[Sequence[str], bool]:
+        """The ids of jobs that a client may see and that begin with a prefix: in order, at most `MOST_IDS`.
+
+        Returns:
+            the ids, and whether there are more.
+        Raises:
+            InvalidArgument: the prefix is not how an id begins, or is shorter than `SHORTEST_PREFIX`.
+        """
+        if len(prefix) < SHORTEST_PREFIX or not _PREFIX.fullmatch(prefix):
+            raise invalid(
+                "id_prefix", f"is {prefix[:40]!r}; give at least the first {SHORTEST_PREFIX} characters of a job's id"
+            )
+        owners = {client.name, SCHEDULER} if client.sees(SCHEDULER) else {client.name}
+        found = [await self._records.job_ids(owner, prefix, MOST_IDS + 1) for owner in owners]
+        ids = sorted(chain.from_iterable(found))
+        return ids[:MOST_IDS], len(ids) > MOST_IDS
 
     def progress_message(self, record: JobRecord) -> str:
         """What the job last said of its progress, or why it waits."""

@@ -67,6 +67,13 @@ class Records:
                 return record
         raise not_found(job_id)
 
+    async def job_ids(self, owner: str, prefix: str, limit: int) -> list[str]:
+        """The first ids, in order, of an owner's jobs that begin with a prefix; see `holon.ports.Reads`."""
+        found = set(await self._store.job_ids(owner, prefix, limit))
+        if self._history is not None:
+            found |= set(await self._history.job_ids(owner, prefix, limit))
+        return sorted(found)[:limit]
+
     async def history(self, job_id: str, after: int, limit: int, newest: int) -> Sequence[tuple[int, HistoryEvent]]:
         """A page of a job's history, oldest first.
 

@@ -55,6 +55,10 @@ class HistoryStorage(Protocol):
         """
         ...
 
+    async def job_ids(self, owner: str, prefix: str, limit: int) -> Sequence[str]:
+        """The first ids, in order, of an owner's jobs that begin with a prefix; see `Reads.job_ids`."""
+        ...
+
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         """A page of a job's history, oldest first, after the line of this number."""
         ...

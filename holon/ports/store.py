@@ -230,6 +230,15 @@ class Reads(Protocol):
         """
         ...
 
+    async def job_ids(self, owner: str, prefix: str, limit: int) -> Sequence[str]:
+        """The first ids, in order, of an owner's jobs that begin with a prefix.
+
+        Arguments:
+            prefix: the beginning of an id of `new_job_id`, with one digit of its time at least. A store may pass over a
+                job that was created more than a minute after the time in its id.
+        """
+        ...
+
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         """A page of a job's history, with sequence numbers from 1, after the one given; without what was moved."""
         ...

@@ -22,6 +22,7 @@ from holon.ports import (
     Notice,
     StoreSettings,
 )
+from holon.randomness import times_of
 from holon.storage.ends import EndsToTell, EventsToTell
 from holon.storage.ledger import reads, shared
 from holon.storage.ledger.calls import LedgerCalls
@@ -126,6 +127,17 @@ class MemoryStorage(LedgerCalls):
                     break
                 page.append(row)
         return [reads.job_record(self._tables, row) for row in page], more
+
+    async def job_ids(self, owner: str, prefix: str, limit: int) -> Sequence[str]:
+        first, _ = times_of(prefix.partition("-")[2])
+        found: list[str] = []
+        for row in reversed(self._tables.jobs.values()):
+            # No job is older than its id.
+            if row.created_at < first:
+                break
+            if row.owner == owner and row.id.startswith(prefix):
+                found.append(row.id)
+        return sorted(found)[:limit]
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         told = self._history.get(job_id, [])

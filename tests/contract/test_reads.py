@@ -8,6 +8,7 @@ import pytest
 
 from holon.domain.job import Status
 from holon.domain.matching import Need
+from holon.domain.value import replace
 from holon.ports import JobFilter, NewFanOut, Offer, Progress
 from tests.contract.world import BROKEN, OK, Hand, T, U, World
 
@@ -341,3 +342,27 @@ async def test_a_job_tells_when_its_handler_is_tried_again_which_has_failed(worl
     assert (record.again_at, listed) == (world.now + 5_000, record)
     await world.after(5_000)
     assert (await world.record(claim.job.id)).again_at is None
+
+
+async def test_jobs_are_found_by_the_beginning_of_their_ids_each_owners_own(world: World) -> None:
+    async def made(owner: str = "ann") -> str:
+        new, job_id = world.new_job(owner=owner), world.storage.new_job_id(owner)
+        await world.storage.create_jobs([replace(new, job=replace(new.job, id=job_id))], 0)
+        return job_id
+
+    jobs = [await made() for _ in range(3)]
+    world.clock.advance(100_000)
+    late, foreign = await made(), await made("bob")
+
+    async def found(prefix: str, limit: int = 10, owner: str = "ann") -> list[str]:
+        return list(await world.storage.job_ids(owner, prefix, limit))
+
+    for job_id in (*jobs, late):
+        assert await found(job_id) == await found(job_id[:-1]) == [job_id]
+        assert await found(job_id, owner="bob") == []
+    assert await found(foreign[:-1], owner="bob") == [foreign]
+    for prefix in {job_id.partition("-")[0] for job_id in jobs}:
+        own = sorted(one for one in (*jobs, late) if one.startswith(f"{prefix}-"))
+        assert await found(f"{prefix}-0") == own
+        assert await found(f"{prefix}-0", limit=1) == own[:1]
+    assert await found("99999-0") == await found("0-f") == []

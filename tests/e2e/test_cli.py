@@ -71,10 +71,10 @@ def test_a_history_says_how_each_attempt_ended_and_of_which_task_it_was(dev: Dev
     lines = dev("jobs", "history", job_id).out.splitlines()
     (dispatched,) = (line for line in lines if "task_dispatched" in line)
     assert dispatched.rstrip().endswith("2 branches")
-    ended = {line.split()[3]: line.partition("w-cli")[2].split() for line in lines if " task_f" in line}
+    ended = {line.split()[2]: line.split()[4:] for line in lines if " task_f" in line}
     assert {kind: " ".join(words) for kind, words in ended.items()} == {
-        "task_finished": "1 success double #0-0",
-        "task_failed": r"1 PERMANENT_ERROR: not \x1b[31mred poison #0-1",
+        "task_finished": "success double #0-0 by w-cli",
+        "task_failed": r"PERMANENT_ERROR: not \x1b[31mred poison #0-1 by w-cli",
     }
     (completed,) = (line for line in lines if "job_completed" in line)
     assert completed.rstrip().endswith(" finished")
@@ -164,7 +164,7 @@ def test_a_long_error_is_one_line_of_a_history_and_whole_in_its_json(dev: Dev) -
     job_id = dev("jobs", "create", "poison", "-d", json.dumps({"why": why}), "--wait", "--json").json["id"]
     (line,) = (line for line in dev("jobs", "history", job_id).out.splitlines() if "task_failed" in line)
     assert " PERMANENT_ERROR: first second xxx" in line
-    assert line.rstrip().endswith("x… poison #0-0")
+    assert line.rstrip().endswith("x… poison #0-0 by w-cli")
     events = dev("jobs", "history", job_id, "--json").json["events"]
     assert [one["context_snapshot"]["error"] for one in events if one["event_type"] == "task_finished"] == [why]
 

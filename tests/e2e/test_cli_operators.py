@@ -94,7 +94,10 @@ def test_how_a_job_ended_is_the_exit_code_of_watching_it(dev: Dev) -> None:
     waiting = created(dev, "waiting")
     waited = dev("jobs", "watch", waiting, "--timeout", "0.2")
     assert waited.code == 13
-    assert "goes on" in waited.err
+    assert waited.err.startswith(
+        f"holon: job {waiting} is not over yet, and goes on: waiting_for_worker in start; waiting: no worker "
+    )
+    assert "offers skill 'nobody-has-this'" in waited.err
     assert "nobody-has-this" in dev("jobs", "watch", waiting, "--timeout", "0.2", "--json").out
     watching = Started(dev.folder, "jobs", "watch", waiting, "--json")
     try:
@@ -169,8 +172,62 @@ def test_on_a_terminal_without_a_bar_a_watch_tells_plain_lines(dev: Dev) -> None
 @pytest.mark.parametrize("columns", [20, 80])
 def test_what_a_row_is_known_by_is_whole_on_a_narrow_terminal(dev: Dev, columns: int) -> None:
     job_id = created(dev, "failing")
-    assert job_id in on_a_terminal(dev, columns, "jobs", "list", "--limit", "1").split()
+    row = on_a_terminal(dev, columns, "jobs", "list", "--limit", "1").split("─")[-1].split()
+    assert dev("jobs", "get", row[0], "--json").json["id"] == job_id
     assert "w-cli" in on_a_terminal(dev, columns, "workers", "list").split()
+
+
+@pytest.mark.parametrize("command", ["jobs list", "jobs history JOB", "workers list", "blueprints list"])
+def test_the_rows_of_a_table_fit_80_columns(dev: Dev, command: str) -> None:
+    job_id = created(dev, "waiting")
+    done = dev("jobs", "create", "double", "-d", '{"n": 1}', "--wait", "--json").json["id"]
+    until(lambda: dev("jobs", "get", job_id, "--json").json["status"] == "waiting_for_worker", "it waits")
+    # A row whose cells were folded takes more lines than the same row in a file.
+    arguments = [done if one == "JOB" else one for one in command.split()]
+    lines = on_a_terminal(dev, 80, *arguments).splitlines()
+    assert max(map(len, map(escapes_gone, lines))) <= 80
+    assert len(lines) == len(dev(*arguments).out.splitlines())
+
+
+def escapes_gone(line: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", line)
+
+
+def test_a_job_is_named_by_the_beginning_of_its_id(dev: Dev) -> None:
+    job_id = created(dev, "asking")
+    until(lambda: dev("jobs", "get", job_id, "--json").json["approval"], "it asks")
+    short = job_id[:24]
+    assert dev("jobs", "get", short, "--json").json["id"] == job_id
+    assert dev("jobs", "history", short, "--json").json["events"][0]["event_type"] == "job_created"
+    assert dev("jobs", "tree", short, "--json").json["nodes"][0]["job_id"] == job_id
+    assert dev("jobs", "list", "--part-of", short, "--json").json["jobs"] == []
+    assert f"job {job_id}: its history is NOT" in dev("jobs", "verify", short, f"1:{'0' * 64}").out
+    assert f"job {job_id} is not over yet" in dev("jobs", "watch", short, "--timeout", "0.1").err
+    assert dev("jobs", "approve", short, "no").out == f"{job_id}: decided no\n"
+    assert dev("jobs", "watch", short).code == 0
+    order = created(dev, "order")
+    assert dev("jobs", "signal", order[:24], "paid").out == f"{order}: sent paid\n"
+    assert dev("jobs", "cancel", order[:24]).out == f"cancellation of {order} requested\n"
+
+
+def test_a_beginning_of_several_ids_is_refused_and_lists_them(dev: Dev) -> None:
+    jobs = [created(dev, "failing"), created(dev, "failing")]
+    # The first ten characters are the time to about a minute.
+    while jobs[-1][:10] != jobs[-2][:10]:
+        jobs.append(created(dev, "failing"))
+    alike = jobs[-1][:10]
+    ran = dev("jobs", "get", alike, "--json")
+    told = json.loads(ran.err)
+    assert (ran.code, told["code"]) == (2, "JOB_ID_AMBIGUOUS")
+    listed = re.findall(r"0-[0-9a-f]{32}", told["error"])
+    assert [one for one in listed if not one.startswith(alike)] == []
+    # Other tests have created jobs in the same minute; no more than ten are named.
+    assert len(listed) == 10 if told["error"].endswith(", and more") else set(jobs[-2:]) <= set(listed)
+    assert dev("jobs", "get", jobs[0][:7]).err == (
+        f"holon: id_prefix is '{jobs[0][:7]}'; give at least the first 10 characters of a job's id\n"
+    )
+    missing = dev("jobs", "get", f"{jobs[0][:30]}{'f' if jobs[0][30] != 'f' else '0'}")
+    assert (missing.code, "no job of yours has an id that begins with" in missing.err) == (4, True)
 
 
 def on_a_terminal(dev: Dev, columns: int, *arguments: str) -> str:
@@ -252,6 +309,7 @@ def test_what_a_command_prints_as_json_has_the_names_on_the_page(dev: Dev, comma
         "tokens rotate": ["signing-key"],
         "certs dev": ["--dir", str(tmp_path)],
         "certs issue": ["w9"],
+        "proto export": [str(tmp_path)],
     }
     schedules = tmp_path / "schedules.toml"
     schedules.write_text('[s]\nblueprint = "failing"\ninterval_seconds = 60\n')
@@ -287,7 +345,7 @@ def test_workers_are_listed_with_their_reputations_by_skill_and_why(dev: Dev) ->
     [reputation] = worker["reputations"]
     assert (reputation["skill"], reputation["excluded"]) == ("poison", False)
     assert [reason["code"] for reason in reputation["reasons"]] == ["PERMANENT_ERROR"]
-    assert re.search(r" poison 0\.\d{3} \(\d+ PERMANENT_ERROR, last 20", dev("workers", "list").out)
+    assert re.search(r" poison 0\.\d{3} \(\d+ PERMANENT_ERROR, last [\w ]*\d\d:", dev("workers", "list", "--wide").out)
 
 
 def test_the_catalog_lists_skills_with_their_contracts(dev: Dev) -> None:

@@ -141,6 +141,7 @@ def right(name: str, job_id: str) -> Message:
         "BatchCreateJobs": job_pb2.BatchCreateJobsRequest(requests=[creation, creation]),
         "GetJob": job_pb2.GetJobRequest(job_id=job_id, fields=["id", "status", "result"]),
         "ListJobs": job_pb2.ListJobsRequest(statuses=["running", "finished"], page_size=5, page_token="7"),
+        "ListJobIds": job_pb2.ListJobIdsRequest(id_prefix=job_id[:20]),
         "CancelJob": job_pb2.CancelJobRequest(job_id=job_id),
         "ResolveApproval": job_pb2.ResolveApprovalRequest(job_id=job_id, decision="yes", data=data, request_id="r"),
         "SendSignal": job_pb2.SendSignalRequest(job_id=job_id, name="go", data=data, request_id="r", to_job_id=job_id),

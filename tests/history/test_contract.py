@@ -53,6 +53,16 @@ RICH = HistoryEvent(
 )
 
 
+async def test_jobs_are_found_by_the_beginning_of_their_ids_each_owners_own(history: HistoryStorage) -> None:
+    jobs = ["0-01a2", "0-01a2f", "0-01b", "1-01a2", "10-1a2"]
+    await history.add([notice(record(job_id)) for job_id in jobs] + [notice(record("0-01a3", owner="bob"))])
+    assert await history.job_ids("ann", "0-01a", 10) == ["0-01a2", "0-01a2f"]
+    assert await history.job_ids("ann", "0-01a", 1) == ["0-01a2"]
+    assert await history.job_ids("bob", "0-01a", 10) == ["0-01a3"]
+    assert await history.job_ids("ann", "10-1", 10) == ["10-1a2"]
+    assert await history.job_ids("ann", "0-02", 10) == []
+
+
 async def test_a_line_comes_back_as_it_went_in(history: HistoryStorage) -> None:
     events = (HistoryEvent("job_created", 5), RICH, replace(RICH, details={}))
     await history.add([notice(record("0-a"), 1, *events)])

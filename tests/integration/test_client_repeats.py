@@ -81,6 +81,7 @@ async def all_of(items: AsyncIterator[Any]) -> list[Any]:
 READS: dict[str, Callable[[Client], Awaitable[Any]]] = {
     "GetJob": lambda client: client.get_job("x"),
     "ListJobs": lambda client: all_of(client.list_jobs()),
+    "ListJobIds": lambda client: client.job_ids("x"),
     "GetJobHistory": lambda client: all_of(client.history("x")),
     "GetJobTree": lambda client: all_of(client.tree("x")),
     "GetNode": lambda client: client.node.info(),

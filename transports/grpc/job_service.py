@@ -72,6 +72,7 @@ class JobService:
         calls = {
             "GetJob": unary("GetJob", job_pb2.GetJobRequest, self.get, max_bytes),
             "ListJobs": unary("ListJobs", job_pb2.ListJobsRequest, self.list, max_bytes),
+            "ListJobIds": unary("ListJobIds", job_pb2.ListJobIdsRequest, self.list_ids, max_bytes),
             "CancelJob": unary("CancelJob", job_pb2.CancelJobRequest, self.cancel, max_bytes),
             "ResolveApproval": unary("ResolveApproval", job_pb2.ResolveApprovalRequest, self.resolve, max_bytes),
             "SendSignal": unary("SendSignal", job_pb2.SendSignalRequest, self.signal, max_bytes),
@@ -143,6 +144,11 @@ class JobService:
         records, more = await self._jobs.list(owner, listing)
         jobs = [job_message(record, self._jobs.progress_message(record), names) for record in records]
         return job_pb2.ListJobsResponse(jobs=jobs, next_page_token=more)
+
+    async def list_ids(self, request: job_pb2.ListJobIdsRequest) -> job_pb2.ListJobIdsResponse:
+        """Read the ids that begin with a prefix."""
+        ids, truncated = await self._jobs.ids(client(), request.id_prefix)
+        return job_pb2.ListJobIdsResponse(job_ids=ids, truncated=truncated)
 
     async def cancel(self, request: job_pb2.CancelJobRequest) -> job_pb2.CancelJobResponse:
         """Ask a job to stop."""

@@ -558,6 +558,48 @@ class ListJobsResponse(google.protobuf.message.Message):
 global___ListJobsResponse = ListJobsResponse
 
 @typing.final
+class ListJobIdsRequest(google.protobuf.message.Message):
+    """The beginning of a job's id."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_PREFIX_FIELD_NUMBER: builtins.int
+    id_prefix: builtins.str
+    """At least the first 10 characters of an id."""
+    def __init__(
+        self,
+        *,
+        id_prefix: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["id_prefix", b"id_prefix"]) -> None: ...
+
+global___ListJobIdsRequest = ListJobIdsRequest
+
+@typing.final
+class ListJobIdsResponse(google.protobuf.message.Message):
+    """The jobs whose ids begin so."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_IDS_FIELD_NUMBER: builtins.int
+    TRUNCATED_FIELD_NUMBER: builtins.int
+    truncated: builtins.bool
+    """Whether there are more of them."""
+    @property
+    def job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Whole ids in order, at most 10."""
+
+    def __init__(
+        self,
+        *,
+        job_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        truncated: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job_ids", b"job_ids", "truncated", b"truncated"]) -> None: ...
+
+global___ListJobIdsResponse = ListJobIdsResponse
+
+@typing.final
 class WatchJobRequest(google.protobuf.message.Message):
     """Which job to follow, and from where."""
 

@@ -55,6 +55,11 @@ class JobServiceStub(object):
                 request_serializer=holon_dot_rxon_dot_v1_dot_job__pb2.ListJobsRequest.SerializeToString,
                 response_deserializer=holon_dot_rxon_dot_v1_dot_job__pb2.ListJobsResponse.FromString,
                 _registered_method=True)
+        self.ListJobIds = channel.unary_unary(
+                '/holon.rxon.v1.JobService/ListJobIds',
+                request_serializer=holon_dot_rxon_dot_v1_dot_job__pb2.ListJobIdsRequest.SerializeToString,
+                response_deserializer=holon_dot_rxon_dot_v1_dot_job__pb2.ListJobIdsResponse.FromString,
+                _registered_method=True)
         self.WatchJob = channel.unary_stream(
                 '/holon.rxon.v1.JobService/WatchJob',
                 request_serializer=holon_dot_rxon_dot_v1_dot_job__pb2.WatchJobRequest.SerializeToString,
@@ -114,6 +119,13 @@ class JobServiceServicer(object):
 
     def ListJobs(self, request, context):
         """Lists jobs, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListJobIds(self, request, context):
+        """Lists the ids of jobs that begin with a prefix, for people who do not type whole ids.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -184,6 +196,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ListJobs,
                     request_deserializer=holon_dot_rxon_dot_v1_dot_job__pb2.ListJobsRequest.FromString,
                     response_serializer=holon_dot_rxon_dot_v1_dot_job__pb2.ListJobsResponse.SerializeToString,
+            ),
+            'ListJobIds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJobIds,
+                    request_deserializer=holon_dot_rxon_dot_v1_dot_job__pb2.ListJobIdsRequest.FromString,
+                    response_serializer=holon_dot_rxon_dot_v1_dot_job__pb2.ListJobIdsResponse.SerializeToString,
             ),
             'WatchJob': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchJob,
@@ -325,6 +342,33 @@ class JobService(object):
             '/holon.rxon.v1.JobService/ListJobs',
             holon_dot_rxon_dot_v1_dot_job__pb2.ListJobsRequest.SerializeToString,
             holon_dot_rxon_dot_v1_dot_job__pb2.ListJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJobIds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holon.rxon.v1.JobService/ListJobIds',
+            holon_dot_rxon_dot_v1_dot_job__pb2.ListJobIdsRequest.SerializeToString,
+            holon_dot_rxon_dot_v1_dot_job__pb2.ListJobIdsResponse.FromString,
             options,
             channel_credentials,
             insecure,

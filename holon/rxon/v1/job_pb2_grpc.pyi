@@ -45,6 +45,12 @@ class JobServiceStub:
     ]
     """Lists jobs, newest first."""
 
+    ListJobIds: grpc.UnaryUnaryMultiCallable[
+        holon.rxon.v1.job_pb2.ListJobIdsRequest,
+        holon.rxon.v1.job_pb2.ListJobIdsResponse,
+    ]
+    """Lists the ids of jobs that begin with a prefix, for people who do not type whole ids."""
+
     WatchJob: grpc.UnaryStreamMultiCallable[
         holon.rxon.v1.job_pb2.WatchJobRequest,
         holon.rxon.v1.job_pb2.WatchJobResponse,
@@ -109,6 +115,12 @@ class JobServiceAsyncStub:
         holon.rxon.v1.job_pb2.ListJobsResponse,
     ]
     """Lists jobs, newest first."""
+
+    ListJobIds: grpc.aio.UnaryUnaryMultiCallable[
+        holon.rxon.v1.job_pb2.ListJobIdsRequest,
+        holon.rxon.v1.job_pb2.ListJobIdsResponse,
+    ]
+    """Lists the ids of jobs that begin with a prefix, for people who do not type whole ids."""
 
     WatchJob: grpc.aio.UnaryStreamMultiCallable[
         holon.rxon.v1.job_pb2.WatchJobRequest,
@@ -182,6 +194,14 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[holon.rxon.v1.job_pb2.ListJobsResponse, collections.abc.Awaitable[holon.rxon.v1.job_pb2.ListJobsResponse]]:
         """Lists jobs, newest first."""
+
+    @abc.abstractmethod
+    def ListJobIds(
+        self,
+        request: holon.rxon.v1.job_pb2.ListJobIdsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[holon.rxon.v1.job_pb2.ListJobIdsResponse, collections.abc.Awaitable[holon.rxon.v1.job_pb2.ListJobIdsResponse]]:
+        """Lists the ids of jobs that begin with a prefix, for people who do not type whole ids."""
 
     @abc.abstractmethod
     def WatchJob(

@@ -76,6 +76,12 @@ _LIST = f"""
         AND (cardinality($6::text[]) = 0 OR status = ANY ($6)) AND (created_at, id) >= ($7, $8)
     ORDER BY created_at DESC, id DESC LIMIT $9
 """  # noqa: S608  constants
+# All of an id's characters sort before z, in every collation; some collations have other ids in between.
+_IDS = """
+    SELECT id FROM holon_jobs
+    WHERE id >= $2 AND id < $2 || 'z' AND starts_with(id, $2) AND owner = $1
+    ORDER BY id COLLATE "C" LIMIT $3
+"""
 _LOOK_AT_JOBS = """
     SELECT created_at, id FROM holon_jobs WHERE owner = $1 AND (created_at, id) < ($2, $3) AND created_at >= $4
     ORDER BY created_at DESC, id DESC LIMIT 1 OFFSET $5
@@ -218,6 +224,9 @@ class PostgresHistory:
             return await found_among(look, some, (time, last_id), NO_JOB, count)
 
         return await page_of(fetch, before, limit, self._seal)
+
+    async def job_ids(self, owner: str, prefix: str, limit: int) -> Sequence[str]:
+        return [job_id for (job_id,) in await self._fetch(_IDS, owner, prefix, limit)]
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         found = await self._fetch(_HISTORY, job_id, after, limit)

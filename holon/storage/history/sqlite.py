@@ -59,6 +59,8 @@ _LIST = f"""
         AND (?6 = '[]' OR status IN (SELECT value FROM json_each(?6))) AND (created_at, id) >= (?7, ?8)
     ORDER BY created_at DESC, id DESC LIMIT ?9
 """  # noqa: S608  constants
+# All of an id's characters sort before z. The plus sign keeps the search off the index of owners.
+_IDS = "SELECT id FROM jobs WHERE id >= ?1 AND id < ?1 || 'z' AND +owner = ?2 ORDER BY id LIMIT ?3"
 _LOOK_AT_JOBS = """
     SELECT created_at, id FROM jobs WHERE owner = ? AND (created_at, id) < (?, ?) AND created_at >= ?
     ORDER BY created_at DESC, id DESC LIMIT 1 OFFSET ?
@@ -186,6 +188,9 @@ class SqliteHistory:
             return await found_among(look, some, (time, last_id), NO_JOB, count)
 
         return await page_of(fetch, before, limit, self._seal)
+
+    async def job_ids(self, owner: str, prefix: str, limit: int) -> Sequence[str]:
+        return [job_id for (job_id,) in await self._fetch(_IDS, (prefix, owner, limit))]
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         found = await self._fetch(_HISTORY, (job_id, after, limit))

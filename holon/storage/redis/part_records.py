@@ -23,6 +23,10 @@ from holon.storage.redis.part import Part
 ToTell: TypeAlias = Literal["ends", "events"]
 
 PURGE_AT_A_TIME = 50
+IDS_AT_A_TIME = 1_000
+# A time in an id may be so much ahead of the server's, in milliseconds, and the job may be created so much later.
+CLOCKS_DIFFER = 1_000
+CREATED_WITHIN = 60_000
 # So often nothing of what was taken may be opened: what comes behind that is taken another time.
 UNOPENED_IN_A_ROW = 20
 # While so many calls wait, nothing is passed on: it is kept nowhere, and what is to be stored must find room.
@@ -129,6 +133,37 @@ class RecordCalls(Part):
                 break
         more = found[:limit][-1][9] if full or len(found) > limit else None
         return await answers.records_of(found[:limit], self._seal), more
+
+    async def job_ids(self, owner: str, prefix: str, limit: int, first: int, last: int) -> list[str]:
+        """As `Storage.job_ids`.
+
+        Arguments:
+            first, last: the times of ids that begin so, epoch milliseconds of this server.
+        """
+        key = f"o:{owner}"
+        # An owner's jobs are in the order of their creation, which is never before the time of an id.
+        low, high = 0, int(await self.link.ask("ZCARD", key))
+        while low < high:
+            middle = (low + high) // 2
+            if await self._created_before(first - CLOCKS_DIFFER, await self._ids_at(key, middle, 1)):
+                low = middle + 1
+            else:
+                high = middle
+        found: list[str] = []
+        while ids := await self._ids_at(key, low, IDS_AT_A_TIME):
+            found += (one for one in ids if one.startswith(prefix))
+            low += len(ids)
+            if not await self._created_before(last + CREATED_WITHIN, ids[-1:]):
+                break
+        return sorted(found)[:limit]
+
+    async def _ids_at(self, key: str, rank: int, count: int) -> list[str]:
+        return [one.decode() for one in await self.link.ask("ZRANGE", key, rank, rank + count - 1)]
+
+    async def _created_before(self, time: int, ids: Sequence[str]) -> bool:
+        """Whether the job of this one id was created before a time, or is not there any more."""
+        record = await self.job(ids[0]) if ids else None
+        return record is None or record.created_at < time
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         lines: list[tuple[int, HistoryEvent]] = []

@@ -20,6 +20,7 @@ from holon.ports import (
     JobRecord,
     Notice,
 )
+from holon.randomness import times_of
 from holon.storage.outbox import TAKE_BYTES
 from holon.storage.redis.part_records import ToTell
 from holon.storage.redis.partition import Partition
@@ -117,6 +118,12 @@ class AllRecords(Whole, SharedCalls):
             # What was looked at cannot be opened; what comes behind it perhaps can.
             return page, floor or None
         return page, page[-1].number if floor or len(page) < len(found) else None
+
+    async def job_ids(self, owner: str, prefix: str, limit: int) -> Sequence[str]:
+        partition = self._partitions.of(prefix)
+        first, last = times_of(prefix.partition("-")[2])
+        here = [time - self._partitions.here(partition, 0) for time in (first, last)]
+        return await partition.job_ids(owner, prefix, limit, *here)
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         return await self._partitions.of(job_id).history(job_id, after, limit)

@@ -60,6 +60,8 @@ _PAGE_OF_LIVE = """
     SELECT n, status, blueprint, created_at, owner FROM jobs INDEXED BY jobs_by_end
     WHERE finished_at = 0 AND n < ? ORDER BY n DESC LIMIT ?
 """
+# All of an id's characters sort before z. The plus sign keeps the search off the index of owners.
+_IDS = "SELECT id FROM jobs WHERE id >= ?1 AND id < ?1 || 'z' AND +owner = ?2 ORDER BY id LIMIT ?3"
 _LIVE = """
     SELECT iif(status = 'pending' AND deliveries > 0, 'running', status) seen, count(*)
     FROM jobs WHERE finished_at = 0 GROUP BY seen
@@ -148,6 +150,10 @@ class Reader:
         """One job, and how many bytes its state has."""
         found = await self._fetch(_JOB_BY_ID, (job_id,))
         return (_job_record(found[0], self._seal), len(found[0][1])) if found else (None, 0)
+
+    async def job_ids(self, owner: str, prefix: str, limit: int) -> list[str]:
+        """The first ids of an owner's jobs that begin with a prefix."""
+        return [job_id for (job_id,) in await self._fetch(_IDS, (prefix, owner, limit))]
 
     async def surplus(self, keep: int) -> int | None:
         """When the newest of those ended jobs ended that are beyond so many; None when there are no more."""

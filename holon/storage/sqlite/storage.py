@@ -251,6 +251,9 @@ class SqliteStorage(LedgerCalls):
             records = await self._with_branches(records)
         return records, more if last is None else last
 
+    async def job_ids(self, owner: str, prefix: str, limit: int) -> Sequence[str]:
+        return await self._reader.job_ids(owner, prefix, limit)
+
     async def _with_branches(self, records: Sequence[JobRecord]) -> list[JobRecord]:
         """Jobs as they were read, with why they wait for fan-outs, from memory: a read does not see branches.
 

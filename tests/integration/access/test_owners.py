@@ -53,6 +53,9 @@ async def test_i5_a_clients_jobs_are_its_own_at_the_grpc_door(place: Place) -> N
             await call(shop, job_id)
         assert [job.id async for job in shop.list_jobs()] == [job_id]
         assert [job.id async for job in lab.list_jobs()] == []
+        for prefix in (job_id, job_id[:-1]):
+            assert await shop.job_ids(prefix) == ((job_id,), False)
+            assert await lab.job_ids(prefix) == ((), False)
 
 
 async def test_the_same_idempotency_key_of_two_clients_is_two(place: Place) -> None:
