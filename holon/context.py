@@ -37,7 +37,9 @@ from holon.domain.fanning import TaskItem as TaskItem
 from holon.domain.fanning import TypeItem as TypeItem
 from holon.domain.sending import SentEvent, sent_event
 from holon.domain.strategies import DispatchStrategy as DispatchStrategy
+from holon.domain.surface import ACTIONS
 from holon.domain.task import ANY_STATUS
+from holon.domain.texts import nearest
 from holon.errors import BlueprintError
 from holon.task_files import TaskFiles as TaskFiles
 
@@ -73,7 +75,8 @@ class ActionFactory:
     if not TYPE_CHECKING:
         # Type checkers know what there is.
         def __getattr__(self, name: str) -> Any:
-            raise no_attribute(self, name, keeping(name))
+            near = nearest(name, ACTIONS)
+            raise no_attribute(self, name, keeping(name) or (f"did you mean {near!r}?" if near else ""))
 
     @property
     def decision(self) -> Decision | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holon.cli.connection import NAMED, named_node, with_client
+from holon.cli.dev import BLUEPRINTS
 from holon.cli.output import Json, safe, show_json, show_table
 from holon.errors import ConfigError, HolonError
 
@@ -23,7 +24,8 @@ app = typer.Typer(help=f"Blueprints, of files and of a node. {NAMED}", no_args_i
 @app.command()
 def check(
     path: Annotated[
-        str | None, typer.Argument(metavar="PATH", help="A file or a folder of them; BLUEPRINTS_DIR by default.")
+        str | None,
+        typer.Argument(metavar="PATH", help="A file or a folder; by default BLUEPRINTS_DIR, else ./blueprints."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -35,24 +37,23 @@ def check(
     from holon.domain.integrity import branching_tasks, unknown_statuses
     from holon.engine.loader import FileProblem, examine, examine_directory
 
-    named = os.environ.get("BLUEPRINTS_DIR") if path is None else path
+    named = _by_default() if path is None else path
     if not named:
         # As a path it would be the folder that this runs in, whose files would run.
-        raise ConfigError("no blueprints are named: give a file or a folder, or set BLUEPRINTS_DIR")
+        raise ConfigError("PATH names no blueprints; give a file or a folder, or leave it out")
     where = Path(named)
     # False also where it may not be looked at, which the other says then.
     is_file = os.path.isfile(where)  # noqa: PTH113  a path's own raises that
     mounted = Config().SECRETS_MOUNTED
     report = examine([where], mounted=mounted) if is_file else examine_directory(where, mounted=mounted)
     declared = _declared()
-    if declared:
-        found_too = [
-            FileProblem(file, blueprint.name, problem)
-            for file, blueprint in report.blueprints
-            for task in branching_tasks(blueprint)
-            for problem in unknown_statuses(task, declared.get(task.skill, ()))
-        ]
-        report = replace(report, problems=(*report.problems, *found_too))
+    found_too = [
+        FileProblem(file, blueprint.name, problem)
+        for file, blueprint in report.blueprints
+        for task in branching_tasks(blueprint)
+        for problem in unknown_statuses(task, (declared or {}).get(task.skill, ())).values()
+    ]
+    report = replace(report, problems=(*report.problems, *found_too))
     if as_json:
         found = [
             {"name": blueprint.name, "path": blueprint.path, "states": list(blueprint.states), "file": str(file)}
@@ -96,6 +97,15 @@ def _declared() -> dict[str, list[frozenset[str]]] | None:
     except HolonError as error:
         print(safe(f"holon: the statuses of skills are not compared: {error.message}"), file=sys.stderr)
         return None
+
+
+def _by_default() -> str:
+    """The folder of blueprints that `holon serve --dev` would take here."""
+    if named := os.environ.get("BLUEPRINTS_DIR"):
+        return named
+    if BLUEPRINTS.is_dir():
+        return str(BLUEPRINTS)
+    raise ConfigError(f"there is no folder ./{BLUEPRINTS}; give a file or a folder, or set BLUEPRINTS_DIR")
 
 
 @app.command("list")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CERTS = Path("certs")
 FILE = Path(".holon/dev.toml")
+BLUEPRINTS = Path("blueprints")
 _HOSTS = ("API_HOST", "GRPC_HOST", "CLIENT_GRPC_HOST")
 _DAY_MS = 86_400_000
 _WHSEC = "whsec_"
@@ -81,8 +82,8 @@ def prepare(config: Config) -> None:
         config.WEBHOOK_SECRET = found.webhook_secret or _WHSEC + b64encode(secrets.token_bytes(32)).decode()
     if not config.WEBHOOK_ALLOWED_HOSTS:
         config.WEBHOOK_ALLOWED_HOSTS = "localhost,127.0.0.0/8,::1"
-    if not config.BLUEPRINTS_DIR and Path("blueprints").is_dir():
-        config.BLUEPRINTS_DIR = "blueprints"
+    if not config.BLUEPRINTS_DIR and BLUEPRINTS.is_dir():
+        config.BLUEPRINTS_DIR = str(BLUEPRINTS)
 
 
 def server_pair(authority: Authority, folder: Path, hosts: Sequence[str] = ()) -> KeyPair:

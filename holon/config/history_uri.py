@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from holon.config.values import has_port
+from holon.config.values import has_port, sqlite_instead
 from holon.errors import ConfigError, Violation
 
 _TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
@@ -51,6 +51,8 @@ class HistoryURI:
             return cls(postgres=text)
         if parts.scheme != "sqlite":
             raise _wrong(f"names no database that history can be kept in; {_FORMS}")
+        if instead := sqlite_instead(text):
+            raise _wrong(f"has fewer slashes than a SQLite file has before its path; {instead}")
         path = unquote(parts.path.removeprefix("/"))
         if parts.netloc or not path or parts.query or parts.fragment or "\0" in path:
             raise _wrong("is sqlite:///relative.db or sqlite:////absolute.db where it is a file, without options")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
-from holon.config.values import has_port
+from holon.config.values import has_port, sqlite_instead
 from holon.errors import ConfigError, Violation
 
 # A node has two connections to each.
@@ -70,6 +70,8 @@ class StorageURI:
             return _redis(parts)
         if parts.scheme != "sqlite":
             raise _wrong(f"{parts.scheme or 'no scheme'!r} is no store of this version; use {_FORMS}")
+        if instead := sqlite_instead(text):
+            raise _wrong(f"a SQLite file has three slashes before its path, or four; {instead}")
         path = unquote(parts.path.removeprefix("/"))
         if parts.netloc or not path or parts.fragment or "\0" in path:
             raise _wrong("a SQLite file is sqlite:///relative.db or sqlite:////absolute.db, with three or four slashes")

@@ -90,3 +90,12 @@ def shown(value: Value) -> Value:
 
 def _unit(setting: Setting) -> str:
     return f" {setting.unit}" if setting.unit else ""
+
+
+def sqlite_instead(text: str) -> str:
+    """What to write in the place of a `sqlite:` URI that has fewer than three slashes; empty where it has them."""
+    rest = text.partition(":")[2]
+    path = rest.lstrip("/")
+    if rest.startswith("///") or not path:
+        return ""
+    return f"write sqlite:///{path} for {path} in the node's folder, or sqlite:////{path} for /{path}"

@@ -194,27 +194,34 @@ def branching_tasks(blueprint: Blueprint) -> list[BranchingTask]:
     return list(dict.fromkeys(found))
 
 
-def unknown_statuses(task: BranchingTask, declared: Collection[frozenset[str]]) -> list[Problem]:
-    """The statuses that a blueprint goes on by and no known offering of the task's skill declares.
+def unknown_statuses(task: BranchingTask, declared: Collection[frozenset[str]]) -> dict[str, Problem]:
+    """The statuses that a blueprint goes on by and that its task may never end with, as far as is known.
+
+    Unless all known offerings of the skill declare their statuses, these are the misspelt ones: those that are like a
+    status that every task may end with.
 
     Arguments:
         declared: the statuses of their own that the known offerings of the skill declare, of each. One without any may
             end with whatever it likes.
+    Returns:
+        each status with what is wrong with it.
     """
-    if not declared or not all(declared):
-        return []
     known = sorted(frozenset[str]().union(*declared))
-    return [
-        Problem(
-            "warning",
-            task.state,
-            f"{task.place}: dispatch_task goes on by the status {status!r}, which no known offering of skill "
-            f"{task.skill!r} declares{meant(status, (*known, *COMMON_STATUSES))}; declared are {', '.join(known)}. "
-            "No worker gets the task before one declares it",
-        )
-        for status in task.statuses
-        if status not in known
-    ]
+    complete = bool(declared) and all(declared)
+    found: dict[str, Problem] = {}
+    for status in task.statuses:
+        if status in known:
+            continue
+        text = f"{task.place}: dispatch_task goes on by the status {status!r}, which "
+        if complete:
+            text += f"no known offering of skill {task.skill!r} declares{meant(status, (*known, *COMMON_STATUSES))}; "
+            text += f"declared are {', '.join(known)}. No worker gets the task before one declares it"
+        elif suggestion := meant(status, COMMON_STATUSES):
+            text += f"only a worker gives that declares it{suggestion}"
+        else:
+            continue
+        found[status] = Problem("warning", task.state, text)
+    return found
 
 
 def _mistaken(state: State, handler: Handler, targets: Targets) -> list[Problem]:
@@ -227,7 +234,8 @@ def _dangling(blueprint: Blueprint, state: State, handler: Handler, targets: Tar
     for target in sorted(targets.constants, key=lambda one: (one.line or 0, one.action, str(one.value), one.label)):
         if target.value not in blueprint.states:
             text = f"{_place(state, handler, target)}: {target.action} leads to {target.value!r}, which is no state"
-            problems.append(Problem("error", state.name, f"{text} of blueprint {blueprint.name!r}"))
+            text += f" of blueprint {blueprint.name!r}{meant(str(target.value), blueprint.states)}"
+            problems.append(Problem("error", state.name, text))
     return list(dict.fromkeys(problems))
 
 

@@ -239,7 +239,8 @@ def _task_ended(
     if outcome.status == CANCELLED:
         error = JobError("CANCELLED", f"worker {outcome.worker_id} cancelled task {event.task_id}")
         return end(job, Status.CANCELLED, error, now)
-    message = f"Worker returned unhandled status: {outcome.status}"
+    message = f"Worker returned unhandled status: {outcome.status}; state {job.current_state!r} has transitions for "
+    message += ", ".join(map(repr, waiting.transitions)) or "no status"
     return end(job, Status.FAILED, JobError("UNHANDLED_STATUS", message), now)
 
 

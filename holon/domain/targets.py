@@ -26,6 +26,7 @@ from holon.domain.bytecode import (
 )
 from holon.domain.given import Given, Whole, Write
 from holon.domain.surface import ACTIONS, BRANCHING, HAS, READ, STATES
+from holon.domain.texts import meant, nearest
 
 _ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "JUMP_FORWARD", "JUMP_BACKWARD")
 # More than any sane handler needs; what is longer is left open.
@@ -257,7 +258,8 @@ class _Walk:
                 there = HAS.get(owner.name)
                 if there and owner.own and one.argval not in READ.union(there):
                     known = f"there are {', '.join(f'{owner.name}.{name}' for name in there)}"
-                    instead = keeping(one.argval) or known
+                    near = nearest(one.argval, there)
+                    instead = keeping(one.argval) or (f"did you mean {owner.name}.{near}?" if near else known)
                     self._mistaken(f"there is no {owner.name}.{one.argval} in this version; {instead}", one)
                 if owner.name == "context" and one.argval == "actions":
                     self.loaded.add(one.offset)
@@ -279,8 +281,9 @@ class _Walk:
                 self._note(method.name, arguments, keywords, line_of(one))
                 for name in keywords:
                     if method.own and name not in ACTIONS[method.name]:
-                        takes = ", ".join(ACTIONS[method.name])
-                        self._mistaken(f"{method.name} takes no {name} in this version; it takes {takes}", one)
+                        takes = ACTIONS[method.name]
+                        instead = meant(name, takes) or f"; it takes {', '.join(takes)}"
+                        self._mistaken(f"{method.name} takes no {name} in this version{instead}", one)
         return (*stack, None)
 
     def _mistaken(self, text: str, one: dis.Instruction) -> None:

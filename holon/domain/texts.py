@@ -8,12 +8,19 @@ from difflib import get_close_matches
 # What is said of a failure is shown to people, in a line.
 MAX_ERROR_MESSAGE = 8 * 1024
 MAX_ERROR_CODE = 128
+# A name has no more characters; of a longer text only these are compared.
+_LONGEST_NAME = 128
 
 
 def meant(name: str, known: Iterable[str]) -> str:
     """What may have been meant by a name that is not known, to be put behind it; empty where none is like it."""
-    close = get_close_matches(name, known, 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    near = nearest(name, known)
+    return f" (did you mean {near!r}?)" if near is not None else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The one of the known names that a name is most like; None if none is like it."""
+    return next(iter(get_close_matches(name[:_LONGEST_NAME], list(known), 1)), None)
 
 
 def clipped(text: str, limit: int) -> str:

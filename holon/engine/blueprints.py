@@ -151,8 +151,8 @@ class Blueprints:
             NotFound: (BLUEPRINT_NOT_FOUND) there is none of this name with an `api_endpoint`.
         """
         if not self.clients_start(name):
-            message = f"no blueprint named {name!r} can be started by clients; see `holon blueprints list`"
-            raise NotFound(message, code="BLUEPRINT_NOT_FOUND")
+            hint = meant(name, filter(self.clients_start, self._by_name)) or "; see `holon blueprints list`"
+            raise NotFound(f"no blueprint named {name!r} can be started by clients{hint}", code="BLUEPRINT_NOT_FOUND")
         return self._by_name[name]
 
     def clients_start(self, name: str) -> bool:
@@ -168,7 +168,8 @@ class Blueprints:
         """
         entry = self._by_name.get(name)
         if entry is None:
-            raise NotFound(f"there is no blueprint named {name[:128]!r} here", code="BLUEPRINT_NOT_FOUND")
+            hint = meant(name, self._by_name)
+            raise NotFound(f"there is no blueprint named {name[:128]!r} here{hint}", code="BLUEPRINT_NOT_FOUND")
         return entry
 
     def for_parents(self, name: str) -> tuple[Blueprint, str]:

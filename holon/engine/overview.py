@@ -10,6 +10,7 @@ import orjson
 
 from holon.domain.blueprint import Blueprint
 from holon.domain.fleet import SkillView, WorkerView
+from holon.domain.texts import meant
 from holon.engine.blueprints import Blueprints
 from holon.engine.core import Engine
 from holon.engine.holarchy import Holarchy
@@ -113,7 +114,8 @@ class Overview:
         """
         found = self._blueprints.get(name)
         if found is None:
-            raise NotFound(f"this node has no blueprint named {name[:128]!r}", code="BLUEPRINT_NOT_FOUND")
+            hint = meant(name, (one.name for one in self._blueprints))
+            raise NotFound(f"this node has no blueprint named {name[:128]!r}{hint}", code="BLUEPRINT_NOT_FOUND")
         return found
 
     def workers(

@@ -13,6 +13,7 @@ from holon.domain.costs import Cost
 from holon.domain.job import Job, Status
 from holon.domain.json_words import kind
 from holon.domain.policy import Allowed
+from holon.domain.texts import meant
 from holon.domain.value import Value
 from holon.domain.wants import Wants
 from holon.engine.paging import DEFAULT_PAGE
@@ -238,6 +239,7 @@ def statuses_of(names: Sequence[str], field: str) -> tuple[Status, ...]:
     each = tuple(dict.fromkeys(names))
     for name in each:
         if name not in known:
-            reason = f"{name[:64]!r} is no status; known are {', '.join(known)}"
+            hint = meant(name, known) or f"; known are {', '.join(known)}"
+            reason = f"{name[:64]!r} is no status{hint}"
             raise InvalidArgument(f"{field}: {reason}", details=[Violation(field, reason)])
     return tuple(known[name] for name in each)

@@ -23,8 +23,8 @@ class StatusCheck:
         self._dispatcher = dispatcher
         # By skill, the tasks that blueprints go on from by statuses of their own, each with its blueprint's name.
         self._tasks: dict[str, list[tuple[str, integrity.BranchingTask]]] = defaultdict(list)
-        # By skill, what was said.
-        self._said: dict[str, set[str]] = {}
+        # By skill, of which statuses it was said: each with its blueprint's name and the place.
+        self._said: dict[str, set[tuple[str, str, str]]] = {}
 
     def __repr__(self) -> str:
         return f"StatusCheck(skills={len(self._tasks)})"
@@ -45,10 +45,10 @@ class StatusCheck:
         for skill in self._tasks if skills is None else self._tasks.keys() & skills:
             declared = self._dispatcher.statuses(skill)
             found = {
-                f"blueprint {name}: {problem.message}"
+                (name, task.place, status): problem.message
                 for name, task in self._tasks[skill]
-                for problem in integrity.unknown_statuses(task, declared)
+                for status, problem in integrity.unknown_statuses(task, declared).items()
             }
-            for one in sorted(found - self._said.get(skill, set())):
-                log.warning("%s", one)
-            self._said[skill] = found
+            for one in sorted(found.keys() - self._said.get(skill, set())):
+                log.warning("blueprint %s: %s", one[0], found[one])
+            self._said[skill] = set(found)

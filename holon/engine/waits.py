@@ -15,7 +15,8 @@ from holon.domain.fleet import Machine
 from holon.domain.job import Status
 from holon.domain.matching import ANY_CONTRACT, Asking, Need, Offering, undeclared
 from holon.domain.resources import missing
-from holon.domain.texts import clipped
+from holon.domain.task import COMMON_STATUSES
+from holon.domain.texts import clipped, meant
 from holon.engine.fleets.elsewhere import Elsewhere
 from holon.ports import JobRecord
 
@@ -175,7 +176,9 @@ def _why_none(need: Need, offers: list[tuple[Offering, Sequence[Machine]]], nobo
     saying = [one for one in keeping if not undeclared(need, one)]
     if not saying:
         status = undeclared(need, keeping[0])[0]
-        return f"{nobody} with {skill} declares the status {status!r}, which the job goes on by"
+        declared = {word for one in keeping for word in one.statuses}
+        hint = meant(status, declared | COMMON_STATUSES)
+        return f"{nobody} with {skill} declares the status {status!r}, which the job goes on by{hint}"
     cheap = [one for one in saying if need.max_cost is None or (one.price is not None and one.price <= need.max_cost)]
     if not cheap:
         return f"{nobody} with {skill} declares a price within what it may cost, {need.max_cost}"

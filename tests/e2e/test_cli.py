@@ -330,6 +330,9 @@ def test_blueprints_are_compared_with_the_statuses_that_skills_of_the_named_node
     [
         (("jobs", "get", "none"), {}, 4, "Job not found"),
         (("jobs", "create", "nothing"), {}, 4, "nothing"),
+        (("jobs", "create", "duoble"), {}, 4, "by clients (did you mean 'double'?)"),
+        (("jobs", "list", "--status", "finish"), {}, 2, "is no status (did you mean 'finished'?)"),
+        (("blueprints", "graph", "duoble"), {}, 4, "did you mean 'double'?"),
         (("jobs", "list"), {"HOLON_TOKEN": "wrong"}, 5, "Invalid token; HOLON_TOKEN is to be the token of a client"),
         (("jobs", "list"), {"HOLON_URL": "grpc://127.0.0.1:1"}, 3, "grpc://127.0.0.1:1"),
         (("jobs", "list"), {"HOLON_URL": "127.0.0.1"}, 2, "grpcs://"),

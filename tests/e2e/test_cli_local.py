@@ -262,6 +262,9 @@ def test_sound_blueprints_are_counted(tmp_path: Path) -> None:
     found = holon_here(folder, "blueprints", "check", "blueprints/flows.py", "--json").json["blueprints"]
     assert {"name": "failing", "path": "/api/failing", "states": ["only"], "file": "blueprints/flows.py"} in found
     assert holon_here(folder, "blueprints", "check", env={"BLUEPRINTS_DIR": "blueprints"}).code == 0
+    assert holon_here(folder, "blueprints", "check").out == ran.out
+    elsewhere = holon_here(folder, "blueprints", "check", env={"BLUEPRINTS_DIR": "gone"})
+    assert (elsewhere.code, "gone" in elsewhere.err) == (2, True)
 
 
 def test_the_faults_of_blueprints_are_listed_with_their_files(tmp_path: Path) -> None:

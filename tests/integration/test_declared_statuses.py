@@ -58,6 +58,12 @@ async def test_a_task_waits_for_who_declares_all_statuses_that_its_job_goes_on_b
     assert b'"left":true' in (await node.ended(job_id)).result.data
 
 
+async def test_why_it_waits_names_the_declared_status_that_may_be_meant(node: Node) -> None:
+    await node.worker("w1", offering("t", statuses=["skiped", "twice"]))
+    job_id = await node.create("sorting")
+    assert (await node.job(job_id)).progress_message.endswith("which the job goes on by (did you mean 'skiped'?)")
+
+
 async def test_who_declares_none_may_be_asked_for_any(node: Node) -> None:
     worker = await node.worker("w1", offering("t"))
     job_id = await node.create("sorting")

@@ -261,7 +261,9 @@ async def test_a_wrong_method_is_told_the_right_ones(node: Node, method: str, pa
 async def test_a_job_of_a_misspelt_blueprint_is_refused_with_what_is_the_matter(node: Node) -> None:
     reply = await node.client.post("/api/v1/jobs/misspelt", json={"initial_data": {}}, headers=AUTH)
     assert (reply.status_code, reply.json()["code"]) == (405, "METHOD_NOT_ALLOWED")
-    assert "no blueprint has this path, see `holon blueprints list`; it takes GET, HEAD" in reply.json()["error"]
+    assert "; it takes GET, HEAD; no blueprint has this path, see `holon blueprints list`" in reply.json()["error"]
+    reply = await node.client.post("/api/v1/jobs/dubling", json={"initial_data": {}}, headers=AUTH)
+    assert reply.json()["error"].endswith("no blueprint has this path (did you mean '/api/v1/jobs/doubling'?)")
     reply = await node.client.put("/api/v1/jobs/misspelt", headers=AUTH)
     assert "blueprint" not in reply.json()["error"]
 

@@ -33,6 +33,13 @@ def test_a_storage_uri_that_is_given_wins_over_the_host_of_a_redis() -> None:
     assert config.STORAGE_URI == "memory://"
 
 
+@pytest.mark.parametrize("name", ["STORAGE_URI", "HISTORY_DATABASE_URI"])
+@pytest.mark.parametrize("text", ["sqlite:/data/x.db", "sqlite:data/x.db", "sqlite://data/x.db", "SQLITE:/data/x.db"])
+def test_a_sqlite_file_with_too_few_slashes_is_refused_with_what_to_write(name: str, text: str) -> None:
+    instead = "write sqlite:///data/x.db for data/x.db in the node's folder, or sqlite:////data/x.db for /data/x.db"
+    assert reasons(Config({name: text}))[name].endswith(instead)
+
+
 def test_what_is_said_of_a_redis_is_checked_where_it_counts() -> None:
     wrong = {"REDIS_HOST": "redis://host", "REDIS_PORT": "tcp://10.0.0.1:6379", "REDIS_DB": "-1"}
     assert set(reasons(Config(wrong))) == set(wrong)

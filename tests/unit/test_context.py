@@ -34,6 +34,12 @@ def test_what_is_asked_for_to_keep_something_and_is_not_there_is_answered_with_w
         _ = context.gone
 
 
+def test_of_a_misspelt_action_it_is_said_which_may_be_meant() -> None:
+    actions: Any = ActionFactory()
+    with pytest.raises(AttributeError, match=r"no attribute 'dispach_task': did you mean 'dispatch_task'\?$"):
+        _ = actions.dispach_task
+
+
 def test_go_to_decides_the_next_state() -> None:
     actions = ActionFactory()
     actions.go_to("end")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from holon.domain.blueprint import Blueprint
-from holon.domain.integrity import check
+from holon.domain.integrity import branching_tasks, check, unknown_statuses
 from tests.unit.integrity import blueprint
 
 
@@ -210,6 +210,45 @@ def test_what_actions_or_context_do_not_have_is_an_error_with_its_line_and_what_
     assert there in problem.message
     line = int(problem.message.split("test_integrity.py:")[1].split(")")[0])
     assert f".{named}" in lines()[line - 1] or f"{named}=" in lines()[line - 1]
+
+
+async def a_misspelt_action(actions: Any) -> None:
+    actions.dispach_task("t", {}, {"success": "end"})
+
+
+async def a_misspelt_argument(actions: Any) -> None:
+    actions.dispatch_task("t", {}, transition={"success": "end"})
+
+
+async def a_misspelt_state(actions: Any) -> None:
+    actions.dispatch_task("t", {}, {"success": "end", "failure": "edn"})
+
+
+@pytest.mark.parametrize(
+    ("start", "meant"),
+    [
+        (a_misspelt_action, "no actions.dispach_task in this version; did you mean actions.dispatch_task?"),
+        (a_misspelt_argument, "takes no transition in this version (did you mean 'transitions'?)"),
+        (a_misspelt_state, "which is no state of blueprint 'one' (did you mean 'end'?)"),
+    ],
+)
+def test_of_a_misspelt_name_it_is_said_which_may_be_meant(start: Callable[..., Awaitable[Any]], meant: str) -> None:
+    (problem,) = [one for one in check(blueprint(start, "end")) if "test_integrity.py" in one.message]
+    assert (problem.severity, problem.message.partition("): ")[2].endswith(meant)) == ("error", True), problem
+
+
+@pytest.mark.parametrize("declared", [[], [frozenset()], [frozenset({"needs_review"}), frozenset()]])
+def test_a_status_like_one_of_every_task_is_told_where_a_skill_may_end_with_others(
+    declared: list[frozenset[str]],
+) -> None:
+    async def start(actions: Any) -> None:
+        actions.dispatch_task("t", {}, {"sucess": "end", "approved": "end"})
+
+    (task,) = branching_tasks(blueprint(start, "end"))
+    ((status, problem),) = unknown_statuses(task, declared).items()
+    assert (status, problem.severity) == ("sucess", "warning")
+    assert problem.message.endswith("which only a worker gives that declares it (did you mean 'success'?)")
+    assert unknown_statuses(task, [frozenset(), frozenset({"sucess"})]) == {}
 
 
 async def keeps_by_an_action(actions: Any) -> None:

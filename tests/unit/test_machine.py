@@ -157,7 +157,8 @@ def test_a_status_of_the_workers_own_follows_its_transition_and_its_data_is_merg
 def test_a_status_without_a_transition_fails_the_job(status: str) -> None:
     change = after(waiting(other="next"), ended(status))
     assert change.job.status is Status.FAILED
-    assert error_of(change).message == f"Worker returned unhandled status: {status}"
+    said = "Worker returned unhandled status: {}; state 'start' has transitions for 'other'"
+    assert error_of(change).message == said.format(status)
 
 
 def test_a_workers_own_cancelled_ends_its_job_cancelled_unless_it_is_declared() -> None:

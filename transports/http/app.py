@@ -14,6 +14,7 @@ from functools import partial
 from typing import TypeAlias
 
 from holon.domain import paths
+from holon.domain.texts import nearest
 from holon.engine.blueprints import Blueprints
 from holon.engine.client_files import ClientFiles
 from holon.engine.jobs import Jobs
@@ -197,12 +198,20 @@ class App:
                 await self._rates.admit(Call.HTTP, request.client.name)
             if (repeated := await self._repeat(request)) is not None:
                 return repeated
+        near = self._near(path) if is_creation else ""
         if methods is None:
             meant = self._meant(request) if is_a_path else ""
-            where = f"the node's own routes are all under {paths.OWN}: {meant!r}" if meant else _ROUTES
-            raise NotFound(f"nothing is at {path[:256]!r}; {where}", code="ROUTE_NOT_FOUND")
-        hint = "no blueprint has this path, see `holon blueprints list`" if is_creation else ""
+            where = f"; the node's own routes are all under {paths.OWN}: {meant!r}" if meant else near or f"; {_ROUTES}"
+            raise NotFound(f"nothing is at {path[:256]!r}{where}", code="ROUTE_NOT_FOUND")
+        hint = f"no blueprint has this path{near or ', see `holon blueprints list`'}" if is_creation else ""
         return no_such_method(request.method, path, tuple(sorted(methods)), hint)
+
+    def _near(self, path: str) -> str:
+        """What a misspelt path of a blueprint is like, for the end of a message; empty if there is none."""
+        creations = (at for at, those in self._at.items() if any(one.creates for one in those.values()))
+        names = {at.rpartition("/")[2]: at for at in creations}
+        near = nearest(path.rpartition("/")[2], names)
+        return f" (did you mean {names[near]!r}?)" if near is not None else ""
 
     def _meant(self, request: Request) -> str:
         """What a call with another version in its path is meant for; empty: nothing that is there."""

@@ -135,7 +135,7 @@ def unexpected() -> Reply:
 def no_such_method(method: str, path: str, allowed: tuple[str, ...], hint: str = "") -> Reply:
     """Return the answer to a known path with a method that it does not take; `hint` says what may be the matter."""
     message = "; ".join(
-        filter(None, (f"{path[:256]} does not take {method[:32]}", hint, f"it takes {', '.join(allowed)}"))
+        filter(None, (f"{path[:256]} does not take {method[:32]}", f"it takes {', '.join(allowed)}", hint))
     )
     return _of_http("METHOD_NOT_ALLOWED", message, ((b"allow", ", ".join(allowed).encode()),))
 

@@ -83,8 +83,7 @@ class Calling:
                 )
             self._inputs.read(Creating(asked.blueprint, asked.initial_data), blueprint, contract)
         except NotFound as error:
-            suggestion = meant(asked.blueprint, (one.name for one in self._blueprints))
-            raise BlueprintError(f"{where}: {error.message}{suggestion}", code=error.code) from error
+            raise BlueprintError(f"{where}: {error.message}", code=error.code) from error
         except HolonError as error:
             said = f"{where}: {error.message}"
             raise type(error)(said, code=error.code, details=error.details) from error
@@ -121,6 +120,6 @@ def _check_ways(asked: RunBlueprint, blueprint: Blueprint) -> None:
     if unknown := [way for way in asked.transitions if way not in known]:
         raise BlueprintError(
             f"run_blueprint: transitions has {unknown[0]!r}, and no job of {blueprint.name!r} ends so; its ends are "
-            f"{', '.join(known)}",
+            f"{', '.join(known)}{meant(unknown[0], known)}",
             code="ACTION_INVALID",
         )

@@ -162,7 +162,7 @@ async def test_a_way_by_which_no_part_of_that_blueprint_ends_is_the_failure_of_t
         assert job.error is not None
         assert (
             "transitions has 'party', and no job of 'ending' ends so; its ends are "
-            "success, failure, cancelled, timeout, partly ("
+            "success, failure, cancelled, timeout, partly (did you mean 'partly'?)"
         ) in job.error.message
 
 
