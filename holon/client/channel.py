@@ -63,6 +63,7 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 # no client ask more often than every 10 s.
 PING_MS, PONG_MS = 15_000, 10_000
 _SOCKET = "unix:"
+_NAME_CA = "name the file of the authority that issued the node's certificate (HOLON_CA for commands)"
 _APART = (("grpc.use_local_subchannel_pool", 1),)
 # A machine's proxy has no business on its loopback.
 _NO_PROXY = (("grpc.enable_http_proxy", 0),)
@@ -125,9 +126,9 @@ def _credentials(ca: str | Path | None) -> grpc.ChannelCredentials:
         roots = Path(ca).read_bytes() if ca else None
         wrong = certificates_problem(Path(ca)) if ca else None
     except OSError as error:
-        raise ConfigError(f"the CA file {ca} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"the CA file {ca} cannot be read: {error.strerror}; {_NAME_CA}") from error
     if wrong:
-        raise ConfigError(f"the CA file {wrong}")
+        raise ConfigError(f"the CA file {wrong}; {_NAME_CA}")
     return grpc.ssl_channel_credentials(roots)
 
 

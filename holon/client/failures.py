@@ -12,13 +12,29 @@ from holon.wire.address import parse_url
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _HINTS = {
-    grpc.StatusCode.UNAVAILABLE: "check the address, that the node runs, and for grpcs:// the CA that signed it",
     grpc.StatusCode.DEADLINE_EXCEEDED: "it may be busy; try again, or allow more time",
     grpc.StatusCode.CANCELLED: "the call was reset before its answer, as by a node that ends; try again",
     grpc.StatusCode.UNIMPLEMENTED: "check that the address is the client door of a node, and its version",
 }
+_PORT = f"clients use the port of CLIENT_GRPC_PORT, {DEFAULT_PORT} by default"
+# What gRPC's words for a failed connection have in them, and what that means; the first that is there counts.
+_UNREACHABLE = {
+    "Connection refused": "nothing listens there; check that the node runs, and the port",
+    "http1.x server": f"an HTTP server listens there, such as the port of API_PORT; {_PORT}",
+    "WRONG_VERSION_NUMBER": f"what listens there speaks no TLS; {_PORT}. Without TLS the address begins with grpc://",
+    "CERTIFICATE_VERIFY_FAILED": "the node's certificate is not trusted; check the CA (HOLON_CA)",
+    "Hostname Verification Check failed": "the node's certificate is for other names; check the host in the address",
+}
+# What a connection looks like that is closed in the handshake, or right behind it, by whether it was to have TLS.
+_CLOSED = {
+    True: f"the port of workers (GRPC_PORT) closes the connections of clients, who show no certificate; {_PORT}",
+    False: "check that a node listens there, and without TLS; with TLS the address begins with grpcs://",
+}
 # Of a name with several addresses gRPC tells of one: nobody listens there, and at another the node may not be trusted.
-_PERHAPS_ANOTHER = "if it runs, the handshake at another of its addresses may have failed: check the CA (HOLON_CA)"
+_PERHAPS_ANOTHER = (
+    "if it runs, the handshake at another of its addresses may have failed: check the CA (HOLON_CA), and that the port "
+    "is that of CLIENT_GRPC_PORT"
+)
 _OPERATORS = (
     "the operator's socket looks, cancels, decides, sends signals and drains, and starts no jobs; "
     "else check the version of the node"
@@ -39,13 +55,25 @@ def error_of(error: grpc.aio.AioRpcError, url: str) -> HolonError:
     code, details = error.code(), error.details() or "no reason was given"
     message = f"{url}: {details}"
     operators = url.startswith("unix:") and code is grpc.StatusCode.UNIMPLEMENTED
-    if hint := _OPERATORS if operators else _HINTS.get(code):
+    if hint := _OPERATORS if operators else _hint(code, details, url):
         message = f"{message}; {hint}"
     if url.startswith("grpcs://") and "Connection refused" in details and not parse_url(url, DEFAULT_PORT).is_address:
         message = f"{message}; {_PERHAPS_ANOTHER}"
     if code in _NO_ANSWER:
         return Unreachable(message)
     return _kind(code)(message, code=code.name)
+
+
+def _hint(code: grpc.StatusCode, details: str, url: str) -> str | None:
+    """What to check after a failure that the node has said nothing of."""
+    if code is not grpc.StatusCode.UNAVAILABLE:
+        return _HINTS.get(code)
+    known = (hint for words, hint in _UNREACHABLE.items() if words in details)
+    if hint := next(known, None):
+        return hint
+    if "Socket closed" in details and not url.startswith("unix:"):
+        return _CLOSED[url.startswith("grpcs://")]
+    return "check the address, and that the node runs"
 
 
 def is_of_node(error: grpc.aio.AioRpcError) -> bool:

@@ -38,10 +38,6 @@ _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _EXPOSED_TOKEN_LENGTH = 32
 # What stands around a payload in a message: a task that fits alone, and not with that, could never be offered.
 AROUND_BYTES = 16 * KIB
-_TOO_SHORT = (
-    f"has under {_EXPOSED_TOKEN_LENGTH} characters and its door can be reached from outside; "
-    "`holon tokens new` makes one"
-)
 
 
 def is_loopback(host: str) -> bool:
@@ -69,8 +65,15 @@ def redis_uri(settings: Settings) -> str:
 
 def exposes_clients(settings: Settings) -> bool:
     """Whether clients may come from outside this machine, so that no token of theirs may be short."""
-    hosts = (settings.API_HOST, settings.CLIENT_GRPC_HOST)
-    return settings.API_BEHIND_PROXY or not all(is_loopback(host) for host in hosts)
+    return bool(_exposing_clients(settings))
+
+
+def _exposing_clients(settings: Settings) -> str:
+    """The setting by which clients may come from outside this machine; empty: they may not."""
+    if settings.API_BEHIND_PROXY:
+        return "API_BEHIND_PROXY=true"
+    hosts = {"API_HOST": settings.API_HOST, "CLIENT_GRPC_HOST": settings.CLIENT_GRPC_HOST}
+    return next((f"{name}={host}" for name, host in hosts.items() if not is_loopback(host)), "")
 
 
 def asks_for_certificates(settings: Settings) -> bool:
@@ -168,8 +171,14 @@ def _tokens(settings: Settings) -> Iterator[Violation]:
         token = getattr(settings, name)
         if token and not _TOKEN.fullmatch(token):
             yield Violation(name, "must be visible ASCII characters without spaces, at most 4096: a header carries it")
-    if exposes_clients(settings) and 0 < len(settings.CLIENT_TOKEN) < _EXPOSED_TOKEN_LENGTH:
-        yield Violation("CLIENT_TOKEN", _TOO_SHORT)
+    yield from _short("CLIENT_TOKEN", settings.CLIENT_TOKEN, _exposing_clients(settings))
+
+
+def _short(name: str, token: str, exposing: str) -> Iterator[Violation]:
+    """Yield what is wrong with a token that could be guessed by callers whom a setting lets in from outside."""
+    if exposing and 0 < len(token) < _EXPOSED_TOKEN_LENGTH:
+        reason = f"has {len(token)} characters, and needs {_EXPOSED_TOKEN_LENGTH} since its door can be reached from "
+        yield Violation(name, f"{reason}outside ({exposing}); `holon tokens new` makes one")
 
 
 def _worker_door(settings: Settings) -> Iterator[Violation]:
@@ -180,9 +189,8 @@ def _worker_door(settings: Settings) -> Iterator[Violation]:
         yield Violation("TLS_CRL_PATH", "is of certificates, and with WORKER_AUTH_MODE=token nobody shows one")
     elif settings.TLS_CRL_PATH and not tls:
         yield Violation("TLS_CRL_PATH", f"is of certificates, and TLS is off; set {', '.join(_TLS_PATHS)}")
-    short = 0 < len(settings.GLOBAL_WORKER_TOKEN) < _EXPOSED_TOKEN_LENGTH
-    if mode in ("token", "mixed") and short and not is_loopback(settings.GRPC_HOST):
-        yield Violation("GLOBAL_WORKER_TOKEN", _TOO_SHORT)
+    if mode in ("token", "mixed") and not is_loopback(settings.GRPC_HOST):
+        yield from _short("GLOBAL_WORKER_TOKEN", settings.GLOBAL_WORKER_TOKEN, f"GRPC_HOST={settings.GRPC_HOST}")
 
 
 def _parent(settings: Settings) -> Iterator[Violation]:

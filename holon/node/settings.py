@@ -121,6 +121,7 @@ def s3_settings(config: Config) -> S3Settings:
 def worker_door_settings(config: Config) -> WorkerDoorSettings:
     """What the workers' door needs of the settings."""
     return WorkerDoorSettings(
+        client_port=config.CLIENT_GRPC_PORT if config.ENABLE_CLIENT_API else None,
         host=config.GRPC_HOST,
         port=config.GRPC_PORT,
         reuse_port=config.REUSE_PORT,

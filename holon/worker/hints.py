@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import grpc
 
 from holon.wire.address import NodeUrl
+from holon.wire.pem import expiry_of
 
 # What gRPC's words for a failed connection have in them; of other words, the hint is for all that may be the matter.
 _REFUSED = ("Connection refused",)
@@ -24,6 +26,7 @@ class Hints:
     Attributes:
         url, worker_id, token, certificate, ca: what those settings are called.
         shows: whether there is a certificate to show.
+        pem: the certificate that the connection showed; empty for none.
     """
 
     url: str = "NODE_URL"
@@ -32,6 +35,7 @@ class Hints:
     certificate: str = "TLS_CERT_PATH"
     ca: str = "TLS_CA_PATH"
     shows: bool = True
+    pem: bytes = field(default=b"", repr=False)
 
     def of(self, code: grpc.StatusCode, reasons: str, where: NodeUrl, *, told: bool) -> str:
         """What to check after such an end; empty when the node itself has said it, or nothing needs to be.
@@ -76,7 +80,16 @@ class Hints:
         if said(_NOT_TRUSTED):
             return f"the node's certificate is not trusted; check {theirs}"
         if not self.shows:
-            return f"if a node listens there, its door asks for a certificate, and {self.certificate} is not set"
+            return (
+                f"if a node listens there, its door asks for a certificate, and {self.certificate} is not set: set it "
+                "and its key, which `holon certs issue` makes for a development authority"
+            )
+        expires = expiry_of(self.pem)
+        if expires is not None and expires <= datetime.now(UTC):
+            return (
+                f"our certificate ({self.certificate}) expired at {expires:%Y-%m-%d %H:%M} UTC: put a new one and its "
+                "key in its place, such as of `holon certs issue`; they are read again by themselves"
+            )
         # What a failed handshake looks like from here: the node closes without a word.
         return (
             "if a node listens there, it did not like our certificate or we not its own: check that "

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import grpc.aio
@@ -195,7 +196,8 @@ class Link:
         except BaseException:
             await channel.close()
             raise
-        session = Session(url, channel, shown, metadata, self._credentials.hints, self.hearing, self._timing)
+        hints = replace(self._credentials.hints, pem=shown.pem)
+        session = Session(url, channel, shown, metadata, hints, self.hearing, self._timing)
         try:
             await session.open(self._say_hello)
             try:

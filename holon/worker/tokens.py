@@ -121,19 +121,20 @@ class Tokens:
         self._doubted = False
 
     async def _exchange(self, channel: grpc.aio.Channel, url: NodeUrl, certificate: bytes) -> Grant:
+        hints = replace(self._credentials.hints, pem=certificate)
         if self._grant is not None and self._grant.refresh_token:
             try:
                 request = token_pb2.ExchangeTokenRequest(refresh_token=self._grant.refresh_token)
                 return await self._ask(channel, certificate, request)
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _REFUSED:
-                    raise refusal_of(error, url, self._credentials.hints) from error
+                    raise refusal_of(error, url, hints) from error
                 _log.warning("%s: the refresh token is not taken: %s", url, error.details())
                 self._grant = None
         try:
             return await self._ask(channel, certificate, self._by_credential(url))
         except grpc.aio.AioRpcError as error:
-            raise refusal_of(error, url, self._credentials.hints) from error
+            raise refusal_of(error, url, hints) from error
 
     def _by_credential(self, url: NodeUrl) -> token_pb2.ExchangeTokenRequest:
         if url.secure and self._credentials.certificate is not None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,11 +19,13 @@ from holon.clock import SystemClock
 from holon.errors import (
     ConfigError,
     FailedPrecondition,
+    Unimplemented,
     Unreachable,
 )
 from holon.security.certificates import issue_server, open_authority
 from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
+from holon.testing import running_node
 from tests.integration.client_doors import client_door, door
 from tests.integration.http_node import GUARD, TOKEN, running
 
@@ -47,7 +50,7 @@ async def test_what_is_no_safe_address_is_refused_before_anything_is_sent(url: s
 
 
 async def test_an_authority_that_cannot_be_read_or_a_token_no_header_carries_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nothing\.pem"):
+    with pytest.raises(ConfigError, match=r"nothing\.pem cannot be read: .*HOLON_CA"):
         async with Client("grpcs://localhost", TOKEN, tmp_path / "nothing.pem"):
             pass
     (tmp_path / "junk.pem").write_text("no certificate")
@@ -67,13 +70,48 @@ async def test_over_tls_the_node_must_be_of_the_given_authority(tmp_path: Path) 
         running() as node,
         client_door(node.engine, tls, TOKEN) as opened,
     ):
-        url = f"grpcs://localhost:{opened.port}"
+        # Of a name, gRPC tells of one address alone.
+        url = f"grpcs://127.0.0.1:{opened.port}"
         async with Client(url, TOKEN, ca) as client:
             assert [job async for job in client.list_jobs()] == []
         for authorities in (other.files.certificate, None):
             async with Client(url, TOKEN, authorities) as client:
-                with pytest.raises(Unreachable):
+                with pytest.raises(Unreachable, match=r"is not trusted; check the CA \(HOLON_CA\)$"):
                     await client.get_job("x")
+
+
+PORT = "clients use the port of CLIENT_GRPC_PORT, 7701 by default"
+
+
+async def test_a_client_that_comes_to_another_port_of_a_node_is_told_which_is_its_own() -> None:
+    async with running_node() as node:
+        ca = node.folder / "ca.pem"
+        for url, said in (
+            (
+                f"grpcs://127.0.0.1:{node.ports.worker}",
+                f"the port of workers (GRPC_PORT) closes the connections of clients, .*; {PORT}$",
+            ),
+            (f"grpcs://127.0.0.1:{node.ports.http}", f"speaks no TLS; {PORT}"),
+            (f"grpc://127.0.0.1:{node.ports.http}", f"an HTTP server listens there, .*API_PORT; {PORT}$"),
+            (f"grpc://127.0.0.1:{node.ports.client}", "with TLS the address begins with grpcs://$"),
+        ):
+            async with Client(url, node.token, ca) as client:
+                with pytest.raises(Unreachable, match=said.replace("(GRPC_PORT)", r"\(GRPC_PORT\)")):
+                    await client.get_job("x")
+
+
+@pytest.mark.parametrize("served", [True, False])
+async def test_where_workers_have_tokens_their_port_itself_tells_clients_so(served: bool) -> None:
+    settings: dict[str, Any] = dict.fromkeys(("TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CA_PATH"), "")
+    if not served:
+        settings |= {"ENABLE_CLIENT_API": False, "PARENT_URL": "grpc://127.0.0.1:1", "PARENT_WORKER_ID": "w"}
+    async with running_node(**settings) as node, Client(f"grpc://localhost:{node.ports.worker}", "t") as client:
+        for call in (client.get_job("x"), client.node.info(), client.wait_for("x")):
+            with pytest.raises(Unimplemented) as caught:
+                await call
+            assert caught.value.code == "WRONG_PORT"
+            said = "this port is for workers (GRPC_PORT); clients use the port of CLIENT_GRPC_PORT"
+            assert caught.value.message.startswith(said if served else "this node serves no clients")
 
 
 async def test_the_authority_is_read_once_for_all_the_connections_of_a_client(tmp_path: Path) -> None:

@@ -115,7 +115,8 @@ async def test_somebody_signs_in_sees_jobs_end_decides_one_and_cancels_one() -> 
             await node.created(f"/api/v1/jobs/{name}", given) for name in ("asking", "asking", "wide")
         ]
         await shown.sign_in("a-token-that-nobody-has")
-        await shown.shows("Unauthorized", "#notice")
+        await shown.shows("Unauthorized: Invalid token. Tokens of clients: HOLON_TOKEN in .holon/dev.toml", "#notice")
+        await shown.shows("clients.toml", "#notice")
         await shown.sign_in(TOKEN)
         for job in (first, second, third):
             await shown.shows(job, "table")
@@ -281,6 +282,7 @@ async def test_it_shows_blueprints_workers_skills_and_figures_to_whom_the_node_s
         doors.node.known.replace([])
         await shown.go("catalog")
         await shown.shows("does not take the token any more", "#notice")
+        await shown.shows("Tokens of clients: HOLON_TOKEN in .holon/dev.toml", "#notice")
         assert await shown.page.run("document.querySelector('#token') && sessionStorage.length") == 0
         await shown.stays_within_its_policy()
 

@@ -41,7 +41,14 @@ def test_clients_certificates_are_asked_for_over_tls_alone(tmp_path: Path) -> No
 def test_a_client_token_that_can_be_guessed_is_refused_where_it_can_be_tried_from_outside() -> None:
     Config({"CLIENT_TOKEN": "short"}).check()
     outside = {"API_BEHIND_PROXY": "true"}
-    assert "32" in reasons(Config({"CLIENT_TOKEN": "short"} | outside))["CLIENT_TOKEN"]
+    assert reasons(Config({"CLIENT_TOKEN": "abc"} | outside))["CLIENT_TOKEN"] == (
+        "has 3 characters, and needs 32 since its door can be reached from outside (API_BEHIND_PROXY=true); "
+        "`holon tokens new` makes one"
+    )
+    by_host = reasons(Config({"CLIENT_TOKEN": "abc", "CLIENT_GRPC_HOST": "0.0.0.0"}))
+    assert "outside (CLIENT_GRPC_HOST=0.0.0.0)" in by_host["CLIENT_TOKEN"]
+    workers = reasons(Config({"GLOBAL_WORKER_TOKEN": "abc", "GRPC_HOST": "0.0.0.0", "WORKER_AUTH_MODE": "token"}))
+    assert "has 3 characters, and needs 32" in workers["GLOBAL_WORKER_TOKEN"]
     Config({"CLIENT_TOKEN": LONG_TOKEN} | outside).check()
 
 

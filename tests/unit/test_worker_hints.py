@@ -39,7 +39,7 @@ def test_a_child_is_told_of_the_settings_of_its_parent() -> None:
     nodes = unreachable(child(TLS_CERT_PATH="node.pem", TLS_KEY_PATH="node.key", TLS_CA_PATH="ca.pem"))
     assert "TLS_CERT_PATH" in nodes
     assert "PARENT_TLS" not in nodes
-    assert unreachable(child()).endswith("its door asks for a certificate, and PARENT_TLS_CERT_PATH is not set")
+    assert "its door asks for a certificate, and PARENT_TLS_CERT_PATH is not set: set it" in unreachable(child())
 
 
 def test_a_worker_is_told_of_its_own() -> None:
@@ -78,7 +78,9 @@ def test_what_failed_is_told_without_a_word_of_the_certificate_that_has_no_part_
 
 
 def test_who_shows_no_certificate_is_told_that_the_door_asks_for_one() -> None:
-    assert unreachable(Hints(shows=False)).endswith("its door asks for a certificate, and TLS_CERT_PATH is not set")
+    told = unreachable(Hints(shows=False))
+    assert "its door asks for a certificate, and TLS_CERT_PATH is not set: set it and its key" in told
+    assert "`holon certs issue`" in told
 
 
 @pytest.mark.parametrize("reason", ["HOLON_CHANGED", "NOT_A_HOLON", "REVOKED"])

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from holon.errors import Unimplemented
 from holon.security.admission import Admission, Caller
 from holon.security.refused import Refused
 from holon.telemetry.audit import By
@@ -31,6 +32,7 @@ _PEER: ContextVar[str] = ContextVar("peer of the caller", default="")
 NOBODY = Caller()
 # What anybody may call where callers show tokens: to ask for health, and for a token to show.
 _OPEN = (OPEN, "/holon.rxon.v1.TokenService/")
+_OF_CLIENTS = ("/holon.rxon.v1.JobService/", "/holon.rxon.v1.NodeService/")
 _JWT = re.compile(r"ey[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
@@ -86,11 +88,27 @@ class CallerCheck(grpc.aio.ServerInterceptor):
 
     Arguments:
         certificates: whether callers show certificates, or else tokens.
+        client_port: as in `WorkerDoorSettings`.
         refused: hears of those who are refused.
         arrivals: where requests of callers take their places.
     """
 
-    def __init__(self, admission: Admission, refused: Refused, arrivals: Arrivals, *, certificates: bool) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        refused: Refused,
+        arrivals: Arrivals,
+        *,
+        certificates: bool,
+        client_port: int | None = None,
+    ) -> None:
+        where = f", {client_port} here" if client_port else ""
+        self._wrong_port = Unimplemented(
+            "this node serves no clients (ENABLE_CLIENT_API=false); its parent gives it work"
+            if client_port is None
+            else f"this port is for workers (GRPC_PORT); clients use the port of CLIENT_GRPC_PORT{where}",
+            code="WRONG_PORT",
+        )
         self._admission = admission
         self._refused = refused
         self._certificates = certificates
@@ -103,10 +121,13 @@ class CallerCheck(grpc.aio.ServerInterceptor):
         self, continuation: Callable[[Details], Awaitable[Handler]], handler_call_details: Details
     ) -> Handler:
         """Put a handler before the call's own, which it hands over to: only there the connection can be asked."""
+        method = handler_call_details.method
+        if method.startswith(_OF_CLIENTS):
+            # Whoever it is, he has no use for what this door says of credentials.
+            return grpc.stream_stream_rpc_method_handler(self._misdirected)
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        method = handler_call_details.method
 
         async def checked(requests: AsyncIterable[Any], context: Context) -> None:
             peer = context.peer()
@@ -123,6 +144,9 @@ class CallerCheck(grpc.aio.ServerInterceptor):
 
         # Of whatever kind the call is: a handler of its own kind would be called with its first message read.
         return grpc.stream_stream_rpc_method_handler(checked, handler.request_deserializer, handler.response_serializer)
+
+    async def _misdirected(self, _: AsyncIterable[Any], context: Context) -> None:
+        await end(context, self._wrong_port)
 
     async def _caller(self, method: str, context: Context) -> Caller:
         metadata = context.invocation_metadata() or ()

@@ -58,6 +58,7 @@ class WorkerDoorSettings(DoorSettings):
 
     Attributes:
         certificates: whether workers show certificates at `port`, or else tokens.
+        client_port: the port of the client door, for clients that come here; 0: a free one, None: there is none.
         token_port: where workers with tokens come as well; 0 takes any free port, None: nowhere else.
         hello: how long a new stream may wait with its first message.
         heartbeat: how often workers send a heartbeat.
@@ -73,6 +74,7 @@ class WorkerDoorSettings(DoorSettings):
     """
 
     certificates: bool = False
+    client_port: int | None = None
     token_port: int | None = None
     node_id: str = "node"
     holon_id: str = ""

@@ -90,7 +90,15 @@ class WorkerDoor:
                 ("GRPC_HOST", variable),
                 replace(settings, port=port),
                 services,
-                [CallerCheck(admission, self._refused, self._arrivals, certificates=certificates)],
+                [
+                    CallerCheck(
+                        admission,
+                        self._refused,
+                        self._arrivals,
+                        certificates=certificates,
+                        client_port=settings.client_port,
+                    )
+                ],
                 tls,
                 client_certificates=certificates,
                 max_streams=MAX_STREAMS,

@@ -12,6 +12,8 @@ const main = document.getElementById("main");
 const nav = document.querySelector("nav");
 const ONE = { jobs: job, blueprints: blueprint };
 const ALL = { jobs, blueprints, workers, catalog, node: figures };
+const WHERE = "Tokens of clients: HOLON_TOKEN in .holon/dev.toml (holon serve --dev), the setting CLIENT_TOKEN, or "
+  + "the file clients.toml of the node.";
 let leaving = new AbortController();
 
 async function show() {
@@ -43,7 +45,7 @@ function fail(error, place) {
   if (error instanceof Refused && error.status === 401) {
     token.drop();
     show();
-    tell(`The node does not take the token any more: ${error.message}`);
+    tell(`The node does not take the token any more: ${error.message}. ${WHERE}`);
     return;
   }
   if (!(error instanceof Refused)) console.error(error);
@@ -63,7 +65,8 @@ function signIn() {
       await get("jobs", { page_size: 1, fields: "id" });
     } catch (error) {
       token.drop();
-      return tell(error.status ? error.message : `${error.message} A token is of printable ASCII characters.`);
+      if (!error.status) return tell(`${error.message} A token is of printable ASCII characters.`);
+      return tell(error.status === 401 ? `${error.message}. ${WHERE}` : error.message);
     }
     show();
   };
@@ -74,7 +77,7 @@ function signIn() {
       el("input", { autocomplete: "username", value: location.host, hidden: true }),
       el("label", { for: "token" }, "Client token"), input,
       el("p", { id: "about-token" },
-        "It is kept in this tab until you sign out or close it. What you see and may do is what it may."),
+        `${WHERE} It is kept in this tab until you sign out or close it. You have this token's permissions.`),
       el("button", {}, "Sign in")));
   input.focus();
 }

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
 import pytest
 
+from holon.security.certificates import open_authority
 from holon.worker import Worker
 from tests.integration.scripted_node import (
     FAST,
@@ -20,6 +22,7 @@ from tests.integration.scripted_node import (
     serving,
     worker_for,
 )
+from tests.integration.worker_certificates import issue
 from tests.integration.worker_sdk.skills import nothing
 from tests.log_watch import LogWatch
 
@@ -89,6 +92,18 @@ async def test_who_has_no_certificate_for_a_door_that_asks_for_one_is_told_so(
     with LogWatch("asks for a certificate, and TLS_CERT_PATH is not set") as watch:
         async with serving(worker):
             await asyncio.wait_for(watch.seen.wait(), GUARD)
+
+
+async def test_who_shows_a_certificate_that_has_expired_is_told_so_and_what_to_do(
+    node: ScriptedNode, certificates: Certificates, tmp_path: Path
+) -> None:
+    own = issue(tmp_path, open_authority(certificates.ca.parent), lasts=timedelta(minutes=-1))
+    worker = worker_for(Certificates(certificates.ca, certificates.server, own), node)
+    worker.skill(nothing)
+    with LogWatch(r"our certificate (TLS_CERT_PATH) expired at ") as watch:
+        async with serving(worker):
+            await asyncio.wait_for(watch.seen.wait(), GUARD)
+    assert node.waiting == 0
 
 
 async def test_the_next_address_is_tried_when_the_first_does_not_answer(
