@@ -286,7 +286,8 @@ class Handlers:
         code, message = "HANDLER_ERROR", _said(error)
         if isinstance(error, HolonError):
             code, message = told(error.code, MAX_ERROR_CODE) or code, told(error.message, MAX_ERROR_MESSAGE)
-        if last := lasts(error):
+        last = lasts(error)
+        if last or not ours:
             message = with_line(message, error, handler, actions)
         log.warning(
             "job %s: handler of state %s failed: %s",

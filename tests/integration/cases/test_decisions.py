@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from linecache import getlines
 from typing import Any
 
 import pytest
@@ -55,6 +56,9 @@ async def test_b14_b19_a_handler_that_always_raises_is_run_four_times_and_one_th
         runs.append(1)
         raise ValueError("not today")
 
+    line = 1 + next(n for n, text in enumerate(getlines(__file__)) if "not today" in text)
+    at = f'{__file__}:{line}: raise ValueError("not today")'
+
     @asking.handler(is_start=True, is_end=True)
     async def asks(nonsense: int) -> None:
         runs.append(2)
@@ -65,7 +69,7 @@ async def test_b14_b19_a_handler_that_always_raises_is_run_four_times_and_one_th
             (
                 "quarantined",
                 "HANDLER_ERROR",
-                "handler of state 'raises' failed after 4 attempts: ValueError: not today",
+                f"handler of state 'raises' failed after 4 attempts: ValueError: not today ({at})",
             ),
             ("quarantined", "MISSING_ARGUMENT", jobs[1].error.message if jobs[1].error else ""),
         ]

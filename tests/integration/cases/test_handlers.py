@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -105,6 +106,22 @@ async def test_i8_b19_however_long_an_error_is_its_job_is_quarantined_and_can_be
         assert "ValueError: xxx" in job.error.message
         assert len(job.error.message) < 10_000
         assert len(await history(node, job.id)) > 4
+
+
+def _careless(text: str) -> Any:
+    return json.loads(text)
+
+
+async def test_b19_the_error_of_a_handler_names_the_line_of_its_own_file_that_it_passed_last(start: Start) -> None:
+    async def only() -> None:
+        _careless("{")
+
+    async with start(ending(only), JOB_MAX_RETRIES=0) as node:
+        job = await node.run("bp", {})
+    at = f"({__file__}:{_careless.__code__.co_firstlineno + 1}: return json.loads(text))"
+    assert job.error is not None
+    assert job.error.message.startswith("handler of state 'only' failed after 1 attempts: JSONDecodeError: ")
+    assert job.error.message.endswith(at)
 
 
 class Odd:
