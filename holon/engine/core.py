@@ -210,6 +210,7 @@ class Engine:
             settings.receivers,
             settings.max_transitions,
             pages,
+            needs,
         )
         # What clients may do with files; None: their jobs have none.
         self.client_files = ClientFiles(self.jobs, self.files, pages) if self.files is not None else None

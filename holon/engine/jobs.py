@@ -13,6 +13,7 @@ from holon.domain.client import SCHEDULER, Client
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Status
 from holon.domain.progress import passed_by, percent_of
+from holon.domain.task import task_id
 from holon.domain.webhook import Receivers
 from holon.engine.approvals import Approvals
 from holon.engine.blueprints import Blueprints, Found
@@ -25,6 +26,7 @@ from holon.engine.inputs import Inputs
 from holon.engine.job_errors import inbox_full, not_found, terminated
 from holon.engine.lines import page_of_lines
 from holon.engine.making import Making
+from holon.engine.needs import Needs
 from holon.engine.page_tokens import PageTokens
 from holon.engine.paging import DEFAULT_PAGE, size_of_page
 from holon.engine.quotas import used_up
@@ -84,9 +86,11 @@ class Jobs:
         receivers: Receivers,
         max_transitions: int,
         pages: PageTokens,
+        needs: Needs,
     ) -> None:
         self._store = store
         self._pages = pages
+        self._needs = needs
         self._slots = slots
         self._blueprints = blueprints
         self._dispatcher = dispatcher
@@ -250,6 +254,18 @@ class Jobs:
             # That others have no room at the moment is nothing to speak of, while some branches are being done.
             return "" if self._dispatcher.somebody_can(record.branch_need) else self._dispatcher.why(record.branch_need)
         return last_said(record)
+
+    async def progress_message_of_one(self, record: JobRecord) -> str:
+        """The same of a job that is read alone. If every worker refuses its task's params, it names the field."""
+        need, waiting, message = record.queued_need, record.job.waiting, self.progress_message(record)
+        if need is None or waiting is None or not self._dispatcher.refused_by(need):
+            return message
+        task = await self._store.task(task_id(record.job.id, waiting.step, 0))
+        # Of a fan-out, another branch may be the one that waits.
+        if task is None or task.need != need:
+            return message
+        wrong = self._needs.misfit(need, task.params)
+        return f"{message}: {wrong.field} {wrong.reason}"
 
     def percent(self, record: JobRecord) -> float | None:
         """How far a job is by its states, as its holon's parent is told; clients see how far its last dispatch is."""

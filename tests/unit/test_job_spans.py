@@ -48,7 +48,19 @@ def jobs(spans: Spans) -> Jobs:
     blueprints: Any = SimpleNamespace(for_parents=lambda _: (one, ""))
     telemetry: Any = SimpleNamespace(tracing=spans)
     return Jobs(
-        store, NOTHING, blueprints, Contracts(), NOTHING, NOTHING, 1000, telemetry, NOTHING, NOTHING, 1000, PageTokens()
+        store,
+        NOTHING,
+        blueprints,
+        Contracts(),
+        NOTHING,
+        NOTHING,
+        1000,
+        telemetry,
+        NOTHING,
+        NOTHING,
+        1000,
+        PageTokens(),
+        NOTHING,
     )
 
 

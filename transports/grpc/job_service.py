@@ -117,7 +117,7 @@ class JobService:
         """Read a job."""
         names = fields_of(request.fields, SHOWN_FIELDS)
         record = await self._jobs.get(client(), request.job_id)
-        job = job_message(record, self._jobs.progress_message(record), names)
+        job = job_message(record, await self._jobs.progress_message_of_one(record), names)
         if job.HasField("approval"):
             job.approval.approval_token = approval_token(digest(), job.approval.approval_id)
         return job_pb2.GetJobResponse(job=job)

@@ -111,7 +111,7 @@ class JobRoutes:
             if over := await self._until_over(request, job_id, wait, fields):
                 return over
             record = await self._jobs.get(client, job_id)
-        shown = job_json(record, self._jobs.progress_message(record), fields)
+        shown = job_json(record, await self._jobs.progress_message_of_one(record), fields)
         if (question := shown.get("approval")) is None or request.credential is None:
             return Reply.of(200, shown)
         question["approval_token"] = approval_token(request.credential.digest, question["approval_id"])

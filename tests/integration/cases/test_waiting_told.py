@@ -39,7 +39,11 @@ async def test_a_job_says_why_it_waits_at_both_doors_and_in_lists(start: Start) 
         assert [job.progress_message async for job in node.client.list_jobs()] == [unknown]
         async with a_wire(node, "w1", offering(input_schema=json_payload(TEXT))):
             refused = "waiting: no worker connected to this node with skill 't' accepts these params"
-            await seen(node, job_id, lambda job: job.progress_message == refused)
+            wrong = 'params.q value is not of type "string"'
+            await seen(node, job_id, lambda job: job.progress_message == f"{refused}: {wrong}")
+            assert (await door.get(f"/api/v1/jobs/{job_id}")).json()["progress_message"] == f"{refused}: {wrong}"
+            # In lists it is said of many at once, and of none in particular.
+            assert [job.progress_message async for job in node.client.list_jobs()] == [refused]
         await seen(node, job_id, lambda job: job.progress_message == unknown)
         async with doing(node):
             assert (await ended(node, job_id)).progress_message == ""

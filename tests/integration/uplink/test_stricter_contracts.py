@@ -38,9 +38,9 @@ async def test_what_fits_is_done_there_and_the_rest_waits_for_another_and_no_att
         for job in jobs[1::2]:
             assert (await parent.ended(job)).status == "finished"
         waiting = [await parent.job(job) for job in jobs[::2]]
-        assert {one.progress_message for one in waiting} == {
-            "waiting: no worker connected to this node with skill 't' accepts these params"
-        }
+        why = "waiting: no worker connected to this node with skill 't' accepts these params"
+        wrong = "params.photo is required"
+        assert {one.progress_message for one in waiting} == {f"{why}: {wrong}"}
         assert leaf.offers.empty()
 
         async with (
