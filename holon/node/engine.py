@@ -14,6 +14,7 @@ from holon.domain.absent import no_attribute
 from holon.domain.blueprint import Blueprint
 from holon.engine.blueprints import Blueprints
 from holon.engine.contracts import Contracts
+from holon.errors import BlueprintError, ConfigError
 from holon.node.doors import Ports
 from holon.node.process import run_alone
 from holon.node.root import Node
@@ -76,11 +77,14 @@ class OrchestratorEngine:
         self._blueprints.append(blueprint)
 
     def run(self) -> None:
-        """Run until SIGTERM or SIGINT, drained. Blocks.
+        """Run until SIGTERM or SIGINT, drained. Blocks, and is all that its program does.
+
+        If the node cannot start, as when a port is in use, the program ends with the reason on standard error, without
+        a traceback, and exit code 1.
 
         Raises:
             RuntimeError: it is called inside a running event loop.
-            ConfigError: as for `Node.run`.
+            SystemExit: the node cannot start; its cause is the ConfigError or BlueprintError of `Node.run`.
         """
         try:
             asyncio.get_running_loop()
@@ -88,8 +92,11 @@ class OrchestratorEngine:
             pass
         else:
             raise RuntimeError("an event loop runs here already: use `await engine.start()` and `await engine.stop()`")
-        self._node = self._new_node()
-        run_alone(self._node.run_until_signalled())
+        try:
+            self._node = self._new_node()
+            run_alone(self._node.run_until_signalled())
+        except (ConfigError, BlueprintError) as error:
+            raise SystemExit(f"holon: {error.message}") from error
 
     async def start(self) -> None:
         """Start in the background; returns when every door is open. On cancel it runs no more.
@@ -114,7 +121,11 @@ class OrchestratorEngine:
             raise
         if not opened.done():
             self._task = None
-            await task
+            try:
+                await task
+            except (ConfigError, BlueprintError) as error:
+                # What it says is for whoever set the node up; where in the node it was found is of no use to them.
+                raise error.with_traceback(None) from None
             raise RuntimeError("the node ended before its doors were open")
         self.ports = opened.result()
 

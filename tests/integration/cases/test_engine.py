@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +154,32 @@ def test_a_blueprint_in_the_place_of_a_route_of_the_node_is_refused_when_it_is_r
 async def test_run_inside_a_running_loop_is_refused_and_what_to_call_is_said() -> None:
     with pytest.raises(RuntimeError, match=r"await engine\.start\(\)"):
         OrchestratorEngine(MemoryStorage(), config()).run()
+
+
+@pytest.mark.parametrize("door", ["API_PORT", "GRPC_PORT", "CLIENT_GRPC_PORT"])
+def test_a_port_in_use_ends_a_program_with_the_name_of_its_setting_and_no_traceback(door: str, tmp_path: Path) -> None:
+    program = (
+        "from holon import OrchestratorEngine\n"
+        "from holon.storage import MemoryStorage\n"
+        "OrchestratorEngine(MemoryStorage()).run()\n"
+    )
+    free = {"API_PORT": "0", "GRPC_PORT": "0", "CLIENT_GRPC_PORT": "0"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        env = {**os.environ, **free, door: str(taken.getsockname()[1])}
+        ran = subprocess.run([sys.executable, "-c", program], env=env, cwd=tmp_path, capture_output=True, text=True)
+    last = ran.stderr.splitlines()[-1]
+    assert (ran.returncode, last.startswith(f"holon: {door}: ")) == (1, True), ran.stderr
+    assert "in use; stop what listens there, or choose another" in last
+    assert "Traceback" not in ran.stderr
+
+
+async def test_of_a_start_that_fails_no_frame_within_the_node_is_shown() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        engine = OrchestratorEngine(MemoryStorage(), config(API_PORT=taken.getsockname()[1]))
+        with pytest.raises(ConfigError, match=r"^API_PORT: .* is in use") as error:
+            await engine.start()
+    assert error.value.__suppress_context__
+    assert error.traceback[-1].name == "start"
 
 
 async def test_settings_may_be_changed_until_the_start_and_not_after() -> None:
