@@ -30,7 +30,9 @@ def serve(
     dev: Annotated[
         bool,
         typer.Option(
-            "--dev", help="Make development certificates and a token, and write .holon/dev.toml for the other commands."
+            "--dev",
+            help="Make development certificates and a token, write .holon/dev.toml for the other commands, and load "
+            "blueprints again when their files are edited.",
         ),
     ] = False,
     blueprints: Annotated[
@@ -102,7 +104,8 @@ def _run(given: dict[str, Value | None], *, dev: bool, as_json: bool) -> None:
         prepare(config)
     config.check()
     set_up_logging(config.LOG_LEVEL, config.LOG_FORMAT, config.TZ)
-    run_alone(Node(config).run_until_signalled(lambda ports: _ready(config, ports, dev=dev, as_json=as_json)))
+    node = Node(config, follows_blueprints=dev)
+    run_alone(node.run_until_signalled(lambda ports: _ready(config, ports, dev=dev, as_json=as_json)))
 
 
 def _ready(config: Config, ports: Ports, *, dev: bool, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from holon.domain import integrity
@@ -52,6 +52,9 @@ class Blueprints:
         self._results: dict[Function, str] = {}
         # By path, whose that is.
         self._by_path: dict[str, str] = {}
+        # The contracts that are held for all of them.
+        self._held: list[str] = []
+        self._listeners: list[Callable[[], object]] = []
 
     def __repr__(self) -> str:
         return f"Blueprints({', '.join(sorted(self._by_name))})"
@@ -87,6 +90,9 @@ class Blueprints:
             raise BlueprintError(reason, code="TASK_FILES_OFF")
         for problem in problems:
             log.warning("blueprint %s: %s", blueprint.name, problem.message)
+        self._add(blueprint)
+
+    def _add(self, blueprint: Blueprint) -> None:
         contract = self._contract(blueprint, "input", blueprint.input_schema)
         self._events[blueprint.name] = {
             event: self._contract(blueprint, f"event {event!r}", schema) for event, schema in blueprint.events.items()
@@ -106,12 +112,34 @@ class Blueprints:
         except InvalidArgument as error:
             raise BlueprintError(f"blueprint {blueprint.name!r}: {what}: {error.message}") from error
         self._contracts.hold(contract)
+        self._held.append(contract)
         return contract
 
     def register_all(self, blueprints: Iterable[Blueprint]) -> None:
         """Take in several."""
         for blueprint in blueprints:
             self.register(blueprint)
+
+    def replace(self, names: Collection[str], fresh: Iterable[Blueprint]) -> None:
+        """Have other blueprints in the place of some. What is registered together with them is checked before.
+
+        Arguments:
+            names: of those that go.
+        """
+        every = [*(one for one in self if one.name not in names), *fresh]
+        held, self._held = self._held, []
+        for table in (self._by_name, self._events, self._results, self._by_path):
+            table.clear()
+        for blueprint in every:
+            self._add(blueprint)
+        for contract in held:
+            self._contracts.release(contract)
+        for listener in self._listeners:
+            listener()
+
+    def on_replace(self, listener: Callable[[], object]) -> None:
+        """Call this whenever some were replaced."""
+        self._listeners.append(listener)
 
     def check_runs(self) -> None:
         """Check what blueprints run, once all are registered; raises BlueprintError for what is not there."""

@@ -120,6 +120,7 @@ class Handlers:
         self._sent_events = sent_events
         # By blueprint and state, those that await nothing and have ended well here; None: its only one.
         self._prompt: dict[tuple[str, str], set[Function] | None] = {}
+        blueprints.on_replace(self._prompt.clear)
         self._calling = calling
         self._outputs = outputs
         self._missing = Seldom(log)

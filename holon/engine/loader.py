@@ -7,10 +7,12 @@ import importlib.util
 import logging
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from holon.domain import integrity
 from holon.domain.blueprint import Blueprint
@@ -132,18 +134,30 @@ def _import(file: Path) -> ModuleType:
     except UnicodeEncodeError as error:
         raise BlueprintError("its path is no UTF-8; rename the file, or the folder that is at fault") from error
     name = f"_holon_blueprints_{digest}_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
+    loader = _SourceLoader(name, str(file.absolute()))
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
+    if spec is None:
         raise BlueprintError("it is no Python file")
     module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(name)
     # Dataclasses and type hints look their module up while it is being run.
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
+        else:
+            del sys.modules[name]
         raise BlueprintError(reason_of(spec.origin or str(file), error)) from error
     return module
+
+
+class _SourceLoader(SourceFileLoader):
+    """Compiles a file each time: what is cached would be taken for a file that was edited in the same second."""
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        raise OSError(f"nothing is cached of {path}")
 
 
 def reason_of(origin: str, error: BaseException) -> str:

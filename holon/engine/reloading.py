@@ -22,7 +22,10 @@ TARGETS = {
     "tls": "TLS_CERT_PATH",
     "keys": "ENCRYPTION_KEY_FILE",
     "schedules": "SCHEDULES_CONFIG_PATH",
+    "blueprints": "BLUEPRINTS_DIR and `holon serve --dev`",
 }
+# What is read again only where it is named.
+_BY_NAME_ALONE = frozenset({"blueprints"})
 # What a reload changed, for the audit log: acts, each with whom it concerns.
 Changes: TypeAlias = Iterable[tuple[str, str]]
 # Puts what was read in force: at once, without waiting or failing.
@@ -106,7 +109,7 @@ class Reloading:
         What came of it is logged, counted and in the audit log.
 
         Arguments:
-            targets: their names; empty means all that this node has.
+            targets: their names; empty means all that this node has but blueprints.
             by: who asks for it.
         Returns:
             the names of what is in force now.
@@ -166,7 +169,8 @@ class Reloading:
                 raise FailedPrecondition(
                     f"targets: {reason}", code="NOT_CONFIGURED", details=[Violation("targets", reason)]
                 )
-        return [part for name, part in self._parts.items() if not targets or name in targets]
+        wanted = targets or self._parts.keys() - _BY_NAME_ALONE
+        return [part for name, part in self._parts.items() if name in wanted]
 
     def _ready(self, parts: Sequence[Part]) -> list[Apply]:
         ready: list[Apply] = []

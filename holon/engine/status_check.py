@@ -29,11 +29,13 @@ class StatusCheck:
     def __repr__(self) -> str:
         return f"StatusCheck(skills={len(self._tasks)})"
 
-    def begin(self, blueprints: Iterable[Blueprint]) -> None:
-        """Look at the blueprints of a node that starts."""
+    def watch(self, blueprints: Iterable[Blueprint]) -> None:
+        """Check these blueprints, in place of those of an earlier call."""
+        self._tasks.clear()
         for blueprint in blueprints:
             for task in integrity.branching_tasks(blueprint):
                 self._tasks[task.skill].append((blueprint.name, task))
+        self._said = {skill: said for skill, said in self._said.items() if skill in self._tasks}
         self.look()
 
     def look(self, skills: Collection[str] | None = None) -> None:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from holon.engine.reloading import Reloading, Seen
+from holon.config import Config
+from holon.domain.blueprint import Blueprint
+from holon.engine.blueprints import Blueprints
+from holon.engine.contracts import Contracts
+from holon.engine.loader import load_directory
+from holon.engine.reloading import Apply, Changes, Part, Reloading, Seen
+from holon.errors import BlueprintError, ConfigError, Violation
 from holon.telemetry.audit import By
 
 EVERY_S = 1.0
@@ -63,3 +70,41 @@ class Following:
             self._bad.pop(name, None)
         else:
             self._bad[name] = asyncio.get_running_loop().time() + self._again
+
+
+def blueprints_part(config: Config, registered: Blueprints, loaded: Sequence[Blueprint], *, files: bool) -> Part:
+    """The blueprints of `BLUEPRINTS_DIR`, as a part that can be read again.
+
+    A job goes on with the newest blueprint of its name.
+
+    Arguments:
+        registered: all that the node runs.
+        loaded: those of the folder among them.
+        files: whether jobs can have files here.
+    """
+    names = {one.name for one in loaded}
+
+    def paths() -> Iterable[str]:
+        try:
+            return sorted(map(str, Path(config.BLUEPRINTS_DIR).glob("*.py")))
+        except OSError:
+            return ()
+
+    def read() -> Apply:
+        try:
+            fresh = load_directory(config.BLUEPRINTS_DIR, mounted=config.SECRETS_MOUNTED)
+            checked = Blueprints(Contracts(), files=files)
+            checked.register_all([*(one for one in registered if one.name not in names), *fresh])
+            checked.check_runs()
+        except BlueprintError as error:
+            raise ConfigError(error.message, details=[Violation("BLUEPRINTS_DIR", error.message)]) from error
+
+        def apply() -> Changes:
+            registered.replace(names, fresh)
+            names.clear()
+            names.update(one.name for one in fresh)
+            return ()
+
+        return apply
+
+    return Part("blueprints", paths, read)

@@ -22,7 +22,7 @@ from holon.engine.shared_reloading import SharedReloading
 from holon.node.access import client_entries, clients_part
 from holon.node.admitting import open_admission, tls_part, workers_part
 from holon.node.encrypting import keys_part, marks_of
-from holon.node.following import Following
+from holon.node.following import Following, blueprints_part
 from holon.node.job_files import files_of
 from holon.node.scheduling import check_jobs, schedules_of, schedules_part, wall_of
 from holon.node.settings import (
@@ -86,11 +86,18 @@ class Parts:
 
 @asynccontextmanager
 async def parts_of(
-    config: Config, blueprints: Sequence[Blueprint], storage: Store | None, clock: Clock, files: Reloading
+    config: Config,
+    blueprints: Sequence[Blueprint],
+    storage: Store | None,
+    clock: Clock,
+    files: Reloading,
+    followed: Sequence[Blueprint] | None = None,
 ) -> AsyncIterator[Parts]:
     """Build them, and have what they hold open until this is left.
 
     Arguments:
+        blueprints: all that the node runs.
+        followed: those of BLUEPRINTS_DIR, where the node is to run them with every edit of a file.
         storage: a store of the caller's own, in place of the setting's.
         files: those that are read again while the node runs; here it is said which they are.
     Raises:
@@ -151,7 +158,10 @@ async def parts_of(
         await engine.recall()
         engine.blueprints.register_all(blueprints)
         engine.blueprints.check_runs()
-        engine.status_check.begin(engine.blueprints)
+        engine.status_check.watch(engine.blueprints)
+        if followed is not None:
+            files.add(blueprints_part(config, engine.blueprints, followed, files=kept is not None))
+            engine.blueprints.on_replace(partial(engine.status_check.watch, engine.blueprints))
         check_jobs(config, schedules, engine.scheduler.check)
         if config.SCHEDULES_CONFIG_PATH:
             files.add(schedules_part(config, engine.scheduler))

@@ -32,6 +32,8 @@ class Node:
         blueprints: what it runs, beside what `BLUEPRINTS_DIR` holds.
         storage: a store of the caller's own; it wins over `STORAGE_URI`.
         clock: what says the time.
+        follows_blueprints: whether files of `BLUEPRINTS_DIR` are loaded again when they are edited. A node with a
+            parent goes on with those of its start, which is what its parent knows.
     """
 
     def __init__(
@@ -40,8 +42,11 @@ class Node:
         blueprints: Iterable[Blueprint] = (),
         storage: Store | None = None,
         clock: Clock | None = None,
+        *,
+        follows_blueprints: bool = False,
     ) -> None:
         self.config = config
+        self._follows_blueprints = follows_blueprints
         self._blueprints = list(blueprints)
         self._storage = storage
         self._clock = clock or SystemClock()
@@ -67,15 +72,15 @@ class Node:
             BlueprintError: a blueprint is not sound.
         """
         config = self.config.freeze()
-        blueprints = self._blueprints.copy()
+        loaded: list[Blueprint] = []
         if config.BLUEPRINTS_DIR:
-            blueprints += load_directory(config.BLUEPRINTS_DIR, mounted=config.SECRETS_MOUNTED)
+            loaded = load_directory(config.BLUEPRINTS_DIR, mounted=config.SECRETS_MOUNTED)
         starting = self._starting = asyncio.timeout(None)
         try:
             async with starting:
                 if self._stop.is_set():
                     self._end_start()
-                await self._run(config, blueprints, ready)
+                await self._run(config, loaded, ready)
         except TimeoutError:
             if not starting.expired():
                 raise
@@ -83,10 +88,12 @@ class Node:
         finally:
             self._starting = None
 
-    async def _run(self, config: Config, blueprints: list[Blueprint], ready: Callable[[Ports], None]) -> None:
+    async def _run(self, config: Config, loaded: list[Blueprint], ready: Callable[[Ports], None]) -> None:
         refused: HolonError | None = None
+        every = self._blueprints + loaded
+        followed = loaded if self._follows_blueprints and config.BLUEPRINTS_DIR and not config.PARENT_URL else None
         async with (
-            parts_of(config, blueprints, self._storage, self._clock, self._reloading) as parts,
+            parts_of(config, every, self._storage, self._clock, self._reloading, followed) as parts,
             asyncio.TaskGroup() as group,
         ):
             # From here on there may be something to drain.
@@ -95,7 +102,7 @@ class Node:
             try:
                 async with opened(config, parts, self._clock, self.drain) as doors:
                     log.info("node %s is ready: %s", config.INSTANCE_ID, doors.ports)
-                    tell_what_is_missing(config, blueprints)
+                    tell_what_is_missing(config, every)
                     self._doors = doors
                     ready(doors.ports)
                     await self._stop.wait()

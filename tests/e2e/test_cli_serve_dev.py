@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import httpx
 import pytest
 
 from holon.security.certificates import describe
@@ -19,7 +20,9 @@ from tests.e2e.cli_node import (
     holon_here,
     project,
     serve,
+    until,
 )
+from tests.plaintext import PLAINTEXT
 from tests.strangers import owned_by_another
 
 pytestmark = pytest.mark.own_store("how a node begins and ends, on the default store or none")
@@ -210,3 +213,111 @@ def test_the_file_of_a_development_node_leads_to_no_other_machine(folder: Path, 
         ran = holon_forked(folder, *command, env={"HOLON_TOKEN": TOKEN, "WORKER_TOKEN": TOKEN})
         assert (ran.code, ran.out) == (2, "")
         assert ".holon/dev.toml names a node that is not of this machine" in ran.err
+
+
+# Blueprints that are edited ------------------------------------------------------------------------------------------
+
+EDITED = """
+import asyncio
+from pathlib import Path
+
+from holon import Blueprint
+
+edited = Blueprint("NAME", api_endpoint="/NAME")
+
+
+@edited.handler(is_start=True, is_end=True)
+async def only(actions) -> dict:
+    with Path("ran").open("a") as file:
+        file.write("x")
+    WAIT
+    return {"version": VERSION}
+"""
+
+
+def edit(folder: Path, version: int, name: str = "edited", wait: str = "pass") -> None:
+    text = EDITED.replace("NAME", name).replace("VERSION", str(version)).replace("WAIT", wait)
+    (folder / f"blueprints/{name}.py").write_text(text)
+
+
+def version_of(folder: Path, name: str = "edited") -> int:
+    job = holon_here(folder, "jobs", "create", name, "--wait", "--json").json
+    return int(job["result"]["version"])
+
+
+def test_blueprints_of_a_development_node_are_loaded_again_by_themselves_when_they_are_edited(
+    folder: Path, started: list[Started]
+) -> None:
+    edit(folder, 1)
+    node, doors = serve(folder, "--dev", env={"STORAGE_URI": "memory://"})
+    started.append(node)
+    assert version_of(folder) == 1
+    # Of the same size, and written in the same second or not.
+    edit(folder, 2)
+    until(lambda: "reloaded: blueprints" in node.log, "the edit is seen")
+    assert version_of(folder) == 2
+
+    (folder / "blueprints/edited.py").write_text("edited = 1\n\nnothing(\n")
+    until(lambda: "nothing was reloaded" in node.log, "the fault is seen")
+    assert "error: blueprints/edited.py: line 3: SyntaxError: '(' was never closed" in node.log
+    assert version_of(folder) == 2
+
+    edit(folder, 3)
+    edit(folder, 4, "another")
+    until(lambda: "another" in holon_here(folder, "blueprints", "list").out, "the new file is seen")
+    assert (version_of(folder), version_of(folder, "another")) == (3, 4)
+    headers = {"X-Client-Token": tomllib.loads((folder / ".holon/dev.toml").read_text())["HOLON_TOKEN"]}
+    with httpx.Client(base_url=doors["http"], headers=headers, trust_env=False, verify=PLAINTEXT) as http:
+        assert http.post("/api/another", json={}).status_code == 202
+        assert "/api/another" in http.get("/_public/openapi.json").json()["paths"]
+        (folder / "blueprints/another.py").unlink()
+        until(lambda: "another" not in holon_here(folder, "blueprints", "list").out, "it is gone")
+        assert http.post("/api/another", json={}).json()["code"] == "ROUTE_NOT_FOUND"
+        assert "/api/another" not in http.get("/_public/openapi.json").json()["paths"]
+
+
+def test_nothing_that_was_learned_of_a_handler_holds_for_the_one_in_its_place(
+    folder: Path, started: list[Started]
+) -> None:
+    edit(folder, 1)
+    node, _ = serve(folder, "--dev", env={"STORAGE_URI": "memory://"})
+    started.append(node)
+    # From now on it is known to await nothing.
+    assert [version_of(folder) for _ in range(2)] == [1, 1]
+    edit(folder, 2, wait="await asyncio.sleep(0)")
+    ran = holon_here(folder, "reload", "blueprints", "--json")
+    assert ran.json == {"reloaded": ["blueprints"]}
+    (folder / "ran").unlink()
+    assert version_of(folder) == 2
+    assert (folder / "ran").read_text() == "x"
+
+
+def test_a_fault_in_a_blueprint_is_told_to_whoever_asks_for_a_reload_and_all_else_is_read_without_it(
+    folder: Path, started: list[Started]
+) -> None:
+    node, _ = serve(folder, "--dev", env={"STORAGE_URI": "memory://"})
+    started.append(node)
+    (folder / "blueprints/bad.py").write_text("from holon import Blueprint\n\nbad = Blueprint('bad', nothing=1)\n")
+    ran = holon_here(folder, "reload", "blueprints")
+    assert (ran.code, "blueprints/bad.py: line 3: TypeError" in ran.err) == (1, True)
+    ran = holon_here(folder, "reload", "--json")
+    assert (ran.code, ran.json) == (0, {"reloaded": ["tls"]})
+
+
+def test_statuses_of_an_edited_blueprint_are_compared_with_those_of_skills(
+    folder: Path, started: list[Started]
+) -> None:
+    node, _ = serve(folder, "--dev", env={"STORAGE_URI": "memory://"})
+    started.append(node)
+    started.append(Started(folder, "worker", "run", "my_worker:worker"))
+    until(lambda: "poison" in holon_here(folder, "workers", "catalog").out, "the worker is there")
+    edit(folder, 1, wait='actions.dispatch_task("poison", {}, {"success": "only", "needs_reviw": "only"})')
+    assert holon_here(folder, "reload", "blueprints").code == 0
+    assert "no known offering of skill 'poison' declares (did you mean 'needs_review'?)" in node.log
+
+
+def test_other_nodes_go_on_with_the_blueprints_of_their_start(folder: Path, started: list[Started]) -> None:
+    node, doors = serve(folder, "--blueprints", "blueprints", env={"STORAGE_URI": "memory://", "CLIENT_TOKEN": TOKEN})
+    started.append(node)
+    ran = holon_here(folder, "reload", "blueprints", env={"HOLON_URL": doors["clients"], "HOLON_TOKEN": TOKEN})
+    assert (ran.code, "no file of blueprints: see BLUEPRINTS_DIR and `holon serve --dev`" in ran.err) == (1, True)

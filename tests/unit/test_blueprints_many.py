@@ -38,3 +38,22 @@ def test_a_path_is_taken_by_one_of_hundreds_of_blueprints_and_none_is_asked_for_
         blueprints.register(one("other", "/b7"))
     blueprints.register(one("other", None))
     assert len([*blueprints]) == 201
+
+
+def test_blueprints_that_take_the_place_of_others_leave_nothing_of_those_behind() -> None:
+    contracts, told = Contracts(), []
+    blueprints = Blueprints(contracts)
+    blueprints.on_replace(lambda: told.append([one.name for one in blueprints]))
+
+    def sending(event: str) -> Blueprint:
+        blueprint = one("sending", f"/{event}")
+        blueprint.event(event, {"type": "object", "required": [event]})(blueprint)
+        return blueprint
+
+    blueprints.register_all([one("stays", "/stays"), sending("first")])
+    assert "held=1 " in repr(contracts)
+    blueprints.replace(["sending"], [sending("second")])
+    assert told == [["stays", "sending"]]
+    assert "held=1 " in repr(contracts)
+    assert (list(blueprints.events("sending")), blueprints.clients_start("stays")) == (["second"], True)
+    blueprints.register(one("free", "/first"))

@@ -61,7 +61,7 @@ class App:
     """The application that the door serves.
 
     Arguments:
-        blueprints: those with a path get a route; one that is registered later gets none.
+        blueprints: those with a path get a route, as long as they are there.
         overview: what the node tells of itself, and has files read again by, for administrators.
         clients: who may come in.
         max_body: the most bytes that a request's body may have.
@@ -112,7 +112,11 @@ class App:
         if client_api:
             routes = JobRoutes(jobs, watching)
             self._repeat = routes.repeat
-            self._add_clients(routes, TreeRoutes(trees), FileRoutes(files), blueprints, overview, docs, own)
+            add = partial(
+                self._add_clients, routes, TreeRoutes(trees), FileRoutes(files), blueprints, overview, docs, own
+            )
+            blueprints.on_replace(add)
+            add()
         else:
             for operation in own:
                 self._add(operation)
@@ -127,6 +131,7 @@ class App:
         docs: str | None,
         public: Sequence[Operation],
     ) -> None:
+        self._at, self._around, self._resting = {}, {}, {}
         own = [
             *operations.of_jobs(routes, trees),
             operations.of_approvals(ApprovalRoutes(routes.approvals, self._clients)),
