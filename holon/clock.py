@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 _NS_PER_MS = 1_000_000
@@ -23,6 +24,14 @@ class Clock(Time, Protocol):
         """Make every later answer at least `floor_ms` (epoch milliseconds), such as the last time a store wrote."""
         ...
 
+    def wall_ms(self) -> int:
+        """Return people's time in milliseconds since the epoch, by which schedules go; it may be set back."""
+        ...
+
+    def on_jump(self, listener: Callable[[], object]) -> None:
+        """Call this whenever the time was moved ahead: whoever waits for a time looks again."""
+        ...
+
 
 class SystemClock:
     """Wall time read once and then advanced by the monotonic clock: a step of the wall clock moves nothing."""
@@ -38,6 +47,13 @@ class SystemClock:
 
     def not_before(self, floor_ms: int) -> None:
         self._offset_ns = max(self._offset_ns, floor_ms * _NS_PER_MS - time.monotonic_ns())
+
+    def wall_ms(self) -> int:
+        """The wall's time, or this clock's where that is ahead."""
+        return max(self.now_ms(), time.time_ns() // _NS_PER_MS)
+
+    def on_jump(self, listener: Callable[[], object]) -> None:
+        """It goes on by itself, and nobody moves it."""
 
 
 class Calendar:
@@ -70,6 +86,7 @@ class ManualClock:
 
     def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
         self._now_ms = now_ms
+        self._listeners: list[Callable[[], object]] = []
 
     def __repr__(self) -> str:
         return f"ManualClock(now_ms={self._now_ms})"
@@ -77,11 +94,22 @@ class ManualClock:
     def now_ms(self) -> int:
         return self._now_ms
 
+    def wall_ms(self) -> int:
+        return self._now_ms
+
+    def on_jump(self, listener: Callable[[], object]) -> None:
+        self._listeners.append(listener)
+
     def not_before(self, floor_ms: int) -> None:
         self._now_ms = max(self._now_ms, floor_ms)
 
     def advance(self, ms: int) -> None:
-        """Move the time forward by `ms` milliseconds; raise ValueError when that is negative."""
+        """Move the time forward by `ms` milliseconds; raise ValueError when that is negative.
+
+        A node that has this clock is told at once, and does what has become due: in the loop's thread.
+        """
         if ms < 0:
             raise ValueError(f"a clock never goes backwards: advance({ms})")
         self._now_ms += ms
+        for listener in self._listeners:
+            listener()

@@ -16,14 +16,16 @@ import asyncio
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from holon.client import Client, Job
+from holon.client.watching import jobs_of
 from holon.clock import ManualClock
 from holon.config import Config
+from holon.config.storage_uri import is_redis
 from holon.domain.blueprint import Blueprint
 from holon.node import Node, Ports
 from holon.security import certificates
@@ -50,6 +52,8 @@ WAITS: dict[str, str | int | float | bool] = {
     "RETRY_BACKOFF_MAX_SECONDS": 0.05,
     "SHUTDOWN_GRACE_SECONDS": 5.0,
 }
+# Where a test moves the time, no handler that runs is taken for one of a node that is gone: the longest that there is.
+CLAIM_BY_CLOCK_S = 31_622_400.0
 
 
 class RunningNode:
@@ -96,6 +100,23 @@ class RunningNode:
         options.setdefault("timing", Timing(least_heartbeat=0.05))
         return Worker(self.worker_url, ca_path=ca, cert_path=pair.certificate, key_path=pair.key, **options)
 
+    async def until(self, job_id: str, when: str | Callable[[Job], bool]) -> Job:
+        """Wait until a job has a status, such as `waiting_for_timer`, or is as a function says it is to be.
+
+        Raises:
+            AssertionError: it is over, and was never so.
+        """
+
+        def is_so(job: Job) -> bool:
+            return job.status == when if isinstance(when, str) else when(job)
+
+        job: Job | None = None
+        async with asyncio.timeout(HANG_GUARD_S), aclosing(jobs_of(self.client.watch(job_id))) as jobs:
+            async for job in jobs:
+                if is_so(job):
+                    return job
+        raise AssertionError(f"job {job_id} is over, and was never so; it ended as {job}")
+
     async def run(self, blueprint: str, initial_data: dict[str, Any], **options: Any) -> Job:
         """Create a job and wait for its end; `options` are those of `Client.create_job`."""
         created = await self.client.create_job(blueprint, initial_data, **options)
@@ -104,14 +125,25 @@ class RunningNode:
 
 @asynccontextmanager
 async def running_node(
-    *blueprints: Blueprint, storage: MemoryStorage | None = None, **settings: str | float | bool
+    *blueprints: Blueprint,
+    storage: MemoryStorage | None = None,
+    clock: ManualClock | None = None,
+    **settings: str | float | bool,
 ) -> AsyncIterator[RunningNode]:
     """A node with these blueprints, over mTLS on free ports; drained at the end.
 
     Arguments:
         storage: the store; one in memory by default, unless `STORAGE_URI` is among the settings.
+        clock: the node's time, which stands still until the test moves it; None takes the machine's. It goes with no
+            `storage`, which has a clock of its own, and with no Redis, which is one.
         settings: upper-case settings, as in `Config`.
+    Raises:
+        ValueError: the store does not go by the clock.
     """
+    if clock is not None and (storage is not None or is_redis(str(settings.get("STORAGE_URI", "")))):
+        raise ValueError(
+            "a store that is given, or in Redis, goes by a clock of its own: leave out clock, or the store"
+        )
     with tempfile.TemporaryDirectory(prefix="holon-test-", dir=IN_MEMORY) as made:
         folder = Path(made)
         authority = certificates.open_authority(folder)
@@ -129,10 +161,11 @@ async def running_node(
                 "TLS_CA_PATH": str(folder / "ca.pem"),
                 "STORAGE_URI": "memory://",
                 **WAITS,
+                **({"JOB_CLAIM_SECONDS": CLAIM_BY_CLOCK_S} if clock is not None else {}),
                 **settings,
             },
         )
-        node = Node(config, blueprints, storage)
+        node = Node(config, blueprints, storage, clock)
         opened: asyncio.Future[Ports] = asyncio.get_running_loop().create_future()
         async with AsyncExitStack() as stack:
             running = asyncio.create_task(node.run(opened.set_result), name="node under test")

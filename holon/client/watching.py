@@ -111,11 +111,8 @@ async def _stream(
         raise _Away(Unreachable(f"{calls.url}: the stream ended before the job did"))
 
 
-async def follow(updates: AsyncGenerator[Update, None], seen: Callable[[Job], None]) -> Job | None:
-    """Tell of a job each time that more of it is known, until its updates end; answers with what is known then.
-
-    On cancel the updates are closed.
-    """
+async def jobs_of(updates: AsyncGenerator[Update, None]) -> AsyncGenerator[Job, None]:
+    """A job each time that more of it is known, until its updates end; they are closed with this."""
     job: Job | None = None
     async with aclosing(updates):
         async for update in updates:
@@ -132,6 +129,17 @@ async def follow(updates: AsyncGenerator[Update, None], seen: Callable[[Job], No
                 )
             else:
                 continue
+            yield job
+
+
+async def follow(updates: AsyncGenerator[Update, None], seen: Callable[[Job], None]) -> Job | None:
+    """Tell of a job each time that more of it is known, until its updates end; answers with what is known then.
+
+    On cancel the updates are closed.
+    """
+    job: Job | None = None
+    async with aclosing(jobs_of(updates)) as jobs:
+        async for job in jobs:
             seen(job)
     return job
 

@@ -229,7 +229,9 @@ class Engine:
         self._executor = Executor(tools, store_settings.claim)
         watched = Watched(store)
         self.following = Following(store, watched)
-        own = OwnSettings(store_settings.node_id, store_settings.lease, settings.cleanup / 1000)
+        # The jobs that do parts are claimed for as long, and no other node could go on with them before.
+        lease = max(store_settings.lease, store_settings.claim)
+        own = OwnSettings(store_settings.node_id, lease, settings.cleanup / 1000)
         self._own = Own(
             store,
             self.dispatcher,
@@ -266,6 +268,7 @@ class Engine:
         )
         self._wakeups.said = self.log_lines.heard
         self._wakeups.lost = self.reputations.lost
+        self._jumped = False
         self.follow_documents(self.below.changed)
         self.follow_documents(self.reputations.hints.changed)
         self.follow_documents(self._hearing.hints.changed)
@@ -285,8 +288,21 @@ class Engine:
         return await self.store.purge(finished_before, limit, await self.spared())
 
     async def _catch_up(self) -> None:
+        if self._jumped:
+            # What workers had taken by then is theirs; that they were still there is said of the time before.
+            self._jumped = False
+            await self.touches.flush(extends=False)
         await self._executor.catch_up()
         await self._own.catch_up()
+
+    def time_jumped(self) -> None:
+        """The clock was moved ahead: whatever waits for a time looks again."""
+        self._jumped = True
+        self._wakeups.look_again()
+        self.scheduler.look_again()
+        self.webhooks.look_again()
+        for retention in self._retentions.values():
+            retention.look_again()
 
     def follow_documents(self, changed: Callable[[frozenset[str]], None]) -> None:
         """Have this called with the kinds of documents that changed. A hint can be lost: look now and then as well."""

@@ -35,6 +35,11 @@ class Retention:
         self._now = now
         self._keep_ms = keep_ms
         self._surplus = surplus
+        self._again = asyncio.Event()
+
+    def look_again(self) -> None:
+        """The time has jumped: delete what is too old now."""
+        self._again.set()
 
     async def run(self) -> None:
         """Delete what is too old or too much, for ever."""
@@ -51,4 +56,9 @@ class Retention:
                     await asyncio.sleep(0)
             except StoreUnavailable as error:
                 log.warning("cannot delete old jobs: %s", error.message)
-            await asyncio.sleep(pause)
+            try:
+                async with asyncio.timeout(pause):
+                    await self._again.wait()
+            except TimeoutError:
+                pass
+            self._again.clear()

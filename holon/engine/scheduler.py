@@ -123,6 +123,10 @@ class Scheduler:
         self._taken.set()
         return [*changes, *(("schedule_removed", name) for name in before)]
 
+    def look_again(self) -> None:
+        """The time has jumped: make what is due now."""
+        self._taken.set()
+
     def close(self) -> None:
         """Make no more jobs: the node drains, and others, or its next run, make what is due from here on."""
         self._closed = True

@@ -109,6 +109,10 @@ class Teller:
             self._settled.clear()
             await self._settled.wait()
 
+    def look_again(self) -> None:
+        """The time has jumped: tell what is due now."""
+        self._look()
+
     def _hear(self, hint: Hint) -> None:
         if self._source.heard(hint):
             self._look()

@@ -87,6 +87,11 @@ class Wakeups:
             loops.create_task(self._fire(), name="timers")
             loops.create_task(self._spawn_chunks(), name="spawner")
 
+    def look_again(self) -> None:
+        """The time has jumped: do what is due now."""
+        self._due = 0
+        self._timer.set()
+
     def _hear(self, hint: Hint) -> None:
         # First, for somebody waits: what is at hand is told here and now. A parent's time is the job's, and what goes
         # up is on its way before whoever waits for a reply of the same turn goes on.

@@ -48,6 +48,11 @@ class Webhooks:
             group.create_task(self._ends.run(), name="webhooks")
             group.create_task(self._events.run(), name="webhooks-events")
 
+    def look_again(self) -> None:
+        """The time has jumped: tell what is due now."""
+        self._ends.look_again()
+        self._events.look_again()
+
     async def drain(self) -> None:
         """Take no more, and wait until what is told now is, or is not, and the store knows."""
         await asyncio.gather(self._ends.drain(), self._events.drain())

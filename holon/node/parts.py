@@ -155,6 +155,7 @@ async def parts_of(
             pages=PageTokens(await secrets.secret("page_tokens")),
             delivery=delivery,
         )
+        clock.on_jump(engine.time_jumped)
         await engine.recall()
         engine.blueprints.register_all(blueprints)
         engine.blueprints.check_runs()

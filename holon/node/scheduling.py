@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from holon.clock import Calendar, Clock
+from holon.clock import Clock
 from holon.config import Config
 from holon.engine.reloading import Part
 from holon.engine.scheduler import Scheduler
@@ -67,4 +67,4 @@ def wall_of(store: Store, clock: Clock) -> Callable[[], int]:
     Nodes that share a store go by its server's, so that none is early; else one of them that is wrong would be the
     first each time.
     """
-    return store.now if store.spread else Calendar(clock).now_ms
+    return store.now if store.spread else clock.wall_ms

@@ -36,7 +36,7 @@ async def healthy(http: int, **settings: str) -> bool:
 
 async def test_the_health_check_asks_the_http_door_where_it_is_and_over_tls_where_it_speaks_that() -> None:
     for settings in ({"API_HOST": "127.0.0.2"}, {"TLS_ENABLED": "true"}, {"API_HOST": "127.0.0.2", "TLS_ENABLED": "1"}):
-        async with running_node(storage=None, **settings) as node:
+        async with running_node(storage=None, clock=None, **settings) as node:
             assert await healthy(node.ports.http, **settings)
 
 

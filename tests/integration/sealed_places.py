@@ -152,7 +152,7 @@ def all_blueprints() -> list[Blueprint]:
 
 
 def node_at(place: Place, **settings: str | float | bool) -> AbstractAsyncContextManager[RunningNode]:
-    return running_node(*all_blueprints(), storage=None, STORAGE_URI=place.uri, INSTANCE_ID="a", **settings)
+    return running_node(*all_blueprints(), storage=None, clock=None, STORAGE_URI=place.uri, INSTANCE_ID="a", **settings)
 
 
 async def progressed(node: RunningNode, job_id: str) -> None:

@@ -229,7 +229,7 @@ async def test_a_worker_goes_on_by_a_new_token_whatever_it_has_said() -> None:
 async def test_an_honest_worker_finishes_its_work_however_low_its_limit_is() -> None:
     storage = MemoryStorage()
     settings = {"RATE_LIMITING_ENABLED": True, "RATE_LIMIT_LIMIT": 3, "RATE_LIMIT_PERIOD": 1.0}
-    async with running_node(one_task(), storage=storage, **settings) as node:
+    async with running_node(one_task(), storage=storage, clock=None, **settings) as node:
         worker = node.new_worker("w1")
 
         @worker.skill("t")

@@ -52,6 +52,14 @@ def test_the_manual_clock_moves_only_by_hand_and_only_forward() -> None:
         clock.advance(-1)
 
 
+def test_who_waits_for_a_time_of_the_manual_clock_is_told_when_it_moves() -> None:
+    clock, told = ManualClock(1_000), []
+    clock.on_jump(lambda: told.append(clock.now_ms()))
+    clock.advance(250)
+    clock.advance(1)
+    assert (told, clock.wall_ms()) == ([1_250, 1_251], 1_251)
+
+
 @pytest.mark.parametrize(("wall", "told"), [(1_000, 2_000), (3_000, 3_000)])
 def test_certificates_count_by_the_wall_where_that_is_ahead(
     monkeypatch: pytest.MonkeyPatch, wall: int, told: int
