@@ -224,9 +224,12 @@ def signal(
 ) -> None:
     """Tell a job what has happened outside. One that does not wait for it keeps it until it does."""
     given = None if data is None else read_data(data)
-    told = with_job(
-        job, lambda client, job_id: client.send_signal(job_id, name, given, to_job_id=to, request_id=request_id)
-    )
+
+    async def go(client: Client, job_id: str) -> Job:
+        below = await whole_id(client, to)
+        return await client.send_signal(job_id, name, given, to_job_id=below, request_id=request_id)
+
+    told = with_job(job, go)
     if as_json:
         show_json({"status": "signal_received", "job_id": told.id})
     else:
