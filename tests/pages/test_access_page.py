@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 from holon.domain import paths
 from holon.domain.client import ADMIN
@@ -13,6 +14,7 @@ from holon.engine.overview import Overview
 from holon.engine.reloading import Reloading
 from holon.ports import StoreSettings
 from holon.rxon.v1 import job_pb2, node_pb2
+from holon.security.clients_file import Wanted, read_clients
 from holon.storage.memory import MemoryStorage
 from holon.transports.grpc.node_service import NEEDS, OF_ADMINS
 from holon.transports.http.admin import AdminRoutes
@@ -29,6 +31,16 @@ def rows(head: str) -> list[list[str]]:
     """The cells of the table that begins with this head."""
     lines = PAGE[PAGE.index(head) :].split("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_example_of_the_clients_file_can_be_used(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "clients.toml"
+    file.write_text(example, encoding="utf-8")
+    file.chmod(0o600)
+    shop, operations = (entry.client for entry in read_clients(str(file), Wanted(exposed=True)))
+    assert (shop.name, shop.plan, shop.monthly_attempts) == ("shop", "gold", 10_000)
+    assert (operations.name, operations.roles) == ("operations", frozenset({ADMIN}))
 
 
 def test_the_table_of_roles_names_every_call_of_the_grpc_door_with_what_it_needs() -> None:
