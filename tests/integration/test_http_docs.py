@@ -1,8 +1,9 @@
-"""The calls of docs/http.md are answered, by a node, as they stand there."""
+"""The calls of docs/http.md succeed as they stand there, and the one of docs/errors.md is answered as it says."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -15,7 +16,8 @@ from holon import Blueprint
 from holon.context import ActionFactory
 from holon.testing import RunningNode, running_node
 
-PAGE = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "http.md").read_text(encoding="utf-8")
 CALLS = [
     (section.split("\n")[0], calls)
     for section in PAGE.split("\n## ")
@@ -80,12 +82,28 @@ async def test_the_calls_succeed(node: RunningNode, number: int, tmp_path: Path)
             pass
     (tmp_path / ".holon").mkdir()
     (tmp_path / ".holon/dev.toml").write_text(f'HOLON_TOKEN = "{node.token}"\n')
-    script = calls.replace("http://127.0.0.1:8080", node.url).replace("curl ", "curl -sSf --noproxy '*' ")
-    script = script.replace("| dot -Tsvg > my_flow.svg", "| grep digraph")
-    command = ["bash", "-e", "-o", "pipefail", "-c", script]
-    values = {**os.environ, "token": node.token, "job_id": created.job_id}
+    script = calls.replace("curl ", "curl -sSf ").replace("| dot -Tsvg > my_flow.svg", "| grep digraph")
+    assert await run(script, node, tmp_path, job_id=created.job_id)
+
+
+async def test_the_error_on_the_page_is_the_answer_to_its_call(node: RunningNode, tmp_path: Path) -> None:
+    page = (DOCS / "errors.md").read_text(encoding="utf-8")
+    call, answer = (re.findall(rf"^```{kind}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[0] for kind in ("sh", "json"))
+    assert json.loads(await run(call, node, tmp_path)) == json.loads(answer)
+
+
+async def run(script: str, node: RunningNode, folder: Path, **values: str) -> str:
+    """What a script of a page prints at a node. It must succeed, and complain of nothing."""
+    script = script.replace("http://127.0.0.1:8080", node.url).replace("curl ", "curl --noproxy '*' ")
     ran = await asyncio.to_thread(
-        subprocess.run, command, cwd=tmp_path, env=values, capture_output=True, text=True, timeout=60, check=False
+        subprocess.run,
+        ["bash", "-e", "-o", "pipefail", "-c", script],
+        cwd=folder,
+        env={**os.environ, "token": node.token, **values},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout
+    return ran.stdout

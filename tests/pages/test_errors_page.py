@@ -68,7 +68,7 @@ def codes_in(module: Sequence[ast.AST]) -> Iterator[str | None]:
 
 
 def documented() -> set[str]:
-    closing = PAGE[PAGE.rindex("What has no better name") :]
+    closing = PAGE[PAGE.rindex("Errors without a code of their own") :]
     return set(re.findall(r"^\| `([A-Z_]+)` \|", PAGE, re.MULTILINE)) | set(re.findall(r"`([A-Z_]+)`", closing))
 
 
