@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class JobServiceStub(object):
-    """Jobs of the calling client. A job of another client and one that does not exist look the same: NOT_FOUND.
+    """All calls are about jobs of the calling client. For a job of another client the answer is NOT_FOUND, as for a job
+    that does not exist.
     """
 
     def __init__(self, channel):
@@ -93,25 +94,26 @@ class JobServiceStub(object):
 
 
 class JobServiceServicer(object):
-    """Jobs of the calling client. A job of another client and one that does not exist look the same: NOT_FOUND.
+    """All calls are about jobs of the calling client. For a job of another client the answer is NOT_FOUND, as for a job
+    that does not exist.
     """
 
     def CreateJob(self, request, context):
-        """Accepts a job, and answers once it is durable. Safe to repeat with the same request_id.
+        """Creates a job. The answer means that the job is durable. A repeat with the same request_id is safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchCreateJobs(self, request, context):
-        """Accepts many jobs at once, each by itself: one that is refused leaves the others alone.
+        """Creates many jobs in one call. If one of them is refused, the others are created all the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetJob(self, request, context):
-        """Reads a job as it is now.
+        """Reads the current state of a job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,43 +134,43 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Follows a job to its end: its transitions and its progress. Ends with OK after the job did; after any other end
-        it can be resumed by sequence.
+        """Sends what happens to a job until it ends: its transitions and its progress. The stream ends with OK after the job
+        has ended. After any other end, call again with the last sequence.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Asks a job to stop. Safe to repeat with the same request_id; FAILED_PRECONDITION once it is over.
+        """Cancels a job. A repeat with the same request_id is safe. If the job has ended, the answer is FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResolveApproval(self, request, context):
-        """Brings a person's decision to a job that waits for one.
+        """Sends a person's decision to a job that waits for one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SendSignal(self, request, context):
-        """Brings a job word of what has happened outside. One that does not wait for it keeps it until it does.
+        """Sends a signal to a job. If the job does not wait for the signal yet, it keeps the signal.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetJobHistory(self, request, context):
-        """Reads what happened to a job, oldest first.
+        """Reads the history of a job, oldest event first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetJobTree(self, request, context):
-        """Reads the jobs and tasks below a job, across holons.
+        """Reads the tree of jobs and tasks below a job, across holons.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -241,7 +243,8 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService(object):
-    """Jobs of the calling client. A job of another client and one that does not exist look the same: NOT_FOUND.
+    """All calls are about jobs of the calling client. For a job of another client the answer is NOT_FOUND, as for a job
+    that does not exist.
     """
 
     @staticmethod

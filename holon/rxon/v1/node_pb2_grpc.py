@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class NodeServiceStub(object):
-    """What a node is and does. Blueprints and the catalog are open to every client; workers, statistics and whatever
-    changes something need the role `admin`.
+    """Information about a node, and its administration. Every client may read blueprints and the skill catalog. Workers,
+    statistics and all changes need the role `admin`.
     """
 
     def __init__(self, channel):
@@ -104,97 +104,98 @@ class NodeServiceStub(object):
 
 
 class NodeServiceServicer(object):
-    """What a node is and does. Blueprints and the catalog are open to every client; workers, statistics and whatever
-    changes something need the role `admin`.
+    """Information about a node, and its administration. Every client may read blueprints and the skill catalog. Workers,
+    statistics and all changes need the role `admin`.
     """
 
     def GetNode(self, request, context):
-        """Reads who and how this node is.
+        """Reads the identity and the state of this node.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListBlueprints(self, request, context):
-        """Lists the blueprints, by name.
+        """Lists the blueprints, in order of their names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetBlueprint(self, request, context):
-        """Reads one blueprint with its contract and its graph.
+        """Reads one blueprint, with its contract and its graph.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListWorkers(self, request, context):
-        """Lists the workers that are connected to any node of the holon, by id.
+        """Lists the workers that are connected to any node of the holon, in order of their ids.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWorkerHistory(self, request, context):
-        """Reads what a worker had part in, newest first, from the caller's own jobs: what is kept in a database of history.
-        FAILED_PRECONDITION when the node has none.
+        """Reads the events of a worker in the caller's own jobs, newest first. They come from the history database. If the
+        node has none, the answer is FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSkills(self, request, context):
-        """Lists the skills that are offered now at any node of the holon, with their contracts and how many provide them.
+        """Lists the skills that workers of any node of the holon offer now, with their contracts and the number of workers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStats(self, request, context):
-        """Reads the figures of now.
+        """Reads the current statistics.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReloadNode(self, request, context):
-        """Reads configuration files again; a bad one changes nothing and is reported.
+        """Reads configuration files again. If a file is invalid, nothing changes, and the answer says what is wrong.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DrainNode(self, request, context):
-        """Drains this node: no new work, results still taken, streams moved elsewhere, then it ends.
+        """Drains this node. It accepts no new work and still accepts results. It moves its streams to other nodes, and ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DrainWorker(self, request, context):
-        """Gives a worker no more tasks until it starts again, or until this is taken back; at whichever node it is.
+        """Drains a worker at any node of the holon. It gets no more tasks until it starts again, or until the drain is
+        undone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AcceptHolon(self, request, context):
-        """Lets another holon come in the place of one that this holon knows: as a worker of it, or as its parent.
+        """Lets a different holon take the place of a known one, as a worker of this holon or as its parent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateTokens(self, request, context):
-        """Makes anew what workers' tokens are made with, for every node of this holon within seconds.
+        """Replaces a secret that workers' tokens are made with. Every node of the holon uses the new one within seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWebhookSecret(self, request, context):
-        """Shows the secret that the store keeps for signing webhooks. FAILED_PRECONDITION where the node signs with a setting.
+        """Returns the webhook secret of the store. If the node signs with a setting, the answer is FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -277,8 +278,8 @@ def add_NodeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NodeService(object):
-    """What a node is and does. Blueprints and the catalog are open to every client; workers, statistics and whatever
-    changes something need the role `admin`.
+    """Information about a node, and its administration. Every client may read blueprints and the skill catalog. Workers,
+    statistics and all changes need the role `admin`.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TokenServiceStub(object):
-    """Where workers get and renew their access tokens, on the same door as their sessions.
+    """Issues and renews access tokens for workers, on the same port as their sessions.
     """
 
     def __init__(self, channel):
@@ -53,25 +53,25 @@ class TokenServiceStub(object):
 
 
 class TokenServiceServicer(object):
-    """Where workers get and renew their access tokens, on the same door as their sessions.
+    """Issues and renews access tokens for workers, on the same port as their sessions.
     """
 
     def ExchangeToken(self, request, context):
-        """Gives an access token for a credential. Repeat it only with the same request_id, within 30 s.
+        """Exchanges a credential for an access token. To repeat a call, use the same request_id within 30 s.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeToken(self, request, context):
-        """Ends a family of refresh tokens at once, and every access token that came from it.
+        """Revokes a family of refresh tokens, and every access token of the family.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetKeySet(self, request, context):
-        """Reads the public keys that access tokens are signed with.
+        """Returns the public keys that verify access tokens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +104,7 @@ def add_TokenServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TokenService(object):
-    """Where workers get and renew their access tokens, on the same door as their sessions.
+    """Issues and renews access tokens for workers, on the same port as their sessions.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class WorkerServiceStub(object):
-    """Where workers serve a node.
+    """The API for workers.
     """
 
     def __init__(self, channel):
@@ -43,13 +43,13 @@ class WorkerServiceStub(object):
 
 
 class WorkerServiceServicer(object):
-    """Where workers serve a node.
+    """The API for workers.
     """
 
     def Session(self, request_iterator, context):
-        """One session of one worker, and the only truth about its liveness. The first message is Hello; the node answers
-        with Welcome, and from then on each side sends what it has. Set no deadline on it: it is meant to last. The worker
-        leaves by Drain and half-close; any end that it did not begin, OK included, is a loss, after which it reconnects.
+        """One session of one worker. The worker is alive as long as its session. The first message is Hello, and the node
+        answers with Welcome. After that both sides send whenever they have something. Set no deadline. A worker leaves by
+        Drain and a half-close. It reconnects after any other end, also after OK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,7 +72,7 @@ def add_WorkerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WorkerService(object):
-    """Where workers serve a node.
+    """The API for workers.
     """
 
     @staticmethod
