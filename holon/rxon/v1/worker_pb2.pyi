@@ -648,8 +648,8 @@ class Heartbeat(google.protobuf.message.Message):
     sequence: builtins.int
     """Increased by one each time. The answer repeats it."""
     credits: builtins.int
-    """How many tasks the worker may hold in all, offered and accepted. Unset: unchanged. 0 means none. A lower number does not
-    take tasks away.
+    """How many tasks the worker may hold in all, offered and accepted. Unset: unchanged. 0 means none. A lower number does
+    not take tasks away.
     """
     @property
     def held(self) -> global___HeldLeases:
