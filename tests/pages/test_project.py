@@ -101,3 +101,10 @@ def test_the_readme_leads_to_every_page() -> None:
     linked = set(re.findall(r"\((docs/[^)#]+)", (REPOSITORY / "README.md").read_text(encoding="utf-8")))
     pages = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "docs").glob("*.md")}
     assert pages - linked == set()
+
+
+def test_each_page_has_one_place_in_the_navigation_of_the_site() -> None:
+    docs = REPOSITORY / "docs"
+    pages = [path.relative_to(docs).as_posix() for path in docs.rglob("*.md") if "node_modules" not in path.parts]
+    site = (REPOSITORY / "scripts/lib/site/mkdocs.yml").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^ +- .+: (\S+\.md)$", site, re.MULTILINE)) == sorted([*pages, "index.md", "CHANGELOG.md"])

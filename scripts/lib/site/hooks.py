@@ -45,7 +45,9 @@ def on_post_template(output: str, template_name: str, config: MkDocsConfig) -> s
 
 def _from_readme(text: str) -> str:
     """The README as a page beside those of docs/."""
-    return text.replace("](docs/", "](").replace("](CHANGELOG.md)", "](../CHANGELOG.md)")
+    for opening in ("](", 'src="', 'srcset="'):
+        text = text.replace(f"{opening}docs/", opening)
+    return text.replace("](CHANGELOG.md)", "](../CHANGELOG.md)")
 
 
 def _linked(text: str) -> list[str]:
