@@ -107,4 +107,5 @@ def test_each_page_has_one_place_in_the_navigation_of_the_site() -> None:
     docs = REPOSITORY / "docs"
     pages = [path.relative_to(docs).as_posix() for path in docs.rglob("*.md") if "node_modules" not in path.parts]
     site = (REPOSITORY / "scripts/lib/site/mkdocs.yml").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"^ +- .+: (\S+\.md)$", site, re.MULTILINE)) == sorted([*pages, "index.md", "CHANGELOG.md"])
+    placed = re.findall(r"^ +- .+: (\S+\.md)$", site, re.MULTILINE)
+    assert sorted(placed) == sorted([*pages, "index.md", "CHANGELOG.md"])
