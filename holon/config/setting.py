@@ -74,7 +74,7 @@ def host(about: str) -> str:
 
 def port(default: int, about: str) -> int:
     """A row for a port that a door listens at."""
-    return setting(default, about + "; 0 takes any free one", minimum=0, maximum=65535)
+    return setting(default, about + ". 0 takes any free port", minimum=0, maximum=65535)
 
 
 def seconds(default: float, about: str, *, minimum: float = 0.05, maximum: float = 366 * DAY_SECONDS) -> float:

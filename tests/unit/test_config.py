@@ -130,6 +130,17 @@ def test_the_documentation_lists_every_setting_as_it_is() -> None:
     assert sorted(rows) == sorted(documented(setting) for setting in Config.settings().values())
 
 
+def test_the_examples_of_the_documentation_run() -> None:
+    page = (REPOSITORY / "docs/configuration.md").read_text(encoding="utf-8")
+    with pytest.raises(ConfigError) as wrong:
+        Config({"API_PORT": "http", "HEARTBEAT_INTERVAL_SECONDS": "15"}).check()
+    assert wrong.value.message in page
+    code = page.partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Config] = {}
+    exec(code, names)
+    assert names["config"].API_PORT == 9080
+
+
 def documented(setting: Setting) -> str:
     default = str(setting.default).lower() if setting.kind is bool else f"{setting.default}"
     default = f"{setting.default:.15g}" if setting.kind is float else default
