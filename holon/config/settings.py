@@ -54,7 +54,7 @@ class Settings:
     )
     REFRESH_TOKEN_SECONDS: float = _seconds(
         DAY_SECONDS,
-        "How long a refresh token is valid: a worker that was away for longer presents its first credential again",
+        "How long a refresh token is valid. After that, the worker presents its first credential again",
         minimum=60,
     )
     SIGNING_KEY_SECONDS: float = _seconds(
@@ -163,8 +163,7 @@ class Settings:
     )
     CLEANUP_TIMEOUT: float = _seconds(
         30,
-        "How long the clean-up of a cancelled job may take, if a parent or another job started the job. Then the node"
-        " ends it",
+        "How long a cancelled job may clean up, if a parent or another job started it. Then the node ends it",
     )
     DISCLOSE: str = _setting(
         "summary",
@@ -206,7 +205,7 @@ class Settings:
     )
     JOB_RETENTION_COUNT: int = _setting(
         10_000_000,
-        "How many ended jobs are kept. The node checks this at least every 5 minutes and deletes the oldest",
+        "How many ended jobs are kept. Beyond it, the node deletes the oldest within 5 minutes",
         minimum=1,
         maximum=10**12,
     )
@@ -290,8 +289,8 @@ class Settings:
     )
     JOB_CLAIM_SECONDS: float = _seconds(
         10,
-        "How long a silent node keeps its jobs before another node takes them. While a handler runs, its node renews "
-        "this",
+        "How long a silent node keeps its jobs before another node takes them. A node with a long handler is not "
+        "silent",
     )
     WORKER_TIMEOUT_SECONDS: float = _seconds(300, "How long a task may run, if it sets no limit")
 

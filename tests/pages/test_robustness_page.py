@@ -42,6 +42,7 @@ from holon.wire import arrivals, stream
 PAGE = (Path(__file__).parents[2] / "docs/robustness.md").read_text(encoding="utf-8")
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ")]
 KIB, MIB = 1024, 1024 * 1024
+SILENCE = door.HttpSettings().silence
 STREAM = WorkerDoorSettings()
 BOUNDS = STREAM.bounds
 
@@ -54,12 +55,12 @@ BOUNDS = STREAM.bounds
         ("path and headers", f"{connection.MAX_HEAD // KIB} KiB, and {connection.MAX_HEADERS} headers"),
         (
             "time to receive a body",
-            f"{connection.BODY_SILENCES} times that, and a second for each {connection.BODY_BYTES_PER_S // 1024} KiB",
+            f"{connection.BODY_SILENCES * SILENCE:g} s, and 1 s for each {connection.BODY_BYTES_PER_S // KIB} KiB",
         ),
         ("chunk framing and trailers of a body", f"{connection.MAX_FRAMING // KIB} KiB, and "),
         ("pipelined requests", f"{connection.MAX_PIPELINE} at most"),
-        ("time to receive path and headers", f"{door.HttpSettings().silence:g} s"),
-        ("reading of an answer", f"{connection.LEAST_TAKEN // KIB} KiB in {door.HttpSettings().silence:g} s"),
+        ("time to receive path and headers", f"{SILENCE:g} s"),
+        ("reading of an answer", f"{connection.LEAST_TAKEN // KIB} KiB in {SILENCE:g} s"),
         ("metadata", f"{BOUNDS.metadata_bytes // KIB} KiB"),
         ("connections, with handshakes", f"{BOUNDS.connections:,} of each port"),
         ("a handshake", f"{BOUNDS.handshake:g} s"),
@@ -128,11 +129,11 @@ BOUNDS = STREAM.bounds
         ),
         ("schedules", f"{schedules_file.MOST_SCHEDULES:,}"),
         (
-            "delay after which a starting node still creates a schedule's job",
+            "delay with which a starting node still creates the job of a schedule",
             f"{schedules_file.CATCH_UP_S:.0f} s; at most {schedules_file.LONGEST_CATCH_UP_S // 86_400} days",
         ),
         ("results of all branches", f"{StoreSettings('n').max_fan_in_bytes // MIB} MiB"),
-        ("a document that nodes share", f"{MAX_DOCUMENT_BYTES // KIB} KiB"),
+        ("a document that nodes share, for example about workers", f"{MAX_DOCUMENT_BYTES // KIB} KiB"),
         ("documents of one kind", f"{MAX_DOCUMENTS:,}"),
         ("callers that rate limits count, with SQLite and in memory", f"{windows.MAX_KEYS:,}"),
         ("calls that wait for the store", f"{waiting.MAX_WAITING:,}; {waiting.MAX_WAITING_TO_CREATE:,}"),
@@ -143,7 +144,7 @@ BOUNDS = STREAM.bounds
         ),
         ("a file that a handler reads or writes as a value", f"{copies.MAX_VALUE_BYTES // MIB} MiB"),
         ("a file that a client uploads", f"{client_files.MAX_FILE_BYTES // 2**30} GiB"),
-        ("a stream", f"{MAX_PARTS * PART_BYTES // 2**30} GiB"),
+        ("a file that a handler writes as a stream", f"{MAX_PARTS * PART_BYTES // 2**30} GiB"),
         ("files of a folder that is sent or fetched", f"{folder.MAX_FILES:,}, {together.AT_ONCE} at a time"),
         ("a name; each part of it", f"{file_names.MAX_KEY_BYTES:,} bytes as a key; {MAX_PART_BYTES}"),
         ("life of a signed URL", f"{task_files.MAX_EXPIRES_S // 86_400} days"),
