@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -268,3 +269,11 @@ def test_of_thousands_of_patterns_those_are_tried_whose_ends_are_a_names_own() -
 )
 def test_a_pattern_stands_for_whole_names(pattern: str, names: dict[str, bool]) -> None:
     assert {name: matches(pattern, name) for name in names} == names
+
+
+def test_the_example_of_the_page_is_a_file_that_a_node_reads(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/worker-access.md").read_text(encoding="utf-8")
+    [text] = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    rules = load(tmp_path, text)
+    assert rules.standing("crawler.b").ids == ("crawler",)
+    assert rules.revoked.names_worker(["old-1"])
