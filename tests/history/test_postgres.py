@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -254,3 +256,15 @@ async def test_anybody_can_query_it(postgres: Server) -> None:
     query = "SELECT to_timestamp(time / 1000.0) AT TIME ZONE 'UTC', worker_id, details->>'f' FROM holon_history"
     assert postgres.sql(query, uri) == ["2023-11-14 22:13:20.123|worker-1|3.0"]
     assert "password" not in repr(history)
+
+
+async def test_the_query_of_the_page_counts_the_tasks_of_each_worker(postgres: Server) -> None:
+    page = (Path(__file__).parents[2] / "docs/history.md").read_text(encoding="utf-8")
+    [query] = re.findall(r"^```sql\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    uri = postgres.database()
+    now = int(time.time() * 1000)
+    tasks = [replace(RICH, type="task_finished", worker_id="w1", duration_ms=took, time=now) for took in (2, 4)]
+    old = replace(tasks[0], time=now - 2 * 86_400_000)
+    async with PostgresHistory(uri) as history:
+        await history.add([notice(record("0-a"), 1, *tasks, old)])
+    assert postgres.sql(query, uri) == ["w1|2|3.0000000000000000"]
