@@ -25,11 +25,11 @@ class Clock(Time, Protocol):
         ...
 
     def wall_ms(self) -> int:
-        """Return people's time in milliseconds since the epoch, by which schedules go; it may be set back."""
+        """Return the wall time in milliseconds since the epoch. Schedules use it; it may be set back."""
         ...
 
     def on_jump(self, listener: Callable[[], object]) -> None:
-        """Call this whenever the time was moved ahead: whoever waits for a time looks again."""
+        """Call this each time the clock is moved ahead, so that timers are checked again."""
         ...
 
 
@@ -49,11 +49,10 @@ class SystemClock:
         self._offset_ns = max(self._offset_ns, floor_ms * _NS_PER_MS - time.monotonic_ns())
 
     def wall_ms(self) -> int:
-        """The wall's time, or this clock's where that is ahead."""
-        return max(self.now_ms(), time.time_ns() // _NS_PER_MS)
+        return Calendar(self).now_ms()
 
     def on_jump(self, listener: Callable[[], object]) -> None:
-        """It goes on by itself, and nobody moves it."""
+        """Nothing is called: this clock is never moved."""
 
 
 class Calendar:

@@ -23,7 +23,7 @@ class StatusCheck:
         self._dispatcher = dispatcher
         # By skill, the tasks that blueprints go on from by statuses of their own, each with its blueprint's name.
         self._tasks: dict[str, list[tuple[str, integrity.BranchingTask]]] = defaultdict(list)
-        # By skill, of which statuses it was said: each with its blueprint's name and the place.
+        # By skill, the statuses that were warned of: each with its blueprint's name and its place.
         self._said: dict[str, set[tuple[str, str, str]]] = {}
 
     def __repr__(self) -> str:

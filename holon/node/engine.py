@@ -124,7 +124,7 @@ class OrchestratorEngine:
             try:
                 await task
             except (ConfigError, BlueprintError) as error:
-                # What it says is for whoever set the node up; where in the node it was found is of no use to them.
+                # The message tells the operator what to change. A traceback through the node would not help.
                 raise error.with_traceback(None) from None
             raise RuntimeError("the node ended before its doors were open")
         self.ports = opened.result()

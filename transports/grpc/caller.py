@@ -123,7 +123,7 @@ class CallerCheck(grpc.aio.ServerInterceptor):
         """Put a handler before the call's own, which it hands over to: only there the connection can be asked."""
         method = handler_call_details.method
         if method.startswith(_OF_CLIENTS):
-            # Whoever it is, he has no use for what this door says of credentials.
+            # Hints about credentials do not help this caller.
             return grpc.stream_stream_rpc_method_handler(self._misdirected)
         handler = await continuation(handler_call_details)
         if handler is None:

@@ -230,7 +230,7 @@ def offers(node: RunningNode, worker_id: str, *statuses: str) -> Worker:
 
 
 def said_of(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
-    """What was logged since the last call of statuses that lead on, by status."""
+    """The warnings about statuses since the last call, by status."""
     said = [one.getMessage() for one in caplog.records if "goes on by the status" in one.getMessage()]
     caplog.clear()
     found = {one.partition("the status '")[2].partition("'")[0]: one for one in said}
