@@ -1,5 +1,5 @@
-// A client of a Holon node in Go, from the protos alone. It creates a job and follows it to its end; Ctrl-C cancels
-// the job, and a second one leaves it running.
+// A client of a Holon node in Go, written from the protos alone. It creates a job and follows it to its end. Ctrl-C
+// cancels the job. A second Ctrl-C ends only the client.
 //
 //	HOLON_URL=grpcs://localhost:7701 HOLON_CA=ca.pem HOLON_TOKEN=... ./client BLUEPRINT '{"n": 1}'
 package main
@@ -25,13 +25,13 @@ import (
 	rxon "holon/rxon/v1"
 )
 
-// The token goes with every call; the channel is encrypted.
+// Every call carries the token; TLS encrypts the channel.
 var authorized = metadata.AppendToOutgoingContext(
 	context.Background(), "authorization", "Bearer "+os.Getenv("HOLON_TOKEN"))
 
-// passing waits and says yes where an error may pass by itself: for a random time, whose bound doubles up to 10 s.
-func passing(what string, err error, losses int) bool {
-	code := status.Code(err) // io.EOF is the OK of a stream that ended before the job did
+// transient waits and returns true if a retry may help. The wait is random; its upper bound doubles up to about 6 s.
+func transient(what string, err error, losses int) bool {
+	code := status.Code(err) // io.EOF: the stream ended with OK before the end of the job
 	if err != io.EOF && code != codes.Unavailable && code != codes.DeadlineExceeded && code != codes.ResourceExhausted {
 		return false
 	}
@@ -40,32 +40,32 @@ func passing(what string, err error, losses int) bool {
 	return true
 }
 
-// repeated makes a unary call that is safe to repeat until it is answered.
+// repeated makes a unary call that is safe to repeat, until the node answers.
 func repeated[Q, A any](
 	what string, call func(context.Context, *Q, ...grpc.CallOption) (*A, error), request *Q,
 ) (*A, error) {
 	for losses := 0; ; losses++ {
-		ctx, cancel := context.WithTimeout(authorized, 10*time.Second) // of the call, not of the job
+		ctx, cancel := context.WithTimeout(authorized, 10*time.Second) // for the call, not for the job
 		answer, err := call(ctx, request)
 		cancel()
-		if err == nil || !passing(what, err, losses) {
+		if err == nil || !transient(what, err, losses) {
 			return answer, err
 		}
 	}
 }
 
-// watch prints what happens to a job, from its beginning, and returns it when it is over.
+// watch prints the events of a job from the first one, and returns the job after its end.
 func watch(jobs rxon.JobServiceClient, id string) (*rxon.Job, error) {
 	request := &rxon.WatchJobRequest{JobId: id, AfterSequence: proto.Int64(0)}
 	for losses := 0; ; losses++ {
 		stream, err := jobs.WatchJob(authorized, request)
-		var said *rxon.WatchJobResponse
+		var message *rxon.WatchJobResponse
 		for err == nil {
-			if said, err = stream.Recv(); err != nil {
+			if message, err = stream.Recv(); err != nil {
 				break
 			}
-			losses, request.AfterSequence = 0, proto.Int64(max(said.Sequence, *request.AfterSequence))
-			switch update := said.Update.(type) { // nil where it is newer than this program
+			losses, request.AfterSequence = 0, proto.Int64(max(message.Sequence, *request.AfterSequence))
+			switch update := message.Update.(type) { // nil if this program does not know the kind
 			case *rxon.WatchJobResponse_Job:
 				if update.Job.Terminal {
 					return update.Job, nil
@@ -76,7 +76,7 @@ func watch(jobs rxon.JobServiceClient, id string) (*rxon.Job, error) {
 				fmt.Println(update.Event.EventType, update.Event.State)
 			}
 		}
-		if !passing("watch", err, losses) {
+		if !transient("watch", err, losses) {
 			return nil, err
 		}
 	}
@@ -92,7 +92,7 @@ func main() {
 
 	data := &rxon.Payload{Content: &rxon.Payload_Data{Data: []byte(os.Args[2])}}
 	request := &rxon.CreateJobRequest{RequestId: rand.Text(), BlueprintName: os.Args[1], InitialData: data}
-	created, err := repeated("create", jobs.CreateJob, request) // the same RequestId again is the same job again
+	created, err := repeated("create", jobs.CreateJob, request) // a retry with this RequestId returns the same job
 	check(err)
 	fmt.Println("job", created.JobId)
 	interrupts := make(chan os.Signal, 1)

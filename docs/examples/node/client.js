@@ -1,5 +1,5 @@
-// A client of a Holon node in Node.js, from the protos alone. It creates a job and follows it to its end; Ctrl-C
-// cancels the job, and a second one leaves it running.
+// A client of a Holon node in Node.js, written from the protos alone. It creates a job and follows it to its end.
+// Ctrl-C cancels the job. A second Ctrl-C ends only the client.
 //   HOLON_URL=grpcs://localhost:7701 HOLON_CA=ca.pem HOLON_TOKEN=... node client.js BLUEPRINT '{"n": 1}'
 const { randomUUID } = require("node:crypto");
 const { readFileSync } = require("node:fs");
@@ -17,38 +17,38 @@ const client = new JobService(HOLON_URL.replace("grpcs://", ""), credentials);
 const metadata = new grpc.Metadata();
 metadata.set("authorization", `Bearer ${HOLON_TOKEN}`);
 
-// What may pass by itself: the call is made again after a random wait, whose bound doubles up to 10 s.
-const passing = [grpc.status.UNAVAILABLE, grpc.status.DEADLINE_EXCEEDED, grpc.status.RESOURCE_EXHAUSTED];
+// Retry calls that fail with these codes, after a random wait. Its upper bound doubles, up to 10 s.
+const transient = [grpc.status.UNAVAILABLE, grpc.status.DEADLINE_EXCEEDED, grpc.status.RESOURCE_EXHAUSTED];
 const pause = (losses) => sleep(Math.random() * Math.min(10_000, 200 * 2 ** losses));
 
-async function call(method, request) { // a unary call that is safe to repeat
+async function call(method, request) { // makes a unary call that is safe to repeat
   for (let losses = 1; ; losses++) {
     try {
       return await new Promise((resolve, reject) => {
-        const deadline = Date.now() + 10_000; // of the call, not of the job
+        const deadline = Date.now() + 10_000; // for the call, not for the job
         client[method](request, metadata, { deadline }, (error, answer) => error ? reject(error) : resolve(answer));
       });
     } catch (error) {
-      if (!passing.includes(error.code)) throw error;
+      if (!transient.includes(error.code)) throw error;
       console.error(`${method}: ${error.details}; trying again`);
       await pause(losses);
     }
   }
 }
 
-async function watch(job_id) { // returns the job when it is over
-  let after_sequence = 0, losses = 0; // from the beginning
+async function watch(job_id) { // returns the job after its end
+  let after_sequence = 0, losses = 0; // 0: from the first event
   for (;;) {
     try {
-      for await (const said of client.WatchJob({ job_id, after_sequence }, metadata)) {
+      for await (const message of client.WatchJob({ job_id, after_sequence }, metadata)) {
         losses = 0;
-        if (said.update === "job" && said.job.terminal) return said.job;
-        if (said.update === "progress") console.log(said.progress.status, `${said.progress.percent ?? 0}%`);
-        if (said.update === "event") console.log(said.event.event_type, said.event.state);
-        after_sequence = Math.max(after_sequence, said.sequence);
+        if (message.update === "job" && message.job.terminal) return message.job;
+        if (message.update === "progress") console.log(message.progress.status, `${message.progress.percent ?? 0}%`);
+        if (message.update === "event") console.log(message.event.event_type, message.event.state);
+        after_sequence = Math.max(after_sequence, message.sequence);
       }
     } catch (error) {
-      if (!passing.includes(error.code)) throw error;
+      if (!transient.includes(error.code)) throw error;
       console.error(`the watch broke: ${error.details}; going on after event ${after_sequence}`);
     }
     await pause(++losses);
@@ -57,7 +57,7 @@ async function watch(job_id) { // returns the job when it is over
 
 async function main(blueprint_name, data = "{}") {
   const initial_data = { data: Buffer.from(data) };
-  // The same request_id again is the same job again, so that a lost answer makes no second one.
+  // A retry with the same request_id returns the same job, so a lost answer creates no second one.
   const { job_id } = await call("CreateJob", { request_id: randomUUID(), blueprint_name, initial_data });
   console.log("job", job_id);
   process.once("SIGINT", () => call("CancelJob", { job_id }).catch((error) => console.error(error.details)));

@@ -1,8 +1,8 @@
-// A worker of a Holon node in Go, from the protos alone. It serves its skills until SIGTERM, then drains.
+// A worker of a Holon node in Go, written from the protos alone. It serves its skills until SIGTERM, then drains.
 //
 //	NODE_URL=grpcs://localhost:7700 TLS_CA_PATH=ca.pem TLS_CERT_PATH=go-1.pem TLS_KEY_PATH=go-1.key ./worker
 //
-// tasks.go is what it does, session.go how it keeps in touch with its node.
+// tasks.go runs the tasks; session.go keeps the session with the node.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 	rxon "holon/rxon/v1"
 )
 
-// do is what happens, one after the other. Whatever is not a function's own belongs to main, which does it.
+// do receives functions. main calls them one after the other, so only main touches shared variables.
 var do = make(chan func())
 
 func main() {
@@ -34,7 +34,7 @@ func main() {
 	signal.Notify(signals, syscall.SIGTERM)
 	go func() {
 		<-signals
-		signal.Reset() // a second one ends it at once
+		signal.Reset() // a second SIGTERM ends the process at once
 		do <- drain
 	}()
 	open(credentials.NewTLS(&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}))
@@ -43,31 +43,31 @@ func main() {
 	}
 }
 
-// heard is what the node says once there is a session; a kind that is not here is ignored.
-func heard(said *rxon.SessionResponse) {
-	switch said := said.Message.(type) {
+// received handles a message of the node after Welcome. Unknown kinds are ignored.
+func received(response *rxon.SessionResponse) {
+	switch message := response.Message.(type) {
 	case *rxon.SessionResponse_TaskOffers:
-		for _, offer := range said.TaskOffers.Offers {
+		for _, offer := range message.TaskOffers.Offers {
 			offered(offer)
 		}
 	case *rxon.SessionResponse_StopTasks:
-		for _, one := range said.StopTasks.Stops {
+		for _, one := range message.StopTasks.Stops {
 			if held := leases[one.LeaseId]; held != nil {
-				held.stop() // its word follows
+				held.stop() // its result follows
 			}
 		}
 	case *rxon.SessionResponse_UpdateAcks:
-		for _, ack := range said.UpdateAcks.Results {
-			settled(ack)
+		for _, ack := range message.UpdateAcks.Results {
+			acknowledged(ack)
 		}
 	case *rxon.SessionResponse_GoAway:
-		if said.GoAway.Reason == "REPLACED" {
+		if message.GoAway.Reason == "REPLACED" {
 			log.Fatal("a newer process has our id")
 		}
 		leaving = true
-		leaveIfDone() // no more offers come: end what is held, and then this session
+		leaveIfDone() // no more offers come: finish all tasks, then end this session
 	case *rxon.SessionResponse_SessionError:
-		log.Printf("message %d was refused: %s", said.SessionError.Frame, said.SessionError.Error.GetMessage())
+		log.Printf("message %d was refused: %s", message.SessionError.Frame, message.SessionError.Error.GetMessage())
 	}
 }
 
@@ -108,7 +108,7 @@ func beat(ctx context.Context, interval time.Duration) {
 
 func send(request *rxon.SessionRequest) {
 	if stream != nil {
-		stream.Send(request) // what goes wrong with it, Recv says too
+		stream.Send(request) // Recv returns the error, if there is one
 	}
 }
 

@@ -18,14 +18,14 @@ import (
 )
 
 var (
-	instance          = rand.Text()                    // of this process: it tells a reconnect from a second one
-	stream            rxon.WorkerService_SessionClient // the session, from its Welcome on
+	instance          = rand.Text()                    // of this process; with it, the node recognizes a reconnect
+	stream            rxon.WorkerService_SessionClient // the current session; nil before its Welcome
 	welcome           = &rxon.Welcome{}                // of the last session
 	losses            int
 	draining, leaving bool
 )
 
-// open begins a session, on a connection of its own and without a deadline, and begins the next one after it.
+// open starts a session on its own connection, without a deadline. After its end, it starts the next one.
 func open(tls credentials.TransportCredentials) {
 	target := strings.TrimPrefix(os.Getenv("NODE_URL"), "grpcs://")
 	channel, err := grpc.NewClient(target, grpc.WithTransportCredentials(tls))
@@ -40,13 +40,13 @@ func open(tls credentials.TransportCredentials) {
 			call.Send(&rxon.SessionRequest{Message: &rxon.SessionRequest_Hello{Hello: hello}})
 		}
 		for err == nil {
-			var said *rxon.SessionResponse
-			if said, err = call.Recv(); err == nil {
-				if first := said.GetWelcome(); first != nil {
+			var response *rxon.SessionResponse
+			if response, err = call.Recv(); err == nil {
+				if first := response.GetWelcome(); first != nil {
 					limit = first.SilenceTimeout.AsDuration()
 					do <- func() { welcomed(ctx, call, first) }
 				} else {
-					do <- func() { heard(said) }
+					do <- func() { received(response) }
 				}
 				silence.Reset(limit)
 			}
@@ -74,16 +74,16 @@ func greeting() *rxon.Hello {
 	return hello
 }
 
-func welcomed(ctx context.Context, call rxon.WorkerService_SessionClient, said *rxon.Welcome) {
-	stream, welcome, losses, leaving = call, said, 0, draining
-	go beat(ctx, said.HeartbeatInterval.AsDuration())
+func welcomed(ctx context.Context, call rxon.WorkerService_SessionClient, message *rxon.Welcome) {
+	stream, welcome, losses, leaving = call, message, 0, draining
+	go beat(ctx, message.HeartbeatInterval.AsDuration())
 	kept := map[string]bool{}
-	for _, one := range said.Leases {
+	for _, one := range message.Leases {
 		kept[one.LeaseId] = one.Decision == rxon.LeaseDecision_LEASE_DECISION_KEEP
 	}
 	for id, held := range leases {
 		if held.result != nil {
-			tellResult(held, true)
+			sendResult(held, true)
 		} else if !kept[id] {
 			delete(leases, id)
 			held.stop()
@@ -92,14 +92,14 @@ func welcomed(ctx context.Context, call rxon.WorkerService_SessionClient, said *
 	leaveIfDone()
 }
 
-// lost says how long to wait before the next session.
+// lost returns how long to wait before the next session.
 func lost(err error) time.Duration {
 	stream = nil
 	leaveIfDone()
-	log.Printf("the session is over: %v", err) // whatever it says, we did not begin it
+	log.Printf("the session ended: %v", err)
 	switch status.Code(err) {
 	case codes.InvalidArgument, codes.PermissionDenied, codes.Unimplemented, codes.Unauthenticated:
-		return time.Duration((30 + 15*mathrand.Float64()) * float64(time.Second)) // somebody has to change something
+		return time.Duration((30 + 15*mathrand.Float64()) * float64(time.Second)) // an operator has to correct something
 	}
 	losses++
 	return 500*time.Millisecond + time.Duration(mathrand.Int63n(int64(time.Second)<<min(losses, 5)))

@@ -13,7 +13,7 @@ import (
 type values map[string]float64
 type skill func(ctx context.Context, in values, progress func(percent float64)) (values, error)
 
-// Each takes its params, says how far it is, and ends when its context does.
+// Each skill takes params, reports progress, and ends when its context is done.
 var skills = map[string]skill{
 	"double": func(_ context.Context, in values, _ func(float64)) (values, error) {
 		return values{"doubled": 2 * in["n"]}, nil
@@ -34,14 +34,14 @@ var skills = map[string]skill{
 type lease struct {
 	*rxon.LeaseRef
 	stop   context.CancelFunc
-	result *rxon.TaskResult // what it ended with, told again in each session until it is acknowledged
+	result *rxon.TaskResult // nil while the task runs; sent in each session until acknowledged
 }
 
-// leases are of what runs, or has ended and is not acknowledged. They outlive the session.
+// leases holds running tasks and unacknowledged results, across sessions.
 var leases = map[string]*lease{}
 
-// tell says news of a lease. Without a session they are lost; a result is told again in the next one.
-func tell(held *lease, news *rxon.TaskUpdate) {
+// update sends news of a lease. Without a session they are dropped; the next session resends results.
+func update(held *lease, news *rxon.TaskUpdate) {
 	if leases[held.LeaseId] == held {
 		news.TaskId, news.LeaseId = held.TaskId, held.LeaseId
 		all := &rxon.TaskUpdates{Updates: []*rxon.TaskUpdate{news}}
@@ -49,8 +49,8 @@ func tell(held *lease, news *rxon.TaskUpdate) {
 	}
 }
 
-func tellResult(held *lease, resent bool) {
-	tell(held, &rxon.TaskUpdate{Resent: resent, Update: &rxon.TaskUpdate_Result{Result: held.result}})
+func sendResult(held *lease, resent bool) {
+	update(held, &rxon.TaskUpdate{Resent: resent, Update: &rxon.TaskUpdate_Result{Result: held.result}})
 }
 
 func offered(offer *rxon.TaskOffer) {
@@ -59,26 +59,26 @@ func offered(offer *rxon.TaskOffer) {
 	leases[offer.LeaseId] = held
 	work, known := skills[offer.Skill]
 	if known && !draining {
-		tell(held, &rxon.TaskUpdate{Update: &rxon.TaskUpdate_Accepted{Accepted: &rxon.TaskAccepted{}}})
+		update(held, &rxon.TaskUpdate{Update: &rxon.TaskUpdate_Accepted{Accepted: &rxon.TaskAccepted{}}})
 		go run(ctx, held, work, offer.Params.GetData())
 		return
 	}
 	no := &rxon.TaskRejected{Reason: "UNKNOWN_SKILL"}
-	if draining { // the offer crossed our Drain; it may come back, at once, to who takes our place
+	if draining { // the offer crossed our Drain; another worker may get it at once
 		no = &rxon.TaskRejected{Reason: "DRAINING", RetryAtOnce: true}
 	}
-	tell(held, &rxon.TaskUpdate{Update: &rxon.TaskUpdate_Rejected{Rejected: no}})
+	update(held, &rxon.TaskUpdate{Update: &rxon.TaskUpdate_Rejected{Rejected: no}})
 	delete(leases, offer.LeaseId)
 }
 
-func settled(ack *rxon.ResultAck) {
+func acknowledged(ack *rxon.ResultAck) {
 	held := leases[ack.LeaseId]
 	if held != nil && ack.Verdict == rxon.Verdict_VERDICT_RETRY {
-		time.AfterFunc(ack.Error.GetRetryAfter().AsDuration(), func() { do <- func() { tellResult(held, true) } })
+		time.AfterFunc(ack.Error.GetRetryAfter().AsDuration(), func() { do <- func() { sendResult(held, true) } })
 		return
 	}
 	if ack.Verdict != rxon.Verdict_VERDICT_COMMITTED {
-		log.Printf("result not taken: %s %s %s", ack.Verdict, ack.Reason, ack.Error.GetMessage())
+		log.Printf("result not applied: %s %s %s", ack.Verdict, ack.Reason, ack.Error.GetMessage())
 	}
 	delete(leases, ack.LeaseId)
 	leaveIfDone()
@@ -90,7 +90,7 @@ func run(ctx context.Context, held *lease, work skill, params []byte) {
 	if err == nil {
 		out, err = work(ctx, in, func(percent float64) {
 			news := &rxon.TaskUpdate_Progress{Progress: &rxon.TaskProgress{Percent: &percent}}
-			do <- func() { tell(held, &rxon.TaskUpdate{Update: news}) }
+			do <- func() { update(held, &rxon.TaskUpdate{Update: news}) }
 		})
 	}
 	data, _ := json.Marshal(out)
@@ -100,13 +100,13 @@ func run(ctx context.Context, held *lease, work skill, params []byte) {
 			held.result = &rxon.TaskResult{Status: "cancelled"}
 		case err == nil && len(data) > int(welcome.MaxPayloadBytes):
 			held.result = failed("LIMIT_EXCEEDED", errors.New("the result is too large"))
-		case err != nil: // without a code it is tried again
+		case err != nil: // the node retries a failure without a code
 			held.result = failed("", err)
 		default:
 			payload := &rxon.Payload{Content: &rxon.Payload_Data{Data: data}}
 			held.result = &rxon.TaskResult{Status: "success", Data: payload}
 		}
-		tellResult(held, false)
+		sendResult(held, false)
 	}
 }
 
