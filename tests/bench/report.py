@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from holon.config.values import without_credentials
+from tests.bench.machine import surroundings
 from tests.bench.quiet import Quiet
 from tests.bench.recovery import HELD, Recovery
-from tests.bench.run import Outcome
+from tests.bench.run import STRIPPED, Outcome
 from tests.bench.scenarios import SCENARIOS, Figures
 
 _JOB_FIELDS = (
@@ -41,7 +42,7 @@ def facts(outcome: Outcome) -> dict[str, Any]:
         "storage": without_credentials(outcome.storage),
         "synchronous": outcome.synchronous,
         "nodes": outcome.nodes,
-        "limit": "plaintext" if outcome.plaintext else "alone" if outcome.depth else "stripped",
+        "limit": outcome.beside,
         **_of_jobs(outcome),
         **_of_levels(outcome),
         **_busy(outcome),
@@ -55,6 +56,7 @@ def facts(outcome: Outcome) -> dict[str, Any]:
         "cores": outcome.cores[0],
         "node_core": outcome.cores[1],
         "python": outcome.python,
+        **surroundings(outcome.server),
     }
 
 
@@ -206,7 +208,7 @@ def _jobs_shown(found: dict[str, Any]) -> tuple[list[tuple[str, str, str]], str]
 
 
 def _beside(found: dict[str, Any]) -> str:
-    return "limit" if found["limit"] == "stripped" else found["limit"]
+    return "limit" if found["limit"] == STRIPPED else str(found["limit"])
 
 
 def _idle_workers_shown(found: dict[str, Any]) -> tuple[list[tuple[str, str, str]], str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import platform
+import secrets
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,10 +21,16 @@ from tests.bench.quiet import WORKERS, Quiet, allow_files, quiet
 from tests.bench.recovery import Recovery, recovery
 from tests.bench.scenarios import RECOVERY, SCENARIOS, Figures, Jobs
 from tests.bench.site import Site
+from tests.bench.store_use import server_version
 from tests.redis_server import RedisServer
 
 _NODES = ("tests.bench.echo_node", "tests.bench.node")
 OWN_REDIS = "redis://"
+# What a node is measured beside: its doors alone, or itself with one thing less.
+STRIPPED = "stripped"
+PLAINTEXT = "plaintext"
+UNENCRYPTED = "unencrypted"
+ALONE = "alone"
 _FSYNCS = 200
 _FSYNCS_PER_SECOND = 20.0
 _PACED_SECONDS = 3.0
@@ -35,18 +43,19 @@ class Outcome:
 
     Attributes:
         nodes: how many there were.
-        plaintext: whether the limit is the same node in plaintext.
-        depth: how many holons are below the node, in one line; with any, the limit is the same node without them.
+        beside: what the limit is: one of the names above.
+        depth: how many holons are below the node, in one line.
         node, limit: their figures, of all turns together; both of one kind. Recovery has no limit.
         fsyncs, paced_fsyncs: seconds that the disk took, back to back and at 20 a second; empty without a disk.
         synchronous: SQLite's setting; None for another store.
         cores: how many cores there are, and which is the first node's own, if it has one.
+        server: the name and version of the store's server; None where it has none.
     """
 
     scenario: str
     storage: str
     nodes: int
-    plaintext: bool
+    beside: str
     depth: int
     node: Figures | Quiet | Recovery
     limit: Figures | Quiet | None
@@ -54,6 +63,7 @@ class Outcome:
     paced_fsyncs: list[float]
     synchronous: str | None
     cores: tuple[int, int | None]
+    server: str | None = None
     python: str = platform.python_version()
 
 
@@ -66,7 +76,7 @@ async def run(
     nodes: int = 1,
     settings: Mapping[str, str] = {},
     *,
-    plaintext: bool = False,
+    beside: str = STRIPPED,
     depth: int = 0,
 ) -> Outcome:
     """Measure one scenario.
@@ -79,14 +89,15 @@ async def run(
         idle: how many workers, where they are all there is.
         nodes: how many nodes share the store; the limit is one process always.
         settings: the nodes', where they are not the defaults; with recovery alone.
-        plaintext: what the node is measured beside is no limit, but itself in plaintext, with a store of its own and
-            workers with tokens.
-        depth: how many holons are below it; then what it is measured beside is itself without them, and both run on
-            any core.
+        beside: what the node is measured beside. PLAINTEXT is the same node in plaintext, with workers that show a
+            token. UNENCRYPTED is the same node without a key; then the node has one. Each has a store of its own.
+        depth: how many holons are below the node. With any, `beside` is ALONE, and both run on any core.
     Raises:
         BenchError: it cannot be run, a job did not end as it must, or a process logged an error.
         ConfigError: `storage` is no store.
     """
+    if depth:
+        beside = ALONE
     async with AsyncExitStack() as own:
         all_cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
         cores = (None,) if depth else _cores(all_cores, nodes)
@@ -96,7 +107,7 @@ async def run(
             own.callback(os.sched_setaffinity, 0, all_cores)
         given, storage = storage, _own_server(own) if storage == OWN_REDIS else storage
         uri = StorageURI.parse(storage)
-        _check(uri, name, nodes, itself=plaintext or bool(depth))
+        _check(uri, name, nodes, itself=beside != STRIPPED)
         fsyncs: list[float] = []
         paced: list[float] = []
         if uri.path:
@@ -109,15 +120,32 @@ async def run(
         certificates = Certificates.make(folder)
         node: Figures | Quiet | Recovery
         limit: Figures | Quiet | None = None
+        server = await server_version(uri.server) if uri.server else None
         if name == RECOVERY:
             node = await recovery(absolute, folder, certificates, settings)
         else:
             echo, real = _NODES
-            beside = real if plaintext or depth else echo
+            key = base64.b64encode(secrets.token_bytes(32)).decode()
             other = f"sqlite:///{folder}/beside.db?synchronous={uri.synchronous}" if uri.path else storage
             sites = [
-                Site(beside, jobs, other, folder, None if plaintext else certificates, (cores[0],)),
-                Site(real, jobs, absolute, folder, certificates, cores, depth),
+                Site(
+                    echo if beside == STRIPPED else real,
+                    jobs,
+                    other,
+                    folder,
+                    None if beside == PLAINTEXT else certificates,
+                    (cores[0],),
+                ),
+                Site(
+                    real,
+                    jobs,
+                    absolute,
+                    folder,
+                    certificates,
+                    cores,
+                    depth,
+                    {"ENCRYPTION_KEY": key} if beside == UNENCRYPTED else {},
+                ),
             ]
             if jobs is None:
                 allow_files(idle)
@@ -126,7 +154,7 @@ async def run(
                 limit, node = await _loaded(sites, jobs, seconds)
         synchronous = uri.synchronous if uri.path else None
         where = (len(all_cores) or os.cpu_count() or 1, cores[0])
-        return Outcome(name, given, nodes, plaintext, depth, node, limit, fsyncs, paced, synchronous, where)
+        return Outcome(name, given, nodes, beside, depth, node, limit, fsyncs, paced, synchronous, where, server)
 
 
 def _cores(all_cores: list[int], nodes: int) -> tuple[int | None, ...]:

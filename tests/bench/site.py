@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,6 +28,7 @@ class Site:
         certificates: as in `Fleet`.
         cores: each node's core; None lets it run anywhere.
         depth: how many holons are below the one of these nodes, in one line; the workers are the lowest one's.
+        settings: more settings of these nodes.
     """
 
     def __init__(
@@ -39,10 +40,12 @@ class Site:
         certificates: Certificates | None,
         cores: Sequence[int | None],
         depth: int = 0,
+        settings: Mapping[str, str] = {},
     ) -> None:
         self._jobs = jobs
         self._cores = cores
         self._depth = depth
+        self._settings = settings
         self._server = StorageURI.parse(storage).server
         self._fleet = Fleet(module, storage, folder, certificates, lambda numbers: self.load.hear(numbers))
         self.connections: list[Connection] = []
@@ -97,7 +100,7 @@ class Site:
         return self._fleet.tails()
 
     async def _start(self) -> None:
-        settings = self._fleet.takes_children() if self._depth else {}
+        settings = dict(self._settings) | (self._fleet.takes_children() if self._depth else {})
         nodes = [await self._fleet.add_node(core, settings) for core in self._cores]
         if self._jobs is None:
             return

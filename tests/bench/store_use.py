@@ -34,6 +34,14 @@ class StoreUse:
         return StoreUse(self.calls - other.calls, self.commands - other.commands, self.cpu - other.cpu)
 
 
+async def server_version(server: str) -> str:
+    """Return the name and version of a server: `Redis 8.0.2`, `Valkey 8.1.1`."""
+    async with Redis.from_url(server) as redis:
+        told = await redis.info("server")
+    valkey = told.get("valkey_version")
+    return f"Valkey {valkey}" if valkey else f"Redis {told['redis_version']}"
+
+
 async def store_use(server: str) -> StoreUse:
     """What a server did since it started.
 
