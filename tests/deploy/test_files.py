@@ -22,7 +22,7 @@ README = (FOLDER / "README.md").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
 NODES = [name for name in COMPOSE["services"] if name.startswith("node-")]
 MANIFESTS = sorted(path.name for path in kubernetes.FOLDER.iterdir())
-STATEFUL = [name for name in MANIFESTS if name != "doors.yaml"]
+STATEFUL = [name for name in MANIFESTS if name != "services.yaml"]
 TOKEN = "a-token-of-a-test-of-32-characters"
 SECRETS = {
     "client-token": TOKEN,
@@ -150,7 +150,7 @@ def test_ports_are_those_of_the_doors() -> None:
     assert sorted(map(int, exposed.split())) == sorted(doors.values())
     for name in STATEFUL:
         assert {port["name"]: port["containerPort"] for port in kubernetes.container(name)["ports"]} == doors
-    for service in (one for one in kubernetes.manifests("doors.yaml") if one["kind"] == "Service"):
+    for service in (one for one in kubernetes.manifests("services.yaml") if one["kind"] == "Service"):
         for port in service["spec"]["ports"]:
             assert (port["targetPort"], port["port"]) == (port["name"], doors[port["name"]])
     for node in NODES:
