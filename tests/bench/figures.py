@@ -27,7 +27,7 @@ RUNS: tuple[tuple[str, ...], ...] = (
 _HEAD = """\
 # Figures
 
-This page holds all measured figures of Holon. `scripts/bench` writes it; [benchmarks](benchmarks.md) explains how to
+This page shows how fast a node is, as measured. `scripts/bench` writes it; [benchmarks](benchmarks.md) explains how to
 measure, and what each figure means. A range such as 3.5-3.9 is the lowest and the highest of several runs.
 
 ```sh
@@ -35,8 +35,8 @@ scripts/bench all --figures docs/figures.md --conditions "nothing else runs"    
 scripts/bench --figures docs/figures.md    # write the page again from figures.jsonl
 ```
 
-Figures of two tables may come from different hours. The same machine can be a third slower an hour later, so compare
-figures of one table only. The CPU time of a job varies least.
+Compare figures of one table only: the same machine can be a third slower an hour later. The CPU time of a job varies
+least. If other programs run too, a difference of less than a tenth is noise.
 """
 
 
@@ -241,9 +241,8 @@ def _section(
     """A heading, a table, and what the table was measured on; nothing without a row."""
     if rows:
         yield f"## {heading}\n\n{about}\n"
-        yield "\n".join(
-            f"| {' | '.join(row)} |".replace("|  |", "| |") for row in (columns, ["---"] * len(columns), *rows)
-        )
+        head, *lines = (f"| {' | '.join(row)} |".replace("|  |", "| |") for row in (columns, *rows))
+        yield "\n".join([head, f"|{'---|' * len(columns)}", *lines])
         yield f"\n{_conditions(results)}\n"
 
 
