@@ -32,7 +32,8 @@ def test_it_lists_every_key_and_limit() -> None:
     assert {f"`{key}`" for key in schedules_file._KEYS} <= set(keys)
     assert f"1 to {schedules_file.LONGEST_INTERVAL_S}" in PAGE
     assert f"at most {schedules_file.MOST_SCHEDULES:,} schedules" in PAGE
-    assert f"{schedules_file.CATCH_UP_S:.0f} when left out" in PAGE
+    assert f"| {schedules_file.CATCH_UP_S:.0f}, or `JOB_RETENTION` if that is less |" in PAGE
+    assert f"at most {schedules_file.LONGEST_CATCH_UP_S // 86_400} days" in PAGE
     assert f"within {scheduler.LOOK_EVERY_S:.0f} s" in PAGE
     assert f"belong to `{SCHEDULER}`" in PAGE
     assert f"`{SCHEDULER}`, `{scheduler.PLAN}`" in PAGE
@@ -45,5 +46,5 @@ def test_it_lists_what_may_become_of_a_slot() -> None:
         for node in ast.walk(source)
         if isinstance(node, ast.Return) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     }
-    listed = re.findall(r"^\| `(\w+)` \| [a-z]", PAGE.split("## Seeing them")[1], re.MULTILINE)
+    listed = re.findall(r"^\| `(\w+)` \| [a-z]", PAGE.split("| `result` | meaning |")[1], re.MULTILINE)
     assert set(listed) == returned | {"missed"}
