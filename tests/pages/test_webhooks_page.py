@@ -9,7 +9,11 @@ import subprocess
 import time
 from base64 import b64encode
 from collections.abc import Callable
+from http.client import HTTPConnection
+from http.server import HTTPServer
 from pathlib import Path
+from textwrap import dedent
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -26,8 +30,8 @@ Verify = Callable[[str, dict[str, str], bytes], bool]
 
 
 def example(language: str) -> str:
-    (text,) = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-    return str(text)
+    (text,) = re.findall(rf"^ *```{language}\n(.*?)^ *```", PAGE, re.DOTALL | re.MULTILINE)
+    return dedent(text)
 
 
 def in_python(secret: str, headers: dict[str, str], body: bytes) -> bool:
@@ -71,3 +75,30 @@ def test_what_is_told_on_the_page_has_the_fields_of_what_is_sent() -> None:
     assert list(end) == ["event", "job_id", "status", "result", "error"]
     line = HistoryEvent(event["event"], 0, details={"payload": {}})
     assert list(event) == list(json.loads(event_message("0-a", 7, line)))
+
+
+def test_the_receiver_of_the_page_prints_what_a_node_sent_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WEBHOOK_SECRET", TEXT)
+    space: dict[str, Any] = {}
+    exec(example("python"), space)
+    with HTTPServer(("127.0.0.1", 0), space["Receiver"]) as server:
+        serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        try:
+            answers = [_post(server.server_port, headers(one)) for one in (SECRET, b"other" * 8)]
+        finally:
+            server.shutdown()
+            serving.join()
+    assert answers == [204, 401]
+    assert capsys.readouterr().out == f"end_0-a {BODY.decode()}\n"
+
+
+def _post(port: int, signature: dict[str, str]) -> int:
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("POST", "/", BODY, signature)
+        return connection.getresponse().status
+    finally:
+        connection.close()
