@@ -83,6 +83,7 @@ class Mover:
 
         When it is cancelled, what is left stays in the store too.
         """
+        log.info("moving the history that is left")
         try:
             moved = 1
             while moved:
