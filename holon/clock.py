@@ -108,7 +108,7 @@ class ManualClock:
         A node that has this clock is told at once, and does what has become due: in the loop's thread.
         """
         if ms < 0:
-            raise ValueError(f"a clock never goes backwards: advance({ms})")
+            raise ValueError(f"the clock cannot go back: advance({ms})")
         self._now_ms += ms
         for listener in self._listeners:
             listener()

@@ -275,8 +275,8 @@ class ActionFactory:
         self._called_at = caller.f_code.co_filename, caller.f_lineno
         if self._decision is not None:
             self._second = BlueprintError(
-                f"this run of the handler has already called {_ACTIONS[type(self._decision)]}, and now calls "
-                f"{_ACTIONS[type(decision)]}; decide once, for instance with `return` after the first",
+                f"this run of the handler already called {_ACTIONS[type(self._decision)]}, and now calls "
+                f"{_ACTIONS[type(decision)]}; call one action, for example with `return` after the first",
                 code="SECOND_DECISION",
             )
             raise self._second

@@ -148,7 +148,7 @@ def read_public(path: str, most: int = MAX_BYTES) -> bytes:
 
     def check(facts: os.stat_result) -> None:
         if facts.st_mode & stat.S_IWOTH:
-            raise ValueError(f"{path} can be changed by every user of this machine; chmod 644 {path}")
+            raise ValueError(f"every user of this machine can change {path}; chmod 644 {path}")
 
     return _read(path, 0, check, most)
 
@@ -187,7 +187,7 @@ def facts_of(path: str) -> Facts:
 
 def _read(path: str, flags: int, check: Callable[[os.stat_result], None], most: int = MAX_BYTES) -> bytes:
     if "\0" in path:
-        raise ValueError(f"{path!r} is no path")
+        raise ValueError(f"{path!r} is not a path")
     try:
         descriptor = os.open(path, os.O_RDONLY | _AS_IT_IS | _AT_ONCE | flags)
         try:
@@ -195,7 +195,7 @@ def _read(path: str, flags: int, check: Callable[[os.stat_result], None], most: 
             if stat.S_ISREG(facts.st_mode):
                 check(facts)
             elif not stat.S_ISDIR(facts.st_mode):
-                raise ValueError(f"{path} is no regular file")
+                raise ValueError(f"{path} is not a regular file")
             with open(descriptor, "rb", closefd=False) as file:
                 content = file.read(most + 1)
         finally:
@@ -203,13 +203,14 @@ def _read(path: str, flags: int, check: Callable[[os.stat_result], None], most: 
     except OSError as error:
         if error.errno in _IS_LINK and flags & _NO_LINK:
             raise ValueError(
-                f"{path} is a link; name the file itself, or set SECRETS_MOUNTED=true where secrets are mounted"
+                f"{path} is a link; use the path of the file itself, or if secrets are mounted, set "
+                "SECRETS_MOUNTED=true"
             ) from error
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     if not content:
         raise ValueError(f"{path} is empty")
     if len(content) > most:
-        raise ValueError(f"{path} has over {most} bytes; is it the right file?")
+        raise ValueError(f"{path} has over {most} bytes; check that it is the right file")
     return content
 
 
@@ -225,11 +226,11 @@ def _is_open(facts: os.stat_result, *, sticky: bool) -> bool:
 
 def _open_to_all(path: str, one: str, facts: os.stat_result) -> str:
     if facts.st_mode & stat.S_ISVTX:
-        return f"{path}: every user of this machine can put files into {one}; choose a folder of your own"
+        return f"{path}: every user of this machine can create files in {one}; use a folder of your own"
     where = "" if path == one else f"{path}: "
-    what = f"{where}{one} can be changed by every user of this machine; chmod o-w {one}"
+    what = f"{where}every user of this machine can change {one}; chmod o-w {one}"
     is_folder = stat.S_ISDIR(facts.st_mode)
-    return f"{what}, or set SECRETS_MOUNTED=true where it is mounted into a container" if is_folder else what
+    return f"{what}, or if it is mounted into a container, set SECRETS_MOUNTED=true" if is_folder else what
 
 
 def _foreign(path: str, one: str, facts: os.stat_result) -> str:
@@ -237,5 +238,5 @@ def _foreign(path: str, one: str, facts: os.stat_result) -> str:
     what = "is a link of" if stat.S_ISLNK(facts.st_mode) else "belongs to"
     return (
         f"{where}{one} {what} another user of this machine (uid {facts.st_uid}), who can change what is there; "
-        "remove it, chown it, or choose another place"
+        "remove it, chown it, or use another place"
     )

@@ -25,7 +25,7 @@ def parse(text: bytes) -> Any:
     except ValueError as error:
         # The same kind of error, which says nothing of the text.
         if "not enough memory" in str(error).lower():
-            reason = f"the node has no memory to read {len(text)} bytes of JSON; try again"
+            reason = f"the node lacks memory to read {len(text)} bytes of JSON; retry later"
             raise Unavailable(reason, retry_after=RETRY_S) from error
         raise
 

@@ -115,7 +115,7 @@ class RunningNode:
             async for job in jobs:
                 if is_so(job):
                     return job
-        raise AssertionError(f"job {job_id} is over, and was never so; it ended as {job}")
+        raise AssertionError(f"job {job_id} ended and never was in the expected state; it ended as {job}")
 
     async def run(self, blueprint: str, initial_data: dict[str, Any], **options: Any) -> Job:
         """Create a job and wait for its end; `options` are those of `Client.create_job`."""
@@ -141,9 +141,7 @@ async def running_node(
         ValueError: the store does not go by the clock.
     """
     if clock is not None and (storage is not None or is_redis(str(settings.get("STORAGE_URI", "")))):
-        raise ValueError(
-            "a store that is given, or in Redis, goes by a clock of its own: leave out clock, or the store"
-        )
+        raise ValueError("a given store and a Redis have clocks of their own; leave out clock, or the store")
     with tempfile.TemporaryDirectory(prefix="holon-test-", dir=IN_MEMORY) as made:
         folder = Path(made)
         authority = certificates.open_authority(folder)

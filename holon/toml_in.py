@@ -19,11 +19,11 @@ def parse(text: bytes) -> dict[str, Any]:
     try:
         return tomllib.loads(text.decode())
     except UnicodeDecodeError as error:
-        raise ConfigError("is no UTF-8") from error
+        raise ConfigError("is not UTF-8") from error
     except RecursionError as error:
         raise ConfigError("is nested too deeply") from error
     except ValueError as error:
-        raise ConfigError(f"is no TOML: {error}") from error
+        raise ConfigError(f"is not valid TOML: {error}") from error
 
 
 def kind_of(value: Any) -> str:
@@ -40,21 +40,21 @@ def shown(name: str) -> str:
 def problems(value: Any, where: str, depth: int = 1) -> Iterator[tuple[str, str]]:
     """What of a value could not be stored as JSON, or be given to a handler as it is written, and where it stands."""
     if depth > MOST_DEPTH:
-        yield where, f"is nested deeper than {MOST_DEPTH} levels"
+        yield where, f"has over {MOST_DEPTH} levels of nesting"
     elif isinstance(value, dict):
         yield from _of_all(((f"{where}.{key}", one) for key, one in value.items()), depth)
         if any("\0" in key for key in value):
-            yield where, "has a NUL in a key"
+            yield where, "has a NUL character in a key"
     elif isinstance(value, list):
         yield from _of_all(((f"{where}[{index}]", one) for index, one in enumerate(value)), depth)
     elif isinstance(value, datetime | date | time):
         yield where, "is a date or a time; write it as text"
     elif isinstance(value, float) and not math.isfinite(value):
-        yield where, f"is {value}, which is no number that JSON has"
+        yield where, f"is {value}, which JSON cannot hold"
     elif isinstance(value, int) and not -_INT64 <= value < _INT64:
-        yield where, "is a whole number beyond 64 bits"
+        yield where, "is an integer of over 64 bits"
     elif isinstance(value, str) and "\0" in value:
-        yield where, "has a NUL in it"
+        yield where, "has a NUL character"
 
 
 def _of_all(parts: Iterable[tuple[str, Any]], depth: int) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from holon.cli import (
     blueprints,
     certs,
     check,
+    init,
     jobs,
     keys,
     proto,
@@ -23,11 +24,12 @@ from holon.cli import (
 )
 
 app = typer.Typer(
-    help="A durable workflow node: blueprints decide, workers do.",
+    help="A durable workflow node: blueprints decide what happens next, workers do the tasks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("init")(init.init)
 app.command("serve")(serve.serve)
 app.add_typer(worker.app, name="worker")
 app.add_typer(workers.app, name="workers")

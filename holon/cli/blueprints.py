@@ -18,20 +18,20 @@ from holon.errors import ConfigError, HolonError
 if TYPE_CHECKING:
     from holon.client import BlueprintInfo, Client
 
-app = typer.Typer(help=f"Blueprints, of files and of a node. {NAMED}", no_args_is_help=True)
+app = typer.Typer(help=f"Blueprints in files and on a node. {NAMED}", no_args_is_help=True)
 
 
 @app.command()
 def check(
     path: Annotated[
         str | None,
-        typer.Argument(metavar="PATH", help="A file or a folder; by default BLUEPRINTS_DIR, else ./blueprints."),
+        typer.Argument(metavar="PATH", help="A file or a folder.", show_default="BLUEPRINTS_DIR, else ./blueprints"),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check blueprints as a node does at its start. Runs the files. Exits 1 when one has an error.
+    """Check blueprints as a node does at its start. Exits 1 if one has an error.
 
-    If a node is named, it is asked which statuses the skills of its workers declare.
+    The check runs the files. If a node is set, transitions are compared with the statuses that its workers declare.
     """
     from holon.config import Config
     from holon.domain.integrity import branching_tasks, unknown_statuses
@@ -40,7 +40,7 @@ def check(
     named = _by_default() if path is None else path
     if not named:
         # As a path it would be the folder that this runs in, whose files would run.
-        raise ConfigError("PATH names no blueprints; give a file or a folder, or leave it out")
+        raise ConfigError("PATH is empty; give a file or a folder, or leave it out")
     where = Path(named)
     # False also where it may not be looked at, which the other says then.
     is_file = os.path.isfile(where)  # noqa: PTH113  a path's own raises that
@@ -76,7 +76,7 @@ def check(
             print(safe(problem))
         if declared is not None:
             skills = ", ".join(declared) or "none"
-            print(safe(f"statuses are compared with those of the connected workers' skills: {skills}"))
+            print(safe(f"compared with the statuses of the skills of connected workers: {skills}"))
         counts = (len(report.blueprints), len(report.errors), len(report.warnings))
         print("blueprints: {}, errors: {}, warnings: {}".format(*counts))
     if report.errors:
@@ -95,7 +95,9 @@ def _declared() -> dict[str, list[frozenset[str]]] | None:
     try:
         return None if named_node() is None else with_client(go)
     except HolonError as error:
-        print(safe(f"holon: the statuses of skills are not compared: {error.message}"), file=sys.stderr)
+        print(
+            safe(f"holon: transitions are not compared with the statuses of workers: {error.message}"), file=sys.stderr
+        )
         return None
 
 
@@ -135,11 +137,11 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 def graph(
-    name: Annotated[str, typer.Argument(metavar="BLUEPRINT", help="The blueprint's name.")], as_json: Json = False
+    name: Annotated[str, typer.Argument(metavar="BLUEPRINT", help="Name of the blueprint.")], as_json: Json = False
 ) -> None:
-    """Print a node's blueprint as a graph in the DOT language: its states, and the ways between them.
+    """Print the states and transitions of a blueprint as a graph in the DOT language.
 
-    `holon blueprints graph NAME | dot -Tsvg > graph.svg` draws it, with Graphviz.
+    With Graphviz, `holon blueprints graph NAME | dot -Tsvg > graph.svg` draws it.
     """
     found = with_client(lambda client: client.node.get_blueprint(name))
     if as_json:

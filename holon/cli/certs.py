@@ -20,11 +20,12 @@ _Folder = Annotated[Path, typer.Option("--dir", help="Folder of the certificates
 def dev(
     folder: _Folder = Path("certs"),
     host: Annotated[
-        list[str] | None, typer.Option(help="Name or address of the server, beside the loopback's; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Another name or address of the server; repeatable. Loopback is always in it."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make the authority and the server's certificate; those that are still good are kept."""
+    """Make an authority and a server certificate. Valid ones are kept."""
     from holon.cli.dev import server_pair
     from holon.config import Config
     from holon.security.certificates import open_authority
@@ -44,13 +45,13 @@ def dev(
 @app.command()
 def issue(
     worker_id: Annotated[
-        str, typer.Argument(metavar="WORKER_ID", help="The worker's id: the common name of its certificate.")
+        str, typer.Argument(metavar="WORKER_ID", help="Id of the worker: the common name of the certificate.")
     ],
     folder: _Folder = Path("certs"),
-    days: Annotated[int, typer.Option(min=1, max=3650, help="Days that it is valid.")] = 397,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Days until it expires.")] = 397,
     as_json: Json = False,
 ) -> None:
-    """Make a certificate for one worker, by the authority that `holon certs dev` or `serve --dev` has made."""
+    """Make a certificate for a worker, with the authority of `holon certs dev` or `holon serve --dev`."""
     from holon.config import Config
     from holon.security.certificates import issue_worker, open_authority
 
@@ -72,13 +73,14 @@ def show(
         list[Path] | None,
         typer.Argument(
             metavar="FILE",
-            help="Files with certificates (PEM); without any, those of TLS_CERT_PATH and TLS_CA_PATH, or of --dir.",
+            help="PEM files.",
+            show_default="TLS_CERT_PATH and TLS_CA_PATH, else the files in --dir",
         ),
     ] = None,
     folder: _Folder = Path("certs"),
     as_json: Json = False,
 ) -> None:
-    """Show what certificates say, and which of them end soon."""
+    """Show certificates: their names, uses and when they expire."""
     from holon.security.certificates import days_left, describe
 
     now = datetime.now(UTC)

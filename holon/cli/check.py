@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def check(as_json: Json = False) -> None:
-    """Show the settings that a node would have here, secrets hidden, and check them and the files that they name.
+    """Show the settings of a node started here, without secrets, and check them and their files.
 
-    Runs the files of BLUEPRINTS_DIR, as a start does, and checks schedules by these. Exits 2 when anything is wrong.
+    The check runs the files of BLUEPRINTS_DIR, and compares schedules with them. Exits 2 if anything is wrong.
     """
     from holon.config import Config
     from holon.node.access import client_entries
@@ -106,7 +106,7 @@ def _blueprints(config: Config) -> Sequence[Blueprint]:
     if errors:
         lines = "\n".join(f"  {one}" for one in errors)
         raise ConfigError(
-            f"the blueprints of BLUEPRINTS_DIR have {len(errors)} error{'s' * (len(errors) > 1)}; correct them and "
+            f"the blueprints in BLUEPRINTS_DIR have {len(errors)} error{'s' * (len(errors) > 1)}; correct them and "
             f"start again:\n{lines}",
             details=[Violation("BLUEPRINTS_DIR", one) for one in errors],
         )

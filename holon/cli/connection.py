@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NAMED = "The node is named by HOLON_URL, HOLON_TOKEN and HOLON_CA, by ADMIN_SOCKET, or by .holon/dev.toml."
+NAMED = "HOLON_URL, HOLON_TOKEN and HOLON_CA, ADMIN_SOCKET, or .holon/dev.toml select the node."
 
 
 def named_node() -> Found | None:
@@ -55,7 +55,7 @@ def with_client(call: Callable[[Client], Awaitable[T]]) -> T:
     named = named_node()
     if named is None or named.url is None:
         raise ConfigError(
-            "no node is named: set HOLON_URL (grpcs://host:7701), HOLON_TOKEN and HOLON_CA, or ADMIN_SOCKET, or run "
+            "no node is set. Set HOLON_URL (grpcs://host:7701), HOLON_TOKEN and HOLON_CA, or ADMIN_SOCKET, or run "
             "`holon serve --dev` in this folder"
         )
     url, token, ca = named.url, named.token, named.ca
@@ -65,7 +65,7 @@ def with_client(call: Callable[[Client], Awaitable[T]]) -> T:
             try:
                 return await call(client)
             except Unauthenticated as error:
-                hint = "HOLON_TOKEN is to be the token of a client" if token else "set HOLON_TOKEN to a client's token"
+                hint = "HOLON_TOKEN must be the token of a client" if token else "set HOLON_TOKEN to a client's token"
                 raise Unauthenticated(f"{error.message}; {hint}", code=error.code) from error
 
     return asyncio.run(go())

@@ -19,7 +19,7 @@ def read_data(text: str) -> Any:
 
     where = "standard input" if text == "-" else text[1:] if text.startswith("@") else "--data"
     if not where:
-        raise InvalidArgument("--data names no file behind its @")
+        raise InvalidArgument("--data has no file name after its @")
     try:
         if text == "-":
             raw = sys.stdin.buffer.read()
@@ -30,9 +30,9 @@ def read_data(text: str) -> Any:
     except OSError as error:
         raise InvalidArgument(f"{where} cannot be read: {error.strerror}") from error
     if not raw:
-        raise InvalidArgument(f"{where} is no JSON: it is empty", code="INVALID_JSON")
+        raise InvalidArgument(f"{where} is empty; give a JSON value", code="INVALID_JSON")
     try:
         # As strict as the doors: what they refuse must not be changed into what they take.
-        return decode(raw, f"{where} is no JSON that can be taken")
+        return decode(raw, f"{where} is not valid JSON")
     except InvalidArgument as error:
         raise InvalidArgument(error.message, code="INVALID_JSON") from error

@@ -59,10 +59,12 @@ def prepare(config: Config) -> None:
     try:
         str(CERTS.absolute()).encode()
     except UnicodeEncodeError as error:
-        raise ConfigError(f"the path of this folder is no UTF-8, and {FILE} cannot hold it; go to another") from error
+        raise ConfigError("the path of this folder is not UTF-8; use another folder") from error
     for name in _HOSTS:
         if getattr(config, name) not in ("127.0.0.1", "localhost", "::1"):
-            raise ConfigError(f"{name}: a node with --dev is for this machine only; unset it, or serve without --dev")
+            raise ConfigError(
+                f"{name}: a node with --dev listens on this machine only; unset it, or serve without --dev"
+            )
     if not config.ENABLE_CLIENT_API:
         raise ConfigError("ENABLE_CLIENT_API: a node with --dev serves clients; unset it, or serve without --dev")
     found = read(mounted=config.SECRETS_MOUNTED)
@@ -70,8 +72,7 @@ def prepare(config: Config) -> None:
         config.CLIENT_TOKEN = found.token or secrets.token_urlsafe(32)
     if len(config.CLIENT_TOKEN) < SAFE_LENGTH:
         raise ConfigError(
-            f"CLIENT_TOKEN has under {SAFE_LENGTH} characters, and {FILE} holds none so short; unset it, or "
-            "`holon tokens new` makes one"
+            f"CLIENT_TOKEN is shorter than {SAFE_LENGTH} characters; unset it, or make one with `holon tokens new`"
         )
     authority = open_authority(CERTS, mounted=config.SECRETS_MOUNTED)
     server = server_pair(authority, CERTS)
@@ -179,7 +180,7 @@ def read(*, mounted: bool | None = None) -> Found:
         raise ConfigError(f"{FILE} cannot be read: {error}; {_ANEW}") from error
     token = _text(content, "HOLON_TOKEN")
     if token is not None and len(token) < SAFE_LENGTH:
-        raise ConfigError(f"{FILE}: HOLON_TOKEN has under {SAFE_LENGTH} characters; {_ANEW}")
+        raise ConfigError(f"{FILE}: HOLON_TOKEN is shorter than {SAFE_LENGTH} characters; {_ANEW}")
     worker = content.get("worker")
     certs = _text(worker, "CERTS_DIR")
     return Found(
@@ -202,7 +203,7 @@ def _of_this_machine(url: str | None) -> str | None:
         is_ours = False
     if not is_ours:
         wanted = "remove it, or set HOLON_URL, or NODE_URL for a worker"
-        raise ConfigError(f"{FILE} names a node that is not of this machine, as a development node is; {wanted}")
+        raise ConfigError(f"{FILE} names a node on another machine, but a development node runs on this one; {wanted}")
     return url
 
 

@@ -66,7 +66,7 @@ def check_arguments() -> None:
             argument.encode()
         except UnicodeEncodeError as error:
             shown = os.fsencode(argument).decode(errors="backslashreplace")
-            reason = "is no UTF-8; rename the file that it names, or write it in UTF-8"
+            reason = "is not UTF-8; write it in UTF-8, or rename the file"
             raise errors.InvalidArgument(f"the argument {shown} {reason}") from error
 
 
@@ -96,7 +96,7 @@ def ending() -> Iterator[None]:
         sys.exit(_tell(error))
     except OSError as error:
         if _folder_is_gone(error):
-            reason = "the folder that the command runs in is not there any more; go to one that is, and run it there"
+            reason = "the current folder was deleted; change to another folder and run the command again"
             sys.exit(_tell(errors.ConfigError(reason)))
         if error.errno in _NOT_SO and isinstance(error.filename, str):
             sys.exit(_tell(errors.FailedPrecondition(f"{error.filename}: {error.strerror}")))
@@ -108,7 +108,7 @@ def ending() -> Iterator[None]:
         if error.errno == errno.EPIPE:
             # Whoever read it has had enough.
             sys.exit(ExitCode.FAILED)
-        reason = f"what the command prints cannot be written: {error.strerror}; make room, or send it elsewhere"
+        reason = f"the output cannot be written: {error.strerror}; make room, or redirect it"
         sys.exit(_tell(errors.FailedPrecondition(reason)))
     except BaseExceptionGroup as group:
         found = _ours(group)

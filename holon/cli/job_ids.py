@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 JobId: TypeAlias = Annotated[
-    str, typer.Argument(metavar="JOB", help="The job's id, or its beginning where no other job's id begins so.")
+    str, typer.Argument(metavar="JOB", help="Id of the job, or a beginning of it that no other job has.")
 ]
 _ID = re.compile("[0-9]{1,5}-[0-9a-f]{32}")
 _BEGINNING = re.compile("[0-9]{1,5}-[0-9a-f]{0,31}")

@@ -39,18 +39,18 @@ def show_job(job: Job, *, as_json: bool, data: bool = False) -> None:
     if job.finished_at is not None:
         lines.append(("finished", local_time(job.finished_at)))
     if (asked := job.approval) is not None:
-        lines += [("question", asked.message), ("decisions", ", ".join(asked.decisions))]
+        lines += [("approval", asked.message), ("decisions", ", ".join(asked.decisions))]
         lines.append(("integration", asked.integration))
         if asked.expires_at is not None:
-            lines.append(("until", local_time(asked.expires_at)))
+            lines.append(("expires", local_time(asked.expires_at)))
     if (awaited := job.signal) is not None:
         lines.append(("signals", ", ".join(awaited.names)))
         if awaited.expires_at is not None:
-            lines.append(("until", local_time(awaited.expires_at)))
+            lines.append(("expires", local_time(awaited.expires_at)))
     if job.kept_signals:
         lines.append(("kept signals", job.kept_signals))
     if job.parent_job_id is not None:
-        lines.append(("part of", job.parent_job_id))
+        lines.append(("parent job", job.parent_job_id))
     if job.cost is not None or job.budget is not None:
         most = "" if job.budget is None else f" of {job.budget}"
         lines.append(("cost", f"{job.cost or 0}{most}"))
@@ -62,5 +62,5 @@ def show_job(job: Job, *, as_json: bool, data: bool = False) -> None:
             lines.append(("details", json_text(job.error.details)))
     if data:
         carried = {"initial data": job.initial_data, "state history": job.state_history}
-        lines += [(name, "not kept any more" if it is None else json_text(it)) for name, it in carried.items()]
+        lines += [(name, "deleted" if it is None else json_text(it)) for name, it in carried.items()]
     show_lines(lines)

@@ -1,4 +1,4 @@
-"""The command line: `holon jobs` talks to a node about its jobs, through the client gRPC door."""
+"""The command line: `holon jobs` creates, shows and changes jobs, over the client gRPC port."""
 
 from __future__ import annotations
 
@@ -32,33 +32,47 @@ _ENDINGS = {
 
 @app.command()
 def create(
-    blueprint: Annotated[str, typer.Argument(metavar="BLUEPRINT", help="The blueprint to run.")],
+    blueprint: Annotated[str, typer.Argument(metavar="BLUEPRINT", help="Name of the blueprint.")],
     data: Annotated[
         str, typer.Option("--data", "-d", help="JSON object; @FILE reads a file, - standard input.")
     ] = "{}",
-    request_id: Annotated[str | None, typer.Option(help="The same again answers with the same job.")] = None,
-    dispatch_timeout: Annotated[float | None, typer.Option(help="Seconds a task may wait for a worker.")] = None,
-    result_timeout: Annotated[float | None, typer.Option(help="Seconds a task may take in all.")] = None,
+    request_id: Annotated[
+        str | None, typer.Option(help="Id of this request; a repeated one returns the same job.")
+    ] = None,
+    dispatch_timeout: Annotated[
+        float | None, typer.Option(help="Longest time that a task waits for a worker, in seconds.")
+    ] = None,
+    result_timeout: Annotated[
+        float | None, typer.Option(help="Longest time of a task with its wait and all attempts, in seconds.")
+    ] = None,
     allow: Annotated[
-        list[str] | None, typer.Option("--allow", help="A skill that it may use, and no others; repeatable.")
+        list[str] | None,
+        typer.Option("--allow", help="A skill that the job may use; repeatable. All others are forbidden."),
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(metavar="INTEGER", help="What its tasks may cost together, in millionths of the cost unit."),
+        typer.Option(metavar="INTEGER", help="Most that the tasks may cost together, in millionths of the cost unit."),
     ] = None,
     webhook: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Address that is told of its events and its end, by a signed POST."),
+        typer.Option(metavar="URL", help="URL that gets a signed POST for each event and for the end."),
     ] = None,
-    priority: Annotated[float | None, typer.Option(help="Of its tasks that do not say one; higher goes first.")] = None,
-    max_transitions: Annotated[int | None, typer.Option(help="Changes of state that it may make.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until the job is over; the exit code says how.")] = False,
-    wait_timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most; with --wait.")] = None,
+    priority: Annotated[
+        float | None, typer.Option(help="Priority of tasks that have none of their own; higher runs first.")
+    ] = None,
+    max_transitions: Annotated[int | None, typer.Option(help="Most transitions that the job may make.")] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the end of the job; the exit code shows how it ended.")
+    ] = False,
+    wait_timeout: Annotated[float | None, typer.Option(help="Longest wait in seconds; needs --wait.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Create a job. With --wait exits 0 finished, 10 failed, 11 quarantined, 12 cancelled, 13 waited too long."""
+    """Create a job, and print its id.
+
+    With --wait, the exit code is 0 (finished), 10 (failed), 11 (quarantined), 12 (cancelled) or 13 (still running).
+    """
     if wait_timeout is not None and not wait:
-        raise InvalidArgument("--wait-timeout is how long --wait waits; give --wait too, or leave it out")
+        raise InvalidArgument("--wait-timeout needs --wait; add it, or leave --wait-timeout out")
     _check_timeout("--wait-timeout", wait_timeout)
     initial_data = _input(data)
 
@@ -85,7 +99,10 @@ def create(
             if as_json:
                 show_json({"status": "accepted", "job_id": created.job_id})
             else:
-                print(f"holon: job {created.job_id} was created, and is waited for no more", file=sys.stderr)
+                print(
+                    f"holon: job {created.job_id} was created and goes on; `holon jobs watch` follows it",
+                    file=sys.stderr,
+                )
             raise
 
     job_id, job = with_client(go)
@@ -104,15 +121,17 @@ def create(
 def watch(
     job: JobId,
     after: Annotated[
-        int | None, typer.Option(help="Sequence to go on after; 0 is the beginning, by default it is now.")
+        int | None, typer.Option(help="Sequence number to start after; 0 is the beginning.", show_default="now")
     ] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
-    logs: Annotated[bool, typer.Option("--logs", help="What its tasks write in their logs from now on, too.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Longest wait in seconds.")] = None,
+    logs: Annotated[bool, typer.Option("--logs", help="Show the log lines of the tasks, from now on.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Follow a job to its end, also through restarts of the node; the exit codes are those of create --wait.
+    """Follow a job to its end, also through restarts of the node.
 
-    On a terminal with a bar, elsewhere in plain lines. With --json each thing that is told is one line of JSON.
+    A terminal shows a bar, anything else plain lines. With --json, each update is one line of JSON.
+
+    The exit codes are those of `jobs create --wait`.
     """
     _check_timeout("--timeout", timeout)
 
@@ -131,29 +150,27 @@ def watch(
 @app.command()
 def get(
     job: JobId,
-    data: Annotated[
-        bool, typer.Option("--data", help="With what it was created with, and what it has gathered since.")
-    ] = False,
+    data: Annotated[bool, typer.Option("--data", help="Show the initial data and the state history, too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a job."""
+    """Show a job: its status, its state, and its result or error."""
     show_job(with_job(job, lambda client, job_id: client.get_job(job_id, data=data)), as_json=as_json, data=data)
 
 
 @app.command("list")
 def list_(
-    status: Annotated[list[str] | None, typer.Option(help="Only this status; may be repeated.")] = None,
-    blueprint: Annotated[str, typer.Option(help="Only this blueprint.")] = "",
+    status: Annotated[list[str] | None, typer.Option(help="Only jobs with this status; repeatable.")] = None,
+    blueprint: Annotated[str, typer.Option(help="Only jobs of this blueprint.")] = "",
     created_after: Annotated[
-        datetime | None, typer.Option(help="Only those created then or later, local time.")
+        datetime | None, typer.Option(help="Only jobs created at this local time or later.")
     ] = None,
-    created_before: Annotated[datetime | None, typer.Option(help="Only those created before; local time.")] = None,
+    created_before: Annotated[datetime | None, typer.Option(help="Only jobs created before this local time.")] = None,
     owner: Annotated[
-        str, typer.Option(help="Those of this client, or of @scheduler: of schedules; for administrators.")
+        str, typer.Option(help="Only jobs of this client; @scheduler for those of schedules. For administrators.")
     ] = "",
-    part_of: Annotated[str, typer.Option(metavar="JOB", help="Only those that are parts of this job.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
-    page_token: Annotated[str, typer.Option(help="next_page_token of the page before.")] = "",
+    part_of: Annotated[str, typer.Option(metavar="JOB", help="Only child jobs of this job.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most jobs to print.")] = 100,
+    page_token: Annotated[str, typer.Option(help="The token that the page before ended with.")] = "",
     as_json: Json = False,
 ) -> None:
     """List jobs, newest first. Times are local."""
@@ -195,9 +212,9 @@ def cancel(
     reason: Annotated[str, typer.Option(help="Why, for the job's history.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Ask a job to end, and do not wait for that.
+    """Request the cancellation of a job, and do not wait for its end.
 
-    What it has running is told to stop. A clean-up of its blueprint's begins at once, and a second cancel ends that.
+    Its running tasks are cancelled. If its blueprint has a clean-up, that runs first; a second cancel ends it.
     """
     cancelled = with_job(job, lambda client, job_id: client.cancel_job(job_id, reason=reason))
     if as_json:
@@ -209,20 +226,23 @@ def cancel(
 @app.command()
 def signal(
     job: JobId,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What has happened, as the job's blueprint calls it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the signal, as in the blueprint.")],
     data: Annotated[
         str | None,
-        typer.Option("--data", "-d", help="JSON object for the job's state; @FILE reads a file, - standard input."),
+        typer.Option(
+            "--data", "-d", help="JSON object for the state of the job; @FILE reads a file, - standard input."
+        ),
     ] = None,
     to: Annotated[
-        str, typer.Option("--to", metavar="JOB", help="The job below that is to have it, a part or one in a holon.")
+        str,
+        typer.Option(
+            "--to", metavar="JOB", help="A job below it that gets the signal: a child job, or a job in a child holon."
+        ),
     ] = "",
-    request_id: Annotated[
-        str | None, typer.Option(help="The same id is the same signal, however often it is sent.")
-    ] = None,
+    request_id: Annotated[str | None, typer.Option(help="Id of this signal; a repeated one is delivered once.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell a job what has happened outside. One that does not wait for it keeps it until it does."""
+    """Send a signal to a job. A job that does not wait for it yet keeps it."""
     given = None if data is None else read_data(data)
 
     async def go(client: Client, job_id: str) -> Job:
@@ -239,18 +259,20 @@ def signal(
 @app.command()
 def approve(
     job: JobId,
-    decision: Annotated[str, typer.Argument(metavar="DECISION", help="One of those that `jobs get` shows.")],
+    decision: Annotated[str, typer.Argument(metavar="DECISION", help="One of the decisions that `jobs get` shows.")],
     data: Annotated[
         str | None,
-        typer.Option("--data", "-d", help="JSON object for the job's state; @FILE reads a file, - standard input."),
+        typer.Option(
+            "--data", "-d", help="JSON object for the state of the job; @FILE reads a file, - standard input."
+        ),
     ] = None,
     comment: Annotated[str, typer.Option(help="Why, for the job's history.")] = "",
     approval_id: Annotated[
-        str, typer.Option(help="The question; by default the open one. It may be of a job below.")
+        str, typer.Option(help="Id of the approval, also of a job in a child holon.", show_default="the open one")
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Decide what a job asks a person: once for each question."""
+    """Decide an approval that a job waits for."""
     given = None if data is None else read_data(data)
 
     async def go(client: Client, job_id: str) -> Job:
@@ -267,7 +289,7 @@ def approve(
 def history(job: JobId, as_json: Json = False) -> None:
     """Show what happened to a job, oldest first.
 
-    WHAT says how the attempt or the job ended and why, which task it was (its skill and #STEP-BRANCH), and by whom.
+    WHAT shows how the attempt or job ended and why, its task (the skill and #STEP-BRANCH), and the worker.
     """
 
     async def go(client: Client, job_id: str) -> list[HistoryEvent]:
@@ -301,7 +323,7 @@ def _end(job_id: str, job: Job | None, *, as_json: bool) -> NoReturn:
     """End a command that waited for a job, with the job as it is now (None: that is not known)."""
     if job is None or not job.terminal:
         known = () if job is None else (f": {job.status} in {job.current_state}", job.progress_message)
-        raise WaitTimedOut(f"job {job_id} is not over yet, and goes on{'; '.join(filter(None, known))}")
+        raise WaitTimedOut(f"job {job_id} has not ended yet, and goes on{'; '.join(filter(None, known))}")
     show_job(job, as_json=as_json)
     raise typer.Exit(_ENDINGS.get(job.status, ExitCode.FAILED))
 
@@ -339,7 +361,7 @@ def _epoch(moment: datetime | None) -> float | None:
     try:
         return None if moment is None else moment.timestamp()
     except ValueError as error:
-        raise InvalidArgument(f"{moment} is no time that is known here: {error}") from error
+        raise InvalidArgument(f"{moment} is not a time that this machine can convert: {error}") from error
 
 
 def _number(text: str | None) -> Any:

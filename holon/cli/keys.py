@@ -9,7 +9,7 @@ import typer
 
 from holon.cli.output import Json, show_json
 
-app = typer.Typer(help="Keys that what is stored is encrypted with.", no_args_is_help=True)
+app = typer.Typer(help="Keys that encrypt the store.", no_args_is_help=True)
 
 
 @app.callback()
@@ -19,7 +19,7 @@ def _group() -> None:
 
 @app.command()
 def new(as_json: Json = False) -> None:
-    """Make a random key, for ENCRYPTION_KEY or ENCRYPTION_KEY_FILE; with --json also what the log knows it by."""
+    """Make a random key for ENCRYPTION_KEY or ENCRYPTION_KEY_FILE. --json adds the id that the log shows."""
     from holon.config.encryption_keys import KEY_BYTES
     from holon.storage.sealing import key_id
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TextIO, TypeAlias
 import orjson
 import typer
 
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 # No row is as wide, in characters.
 _UNBROKEN = 10**9
 # Blanks between two columns.

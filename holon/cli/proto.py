@@ -20,10 +20,10 @@ def _group() -> None:
 
 @app.command()
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to; made if it is not there.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the files; made if it does not exist.")],
     as_json: Json = False,
 ) -> None:
-    """Write the .proto files of this version into a folder, for `protoc -I DIR`. Files of these names are replaced."""
+    """Write the .proto files of this version into a folder, for `protoc -I DIR`. Existing files are replaced."""
     import holon
 
     protos = Path(holon.__file__).with_name("proto")

@@ -12,13 +12,16 @@ from holon.cli.output import Json, safe, show_json
 
 def reload(
     targets: Annotated[
-        list[str] | None, typer.Argument(metavar="TARGET", help="What to read, such as clients; all by default.")
+        list[str] | None, typer.Argument(metavar="TARGET", help="What to read, such as clients.", show_default="all")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Have every node read its configuration files again; a bad one changes nothing. Needs an administrator's token."""
+    """Make every node read its configuration files again. Needs the token of an administrator.
+
+    A file with an error changes nothing.
+    """
     reloaded = with_client(lambda client: client.node.reload(targets or ()))
     if as_json:
         show_json({"reloaded": reloaded})
     else:
-        print(f"reloaded: {safe(', '.join(reloaded)) or 'nothing, for the node reads no such file'}")
+        print(f"reloaded: {safe(', '.join(reloaded)) or 'nothing; the node has no such file'}")

@@ -31,31 +31,33 @@ def serve(
         bool,
         typer.Option(
             "--dev",
-            help="Make development certificates and a token, write .holon/dev.toml for the other commands, and load "
-            "blueprints again when their files are edited.",
+            help="For development: make certificates and a token, write .holon/dev.toml for other commands, and load "
+            "blueprints again when their files change.",
         ),
     ] = False,
     blueprints: Annotated[
         str | None,
-        typer.Option(help="Folder of blueprints (BLUEPRINTS_DIR); with --dev, ./blueprints if it is there."),
+        typer.Option(help="Folder of blueprints (BLUEPRINTS_DIR). With --dev, the default is ./blueprints."),
     ] = None,
     storage: Annotated[
         str | None, typer.Option(help="The store (STORAGE_URI): sqlite:///file.db, redis://host:6379/0 or memory://")
     ] = None,
-    api_port: Annotated[int | None, typer.Option(help="Port of the HTTP door (API_PORT).")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="Port of the worker door (GRPC_PORT).")] = None,
-    client_grpc_port: Annotated[int | None, typer.Option(help="Port of the client door (CLIENT_GRPC_PORT).")] = None,
-    log_level: Annotated[str | None, typer.Option(help="Least severe log records shown (LOG_LEVEL).")] = None,
+    api_port: Annotated[int | None, typer.Option(help="Port of the HTTP API (API_PORT).")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="gRPC port for workers (GRPC_PORT).")] = None,
+    client_grpc_port: Annotated[int | None, typer.Option(help="gRPC port for clients (CLIENT_GRPC_PORT).")] = None,
+    log_level: Annotated[str | None, typer.Option(help="Lowest level of log records (LOG_LEVEL).")] = None,
     log_format: Annotated[str | None, typer.Option(help="json or text (LOG_FORMAT).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a node until SIGTERM or Ctrl-C, then drain; a second signal ends it at once.
+    """Run a node until SIGTERM or Ctrl-C, then drain it. A second signal ends it at once.
 
-    Settings come from the environment, and from these options where given. Exits 2 when any is wrong, and lists all.
+    Settings come from the environment; these options override it.
+
+    If settings are wrong, the command lists them all and exits 2.
     """
     if blueprints == "":
         # As a path it would be the folder that this runs in, whose files would run.
-        raise InvalidArgument("--blueprints names no folder; name one, or leave it out")
+        raise InvalidArgument("--blueprints is empty; give a folder, or leave it out")
     silence_grpc()
     given: dict[str, Value | None] = {
         "BLUEPRINTS_DIR": blueprints,
@@ -133,12 +135,12 @@ def _ready(config: Config, ports: Ports, *, dev: bool, as_json: bool) -> None:
             return
         said = f"ready: {', '.join(f'{_SAID.get(name, name)} {url}' for name, url in doors.items())}\n"
         if written:
-            said += f"{written} tells `holon jobs` and `holon worker run` in this folder where it is\n"
+            said += f"`holon jobs` and `holon worker run` in this folder find it by {written}\n"
         # In one piece: the log may share the stream.
         print(said, end="", flush=True)
     except OSError as error:
         # Nothing of what the node does depends on who reads it.
-        log.warning("where the doors are cannot be written to standard output: %s; the node goes on", error.strerror)
+        log.warning("the addresses cannot be written to standard output: %s; the node goes on", error.strerror)
         discard(sys.stdout)
 
 

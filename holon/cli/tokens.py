@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from holon.client import Client
     from holon.client.node_shapes import Rotation
 
-app = typer.Typer(help="Tokens of clients and workers, and what they are made with.", no_args_is_help=True)
+app = typer.Typer(help="Tokens of clients and workers, and the keys behind them.", no_args_is_help=True)
 _LEAST = 32
 # In characters: a header carries it.
 _MOST = 4096
@@ -34,7 +34,7 @@ class Secret(StrEnum):
 
 @app.command()
 def new(as_json: Json = False) -> None:
-    """Make a random token, and show it with its hashed form. Nobody can find it again from that."""
+    """Make a random token, and show it with its hash. The hash does not reveal the token."""
     from holon.security.tokens import hashed
 
     token = secrets.token_urlsafe(32)
@@ -46,7 +46,7 @@ def new(as_json: Json = False) -> None:
 
 @app.command("hash")
 def hash_(as_json: Json = False) -> None:
-    """Print the hashed form of a token that is typed in, or comes as the one line of standard input."""
+    """Print the hash of a token that you type, or of the one line on standard input."""
     from getpass import getpass
 
     from holon.security.tokens import hashed
@@ -55,12 +55,16 @@ def hash_(as_json: Json = False) -> None:
     token = getpass("Token: ") if sys.stdin.isatty() else sys.stdin.read(_MOST + 3)
     token = token.removesuffix("\n").removesuffix("\r")
     if len(token) > _MOST:
-        raise InvalidArgument(f"a token has at most {_MOST} characters, and more came: is it another file?")
+        raise InvalidArgument(
+            f"a token has at most {_MOST} characters, and this is longer; check which file it comes from"
+        )
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise InvalidArgument("a token is one line of visible ASCII characters without spaces: a header carries it")
+        raise InvalidArgument(
+            "a token is one line of visible ASCII characters without spaces; `holon tokens new` makes one"
+        )
     if len(token) < _LEAST:
         raise InvalidArgument(
-            f"the token has under {_LEAST} characters, and could be found by trying; `holon tokens new` makes one"
+            f"the token is shorter than {_LEAST} characters, so it could be guessed; `holon tokens new` makes one"
         )
     if as_json:
         show_json({"hash": hashed(token)})
@@ -70,16 +74,18 @@ def hash_(as_json: Json = False) -> None:
 
 @app.command()
 def rotate(
-    secret: Annotated[Secret, typer.Argument(help="The key that signs access tokens, or what refresh tokens are of.")],
+    secret: Annotated[
+        Secret, typer.Argument(help="The key that signs access tokens, or the secret of refresh tokens.")
+    ],
     revoke: Annotated[
         bool,
-        typer.Option("--revoke", help="Somebody may have it: take nothing any more that was made with the old one."),
+        typer.Option("--revoke", help="Refuse tokens of the old one from now on, for example after a leak."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make anew, at every node, what workers' tokens are made with. Needs an administrator's token, or ADMIN_SOCKET.
+    """Replace the key or secret behind workers' tokens, on every node. Needs an administrator, or ADMIN_SOCKET.
 
-    What was made with the old one is good for as long as it would have been, unless it is revoked.
+    Tokens of the old one stay valid until they expire, unless you revoke them.
     """
 
     async def call(client: Client) -> Rotation:
@@ -93,5 +99,5 @@ def rotate(
         return
     since = datetime.fromtimestamp(rotation.in_force_at, UTC)
     name = f" {safe(rotation.key_id)}" if rotation.key_id else ""
-    old = "is not taken any more" if revoke else "is taken until it ends"
-    print(f"the new {secret}{name} is in force from {since:%Y-%m-%d %H:%M:%S} UTC on; what the old one made {old}")
+    old = "are refused" if revoke else "stay valid until they expire"
+    print(f"the new {secret}{name} is valid from {since:%Y-%m-%d %H:%M:%S} UTC; tokens of the old one {old}")

@@ -1,4 +1,4 @@
-"""The command line: the tree of a job, drawn for people, and its history checked against what was told of it."""
+"""The command line: the tree of a job as text, and its history compared with a digest."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _DIGEST = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")
 
 def tree(
     job: JobId,
-    depth: Annotated[int | None, typer.Option(min=0, help="How many levels below the job; all by default.")] = None,
+    depth: Annotated[int | None, typer.Option(min=0, help="Most levels below the job.", show_default="all")] = None,
     digests: Annotated[
-        bool, typer.Option("--digests", help="Show the fingerprint of each job's history, for `jobs verify`.")
+        bool, typer.Option("--digests", help="Show the digest of each job's history, for `jobs verify`.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_SHOWN, help="How many nodes at most.")] = 1_000,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_SHOWN, help="Most lines of the tree to read.")] = 1_000,
     as_json: Json = False,
 ) -> None:
-    """Show the tasks of a job, and the jobs by which other holons do them: where each runs, and how far it is.
+    """Show the tasks of a job and the jobs in child holons that do them, with status and progress.
 
-    What its holon could not be asked is shown as that told last, with the time.
+    A job of a holon that is offline is shown as last reported, with the time.
     """
 
     async def go(client: Client, job_id: str) -> tuple[list[TreeNode], str]:
@@ -52,21 +52,24 @@ def tree(
     for line in drawn(nodes):
         print(line)
     if token:
-        print(f"… and more: these are the first {len(nodes)}; --limit shows others too")
+        print(f"… and more: these are the first {len(nodes)}; a larger --limit shows the rest")
 
 
 def verify(
     job: JobId,
-    digest: Annotated[str, typer.Argument(metavar="LINES:SHA256", help="As `jobs tree --digests` shows it above.")],
+    digest: Annotated[
+        str,
+        typer.Argument(metavar="LINES:SHA256", help="The digest that `jobs tree --digests` shows at a holon above."),
+    ],
     as_json: Json = False,
 ) -> None:
-    """Check a job's history against the fingerprint that was told of it above; exits 1 when it is another.
+    """Compare a job's history with a digest that a holon above has of it. Exits 1 if they differ.
 
-    Run it where the job ran.
+    Run it at the holon of the job.
     """
     found = _DIGEST.fullmatch(digest.lower())
     if found is None:
-        raise InvalidArgument(f"{digest[:80]!r} is no fingerprint: it is LINES:SHA256, as `jobs tree --digests` shows")
+        raise InvalidArgument(f"{digest[:80]!r} is not a digest; give LINES:SHA256, as `jobs tree --digests` shows it")
     events, sha256 = int(found[1]), found[2]
 
     async def go(client: Client, job_id: str) -> tuple[str, HistoryDigest]:
@@ -77,9 +80,9 @@ def verify(
     if as_json:
         show_json({"same": same, "event_count": own.event_count, "sha256": own.sha256})
     elif same:
-        print(f"job {safe(job_id)}: its first {events} lines of history are those that were told of")
+        print(f"job {safe(job_id)}: the first {events} lines of its history match the digest")
     else:
-        print(f"job {safe(job_id)}: its history is NOT the one that was told of; here it is {_digest(own)}")
+        print(f"job {safe(job_id)}: its history does NOT match the digest; here the digest is {_digest(own)}")
     if not same:
         raise typer.Exit(ExitCode.FAILED)
 

@@ -17,9 +17,9 @@ def _group() -> None:
 
 @app.command()
 def secret(as_json: Json = False) -> None:
-    """Show the store's secret that webhooks are signed with, for receivers. Needs an administrator, or ADMIN_SOCKET.
+    """Show the secret that signs the webhooks, for their receivers. Needs an administrator, or ADMIN_SOCKET.
 
-    A node with WEBHOOK_SECRET signs with that, and does not show it.
+    A node with WEBHOOK_SECRET does not show it.
     """
     found = with_client(lambda client: client.node.webhook_secret())
     if as_json:

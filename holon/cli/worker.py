@@ -29,15 +29,17 @@ def _workers() -> None:
 
 @app.command()
 def run(
-    target: Annotated[str, typer.Argument(metavar="MODULE:WORKER", help="Such as my_worker:worker, from this folder.")],
-    worker_id: Annotated[str | None, typer.Option("--id", help="The id that it takes (WORKER_ID).")] = None,
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE:WORKER", help="Module and name of the worker, such as my_worker:worker.")
+    ],
+    worker_id: Annotated[str | None, typer.Option("--id", help="Id of the worker (WORKER_ID).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a worker until SIGTERM or Ctrl-C, then drain; a second signal ends it at once.
+    """Run a worker until SIGTERM or Ctrl-C, then drain it. A second signal ends it at once.
 
-    The node is named by NODE_URL, TLS_CA_PATH, TLS_CERT_PATH, TLS_KEY_PATH and WORKER_TOKEN.
+    NODE_URL, TLS_CA_PATH, TLS_CERT_PATH, TLS_KEY_PATH and WORKER_TOKEN select the node.
 
-    Without NODE_URL it is that of `holon serve --dev` in this folder, and the worker gets a certificate while it runs.
+    Without NODE_URL, the worker connects to `holon serve --dev` of this folder, with a certificate for this run.
     """
     from holon.cli.dev import Found, read
 
@@ -46,8 +48,7 @@ def run(
     worker = _find(target)
     if worker_id is not None:
         if worker.worker_id and worker.worker_id != worker_id:
-            own = f"{target} is made with the id {worker.worker_id!r}"
-            raise ConfigError(f"{own}, which --id does not change; leave it out")
+            raise ConfigError(f"{target} sets the id {worker.worker_id!r} in its code; leave --id out")
         os.environ["WORKER_ID"] = worker_id
     found = Found() if worker.node_url or os.environ.get("NODE_URL") else read()
     with _joined(found, worker.worker_id or os.environ.get("WORKER_ID") or _own_id()):
@@ -72,7 +73,7 @@ def _find(target: str) -> Worker:
     if not isinstance(found, Worker):
         workers = [f"{name}:{key}" for key, value in vars(module).items() if isinstance(value, Worker)]
         hint = f"; there is {', '.join(workers)}" if workers else ""
-        raise ConfigError(f"{attribute!r} in module {name!r} is no Worker{hint}")
+        raise ConfigError(f"{attribute!r} in module {name!r} is not a Worker{hint}")
     return found
 
 
@@ -110,7 +111,7 @@ def _joined(found: Found, worker_id: str) -> Iterator[None]:
     try:
         folder = TemporaryDirectory(prefix="holon-worker-")
     except OSError as error:
-        raise ConfigError(f"there is no folder for the worker's certificate: {error.strerror}; set TMPDIR") from error
+        raise ConfigError(f"the worker's certificate needs a temporary folder: {error.strerror}; set TMPDIR") from error
     with folder as name:
         pair = issue_worker(authority, Path(name), worker_id, days=30)
         os.environ |= {

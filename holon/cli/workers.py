@@ -18,7 +18,7 @@ from holon.cli.watching import attempt_of, shown_type, what_of
 if TYPE_CHECKING:
     from holon.client import Client, HistoryEvent, MachineLoad, ReputationInfo, SkillInfo, WorkerInfo
 
-app = typer.Typer(help=f"The workers of a node, and of those that share its store. {NAMED}", no_args_is_help=True)
+app = typer.Typer(help=f"Workers that are connected to a node or to its peers. {NAMED}", no_args_is_help=True)
 
 # Of each machine so many characters are shown, and of a worker so many machines; a holon may tell of 32.
 _SHOWN = 80
@@ -29,11 +29,11 @@ _MACHINES = 3
 def list_(
     skill: Annotated[str, typer.Option(help="Only workers that offer this skill.")] = "",
     wide: Annotated[
-        bool, typer.Option("--wide", help="With their nodes, reputation, machines, labels and SDKs; over 80 columns.")
+        bool, typer.Option("--wide", help="Add nodes, reputation, machines, labels and SDKs; over 80 columns.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the workers that are connected, by id. HOLDS says how many tasks each has, and how many it would take."""
+    """List the connected workers, by id. HOLDS shows the tasks that each has, and the most that it takes."""
 
     async def go(client: Client) -> list[WorkerInfo]:
         return [one async for one in client.node.list_workers(skill=skill)]
@@ -66,11 +66,11 @@ def list_(
 
 @app.command()
 def history(
-    worker: Annotated[str, typer.Argument(metavar="WORKER", help="The worker's id; it need not be connected.")],
-    limit: Annotated[int, typer.Option(min=1, help="How many events at most.")] = 100,
+    worker: Annotated[str, typer.Argument(metavar="WORKER", help="Id of the worker; it need not be connected.")],
+    limit: Annotated[int, typer.Option(min=1, help="Most events to print.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """Show what a worker had part in, newest first; needs a node with a database of history."""
+    """Show the events of a worker's tasks, newest first. Needs a node with HISTORY_DATABASE_URI."""
 
     async def go(client: Client) -> list[HistoryEvent]:
         found: list[HistoryEvent] = []
@@ -104,7 +104,7 @@ def history(
 
 @app.command()
 def catalog(as_json: Json = False) -> None:
-    """List the skills that they offer, one line for each contract."""
+    """List the skills of the connected workers, one line for each contract."""
 
     async def go(client: Client) -> list[SkillInfo]:
         return [one async for one in client.node.list_skills()]
@@ -131,12 +131,12 @@ def catalog(as_json: Json = False) -> None:
 
 @app.command()
 def drain(
-    worker: Annotated[str, typer.Argument(metavar="WORKER", help="The worker's id.")],
-    undo: Annotated[bool, typer.Option("--undo", help="Take an earlier drain back.")] = False,
+    worker: Annotated[str, typer.Argument(metavar="WORKER", help="Id of the worker.")],
+    undo: Annotated[bool, typer.Option("--undo", help="Give it tasks again.")] = False,
     reason: Annotated[str, typer.Option(help="Why, for the node's log.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Give a worker no more tasks until it starts again; what it holds it goes on with."""
+    """Give a worker no more tasks until it restarts. It finishes the tasks that it has."""
     found = with_client(lambda client: client.node.drain_worker(worker, undo=undo, reason=reason))
     if as_json:
         show_json({"worker": asdict(found)})

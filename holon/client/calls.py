@@ -20,7 +20,7 @@ A = TypeVar("A")
 P = ParamSpec("P")
 
 Metadata = tuple[tuple[str, str], ...]
-CLOSED = "{}: the client was closed before there was an answer"
+CLOSED = "{}: the client was closed before the answer came"
 # In seconds; a node takes less of either, and says how much.
 _LONGEST_S = 10**12
 
@@ -72,7 +72,7 @@ class Calls:
             FailedPrecondition: it is closed.
         """
         if self.closed:
-            raise FailedPrecondition(f"the client of {self.url} is not open: use it within `async with`")
+            raise FailedPrecondition(f"the client of {self.url} is not open; use it within `async with`")
 
     def meant_by(self, cancelled: asyncio.CancelledError) -> BaseException:
         """What a cancel of a call means: that is how gRPC ends those of a channel that is closed.
@@ -97,7 +97,9 @@ def request_of(kind: Callable[P, A], *args: P.args, **fields: P.kwargs) -> A:
     except (TypeError, ValueError) as error:
         name, value = next((name, value) for name, value in fields.items() if not _takes(kind, name, value))
         if isinstance(error, TypeError):
-            raise InvalidArgument(f"{name} is {reprlib.repr(value)}, which is of no type that can be sent") from error
+            raise InvalidArgument(
+                f"{name} is {reprlib.repr(value)}, and a value of this type cannot be sent"
+            ) from error
         raise InvalidArgument(f"{name} is {reprlib.repr(value)}, which cannot be sent: {error}") from error
 
 
@@ -159,5 +161,5 @@ def duration_of(name: str, seconds: float | None) -> Duration | None:
 
 def _whole(name: str, seconds: object, parts: float) -> int:
     if not isinstance(seconds, int | float) or not -_LONGEST_S <= seconds <= _LONGEST_S:
-        raise InvalidArgument(f"{name} is {seconds!r}, which is no number of seconds that can be sent")
+        raise InvalidArgument(f"{name} is {seconds!r}, which is not a number of seconds that can be sent")
     return round(seconds * parts)

@@ -63,7 +63,7 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 # no client ask more often than every 10 s.
 PING_MS, PONG_MS = 15_000, 10_000
 _SOCKET = "unix:"
-_NAME_CA = "name the file of the authority that issued the node's certificate (HOLON_CA for commands)"
+_NAME_CA = "use the file of the authority that issued the node's certificate (HOLON_CA for commands)"
 _APART = (("grpc.use_local_subchannel_pool", 1),)
 # A machine's proxy has no business on its loopback.
 _NO_PROXY = (("grpc.enable_http_proxy", 0),)
@@ -107,11 +107,11 @@ def place_of(url: str, ca: str | Path | None) -> Place:
             or holds no certificate.
     """
     if url == _SOCKET:
-        raise ConfigError(f"{url!r} names no socket; write unix:/path")
+        raise ConfigError(f"{url!r} is not the address of a socket; write unix:/path")
     if url.startswith(_SOCKET):
         path = url.removeprefix(_SOCKET)
         if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
-            raise ConfigError(f"{url!r} names no socket: its path has over {SOCKET_PATH_BYTES} bytes")
+            raise ConfigError(f"{url!r} is not the address of a socket: its path has over {SOCKET_PATH_BYTES} bytes")
         return Place(socket_target(path))
     try:
         where = parse_url(url, DEFAULT_PORT)

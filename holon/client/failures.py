@@ -12,32 +12,32 @@ from holon.wire.address import parse_url
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _HINTS = {
-    grpc.StatusCode.DEADLINE_EXCEEDED: "it may be busy; try again, or allow more time",
-    grpc.StatusCode.CANCELLED: "the call was reset before its answer, as by a node that ends; try again",
-    grpc.StatusCode.UNIMPLEMENTED: "check that the address is the client door of a node, and its version",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "the node may be busy; try again, or allow more time",
+    grpc.StatusCode.CANCELLED: "the call was reset before its answer, for example because the node ended; try again",
+    grpc.StatusCode.UNIMPLEMENTED: "check that this is the client port of a node, and check the node's version",
 }
-_PORT = f"clients use the port of CLIENT_GRPC_PORT, {DEFAULT_PORT} by default"
+_PORT = f"clients use CLIENT_GRPC_PORT, by default {DEFAULT_PORT}"
 # What gRPC's words for a failed connection have in them, and what that means; the first that is there counts.
 _UNREACHABLE = {
-    "Connection refused": "nothing listens there; check that the node runs, and the port",
-    "http1.x server": f"an HTTP server listens there, such as the port of API_PORT; {_PORT}",
-    "WRONG_VERSION_NUMBER": f"what listens there speaks no TLS; {_PORT}. Without TLS the address begins with grpc://",
+    "Connection refused": "nothing listens there; check that the node runs, and check the port",
+    "http1.x server": f"an HTTP server listens there, for example that of API_PORT; {_PORT}",
+    "WRONG_VERSION_NUMBER": f"the server there does not speak TLS; {_PORT}. Without TLS the address begins with grpc://",
     "CERTIFICATE_VERIFY_FAILED": "the node's certificate is not trusted; check the CA (HOLON_CA)",
-    "Hostname Verification Check failed": "the node's certificate is for other names; check the host in the address",
+    "Hostname Verification Check failed": "the node's certificate has other host names; check the address",
 }
 # What a connection looks like that is closed in the handshake, or right behind it, by whether it was to have TLS.
 _CLOSED = {
-    True: f"the port of workers (GRPC_PORT) closes the connections of clients, who show no certificate; {_PORT}",
-    False: "check that a node listens there, and without TLS; with TLS the address begins with grpcs://",
+    True: f"the worker port (GRPC_PORT) closes connections without a client certificate; {_PORT}",
+    False: "check that a node without TLS listens there; with TLS the address begins with grpcs://",
 }
 # Of a name with several addresses gRPC tells of one: nobody listens there, and at another the node may not be trusted.
 _PERHAPS_ANOTHER = (
-    "if it runs, the handshake at another of its addresses may have failed: check the CA (HOLON_CA), and that the port "
-    "is that of CLIENT_GRPC_PORT"
+    "if the node runs, the TLS handshake at another address of this host may have failed: check the CA (HOLON_CA), "
+    "and that the port is CLIENT_GRPC_PORT"
 )
 _OPERATORS = (
-    "the operator's socket looks, cancels, decides, sends signals and drains, and starts no jobs; "
-    "else check the version of the node"
+    "the operator's socket can look, cancel, decide, send signals and drain, but not create jobs; for other calls, "
+    "check the version of the node"
 )
 # Without a status of the node's own. A cancel of the caller's own is none of these: it is no failure of the call.
 _NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
@@ -52,7 +52,7 @@ def error_of(error: grpc.aio.AioRpcError, url: str) -> HolonError:
     status = _status_of(error)
     if status is not None:
         return _told(error, status)
-    code, details = error.code(), error.details() or "no reason was given"
+    code, details = error.code(), error.details() or "no reason given"
     message = f"{url}: {details}"
     operators = url.startswith("unix:") and code is grpc.StatusCode.UNIMPLEMENTED
     if hint := _OPERATORS if operators else _hint(code, details, url):

@@ -97,7 +97,7 @@ async def _stream(
                 over = message.HasField("job") and message.job.terminal
                 yield message
         except TimeoutError as error:
-            raise _Away(Unreachable(f"{calls.url}: nothing was heard for {SILENCE_S:g} s")) from error
+            raise _Away(Unreachable(f"{calls.url}: no message arrived within {SILENCE_S:g} s")) from error
         except asyncio.CancelledError as error:
             raise calls.meant_by(error) from error
         except grpc.aio.AioRpcError as error:
@@ -108,7 +108,7 @@ async def _stream(
         finally:
             call.cancel()
     if not over:
-        raise _Away(Unreachable(f"{calls.url}: the stream ended before the job did"))
+        raise _Away(Unreachable(f"{calls.url}: the stream ended before the job"))
 
 
 async def jobs_of(updates: AsyncGenerator[Update, None]) -> AsyncGenerator[Job, None]:
@@ -149,7 +149,7 @@ async def until_over(
 ) -> Job:
     """The job that is watched, as it ended; as for `Client.wait_for`."""
     if timeout is not None and not timeout >= 0:
-        raise ValueError(f"timeout is {timeout}; it must be a number of seconds, or None to wait for ever")
+        raise ValueError(f"timeout is {timeout}; it must be a number of seconds, or None to wait without a limit")
     last: Job | None = None
 
     def see(job: Job) -> None:
@@ -164,7 +164,7 @@ async def until_over(
         if not limit.expired():
             raise  # of `seen`
         stands = "" if last is None else ": " + ", ".join(filter(None, (last.status, last.progress_message)))
-        raise TimeoutError(f"job {job_id} is not over after {timeout} s, and goes on{stands}") from error
+        raise TimeoutError(f"job {job_id} has not ended after {timeout} s, and continues{stands}") from error
     if job is None:
-        raise Unreachable(f"{url}: the node told nothing of job {job_id}")
+        raise Unreachable(f"{url}: the node sent nothing about job {job_id}")
     return job

@@ -58,9 +58,9 @@ class Config(Settings):
 
     def _set(self, name: str, value: object) -> None:
         if name not in _TABLE:
-            raise ConfigError(_unknown(name), details=[Violation(name, "is no setting")])
+            raise ConfigError(_unknown(name), details=[Violation(name, "is not a setting")])
         if self._frozen:
-            raise ConfigError(f"{name} cannot change any more: the settings are frozen once the node starts")
+            raise ConfigError(f"{name} cannot change: the settings are fixed once the node starts")
         self._unread.pop(name, None)
         try:
             object.__setattr__(self, name, read(_TABLE[name], value))

@@ -30,7 +30,9 @@ def read_keys(settings: Settings) -> tuple[bytes, ...]:
         ConfigError: they cannot be read, or are none; the message never shows one.
     """
     if settings.ENCRYPTION_KEY and settings.ENCRYPTION_KEY_FILE:
-        raise _wrong("ENCRYPTION_KEY_FILE", "is set beside ENCRYPTION_KEY: put that key into the file, and unset it")
+        raise _wrong(
+            "ENCRYPTION_KEY_FILE", "is set together with ENCRYPTION_KEY; put that key into the file, and unset it"
+        )
     try:
         if settings.ENCRYPTION_KEY:
             return (_key(settings.ENCRYPTION_KEY),)
@@ -57,11 +59,11 @@ def _keys(path: str, content: bytes) -> tuple[bytes, ...]:
         except ValueError as error:
             raise ValueError(f"{path} line {number} {error}") from None
     if not keys:
-        raise ValueError(f"{path} holds no key; `holon keys new` makes one")
+        raise ValueError(f"{path} has no key; `holon keys new` makes one")
     if len(keys) > MAX_KEYS:
-        raise ValueError(f"{path} holds {len(keys)} keys, over the limit of {MAX_KEYS}: take out the oldest")
+        raise ValueError(f"{path} has {len(keys)} keys, over the limit of {MAX_KEYS}; remove the oldest")
     if len(set(keys)) < len(keys):
-        raise ValueError(f"{path} holds the same key twice")
+        raise ValueError(f"{path} has the same key twice; remove one")
     return tuple(keys)
 
 
@@ -71,9 +73,9 @@ def _key(text: str) -> bytes:
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != KEY_BYTES:
-        raise ValueError(f"is no key: base64 of {KEY_BYTES} random bytes; `holon keys new` makes one")
+        raise ValueError(f"is not a key (base64 of {KEY_BYTES} random bytes); `holon keys new` makes one")
     if len(set(key)) < KEY_BYTES // 4:
-        raise ValueError("is no random key; `holon keys new` makes one")
+        raise ValueError("is not random; `holon keys new` makes a key")
     return key
 
 

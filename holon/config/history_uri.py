@@ -12,8 +12,8 @@ from holon.errors import ConfigError, Violation
 _TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _FORMS = "use postgresql://user:password@host/database, or sqlite:///path/to/file.db"
 _NO_POSTGRES = (
-    "is no URI of PostgreSQL: it is postgresql://user:password@host:port/database, with what is special in its parts "
-    "percent-encoded"
+    "is not a PostgreSQL URI; write postgresql://user:password@host:port/database, and percent-encode special "
+    "characters in its parts"
 )
 
 
@@ -42,7 +42,7 @@ class HistoryURI:
             parts = urlsplit(text)
         except ValueError:
             # What the parser says may show the part with the password.
-            raise _wrong(f"is no URI; {_FORMS}") from None
+            raise _wrong(f"is not a URI; {_FORMS}") from None
         if parts.scheme in ("postgresql", "postgres"):
             # A / or # in a password, not percent-encoded, ends the part that names the host.
             strays = parts.fragment or ("@" in parts.path and "@" not in parts.netloc)
@@ -50,12 +50,12 @@ class HistoryURI:
                 raise _wrong(_NO_POSTGRES)
             return cls(postgres=text)
         if parts.scheme != "sqlite":
-            raise _wrong(f"names no database that history can be kept in; {_FORMS}")
+            raise _wrong(f"is not a database for history; {_FORMS}")
         if instead := sqlite_instead(text):
-            raise _wrong(f"has fewer slashes than a SQLite file has before its path; {instead}")
+            raise _wrong(f"has too few slashes before the path of the SQLite file; {instead}")
         path = unquote(parts.path.removeprefix("/"))
         if parts.netloc or not path or parts.query or parts.fragment or "\0" in path:
-            raise _wrong("is sqlite:///relative.db or sqlite:////absolute.db where it is a file, without options")
+            raise _wrong("must be sqlite:///relative.db or sqlite:////absolute.db, without options")
         return cls(Path(path))
 
     @property

@@ -25,7 +25,9 @@ def socket_problem(path: str) -> str | None:
 
 def folder_problem(path: str) -> str | None:
     """What keeps a path from being a folder."""
-    return _problem(path, lambda whole: None if whole.is_dir() else f"{path} is no folder; create it, or name another")
+    return _problem(
+        path, lambda whole: None if whole.is_dir() else (f"{path} is not a folder; create it, or use another")
+    )
 
 
 def made_problem(path: str) -> str | None:
@@ -39,9 +41,9 @@ def _problem(path: str, look: Callable[[Path], str | None]) -> str | None:
     try:
         return look(whole)
     except OSError as error:
-        return f"{path} cannot be looked at: {error.strerror}"
+        return f"{path} cannot be accessed: {error.strerror}"
     except ValueError:
-        return f"{path!r} is no path"
+        return f"{path!r} is not a path"
 
 
 def _file(path: Path) -> str | None:
@@ -66,7 +68,7 @@ def _made(path: Path) -> str | None:
 def _socket(path: Path) -> str | None:
     mode = _mode(path, follow=False)
     if mode is not None and not stat.S_ISSOCK(mode):
-        return f"{path} is there, and is no socket; choose another path"
+        return f"{path} exists, and is not a socket; use another path"
     return _folder_problem(path.parent)
 
 
@@ -79,14 +81,20 @@ def _mode(path: Path, *, follow: bool = True) -> int | None:
 
 def _file_problem(path: Path, mode: int) -> str | None:
     if not stat.S_ISREG(mode):
-        return f"{path} is there, and is no regular file; choose another path"
-    return None if _may(path, os.W_OK) else f"{path} is not this user's to write"
+        return f"{path} exists, and is not a regular file; use another path"
+    return (
+        None if _may(path, os.W_OK) else (f"this user cannot write {path}; change its permissions, or use another path")
+    )
 
 
 def _folder_problem(folder: Path) -> str | None:
     if not folder.is_dir():
-        return f"{folder} is no folder; create it"
-    return None if _may(folder, os.W_OK | os.X_OK) else f"no file can be made in {folder} by this user"
+        return f"{folder} is not a folder; create it"
+    return (
+        None
+        if _may(folder, os.W_OK | os.X_OK)
+        else (f"this user cannot create a file in {folder}; change its permissions, or use another folder")
+    )
 
 
 def _may(path: Path, what: int) -> bool:

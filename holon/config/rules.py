@@ -26,7 +26,7 @@ _TOKEN_DOOR = ("GRPC_HOST", "WORKER_TOKEN_PORT")
 _TLS_PATHS = ("TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CA_PATH")
 _TOKENS = ("CLIENT_TOKEN", "GLOBAL_WORKER_TOKEN")
 _HOST = re.compile(r"[A-Za-z0-9.:_%-]{1,253}")
-_NO_HOST = "is no host: give a name or an address, without scheme, brackets or port"
+_NO_HOST = "is not a host; use a name or an address, without scheme, brackets or port"
 _INSTANCE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _COLLECTOR = re.compile(r"https?://[A-Za-z0-9.:_\[\]-]+/?")
 _NODE_URL = re.compile(r"(grpcs?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?")
@@ -113,14 +113,16 @@ def _names(settings: Settings) -> Iterator[Violation]:
     if folder and (reason := folder_problem(folder) or trust_problem(folder, mounted=settings.SECRETS_MOUNTED)):
         yield Violation("BLUEPRINTS_DIR", reason)
     if not is_zone(settings.TZ):
-        yield Violation("TZ", f"{settings.TZ!r} is no time zone known here; use a name such as Europe/Moscow or UTC")
+        yield Violation(
+            "TZ", f"{settings.TZ!r} is not a time zone that this machine knows; use a name such as Europe/Moscow or UTC"
+        )
     if settings.AUDIT_LOG_PATH and (reason := file_problem(settings.AUDIT_LOG_PATH)):
         yield Violation("AUDIT_LOG_PATH", reason)
     collector = settings.OTEL_EXPORTER_OTLP_ENDPOINT
     if collector and not (_COLLECTOR.fullmatch(collector) and has_port(collector)):
         yield Violation(
             "OTEL_EXPORTER_OTLP_ENDPOINT",
-            f"{shown(collector)!r} is no address of a collector; use http://host:4317, or https://",
+            f"{shown(collector)!r} is not the address of a collector; use http://host:4317, or https://",
         )
 
 
@@ -145,13 +147,14 @@ def _addresses(settings: Settings) -> Iterator[Violation]:
         elif name == "API_HOST" and not (settings.TLS_ENABLED or settings.API_BEHIND_PROXY):
             yield Violation(
                 name,
-                f"{host} can be reached from outside and HTTP is not encrypted; use 127.0.0.1, or set TLS_ENABLED=true "
-                "with the TLS files, or put a proxy that ends TLS in front and set API_BEHIND_PROXY=true",
+                f"{host} is reachable from other machines and HTTP is not encrypted; use 127.0.0.1, or set "
+                "TLS_ENABLED=true with the TLS files, or use a proxy that ends TLS and set API_BEHIND_PROXY=true",
             )
         elif name != "API_HOST" and not any(getattr(settings, path) for path in _TLS_PATHS):
             yield Violation(
                 name,
-                f"{host} can be reached from outside and TLS is off; use 127.0.0.1, or set {', '.join(_TLS_PATHS)}",
+                f"{host} is reachable from other machines and TLS is off; use 127.0.0.1, or set "
+                f"{', '.join(_TLS_PATHS)}",
             )
 
 
@@ -162,7 +165,7 @@ def _ports(settings: Settings) -> Iterator[Violation]:
         host, port = getattr(settings, host_name), getattr(settings, port_name)
         for other_name, other_host, other_port in taken:
             if port and port == other_port and (host == other_host or {host, other_host} & {"0.0.0.0", "::"}):  # noqa: S104  # compared, not bound
-                yield Violation(port_name, f"{port} is also {other_name}; every door needs a port of its own")
+                yield Violation(port_name, f"{port} is also {other_name}; each needs its own port")
         taken.append((port_name, host, port))
 
 
@@ -170,15 +173,19 @@ def _tokens(settings: Settings) -> Iterator[Violation]:
     for name in _TOKENS:
         token = getattr(settings, name)
         if token and not _TOKEN.fullmatch(token):
-            yield Violation(name, "must be visible ASCII characters without spaces, at most 4096: a header carries it")
+            yield Violation(
+                name, "must be at most 4096 visible ASCII characters without spaces, so that a header can carry it"
+            )
     yield from _short("CLIENT_TOKEN", settings.CLIENT_TOKEN, _exposing_clients(settings))
 
 
 def _short(name: str, token: str, exposing: str) -> Iterator[Violation]:
     """Yield what is wrong with a token that could be guessed by callers whom a setting lets in from outside."""
     if exposing and 0 < len(token) < _EXPOSED_TOKEN_LENGTH:
-        reason = f"has {len(token)} characters, and needs {_EXPOSED_TOKEN_LENGTH} since its door can be reached from "
-        yield Violation(name, f"{reason}outside ({exposing}); `holon tokens new` makes one")
+        reason = (
+            f"has {len(token)} characters, but needs {_EXPOSED_TOKEN_LENGTH}, because its port can be reached from "
+        )
+        yield Violation(name, f"{reason}other machines ({exposing}); `holon tokens new` makes one")
 
 
 def _worker_door(settings: Settings) -> Iterator[Violation]:
@@ -186,9 +193,11 @@ def _worker_door(settings: Settings) -> Iterator[Violation]:
     if mode in ("mtls", "mixed") and not tls:
         yield Violation("WORKER_AUTH_MODE", f"{mode} needs certificates: set {', '.join(_TLS_PATHS)}, or use token")
     if settings.TLS_CRL_PATH and not asks_for_certificates(settings):
-        yield Violation("TLS_CRL_PATH", "is of certificates, and with WORKER_AUTH_MODE=token nobody shows one")
+        yield Violation(
+            "TLS_CRL_PATH", "is for certificates, but with WORKER_AUTH_MODE=token nobody presents one; unset it"
+        )
     elif settings.TLS_CRL_PATH and not tls:
-        yield Violation("TLS_CRL_PATH", f"is of certificates, and TLS is off; set {', '.join(_TLS_PATHS)}")
+        yield Violation("TLS_CRL_PATH", f"is for certificates, but TLS is off; set {', '.join(_TLS_PATHS)}")
     if mode in ("token", "mixed") and not is_loopback(settings.GRPC_HOST):
         yield from _short("GLOBAL_WORKER_TOKEN", settings.GLOBAL_WORKER_TOKEN, f"GRPC_HOST={settings.GRPC_HOST}")
 
@@ -197,24 +206,26 @@ def _parent(settings: Settings) -> Iterator[Violation]:
     # Before it is split, for a password may have a comma.
     parents = names_in(without_credentials(settings.PARENT_URL))
     if settings.PARENT_URL and not parents:
-        yield Violation("PARENT_URL", "names no node; write grpcs://host:7700, or unset it")
+        yield Violation("PARENT_URL", "has no address of a node; write grpcs://host:7700, or unset it")
     if not settings.ENABLE_CLIENT_API and not settings.PARENT_URL:
-        yield Violation("ENABLE_CLIENT_API", "is false and PARENT_URL is unset, so nobody could give this node work")
+        yield Violation(
+            "ENABLE_CLIENT_API", "is false and PARENT_URL is unset, so nothing can give this node work; set one of them"
+        )
     if not settings.ENABLE_CLIENT_API and settings.SCHEDULES_CONFIG_PATH:
         yield Violation(
             "SCHEDULES_CONFIG_PATH",
-            "has this node make jobs, and with ENABLE_CLIENT_API=false it works for its parent alone; unset it, and "
-            "let the parent have schedules, or a node with a client API",
+            "makes this node create jobs, but with ENABLE_CLIENT_API=false it works only for its parent; unset it, "
+            "and use schedules on the parent or on a node with a client API",
         )
     if settings.ADMIN_SOCKET and (reason := _socket_problem(settings.ADMIN_SOCKET, settings)):
         yield Violation("ADMIN_SOCKET", reason)
     for one in parents:
         found = _NODE_URL.fullmatch(one)
         if found is None or not has_port(one):
-            yield Violation("PARENT_URL", f"{shown(one)!r} is no address of a node; write grpcs://host:7700")
+            yield Violation("PARENT_URL", f"{shown(one)!r} is not the address of a node; write grpcs://host:7700")
         elif found[1] == "grpc" and not is_loopback(found[2].strip("[]")):
             yield Violation(
-                "PARENT_URL", f"{one} is not encrypted, which is allowed on the loopback only; use grpcs://"
+                "PARENT_URL", f"{one} is not encrypted, which is only allowed to this machine; use grpcs://"
             )
     names = ("PARENT_TLS_CERT_PATH", "PARENT_TLS_KEY_PATH")
     if bool(settings.PARENT_TLS_CERT_PATH) != bool(settings.PARENT_TLS_KEY_PATH):
@@ -225,13 +236,13 @@ def _parent(settings: Settings) -> Iterator[Violation]:
         if path and (reason := _file_problem(name, path, settings)):
             yield Violation(name, reason)
     if settings.PARENT_WORKER_ID and not _WORKER_ID.fullmatch(settings.PARENT_WORKER_ID):
-        yield Violation("PARENT_WORKER_ID", "is no id of a worker: use letters, digits and any of . _ : / -")
+        yield Violation("PARENT_WORKER_ID", "is not a worker id; use letters, digits or characters of . _ : / -")
     if settings.PARENT_TOKEN and not _TOKEN.fullmatch(settings.PARENT_TOKEN):
-        yield Violation("PARENT_TOKEN", "must be visible ASCII characters without spaces, at most 4096")
+        yield Violation("PARENT_TOKEN", "must be at most 4096 visible ASCII characters without spaces")
     passed, allowed = names_in(settings.UPLINK_SKILLS), names_in(settings.UPLINK_ALLOWED_SKILLS)
     if bad := [skill for skill in passed if not _SKILL.fullmatch(skill)]:
         yield Violation(
-            "UPLINK_SKILLS", f"{bad[0]!r} cannot be passed on: use 1 to 128 of the characters A-Z a-z 0-9 _ -"
+            "UPLINK_SKILLS", f"{bad[0]!r} cannot be passed on; use 1 to 128 of the characters A-Z a-z 0-9 _ -"
         )
     lacking = [skill for skill in passed if skill not in allowed]
     if allowed and lacking:
@@ -241,9 +252,9 @@ def _parent(settings: Settings) -> Iterator[Violation]:
 def _socket_problem(path: str, settings: Settings) -> str | None:
     whole = os.path.abspath(path)  # noqa: PTH100  as text, and of no file yet
     if len(os.fsencode(whole)) > SOCKET_PATH_BYTES:
-        return f"has over {SOCKET_PATH_BYTES} bytes as a whole path, the most for a socket"
+        return f"has over {SOCKET_PATH_BYTES} bytes as a whole path, the limit for a socket; use a shorter path"
     if "," in whole:
-        return f"{whole} has a comma, at which gRPC parts addresses, so that nobody could connect; choose another path"
+        return f"{whole} has a comma, where gRPC splits addresses, so nobody could connect; use another path"
     # Others could have made it before the node, or make it after: their callers would take them for the node.
     folder = os.path.dirname(whole)  # noqa: PTH120  as text
     return socket_problem(path) or trust_problem(folder, mounted=settings.SECRETS_MOUNTED)
@@ -253,13 +264,13 @@ def _tls_files(settings: Settings) -> Iterator[Violation]:
     paths = {name: getattr(settings, name) for name in _TLS_PATHS}
     if settings.TLS_REQUIRE_CLIENT_CERT and not settings.TLS_ENABLED:
         yield Violation(
-            "TLS_REQUIRE_CLIENT_CERT", "is of the HTTP door, and that speaks TLS with TLS_ENABLED=true only; set both"
+            "TLS_REQUIRE_CLIENT_CERT", "is for the HTTP port, which speaks TLS only with TLS_ENABLED=true; set both"
         )
     if not (settings.TLS_ENABLED or any(paths.values())):
         return
     needed = _TLS_PATHS if asks_for_certificates(settings) else _TLS_PATHS[:2]
     for name in (name for name in needed if not paths[name]):
-        yield Violation(name, f"is unset; TLS needs all of {', '.join(needed)} here, plaintext none of them")
+        yield Violation(name, f"is unset; TLS needs all of {', '.join(needed)}. Set all, or none for no TLS")
     # What is in them, the doors find out.
     for name, path in paths.items():
         if path and (reason := _file_problem(name, path, settings)):
@@ -306,14 +317,16 @@ def _times_and_sizes(settings: Settings) -> Iterator[Violation]:
         yield Violation(
             "TASK_LEASE_SECONDS",
             f"{settings.TASK_LEASE_SECONDS:g} s must be more than WORKER_SILENCE_SECONDS "
-            f"({settings.WORKER_SILENCE_SECONDS:g} s), or a worker loses its tasks while its stream is still held good",
+            f"({settings.WORKER_SILENCE_SECONDS:g} s), or a worker loses its tasks while its stream is still open",
         )
     if settings.CHILD_LEASE < settings.TASK_LEASE_SECONDS:
-        yield Violation("CHILD_LEASE", "must be at least TASK_LEASE_SECONDS: a holon has further to go than a worker")
+        yield Violation(
+            "CHILD_LEASE", "must be at least TASK_LEASE_SECONDS, because a child holon answers later than a worker"
+        )
     if settings.REFRESH_TOKEN_SECONDS < settings.ACCESS_TOKEN_SECONDS:
         yield Violation(
             "REFRESH_TOKEN_SECONDS",
-            "must be at least ACCESS_TOKEN_SECONDS, or nothing could be renewed",
+            "must be at least ACCESS_TOKEN_SECONDS, or no token could be renewed",
         )
     if settings.SIGNING_KEY_SECONDS < 2 * settings.ACCESS_TOKEN_SECONDS:
         yield Violation("SIGNING_KEY_SECONDS", "must be at least twice ACCESS_TOKEN_SECONDS")
@@ -329,5 +342,6 @@ def _times_and_sizes(settings: Settings) -> Iterator[Violation]:
     if settings.INLINE_PAYLOAD_MAX_BYTES + AROUND_BYTES > settings.GRPC_MESSAGE_MAX_BYTES:
         yield Violation(
             "INLINE_PAYLOAD_MAX_BYTES",
-            f"must be at least {AROUND_BYTES} bytes below GRPC_MESSAGE_MAX_BYTES: messages carry more than payloads",
+            f"must be at least {AROUND_BYTES} bytes below GRPC_MESSAGE_MAX_BYTES, because messages carry more than "
+            "payloads",
         )

@@ -23,7 +23,7 @@ def s3_problems(settings: Settings) -> Iterator[Violation]:
     unset = [name for name in _S3 if not getattr(settings, name)]
     if len(unset) == len(_S3):
         if settings.TASK_FILES_DIR != Settings.TASK_FILES_DIR:
-            yield Violation("TASK_FILES_DIR", f"is of files that are kept in S3; set {', '.join(_S3)}, or unset it")
+            yield Violation("TASK_FILES_DIR", f"is for files in S3; set {', '.join(_S3)}, or unset it")
         return
     for name in unset:
         yield Violation(name, f"is unset; {', '.join(_S3)} belong together; set all or none")
@@ -31,14 +31,15 @@ def s3_problems(settings: Settings) -> Iterator[Violation]:
     if endpoint and not (_S3_URL.fullmatch(endpoint) and has_port(endpoint)):
         yield Violation(
             "S3_ENDPOINT_URL",
-            f"{shown(endpoint)!r} is no address of an S3; write https://host or https://host:port, without the bucket",
+            f"{shown(endpoint)!r} is not the address of an S3; write https://host or https://host:port, without the "
+            "bucket",
         )
     for name in _S3[1:]:
         if (key := getattr(settings, name)) and not _KEY.fullmatch(key):
-            yield Violation(name, "must be visible ASCII characters without spaces, at most 4096")
+            yield Violation(name, "must be at most 4096 visible ASCII characters without spaces")
     if not _REGION.fullmatch(settings.S3_REGION):
-        yield Violation("S3_REGION", f"{settings.S3_REGION!r} is no region; write one like us-east-1")
+        yield Violation("S3_REGION", f"{settings.S3_REGION!r} is not a region; write one like us-east-1")
     if not _BUCKET.fullmatch(settings.S3_DEFAULT_BUCKET):
-        yield Violation("S3_DEFAULT_BUCKET", f"{settings.S3_DEFAULT_BUCKET!r} is no name of a bucket")
+        yield Violation("S3_DEFAULT_BUCKET", f"{settings.S3_DEFAULT_BUCKET!r} is not a valid bucket name")
     if reason := made_problem(settings.TASK_FILES_DIR):
         yield Violation("TASK_FILES_DIR", reason)

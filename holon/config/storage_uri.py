@@ -61,17 +61,17 @@ class StorageURI:
             parts = urlsplit(text)
         except ValueError:
             # What the parser says may show the part with the password.
-            raise _wrong("is no URI; what is special in its parts is percent-encoded") from None
+            raise _wrong("is not a URI; percent-encode special characters in its parts") from None
         if parts.scheme == "memory":
             if text != "memory://":
-                raise _wrong("memory:// takes neither a path nor options")
+                raise _wrong("memory:// takes no path and no options")
             return cls("memory")
         if parts.scheme in _REDIS:
             return _redis(parts)
         if parts.scheme != "sqlite":
-            raise _wrong(f"{parts.scheme or 'no scheme'!r} is no store of this version; use {_FORMS}")
+            raise _wrong(f"{parts.scheme or 'no scheme'!r} is not a store of this version; use {_FORMS}")
         if instead := sqlite_instead(text):
-            raise _wrong(f"a SQLite file has three slashes before its path, or four; {instead}")
+            raise _wrong(f"the path of a SQLite file follows three or four slashes; {instead}")
         path = unquote(parts.path.removeprefix("/"))
         if parts.netloc or not path or parts.fragment or "\0" in path:
             raise _wrong("a SQLite file is sqlite:///relative.db or sqlite:////absolute.db, with three or four slashes")
@@ -104,7 +104,7 @@ def _synchronous(query: str) -> str:
         if key != "synchronous":
             raise _wrong(f"unknown option {key!r}; sqlite takes synchronous=FULL or synchronous=NORMAL")
         if value.upper() not in _SYNCHRONOUS:
-            raise _wrong(f"synchronous is FULL or NORMAL, not {value!r}")
+            raise _wrong(f"synchronous must be FULL or NORMAL, not {value!r}")
         chosen = value.upper()
     return chosen
 
@@ -113,8 +113,8 @@ def _redis(parts: SplitResult) -> StorageURI:
     socket = parts.scheme == "unix"
     if parts.fragment or not _names_a_server(parts):
         raise _wrong(
-            "a Redis is redis://[user:password@]host[:port][/database], where the database is a number, "
-            "unix:///path/to/socket, redis+sentinel://[user:password@]host:port,.../service[/database], or "
+            "write a Redis as redis://[user:password@]host[:port][/database], where the database is a number, as "
+            "unix:///path/to/socket, as redis+sentinel://[user:password@]host:port,.../service[/database], or as "
             "redis+cluster://[user:password@]host:port,..., which has no database; rediss is the same over TLS"
         )
     partitions, replicas, synced, kept = 1, 0, False, []
@@ -130,9 +130,9 @@ def _redis(parts: SplitResult) -> StorageURI:
         else:
             # Not shown: what is special in a password, and not percent-encoded, makes an option of the rest of it.
             raise _wrong(
-                f"{parts.scheme}:// has an option that is none, or a value that it cannot have; there are "
-                f"partitions=1 to {MAX_PARTITIONS}, replicas=NUMBER, synced=true, "
-                f"db=NUMBER for a socket, and for rediss {', '.join(_TLS_FILES)}, each with a file"
+                f"{parts.scheme}:// has an unknown option, or an option with an invalid value. Options are "
+                f"partitions=1 to {MAX_PARTITIONS}, replicas=NUMBER, synced=true, db=NUMBER for a socket, and for "
+                f"rediss {', '.join(_TLS_FILES)}, each with a file"
             )
     server = f"{parts.scheme}://{parts.netloc}{parts.path}" + (f"?{'&'.join(kept)}" if kept else "")
     return StorageURI("redis", server=server, partitions=partitions, replicas=replicas, synced=synced)

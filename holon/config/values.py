@@ -98,4 +98,4 @@ def sqlite_instead(text: str) -> str:
     path = rest.lstrip("/")
     if rest.startswith("///") or not path:
         return ""
-    return f"write sqlite:///{path} for {path} in the node's folder, or sqlite:////{path} for /{path}"
+    return f"for {path} in the node's folder write sqlite:///{path}, for /{path} write sqlite:////{path}"

@@ -35,9 +35,9 @@ def webhook_secrets(settings: Settings) -> tuple[bytes, ...]:
     """
     secrets = tuple(map(_secret, names_in(settings.WEBHOOK_SECRET)))
     if settings.WEBHOOK_SECRET and not secrets:
-        raise ValueError("names no secret; `holon keys new` makes one")
+        raise ValueError("has no secret; `holon keys new` makes one")
     if len(secrets) > MOST_SECRETS:
-        raise ValueError(f"has {len(secrets)} secrets, over the limit of {MOST_SECRETS}: take out the oldest")
+        raise ValueError(f"has {len(secrets)} secrets, over the limit of {MOST_SECRETS}; remove the oldest")
     return secrets
 
 
@@ -57,8 +57,8 @@ def webhook_hosts(settings: Settings) -> tuple[frozenset[str], tuple[IPv4Network
             name = one.lower()
             if not _NAME.fullmatch(name):
                 raise ValueError(
-                    f"{shown(one)!r} is no name, address or network; write such as hooks.internal or 10.0.0.0/8, no "
-                    "port"
+                    f"{shown(one)!r} is not a name, address or network; write hooks.internal or 10.0.0.0/8, without "
+                    "a port"
                 ) from None
             names.add(name)
     return frozenset(names), tuple(networks)
@@ -72,7 +72,9 @@ def webhook_problems(settings: Settings) -> Iterator[Violation]:
         except ValueError as error:
             yield Violation(name, str(error))
     if settings.WEBHOOK_SECRET and not settings.ENABLE_CLIENT_API:
-        yield Violation("WEBHOOK_SECRET", "is for the jobs of clients, and with ENABLE_CLIENT_API=false there are none")
+        yield Violation(
+            "WEBHOOK_SECRET", "is for the jobs of clients, but with ENABLE_CLIENT_API=false there are none; unset it"
+        )
 
 
 def _secret(text: str) -> bytes:
@@ -82,6 +84,7 @@ def _secret(text: str) -> bytes:
         secret = b""
     if len(secret) not in SECRET_BYTES or len(set(secret)) < len(secret) // 4:
         raise ValueError(
-            f"is no secret: base64 of {SECRET_BYTES[0]} to {SECRET_BYTES[-1]} random bytes; `holon keys new` makes one"
+            f"is not a secret (base64 of {SECRET_BYTES[0]} to {SECRET_BYTES[-1]} random bytes); `holon keys new` "
+            "makes one"
         )
     return secret

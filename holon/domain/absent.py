@@ -6,20 +6,21 @@ from collections.abc import Mapping
 
 # By the names of handlers' arguments: such a name never stands for data that a client has sent under it.
 ARGUMENTS: Mapping[str, str] = {
-    "tracing_context": "handlers are not told of traces yet",
+    "tracing_context": "handlers get no trace yet",
 }
-_HEARING = "a program hears of its jobs by `async with engine.client() as client`, and others by webhooks"
+_HEARING = "programs follow jobs with `async with engine.client() as client`, other systems with webhooks"
 # By the names of what a blueprint, what its `handler(...)` returns, or the engine may be asked for.
 ATTRIBUTES: Mapping[str, str] = {
-    "app": "the node serves its own routes only; `async with engine.client() as client` creates and watches jobs, and "
-    "other routes belong to a web application beside it",
-    "app_keys": "a program does not reach into the parts of a node; `async with engine.client() as client` creates and "
-    "watches jobs, and `client.node` shows workers and figures",
-    "on_job_finished": f"`await client.wait_for(job_id)` returns a job as it ended; {_HEARING}",
-    "on_worker_event": f"`client.watch(job_id)` tells of a job's events as they come; {_HEARING}",
+    "app": "the node serves only its own routes. `async with engine.client() as client` creates and watches jobs; for "
+    "other routes, run a web application beside it",
+    "app_keys": "a program cannot access parts of the node. `async with engine.client() as client` creates and watches "
+    "jobs, and `client.node` shows workers and figures",
+    "on_job_finished": f"`await client.wait_for(job_id)` returns the ended job; {_HEARING}",
+    "on_worker_event": f"`client.watch(job_id)` yields a job's events; {_HEARING}",
     "render_graph": "`holon blueprints graph` prints the graph of a blueprint that a node has",
-    "validate": "it is checked when it is registered, and without a node by `holon blueprints check`",
-    "when": "it is said once, of a handler; an aggregator has no conditions, and may go to a state whose handlers do",
+    "validate": "a blueprint is checked when it is registered; without a node, use `holon blueprints check`",
+    "when": "each handler has at most one condition, and aggregators have none; go to a state whose handlers have "
+    "conditions",
 }
 # With these begins what handlers may ask their `actions` or `context` for to keep something.
 _KEEPS = frozenset({"merge", "put", "save", "set", "store", "update", "write"})
@@ -32,7 +33,7 @@ def keeping(name: str) -> str:
     """
     if name.partition("_")[0] not in _KEEPS:
         return ""
-    return 'what later states are to find goes into state_history, as by `state_history["key"] = value`'
+    return 'to keep a value for later states, write `state_history["key"] = value`'
 
 
 def no_attribute(owner: object, name: str, why: str | None = None) -> AttributeError:

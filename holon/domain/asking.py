@@ -154,7 +154,8 @@ def _lost_after(where: str | Place, on_lost: Any, *, ends: bool) -> float:
     if on_lost == "wait":
         if not ends:
             raise wrong(
-                f"{where}: on_lost is 'wait'; give timeout_seconds or result_timeout_seconds too, for it may never end"
+                f"{where}: on_lost is 'wait', so the task might never end; give timeout_seconds or "
+                "result_timeout_seconds too"
             )
         return _WAIT_S
     if not (_is_number(on_lost) and 0 < on_lost <= _WAIT_S):
@@ -184,11 +185,11 @@ def ways_of_events(where: str, transitions: Any) -> dict[str, str]:
     """The same for each type of event."""
     leads = _ways(where, "event_transitions", "type", transitions)
     if unsound := [name for name in leads if not is_event_type(name)]:
-        raise wrong(f"{where}: event_transitions has {unsound[0]!r:.200}, which no event is of")
+        raise wrong(f"{where}: event_transitions has {unsound[0]!r:.200}, which is not a valid type of event")
     if asked := [name for name in leads if name in OF_WAITS]:
         raise wrong(
-            f"{where}: event_transitions has {asked[0]!r}, by which jobs below say what they wait for; no job goes on "
-            "by that"
+            f"{where}: event_transitions has {asked[0]!r}, with which jobs below report what they wait for; it "
+            "cannot lead to a state"
         )
     return leads
 
@@ -225,7 +226,10 @@ def signal(transitions: Any, timeout: Any) -> AwaitSignal:
     where = "await_signal"
     leads, seconds = _ways_of_a_wait(where, "signal", transitions, timeout)
     if unsound := next((name for name in leads if not is_signal_name(name)), None):
-        raise wrong(f"{where}: a signal is {unsound!r:.200}; give {MAX_SIGNAL_NAME} characters at most, no controls")
+        raise wrong(
+            f"{where}: a signal is {unsound!r:.200}; give at most {MAX_SIGNAL_NAME} characters, without control "
+            "characters"
+        )
     return AwaitSignal(leads, seconds)
 
 
@@ -236,10 +240,10 @@ def _ways_of_a_wait(where: str, what: str, transitions: Any, timeout: Any) -> tu
     if not 0 < count <= MAX_DECISIONS:
         raise wrong(
             f"{where}: transitions has {count} {what}s, and must have 1 to {MAX_DECISIONS}; "
-            f"{' and '.join(sorted(CHOSEN_BY_NOBODY))} are none, for nobody brings them"
+            f"{' and '.join(sorted(CHOSEN_BY_NOBODY))} do not count"
         )
     if timeout is None and TIMEOUT in leads:
-        raise wrong(f"{where}: transitions has a way for {TIMEOUT}, and its time never ends; give timeout_seconds too")
+        raise wrong(f"{where}: transitions has {TIMEOUT}, but the wait has no time limit; give timeout_seconds too")
     return leads, None if timeout is None else _seconds(where, "timeout_seconds", timeout)
 
 

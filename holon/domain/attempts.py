@@ -35,12 +35,12 @@ class Unfinished(StrEnum):
 # By reason, the code and the message of the line.
 _SAID = {
     Unfinished.NOT_DELIVERED: ("NOT_DELIVERED", "the offer did not reach worker {}"),
-    Unfinished.OFFER_EXPIRED: ("OFFER_EXPIRED", "worker {} did not take the offer in time"),
+    Unfinished.OFFER_EXPIRED: ("OFFER_EXPIRED", "worker {} did not accept the offer in time"),
     Unfinished.LEASE_EXPIRED: (LEASE_EXPIRED, "worker {} is connected, but did not renew its lease in time"),
-    Unfinished.WORKER_LOST: (WORKER_LOST, "the session of worker {} ended, and it did not take the task up again"),
-    Unfinished.WORKER_REPLACED: (WORKER_LOST, "a new session of worker {} began without the task"),
-    Unfinished.RETURNED: (RETURNED, "worker {} gave the task back"),
-    Unfinished.NODE_LOST: ("NODE_LOST", "the node that ran the handler ended, or lost its claim on the job"),
+    Unfinished.WORKER_LOST: (WORKER_LOST, "the session of worker {} ended, and the worker did not resume the task"),
+    Unfinished.WORKER_REPLACED: (WORKER_LOST, "worker {} opened a new session without the task"),
+    Unfinished.RETURNED: (RETURNED, "worker {} returned the task"),
+    Unfinished.NODE_LOST: ("NODE_LOST", "the node that ran the handler stopped, or lost its claim on the job"),
 }
 
 

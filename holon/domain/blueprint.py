@@ -57,15 +57,15 @@ class Blueprint:
         price: int | None = None,
     ) -> None:
         if not _matches(_NAME, name):
-            raise BlueprintError(f"blueprint name {name!r}: use 1 to 128 of the characters A-Z a-z 0-9 _ -")
+            raise BlueprintError(f"blueprint name {name!r} is invalid; use 1 to 128 of the characters A-Z a-z 0-9 _ -")
         if api_endpoint is not None:
             api_endpoint = "/" + str(api_endpoint).removeprefix("/")
             if not _ENDPOINT.fullmatch(api_endpoint):
                 raise BlueprintError(
-                    f"blueprint {name!r}: api_endpoint {api_endpoint!r} is no path; write it like /jobs/my_flow"
+                    f"blueprint {name!r}: api_endpoint {api_endpoint!r} is not a path; write it like /jobs/my_flow"
                 )
         if api_version is not None and not _matches(_VERSION, api_version):
-            raise BlueprintError(f"blueprint {name!r}: api_version {api_version!r}; write it like v1")
+            raise BlueprintError(f"blueprint {name!r}: api_version {api_version!r} is invalid; write it like v1")
         self.name = name
         self.api_endpoint = api_endpoint
         self.api_version = api_version

@@ -56,7 +56,7 @@ def refusals(hint: Any, value: Any, path: str) -> list[Violation]:
     except BaseException as error:
         # It runs in a thread of ours, where an exit would end the node.
         name = getattr(hint, "__name__", str(hint))
-        raise HolonError(f"{path} could not be checked by {name}: {type(error).__name__}: {error}") from error
+        raise HolonError(f"{path} could not be checked with {name}: {type(error).__name__}: {error}") from error
     return []
 
 

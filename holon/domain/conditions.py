@@ -111,13 +111,13 @@ def condition_of(text: Any) -> Condition:
     at = _after_spaces(text, field.end())
     sign = _OPERATOR.match(text, at)
     if sign is None:
-        raise _wrong(text, at, f"after the field comes one of {' '.join((*_EQUAL, *_ORDER))}")
+        raise _wrong(text, at, f"after the field, write one of {' '.join((*_EQUAL, *_ORDER))}")
     at = _after_spaces(text, sign.end())
     value, end = _value(text, at)
     if sign[0] in _ORDER and (value is None or isinstance(value, bool)):
-        raise _wrong(text, at, f"{text[at:end]} is neither more nor less than anything; compare it by == or !=")
+        raise _wrong(text, at, f"{text[at:end]} has no order; compare it with == or !=")
     if (rest := _after_spaces(text, end)) < len(text):
-        raise _wrong(text, rest, "a condition is one comparison, which is over here; ask for more in the handler")
+        raise _wrong(text, rest, "a condition is one comparison, which ends here; compare more in the handler")
     area: Area = "initial_data" if field["area"] == "initial_data" else "state_history"
     return Condition(text, area, tuple(field["path"][1:].split(".")), sign[0], value)
 
@@ -136,8 +136,8 @@ def _value(text: str, at: int) -> tuple[Value, int]:
     if (found := _WORD.match(text, at)) and found[0] in _WORDS:
         return _WORDS[found[0]], found.end()
     if found := _BARE.match(text, at):
-        raise _wrong(text, at, f"quote the text: {found[0]!r}; only a number, true, false or null has no quotes")
-    raise _wrong(text, at, "the value is a text in quotes, a number, true, false or null")
+        raise _wrong(text, at, f"quote the text {found[0]!r}; only numbers, true, false and null have no quotes")
+    raise _wrong(text, at, "write a text in quotes, a number, true, false or null")
 
 
 def _kind(value: Any) -> Any:

@@ -58,11 +58,11 @@ class DataStores:
         if name in self._stores:
             return self._stores[name]
         known = ", ".join(self._stores) or "none"
-        text = f"blueprint {self._whose!r} has no data store {name!r}; there are: {known}"
+        text = f"blueprint {self._whose!r} has no data store {name!r}; it has {known}"
         raise AttributeError(text, name=name, obj=self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        text = f"no handler can set data_stores.{name}; what a blueprint has is said by its add_data_store"
+        text = f"a handler cannot set data_stores.{name}; declare it with add_data_store of the blueprint"
         raise AttributeError(text, name=name, obj=self)
 
 
@@ -75,7 +75,9 @@ def store_of(name: Any, value: Any, known: Mapping[str, Any]) -> Any:
         BlueprintError: it can have no such name, or another has it.
     """
     if not (isinstance(name, str) and name.isidentifier()) or name.startswith("_") or keyword.iskeyword(name):
-        raise BlueprintError(f"data store {name!r}: handlers write data_stores.NAME; use a word such as cache")
+        raise BlueprintError(
+            f"data store {name!r} has an invalid name; handlers write data_stores.NAME, so use a name such as cache"
+        )
     if name in known:
-        raise BlueprintError(f"data store {name!r} is there already; give this one another name")
+        raise BlueprintError(f"data store {name!r} already exists; use another name")
     return DictStore(value) if isinstance(value, dict) else value

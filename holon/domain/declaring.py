@@ -65,18 +65,18 @@ def state_of(name: str, handlers: tuple[Handler, ...], said: Said) -> State:
     """
     place = place_of(handlers[-1].function)
     if not _is_word(name):
-        raise BlueprintError(f"{place}: state name {name!r}; use text of 1 to 128 printable characters")
+        raise BlueprintError(f"{place}: state name {name!r} is invalid; use 1 to 128 printable characters")
     outcome = said.outcome
     if outcome is not None and (outcome not in ("finished", "failed") or not said.is_end):
-        raise BlueprintError(f"{place}: outcome={outcome!r}; it is 'finished' or 'failed', and needs is_end=True")
+        raise BlueprintError(f"{place}: outcome={outcome!r} is invalid; use 'finished' or 'failed', with is_end=True")
     if said.is_end and outcome is None:
         outcome = "failed" if name == "failed" else "finished"
     if said.retry and outcome != "failed":
-        raise BlueprintError(f"{place}: retry=True says what may follow a failure; it needs outcome='failed'")
+        raise BlueprintError(f"{place}: retry=True is only for ends with outcome='failed'")
     status = said.status
     if status and (outcome != "finished" or status in _TAKEN or not _is_word(status)):
         raise BlueprintError(
-            f"{place}: status={status!r}; it is a word of your own for an end that is a success, none of "
+            f"{place}: status={status!r} is invalid; use a word of your own for a successful end, other than "
             f"{', '.join(_TAKEN)}"
         )
     weight = _weight(said.progress_weight, 0 if said.is_end else 1, place)
@@ -89,13 +89,13 @@ def clash(handlers: Iterable[Handler], before: Said, handler: Handler, said: Sai
     """Why a function cannot be one more handler of a state; empty where it can."""
     for one in handlers:
         if one.condition is not None and one.condition == handler.condition:
-            return f"is already defined, for the same condition, by {place_of(one.function)}"
+            return f"is already defined, with the same condition, by {place_of(one.function)}"
         if one.condition is handler.condition or before.is_aggregator or said.is_aggregator:
             return f"is already defined by {place_of(one.function)}"
     for name in ("outcome", "status", "progress_weight"):
         first, now = getattr(before, name), getattr(said, name)
         if first not in (None, "", now) and now not in (None, ""):
-            return f"has {name}={first!r} by another of its handlers, and {now!r} here; say it once, or the same"
+            return f"has {name}={first!r} in another of its handlers, and {now!r} here; use the same, or give it once"
     return ""
 
 
@@ -135,7 +135,7 @@ def _no_handler(function: Any) -> str:
     if inspect.ismethod(function):
         return "is a method"
     if inspect.isasyncgenfunction(function):
-        return "is a generator, for there is a `yield` in it"
+        return "is a generator, because it has a `yield`"
     return "is not async" if inspect.isfunction(function) else f"is a {type(function).__name__}"
 
 
@@ -144,7 +144,7 @@ def _weight(told: Any, default: float, place: str) -> float:
     if told is None:
         return default
     if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told <= sys.float_info.max:
-        raise BlueprintError(f"{place}: progress_weight={told!r}; it is a finite number, 0 or more")
+        raise BlueprintError(f"{place}: progress_weight={told!r} is invalid; use a finite number, 0 or more")
     return told
 
 
@@ -153,10 +153,10 @@ def _wants(function: Function, place: str) -> tuple[Want, ...]:
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise BlueprintError(
-                f"{place}: argument {parameter.name!r} cannot be given by name; spell the arguments out"
+                f"{place}: argument {parameter.name!r} cannot be passed by name; write out the arguments"
             )
         if why := ARGUMENTS.get(parameter.name):
-            text = f"{place}: no handler can have an argument {parameter.name!r}: {why}"
-            raise BlueprintError(f"{text}; what a client sent under that name is in initial_data")
+            text = f"{place}: a handler cannot have the argument {parameter.name!r}: {why}"
+            raise BlueprintError(f"{text}. Data that a client sent under this name is in initial_data")
         wants.append(Want(parameter.name, parameter.default is parameter.empty))
     return tuple(wants)

@@ -88,7 +88,7 @@ def causes_of(job: Job, holon_id: str, error: JobError) -> Sequence[Cause]:
     causes = [cause(error.code, error.message, holon_id, job.blueprint)]
     below, _ = causes_in(error.details)
     if share_lost(job) and not _names_lost(below):
-        message = f"attempts that were lost used up the budget of {job.budget}"
+        message = f"lost attempts used up the budget of {job.budget}"
         causes.append(cause(LOST, message, holon_id, job.blueprint))
     return [*causes, *below][:MAX_CAUSES]
 

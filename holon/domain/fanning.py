@@ -86,8 +86,8 @@ def fan_out(tasks: Any, aggregate_into: Any, fail_fast: Any) -> DispatchParallel
     parts = [*map(type, asked)].count(AskedPart)
     if parts > MAX_PARTS:
         raise wrong(
-            f"dispatch_parallel: {parts} of its items are parts, over the limit of {MAX_PARTS}; give fewer, of which "
-            "each has more to do, or has parts itself"
+            f"dispatch_parallel: {parts} of its items run blueprints, over the limit of {MAX_PARTS}; give fewer, "
+            "larger ones, or let them run blueprints themselves"
         )
     return DispatchParallel(asked, target, fail_fast, parts)
 
@@ -114,7 +114,7 @@ def _branches(tasks: Iterable[Any]) -> Iterator[AskedTask | AskedPart]:
         known = one.skill
         yield one
     for _ in asked:
-        raise wrong(f"dispatch_parallel: there are over {MAX_BRANCHES} tasks; give fewer, of which each has more to do")
+        raise wrong(f"dispatch_parallel: there are over {MAX_BRANCHES} tasks; give fewer, larger ones")
 
 
 def _task(where: Place, task: Any) -> AskedTask:
@@ -124,7 +124,7 @@ def _task(where: Place, task: Any) -> AskedTask:
     given = task.get
     skill = given("task_type", given("type"))
     if given("type", skill) != skill:
-        raise wrong(f"{where} has task_type {skill!r} and type {task['type']!r}; give one of them")
+        raise wrong(f"{where} has task_type {skill!r} and type {task['type']!r}; give only one of them")
     timeouts = given("timeout_seconds"), given("dispatch_timeout_seconds"), given("result_timeout_seconds")
     priority, max_retries, on_lost = given("priority"), given("max_retries"), given("on_lost")
     allowed, max_cost = given("allowed_skills"), given("max_cost")
@@ -142,4 +142,4 @@ def _part(where: Place, part: Mapping[str, Any]) -> AskedPart:
 def _check_keys(where: Place, item: Mapping[str, Any], known: frozenset[str]) -> None:
     if not known.issuperset(item):
         unknown = [key for key in item if key not in known]
-        raise wrong(f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        raise wrong(f"{where} has the unknown key {unknown[0]!r}; use {', '.join(sorted(known))}")

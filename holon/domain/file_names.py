@@ -22,17 +22,17 @@ def parts_of(name: str) -> Parts:
     if not name or name == "/":
         raise no_name(name, "it is empty")
     if name.startswith("/"):
-        raise no_name(name, "it is absolute; give a path below the job's own files, such as pages/1.png")
+        raise no_name(name, "it is absolute; give a path in the job's files, such as pages/1.png")
     parts = tuple(name.removesuffix("/").split("/"))
     for part in parts:
         if part in ("", ".", ".."):
-            raise no_name(name, f"it has {part!r} for a part")
+            raise no_name(name, f"it has the part {part!r}")
         if any(char < " " or char in "\x7f\\" for char in part):
             raise no_name(name, "it has a control character or a backslash")
         try:
             length = len(part.encode())
         except UnicodeEncodeError:
-            raise no_name(name, "it is no UTF-8") from None
+            raise no_name(name, "it is not UTF-8") from None
         if length > MAX_PART_BYTES:
             raise no_name(name, f"a part of it has {length} bytes, over the limit of {MAX_PART_BYTES}")
     return parts
@@ -45,4 +45,4 @@ def shown(text: str) -> str:
 
 def no_name(name: object, why: str) -> InvalidArgument:
     """The refusal of a name."""
-    return InvalidArgument(f"{shown(str(name))} is no name of a file: {why}", code="FILE_NAME_INVALID")
+    return InvalidArgument(f"{shown(str(name))} is not a valid file name: {why}", code="FILE_NAME_INVALID")

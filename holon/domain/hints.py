@@ -23,9 +23,9 @@ def taken_by(start: State) -> dict[str, Any] | None:
             continue
         if said is not None and said[1] != found:
             raise BlueprintError(
-                f"{place_of(handler.function)}: initial_data: its hint and {place_of(said[0].function)}'s differ, "
-                f"and as handlers of the start state {start.name!r} both say what a job is created with; give both the "
-                "same hint, or one of them none"
+                f"{place_of(handler.function)}: initial_data: its hint differs from that of "
+                f"{place_of(said[0].function)}, but both are handlers of the start state {start.name!r}, so both "
+                "declare the input of a job; use the same hint, or only one"
             )
         said = handler, found
     return None if said is None else said[1]

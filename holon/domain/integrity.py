@@ -51,7 +51,7 @@ def check(blueprint: Blueprint) -> list[Problem]:
         problems.append(Problem("error", None, error.message))
     if (count := len({state.status for state in blueprint.states.values() if state.status})) > MAX_STATUSES:
         text = f"blueprint {blueprint.name!r}: its ends have {count} statuses, over the limit of {MAX_STATUSES}"
-        problems.append(Problem("error", None, f"{text}; put what tells more of them apart into the result"))
+        problems.append(Problem("error", None, f"{text}; put finer distinctions into the result"))
     targets = {state.name: [targets_at(one) for one in state.handlers] for state in blueprint.states.values()}
     for state in blueprint.states.values():
         problems.extend(_input(blueprint, state))
@@ -62,7 +62,7 @@ def check(blueprint: Blueprint) -> list[Problem]:
             problems.extend(_undeclared(blueprint, state, handler, found))
             problems.extend(_lost(state, handler, found))
             if not (state.is_end or {"actions", "context"} & {want.name for want in handler.wants}):
-                text = "takes neither `actions` nor `context`, so it can decide nothing, and is no end"
+                text = "takes neither `actions` nor `context`, so it cannot decide anything, and is not an end"
                 problems.append(Problem("warning", state.name, f"{_place(state, handler)} {text}"))
     if start:
         problems.extend(_unreachable(blueprint, start, targets))
@@ -163,7 +163,7 @@ def missing(blueprint: Blueprint, named: Named) -> list[Problem]:
         for one in sorted(targets_at(handler).runs, key=lambda one: (one.line or 0, str(one.value))):
             if not isinstance(one.value, str) or named(one.value) is None:
                 place = _place(state, handler, one)
-                text = f"{place}: {one.action} runs {one.value!r}, which is no blueprint that is loaded"
+                text = f"{place}: {one.action} runs {one.value!r}, but no blueprint of this name is loaded"
                 problems.append(Problem("error", state.name, text))
     return list(dict.fromkeys(problems))
 
@@ -212,12 +212,14 @@ def unknown_statuses(task: BranchingTask, declared: Collection[frozenset[str]]) 
     for status in task.statuses:
         if status in known:
             continue
-        text = f"{task.place}: dispatch_task goes on by the status {status!r}, which "
+        text = f"{task.place}: dispatch_task has a transition for the status {status!r}, which "
         if complete:
-            text += f"no known offering of skill {task.skill!r} declares{meant(status, (*known, *COMMON_STATUSES))}; "
-            text += f"declared are {', '.join(known)}. No worker gets the task before one declares it"
+            text += (
+                f"no connected worker with skill {task.skill!r} declares{meant(status, (*known, *COMMON_STATUSES))}; "
+            )
+            text += f"they declare {', '.join(known)}. The task waits until a worker declares it"
         elif suggestion := meant(status, COMMON_STATUSES):
-            text += f"only a worker gives that declares it{suggestion}"
+            text += f"a worker only returns if it declares it{suggestion}"
         else:
             continue
         found[status] = Problem("warning", task.state, text)
@@ -233,7 +235,7 @@ def _dangling(blueprint: Blueprint, state: State, handler: Handler, targets: Tar
     problems = []
     for target in sorted(targets.constants, key=lambda one: (one.line or 0, one.action, str(one.value), one.label)):
         if target.value not in blueprint.states:
-            text = f"{_place(state, handler, target)}: {target.action} leads to {target.value!r}, which is no state"
+            text = f"{_place(state, handler, target)}: {target.action} leads to {target.value!r}, which is not a state"
             text += f" of blueprint {blueprint.name!r}{meant(str(target.value), blueprint.states)}"
             problems.append(Problem("error", state.name, text))
     return list(dict.fromkeys(problems))
@@ -244,15 +246,15 @@ def _undeclared(blueprint: Blueprint, state: State, handler: Handler, targets: T
     problems = []
     for sent in sorted(targets.events, key=lambda one: (one.line or 0, one.event)):
         if blueprint.events and sent.event not in blueprint.events:
-            text = f"{_place(state, handler, sent)}: send_event sends {sent.event!r}, and blueprint {blueprint.name!r}"
-            text += " declares others; unless STRICT_EVENT_VALIDATION is off, the handler fails"
+            text = f"{_place(state, handler, sent)}: send_event sends {sent.event!r}, but blueprint {blueprint.name!r}"
+            text += " declares only others; unless STRICT_EVENT_VALIDATION is off, the handler fails"
             problems.append(Problem("warning", state.name, text))
     return problems
 
 
 def _lost(state: State, handler: Handler, targets: Targets) -> list[Problem]:
     found = sorted(targets.lost, key=lambda one: one.line or 0)
-    text = "what is written into initial_data is gone after this run; what later states are to find goes into "
+    text = "what a handler writes into initial_data is lost after this run; to keep it for later states, write it into "
     text += "state_history"
     return [Problem("warning", state.name, f"{_place(state, handler, one)}: {text}") for one in found]
 
@@ -269,7 +271,7 @@ def _unreachable(blueprint: Blueprint, start: State, targets: dict[str, list[Tar
     problems = []
     for state in blueprint.states.values():
         if state.name not in reached:
-            text = f"{_place(state, state.handlers[0])}: no state that a job can be in leads to {state.name!r}"
+            text = f"{_place(state, state.handlers[0])}: no reachable state leads to {state.name!r}"
             problems.append(Problem("warning" if is_open else "error", state.name, text))
     if not any(state.is_end for state in blueprint.states.values()):
         text = f"blueprint {blueprint.name!r} has no end, so its jobs never finish; mark one with is_end=True"

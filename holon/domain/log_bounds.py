@@ -9,4 +9,4 @@ MAX_FIELDS = 8_192
 
 def left_out(size: int) -> dict[str, str]:
     """What a line says in the place of fields that have so many bytes of JSON, which is too much."""
-    return {"fields_left_out": f"{size} bytes of JSON, and {MAX_FIELDS} are taken"}
+    return {"fields_left_out": f"{size} bytes of JSON, over the limit of {MAX_FIELDS}"}

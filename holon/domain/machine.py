@@ -87,8 +87,9 @@ def decide(
     if (skill := _denied(job, decision)) is not None:
         told = (*before, _finished(state, None, now, took))
         message = (
-            f"state {state.name!r} asked for skill {skill!r}, and the job may use {allowed_of(job.allowed_skills)}; "
-            "nothing was sent. Who starts it, or the job above, must allow that skill"
+            f"state {state.name!r} dispatched a task for skill {skill!r}, but the job may only use "
+            f"{allowed_of(job.allowed_skills)}. Nothing was dispatched; allow the skill when the job is created, or "
+            "in the job above"
         )
         return end(job, Status.FAILED, JobError(POLICY_DENIED, message), now, before=told)
     if isinstance(decision, DispatchTask):
@@ -115,17 +116,17 @@ def _at_end(
     broken: Sequence[Violation],
 ) -> Change:
     if not state.is_end:
-        message = f"handler of state {state.name!r} ended without calling one of its actions"
+        message = f"handler of state {state.name!r} ended without an action"
         return end(job, Status.FAILED, JobError("NO_DECISION", message), now, before=told, state_history=history)
     if state.outcome == "failed":
         error = JobError("ENDED_FAILED", f"ended in state {state.name!r}", returned)
         return end(job, Status.FAILED, error, now, before=told, state_history=history)
     if job.cancelling:
-        error = JobError("CANCELLED", "cancelled, and cleaned up")
+        error = JobError("CANCELLED", "cancelled after its clean-up")
         return end(job, Status.CANCELLED, error, now, before=told, state_history=history)
     if broken:
         why = f"{broken[0].field} {broken[0].reason}"
-        message = f"the result of state {state.name!r} is not what its handler says that it returns: {why}"
+        message = f"the result of state {state.name!r} does not match the return type of its handler: {why}"
         error = JobError(CONTRACT_VIOLATION, message, [{"field": one.field, "reason": one.reason} for one in broken])
         return end(job, Status.FAILED, error, now, before=told, state_history=history)
     result = result_of(returned, history)
@@ -287,7 +288,7 @@ def end(
     """
     if job.cancelling and status is not Status.CANCELLED:
         why = error.message if error else None
-        status, error = Status.CANCELLED, JobError("CANCELLED", "cancelled; its clean-up did not end well", why)
+        status, error = Status.CANCELLED, JobError("CANCELLED", "cancelled; its clean-up failed", why)
     over = replace(
         job,
         status=status,

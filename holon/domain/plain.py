@@ -42,7 +42,7 @@ def obstacle(value: Any, path: str, depth: int = 0, most: int = MAX_DEPTH) -> st
     if not isinstance(value, (dict, list)) and type(value) is not tuple:
         return _single(value, path)
     if depth >= most:
-        return f"{path[:100]}... is nested over {most} deep"
+        return f"{path[:100]}... is nested over {most} levels deep"
     if isinstance(value, dict):
         for key, item in value.items():
             if type(key) is not str:
@@ -154,7 +154,7 @@ def _single(value: Any, path: str) -> str | None:
         return None if _SMALLEST <= value <= _LARGEST else f"{path} is an integer of over 64 bits"
     if isinstance(value, float):
         if not math.isfinite(value):
-            return f"{path} is {value}, which is no number in JSON"
+            return f"{path} is {value}, which JSON cannot hold"
         if type(value) is float:
             return None
     return f"{path} is a {type(value).__name__}, which JSON cannot hold"

@@ -33,9 +33,9 @@ def allowing(field: str, skills: Any) -> Allowed:
         return None
     reason = ""
     if isinstance(skills, str | Mapping) or not isinstance(skills, Iterable):
-        reason = f"is {kind(skills)}; give a list of names of skills"
+        reason = f"is {kind(skills)}; give a list of skill names"
     elif not all(map(_is_skill, names := list(skills))):
-        reason = f"has what is no name of a skill: text of 1 to {LONGEST_SKILL} characters"
+        reason = f"has an invalid skill name; use text of 1 to {LONGEST_SKILL} characters"
     elif len(names) > MOST_SKILLS:
         reason = f"has {len(names)} skills, over the limit of {MOST_SKILLS}"
     else:

@@ -121,7 +121,7 @@ def _woken(job: Job, waiting: Waiting, now: int) -> Change | None:
     if waiting.question is not None:
         what, details = APPROVAL_TIMED_OUT, {"approval_id": waiting.question.id}
         seconds = (waiting.due - waiting.question.asked_at) / 1000
-        error = JobError(APPROVAL_TIMEOUT, f"nobody decided within {seconds:g} s")
+        error = JobError(APPROVAL_TIMEOUT, f"no decision came within {seconds:g} s")
     elif job.status is Status.WAITING_FOR_SIGNAL:
         what, details = SIGNAL_TIMED_OUT, {"names": list(waiting.decisions)}
         error = JobError(SIGNAL_TIMEOUT, f"no signal came in time: {', '.join(waiting.decisions)}")
@@ -197,8 +197,8 @@ def _branches_done(
         return None
     if event.too_large:
         message = (
-            f"the results of the branches before {waiting.aggregate_into!r} are over the limit of their sum; keep "
-            "large data elsewhere, and return where it is"
+            f"the results of the branches before {waiting.aggregate_into!r} are together over the limit; store large "
+            "data elsewhere, and return its address"
         )
         return end(job, Status.FAILED, JobError("LIMIT_EXCEEDED", message), now)
     if event.fail_fast:
@@ -216,8 +216,8 @@ def _why(failed: tuple[str, Outcome] | None) -> str:
         return ""
     outcome = failed[1]
     if outcome.error is None:
-        who = "its part" if is_nodes_own(outcome.worker_id) else f"worker {outcome.worker_id}"
-        return f": {who} says {outcome.status}"
+        who = "its child job" if is_nodes_own(outcome.worker_id) else f"worker {outcome.worker_id}"
+        return f": {who} ended as {outcome.status}"
     return f": {_said(outcome.error)}"
 
 
@@ -251,7 +251,7 @@ def _part_ended(
     outcome, parts = event.outcome, job.parts
     alone = replace(job, status=Status.WAITING_FOR_WORKER, parts=())
     if outcome.status == CANCELLED and CANCELLED not in waiting.transitions:
-        return end(alone, Status.CANCELLED, JobError("CANCELLED", f"its part, job {parts[0]}, was cancelled"), now)
+        return end(alone, Status.CANCELLED, JobError("CANCELLED", f"its child job {parts[0]} was cancelled"), now)
     change = _task_ended(alone, waiting, event, data, error_details, now)
     is_its_own = outcome.error is None or outcome.error.code in (CHILD_FAILED, CHILD_QUARANTINED)
     return change if change is None or is_its_own else replace(change, cancels=parts)

@@ -88,8 +88,11 @@ def doubts(field: str, machines: Sequence[Machine]) -> tuple[str, ...]:
     places = [place for index, one in enumerate(machines) for place in _wrapped(f"{field}.{index}.resources", one)]
     if not places:
         return ()
-    more = f", and so have {len(places) - 1} others" if places[1:] else ""
-    what = f"an object called {_WRAPPED!r} in it{more}: no task can require what is in there; say each by its own name"
+    more = f" and {len(places) - 1} others" if places[1:] else ""
+    what = (
+        f"an object {_WRAPPED!r} in it{more}. No task can require what is in such an object; move its properties out "
+        "of it"
+    )
     return (f"{places[0]} has {what}",)
 
 
@@ -131,7 +134,9 @@ def _named(field: str, given: Mapping[str, Any], but: Sequence[str]) -> dict[str
     if _WRAPPED in given:
         inside = given[_WRAPPED] if isinstance(given[_WRAPPED], dict) else {"vram_gb": 24}
         meant = {**{name: given[name] for name in but if name in given and name != "devices"}, **inside}
-        raise _wrong(f"{field}.{_WRAPPED}", f"is no property; say each by its own name, as in {quoted(meant, _SHOWN)}")
+        raise _wrong(
+            f"{field}.{_WRAPPED}", f"is not a property; name each property directly, as in {quoted(meant, _SHOWN)}"
+        )
     properties = {name: value for name, value in given.items() if name not in but}
     for name in properties:
         if not 0 < len(name) <= MAX_NAME or not name.isprintable():

@@ -136,7 +136,7 @@ def arguments_schema(function: Callable[..., Any], reserved: frozenset[str]) -> 
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
             raise InvalidArgument(
-                f"argument {name!r} of {function.__qualname__} cannot be given by name", code=SCHEMA_INVALID
+                f"argument {name!r} of {function.__qualname__} cannot be passed by name", code=SCHEMA_INVALID
             )
         if name in reserved or parameter.kind is parameter.VAR_KEYWORD:
             continue
@@ -191,7 +191,7 @@ def shape_of(hint: Any) -> Shape:
         # Unions are equal in any order, but the order chooses between members that both fit.
         return _remembered(hint, str(hint))
     except RecursionError as error:
-        why = f"the type hint {hint!r} holds itself, as only a dataclass or a TypedDict may"
+        why = f"the type hint {hint!r} contains itself, which only a dataclass or a TypedDict may"
         raise InvalidArgument(why, code=SCHEMA_INVALID) from error
 
 
@@ -221,8 +221,8 @@ def _read(hint: Any, records: dict[Any, Record]) -> Shape:
     if isinstance(origin, type) and (shape := _class(origin, records)):
         return shape
     raise InvalidArgument(
-        f"the type hint {hint!r} is nothing that JSON can hold; use str, int, float, bool, None, list, dict, set, "
-        "tuple, Literal, Enum, Optional, a dataclass, a TypedDict, a pydantic model or a dict that is a JSON schema",
+        f"JSON cannot hold the type hint {hint!r}; use str, int, float, bool, None, list, dict, set, tuple, Literal, "
+        "Enum, Optional, a dataclass, a TypedDict, a pydantic model or a dict that is a JSON schema",
         code=SCHEMA_INVALID,
     )
 
@@ -233,7 +233,7 @@ def _collection(origin: Any, arguments: tuple[Any, ...], records: dict[Any, Reco
         names = Scalar(str) if key is Any else _read(key, records)
         if names == Scalar(str) or (isinstance(names, Choice) and all(isinstance(one, str) for one in names.options)):
             return Table(names, _read(value, records))
-        raise InvalidArgument(f"JSON objects have text as keys, not {key!r}", code=SCHEMA_INVALID)
+        raise InvalidArgument(f"keys of JSON objects are text, not {key!r}", code=SCHEMA_INVALID)
     if origin is tuple and arguments and arguments[-1] is not Ellipsis:
         return Row(tuple(_read(one, records) for one in arguments))
     item = _read(arguments[0], records) if arguments else Anything()
@@ -242,8 +242,8 @@ def _collection(origin: Any, arguments: tuple[Any, ...], records: dict[Any, Reco
     if isinstance(origin, type) and origin in _SETS:
         if not hashable(item):
             raise InvalidArgument(
-                f"the type hint {arguments[0]!r} is nothing that a set can hold, for it has no hash; use a list of "
-                "them, or what cannot be changed: a frozen dataclass, a tuple, a frozenset",
+                f"a set cannot hold the type hint {arguments[0]!r}, because it has no hash; use a list, or a frozen "
+                "dataclass, tuple or frozenset",
                 code=SCHEMA_INVALID,
             )
         return Array(item, _SETS[origin], unique=True)

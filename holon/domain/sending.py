@@ -49,7 +49,7 @@ def sent_event(event_type: Any, payload: Any, before: tuple[SentEvent, ...]) -> 
     where = "send_event"
     name = _type(where, event_type)
     if len(before) == MAX_EVENTS:
-        raise wrong(f"{where}: this run has sent {MAX_EVENTS} events, and may send no more; put several into one")
+        raise wrong(f"{where}: this run has sent {MAX_EVENTS} events, which is the limit; put several into one")
     is_told_so = as_object(payload) is payload
     # Above the job, where it is told of too, nobody reads what is nested deeper.
     if found := obstacle(payload, "payload", 0 if is_told_so else 1, MAX_DEPTH_READ):
@@ -62,7 +62,7 @@ def sent_event(event_type: Any, payload: Any, before: tuple[SentEvent, ...]) -> 
     if (together := size + sum(one.size for one in before)) > MAX_EVENTS_BYTES:
         raise wrong(
             f"{where}: the payloads of this run's events have {together} bytes together, over the limit of "
-            f"{MAX_EVENTS_BYTES}; keep large data elsewhere, and send where it is"
+            f"{MAX_EVENTS_BYTES}; store large data elsewhere, and send its address"
         )
     return SentEvent(name, msgspec.json.decode(encoded), size)
 
@@ -79,7 +79,7 @@ def declared_event(name: Any, described: Any, known: Mapping[str, Any]) -> dict[
     where = "event"
     name = _type(where, name)
     if name in known:
-        raise BlueprintError(f"event {name!r} is declared already; give this one another name")
+        raise BlueprintError(f"event {name!r} is already declared; use another name")
     try:
         return None if described is None else schema.schema_of(described)
     except HolonError as error:
@@ -101,5 +101,5 @@ def _type(where: str, given: Any) -> str:
     if len(name) > _LONGEST_TYPE or not name.isprintable():
         raise wrong(f"{where}: its type is {name!r}; give at most {_LONGEST_TYPE} printable characters")
     if name in OF_WAITS:
-        raise wrong(f"{where}: its type is {name!r}, as the node calls what a job waits for; choose another name")
+        raise wrong(f"{where}: its type is {name!r}, which is reserved for what a job waits for; use another name")
     return name

@@ -251,7 +251,7 @@ class Either:
         for option in self.options:
             if option.accepts(value):
                 return option.build(value)
-        raise ValueError("the value fits none of the types allowed here")
+        raise ValueError("the value matches none of the types allowed here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,19 +293,23 @@ class Written:
         try:
             text: dict[str, Any] = json.loads(json.dumps(self.text, allow_nan=False))
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidArgument(f"a dict as a hint is a JSON schema: {error}", code=SCHEMA_INVALID) from error
+            raise InvalidArgument(
+                f"a dict as a hint must be a valid JSON schema: {error}", code=SCHEMA_INVALID
+            ) from error
         if not _KEYWORDS.intersection(text):
-            why = f"a dict as a hint is a JSON schema, and this one has none of {', '.join(sorted(_KEYWORDS))}"
+            why = f"a dict as a hint must be a JSON schema, but this one has none of {', '.join(sorted(_KEYWORDS))}"
             raise InvalidArgument(why, code=SCHEMA_INVALID)
         kinds = text.get("type", "")
         if not isinstance(kinds, str) and not (isinstance(kinds, list) and all(isinstance(one, str) for one in kinds)):
-            raise InvalidArgument("the `type` of a JSON schema is text, or a list of them", code=SCHEMA_INVALID)
+            raise InvalidArgument("the `type` of a JSON schema must be text, or a list of texts", code=SCHEMA_INVALID)
         return text
 
     def schema(self, _: Definitions) -> dict[str, Any]:
         text = self.whole()
         if _refers(text):
-            raise InvalidArgument("a JSON schema with $ref is a hint only as a whole", code=SCHEMA_INVALID)
+            raise InvalidArgument(
+                "a JSON schema with $ref can only be used as a whole hint, not as a part of one", code=SCHEMA_INVALID
+            )
         return text
 
     def accepts(self, value: Any) -> bool:

@@ -68,6 +68,6 @@ class State:
         conditions = (one.condition for one in self.handlers if one.condition is not None)
         looked = "; ".join(one.looked_at(initial_data, state_history) for one in conditions)
         raise BlueprintError(
-            f"state {self.name!r} has no handler for this job: {looked}; give it one without a condition",
+            f"state {self.name!r} has no handler for this job: {looked}; add a handler without a condition",
             code="NO_CONDITION_HOLDS",
         )

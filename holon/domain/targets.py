@@ -257,7 +257,7 @@ class _Walk:
                 self.followed.add(owner.origin)
                 there = HAS.get(owner.name)
                 if there and owner.own and one.argval not in READ.union(there):
-                    known = f"there are {', '.join(f'{owner.name}.{name}' for name in there)}"
+                    known = f"use one of {', '.join(f'{owner.name}.{name}' for name in there)}"
                     near = nearest(one.argval, there)
                     instead = keeping(one.argval) or (f"did you mean {owner.name}.{near}?" if near else known)
                     self._mistaken(f"there is no {owner.name}.{one.argval} in this version; {instead}", one)
@@ -283,7 +283,7 @@ class _Walk:
                     if method.own and name not in ACTIONS[method.name]:
                         takes = ACTIONS[method.name]
                         instead = meant(name, takes) or f"; it takes {', '.join(takes)}"
-                        self._mistaken(f"{method.name} takes no {name} in this version{instead}", one)
+                        self._mistaken(f"{method.name} does not take {name} in this version{instead}", one)
         return (*stack, None)
 
     def _mistaken(self, text: str, one: dis.Instruction) -> None:

@@ -36,4 +36,4 @@ def told(said: object, limit: int) -> str:
         # Of a text of millions of characters most is not looked at.
         return clipped(str(said)[:limit].encode(errors="backslashreplace").decode(), limit)
     except BaseException:  # noqa: BLE001  how it is written as text is the user's code too
-        return "(its text cannot be told)"
+        return "(its text cannot be shown)"

@@ -79,7 +79,7 @@ def _required(field: str, asked: Any) -> str:
         raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
     for key in asked:
         if key != "resources":
-            reason = f"has the unknown key {quoted(key, _SHOWN)}; known is resources"
+            reason = f"has the unknown key {quoted(key, _SHOWN)}; use resources"
             raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
     return requirement(f"{field}.resources", asked["resources"]) if asked else ""
 

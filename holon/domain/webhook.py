@@ -104,16 +104,18 @@ def target_of(url: str) -> Target:
     if len(url) > MAX_URL:
         raise ValueError(f"has {len(url)} characters, over the limit of {MAX_URL}")
     if "#" in url:
-        raise ValueError("has a fragment (#), which no server is sent; leave that out")
+        raise ValueError("has a fragment (#), which is never sent; leave it out")
     if "@" in url.partition("://")[2].partition("/")[0].partition("?")[0]:
-        raise ValueError("has a user or a password before its host; leave them out: what is sent is signed")
+        raise ValueError("has a user or a password before its host; leave them out, because webhooks are signed")
     found = _URL.fullmatch(url)
     if found is None:
-        raise ValueError("is no URL that can be told; write https://host/path, in ASCII, what is special %-encoded")
+        raise ValueError(
+            "is not a URL for a webhook; write https://host/path in ASCII, with special characters percent-encoded"
+        )
     scheme, host = found["scheme"].lower(), found["host"].lower()
     port = int(found["port"]) if found["port"] else _PORTS[scheme]
     if not 0 < port < 65_536:
-        raise ValueError("has a port that is none")
+        raise ValueError("has an invalid port")
     bare, address = _host(host)
     path = found["target"]
     return Target(scheme, bare, port, path if path.startswith("/") else f"/{path}", address)
@@ -132,7 +134,7 @@ def _host(host: str) -> tuple[str, Address | None]:
         four = IPv4Address(host)
         return str(four), four
     except ValueError:
-        raise ValueError("has a host that is neither a name nor an address") from None
+        raise ValueError("has a host that is not a name or an address") from None
 
 
 def again_after(age: int, give_up: int, asked: int | None, chance: float, tried: int | None = None) -> int | None:

@@ -97,8 +97,7 @@ class Approvals:
             Unauthenticated: (TOKEN_INVALID) it is not, or there is no such job.
         """
         refused = Unauthenticated(
-            "Unauthorized: Invalid approval token: it is for another job or question, or was made of a token "
-            "that its owner has no more",
+            "Unauthorized: Invalid approval token: it is for another job or approval, or its owner's token was removed",
             code="TOKEN_INVALID",
         )
         if not question.startswith(f"{job_id}-") or given.approval_id not in ("", question):
@@ -171,7 +170,7 @@ class Approvals:
                 await asyncio.sleep(pause)
                 record = await self._read(record.job.id)
         raise Unavailable(
-            f"job {record.job.id} is about to take a decision, this one or another; ask again in a moment",
+            f"job {record.job.id} is processing a decision, this one or another; retry later",
             code="APPROVAL_PENDING",
             retry_after=_PAUSES_S[-1],
         )
@@ -179,7 +178,7 @@ class Approvals:
     def _checked(self, given: Deciding) -> bytes:
         """The data of a decision as JSON text; raises InvalidArgument for what cannot be taken."""
         if not given.decision:
-            raise invalid("decision", "is missing; name one of those that the question allows")
+            raise invalid("decision", "is missing; send one of the possible decisions")
         if len(given.comment) > MAX_COMMENT:
             raise invalid("comment", f"has over {MAX_COMMENT} characters")
         return encode_object(given.data, self._max_payload, "data")
@@ -203,7 +202,7 @@ def _is_repeat(record: JobRecord, given: Deciding) -> bool:
     decision = word_of(record.job.wishes, DECISION, given.request_id)
     if decision not in (None, given.decision):
         raise AlreadyExists(
-            f"request_id {given.request_id!r} was used for another decision; choose a new one for each",
+            f"request_id {given.request_id!r} was used for another decision; use a new one for each",
             code="REQUEST_ID_REUSED",
         )
     return decision is not None
@@ -220,7 +219,7 @@ def _asks(record: JobRecord, question: Question) -> bool:
 
 
 def _closed(job_id: str, question: Question) -> FailedPrecondition:
-    message = f"job {job_id}: question {question.id} is not open any more; it was answered, or the job has gone on"
+    message = f"job {job_id}: approval {question.id} is no longer open; it was decided, or the job has moved on"
     return FailedPrecondition(message, code="APPROVAL_NOT_OPEN")
 
 
@@ -228,11 +227,11 @@ def _not_open(record: JobRecord, given: Deciding) -> FailedPrecondition:
     job = record.job
     question = job.waiting.question if job.waiting is not None else None
     if question is None:
-        why = f"asks nothing now: it is {job.status}"
+        why = f"has no open approval: it is {job.status}"
     else:
-        why = f"asks {question.id} now, and not {given.approval_id[:128]!r}, which was answered or never asked"
+        why = f"has the open approval {question.id}, not {given.approval_id[:128]!r}, which is decided or never existed"
     return FailedPrecondition(f"job {job.id} {why}", code="APPROVAL_NOT_OPEN")
 
 
 def _unknown(decision: str, allowed: tuple[str, ...]) -> InvalidArgument:
-    return invalid("decision", f"is {decision[:128]!r}, which nobody may decide here; choose {' or '.join(allowed)}")
+    return invalid("decision", f"is {decision[:128]!r}, which is not possible here; use {' or '.join(allowed)}")

@@ -58,7 +58,7 @@ def _missing(name: str, context: JobContext) -> BlueprintError:
     known = ", ".join(data[:_NAMES_SHOWN]) + (f" and {len(data) - _NAMES_SHOWN} more" if data[_NAMES_SHOWN:] else "")
     return BlueprintError(
         f"handler {context.current_state!r} of blueprint {context.blueprint_name!r} requires the argument {name!r}, "
-        f"which is neither in the context ({', '.join(_FIELDS)}) nor in the job's data ({known or 'empty'}); "
-        "give it a default, or have an earlier step provide it",
+        f"which is neither in the context ({', '.join(_FIELDS)}) nor in the job's data ({known or 'empty'}); give it "
+        "a default, or provide it in an earlier step",
         code="MISSING_ARGUMENT",
     )

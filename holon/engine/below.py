@@ -161,7 +161,7 @@ class Below:
         try:
             documents = await self._store.documents(KIND)
         except HolonError as error:
-            log.warning("what holons below told before is not counted: %s", error.message)
+            log.warning("what holons below reported earlier is not counted: %s", error.message)
             return
         written = self._sizes
         self._sizes, self._bytes = OrderedDict(), 0
@@ -180,7 +180,7 @@ class Below:
                 versions = await self._store.put_documents(KIND, puts)
             except HolonError as error:
                 # There are too many, or the store is away; what is tried alone says which.
-                log.debug("what holons told of %d tasks is kept one by one: %s", len(new), error.message)
+                log.debug("what holons reported about %d tasks is stored one by one: %s", len(new), error.message)
         for (task_id, record, text), version in zip(new, versions, strict=True):
             if version is None:
                 await self._keep(task_id, record)
@@ -198,7 +198,7 @@ class Below:
                 return
         except HolonError as error:
             facts = {"task_id": task_id}
-            log.warning("what a holon told of task %s is not kept: %s", task_id, error.message, extra=facts)
+            log.warning("what a holon reported about task %s is not stored: %s", task_id, error.message, extra=facts)
             return
         self._counted(task_id, text, new or 0)
 
@@ -251,7 +251,7 @@ class Below:
             while surplus := self._surplus():
                 await self._drop(surplus)
         except HolonError as error:
-            log.warning("what holons below told long ago is deleted later: %s", error.message)
+            log.warning("old reports of holons below are deleted later: %s", error.message)
 
     def _surplus(self) -> Sequence[_Written]:
         """The oldest that are to make room, as many as are deleted in one call."""

@@ -29,8 +29,8 @@ def lacks_files(blueprint: Blueprint) -> str | None:
     if state is None:
         return None
     return (
-        f"blueprint {blueprint.name!r}: the handler of state {state.name!r} asks for task_files, and this node keeps "
-        "no files of jobs: set S3_ENDPOINT_URL, S3_ACCESS_KEY and S3_SECRET_KEY, or give the argument a default"
+        f"blueprint {blueprint.name!r}: the handler of state {state.name!r} uses task_files, but this node stores no "
+        "files of jobs; set S3_ENDPOINT_URL, S3_ACCESS_KEY and S3_SECRET_KEY, or give the argument a default"
     )
 
 
@@ -73,19 +73,20 @@ class Blueprints:
             raise BlueprintError(f"a blueprint named {blueprint.name!r} is already registered", code="BLUEPRINT_TAKEN")
         if blueprint.path is not None and is_nodes_own(blueprint.path):
             raise BlueprintError(
-                f"blueprint {blueprint.name!r}: its path {blueprint.path} is one of the node's own; "
-                "choose another api_endpoint",
+                f"blueprint {blueprint.name!r}: its path {blueprint.path} is used by the node itself; use another "
+                "api_endpoint",
                 code="BLUEPRINT_TAKEN",
             )
         if blueprint.path is not None and (other := self._by_path.get(blueprint.path)) is not None:
             raise BlueprintError(
-                f"blueprint {blueprint.name!r}: its path {blueprint.path} is that of blueprint {other!r}",
+                f"blueprint {blueprint.name!r}: its path {blueprint.path} is also that of blueprint {other!r}; use "
+                "another api_endpoint",
                 code="BLUEPRINT_TAKEN",
             )
         problems = integrity.check(blueprint)
         errors = [problem.message for problem in problems if problem.severity == "error"]
         if errors:
-            raise BlueprintError(f"blueprint {blueprint.name!r} is not sound: " + "; ".join(errors))
+            raise BlueprintError(f"blueprint {blueprint.name!r} has errors: " + "; ".join(errors))
         if not self._files and (reason := lacks_files(blueprint)):
             raise BlueprintError(reason, code="TASK_FILES_OFF")
         for problem in problems:
@@ -180,7 +181,7 @@ class Blueprints:
         """
         if not self.clients_start(name):
             hint = meant(name, filter(self.clients_start, self._by_name)) or "; see `holon blueprints list`"
-            raise NotFound(f"no blueprint named {name!r} can be started by clients{hint}", code="BLUEPRINT_NOT_FOUND")
+            raise NotFound(f"no blueprint named {name!r} accepts jobs from clients{hint}", code="BLUEPRINT_NOT_FOUND")
         return self._by_name[name]
 
     def clients_start(self, name: str) -> bool:
@@ -197,7 +198,7 @@ class Blueprints:
         entry = self._by_name.get(name)
         if entry is None:
             hint = meant(name, self._by_name)
-            raise NotFound(f"there is no blueprint named {name[:128]!r} here{hint}", code="BLUEPRINT_NOT_FOUND")
+            raise NotFound(f"this node has no blueprint named {name[:128]!r}{hint}", code="BLUEPRINT_NOT_FOUND")
         return entry
 
     def for_parents(self, name: str) -> tuple[Blueprint, str]:
@@ -208,5 +209,5 @@ class Blueprints:
         """
         entry = self._by_name.get(name)
         if entry is None or entry[0].internal:
-            raise NotFound(f"no blueprint named {name!r} is offered to a parent", code="BLUEPRINT_NOT_FOUND")
+            raise NotFound(f"this node offers its parent no blueprint named {name!r}", code="BLUEPRINT_NOT_FOUND")
         return entry

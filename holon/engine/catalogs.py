@@ -68,7 +68,7 @@ class Catalogs:
             offerings[offering] = output
             patterns += self._contracts.patterns(contract) + self._contracts.patterns(output)
             if patterns > MAX_PATTERNS:
-                raise unusable(f"all schemas of a catalog together have over {MAX_PATTERNS} patterns")
+                raise unusable(f"the schemas of the catalog have over {MAX_PATTERNS} patterns in total; use fewer")
             if new or output:
                 # A catalog can bring a thousand, each of which takes a tenth of a second: others run between them.
                 await asyncio.sleep(0)
@@ -96,7 +96,9 @@ class Catalogs:
                 contracts[kind] = contract
                 patterns += self._contracts.patterns(contract)
                 if patterns > MAX_PATTERNS:
-                    raise unusable(f"all schemas of a catalog's events together have over {MAX_PATTERNS} patterns")
+                    raise unusable(
+                        f"the schemas of the catalog's events have over {MAX_PATTERNS} patterns in total; use fewer"
+                    )
                 if contract:
                     await asyncio.sleep(0)
             if contracts:

@@ -56,10 +56,10 @@ class Claims:
 def elsewhere(worker_id: str, holon_id: str, other: str) -> PermissionDenied:
     """The refusal of a holon that comes as one worker, and is another."""
     return PermissionDenied(
-        f"holon {holon_id} is worker {other!r} at its parent, and comes as {worker_id!r}: all of its nodes are one "
-        f"worker, so have workers.toml there map the certificates of all of them to {other!r} (cn, a pattern); if it "
-        f"is to be {worker_id!r} from now on, run `holon uplink accept {other}` at its parent; if neither is meant, "
-        "its store is a copy, or it says that it is another holon",
+        f"holon {holon_id} is worker {other!r} at its parent, but connects as {worker_id!r}. All its nodes are one "
+        f"worker: in workers.toml of the parent, map the certificates of all to {other!r} (cn, a pattern). If it "
+        f"should be {worker_id!r} from now on, run `holon uplink accept {other}` on its parent. Otherwise its store "
+        "is a copy, or it claims to be another holon",
         code="HOLON_CHANGED",
     )
 

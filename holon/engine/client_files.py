@@ -106,8 +106,8 @@ class ClientFiles:
         """A place among the uploads that may be under way. One client may have as many as are left to all others."""
         if self._storing[name] >= self._files.uploads - self._storing.total():
             raise ResourceExhausted(
-                f"clients store {self._storing.total()} files by this node, {self._storing[name]} of them this client, "
-                "the most allowed; try again later, or store it past the node, at a URL of files/upload",
+                f"clients have {self._storing.total()} uploads in progress on this node, {self._storing[name]} of "
+                "them this client, which is the limit; retry later, or upload to a URL of files/upload",
                 code="UPLOADS_FULL",
                 retry_after=RETRY_S,
             )
@@ -128,12 +128,12 @@ class ClientFiles:
 def _file(name: str) -> Parts:
     """The name of a file; that of a folder, or a URI, is none here."""
     if name.endswith("/"):
-        raise no_name(name, "it is that of a folder")
+        raise no_name(name, "it is the name of a folder")
     return parts_of(name)
 
 
 def _gone(job_id: str) -> FailedPrecondition:
-    return FailedPrecondition(f"job {job_id!r} is over, and its files were deleted with that", code="FILES_GONE")
+    return FailedPrecondition(f"job {job_id!r} has ended, and its files were deleted", code="FILES_GONE")
 
 
 @contextmanager

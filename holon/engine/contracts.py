@@ -79,7 +79,7 @@ class Contracts:
         try:
             text = orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
         except TypeError as error:
-            raise unusable(f"it is no JSON: {error}") from error
+            raise unusable(f"it is not valid JSON: {error}") from error
         if len(text) > MAX_SCHEMA_BYTES:
             raise unusable(f"it has {len(text)} bytes, over the limit of {MAX_SCHEMA_BYTES}")
         if schema.keys() <= _SAYS_NOTHING:
@@ -178,16 +178,16 @@ class Contracts:
         contract = self._known(contract_id)
         found = found_in(value) if contract.work.most > _LIGHT else None
         if found is not None and contract.work.to_check(found) > MAX_TO_CHECK:
-            return (Violation(prefix, "is too large for its schema: checking it would take too long"),)
+            return (Violation(prefix, "is too large for its schema; checking it would take too long"),)
         try:
             if contract.validator.is_valid(value):
                 return ()
             wrong = _wrong(contract, value, found_in(value) if found is None else found)
             violations = [one for error in wrong for one in _explain(error, prefix)]
         except ValueError as error:
-            return (Violation(prefix, f"is no JSON: {error}"),)
+            return (Violation(prefix, f"is not valid JSON: {error}"),)
         return tuple(violations[:MAX_VIOLATIONS]) or (
-            Violation(prefix, "does not fit its schema, and is too large to say where"),
+            Violation(prefix, "violates its schema, and is too large to say where"),
         )
 
     def _known(self, contract_id: str) -> _Contract:
@@ -198,7 +198,7 @@ class Contracts:
             return self._unused.look_up(contract_id)
         except KeyError:
             raise NotFound(
-                f"contract {contract_id} is not known here; add its schema again", code="CONTRACT_UNKNOWN"
+                f"contract {contract_id} is not known here; send its schema again", code="CONTRACT_UNKNOWN"
             ) from None
 
 
@@ -241,7 +241,7 @@ def _compile(schema: dict[str, Any]) -> _Contract:
         where = _dotted(error.instance_path, "")
         said = error.message
         if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Format):
-            said += "; a pattern has no look-around nor back-references, and takes at most 1 MiB compiled"
+            said += ". A pattern cannot have look-arounds or back-references, and may take at most 1 MiB when compiled"
         raise unusable(f"{said} (at {where})" if where else said) from error
     except ValueError as error:
         raise unusable(str(error)) from error

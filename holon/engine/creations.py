@@ -69,7 +69,7 @@ class Creations:
                 return await self._write(items)
             except (InvalidArgument, ResourceExhausted):
                 # Nothing was written, and one of them may be at fault.
-                log.debug("%d new jobs are written one by one", len(items))
+                log.debug("%d new jobs are stored one by one", len(items))
             except HolonError as error:
                 return [error] * len(items)
         if len(items) == 1:
@@ -98,7 +98,7 @@ class Creations:
                 raise
             # What was decided cannot be stored; the longer way makes that the handler's failure.
             facts = {"job_id": new.job.id}
-            log.debug("job %s: its first step cannot be stored with it", new.job.id, extra=facts)
+            log.debug("job %s: its first step cannot be stored together with the job", new.job.id, extra=facts)
             [made] = await self._write(((new, None),))
         return made
 

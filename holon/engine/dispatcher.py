@@ -367,7 +367,7 @@ class Dispatcher:
             with Named(seats, self._settle) as call:
                 call.leased = await self._store.lease(seats)
         except StoreUnavailable as error:
-            self._away.warn("cannot lease", why=error.message)
+            self._away.warn("tasks cannot be leased", why=error.message)
             # It is asked again, for that a call has failed wakes this; but it may refuse at once, so not before.
             await asyncio.sleep(error.again_after)
             return False
@@ -393,7 +393,7 @@ class Dispatcher:
             try:
                 needs = await self._store.needs()
             except StoreUnavailable as error:
-                self._away.warn("cannot look up what waits", why=error.message)
+                self._away.warn("waiting tasks cannot be looked up", why=error.message)
                 await asyncio.sleep(error.again_after)
                 continue
             for need in needs.values():

@@ -63,12 +63,12 @@ class Executor:
         except asyncio.CancelledError:
             if not self._tools.handlers.ending():
                 # The claim expires: a handler that does this again and again is found out.
-                log.warning("job %s: its handler cancelled its own run", job_id, extra={"job_id": job_id})
+                log.warning("job %s: the handler cancelled its own run", job_id, extra={"job_id": job_id})
                 return
             await asyncio.shield(self._release(claim))
             raise
         except Exception:
-            log.exception("job %s: its run ended unexpectedly", job_id, extra={"job_id": job_id})
+            log.exception("job %s: the run failed unexpectedly", job_id, extra={"job_id": job_id})
         finally:
             self._running.pop(job_id, None)
             if not self._tools.handlers.ending():
@@ -79,7 +79,7 @@ class Executor:
             await Run(self._tools, claim).go()
         except Unavailable as error:
             job_id = claim.job.id
-            self._away.warn("job %s: its step was not stored", job_id, why=error.message, job_id=job_id)
+            self._away.warn("job %s: the step was not stored", job_id, why=error.message, job_id=job_id)
             # Nothing of this run happened. A claim that expires counts as if its handler had ended the node.
             await asyncio.sleep(error.again_after)
             await self._release(claim)
@@ -89,7 +89,7 @@ class Executor:
             await self._tools.store.release([(claim.job.id, claim.claim_id)])
         except StoreUnavailable as error:
             job_id = claim.job.id
-            self._away.warn("job %s: its claim was not released", job_id, why=error.message, job_id=job_id)
+            self._away.warn("job %s: the claim was not released", job_id, why=error.message, job_id=job_id)
 
     async def _keep(self) -> None:
         while True:
@@ -119,7 +119,9 @@ class Executor:
         for (job_id, _), ours in zip(claims, kept, strict=True):
             if not ours:
                 facts = {"job_id": job_id}
-                log.warning("job %s: its claim was lost; what its handler decides is void", job_id, extra=facts)
+                log.warning(
+                    "job %s: the claim was lost, so the decision of its handler has no effect", job_id, extra=facts
+                )
 
 
 def _go_on() -> None:

@@ -62,17 +62,17 @@ def check(blueprint: Blueprint, state: State, actions: ActionFactory, state_hist
         if target not in blueprint.states:
             suggestion = meant(target, blueprint.states)
             raise BlueprintError(
-                f"the decision leads to {target!r}, which is no state of blueprint {blueprint.name!r}{suggestion}",
+                f"the decision leads to {target!r}, which is not a state of blueprint {blueprint.name!r}{suggestion}",
                 code="STATE_NOT_FOUND",
             )
     if not isinstance(state_history, dict):
         kind = type(state_history).__name__
-        raise InvalidArgument(f"state_history is a {kind} now; it is a dict", code="NOT_JSON")
+        raise InvalidArgument(f"state_history is now a {kind}, but must be a dict", code="NOT_JSON")
     found = obstacle(state_history, "state_history")
     if found is None and decision is None and state.is_end:
         found = obstacle(returned, "result") and obstacle(as_told(returned), "result")
     if found is not None:
-        raise InvalidArgument(f"not JSON: {found}", code="NOT_JSON")
+        raise InvalidArgument(found, code="NOT_JSON")
 
 
 def _states_of(decision: Decision) -> Iterable[str]:

@@ -289,7 +289,7 @@ class Fleet:
         present = self._present.get(worker_id, asked)
         self._drained[worker_id] = asked.session.instance_id
         self._follow(present)
-        log.info("worker %s is drained: %r", worker_id, reason[:MAX_REASON], extra={"worker_id": worker_id})
+        log.info("worker %s drains: %r", worker_id, reason[:MAX_REASON], extra={"worker_id": worker_id})
         return present.view()
 
     def undrain(self, worker_id: str, known: str | None = None) -> WorkerView:
@@ -307,7 +307,7 @@ class Fleet:
                 raise not_connected(worker_id)
             return WorkerView(worker_id, known)
         self._follow(present)
-        log.info("worker %s is drained no more", worker_id, extra={"worker_id": worker_id})
+        log.info("worker %s no longer drains", worker_id, extra={"worker_id": worker_id})
         return present.view()
 
     def drained_are(self, drained: Mapping[str, str]) -> None:

@@ -148,7 +148,7 @@ class Following:
                 one.logged(logged)
             except Exception:
                 # Whoever hints is not to end for one job.
-                log.exception("lines of job %s cannot be told", job_id, extra={"job_id": job_id})
+                log.exception("lines of job %s cannot be sent to its watchers", job_id, extra={"job_id": job_id})
 
     async def run(self) -> None:
         """Read what is not at hand, and look again at what was too soon, until cancelled."""
@@ -171,7 +171,7 @@ class Following:
             return self._store.at_hand(job_id)
         except Exception:
             # Whoever hints is not to end for one job, nor are others to go untold; a reading of it finds the same.
-            log.exception("job %s cannot be told at once", job_id, extra={"job_id": job_id})
+            log.exception("news of job %s cannot be sent at once", job_id, extra={"job_id": job_id})
             return None
 
     def _tell(self, job_id: str, one: _Followed, record: JobRecord | None) -> None:
@@ -183,7 +183,7 @@ class Following:
             one.seen(record)
         except Exception:
             # Whoever hints is not to end for one job.
-            log.exception("job %s cannot be followed", job_id, extra={"job_id": job_id})
+            log.exception("job %s cannot be watched", job_id, extra={"job_id": job_id})
 
     async def _read(self, job_id: str) -> float | None:
         """Read a job and tell it; where that cannot be, answers after how many seconds to do so again."""
@@ -199,7 +199,7 @@ class Following:
                     return None
             record = await self._store.job(job_id)
         except HolonError as error:
-            self._away.warn("job %s is looked at later", job_id, why=error.message, job_id=job_id)
+            self._away.warn("job %s is read again later", job_id, why=error.message, job_id=job_id)
             if self._jobs.get(job_id) is one:
                 self._unseen.add(job_id)
             return error.again_after

@@ -165,7 +165,7 @@ class Handlers:
         except StopIteration as stop:
             change: Change | None = stop.value
             return change
-        raise AssertionError("what awaits nothing was suspended")
+        raise AssertionError("it was suspended without awaiting anything")
 
     async def _run(
         self, job: Job, results: Mapping[str, Any], before: tuple[HistoryEvent, ...], *, at_once: bool = False
@@ -336,7 +336,7 @@ def _said(error: BaseException) -> str:
     """What an exception says, with its kind."""
     kind = type(error).__name__
     if isinstance(error, asyncio.CancelledError) and not error.args:
-        return f"{kind}: what the handler waited for was cancelled"
+        return f"{kind}: what the handler awaited was cancelled"
     return f"{kind}: {told(error, MAX_ERROR_MESSAGE)}"
 
 
@@ -349,7 +349,7 @@ def _tell_held(job: Job, began: float, watched: _Watched | None) -> None:
     held = time.perf_counter() - began if watched is None else watched.held
     if held >= HELD_UP_S:
         log.warning(
-            "job %s: handler of state %s of %s held up the whole node for %.1f s; what blocks belongs into a task, or "
+            "job %s: handler of state %s of %s blocked the whole node for %.1f s; move what blocks into a task, or "
             "into `await asyncio.to_thread(...)`",
             job.id,
             job.current_state,

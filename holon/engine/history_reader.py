@@ -120,11 +120,11 @@ class HistoryReader:
                 async with asyncio.timeout(PATIENCE_S):
                     return await _page(history.history, job_id, after, upto)
             except TimeoutError:
-                why = f"the database of history did not answer within {PATIENCE_S:g} s"
+                why = f"the history database did not answer within {PATIENCE_S:g} s"
             except HolonError as error:
                 why = error.message
             self._away_until = clock() + AGAIN_S
-        self._away.warn("what has moved of the history of job %s is not looked at", job_id, why=why, job_id=job_id)
+        self._away.warn("the moved history of job %s is left out", job_id, why=why, job_id=job_id)
         return None
 
 

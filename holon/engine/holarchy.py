@@ -144,11 +144,11 @@ class Holarchy:
         if self._claim(other.holon_id).precedes(other):
             if self.parent_id == other.holon_id:
                 return False
-            log.info("holon %s is to be the parent: its own link with this one is refused", other.holon_id)
+            log.info("holon %s becomes the parent: its own link to this holon is refused", other.holon_id)
             await self.serve(Chain((other.holon_id,)))
             return True
         if self.parent_id == other.holon_id:
-            log.warning("holon %s is the parent no more: it serves this holon", other.holon_id)
+            log.warning("holon %s is no longer the parent: it links to this holon", other.holon_id)
             await self._pins.leave_parent(other.holon_id)
             await self.recall()
         return False
@@ -234,7 +234,7 @@ class Holarchy:
             await self._links.unlink(worker_id, identity)
         except StoreUnavailable as error:
             facts = {"worker_id": worker_id}
-            log.warning("worker %s counts as linked for some seconds more: %s", worker_id, error.message, extra=facts)
+            log.warning("worker %s counts as linked for some more seconds: %s", worker_id, error.message, extra=facts)
 
     async def run(self) -> None:
         """Keep it known which children are linked here, and know the chain above, until cancelled."""
@@ -250,7 +250,7 @@ class Holarchy:
                 if due:
                     await self._links.renew(self._linked)
             except HolonError as error:
-                log.warning("the links of holons are looked after later: %s", error.message)
+                log.warning("the links of holons are checked later: %s", error.message)
 
     async def accept(self, worker_id: str) -> str:
         """Let another holon come in the place of a child or, without a worker's id, of the parent.
@@ -267,7 +267,9 @@ class Holarchy:
         if known := pinned or claimed:
             return known
         who = f"as worker {worker_id[:128]!r}" if worker_id else "as the parent"
-        raise NotFound(f"no holon is known {who}: the next that comes is taken anyway", code="HOLON_UNKNOWN")
+        raise NotFound(
+            f"no holon is known {who}, so the next one that connects is accepted anyway", code="HOLON_UNKNOWN"
+        )
 
     def _stands(self, chain: Chain) -> None:
         if chain != self._chain:
@@ -290,14 +292,14 @@ def _check(
     twice = repeated((*above, holon_id, *below))
     if twice is not None:
         raise FailedPrecondition(
-            f"holon {holon_id} cannot serve holon {above[-1]}: {twice} would be above and below itself; "
-            "unset one PARENT_URL of that circle",
+            f"holon {holon_id} cannot serve holon {above[-1]}, because {twice} would be above and below itself; "
+            "unset one PARENT_URL of the cycle",
             code="HOLARCHY_CYCLE",
             metadata={} if claim is None else claim.told(),
         )
     if len(above) + 1 > max_depth:
         raise FailedPrecondition(
             f"holon {holon_id} would be number {len(above) + 1} in its line of holons, over MAX_HOLARCHY_DEPTH of "
-            f"{max_depth}: the lowest that is set in the line counts; raise that, or link this holon further up",
+            f"{max_depth} (the lowest in the line counts); raise that, or link this holon higher up",
             code="HOLARCHY_DEPTH",
         )

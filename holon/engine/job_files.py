@@ -94,7 +94,7 @@ class Cleaner:
                     some = []
             await together(some, self._clean, len(some))
         except HolonError as error:
-            self._failed.warn("cannot look for files of jobs that are over", why=error.message)
+            self._failed.warn("files of ended jobs cannot be looked up", why=error.message)
 
     async def _clean(self, job_id: str) -> None:
         try:
@@ -102,7 +102,7 @@ class Cleaner:
                 await self._remove(job_id)
         except HolonError as error:
             # It is found again later.
-            self._failed.warn("files of a job that is over are still there", why=error.message, job_id=job_id)
+            self._failed.warn("the files of an ended job were not deleted", why=error.message, job_id=job_id)
 
 
 class FilesPlace(Value, gc=True):
@@ -212,7 +212,7 @@ def _names(folder: Path) -> list[str]:
         with os.scandir(folder) as found:
             return [one.name for one in found if _changed_at(one) < latest]
     except OSError as error:
-        message = f"the folder {folder} cannot be read: {error.strerror}; look at TASK_FILES_DIR"
+        message = f"the folder {folder} cannot be read: {error.strerror}; check TASK_FILES_DIR"
         raise HolonError(message, code="FILES_LOCAL") from error
 
 

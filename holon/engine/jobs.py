@@ -215,7 +215,7 @@ class Jobs:
         if creation is Creation.CREATED:
             self._telemetry.created(new.job)
         elif creation is Creation.OUTDATED:
-            return Aborted("what was to be noted with the job has been changed by another node")
+            return Aborted("another node has changed what was to be stored with the job")
         elif creation is Creation.CONFLICT:
             return reused(asked)
         elif creation is Creation.OVER_QUOTA and new.quota is not None:
@@ -236,7 +236,7 @@ class Jobs:
         """
         if len(prefix) < SHORTEST_PREFIX or not _PREFIX.fullmatch(prefix):
             raise invalid(
-                "id_prefix", f"is {prefix[:40]!r}; give at least the first {SHORTEST_PREFIX} characters of a job's id"
+                "id_prefix", f"is {prefix[:40]!r}; give at least the first {SHORTEST_PREFIX} characters of a job id"
             )
         owners = {client.name, SCHEDULER} if client.sees(SCHEDULER) else {client.name}
         found = [await self._records.job_ids(owner, prefix, MOST_IDS + 1) for owner in owners]

@@ -85,7 +85,7 @@ class Texts:
         try:
             return _decode(text if self._seal is None else self._seal.open(*place_of(KIND, document.key), text))
         except (HolonError, DecodeError) as error:
-            log.warning("what a holon told of task %s cannot be read: %r", document.key, error, extra=facts)
+            log.warning("what a holon reported about task %s cannot be read: %r", document.key, error, extra=facts)
             return None
 
     def read(self, document: Document) -> Kept | None:
@@ -99,7 +99,7 @@ class Texts:
             summary = self._read_told(record.told)
         except InvalidArgument as error:
             facts = {"task_id": task_id}
-            log.warning("what a holon told of task %s cannot be read: %s", task_id, error.message, extra=facts)
+            log.warning("what a holon reported about task %s cannot be read: %s", task_id, error.message, extra=facts)
             return None
         # A clock below that is ahead does not tell of what is still to come.
         told = replace(summary, as_of=min(summary.as_of, record.at))

@@ -39,8 +39,8 @@ class Links:
         for one in await self._store.documents(LINKS):
             if one.key != worker_id and _holon_of(one) == holon_id:
                 raise Unavailable(
-                    f"holon {holon_id} is linked as worker {one.key!r}: all of its nodes come as one worker, by "
-                    "certificates of one name; if this one has another store, that is a copy",
+                    f"holon {holon_id} is linked as worker {one.key!r}; all its nodes must connect as one worker, "
+                    "with certificates of the same name. If this one has another store, that store is a copy",
                     code="HOLON_LINKED",
                     retry_after=_AGAIN_S,
                 )
@@ -56,8 +56,8 @@ class Links:
             link = await self._store.document(LINKS, worker_id)
             if link is not None and link.value != mark:
                 raise Unavailable(
-                    f"another process of holon {identity.holon_id} is linked as worker {worker_id!r}; if this one "
-                    "belongs to the same store, it takes over once that one is gone; if not, its store was copied",
+                    f"another process of holon {identity.holon_id} is linked as worker {worker_id!r}. If this one "
+                    "has the same store, it takes over when the other ends; otherwise its store was copied",
                     code="HOLON_LINKED",
                     retry_after=_AGAIN_S,
                 )

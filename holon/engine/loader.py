@@ -122,7 +122,7 @@ def examine(files: Iterable[Path], *, mounted: bool = False) -> Report:
     for file, blueprint in found:
         for one in integrity.missing(blueprint, by_name.get):
             # A node may have it all the same, of a program or of another folder: it is an error at its start.
-            text = f"{one.message} here; a node that has not got it either does not start"
+            text = f"{one.message} here; a node without it does not start"
             problems.append(FileProblem(file, blueprint.name, Problem("warning", one.state, text)))
     return Report(tuple(found), tuple(problems))
 
@@ -132,12 +132,12 @@ def _import(file: Path) -> ModuleType:
     try:
         digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
     except UnicodeEncodeError as error:
-        raise BlueprintError("its path is no UTF-8; rename the file, or the folder that is at fault") from error
+        raise BlueprintError("its path is not UTF-8; rename the file or its folder") from error
     name = f"_holon_blueprints_{digest}_{file.stem}"
     loader = _SourceLoader(name, str(file.absolute()))
     spec = importlib.util.spec_from_file_location(name, file, loader=loader)
     if spec is None:
-        raise BlueprintError("it is no Python file")
+        raise BlueprintError("it is not a Python file")
     module = importlib.util.module_from_spec(spec)
     before = sys.modules.get(name)
     # Dataclasses and type hints look their module up while it is being run.
@@ -181,9 +181,7 @@ def _blueprints(module: ModuleType, known: set[int]) -> list[Blueprint]:
 
 def _clash(blueprint: Blueprint, found: list[tuple[Path, Blueprint]]) -> Problem | None:
     if blueprint.path and is_nodes_own(blueprint.path):
-        return Problem(
-            "error", None, f"the path {blueprint.path} is one of the node's own; choose another api_endpoint"
-        )
+        return Problem("error", None, f"the path {blueprint.path} is used by the node itself; use another api_endpoint")
     for file, other in found:
         if other.name == blueprint.name:
             return Problem("error", None, f"the name {blueprint.name!r} is already taken by {file}")
@@ -201,7 +199,5 @@ def _sound(report: Report) -> list[Blueprint]:
     if report.errors:
         count = len(report.errors)
         lines = "\n".join(f"  {one}" for one in report.errors)
-        raise BlueprintError(
-            f"the blueprints have {count} error{'s' * (count > 1)}; correct them and load again:\n{lines}"
-        )
+        raise BlueprintError(f"the blueprints have {count} error{'s' * (count > 1)}; correct them and reload:\n{lines}")
     return [blueprint for _, blueprint in report.blueprints]

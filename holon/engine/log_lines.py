@@ -55,7 +55,7 @@ class LogLines:
                 opened = words if self._seal is None else self._seal.open(_TABLE, job_id, _WHAT, words)
                 logged = _decode(opened)
             except (StoreUnavailable, MsgspecError) as error:
-                log.warning("lines for job %s cannot be read: %s", job_id, error, extra={"job_id": job_id})
+                log.warning("log lines for job %s cannot be read: %s", job_id, error, extra={"job_id": job_id})
                 continue
             for follower in self.followers:
                 follower(job_id, logged)

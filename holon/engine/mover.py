@@ -25,7 +25,7 @@ LOOK_EVERY_S = 10.0
 LAST_BATCH_S = 5.0
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
-LEFT = "what history is left stays in the store, until a node moves it: %s"
+LEFT = "the rest of the history stays in the store until a node moves it: %s"
 
 
 class Mover:
@@ -71,7 +71,7 @@ class Mover:
                 self._some.set()
                 continue
             if self._failures:
-                log.info("history is moved again, after %d failures", self._failures)
+                log.info("history is moved again after %d failures", self._failures)
                 self._failures = 0
             if moved:
                 self._some.set()
@@ -90,7 +90,7 @@ class Mover:
                 async with asyncio.timeout(LAST_BATCH_S):
                     moved = await self._move()
         except TimeoutError:
-            log.warning(LEFT, f"the database did not take it within {LAST_BATCH_S:g} s")
+            log.warning(LEFT, f"the database did not accept it within {LAST_BATCH_S:g} s")
         except asyncio.CancelledError:
             log.warning(LEFT, "there was no time left to move it")
             raise
@@ -116,7 +116,7 @@ class Mover:
         self.metrics.failures.add()
         pause: float = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures, 10))
         self._failures += 1
-        log.warning("history cannot be moved: %s; tried again within %g s", error, pause, exc_info=_unexpected(error))
+        log.warning("history cannot be moved: %s; next try within %g s", error, pause, exc_info=_unexpected(error))
         return pause * random.uniform(0.5, 1)  # noqa: S311  jitter
 
 

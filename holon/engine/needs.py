@@ -138,7 +138,9 @@ class Needs:
     def _misfit(self, offered: Sequence[str], params: Any) -> Violation:
         found = self._contracts.violations(offered[0], params, "params") if offered else ()
         # It may well fit one that it was not tried on.
-        return found[0] if found else Violation("params", "is too large to be tried on all contracts of the skill")
+        return (
+            found[0] if found else Violation("params", "is too large to be checked against all contracts of the skill")
+        )
 
     def _tell_misfit(self, need: Need, params: Any) -> None:
         """Say of one task with this need why the workers that are here do not get it; its author looks at the log."""
@@ -151,7 +153,7 @@ class Needs:
         self._misfits[need.key] = None
         wrong = self._misfit(offered, params)
         log.warning(
-            "a task of skill %r fits no contract of its workers: %s %s",
+            "a task of skill %r matches no contract of its workers: %s %s",
             need.skill,
             wrong.field,
             wrong.reason,

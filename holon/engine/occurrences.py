@@ -59,7 +59,7 @@ class Occurrences:
         if offer is None and session.moved_to and event.lease_id in session.past:
             # It crossed the Welcome of the stream that has taken the lease over: on that it may be told.
             return Unavailable(
-                "a newer stream of this worker has taken the place of this one; send the event again on that",
+                "a newer stream of this worker has replaced this one; send the event again on the new stream",
                 code="SESSION_REPLACED",
                 retry_after=_MOVED_S,
             )
@@ -73,10 +73,12 @@ class Occurrences:
                     offer.job_id, _inbox_event(event, offer), _key(event), wanted.n
                 )
         except StoreUnavailable as error:
-            return StoreUnavailable("the node's store is away; send the event again", retry_after=error.again_after)
+            return StoreUnavailable(
+                "the node's store is not available; send the event again", retry_after=error.again_after
+            )
         if appended is Appended.FULL:
             return ResourceExhausted(
-                f"the inbox of job {offer.job_id} is full; send the event again when it has worked it off",
+                f"the inbox of job {offer.job_id} is full; send the event again later",
                 code="INBOX_FULL",
                 retry_after=RETRY_S,
             )
@@ -106,12 +108,12 @@ class Occurrences:
             if session.is_holon or not self._strict:
                 return None
             known = ", ".join(list(declared)[:_NAMES_SHOWN])
-            reason = f"is {event.type!r}, and skill {offer.skill!r} declares none but {known}"
+            reason = f"is {event.type!r}, but skill {offer.skill!r} declares only {known}"
             return InvalidArgument(f"type {reason}", code=EVENT_INVALID, details=[Violation("type", reason)])
         found = self._contracts.violations(contract, {} if payload is None else payload, "payload")
         if not found:
             return None
-        message = f"event {event.type!r} breaks the schema that skill {offer.skill!r} declares: "
+        message = f"event {event.type!r} violates the schema that skill {offer.skill!r} declares: "
         return InvalidArgument(f"{message}{found[0].field} {found[0].reason}", code=EVENT_INVALID, details=found)
 
 

@@ -157,8 +157,8 @@ class Overview:
         """
         if not self._webhook_secret:
             raise FailedPrecondition(
-                "the store's secret signs no webhooks of this node: WEBHOOK_SECRET is set, and no node shows that "
-                "(`holon serve --dev` writes its own into .holon/dev.toml), or the node serves no clients",
+                "the store's secret is not in use: WEBHOOK_SECRET is set, and no node shows it (`holon serve --dev` "
+                "writes its own into .holon/dev.toml), or the node serves no clients",
                 code="WEBHOOK_SECRET_SET",
             )
         return f"whsec_{b64encode(self._webhook_secret).decode()}"

@@ -101,4 +101,4 @@ def bytes_of(text: str) -> bytes | None:
 
 def foreign() -> InvalidArgument:
     """The refusal of a token that is not of this list."""
-    return invalid("page_token", "is not one that a page of this list ended with; start without it")
+    return invalid("page_token", "does not belong to this list; start without it")

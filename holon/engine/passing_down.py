@@ -51,21 +51,21 @@ class PassingDown:
     async def _resolve(self, record: JobRecord, decision: Decision, command_id: str) -> None:
         asked, answer = await self._told(record, decision.approval_id)
         if asked is None:
-            raise _not_open(record, decision, "nobody below has asked it")
+            raise _not_open(record, decision, "no job below has requested it")
         if answer is not None:
             _check_repeat(record, decision, command_id, answer)
             return
         if is_nodes_own(asked.worker_id or ""):
             await self._to_part(record, chain_of(asked)[0][0], decision, command_id)
             return
-        over = _not_open(record, decision, "the task that asked it is over")
+        over = _not_open(record, decision, "the task of the job that requested it has ended")
         await self._ways.to_holon(record, asked, decision, command_id, over)
 
     async def _to_part(self, record: JobRecord, part_id: str, decision: Decision, command_id: str) -> None:
         """The job that is a part of this one is in the same store: whatever node does it, it is decided from here."""
         part = await self._records.job(part_id)
         if part is None or part.job.parent_job_id != record.job.id:
-            raise _not_open(record, decision, f"job {part_id}, which asked it, is no part of this job now")
+            raise _not_open(record, decision, f"job {part_id}, which requested it, is no longer a child of this job")
         if decision.approval_id.startswith(f"{part_id}-"):
             await self._take(part_id, decision, command_id)
         else:
@@ -108,14 +108,14 @@ def _check_repeat(record: JobRecord, decision: Decision, command_id: str, answer
     """Return where a question was decided by this request, as was told."""
     said = said_below(answer)
     if said.get("request_id") != command_id:
-        raise _not_open(record, decision, "it was answered, or its time is over")
+        raise _not_open(record, decision, "it was decided, or has expired")
     if said.get("decision") != decision.decision:
         raise AlreadyExists(
-            f"request_id {decision.request_id!r} was used for another decision; choose a new one for each",
+            f"request_id {decision.request_id!r} was used for another decision; use a new one for each",
             code="REQUEST_ID_REUSED",
         )
 
 
 def _not_open(record: JobRecord, decision: Decision, why: str) -> FailedPrecondition:
-    message = f"job {record.job.id}: question {decision.approval_id[:128]!r} is not open: {why}"
+    message = f"job {record.job.id}: approval {decision.approval_id[:128]!r} is not open: {why}"
     return FailedPrecondition(message, code="APPROVAL_NOT_OPEN")

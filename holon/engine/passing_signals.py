@@ -52,19 +52,21 @@ class PassingSignals:
     async def _send(self, record: JobRecord, to_job_id: str, signal: Signal, command_id: str) -> None:
         told, came = await self._told(record, to_job_id, command_id)
         if told is None:
-            raise _not_awaited(record, to_job_id, "no job below it of this id has said that it waits for a signal")
+            raise _not_awaited(record, to_job_id, "no job below with this id has reported that it waits for a signal")
         if came is not None:
             if said_below(came).get("name") != signal.name:
                 raise signal_reused(signal.request_id)
             return
         if not is_nodes_own(told.worker_id or ""):
-            over = _not_awaited(record, to_job_id, "the task that it was below is over")
+            over = _not_awaited(record, to_job_id, "the task of that job has ended")
             await self._ways.to_holon(record, told, signal, command_id, over)
             return
         part_id = chain_of(told)[0][0]
         part = await self._records.job(part_id)
         if part is None or part.job.parent_job_id != record.job.id:
-            raise _not_awaited(record, to_job_id, f"job {part_id}, which it was below, is no part of this job now")
+            raise _not_awaited(
+                record, to_job_id, f"job {part_id}, which was above it, is no longer a child of this job"
+            )
         if part_id == to_job_id:
             await self._take(part_id, signal, command_id)
         else:
@@ -92,5 +94,5 @@ class PassingSignals:
 
 
 def _not_awaited(record: JobRecord, to_job_id: str, why: str) -> FailedPrecondition:
-    message = f"job {record.job.id}: nobody can send a signal to job {to_job_id[:128]!r} through it: {why}"
+    message = f"job {record.job.id}: no signal can be sent to job {to_job_id[:128]!r}: {why}"
     return FailedPrecondition(message, code="SIGNAL_NOT_AWAITED")

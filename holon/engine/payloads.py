@@ -96,7 +96,7 @@ def encode_object(value: Any, limit: int, what: str) -> bytes:
     if value is None:
         return b""
     if not isinstance(value, dict):
-        raise invalid(what, f"is {kind(value)}, and must be a JSON object")
+        raise invalid(what, f"is {kind(value)}, but must be a JSON object")
     text = encode(value, limit, what)
     if may_be_deep(text):
         check_depth(value, what)
@@ -133,8 +133,8 @@ def too_much(text: bytes, most: int) -> str:
         most: so many bytes are taken.
     """
     if len(text) > most:
-        return f"{len(text)} bytes of JSON, and {most} are taken"
-    return f"nested deeper than {MAX_DEPTH_READ}" if may_be_deep(text) else ""
+        return f"{len(text)} bytes of JSON, over the limit of {most}"
+    return f"nested deeper than {MAX_DEPTH_READ} levels" if may_be_deep(text) else ""
 
 
 def check_depth(value: Any, what: str) -> None:
@@ -150,4 +150,4 @@ def check_depth(value: Any, what: str) -> None:
         ]
         if not level:
             return
-    raise InvalidArgument(f"{what}: nested deeper than {MAX_DEPTH_READ}", code="NOT_JSON")
+    raise InvalidArgument(f"{what}: nested deeper than {MAX_DEPTH_READ} levels", code="NOT_JSON")

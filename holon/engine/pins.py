@@ -99,8 +99,8 @@ class Pins:
             known = _pin_in(document, "")
             if known["holon_id"] != chain.ids[-1]:
                 raise PermissionDenied(
-                    f"the parent was holon {known['holon_id']} until now, and is {chain.ids[-1]}; if that is on "
-                    "purpose, run `holon uplink accept` at this child of it",
+                    f"the parent was holon {known['holon_id']} before, and is now {chain.ids[-1]}; if this is on "
+                    "purpose, run `holon uplink accept` on this child",
                     code="HOLON_CHANGED",
                 )
             again = orjson.dumps(pin | {"used": True} if known.get("used") is True else pin)
@@ -199,11 +199,11 @@ def _pin_in(document: Document, worker_id: str) -> dict[str, Any]:
     pin = _pin_of(document)
     if pin is not None and pin.get("holon_id"):
         return pin
-    whose, how = "the parent", "`holon uplink accept` at this child of it"
+    whose, how = "the parent", "`holon uplink accept` on this child"
     if worker_id:
-        whose, how = f"worker {worker_id!r}", f"`holon uplink accept {worker_id}` at its parent"
+        whose, how = f"worker {worker_id!r}", f"`holon uplink accept {worker_id}` on its parent"
     raise PermissionDenied(
-        f"which holon {whose} was cannot be read in the store; to have the next one taken, run {how}",
+        f"the store does not say readably which holon {whose} was; to accept the next one, run {how}",
         code="HOLON_CHANGED",
     )
 
@@ -212,9 +212,9 @@ def _check_pin(worker_id: str, identity: HolonIdentity, pin: dict[str, Any], now
     """Whether a pin is of this very process and epoch; raises as `Pins.pin_child` when it rules the holon out."""
     if pin["holon_id"] != identity.holon_id:
         raise PermissionDenied(
-            f"worker {worker_id!r} was holon {pin['holon_id']} until now, and is {identity.holon_id}: if its store "
-            f"was replaced on purpose, run `holon uplink accept {worker_id}` at its parent; if both are meant to be, "
-            "each needs a certificate of its own",
+            f"worker {worker_id!r} was holon {pin['holon_id']} before, and is now {identity.holon_id}. If its store "
+            f"was replaced on purpose, run `holon uplink accept {worker_id}` on its parent; if these are two holons, "
+            "each needs its own certificate",
             code="HOLON_CHANGED",
         )
     epoch, instance = pin.get("epoch"), pin.get("instance")
@@ -222,18 +222,18 @@ def _check_pin(worker_id: str, identity: HolonIdentity, pin: dict[str, Any], now
         return True
     if not isinstance(epoch, int) or identity.epoch <= epoch:
         raise Aborted(
-            f"worker {worker_id!r}: a process of its holon has linked with uplink epoch {epoch}, and this one comes "
-            f"with {identity.epoch}: it has lost the link, or its store is a copy or was restored from one; if this is "
-            f"the one that is meant, end the other and run `holon uplink accept {worker_id}` at its parent",
+            f"worker {worker_id!r}: a process of its holon has linked with uplink epoch {epoch}, but this one has "
+            f"{identity.epoch}. It has lost the link, or its store is a copy or was restored from one. If this is "
+            f"the right one, end the other and run `holon uplink accept {worker_id}` on its parent",
             code="UPLINK_STALE",
         )
     # Else one Hello with the highest number there is would shut the holon out for good.
     most = epoch + EPOCHS_AHEAD + max(0, now - pin.get("at", 0)) // 1000
     if identity.epoch > most:
         raise FailedPrecondition(
-            f"worker {worker_id!r}: its holon comes with uplink epoch {identity.epoch}, and the last one was {epoch}: "
-            f"an epoch rises by one each time that a node takes the link, so {most} is the most that is taken now; if "
-            f"this is the holon that is meant, run `holon uplink accept {worker_id}` at its parent",
+            f"worker {worker_id!r}: its holon has uplink epoch {identity.epoch}, but the last one was {epoch}. An "
+            f"epoch rises by one with each change of the linked node, so at most {most} is accepted now. If this is "
+            f"the right holon, run `holon uplink accept {worker_id}` on its parent",
             code="UPLINK_AHEAD",
         )
     return False

@@ -74,7 +74,7 @@ class _Made:
         if self._bytes > MAX_FAN_OUT_BYTES and self._change.fan_out:
             message = (
                 f"the params of the {len(self._change.tasks)} tasks of state {self._job.current_state!r} have over "
-                f"{MAX_FAN_OUT_BYTES} bytes together, and nothing was sent; keep large data elsewhere"
+                f"{MAX_FAN_OUT_BYTES} bytes in total, so nothing was dispatched; store large data elsewhere"
             )
             raise TooLarge(message, code=LIMIT_EXCEEDED)
 
@@ -147,9 +147,9 @@ class Planner:
             raise self.over_budget(job)
         if change.fan_out and sum(_named(need) * count for need, count in needs.items()) > MAX_FAN_OUT_BYTES:
             message = (
-                f"the {len(change.tasks)} tasks of state {job.current_state!r} name over {MAX_FAN_OUT_BYTES} "
-                "characters of skills that they may use and of hardware that they require, together, and nothing was "
-                "sent; let each name less of both"
+                f"the {len(change.tasks)} tasks of state {job.current_state!r} have over {MAX_FAN_OUT_BYTES} "
+                "characters of allowed skills and required hardware in total, so nothing was dispatched; name less "
+                "of both in each"
             )
             raise TooLarge(message, code=LIMIT_EXCEEDED)
         return Plan(step, needs)
@@ -187,10 +187,11 @@ class Planner:
         Arguments:
             kept: what the budget keeps for lost attempts, where it would cover the step without that.
         """
-        lost = f" {kept} of it is kept for attempts that were lost." if kept else ""
+        lost = f" {kept} of it is reserved for lost attempts." if kept else ""
         message = (
-            f"cost: the tasks of state {job.current_state!r} may cost more than what is left of the job's budget of "
-            f"{job.budget}; nothing was sent.{lost} Give them a lower max_cost, or the job, or the task above it, more"
+            f"cost: the tasks of state {job.current_state!r} may cost more than is left of the job's budget of "
+            f"{job.budget}, so nothing was dispatched.{lost} Give the tasks a lower max_cost, or the job, or the "
+            "task above it, a higher budget"
         )
         return TooLarge(message, code=LIMIT_EXCEEDED, retry_after=RETRY_S if kept else None)
 

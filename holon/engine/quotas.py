@@ -21,11 +21,11 @@ def used_up(quota: Quota, now: int) -> QuotaExceeded:
     resets = datetime.fromtimestamp(quota.expires_at / 1000, UTC)
     if quota.limit:
         why = (
-            f"may create {quota.limit} jobs in {quota.period}, and has; "
-            f"it may create more from {resets:%Y-%m-%dT%H:%M:%SZ} on"
+            f"may create {quota.limit} jobs in {quota.period}, and has created them; the next quota begins at "
+            f"{resets:%Y-%m-%dT%H:%M:%SZ}"
         )
     else:
-        why = "may create no jobs at all: its quota is 0; have it raised"
+        why = "may create no jobs: its quota is 0; an administrator can raise it"
     return QuotaExceeded(
         f"Quota exceeded or not configured: {quota.key} {why}",
         subject=quota.key,

@@ -88,7 +88,7 @@ class RateLimits:
         if jobs > self._rates.limit:
             raise invalid(
                 "requests",
-                f"has {jobs} jobs, each of which counts as a call, and {self._rates.limit} calls are taken in "
+                f"has {jobs} jobs, which count as calls, but only {self._rates.limit} calls are allowed in "
                 f"{self._rates.period / 1000:g} s (RATE_LIMIT_LIMIT); send smaller batches",
             )
         if jobs > 1:
@@ -127,11 +127,8 @@ class RateLimits:
     def _too_many(self, call: Call, item: Count, counted: Counted) -> ResourceExhausted:
         message, seconds = "Too Many Requests", counted.retry_after_ms / 1000
         if call is not Call.HTTP:
-            left = f"only {counted.remaining} more have room" if counted.remaining else "came already"
-            message += (
-                f": {item.limit} in {item.period_ms / 1000:g} s are taken, and {left}; "
-                f"the next are taken in {seconds:g} s"
-            )
+            left = f"only {counted.remaining} are left" if counted.remaining else "they are used up"
+            message += f": the limit is {item.limit} in {item.period_ms / 1000:g} s, and {left}; retry in {seconds:g} s"
         return ResourceExhausted(message, code="RATE_LIMITED", retry_after=seconds)
 
     async def run(self) -> None:
@@ -158,7 +155,7 @@ class RateLimits:
         try:
             answers = await self._store.count([item for item, _ in flight])
         except StoreUnavailable as error:
-            log.debug("%d calls go on uncounted: %s", len(flight), error.message)
+            log.debug("%d calls are not counted: %s", len(flight), error.message)
         finally:
             self._since = math.inf
         _tell(flight, answers)

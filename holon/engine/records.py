@@ -188,7 +188,8 @@ class Records:
         history = self._history
         if history is None:
             raise FailedPrecondition(
-                "what a worker did is told by a database of history, and this node has none: set HISTORY_DATABASE_URI",
+                "only a history database knows the history of a worker, and this node has none; set "
+                "HISTORY_DATABASE_URI",
                 code="HISTORY_NOT_KEPT",
             )
         tokens = self._pages.of("worker-history", owner, worker_id)

@@ -70,7 +70,7 @@ class Refusals:
             try:
                 await self._look()
             except Unavailable as error:
-                self._away.warn("cannot look at tasks that no worker accepts", why=error.message)
+                self._away.warn("tasks that no worker accepts cannot be looked up", why=error.message)
                 self._some.set()
             if self._refused:
                 self._some.set()
@@ -138,8 +138,8 @@ class Refusals:
     def _failure(self, need: Need, params: bytes) -> Outcome:
         wrong = self._needs.misfit(need, params)
         message = (
-            f"every worker with skill {need.skill!r} refuses the params: {wrong.field} {wrong.reason}; no other "
-            f"contract came within {PATIENCE_MS / 1000:g} s"
+            f"every worker with skill {need.skill!r} refuses the params: {wrong.field} {wrong.reason}. No worker "
+            f"with another contract connected within {PATIENCE_MS / 1000:g} s"
         )
         details = orjson.dumps([{"field": wrong.field, "reason": wrong.reason}])
         error = TaskError(INVALID_INPUT_ERROR, clipped(message, MAX_ERROR_MESSAGE), details)

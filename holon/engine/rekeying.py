@@ -88,7 +88,7 @@ class Rekeying:
                 await self._look_up()
                 await self._turn()
             except Unavailable as error:
-                self._away.warn("cannot try waiting tasks on new contracts", why=error.message)
+                self._away.warn("waiting tasks cannot be checked against new contracts", why=error.message)
                 await asyncio.sleep(error.again_after)
             if not self._skills and not self._trying:
                 self._some.clear()

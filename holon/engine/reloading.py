@@ -133,7 +133,7 @@ class Reloading:
             note(act, by, on=on)
         names = tuple(part.name for part in parts)
         self.metrics.reloads.add("done")
-        log.info("reloaded: %s", ", ".join(names) or "nothing, for this node reads no such file")
+        log.info("reloaded: %s", ", ".join(names) or "nothing, because this node has none of these files")
         return names
 
     def ask(self) -> None:
@@ -162,10 +162,10 @@ class Reloading:
     def _named(self, targets: Sequence[str]) -> list[Part]:
         for name in targets:
             if name not in TARGETS:
-                reason = f"{name[:64]!r} is nothing that a node reads again; there are: {', '.join(TARGETS)}"
+                reason = f"{name[:64]!r} is not a reload target; use {', '.join(TARGETS)}"
                 raise InvalidArgument(f"targets: {reason}", details=[Violation("targets", reason)])
             if name not in self._parts:
-                reason = f"this node has no file of {name}: see {TARGETS[name]}"
+                reason = f"this node has no file for {name}; see {TARGETS[name]}"
                 raise FailedPrecondition(
                     f"targets: {reason}", code="NOT_CONFIGURED", details=[Violation("targets", reason)]
                 )
@@ -196,5 +196,5 @@ def _check_whole(before: Seen, after: Seen) -> None:
     """Raise ConfigError where files were written while they were read: half of one may be a good one that says less."""
     paths = [one[0] for one in after if one not in before]
     if paths:
-        wrong = [Violation(path, "was written while it was read; reload it once it is whole") for path in paths]
+        wrong = [Violation(path, "changed while it was read; reload it when it is complete") for path in paths]
         raise ConfigError("\n".join(f"{one.field} {one.reason}" for one in wrong), details=wrong)

@@ -94,5 +94,5 @@ class Repeats:
 def reused(asked: Creating) -> AlreadyExists:
     """The error of a request id that was used for something else."""
     return AlreadyExists(
-        f"request id {asked.request_id!r} was used for another job; choose a new one", code="REQUEST_ID_REUSED"
+        f"request id {asked.request_id!r} was used for another job; use a new one", code="REQUEST_ID_REUSED"
     )

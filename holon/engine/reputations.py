@@ -203,7 +203,7 @@ class Reputations:
             try:
                 await self._exchange()
             except StoreUnavailable as error:
-                self._away.warn("reputations of workers are not stored", why=error.message)
+                self._away.warn("reputations of workers cannot be stored", why=error.message)
                 await asyncio.sleep(error.again_after)
                 self.hints.wake()
             self._stand_all()
@@ -215,7 +215,7 @@ class Reputations:
         try:
             await self._exchange()
         except StoreUnavailable as error:
-            log.warning("the last results have no part in the reputation of their workers: %s", error.message)
+            log.warning("the newest results do not count for the reputation of their workers: %s", error.message)
 
     async def _exchange(self) -> None:
         async with self._one:
@@ -272,7 +272,7 @@ class Reputations:
         try:
             versions = await self._store.put_documents(KIND, puts)
         except ResourceExhausted as error:
-            self._away.warn("reputations of more workers are not kept", why=error.message)
+            self._away.warn("reputations of further workers are not stored", why=error.message)
             for key, put in zip(keys, puts, strict=True):
                 if not put.version:
                     del self._writes[key]
@@ -320,7 +320,9 @@ class Reputations:
             log.info("worker %s gets tasks of skill %r again", session.worker_id, skill, extra=facts)
         for skill in sorted(session.distrusted - distrusted):
             said = session.worker_id, skill, session.reputation_of(skill), self._rules.threshold
-            log.warning("worker %s gets no tasks of skill %r: its reputation is %.3f, under %g", *said, extra=facts)
+            log.warning(
+                "worker %s gets no more tasks of skill %r: its reputation is %.3f, below %g", *said, extra=facts
+            )
         changed = session.distrusted != distrusted
         if changed:
             self._dispatcher.regarded(session)

@@ -106,7 +106,7 @@ class Listing(Value):
 def check_input(data: Any) -> None:
     """Check what a job is given: a JSON object; raises InvalidArgument."""
     if not isinstance(data, dict):
-        reason = f"is {kind(data)}, and must be a JSON object"
+        reason = f"is {kind(data)}, but must be a JSON object"
         raise InvalidArgument(
             f"initial_data {reason}", code="INPUT_INVALID", details=[Violation("initial_data", reason)]
         )
@@ -192,7 +192,7 @@ def transitions_of(asked: Any, most: int) -> int | None:
     if type(asked) is float and asked.is_integer():
         asked = int(asked)
     if type(asked) is not int or not 1 <= asked <= most:
-        raise invalid("max_transitions", f"must be a whole number from 1 to {most}, which is the node's own limit")
+        raise invalid("max_transitions", f"must be a whole number from 1 to {most}, the limit of the node")
     return asked
 
 
@@ -239,7 +239,7 @@ def statuses_of(names: Sequence[str], field: str) -> tuple[Status, ...]:
     each = tuple(dict.fromkeys(names))
     for name in each:
         if name not in known:
-            hint = meant(name, known) or f"; known are {', '.join(known)}"
-            reason = f"{name[:64]!r} is no status{hint}"
+            hint = meant(name, known) or f"; use {', '.join(known)}"
+            reason = f"{name[:64]!r} is not a status{hint}"
             raise InvalidArgument(f"{field}: {reason}", details=[Violation(field, reason)])
     return tuple(known[name] for name in each)

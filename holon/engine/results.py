@@ -222,7 +222,10 @@ class Results:
             # A state that cannot be stored: without steps, it is found again and made its handler's failure.
             facts = {"worker_id": session.worker_id}
             log.debug(
-                "results of worker %s are stored without steps: %s", session.worker_id, error.message, extra=facts
+                "results of worker %s are stored without the steps that follow: %s",
+                session.worker_id,
+                error.message,
+                extra=facts,
             )
         without_steps = [replace(one, step=None) for one in results]
         return await self._store.complete(without_steps, session.worker_id, want, seats)
@@ -252,7 +255,7 @@ class Results:
         if outcome.status == SUCCESS and terms is not None and terms.output:
             violations = self._contracts.violations(terms.output, {} if data is None else data, "data")
             if violations:
-                message = f"the result breaks the skill's output schema: {violations[0].field} {violations[0].reason}"
+                message = f"the result violates the skill's output schema: {violations[0].field} {violations[0].reason}"
                 broken = InvalidArgument(message, code="SCHEMA_MISMATCH", details=violations)
                 return _refused(session, one, CONTRACT_VIOLATION, broken)
         return _of(session, one, outcome, None, data, details)

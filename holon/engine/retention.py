@@ -55,7 +55,7 @@ class Retention:
                     # A store in memory waits for nothing.
                     await asyncio.sleep(0)
             except StoreUnavailable as error:
-                log.warning("cannot delete old jobs: %s", error.message)
+                log.warning("old jobs cannot be deleted: %s", error.message)
             try:
                 async with asyncio.timeout(pause):
                     await self._again.wait()

@@ -201,7 +201,7 @@ class Run:
     def _crashed(self) -> Change:
         message = (
             f"the node ended {self._claim.deliveries - 1} times while the handler of state "
-            f"{self._job.current_state!r} ran; it may be what ends it"
+            f"{self._job.current_state!r} ran, so the handler may be the cause"
         )
         error = JobError("HANDLER_CRASHED", message)
         job, lost = machine.handler_lost(self._job, self._lost, self._now())

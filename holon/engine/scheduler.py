@@ -155,7 +155,7 @@ class Scheduler:
         self._plans[schedule.name] = _Plan(schedule, settled)
         self.metrics.known(schedule.name)
         next_at = said(schedule.timetable, schedule.timetable.next(now))
-        log.info("schedule %s: %s, next at %s", schedule.name, schedule.timetable, next_at)
+        log.info("schedule %s: %s, next job at %s", schedule.name, schedule.timetable, next_at)
 
     def _is_due(self, plan: _Plan, now: int) -> bool:
         if now < plan.settled:
@@ -169,10 +169,10 @@ class Scheduler:
             slot = plan.schedule.timetable.latest(now)
             if slot != plan.next_at:
                 if not await self._was_made(plan):
-                    self._missed(plan, "the next one is due")
+                    self._missed(plan, "the next one is already due")
                 plan.settle(slot - 1)
             if now - slot > self._kept:
-                self._missed(plan, "that is longer ago than ended jobs are kept (JOB_RETENTION)")
+                self._missed(plan, "it was due longer ago than ended jobs are kept (JOB_RETENTION)")
                 plan.settle(slot)
                 return
             create = self._jobs.create_for_schedule
@@ -185,7 +185,7 @@ class Scheduler:
                 self._put_off(plan, min(max(asked, _SOONEST_S), _LATEST_S))
         except Exception:
             # Nothing that is wrong with one schedule is to end the node, or to keep others waiting.
-            log.exception("schedule %s: the job that is due cannot be made", plan.schedule.name)
+            log.exception("schedule %s: the due job cannot be created", plan.schedule.name)
             result = "failed"
             with suppress(Exception):
                 # What is wrong may be its times.
@@ -207,7 +207,7 @@ class Scheduler:
     def _missed(self, plan: _Plan, why: str) -> None:
         name, due = plan.schedule.name, said(plan.schedule.timetable, plan.next_at)
         self.metrics.slots.add(name, "missed")
-        log.warning("schedule %s: what was due at %s was not made, and %s", name, due, why)
+        log.warning("schedule %s: the job due at %s was skipped: %s", name, due, why)
 
     def _result(self, plan: _Plan, outcome: Accepted | HolonError) -> str:
         """What became of the slot that is due, for the figures; it is told in the log here."""
@@ -215,15 +215,15 @@ class Scheduler:
         if isinstance(outcome, Accepted) and not outcome.existing:
             level = logging.INFO if self._now() - plan.next_at > _LATE_MS else logging.DEBUG
             facts = {"job_id": outcome.job_id}
-            log.log(level, "schedule %s: job %s is what was due at %s", name, outcome.job_id, due, extra=facts)
+            log.log(level, "schedule %s: job %s was created for %s", name, outcome.job_id, due, extra=facts)
             return "made"
         # Made of another node's file, it may be of other input.
         if isinstance(outcome, Accepted | AlreadyExists):
             return "known"
         if isinstance(outcome, NotFound | InvalidArgument):
-            log.error("schedule %s: the job that was due at %s is refused: %s", name, due, outcome.message)
+            log.error("schedule %s: the job due at %s was refused: %s", name, due, outcome.message)
             return "refused"
-        self._failed.warn("schedule %s: the job that is due cannot be made yet", name, why=outcome.message)
+        self._failed.warn("schedule %s: the due job cannot be created yet", name, why=outcome.message)
         return "failed"
 
 

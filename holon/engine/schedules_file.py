@@ -82,7 +82,7 @@ def refuse_all(wrong: Sequence[Violation]) -> None:
     """Raise ConfigError when anything is wrong; it tells all of it."""
     if wrong:
         lines = "\n".join(f"  {one.field}: {one.reason}" for one in wrong)
-        raise ConfigError(f"the schedules' file cannot be used; change what is listed:\n{lines}", details=wrong)
+        raise ConfigError(f"the schedules' file cannot be used; change these places:\n{lines}", details=wrong)
 
 
 def _tables(path: str, wrong: list[Violation]) -> Mapping[str, Mapping[str, Any]]:
@@ -100,7 +100,7 @@ def _tables(path: str, wrong: list[Violation]) -> Mapping[str, Mapping[str, Any]
         if isinstance(table, dict):
             tables[name] = table
         else:
-            reason = "stands outside a table; each schedule is a table, [name]"
+            reason = "is outside a table; each schedule needs a table, [name]"
             wrong.append(Violation(f"{path} {shown(name)}", reason))
     if len(tables) > MOST_SCHEDULES:
         wrong.append(Violation(path, f"has {len(tables)} schedules, over the limit of {MOST_SCHEDULES}"))
@@ -121,14 +121,14 @@ class _Reader:
 
     def schedule(self, name: str) -> Schedule:
         if not _NAME.fullmatch(name):
-            self._refuse("", "is no schedule's name: use 1 to 64 letters, digits, dots, dashes and underscores")
+            self._refuse("", "is not a valid schedule name; use 1 to 64 letters, digits, dots, dashes and underscores")
         for key, value in self._table.items():
             if key in _KEYS:
                 continue
             if isinstance(value, dict):
-                self._refuse(key, f'is a table inside a table; a name with a dot is quoted: ["{name}.{key}"]')
+                self._refuse(key, f'is a table in a table; if the dot belongs to the name, quote it: ["{name}.{key}"]')
             else:
-                self._refuse(key, f"is no key; there are {', '.join(_KEYS)}")
+                self._refuse(key, f"is not a known key; use {', '.join(_KEYS)}")
         return Schedule(
             name,
             self._blueprint(),
@@ -152,12 +152,12 @@ class _Reader:
     def _timetable(self) -> Timetable:
         given = [key for key in _KINDS if key in self._table]
         if len(given) != 1:
-            said = f"are {', '.join(given)}" if given else "is none of them"
-            self._refuse("", f"must say when in one way, by {', '.join(_KINDS[:-1])} or {_KINDS[-1]}; there {said}")
+            said = f"has {', '.join(given)}" if given else "has none"
+            self._refuse("", f"needs exactly one of {', '.join(_KINDS[:-1])} and {_KINDS[-1]}, and {said}")
             return Every(1000)
         [kind] = given
         if kind not in _DAYS and "time" in self._table:
-            self._refuse("time", f"goes with {' and '.join(_DAYS)}, and not with {kind}")
+            self._refuse("time", f"is only for {' and '.join(_DAYS)}, not for {kind}")
         if kind == "interval_seconds":
             return self._every()
         at = self._time("daily_at" if kind == "daily_at" else "time")
@@ -178,7 +178,8 @@ class _Reader:
         if found is not None:
             return time(int(found[1]), int(found[2]))
         self._refuse(
-            key, 'is missing; say when on these days, as "09:30"' if text is None else 'must be a time such as "09:30"'
+            key,
+            'is missing; add the time of day, such as "09:30"' if text is None else 'must be a time such as "09:30"',
         )
         return time()
 
@@ -186,7 +187,7 @@ class _Reader:
         days = self._table["weekly_days"]
         if isinstance(days, list) and days and all(isinstance(day, str) and day in WEEKDAYS for day in days):
             return frozenset(WEEKDAYS.index(day) for day in days)
-        self._refuse("weekly_days", f"must be a list of days, and there are: {', '.join(WEEKDAYS)}")
+        self._refuse("weekly_days", f"must be a list of days: {', '.join(WEEKDAYS)}")
         return frozenset()
 
     def _dates(self) -> frozenset[int]:
@@ -223,7 +224,7 @@ class _Reader:
             return float(seconds)
         self._refuse(
             "catch_up_seconds",
-            f"must be a number of seconds from 0 to {known:.0f}: ended jobs are known for JOB_RETENTION, which is "
-            f"{self._retention:.0f} here, and it goes no further back than {LONGEST_CATCH_UP_S}",
+            f"must be a number of seconds from 0 to {known:.0f}: at most JOB_RETENTION ({self._retention:.0f} here), "
+            f"because ended jobs must still be known, and at most {LONGEST_CATCH_UP_S}",
         )
         return 0.0

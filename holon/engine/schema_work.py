@@ -59,7 +59,7 @@ class Work:
             places = _Places(schema)
             self._levels = _Levels(places, schema)
         except RecursionError as error:
-            raise unusable("its references or patterns go too deep") from error
+            raise unusable("its references or patterns are nested too deep") from error
         self.patterns = self._expanded.patterns
         self.most = max(self._levels.parts[-1] + self._levels.numbers[-1], *self._levels.reading)
         self.alternatives = places.alternatives
@@ -203,7 +203,7 @@ def _named(reference: str, root: dict[str, Any]) -> Any:
             name = unquote(step).replace("~1", "/").replace("~0", "~")
             part = part[int(name)] if isinstance(part, list) else part[name]
     except (LookupError, TypeError, ValueError) as error:
-        raise unusable(f"the reference {reference} leads nowhere") from error
+        raise unusable(f"the reference {reference} has no target") from error
     return part
 
 

@@ -69,11 +69,13 @@ class SentEvents:
                 return ""
             known = ", ".join(list(declared)[:_NAMES_SHOWN])
             return (
-                f"event {event.type!r} is none that blueprint {job.blueprint!r} declares ({known}); declare it by "
+                f"event {event.type!r} is not declared by blueprint {job.blueprint!r} ({known}); declare it by "
                 f"event({event.type!r}, ...), or set STRICT_EVENT_VALIDATION=false"
             )
         found = self._contracts.violations(contract, event.payload, "payload")
         if not found:
             return ""
         reasons = "; ".join(f"{one.field} {one.reason}" for one in found)
-        return clipped(f"event {event.type!r} of blueprint {job.blueprint!r} is not as declared: {reasons}", _LONGEST)
+        return clipped(
+            f"event {event.type!r} of blueprint {job.blueprint!r} does not match its declaration: {reasons}", _LONGEST
+        )

@@ -65,8 +65,8 @@ class SharedReloading:
                 await self._mark(name)
         except StoreUnavailable as error:
             raise StoreUnavailable(
-                f"this node has reloaded {', '.join(names)}, and could not tell the other nodes: {error.message}; "
-                "repeat it",
+                f"this node has reloaded {', '.join(names)}, but could not tell the other nodes: {error.message}; "
+                "repeat the reload",
                 retry_after=error.retry_after,
             ) from error
         return names
@@ -78,7 +78,7 @@ class SharedReloading:
             try:
                 marks = await self._store.documents(KIND)
             except StoreUnavailable as error:
-                self._away.warn("what other nodes have reloaded is reloaded here later", why=error.message)
+                self._away.warn("a reload of other nodes is repeated here later", why=error.message)
                 await asyncio.sleep(error.again_after)
                 continue
             await self._follow([mark for mark in marks if self._is_news(mark, first=first)])
@@ -98,7 +98,7 @@ class SharedReloading:
             said = orjson.loads(mark.value)
             node, at = said["node"], int(said["at"])
         except (ValueError, TypeError, KeyError) as error:
-            log.error("the mark of a reload of %s cannot be read, and is not followed: %r", mark.key[:64], error)
+            log.error("the mark of a reload of %s cannot be read, and is ignored: %r", mark.key[:64], error)
             return False
         return node != self._node_id and (not first or at > self._now() - FRESH_MS)
 

@@ -148,8 +148,8 @@ def _check_same(name: str, signal: Signal) -> None:
 
 def _full(job: Job) -> ResourceExhausted:
     return ResourceExhausted(
-        f"job {job.id} keeps {len(job.signals)} signals that it has not waited for yet, and no more than {MOST_KEPT}; "
-        "try again when it has taken some",
+        f"job {job.id} keeps {len(job.signals)} unused signals, and the limit is {MOST_KEPT}; retry when it has used "
+        "some",
         code="SIGNALS_FULL",
         retry_after=_RETRY_S,
     )
@@ -162,7 +162,9 @@ def _awaits(job: Job, name: str) -> bool:
 def _checked(given: Sending) -> bytes:
     """What comes with a signal as JSON text; raises InvalidArgument for what cannot be taken."""
     if not is_signal_name(given.name):
-        raise invalid("name", f"is {given.name!r:.200}; give 1 to {MAX_SIGNAL_NAME} characters, no controls")
+        raise invalid(
+            "name", f"is {given.name!r:.200}; use 1 to {MAX_SIGNAL_NAME} characters, without control characters"
+        )
     if given.name in CHOSEN_BY_NOBODY:
-        raise invalid("name", f"is {given.name!r}, for which no job can wait: nobody brings that; give another")
+        raise invalid("name", f"is {given.name!r}, which is reserved; use another name")
     return encode_object(given.data, MAX_SIGNAL_BYTES, "data")

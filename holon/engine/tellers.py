@@ -135,7 +135,7 @@ class Teller:
                 found, next_due = await self._source.take(min(BATCH, self._most - len(self._in_hand)), HOLD_MS)
             except StoreUnavailable as error:
                 self._due = 0
-                self._failed.warn("webhooks cannot be looked for", why=error.message)
+                self._failed.warn("pending webhooks cannot be looked up", why=error.message)
                 await asyncio.sleep(error.again_after)
                 continue
             self._due = min((due for due in (next_due, self._due) if due is not None), default=None)
@@ -175,7 +175,7 @@ class Teller:
         host = _host(job.webhook)
         lanes = ((self._hosts, host), (self._clients, job.owner))
         if full := [lane.turn(name, now) for lane, name in lanes if not lane.has_room(name)]:
-            self._note(job.id, self._put_off(due, host, max(full), "too much waits for it"))
+            self._note(job.id, self._put_off(due, host, max(full), "too many of them are waiting"))
             return
         for lane, name in lanes:
             lane.enter(name)
@@ -202,10 +202,10 @@ class Teller:
             if not isinstance(error, HolonError):
                 log.exception("job %s: a webhook cannot be made", job_id, extra={"job_id": job_id})
             why = error.message if isinstance(error, HolonError) else type(error).__name__
-            self._failed.warn("job %s: what is to be told of it cannot be read", job_id, why=why, job_id=job_id)
+            self._failed.warn("job %s: a pending webhook cannot be read", job_id, why=why, job_id=job_id)
             return self._put_off(due, host, round(LOOK_EVERY_S * 1000), "it cannot be read")
         if found.lost:
-            self._lose(job_id, host, _events(found.lost), "too much waits for it", found.lost)
+            self._lose(job_id, host, _events(found.lost), "too many of them are waiting", found.lost)
         if found.message is None:
             return Outcome(found.line)
         message, before = found.message, max(due.after, found.line - 1)
@@ -215,7 +215,7 @@ class Teller:
         self._metrics.tries.add(answer.heard.value)
         if answer.heard is Heard.TOLD:
             self._source.told(now - message.since)
-            log.debug("job %s: %s was told of %s", job_id, host, message.what, extra={"job_id": job_id})
+            log.debug("job %s: %s got the webhook for %s", job_id, host, message.what, extra={"job_id": job_id})
             return Outcome(found.line)
         chance = random.random()  # noqa: S311  jitter
         tried = now - began if self._source.in_turn else None
@@ -225,7 +225,7 @@ class Teller:
             return Outcome(found.line)
         if tried is not None:
             self._remember(message.id, began)
-        said = "job %s: %s was not told of %s"
+        said = "job %s: %s did not get the webhook for %s; it is sent again"
         self._failed.warn(said, job_id, host, message.what, why=answer.why, job_id=job_id)
         return Outcome(before, wait)
 
@@ -250,7 +250,7 @@ class Teller:
 
     async def _send(self, url: str, job_id: str, message: Message) -> Answer:
         if self._delivery is None:
-            return Answer(Heard.FORBIDDEN, "this node serves no clients, and sends no webhooks")
+            return Answer(Heard.FORBIDDEN, "this node serves no clients, so it sends no webhooks")
         try:
             return await self._delivery.send(url, message.id, message.body)
         except Exception as error:
@@ -260,7 +260,7 @@ class Teller:
 
     def _lose(self, job_id: str, host: str, what: str, why: str, count: int = 1) -> None:
         self._source.given_up(count)
-        said = "job %s: %s is not told of %s, and is tried no more: %s"
+        said = "job %s: %s did not get the webhook for %s, which is not sent again: %s"
         log.warning(said, job_id, host, what, why, extra={"job_id": job_id})
 
     def _note(self, job_id: str, outcome: Outcome) -> None:
@@ -278,7 +278,7 @@ class Teller:
                 self._outcomes = outcomes | self._outcomes
                 if not isinstance(error, StoreUnavailable):
                     raise
-                self._failed.warn("what became of webhooks cannot be stored", why=error.message)
+                self._failed.warn("the results of webhooks cannot be stored", why=error.message)
                 await asyncio.sleep(error.again_after)
                 self._outcome.set()
                 continue
@@ -299,7 +299,7 @@ class Teller:
                 await self._source.settle(back)
         except (StoreUnavailable, TimeoutError) as error:
             why = error.message if isinstance(error, StoreUnavailable) else f"it took over {HAND_BACK_S:g} s"
-            said = "%d webhooks that were not told yet are others' only %g s after they were taken: %s"
+            said = "%d unsent webhooks wait for %g s before other nodes can send them: %s"
             log.warning(said, len(back), HOLD_MS / 1000, why)
 
 
@@ -312,4 +312,4 @@ def _host(url: str) -> str:
     try:
         return target_of(url).place
     except ValueError:
-        return "its receiver"
+        return "the receiver"

@@ -177,7 +177,7 @@ class Touches:
                 touched = await self._store.touch(touch, seats)
                 named.leased = touched.leased
         except StoreUnavailable as error:
-            self._away.warn("cannot reach the store for accepts and heartbeats", why=error.message)
+            self._away.warn("accepts and heartbeats cannot be stored", why=error.message)
             self._put_back(touch, accepts)
         if touched is not None:
             for one in touched.replaced:

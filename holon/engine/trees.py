@@ -355,7 +355,7 @@ class Trees:
                 return None
             except HolonError as error:
                 facts = {"task_id": told.id, "worker_id": told.worker_id}
-                log.info("the tree below task %s is shown as it was: %s", told.id, error.message, extra=facts)
+                log.info("the tree below task %s is shown as last reported: %s", told.id, error.message, extra=facts)
         return None if kept is None or asked.token else TreePage((offline_node(kept, told),))
 
     async def _part(self, walk: _Walk, job_id: str, asked: Asked) -> TreePage | None:
@@ -406,4 +406,4 @@ def _check(asked: Asked) -> None:
     if not 0 <= asked.size <= MAX_NODES:
         raise invalid("page_size", f"must be between 1 and {MAX_NODES}, or 0 for {MAX_NODES}")
     if asked.depth is not None and asked.depth < 0:
-        raise invalid("max_depth", f"is {asked.depth}; it must not be below 0")
+        raise invalid("max_depth", f"is {asked.depth}; it must be 0 or more")

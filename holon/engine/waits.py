@@ -49,8 +49,8 @@ class Provider(Protocol):
 def passed_over(need: Need) -> str:
     """Why a task with this need waits, in a sentence, though a worker that can do it has room."""
     return (
-        f"waiting: a worker with skill {need.skill!r} has room; one that gave it back, failed it, or reads no "
-        "message so large is asked later"
+        f"waiting: a worker with skill {need.skill!r} is free, but it returned or failed this task before, or cannot "
+        "receive a message this large; it is tried later"
     )
 
 
@@ -68,16 +68,18 @@ def of_time(record: JobRecord, not_loaded: str = "") -> str:
         return clipped(f"waiting for a signal ({', '.join(waiting.decisions)})", _LONGEST)
     if record.again_at is None:
         # A node tries it at this moment.
-        return f"waiting: {not_loaded}; it goes on once a node has loaded that" if not_loaded else ""
+        return f"waiting: {not_loaded}; it continues when a node has loaded that" if not_loaded else ""
     at = datetime.fromtimestamp(record.again_at / 1000, UTC)
     if job.status is Status.WAITING_FOR_TIMER:
         return f"waiting until {at:%Y-%m-%d %H:%M:%S} UTC"
     if not_loaded:
-        return f"waiting: {not_loaded}; it goes on once a node has loaded that, and is tried again at {at:%H:%M:%S} UTC"
+        return (
+            f"waiting: {not_loaded}; it continues when a node has loaded that, and is tried again at {at:%H:%M:%S} UTC"
+        )
     if job.status is Status.WAITING_FOR_RETRY and not job.failures:
-        return f"waiting: a node without its blueprint or state took it; it is tried again at {at:%H:%M:%S} UTC"
+        return f"waiting: a node without its blueprint or state had it; it is tried again at {at:%H:%M:%S} UTC"
     failed = "handler" if job.status is Status.WAITING_FOR_RETRY else "task"
-    return f"waiting: its {failed} has failed, and is tried again at {at:%H:%M:%S} UTC"
+    return f"waiting: its {failed} failed, and is tried again at {at:%H:%M:%S} UTC"
 
 
 def is_wait_below(message: str) -> bool:
@@ -122,7 +124,7 @@ class Reasons:
         """
         if need.skill == RUN_BLUEPRINT:
             # Its name is the node's own, and no worker can offer it: a node does, but for the moments when one leaves.
-            return "waiting: no node sees to its part at this moment"
+            return "waiting: no node runs its child job at this moment"
         among = "this node"
         if self._elsewhere.any:
             # Whether one of theirs has room is not known: what it holds changes with each task.
@@ -137,7 +139,7 @@ class Reasons:
             if len(self._none) >= MOST_REASONS:
                 self._none.clear()
             if any(need.skill in one.distrusted and one.could(asked) for one in offering):
-                why_none = f"every worker with skill {need.skill!r} that could do it has too low a reputation"
+                why_none = f"every suitable worker with skill {need.skill!r} has too low a reputation"
             else:
                 offers = [(one, its.machines_of(one)) for its in offering for one in its.offers_of(need.skill)]
                 why_none = _why_none(asked, offers, f"no worker connected to {among}")
@@ -146,7 +148,7 @@ class Reasons:
 
 
 # What is said after this tells of one need alone.
-_HARDWARE = " has the hardware that is required"
+_HARDWARE = " has the required hardware"
 
 
 def _why_none(need: Need, offers: list[tuple[Offering, Sequence[Machine]]], nobody: str) -> str:
@@ -172,21 +174,21 @@ def _why_none(need: Need, offers: list[tuple[Offering, Sequence[Machine]]], nobo
         skill += " that accepts these params"
     keeping = [one for one in accepting if need.allowed_skills is None or one.keeps_limits]
     if not keeping:
-        return f"every holon with {skill} is of a release that keeps to no allowed_skills"
+        return f"every holon with {skill} has a version that does not support allowed_skills"
     saying = [one for one in keeping if not undeclared(need, one)]
     if not saying:
         status = undeclared(need, keeping[0])[0]
         declared = {word for one in keeping for word in one.statuses}
         hint = meant(status, declared | COMMON_STATUSES)
-        return f"{nobody} with {skill} declares the status {status!r}, which the job goes on by{hint}"
+        return f"{nobody} with {skill} declares the status {status!r}, for which the job has a transition{hint}"
     cheap = [one for one in saying if need.max_cost is None or (one.price is not None and one.price <= need.max_cost)]
     if not cheap:
-        return f"{nobody} with {skill} declares a price within what it may cost, {need.max_cost}"
+        return f"{nobody} with {skill} declares a price of at most {need.max_cost}"
     others = set(cheap)
     machines = [machine for one, its in offers if one in others for machine in its]
     nearest = missing(machines, need.resources)
     return f"{nobody} with {skill}{_HARDWARE}: " + (
-        f"the machine that comes nearest lacks {nearest}" if nearest else "none declares any"
+        f"the closest machine lacks {nearest}" if nearest else "no worker reports its hardware"
     )
 
 

@@ -135,7 +135,7 @@ class Wakeups:
                 # Of tasks that wait it is hinted once.
                 self._keys |= keys
                 self._waiting.set()
-                await self._wait_out("look up what waits", error)
+                await self._wait_out("look up waiting jobs", error)
 
     async def _claim(self) -> None:
         while True:

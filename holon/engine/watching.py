@@ -148,8 +148,8 @@ class Watching:
         # As many as are left to others: one client alone can have half of them, and never all.
         if self._of.get(name, 0) >= MAX_WATCHERS - self._watchers:
             raise ResourceExhausted(
-                f"{self._watchers} jobs are watched at this node, {self._of.get(name, 0)} of them by this client, the "
-                "most allowed; try again later",
+                f"{self._watchers} jobs are watched on this node, {self._of.get(name, 0)} of them by this client, "
+                "which is the limit; retry later",
                 code="WATCHES_FULL",
                 retry_after=RETRY_S,
             )
@@ -188,7 +188,7 @@ class Watching:
         if after is None:
             return feed.seen
         if not 0 <= after <= feed.sequence:
-            reason = f"is {after}, and the history of this job has {feed.sequence} lines"
+            reason = f"is {after}, but the history of this job has only {feed.sequence} lines"
             raise InvalidArgument(f"after_sequence {reason}", details=[Violation("after_sequence", reason)])
         return Seen(after, feed.seen.record, feed.seen.message)
 
@@ -200,7 +200,9 @@ class Watching:
             wake.clear()
             if self._closed:
                 raise Unavailable(
-                    "this node shuts down; resume elsewhere, or here in a moment", code="DRAINING", retry_after=1.0
+                    "this node is shutting down; resume on another node, or here later",
+                    code="DRAINING",
+                    retry_after=1.0,
                 )
             if feed.failure is not None:
                 raise feed.failure.with_traceback(None)
@@ -266,7 +268,7 @@ class Watching:
             feed.take(record, self._jobs.progress_message(record), None)
         except Exception:
             # Whoever hints is not to end for one job; a reading of it finds the same, and says so to who follows.
-            log.exception("job %s cannot be told at once", feed.job_id, extra={"job_id": feed.job_id})
+            log.exception("news of job %s cannot be sent at once", feed.job_id, extra={"job_id": feed.job_id})
             return False
         feed.times += 1
         feed.next_at = now + pause(feed.times)
@@ -292,11 +294,11 @@ class Watching:
                 if _told(feed):
                     await self._read(feed)
         except StoreUnavailable as error:
-            self._away.warn("cannot look at watched job %s", job_id, why=error.message, job_id=job_id)
+            self._away.warn("the watched job %s cannot be looked up", job_id, why=error.message, job_id=job_id)
             return error.again_after
         except Exception:
             log.exception("watched job %s cannot be read", feed.job_id, extra={"job_id": feed.job_id})
-            feed.fail(HolonError("the node failed to read this job; the cause is in its log"))
+            feed.fail(HolonError("the node failed to read this job; its log has the cause"))
         return None
 
     async def _read(self, feed: Feed) -> None:

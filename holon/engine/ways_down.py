@@ -128,10 +128,10 @@ class WaysDown:
             raise Outrun(over) if brought.request_id else over
         link = self._link(task.worker_id) if task.worker_id else None
         if link is None:
-            where = "is away" if not task.worker_id else f"{task.worker_id!r} is not linked with this node"
+            where = "is not connected" if not task.worker_id else f"{task.worker_id!r} is not linked to this node"
             raise Unavailable(
-                f"job {record.job.id}: what it is for is below task {task.id}, whose holon {where} now; try again once "
-                "it is back",
+                f"job {record.job.id}: it is for a job below task {task.id}, whose holon {where} now; retry when it "
+                "is back",
                 code="HOLON_AWAY",
                 retry_after=_RETRY_S,
             )

@@ -309,7 +309,7 @@ class Workers:
             reason: why, as it says.
         """
         worker_id = member.session.worker_id
-        log.info("worker %s leaves: %s", worker_id, reason or "no reason given", extra={"worker_id": worker_id})
+        log.info("worker %s stops: %s", worker_id, reason or "no reason given", extra={"worker_id": worker_id})
         self._fleet.leaving(member.session)
 
     def rotate(self, member: Member, time_left: int) -> None:
@@ -319,7 +319,7 @@ class Workers:
             time_left: how many milliseconds it may take.
         """
         self._fleet.leaving(member.session)
-        member.session.connection.go_away("ROTATE", "this stream has become old; open another", time_left)
+        member.session.connection.go_away("ROTATE", "this stream reached its maximum age; open another", time_left)
 
     def expel(self, member: Member) -> None:
         """A worker is not let in any more: its tasks go back to the queue, and nothing that it says of them counts."""
@@ -371,9 +371,9 @@ class Workers:
 
 def _outranked(worker_id: str) -> Unavailable:
     return Unavailable(
-        f"worker {worker_id[:128]!r} has a session that a stronger proof opened, and this one does not replace it; end "
-        "that session, or come with the same proof: a certificate is stronger than a token, and the worker's own token "
-        "than GLOBAL_WORKER_TOKEN",
+        f"worker {worker_id[:128]!r} has a session with a stronger credential, which this one cannot replace. End "
+        "that session, or use the same credential: a certificate is stronger than a token, and the worker's own "
+        "token is stronger than GLOBAL_WORKER_TOKEN",
         code="WEAKER_PROOF",
         retry_after=_OUTRANKED_RETRY_S,
     )

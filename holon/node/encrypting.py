@@ -22,7 +22,7 @@ def marks_of(config: Config, store: Store, seal: Seal, keys: Sequence[bytes]) ->
     """The marks of an open store, which a seal with these keys is for."""
     if not seal.on and not isinstance(store, MemoryStorage):
         log.warning(
-            "ENCRYPTION_KEY is unset: what jobs carry, and the keys that sign workers' tokens, are stored as they are; "
+            "ENCRYPTION_KEY is unset, so job data and the keys that sign workers' tokens are stored unencrypted; "
             "`holon keys new` makes a key"
         )
     return Marks(store, seal, keys, round(_kept(config) * 1000))

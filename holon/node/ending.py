@@ -90,7 +90,10 @@ def _leave(seconds: float, loop: asyncio.AbstractEventLoop | None) -> None:
 
 
 def _say(seconds: float, loop: asyncio.AbstractEventLoop | None) -> None:
-    said = "not ended in %g s, and left as it is: what still ran runs again later (tasks: %s; threads: %s)"
+    said = (
+        "these did not end within %g s; the node stops without them, and their work runs again later (tasks: %s; "
+        "threads: %s)"
+    )
     with suppress(Exception):
         threads = {one.name for one in threading.enumerate() if not one.daemon}
         log.critical(said, seconds, _told(_tasks(loop)), _told(threads))

@@ -71,7 +71,7 @@ class OrchestratorEngine:
         if not isinstance(blueprint, Blueprint):
             raise TypeError(f"register_blueprint takes a Blueprint, not {_kind(blueprint)}")
         if self._task is not None:
-            raise RuntimeError("blueprints are registered before the engine starts")
+            raise RuntimeError("register blueprints before the engine starts")
         check = Blueprints(Contracts())
         check.register_all([*self._blueprints, blueprint])
         self._blueprints.append(blueprint)
@@ -91,7 +91,7 @@ class OrchestratorEngine:
         except RuntimeError:
             pass
         else:
-            raise RuntimeError("an event loop runs here already: use `await engine.start()` and `await engine.stop()`")
+            raise RuntimeError("an event loop already runs here; use `await engine.start()` and `await engine.stop()`")
         try:
             self._node = self._new_node()
             run_alone(self._node.run_until_signalled())
@@ -106,7 +106,7 @@ class OrchestratorEngine:
             ConfigError: as for `Node.run`.
         """
         if self._task is not None:
-            raise RuntimeError("the engine runs already")
+            raise RuntimeError("the engine already runs")
         self._node = self._new_node()
         # It belongs to a loop, as the node does.
         self._ending = asyncio.Lock()
@@ -126,7 +126,7 @@ class OrchestratorEngine:
             except (ConfigError, BlueprintError) as error:
                 # The message tells the operator what to change. A traceback through the node would not help.
                 raise error.with_traceback(None) from None
-            raise RuntimeError("the node ended before its doors were open")
+            raise RuntimeError("the node ended before its ports were open")
         self.ports = opened.result()
 
     async def stop(self) -> None:
@@ -158,7 +158,7 @@ class OrchestratorEngine:
             ConfigError: no socket can be made where temporary files are.
         """
         if self._node is None:
-            raise RuntimeError("the engine does not run: `await engine.start()` comes first")
+            raise RuntimeError("the engine does not run; call `await engine.start()` first")
         async with Client(await self._node.own_address()) as client:
             self._clients.add(client)
             try:

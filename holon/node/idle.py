@@ -20,8 +20,10 @@ def tell_what_is_missing(config: Config, blueprints: Collection[Blueprint]) -> N
     """
     if not (config.CLIENT_TOKEN or config.CLIENTS_CONFIG_PATH or config.PARENT_URL):
         log.warning(
-            "no client is let in: CLIENT_TOKEN and CLIENTS_CONFIG_PATH are unset; `holon tokens new` makes a token, "
-            "and `holon serve --dev` runs a node to try things out"
+            "no client can connect, because CLIENT_TOKEN and CLIENTS_CONFIG_PATH are unset; `holon tokens new` "
+            "makes a token, and `holon serve --dev` runs a node for development"
         )
     if not blueprints and not config.UPLINK_SKILLS:
-        log.warning("there is no blueprint, so no job can be created; BLUEPRINTS_DIR names the folder of their files")
+        log.warning(
+            "there is no blueprint, so no job can be created; set BLUEPRINTS_DIR to the folder of your blueprints"
+        )

@@ -36,7 +36,7 @@ def files_of(config: Config, holon_id: str) -> FilesPlace | None:
         ) from error
     endpoint = urlsplit(config.S3_ENDPOINT_URL)
     if endpoint.scheme == "http" and not is_loopback(endpoint.hostname or ""):
-        log.warning("S3_ENDPOINT_URL is not encrypted: whoever is on the way reads and changes files of jobs")
+        log.warning("S3_ENDPOINT_URL is not encrypted, so others on the network can read and change files of jobs")
     folder = _own_folder(Path(config.TASK_FILES_DIR), holon_id)
     # Clients may be slow, and handlers need S3 meanwhile.
     uploads = max(1, config.S3_MAX_CONCURRENCY // 2)
@@ -52,11 +52,11 @@ def _own_folder(base: Path, holon_id: str) -> Path:
             one.mkdir(0o700, exist_ok=True)
             facts = one.lstat()
             if not stat.S_ISDIR(facts.st_mode):
-                raise _wrong(f"{one} is a link; name the folder itself")
+                raise _wrong(f"{one} is a link; use the path of the folder itself")
             if facts.st_uid not in (os.geteuid(), 0) or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise _wrong(f"{one} can be changed by other users of this machine; chown it, or chmod 700 {one}")
+                raise _wrong(f"other users of this machine can change {one}; chown it, or chmod 700 {one}")
     except OSError as error:
-        raise _wrong(f"{base} cannot be made or used: {error.strerror}") from error
+        raise _wrong(f"{base} cannot be created or used: {error.strerror}") from error
     return folder
 
 

@@ -81,36 +81,49 @@ class Measuring:
         for blueprint in engine.blueprints:
             engine.metrics.known(blueprint.name)
         about = (holon.__version__, platform.python_version(), type(store).__name__)
-        shown.gauge("holon_build_info", "What runs here.", lambda: {about: 1}, "version", "python", "storage")
         shown.gauge(
-            "orchestrator_active_workers", "Workers with a live session here.", lambda: len(engine.dispatcher.sessions)
+            "holon_build_info",
+            "Version of the node, of Python, and kind of store.",
+            lambda: {about: 1},
+            "version",
+            "python",
+            "storage",
         )
-        about_trust = "Workers with a live session here that get no tasks of some skill for their reputation."
+        shown.gauge(
+            "orchestrator_active_workers",
+            "Workers with a live session on this node.",
+            lambda: len(engine.dispatcher.sessions),
+        )
+        about_trust = (
+            "Workers with a live session on this node that get no tasks of some skill, because of their reputation."
+        )
         sessions = engine.dispatcher.sessions
         shown.gauge("holon_workers_distrusted", about_trust, lambda: sum(bool(one.distrusted) for one in sessions))
-        shown.gauge("holon_executor_slots", "How many jobs may run at once.", lambda: engine.slots.limit)
-        shown.gauge("holon_executor_slots_taken", "Jobs that run, or are asked for.", lambda: engine.slots.taken)
         shown.gauge(
-            "holon_webhooks_telling", "Receivers that are told at this moment.", lambda: engine.webhooks.telling
+            "holon_executor_slots", "How many jobs may run a handler at the same time.", lambda: engine.slots.limit
         )
-        shown.gauge("holon_draining", "Whether this node takes no new work.", lambda: engine.workers.draining)
-        shown.gauge("holon_store_up", "Whether the store has answered just now.", lambda: self._counts is not None)
+        shown.gauge("holon_executor_slots_taken", "Jobs that run a handler, or wait to.", lambda: engine.slots.taken)
+        shown.gauge(
+            "holon_webhooks_telling", "Receivers to which webhooks are being sent.", lambda: engine.webhooks.telling
+        )
+        shown.gauge("holon_draining", "1 if this node accepts no new work.", lambda: engine.workers.draining)
+        shown.gauge("holon_store_up", "1 if the store answered this request.", lambda: self._counts is not None)
         shown.gauge("orchestrator_task_queue_length", "Tasks that wait for a worker.", self._queued)
         shown.gauge("holon_tasks_waiting", "Tasks that wait for a worker, by skill.", self._waiting, "skill")
         shown.gauge("holon_tasks_held", "Tasks that workers hold.", self._held)
-        shown.gauge("holon_jobs", "Jobs that are not over, by status.", self._jobs, "status")
-        about_next = "When jobs of a schedule are due next."
+        shown.gauge("holon_jobs", "Open jobs, by status.", self._jobs, "status")
+        about_next = "When the next job of a schedule is due."
         shown.gauge("holon_schedule_next_timestamp_seconds", about_next, partial(_next, engine.scheduler), "schedule")
         if engine.mover is not None:
             shown.gauge(
-                "holon_history_backlog_bytes", "History that waits for its database.", lambda: store.history_backlog
+                "holon_history_backlog_bytes",
+                "History that waits for the history database, in bytes.",
+                lambda: store.history_backlog,
             )
         if engine.files is not None:
-            shown.gauge("holon_files_up", "Whether S3 has answered when it was asked last.", lambda: blobs.up)
+            shown.gauge("holon_files_up", "1 if S3 answered the last call.", lambda: blobs.up)
         if isinstance(store, Measured):
-            shown.gauge(
-                "holon_store_queue_length", "Calls that wait for their turn at the store.", lambda: store.waiting
-            )
+            shown.gauge("holon_store_queue_length", "Store calls that wait.", lambda: store.waiting)
 
     def __repr__(self) -> str:
         return f"Measuring({self._shown!r})"
@@ -135,15 +148,15 @@ class Measuring:
                 at["parent"] = parent.expires_at_ms
             return {(door,): ms / 1000 for door, ms in at.items()}
 
-        about = "When the certificate of a door ends, or the one that the parent is shown."
+        about = "When the certificate of a port, or the one for the parent, expires."
         self._shown.gauge("holon_certificate_expiry_timestamp_seconds", about, ends, "door")
 
     def show_uplink(self, uplink: Uplink, holarchy: Holarchy) -> None:
         """Show the link with the parent as well."""
         shown = self._shown
         shown.add(uplink.metrics)
-        shown.gauge("holon_uplink_linked", "Whether this node is linked with the parent.", lambda: uplink.linked)
-        shown.gauge("holon_uplink_jobs", "The parent's tasks that are under way here.", lambda: uplink.held)
+        shown.gauge("holon_uplink_linked", "1 if this node has the link to the parent.", lambda: uplink.linked)
+        shown.gauge("holon_uplink_jobs", "Tasks of the parent that run here.", lambda: uplink.held)
         shown.gauge("holon_holarchy_depth", "How many holons are above this one.", lambda: len(holarchy.above))
 
     async def text(self) -> tuple[bytes, str]:

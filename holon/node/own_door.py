@@ -53,7 +53,7 @@ class OwnDoor:
         """
         async with self._one:
             if self._over:
-                raise RuntimeError("the node is ending")
+                raise RuntimeError("the node is shutting down")
             if not self._address:
                 folder = self._opened.enter_context(TemporaryDirectory(prefix="holon-"))
                 path = str(Path(folder, "own"))

@@ -236,7 +236,7 @@ async def _webhook_secret(config: Config, secrets: StoreSecrets) -> bytes:
     """What the store keeps for signing webhooks; empty where WEBHOOK_SECRET signs, or nothing is sent."""
     if config.WEBHOOK_SECRET or not config.ENABLE_CLIENT_API:
         return b""
-    log.info("WEBHOOK_SECRET is unset: a secret of the store signs webhooks; `holon webhooks secret` shows it")
+    log.info("WEBHOOK_SECRET is unset, so a secret in the store signs webhooks; `holon webhooks secret` shows it")
     return await secrets.secret("webhooks")
 
 

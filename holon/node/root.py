@@ -128,7 +128,7 @@ class Node:
             ConfigError: no socket can be made where temporary files are.
         """
         if self._doors is None or self._stop.is_set():
-            raise RuntimeError("the node does not run, or is ending")
+            raise RuntimeError("the node does not run, or is shutting down")
         if self._doors.own is None:
             raise RuntimeError("the node serves no clients: ENABLE_CLIENT_API is false")
         return await self._doors.own.address()
@@ -152,7 +152,7 @@ class Node:
             reason: for the log.
         """
         if not self._stop.is_set():
-            log.info("asked to drain: %r", reason[:256])
+            log.info("a drain was requested: %r", reason[:256])
             self._grace = grace
             self._stop.set()
             self._end_start()
@@ -209,14 +209,14 @@ class Node:
         """Take nothing new, let what runs commit and workers bring their results; within the grace, or until `stop`."""
         engine = parts.engine
         grace = self.config.SHUTDOWN_GRACE_SECONDS if self._grace is None else self._grace
-        log.info("draining, for at most %g s", grace)
+        log.info("draining for at most %g s", grace)
         doors.drain()
         engine.workers.drain_all(round(grace * 1000))
         drained = asyncio.create_task(engine.drain(), name="drain")
         now = asyncio.create_task(self._now.wait(), name="stop-now")
         try:
             await asyncio.wait((drained, now), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
-            log.info("drained" if drained.done() else "not drained: what still ran will run again")
+            log.info("drained" if drained.done() else "the drain did not finish; running work runs again later")
         finally:
             for task in (drained, now):
                 task.cancel()

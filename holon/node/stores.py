@@ -61,7 +61,7 @@ def open_store(uri: StorageURI, settings: StoreSettings, clock: Clock, seal: Sea
         from holon.storage.redis import RedisStorage
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"a store in Redis needs the package {error.name}: pip install 'holon-node[redis]', or change STORAGE_URI"
+            f"a Redis store needs the package {error.name}; pip install 'holon-node[redis]', or change STORAGE_URI"
         ) from error
     return RedisStorage(
         uri.server, settings, partitions=uri.partitions, replicas=uri.replicas, synced=uri.synced, seal=seal

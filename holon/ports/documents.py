@@ -51,7 +51,7 @@ async def change_document(
 
 def contended(kind: str) -> StoreUnavailable:
     """The refusal of a change after TRIES, each of which came too late."""
-    return StoreUnavailable(f"too many change the same of {kind} at once; try again", retry_after=_AGAIN_S)
+    return StoreUnavailable(f"too many changes to the same {kind} at the same time; retry later", retry_after=_AGAIN_S)
 
 
 class OwnDocument:

@@ -163,7 +163,7 @@ class Admission:
             StoreUnavailable: this node cannot tell yet.
         """
         if self._reader is None:
-            raise _invalid("this node takes no access tokens")
+            raise _invalid("this node does not accept access tokens")
         bearer = Caller(caller.identity, caller.presented, access=await self._reader.read(token))
         self.check(bearer, bearer.access.worker_id if bearer.access else "")
         return bearer
@@ -175,9 +175,11 @@ class Admission:
             Unauthenticated: TOKEN_INVALID; it is nobody's.
         """
         if self._shared is None and not self._rules.has_tokens:
-            raise _invalid("this door is closed: the node has no GLOBAL_WORKER_TOKEN; its operator must set one")
+            raise _invalid(
+                "this port accepts no worker: the node has no GLOBAL_WORKER_TOKEN; its operator must set one"
+            )
         if not token:
-            raise _invalid("no worker token came: send it as `authorization: Bearer <token>`, or as x-worker-token")
+            raise _invalid("no worker token in the metadata; send `authorization: Bearer <token>`, or x-worker-token")
         caller = Caller(token=digest_of(token))
         self.check(caller)
         return caller
@@ -194,8 +196,10 @@ class Admission:
         if claimed and not is_identity(claimed):
             # Before any rule is asked about it, which may take longer the longer it is.
             if caller.identity is None:
-                raise _unclaimed("must be 1 to 253 letters, digits and any of . _ : / -")
-            raise PermissionDenied(f"the certificate is {caller.identity.name!r}'s, of no such worker", code=MISMATCH)
+                raise _unclaimed("must be 1 to 253 letters, digits or characters of . _ : / -")
+            raise PermissionDenied(
+                f"the certificate names {caller.identity.name!r}, and this node knows no such worker", code=MISMATCH
+            )
         worker_id = claimed or self._proven(caller)
         self._check_worker(caller, worker_id)
         return worker_id
@@ -254,22 +258,22 @@ class Admission:
 
     def _check_token(self, digest: bytes) -> None:
         if not self._is_shared(digest) and self._rules.of_token(digest) is None:
-            raise _invalid("no worker of this node has this worker token; it may have been changed, or be cut short")
+            raise _invalid("no worker of this node has this worker token; it may have been replaced, or be incomplete")
 
     def _is_shared(self, digest: bytes) -> bool:
         return self._shared is not None and hmac.compare_digest(self._shared, digest)
 
     def _check_access(self, access: AccessToken, identity: Identity | None) -> Until:
         if self._reader is None:
-            raise _invalid("this node takes no access tokens")
+            raise _invalid("this node does not accept access tokens")
         left = self._reader.check(access)
         if SESSION not in access.scopes:
-            raise _invalid(f"the access token is not for {SESSION}s")
+            raise _invalid(f"the access token does not have the scope {SESSION}")
         bound = access.thumbprint
         if identity is None and bound is not None:
-            raise _invalid("the access token is bound to a certificate, and there is none on this connection")
+            raise _invalid("the access token is bound to a certificate, but this connection has none")
         if identity is not None and (bound is None or not hmac.compare_digest(bound, identity.thumbprint)):
-            raise _invalid("the access token is not bound to the certificate of this connection")
+            raise _invalid("the access token is bound to another certificate than that of this connection")
         return Until(access.expires_at * 1000, left)
 
     def _check_worker(self, caller: Caller, worker_id: str) -> None:
@@ -278,32 +282,36 @@ class Admission:
             raise PermissionDenied(f"worker {worker_id[:_SHOWN]!r} was revoked by the node's operator", code="REVOKED")
         if caller.identity is not None and not standing.allows_certificate(caller.identity):
             raise PermissionDenied(
-                f"the certificate is {caller.identity.name!r}'s, which is not the worker {worker_id[:_SHOWN]!r}; "
-                "claim what it stands for, or nothing",
+                f"the certificate names {caller.identity.name!r}, which is not the worker {worker_id[:_SHOWN]!r}; "
+                "send its own worker id, or none",
                 code=MISMATCH,
             )
         if caller.access is not None:
             self._check_bearer(caller, caller.access, standing, worker_id)
         elif caller.identity is None and not (caller.token and standing.allows_token(caller.token, self._shared)):
             shared = caller.token is not None and self._is_shared(caller.token)
-            why = "GLOBAL_WORKER_TOKEN proves only workers without a table" if shared else "what proves it is"
+            why = (
+                "GLOBAL_WORKER_TOKEN is only for workers without a table"
+                if shared
+                else ("the token of this worker is set")
+            )
             raise PermissionDenied(
-                f"this token is not that of the worker {worker_id[:_SHOWN]!r}; {why} in the node's workers.toml",
+                f"this token does not belong to the worker {worker_id[:_SHOWN]!r}; {why} in workers.toml of the node",
                 code=MISMATCH,
             )
 
     def _check_bearer(self, caller: Caller, access: AccessToken, standing: Standing, worker_id: str) -> None:
         if access.worker_id != worker_id:
             raise PermissionDenied(
-                f"the access token is {access.worker_id!r}'s, not that of the worker {worker_id[:_SHOWN]!r}",
+                f"the access token belongs to {access.worker_id!r}, not to the worker {worker_id[:_SHOWN]!r}",
                 code=MISMATCH,
             )
         if not access.credential and caller.identity is None:
-            raise _invalid("the tokens were exchanged for a certificate, and there is none on this connection")
+            raise _invalid("the access token was issued for a certificate, but this connection has none")
         if access.credential:
             known = (self._reader.credential_of(one) for one in standing.tokens(self._shared)) if self._reader else ()
             if access.credential not in known:
-                raise _invalid("the token that this access token was exchanged for is no longer the worker's")
+                raise _invalid("the token that this access token was issued for no longer belongs to the worker")
 
     def _proven(self, caller: Caller) -> str:
         if caller.access is not None:
@@ -312,15 +320,15 @@ class Admission:
             ids = self._rules.of_certificate(caller.identity)
             if not ids:
                 raise PermissionDenied(
-                    f"the certificate is {caller.identity.name!r}'s, which is no worker of this node", code=MISMATCH
+                    f"the certificate names {caller.identity.name!r}, which is not a worker of this node", code=MISMATCH
                 )
             if len(ids) == 1:
                 return ids[0]
-            raise _unclaimed(f"is needed: the certificate stands for {len(ids)} workers")
+            raise _unclaimed(f"is needed: the certificate is for {len(ids)} workers")
         rule = self._rules.of_token(caller.token) if caller.token is not None else None
         if rule is not None and not rule.is_pattern:
             return rule.name
-        raise _unclaimed("is needed: several workers may show this token, so it does not say which of them this is")
+        raise _unclaimed("is needed: several workers share this token")
 
 
 _NEVER = Until(math.inf, math.inf)

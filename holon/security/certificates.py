@@ -94,13 +94,11 @@ def open_authority(folder: Path, *, make: bool = True, mounted: bool = False) ->
     try:
         is_there = files.certificate.exists() or files.key.exists()
     except OSError as error:
-        what = f"{folder} cannot be looked at: {error.strerror}"
-        raise ConfigError(f"{what}; it must be a folder that you may read") from error
+        what = f"{folder} cannot be read: {error.strerror}"
+        raise ConfigError(f"{what}; use a folder that you may read") from error
     if not is_there:
         if not make:
-            raise ConfigError(
-                f"there is no authority in {folder}; run `holon certs dev` first, or name its folder with --dir"
-            )
+            raise ConfigError(f"{folder} has no authority; run `holon certs dev` first, or name the folder with --dir")
         return _make_authority(files)
     try:
         certificate = x509.load_pem_x509_certificate(read_public(str(files.certificate)))
@@ -110,7 +108,7 @@ def open_authority(folder: Path, *, make: bool = True, mounted: bool = False) ->
     if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
         raise _broken_authority(folder, "ca.key is not the key of ca.pem")
     if certificate.not_valid_after_utc <= datetime.now(UTC):
-        raise _broken_authority(folder, f"ca.pem expired at {certificate.not_valid_after_utc:%Y-%m-%d}")
+        raise _broken_authority(folder, f"ca.pem expired on {certificate.not_valid_after_utc:%Y-%m-%d}")
     return Authority(files, certificate, key)
 
 
@@ -136,8 +134,8 @@ def issue_worker(authority: Authority, folder: Path, worker_id: str, *, days: in
     """
     if not is_identity(worker_id) or len(worker_id) > _COMMON_NAME_MAX:
         raise InvalidArgument(
-            f"{worker_id!r} cannot be a worker's id in a certificate: "
-            f"give 1 to {_COMMON_NAME_MAX} letters, digits and any of . _ : / -"
+            f"a certificate cannot have the worker id {worker_id!r}; use 1 to {_COMMON_NAME_MAX} letters, digits or "
+            "characters of . _ : / -"
         )
     stem = f"worker-{quote(worker_id, safe='')}"
     builder = _leaf(worker_id, ExtendedKeyUsageOID.CLIENT_AUTH)
@@ -160,7 +158,7 @@ def describe(path: Path) -> list[CertificateFacts]:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     if not found:
-        raise ConfigError(f"{path} holds no readable certificate (PEM); a key or another file was given?")
+        raise ConfigError(f"{path} has no readable certificate (PEM); check that it is not a key or another file")
     return [_facts(certificate) for certificate in found]
 
 
@@ -204,7 +202,7 @@ def _sign(
     days: int,
 ) -> x509.Certificate:
     if not 1 <= days <= _AUTHORITY_DAYS:
-        raise InvalidArgument(f"a certificate is valid for 1 to {_AUTHORITY_DAYS} days, not {days}")
+        raise InvalidArgument(f"a certificate is valid for 1 to {_AUTHORITY_DAYS} days, not {days}; change --days")
     now = datetime.now(UTC)
     authority_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     return (
@@ -243,7 +241,7 @@ def _general_name(host: str) -> x509.GeneralName:
     except ValueError:
         pass
     if not host or not host.isascii() or any(not (letter.isalnum() or letter in "-._*") for letter in host):
-        raise InvalidArgument(f"{host!r} is neither a host's name nor an address; give it without scheme and port")
+        raise InvalidArgument(f"{host!r} is not a host name or an address; leave out scheme and port")
     return x509.DNSName(host)
 
 
@@ -257,7 +255,7 @@ def _write_pair(files: KeyPair, certificate: x509.Certificate, key: ec.EllipticC
         write_atomically(files.certificate, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
     except OSError as error:
         what = f"{error.filename or files.key.parent} cannot be written: {error.strerror}"
-        raise ConfigError(f"{what}; it must be in a folder that you may write to") from error
+        raise ConfigError(f"{what}; use a folder that you may write to") from error
 
 
 def _facts(certificate: x509.Certificate) -> CertificateFacts:
@@ -287,6 +285,7 @@ def _facts(certificate: x509.Certificate) -> CertificateFacts:
 
 def _broken_authority(folder: Path, reason: str) -> ConfigError:
     return ConfigError(
-        f"the development authority in {folder} cannot be used: {reason}; if that cannot be mended, "
-        f"remove {folder / 'ca.pem'} and {folder / 'ca.key'} to make a new one, then issue every certificate again"
+        f"the development authority in {folder} cannot be used: {reason}. If you cannot repair it, remove "
+        f"{folder / 'ca.pem'} and {folder / 'ca.key'}; then a new one is made, and every certificate must be issued "
+        "again"
     )

@@ -95,7 +95,7 @@ class Credential:
 
     def taken_back(self) -> Unauthenticated:
         """What a call of its client is told that was under way when it was taken back."""
-        return Unauthenticated("Unauthorized: this token was taken back", code=_INVALID)
+        return Unauthenticated("Unauthorized: this token was removed", code=_INVALID)
 
 
 class Clients:
@@ -122,7 +122,7 @@ class Clients:
         """The names of all clients."""
         return frozenset(one.client.name for one in self._by_digest.values())
 
-    def admit(self, presented: str | None, missing: str = "no client token came") -> Credential:
+    def admit(self, presented: str | None, missing: str = "no client token") -> Credential:
         """The credential that a call presents.
 
         Arguments:
@@ -132,8 +132,8 @@ class Clients:
         """
         if not self._by_digest:
             raise Unauthenticated(
-                "this door is closed: the node has no CLIENT_TOKEN and no CLIENTS_CONFIG_PATH; its operator must set "
-                "one",
+                "this node accepts no client: it has no CLIENT_TOKEN and no CLIENTS_CONFIG_PATH; its operator must "
+                "set one",
                 code=_INVALID,
             )
         if not presented:

@@ -68,12 +68,15 @@ def read_clients(path: str, wanted: Wanted) -> list[Entry]:
         entry = reader.entry(name, wanted.names)
         for digest in entry.digests:
             if digest in owners:
-                reader.refuse("token", f"is also that of {f'[{owners[digest]}]' if owners[digest] else 'CLIENT_TOKEN'}")
+                reader.refuse(
+                    "token",
+                    f"is also the token of {f'[{owners[digest]}]' if owners[digest] else 'CLIENT_TOKEN'}; use another",
+                )
             owners[digest] = name
         entries.append(entry)
     if wrong:
         lines = "\n".join(f"  {one.field}: {one.reason}" for one in wrong)
-        raise ConfigError(f"the clients' file cannot be used; change what is listed:\n{lines}", details=wrong)
+        raise ConfigError(f"the clients' file cannot be used; change these places:\n{lines}", details=wrong)
     return entries
 
 
@@ -92,11 +95,11 @@ def _tables(path: str, mounted: bool, wrong: list[Violation]) -> Mapping[str, Ma
         if isinstance(table, dict):
             tables[name] = table
         else:
-            wrong.append(Violation(f"{path} {shown(name)}", "stands outside a table; each client is a table, [name]"))
+            wrong.append(Violation(f"{path} {shown(name)}", "is outside a table; each client needs a table, [name]"))
     if not content:
-        wrong.append(Violation(path, "names no client; a node without any refuses every call"))
+        wrong.append(Violation(path, "has no client; without one, the node refuses every call"))
     if len(tables) > MOST_CLIENTS:
-        wrong.append(Violation(path, f"names {len(tables)} clients, over the limit of {MOST_CLIENTS}"))
+        wrong.append(Violation(path, f"has {len(tables)} clients, over the limit of {MOST_CLIENTS}"))
     return tables
 
 
@@ -114,9 +117,9 @@ class _Reader:
 
     def entry(self, name: str, names: frozenset[str]) -> Entry:
         if not _NAME.fullmatch(name):
-            self.refuse("", "is no client's name: use 1 to 64 letters, digits, dots, dashes and underscores")
+            self.refuse("", "is not a valid client name; use 1 to 64 letters, digits, dots, dashes and underscores")
         elif name in names:
-            self.refuse("", f"is the client of CLIENT_TOKEN; unset that, or choose another name than {DEFAULT!r}")
+            self.refuse("", f"is the client of CLIENT_TOKEN; unset CLIENT_TOKEN, or use another name than {DEFAULT!r}")
         digests = frozenset(self._digests())
         client = Client(name, self._plan(), self._params(), self._monthly_attempts(), self._roles())
         return Entry(client, digests)
@@ -145,7 +148,7 @@ class _Reader:
         roles = self._table.get("roles", [])
         if isinstance(roles, list) and all(isinstance(one, str) and one in ROLES for one in roles):
             return frozenset(roles)
-        self.refuse("roles", f"must be a list of roles, and there are: {', '.join(sorted(ROLES))}")
+        self.refuse("roles", f"must be a list of roles: {', '.join(sorted(ROLES))}")
         return frozenset()
 
     def _params(self) -> bytes:
@@ -155,7 +158,7 @@ class _Reader:
             self.refuse("params", f"must be a table, not {kind_of(table)}")
             table = {}
         for key in table.keys() & params.keys():
-            self.refuse(key, "is in the table `params` as well; leave one of them out")
+            self.refuse(key, "is also in the table `params`; remove one of them")
         params |= table
         bad = False
         for key, value in params.items():
@@ -164,7 +167,10 @@ class _Reader:
                 bad = True
         text = b"" if bad or not params else orjson.dumps(params)
         if len(text) > MOST_PARAMS_BYTES:
-            self.refuse("params", f"has {len(text)} bytes as JSON with all fields of its own, over {MOST_PARAMS_BYTES}")
+            self.refuse(
+                "params",
+                f"has {len(text)} bytes as JSON, with the other own fields, over the limit of {MOST_PARAMS_BYTES}",
+            )
         return text
 
     def _others(self) -> Iterator[tuple[str, Any]]:
@@ -176,7 +182,7 @@ class _Reader:
             if near or key.lower().startswith("token"):
                 meant = near[0] if near else "token"
                 self.refuse(
-                    key, f"is like {meant!r}, which is the node's own; if you mean another, put it into `params`"
+                    key, f"is unknown; did you mean {meant!r}? If it is a field of your own, put it into `params`"
                 )
             else:
                 yield key, value

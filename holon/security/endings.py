@@ -114,8 +114,8 @@ class OwnCertificate:
 
 def _warn(ending: Ending, left_ms: int) -> None:
     if left_ms <= 0:
-        log.error("the certificate %s has expired: renew it now, callers refuse it or are refused", ending.name)
+        log.error("the certificate %s has expired; renew it now, because TLS connections with it fail", ending.name)
     else:
         at = f"{datetime.fromtimestamp(ending.at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
         left = f"{left_ms / _DAY_MS:.1f} days" if left_ms > _DAY_MS else f"{left_ms / _HOUR_MS:.1f} hours"
-        log.warning("the certificate %s expires at %s UTC, in %s: renew it", ending.name, at, left)
+        log.warning("the certificate %s expires at %s UTC, in %s; renew it", ending.name, at, left)

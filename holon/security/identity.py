@@ -82,7 +82,7 @@ def identify(pem: bytes) -> Identity:
     """
     if not pem:
         raise Unauthenticated(
-            "no client certificate was presented; this door needs one: see `holon certs issue`", code="NO_CERTIFICATE"
+            "no client certificate; this port needs one, see `holon certs issue`", code="NO_CERTIFICATE"
         )
     try:
         leaf = x509.load_pem_x509_certificate(pem)
@@ -123,7 +123,10 @@ def weak_key(certificate: x509.Certificate) -> str:
     """What is wrong with the key of a certificate; empty where it is strong enough."""
     public = certificate.public_key()
     if isinstance(public, rsa.RSAPublicKey) and public.key_size < LEAST_RSA_BITS:
-        return f"has an RSA key of {public.key_size} bits; issue one for RSA of {LEAST_RSA_BITS} bits or more, or P-256"
+        return (
+            f"has an RSA key of {public.key_size} bits; issue one with RSA of {LEAST_RSA_BITS} bits or more, or with "
+            "P-256"
+        )
     return ""
 
 
@@ -138,7 +141,7 @@ def certificates_of(presented: Iterable[bytes]) -> tuple[x509.Certificate, ...]:
     except ValueError as error:
         raise _invalid(f"cannot be read: {error}") from error
     if not found:
-        raise Unauthenticated("no client certificate was presented", code="NO_CERTIFICATE")
+        raise Unauthenticated("no client certificate", code="NO_CERTIFICATE")
     check_length(len(found) - 1)
     return found
 
@@ -150,7 +153,7 @@ def check_length(above: int) -> None:
         Unauthenticated: CERTIFICATE_INVALID.
     """
     if above > MAX_CHAIN:
-        raise _invalid(f"comes with {above} others; present the intermediates alone, at most {MAX_CHAIN}")
+        raise _invalid(f"comes with {above} others; send only the intermediate certificates, at most {MAX_CHAIN}")
 
 
 def valid_until(leaf: x509.Certificate, now_ms: int) -> int:
@@ -178,7 +181,7 @@ def _check_dates(leaf: x509.Certificate, now_ms: int) -> None:
             code="CERTIFICATE_EXPIRED",
         )
     if now_ms < _ms(leaf.not_valid_before_utc):
-        raise _invalid(f"is valid only from {leaf.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC; compare the clocks")
+        raise _invalid(f"is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC; compare the clocks")
 
 
 def _ms(time: datetime) -> int:
@@ -190,10 +193,10 @@ def _check_use(leaf: x509.Certificate) -> None:
         raise _invalid(weak)
     constraints = _extension(leaf, x509.BasicConstraints)
     if constraints is not None and constraints.ca:
-        raise _invalid("is an authority's own; a worker needs a certificate that the authority issued to it")
+        raise _invalid("is that of an authority; a worker needs a certificate that the authority issued")
     usage = _extension(leaf, x509.ExtendedKeyUsage)
     if usage is None or ExtendedKeyUsageOID.CLIENT_AUTH not in usage:
-        raise _invalid("is not for clients; issue it with the extended key usage clientAuth")
+        raise _invalid("is not for TLS clients; issue it with the extended key usage clientAuth")
 
 
 def _spiffe_id(leaf: x509.Certificate) -> str | None:
@@ -203,11 +206,11 @@ def _spiffe_id(leaf: x509.Certificate) -> str | None:
     if not uris:
         return None
     if len(uris) > 1:
-        raise _invalid(f"has {len(uris)} URIs as subject alternative names; a worker has one, its SPIFFE id, or none")
+        raise _invalid(f"has {len(uris)} URIs as subject alternative names; a worker may have one, its SPIFFE id")
     if not _SPIFFE_ID.fullmatch(uris[0]) or not is_identity(uris[0]):
         raise _invalid(
-            f"has the URI {ascii(uris[0])[:80]}, which is no SPIFFE id; issue one such as spiffe://example.org/worker, "
-            "or with a CN alone"
+            f"has the URI {ascii(uris[0])[:80]}, which is not a SPIFFE id; issue one such as "
+            "spiffe://example.org/worker, or with only a CN"
         )
     return uris[0]
 
@@ -215,14 +218,17 @@ def _spiffe_id(leaf: x509.Certificate) -> str | None:
 def _common_name(leaf: x509.Certificate) -> str:
     names = [attribute.value for attribute in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if len(names) != 1:
-        raise _invalid(f"has {len(names)} common names; it needs exactly one, the worker's id")
+        raise _invalid(f"has {len(names)} common names; it needs exactly one, which is the worker's id")
     name = names[0]
     if not isinstance(name, str) or not is_identity(name):
         raise _invalid(
-            f"has the common name {ascii(name)[:80]}; a worker's id is 1 to 253 letters, digits and any of . _ : / -"
+            f"has the common name {ascii(name)[:80]}; a worker's id has 1 to 253 letters, digits or characters of . "
+            "_ : / -"
         )
     if name.lower().startswith("spiffe:"):
-        raise _invalid("has a SPIFFE id as its common name; it belongs among the subject alternative names, as a URI")
+        raise _invalid(
+            "has a SPIFFE id as its common name; issue it with the id as a URI in the subject alternative names"
+        )
     return name
 
 

@@ -63,7 +63,7 @@ def load_lists(path: str, authorities: Sequence[x509.Certificate], now_ms: int) 
                 newest[one.authority] = one
     if wrong:
         lines = "\n".join(f"  {violation.field}: {violation.reason}" for violation in wrong)
-        raise ConfigError(f"the revocation lists cannot be used; change what is listed:\n{lines}", details=wrong)
+        raise ConfigError(f"the revocation lists cannot be used; change these places:\n{lines}", details=wrong)
     return tuple(newest.values())
 
 
@@ -80,7 +80,7 @@ def _files(path: str, wrong: list[Violation]) -> list[Path]:
         wrong.append(_unreadable(path, error))
         return []
     if not found:
-        wrong.append(Violation(SETTING, f"{path} is an empty folder; unset the variable where nothing is revoked"))
+        wrong.append(Violation(SETTING, f"{path} is an empty folder; if nothing is revoked, unset TLS_CRL_PATH"))
     return found
 
 
@@ -97,7 +97,7 @@ def _lists(
         found = [x509.load_pem_x509_crl(one) for one in _PEM.findall(data)]
         if not found:
             if _BEGIN in data:
-                raise ValueError("no list is in it")
+                raise ValueError("it contains no list")
             found = [x509.load_der_x509_crl(data)]
         return [_verified(file, one, authorities, now_ms) for one in found]
     except _Refused as error:
@@ -117,15 +117,15 @@ def _verified(
     name = found.issuer.rfc4514_string()
     signer = next((one for one in authorities if one.subject == found.issuer and _signed(found, one)), None)
     if signer is None:
-        raise _Refused(f"is signed by none of the authorities of TLS_CA_PATH; its issuer is {name}")
+        raise _Refused(f"is not signed by an authority of TLS_CA_PATH; its issuer is {name}")
     if critical := [one.oid.dotted_string for one in found.extensions if one.critical]:
         # Such as lists of changes only, or of some certificates only.
-        raise _Refused(f"is of a kind that is not supported: it has the critical extensions {', '.join(critical)}")
+        raise _Refused(f"is of an unsupported kind: it has the critical extensions {', '.join(critical)}")
     if found.next_update_utc is None:
-        raise _Refused("does not say until when it counts (nextUpdate)")
+        raise _Refused("does not say when it expires (nextUpdate)")
     made_at_ms = int(found.last_update_utc.timestamp() * 1000)
     if made_at_ms > now_ms + _LEEWAY_MS:
-        raise _Refused(f"counts only from {found.last_update_utc:%Y-%m-%d %H:%M} UTC; compare the clocks")
+        raise _Refused(f"is not valid before {found.last_update_utc:%Y-%m-%d %H:%M} UTC; compare the clocks")
     return RevocationList(
         key_of(signer),
         f"{name} in {file}",

@@ -66,7 +66,7 @@ class StoreSecrets:
                 for name in self._names.copy():
                     await self.secret(name)
             except StoreUnavailable as error:
-                log.warning("cannot look at the secrets of the store: %s", error.message)
+                log.warning("the secrets in the store cannot be read: %s", error.message)
 
     def _is_due(self, stored: bytes, text: bytes) -> bool:
         """Whether it is to be sealed anew: it was sealed with a former key, or stored before there was any."""

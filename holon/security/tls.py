@@ -160,13 +160,13 @@ def _try(paths: TlsPaths, served: bytes, key: bytes, authorities: bytes) -> None
     try:
         server_context(served, key, authorities or None)
     except ssl.SSLError as error:
-        reason = f"{paths.certificate}, with its key and authorities, is not taken by OpenSSL: {error.reason or error}"
+        reason = f"OpenSSL does not accept {paths.certificate} with its key and authorities: {error.reason or error}"
         raise _unusable([Violation("TLS_CERT_PATH", reason)]) from error
 
 
 def _unusable(wrong: Sequence[Violation]) -> ConfigError:
     lines = "\n".join(f"  {violation.field}: {violation.reason}" for violation in wrong)
-    return ConfigError(f"the TLS files cannot be used; change what is listed:\n{lines}", details=wrong)
+    return ConfigError(f"the TLS files cannot be used; change these places:\n{lines}", details=wrong)
 
 
 def _read(name: str, read: Callable[[], bytes], wrong: list[Violation]) -> bytes:
@@ -182,7 +182,7 @@ def _certificates(name: str, path: str, pem: bytes, wrong: list[Violation]) -> S
         return ()
     found = certificates_in(pem)
     if not found:
-        wrong.append(Violation(name, f"{path} holds no readable certificate (PEM)"))
+        wrong.append(Violation(name, f"{path} has no readable certificate (PEM)"))
     return found
 
 
@@ -193,8 +193,11 @@ def _kind_problems(name: str, path: str, leaf: x509.Certificate) -> list[Violati
         return []
     if isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, _CURVES):
         return []
-    does = "takes" if name.startswith(_PARENT) else "can serve"
-    reason = f"has a key that not every door {does}; issue one for RSA of {LEAST_RSA_BITS} bits or more, P-256 or P-384"
+    does = "accepts" if name.startswith(_PARENT) else "serves"
+    reason = (
+        f"has a key of a kind that not every port {does}; issue one with RSA of {LEAST_RSA_BITS} bits or more, P-256 "
+        "or P-384"
+    )
     return [Violation(name, f"{path} {reason}")]
 
 
@@ -217,7 +220,7 @@ def _name_problems(path: str, leaf: x509.Certificate) -> list[Violation]:
         leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         reason = "has no subject alternative name; issue one with the names that callers connect to"
-        return [Violation("TLS_CERT_PATH", f"{path} {reason}: most look for them there alone")]
+        return [Violation("TLS_CERT_PATH", f"{path} {reason}. Most clients only check these names")]
     except (ValueError, *UNREADABLE) as error:
         return [Violation("TLS_CERT_PATH", f"{path} cannot be read: {error}")]
     return []
@@ -229,7 +232,7 @@ def _key_problems(name: str, path: str, pem: bytes, leaf: x509.Certificate, cert
     try:
         public = load_pem_private_key(pem, password=None).public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        return [Violation(name, f"{path} holds no readable private key (PEM, without a passphrase)")]
+        return [Violation(name, f"{path} has no readable private key (PEM, without a passphrase)")]
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if public.public_bytes(*form) != leaf.public_key().public_bytes(*form):
         return [Violation(name, f"{path} is not the key of the certificate in {certificate}")]
@@ -255,7 +258,7 @@ def _not_authority(name: str, path: str, certificate: x509.Certificate) -> list[
         return []
     subject = certificate.subject.rfc4514_string()
     whose = "the parent's certificate" if parents else "the workers' certificates"
-    return [Violation(name, f"{path}: {subject} is no authority; give what signs {whose}")]
+    return [Violation(name, f"{path}: {subject} is not an authority; use the certificate that signs {whose}")]
 
 
 def _date_problems(name: str, path: str, certificate: x509.Certificate, now_ms: int) -> list[Violation]:
@@ -263,5 +266,10 @@ def _date_problems(name: str, path: str, certificate: x509.Certificate, now_ms: 
     if now >= certificate.not_valid_after_utc:
         return [Violation(name, f"{path} expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; renew it")]
     if now < certificate.not_valid_before_utc:
-        return [Violation(name, f"{path} is valid only from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")]
+        return [
+            Violation(
+                name,
+                f"{path} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC; compare the clocks",
+            )
+        ]
     return []

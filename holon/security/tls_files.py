@@ -69,7 +69,9 @@ class TlsFiles:
         now = self._clock.now_ms()
         stale = {one for one in self.current.lists if now >= one.expires_at_ms}
         for one in stale - self._stale:
-            log.error("the revocation list of %s has expired: what was revoked since is not known; renew it", one.name)
+            log.error(
+                "the revocation list of %s has expired, so newer revocations are not known; renew the list", one.name
+            )
         self._stale = stale
 
 

@@ -46,7 +46,7 @@ def read_tokens(
         exposed: whether callers may come from outside this machine; their tokens are then longer.
         callers: who they are, for the reason.
     """
-    least, why = (SAFE_LENGTH, f" where {callers} may come from outside") if exposed else (LOOPBACK_LENGTH, "")
+    least, why = (SAFE_LENGTH, f" if {callers} can connect from other machines") if exposed else (LOOPBACK_LENGTH, "")
     for key in (key for key in KEYS if key in table):
         for where, token in _given(key, table[key], refuse):
             if reason := _problem(key, token, least, why):
@@ -61,7 +61,7 @@ def _given(key: str, given: Any, refuse: Callable[[str, str], None]) -> list[tup
     if key != "tokens":
         return [(key, given)]
     if not isinstance(given, list) or not 1 <= len(given) <= MOST:
-        refuse(key, f"must be a list of 1 to {MOST} tokens, as they are or as their hashes")
+        refuse(key, f"must be a list of 1 to {MOST} tokens or hashes of tokens")
         return []
     return [(f"{key} {number}", one) for number, one in enumerate(given, 1)]
 
@@ -75,7 +75,7 @@ def _problem(key: str, token: Any, least: int, why: str) -> str | None:
     if key == "token_hash":
         return f"must be {HASHED} and 64 hexadecimal digits, as `holon tokens hash` prints them"
     if not _TOKEN.fullmatch(token):
-        return "must be 1 to 4096 visible ASCII characters without spaces: a header carries it"
+        return "must be 1 to 4096 visible ASCII characters without spaces, so that a header can carry it"
     if len(token) < least:
-        return f"has under {least} characters, too few{why}; `holon tokens new` makes one"
+        return f"has under {least} characters, which is too short{why}; `holon tokens new` makes one"
     return None

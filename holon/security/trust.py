@@ -57,7 +57,8 @@ class Trust:
         found = self._towards(leaf, presented, now_ms, set())
         if found is None:
             raise Unauthenticated(
-                "the client certificate is not, or no longer, of an authority that this node trusts (TLS_CA_PATH)",
+                "no authority that this node trusts issued the client certificate, or the node no longer trusts it "
+                "(TLS_CA_PATH)",
                 code="CERTIFICATE_UNTRUSTED",
             )
         chain = (leaf, *found)
@@ -88,7 +89,7 @@ class Trust:
             if self._strict:
                 if now_ms >= known.expires_at_ms:
                     raise Unauthenticated(
-                        f"the list of what {issuer.subject.rfc4514_string()} revoked has expired; the operator must "
+                        f"the revocation list of {issuer.subject.rfc4514_string()} has expired; the operator must "
                         "renew TLS_CRL_PATH",
                         code="REVOCATION_UNKNOWN",
                     )

@@ -81,7 +81,7 @@ class _Reading:
             return tomllib.loads(text.decode("utf-8"))
         except (ValueError, RecursionError) as error:
             # What it says of a value shows none of it.
-            reason = f"is no TOML: {'it is nested too deeply' if isinstance(error, RecursionError) else error}"
+            reason = f"is not valid TOML: {'it is nested too deeply' if isinstance(error, RecursionError) else error}"
             raise _wrong(self._path, [Violation("", reason)]) from error
 
     def _add(self, where: str, reason: str) -> None:
@@ -93,9 +93,13 @@ class _Reading:
         where = f"[{_quoted(name)}]"
         before = len(self._problems)
         if not is_identity(name.replace("*", "a").replace("?", "a")):
-            self._add(where, "is no worker's id: 1 to 253 letters, digits and any of . _ : / - (* and ? in a pattern)")
+            self._add(
+                where,
+                "is not a valid worker id; use 1 to 253 letters, digits or characters of . _ : / - (in a pattern "
+                "also * and ?)",
+            )
         if not isinstance(table, dict):
-            self._add(where, "is no table; only [[revoked]] is something else")
+            self._add(where, "is not a table; only [[revoked]] may be something else")
             return Rule(name)
         known: dict[str, Callable[[str, Any], None]] = {
             "cn": self._check_name,
@@ -109,21 +113,24 @@ class _Reading:
             elif key in KEYS:
                 continue
             elif isinstance(value, dict):
-                self._add(f"{where} {key}", f'is a table inside a table; an id with a dot is quoted: ["{name}.{key}"]')
+                self._add(
+                    f"{where} {key}",
+                    f'is a table in a table; if the dot belongs to the worker id, quote it: ["{name}.{key}"]',
+                )
             else:
-                self._add(f"{where} {key}", f"is no key; there are {', '.join((*KEYS, *known))}")
+                self._add(f"{where} {key}", f"is not a known key; use {', '.join((*KEYS, *known))}")
         if len(self._problems) == before and not table.keys() & _PROVING:
             if table.get("kind") == HOLON:
-                self._add(
-                    where, f"is a holon without credentials; say what proves it: cn, spiffe, or {', '.join(KEYS)}"
-                )
+                self._add(where, f"is a holon without credentials; add cn, spiffe, or {', '.join(KEYS)}")
             elif not self._certificates:
-                self._add(where, f"has no token, and workers show only tokens here; give one of {', '.join(KEYS)}")
+                self._add(
+                    where, f"has no token, but workers authenticate only with tokens here; add one of {', '.join(KEYS)}"
+                )
         tokens = self._tokens(where, table)
         if len(self._problems) > before:
             return Rule(name)
         if table.get("kind") == HOLON and table.get("replicas"):
-            self._add(where, "is a holon and has replicas; all nodes of a holon are one worker, so leave out replicas")
+            self._add(where, "is a holon with replicas; all nodes of a holon are one worker, so remove replicas")
         return Rule(
             name,
             tokens,
@@ -138,19 +145,21 @@ class _Reading:
             self._add(f"{where} {key}".strip(), reason)
 
         if len(table.keys() & KEYS) > 1:
-            refuse("", f"has several of {', '.join(KEYS)}; give one")
+            refuse("", f"has several of {', '.join(KEYS)}; keep one")
         digests = set()
         for given in read_tokens(table, refuse, exposed=self._exposed, callers="workers"):
             if given.plain and self._open_reason:
-                refuse(given.key, f"is a secret, and {self._open_reason}; or give a token_hash")
+                refuse(given.key, f"is a secret, and {self._open_reason}; or use a token_hash")
             if (holder := self._holders.setdefault(given.digest, where)) != where:
-                refuse(given.key, f"is also that of {holder}; each has its own, or none")
+                refuse(given.key, f"is also the token of {holder}; each worker has its own, or none")
             digests.add(given.digest)
         return frozenset(digests)
 
     def _check_name(self, where: str, value: object) -> None:
         if not isinstance(value, str) or not is_identity(value.replace("*", "a").replace("?", "a")):
-            self._add(where, "must be text of 1 to 253 letters, digits and any of . _ : / - (* and ? in a pattern)")
+            self._add(
+                where, "must be text of 1 to 253 letters, digits or characters of . _ : / - (in a pattern also * and ?)"
+            )
         elif where.endswith(" spiffe") and not value.startswith("spiffe://"):
             self._add(where, "must begin with spiffe://")
 
@@ -170,20 +179,20 @@ class _Reading:
             if weight(one) == weight(other) and overlap(one, other):
                 self._add(
                     f"[{_quoted(other)}]",
-                    f"is as narrow as [{_quoted(one)}], and there are ids that both stand for; make one narrower",
+                    f"is as specific as [{_quoted(one)}], and both match some ids; make one more specific",
                 )
 
     # What is revoked --------------------------------------------------------------------------------------------------
 
     def _revoked(self, entries: object) -> Revocation:
         if not isinstance(entries, list):
-            self._add(f"[{REVOKED}]", f"is a list: write [[{REVOKED}]]; a worker of this id cannot have a table")
+            self._add(f"[{REVOKED}]", f"must be a list: write [[{REVOKED}]]. A worker cannot have this id")
             return Revocation()
         workers, thumbprints, serials = set(), set(), set()
         for number, entry in enumerate(entries, 1):
             where = f"[[{REVOKED}]] {number}"
             if not isinstance(entry, dict):
-                self._add(where, "is no table")
+                self._add(where, "is not a table")
                 continue
             before = len(self._problems)
             self._problems += _revocation_problems(where, entry)
@@ -201,17 +210,17 @@ class _Reading:
 def _revocation_problems(where: str, entry: Mapping[str, Any]) -> Iterator[Violation]:
     kinds = ({"worker"}, {"thumbprint"}, {"issuer", "serial"})
     if set(entry) - {"reason"} not in kinds:
-        yield Violation(where, "must have worker, or thumbprint, or issuer and serial; and may have a reason")
+        yield Violation(where, "needs worker, or thumbprint, or issuer and serial; reason is optional")
         return
     for key, value in entry.items():
         if not isinstance(value, str) or not value:
             yield Violation(f"{where} {key}", "must be text")
         elif key == "worker" and not is_identity(value.replace("*", "a").replace("?", "a")):
-            yield Violation(f"{where} worker", "is no worker's id, nor a pattern of ids")
+            yield Violation(f"{where} worker", "is not a worker id or a pattern of worker ids")
         elif key == "thumbprint" and not _THUMBPRINT.fullmatch(value):
-            yield Violation(f"{where} thumbprint", "must be the certificate's SHA-256, in 64 hexadecimal digits")
+            yield Violation(f"{where} thumbprint", "must be the SHA-256 of the certificate, in 64 hexadecimal digits")
         elif key == "serial" and not _SERIAL.fullmatch(value):
-            yield Violation(f"{where} serial", "must be the certificate's serial number, in hexadecimal")
+            yield Violation(f"{where} serial", "must be the serial number of the certificate, in hexadecimal")
 
 
 def _quoted(name: str) -> str:
@@ -223,4 +232,4 @@ def _quoted(name: str) -> str:
 def _wrong(path: str, problems: list[Violation]) -> ConfigError:
     details = [Violation(f"{path} {one.field}".strip(), one.reason) for one in problems]
     lines = "\n".join(f"  {one.field}: {one.reason}" for one in details)
-    return ConfigError(f"the file of {SETTING} cannot be used; change what is listed:\n{lines}", details=details)
+    return ConfigError(f"the file of {SETTING} cannot be used; change these places:\n{lines}", details=details)

@@ -52,9 +52,9 @@ class Expected:
     def begin(self, name: str, blob: Blob) -> None:
         """Look at what the store says of the file, before any of it is read; raises as `end`."""
         if self._size is not None and blob.size != self._size:
-            raise _mismatch(name, f"it has {blob.size} bytes, and should have {self._size}")
+            raise _mismatch(name, f"it has {blob.size} bytes, but should have {self._size}")
         if self._tag and blob.tag.lower() != self._tag.lower():
-            raise _mismatch(name, f"its ETag is {blob.tag!r}, and should be {self._tag!r}")
+            raise _mismatch(name, f"its ETag is {blob.tag!r}, but should be {self._tag!r}")
 
     def take(self, chunk: bytes) -> None:
         """The next bytes of it; takes a while."""
@@ -69,13 +69,13 @@ class Expected:
             IntegrityError: (INTEGRITY_MISMATCH) it is not.
         """
         if self._read != blob.size:
-            raise _mismatch(name, f"{self._read} of its {blob.size} bytes came")
+            raise _mismatch(name, f"only {self._read} of its {blob.size} bytes arrived")
         if self._hash is not None and self._hash.hexdigest() != self.sha256:
-            raise _mismatch(name, f"its SHA-256 is {self._hash.hexdigest()}, and should be {self.sha256}")
+            raise _mismatch(name, f"its SHA-256 is {self._hash.hexdigest()}, but should be {self.sha256}")
 
 
 def _mismatch(name: str, why: str) -> IntegrityError:
-    return IntegrityError(f"file {name!r} is not what it should be: {why}")
+    return IntegrityError(f"file {name!r} is not the expected file: {why}")
 
 
 def _wrong(why: str) -> InvalidArgument:

@@ -82,13 +82,14 @@ class TaskFiles:
             local = parts if local_name is None else self._folder.parts_below(local_name)
             if not local:
                 raise InvalidArgument(
-                    f"{str(local_name)!r} is the folder of this job; name a file in it", code="FILE_NAME_INVALID"
+                    f"{str(local_name)!r} is the folder of this job; use a path of a file in it",
+                    code="FILE_NAME_INVALID",
                 )
             path, blob = await self._copies.fetch(self._key(parts), local, expected)
             self._tell("download", parts, size=blob.size, etag=blob.tag, sha256=expected.sha256)
             return path
         if expected:
-            raise InvalidArgument("verify_meta is of a file, and this is a folder", code="VERIFY_META_INVALID")
+            raise InvalidArgument("verify_meta is only for a file, but this is a folder", code="VERIFY_META_INVALID")
         local = parts if local_name is None else self._folder.parts_below(local_name)
         found = await self._listed(parts)
         if not found:
@@ -114,7 +115,7 @@ class TaskFiles:
         if not await asyncio.to_thread(self._folder.is_folder, parts):
             if remote is not None and is_folder(remote):
                 raise InvalidArgument(
-                    f"{'/'.join(parts)!r} is a file, and {remote!r} the name of a folder", code="FILE_NAME_INVALID"
+                    f"{'/'.join(parts)!r} is a file, but {remote!r} is used as a folder", code="FILE_NAME_INVALID"
                 )
             await self._before_storing()
             size, tag = await self._copies.send(parts, self._key(name))
@@ -147,7 +148,7 @@ class TaskFiles:
                     raise InvalidArgument(f"the stream of {name!r} gave a {type(chunk).__name__}; give bytes")
                 size += len(chunk)
                 if size > MAX_PARTS * PART_BYTES:
-                    message = f"the stream of {name!r} has over {MAX_PARTS * PART_BYTES} bytes; make several files"
+                    message = f"the stream of {name!r} has over {MAX_PARTS * PART_BYTES} bytes; write several files"
                     raise TooLarge(message, code="LIMIT_EXCEEDED")
                 yield bytes(chunk)
 
@@ -168,7 +169,7 @@ class TaskFiles:
         try:
             return content.decode()
         except UnicodeDecodeError as error:
-            raise InvalidArgument(f"file {name_or_uri!r} is no text in UTF-8", code="NOT_TEXT") from error
+            raise InvalidArgument(f"file {name_or_uri!r} is not UTF-8 text", code="NOT_TEXT") from error
 
     async def read_json(self, name_or_uri: str) -> Any:
         """The JSON that a file of at most 16 MiB holds; raises as `read_text`, and InvalidArgument (NOT_JSON)."""
@@ -176,7 +177,7 @@ class TaskFiles:
         try:
             return parse(content)
         except ValueError as error:
-            raise InvalidArgument(f"file {name_or_uri!r} is no JSON: {error}", code="NOT_JSON") from error
+            raise InvalidArgument(f"file {name_or_uri!r} is not valid JSON: {error}", code="NOT_JSON") from error
 
     async def write_text(self, name: str, text: str, upload: bool = True) -> str:
         """Write a local file, and send it; its URI, or else its local path.
@@ -191,7 +192,7 @@ class TaskFiles:
         try:
             content = text.encode()
         except UnicodeEncodeError as error:
-            raise InvalidArgument(f"what {name!r} is to hold is no Unicode text", code="NOT_TEXT") from error
+            raise InvalidArgument(f"the content for {name!r} is not valid Unicode text", code="NOT_TEXT") from error
         return await self._write(name, content, upload)
 
     async def write_json(self, name: str, data: Any, upload: bool = True) -> str:
@@ -201,11 +202,13 @@ class TaskFiles:
             InvalidArgument: (NOT_JSON) JSON cannot hold it.
         """
         if why := obstacle(data, "data"):
-            raise InvalidArgument(f"what {name!r} is to hold is no JSON: {why}", code="NOT_JSON")
+            raise InvalidArgument(f"the content for {name!r} cannot be written as JSON: {why}", code="NOT_JSON")
         try:
             content = orjson.dumps(data)
         except TypeError as error:
-            raise InvalidArgument(f"what {name!r} is to hold is no JSON: {error}", code="NOT_JSON") from error
+            raise InvalidArgument(
+                f"the content for {name!r} cannot be written as JSON: {error}", code="NOT_JSON"
+            ) from error
         return await self._write(name, content, upload)
 
     async def generate_presigned_url(self, name: str, method: str = "GET", expires: int = 3600) -> str:
@@ -242,7 +245,7 @@ class TaskFiles:
     def _file(self, name_or_uri: str) -> Parts:
         parts = self._named(name_or_uri)
         if is_folder(name_or_uri):
-            message = f"{name_or_uri!r} is the name of a folder; give that of a file"
+            message = f"{name_or_uri!r} is the name of a folder; give the name of a file"
             raise InvalidArgument(message, code="FILE_NAME_INVALID")
         return parts
 

@@ -63,7 +63,7 @@ class Folder:
             below = text.removeprefix(f"{self.root}/")
             if below == text:
                 raise InvalidArgument(
-                    f"{text!r} is not in the folder of this job; take its paths from task_files.path()",
+                    f"{text!r} is not in the folder of this job; use paths from task_files.path()",
                     code="FILE_NAME_INVALID",
                 )
             return parts_of(below)
@@ -103,7 +103,7 @@ class Folder:
                 found += [parts_of("/".join((*within, name))) for name in sorted(names)]
                 if len(found) > MAX_FILES:
                     raise TooLarge(
-                        f"{'/'.join(parts) or 'the folder'!r} has over {MAX_FILES} files; pack them into one",
+                        f"{'/'.join(parts) or 'the folder'!r} has over {MAX_FILES} files; pack them into one file",
                         code="LIMIT_EXCEEDED",
                     )
         return found
@@ -205,7 +205,7 @@ def local_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"a local file of this job cannot be used: {error.strerror}; look at TASK_FILES_DIR"
+        message = f"a local file of this job cannot be used: {error.strerror}; check TASK_FILES_DIR"
         raise HolonError(message, code="FILES_LOCAL") from error
 
 
@@ -225,9 +225,9 @@ def _refuse_link(parts: Parts, folder: int) -> None:
 
 
 def _none(parts: Parts) -> NotFound:
-    return NotFound(f"there is no local file {'/'.join(parts)!r} of this job", code="FILE_NOT_FOUND")
+    return NotFound(f"this job has no local file {'/'.join(parts)!r}", code="FILE_NOT_FOUND")
 
 
 def _odd(parts: Parts) -> InvalidArgument:
-    message = f"{'/'.join(parts)!r} of this job is, or leads through, a link or what is no file and no folder"
+    message = f"{'/'.join(parts)!r} of this job leads to a link, or to something other than a file or folder"
     return InvalidArgument(message, code="FILE_NAME_INVALID")

@@ -36,7 +36,7 @@ def key_of(prefix: str, parts: Parts) -> str:
     """
     key = prefix + "/".join(parts)
     if (length := len(key.encode())) > MAX_KEY_BYTES:
-        raise no_name("/".join(parts), f"as a key it has {length} bytes, over the limit of {MAX_KEY_BYTES}")
+        raise no_name("/".join(parts), f"its key has {length} bytes, over the limit of {MAX_KEY_BYTES}")
     return key
 
 
@@ -52,13 +52,13 @@ def named(name_or_uri: object, bucket: str, prefix: str) -> Parts:
     where, _, key = name_or_uri.removeprefix(_SCHEME).partition("/")
     if where != bucket:
         raise PermissionDenied(
-            f"{shown(name_or_uri)} is in another bucket than this node's, {bucket!r} (S3_DEFAULT_BUCKET); "
-            "its files are not this job's to use",
+            f"{shown(name_or_uri)} is not in the bucket of this node, {bucket!r} (S3_DEFAULT_BUCKET); this job "
+            "cannot use it",
             code="FILE_FOREIGN",
         )
     if not key.startswith(prefix):
         raise PermissionDenied(
-            f"{shown(name_or_uri)} is no file of this job: those are below s3://{bucket}/{prefix}",
+            f"{shown(name_or_uri)} is not a file of this job; its files are below s3://{bucket}/{prefix}",
             code="FILE_FOREIGN",
         )
     rest = key.removeprefix(prefix)

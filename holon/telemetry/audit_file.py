@@ -96,7 +96,7 @@ class _File:
             begun = lines.rfind(b"\n", 0, done) + 1
             self._torn = self._torn or begun < done
             left = lines[begun:].decode()
-            log.error("the audit log cannot be written (%s); what it lacks: %s", error.strerror, left)
+            log.error("the audit log cannot be written (%s); it lacks: %s", error.strerror, left)
 
     def flush(self) -> None:
         pass
@@ -108,7 +108,7 @@ class _File:
         descriptor = os.open(self._path, _FLAGS, 0o600)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         return descriptor
 
     def _moved(self) -> bool:

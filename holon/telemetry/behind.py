@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from typing import Any, Protocol
 
-_SLOW = "whoever reads it is too slow"
+_SLOW = "the reader of the log is too slow"
 # Who reads is this far behind at most; what comes then is lost, and how much that was is told.
 MOST_LINES = 10_000
 # How long the end of the program waits for who reads.
@@ -116,5 +116,5 @@ def _is_gone(error: OSError | ValueError) -> bool:
 
 
 def _loss(lost: int, why: str) -> logging.LogRecord:
-    message = f"{lost} lines of the log are lost: {why}"
+    message = f"{lost} log lines were lost: {why}"
     return logging.LogRecord("holon.log", logging.WARNING, "", 0, message, (), None)

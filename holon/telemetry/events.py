@@ -42,7 +42,7 @@ class Telemetry:
         """A job was created."""
         self.metrics.created.add(job.blueprint)
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("job %s of %s is created", job.id, job.blueprint, extra={"job_id": job.id})
+            log.debug("job %s of %s was created", job.id, job.blueprint, extra={"job_id": job.id})
 
     def written(self, job: Job, now: int) -> None:
         """A step was written; this is its job after it, and the time in epoch milliseconds."""
@@ -64,7 +64,7 @@ class Telemetry:
         self.metrics.void.add()
         if self.ended_job is not None:
             self.ended_job(job)
-        why, facts = "its claim was over, and went to another run; this one is void", {"job_id": job.id}
+        why, facts = "this node lost its claim on the job to another run; this run has no effect", {"job_id": job.id}
         log.warning("job %s: %s", job.id, why, extra=facts)
 
     def offered(self, offers: Sequence[Offer]) -> Sequence[Offer]:
@@ -78,7 +78,9 @@ class Telemetry:
                     "worker_id": one.worker_id,
                     "lease_id": one.lease_id,
                 }
-                log.debug("task %s goes to worker %s, attempt %d", one.task_id, one.worker_id, one.attempt, extra=facts)
+                log.debug(
+                    "task %s is offered to worker %s, attempt %d", one.task_id, one.worker_id, one.attempt, extra=facts
+                )
         return self.tracing.offered(offers)
 
     def offered_loaded(self, skills: int, hints: int) -> None:
@@ -115,7 +117,7 @@ class Telemetry:
             "lease_id": result.lease_id,
         }
         how = f"{result.outcome.status} ({error})" if error else result.outcome.status
-        log.debug("task %s of worker %s has ended: %s", result.task_id, worker_id, how, extra=facts)
+        log.debug("task %s of worker %s ended: %s", result.task_id, worker_id, how, extra=facts)
 
     def handed_back(self, lease: LeaseRef, skill: str, reason: str, why: str) -> None:
         """An offer or a task came back without a result.
@@ -128,6 +130,6 @@ class Telemetry:
         facts = {"task_id": lease.task_id, "worker_id": lease.worker_id, "lease_id": lease.lease_id}
         if why:
             told = lease.task_id, skill, lease.worker_id
-            self._refused.warn("task %s of skill %r comes back from worker %s", *told, why=why, **facts)
+            self._refused.warn("task %s of skill %r was returned by worker %s", *told, why=why, **facts)
         else:
-            log.debug("task %s comes back from worker %s", lease.task_id, lease.worker_id, extra=facts)
+            log.debug("task %s was returned by worker %s", lease.task_id, lease.worker_id, extra=facts)

@@ -14,7 +14,7 @@ class LoopLag:
     """Looks at the clock twice a second: what held the loop up shows as lateness."""
 
     def __init__(self) -> None:
-        self.lag = Histogram("holon_loop_lag_seconds", "How late the event loop was, looked at twice a second.", SHORT)
+        self.lag = Histogram("holon_loop_lag_seconds", "How late the event loop was, measured twice a second.", SHORT)
 
     def __repr__(self) -> str:
         return f"LoopLag({self.lag!r})"

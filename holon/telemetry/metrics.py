@@ -33,31 +33,29 @@ class EngineMetrics:
     """What the engine counts: jobs, steps, tasks and their results."""
 
     def __init__(self) -> None:
-        self.created = Counter("orchestrator_jobs", "Jobs that this node took.", "blueprint")
-        self.failed = Counter("orchestrator_jobs_failed", "Jobs that ended failed or quarantined.", "blueprint")
+        self.created = Counter("orchestrator_jobs", "Jobs that this node created.", "blueprint")
+        self.failed = Counter("orchestrator_jobs_failed", "Jobs that failed or were quarantined.", "blueprint")
         self.duration = Histogram(
-            "orchestrator_job_duration_seconds", "From a job's creation to its end.", LONG, "blueprint"
+            "orchestrator_job_duration_seconds", "Time from a job's creation to its end.", LONG, "blueprint"
         )
-        self.timeouts = Counter(
-            "orchestrator_jobs_timeouts", "Tasks that a timeout ended for good.", "blueprint", "type"
-        )
+        self.timeouts = Counter("orchestrator_jobs_timeouts", "Tasks that ended by a timeout.", "blueprint", "type")
         self.ignored = Counter("orchestrator_tasks_ignored", "Results that were not applied.", "reason")
         self.ended = Counter("holon_jobs_ended", "Jobs that ended.", "blueprint", "status")
-        self.steps = Counter("holon_steps", "Steps of jobs that were written.", "blueprint")
-        self.void = Counter("holon_steps_void", "Steps that were void because another node had taken the job over.")
-        self.handler_failures = Counter("holon_handler_failures", "Runs of handlers that failed.", "blueprint")
+        self.steps = Counter("holon_steps", "Steps of jobs that were committed.", "blueprint")
+        self.void = Counter("holon_steps_void", "Steps without effect, because another node had taken over the job.")
+        self.handler_failures = Counter("holon_handler_failures", "Failed runs of handlers.", "blueprint")
         self.hot = Counter(
             "orchestrator_tasks_hot_dispatched",
-            "Tasks offered to workers that had them loaded, and what of it.",
+            "Tasks offered to workers that had the skill, or what the resource hint names, loaded.",
             "kind",
         )
         for kind in ("skill", "hint"):
             self.hot.add(kind, by=0)
         self.offers = Counter("holon_task_offers", "Tasks offered to workers.")
-        self.handbacks = Counter("holon_task_handbacks", "Offers and tasks that workers gave back, and why.", "reason")
+        self.handbacks = Counter("holon_task_handbacks", "Offers and tasks that workers returned, by reason.", "reason")
         for reason in REJECTIONS:
             self.handbacks.add(reason, by=0)
-        self.results = Counter("holon_task_results", "Results of workers, by what became of them.", "verdict")
+        self.results = Counter("holon_task_results", "Results of workers, by verdict.", "verdict")
 
     def known(self, blueprint: str) -> None:
         """Show a blueprint of which there was no job yet, so that its first one is seen as one more."""
@@ -88,7 +86,9 @@ class UplinkMetrics:
 
     def __init__(self) -> None:
         self.rejections = Counter(
-            "holon_uplink_rejections", "Offers and tasks of the parent that were given back, and why.", "reason"
+            "holon_uplink_rejections",
+            "Offers and tasks of the parent that this node rejected or returned, by reason.",
+            "reason",
         )
         for reason in ("BUSY", "DRAINING", "STALE_OFFER", "UNKNOWN_SKILL", "UNSERVABLE", "UNSUITABLE"):
             self.rejections.add(reason, by=0)
@@ -98,39 +98,43 @@ class StoreMetrics:
     """What a store with a thread of its own counts. Each figure is added to by one thread, and read by any."""
 
     def __init__(self) -> None:
-        self.calls = Histogram("holon_store_call_seconds", "Calls that may write, from call to reply.", SHORT)
-        self.failures = Counter("holon_store_failures", "Calls that were refused, or whose group failed.")
-        self.groups = Histogram("holon_store_group_calls", "Calls that shared a transaction.", GROUPS)
-        self.writes = Histogram("holon_store_transaction_seconds", "Transactions, with their sync to the disk.", SHORT)
-        self.history = Counter("holon_history_events", "Lines of history that were written.")
-        self.reads = Histogram("holon_store_read_seconds", "Reads of what clients ask for.", SHORT)
+        self.calls = Histogram("holon_store_call_seconds", "Store calls that may write, from call to reply.", SHORT)
+        self.failures = Counter("holon_store_failures", "Store calls that were refused, or whose transaction failed.")
+        self.groups = Histogram("holon_store_group_calls", "Store calls that shared a transaction.", GROUPS)
+        self.writes = Histogram(
+            "holon_store_transaction_seconds", "Transactions, including the sync to the disk.", SHORT
+        )
+        self.history = Counter("holon_history_events", "History lines written.")
+        self.reads = Histogram("holon_store_read_seconds", "Reads for clients.", SHORT)
 
 
 class FilesMetrics:
     """What is counted where jobs have files."""
 
     def __init__(self) -> None:
-        self.calls = Counter("holon_files_calls", "Calls of S3, by what became of them.", "call", "result")
-        self.bytes = Counter("holon_files_bytes", "Bytes of files that were sent and fetched.", "direction")
+        self.calls = Counter("holon_files_calls", "S3 calls, by result.", "call", "result")
+        self.bytes = Counter("holon_files_bytes", "Bytes of files sent and fetched.", "direction")
 
 
 class MoverMetrics:
     """What is counted where history leaves the store."""
 
     def __init__(self) -> None:
-        self.moved = Counter("holon_history_moved", "Lines of history that are kept in the database of history now.")
+        self.moved = Counter("holon_history_moved", "History lines moved to the history database.")
         self.batches = Histogram("holon_history_batch_notices", "Steps whose history was moved together.", BATCHES)
-        self.failures = Counter("holon_history_failures", "Batches of history that could not be moved, each try.")
+        self.failures = Counter("holon_history_failures", "Failed attempts to move a batch of history.")
 
 
 class WebhookMetrics:
     """What is counted where receivers are told of jobs' ends and events."""
 
     def __init__(self) -> None:
-        self.told = Counter("holon_webhooks", "Jobs' ends that are done with: told, or given up.", "outcome")
-        self.events = Counter("holon_webhook_events", "Jobs' events that are done with: told, or given up.", "outcome")
-        self.tries = Counter("holon_webhook_tries", "Tries to tell a receiver, by what became of them.", "outcome")
-        self.delay = Histogram("holon_webhook_delay_seconds", "From a job's end until its receiver was told.", LONG)
+        self.told = Counter("holon_webhooks", "Webhooks for ends of jobs: delivered or given up.", "outcome")
+        self.events = Counter("holon_webhook_events", "Webhooks for events of jobs: delivered or given up.", "outcome")
+        self.tries = Counter("holon_webhook_tries", "Attempts to deliver a webhook, by result.", "outcome")
+        self.delay = Histogram(
+            "holon_webhook_delay_seconds", "Time from a job's end to the delivery of its webhook.", LONG
+        )
 
 
 class StreamMetrics:
@@ -138,24 +142,27 @@ class StreamMetrics:
 
     def __init__(self) -> None:
         self.refused = Counter(
-            "holon_sessions_refused", "Sessions and other calls of workers that were refused, and why.", "reason"
+            "holon_sessions_refused", "Sessions and other calls of workers that were refused, by error code.", "reason"
         )
-        self.opened = Counter("holon_sessions_opened", "Sessions of workers that opened.")
-        self.ended = Counter("holon_sessions_ended", "Sessions of workers that ended, and why.", "reason")
-        self.received = Counter("holon_stream_frames_received", "Messages that workers sent.")
-        self.sent = Counter("holon_stream_frames_sent", "Messages that were sent to workers.")
-        self.refusals = Counter("holon_stream_refusals", "Messages of workers that were refused, and why.", "reason")
+        self.opened = Counter("holon_sessions_opened", "Worker sessions that opened.")
+        self.ended = Counter("holon_sessions_ended", "Worker sessions that ended, by reason.", "reason")
+        self.received = Counter("holon_stream_frames_received", "Messages received from workers.")
+        self.sent = Counter("holon_stream_frames_sent", "Messages sent to workers.")
+        self.refusals = Counter(
+            "holon_stream_refusals", "Messages from workers that were refused, by error code.", "reason"
+        )
 
 
 class RateMetrics:
     """What is counted where calls are."""
 
     def __init__(self) -> None:
-        self.blocked = Counter(
-            "orchestrator_ratelimit_blocked", "Calls over the limit of their caller.", "identifier", "path"
-        )
+        self.blocked = Counter("orchestrator_ratelimit_blocked", "Calls over a rate limit.", "identifier", "path")
         self.uncounted = Counter(
-            "holon_ratelimit_uncounted", "Calls that went on uncounted: the store was away.", "identifier", "path"
+            "holon_ratelimit_uncounted",
+            "Calls that were not counted, because the store was not available.",
+            "identifier",
+            "path",
         )
 
 
@@ -163,7 +170,9 @@ class AccessMetrics:
     """What is counted where clients come in."""
 
     def __init__(self) -> None:
-        self.refused = Counter("holon_calls_refused", "Calls without a right to be made, and why.", "door", "reason")
+        self.refused = Counter(
+            "holon_calls_refused", "Calls that were refused for lack of a permission, by error code.", "door", "reason"
+        )
 
 
 class ScheduleMetrics:
@@ -172,7 +181,7 @@ class ScheduleMetrics:
     def __init__(self) -> None:
         self.slots = Counter(
             "holon_schedule_slots",
-            "Times at which jobs of schedules were due, and what became of them.",
+            "Times at which jobs of schedules were due, by result.",
             "schedule",
             "result",
         )
@@ -187,4 +196,4 @@ class ReloadMetrics:
     """What is counted where files are read again."""
 
     def __init__(self) -> None:
-        self.reloads = Counter("holon_reloads", "Reloads of files, by what became of them: done or refused.", "result")
+        self.reloads = Counter("holon_reloads", "Reloads of files: done or refused.", "result")

@@ -43,7 +43,7 @@ class Seldom:
             self._said[key] = last, more + 1
         elif len(self._said) < MOST:
             self._said[key] = now, 0
-            often = f"; the same {more} times more since that was said last" if more else ""
+            often = f"; {more} more since the last log line" if more else ""
             self._log.warning(f"{message}: %s%s", *args, why, often, extra=facts)
             return
         self._log.debug(f"{message}: %s", *args, why, extra=facts)

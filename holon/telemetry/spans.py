@@ -109,7 +109,7 @@ class Spans(Tracing):
             async with asyncio.timeout(FAREWELL_S):
                 await sent.wait()
         except TimeoutError:
-            log.warning("the last spans are lost: %s did not take them within %g s", self._endpoint, FAREWELL_S)
+            log.warning("the last spans were lost: %s did not take them within %g s", self._endpoint, FAREWELL_S)
             self._exporter.shutdown(timeout_millis=0)
 
     def _send_all(self, loop: asyncio.AbstractEventLoop, sent: asyncio.Event) -> None:

@@ -87,11 +87,11 @@ async def tracing_to(endpoint: str, resource: Mapping[str, str]) -> AsyncIterato
         spans = Spans(endpoint, resource)
     except ImportError as error:
         raise ConfigError(
-            f"OTEL_EXPORTER_OTLP_ENDPOINT is set, and {error.name} is not installed; "
-            "install it with: pip install 'holon-node[telemetry]'"
+            f"OTEL_EXPORTER_OTLP_ENDPOINT is set, but {error.name} is not installed; pip install "
+            "'holon-node[telemetry]'"
         ) from error
     except Exception as error:
         # It reads variables of its own, some of them as it is imported, and raises whatever comes of that.
-        raise ConfigError(f"OpenTelemetry cannot be set up, see its OTEL_ variables: {error}") from error
+        raise ConfigError(f"OpenTelemetry cannot be set up; check its OTEL_ variables: {error}") from error
     async with spans as tracing:
         yield tracing

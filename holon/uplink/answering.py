@@ -63,7 +63,7 @@ class Answering:
     def asked(self, request: worker_pb2.TreeRequest) -> None:
         """The parent asks for a page of a tree."""
         if self._under_way >= MOST:
-            full = ResourceExhausted(f"{MOST} questions are being answered; ask again", retry_after=1.0)
+            full = ResourceExhausted(f"{MOST} queries are being answered; retry later", retry_after=1.0)
             self._say(request, worker_pb2.TreePage(error=error_of(full)))
             return
         self._under_way += 1
@@ -82,11 +82,11 @@ class Answering:
 
     async def _page(self, request: worker_pb2.TreeRequest) -> worker_pb2.TreePage:
         if self._disclose is Disclose.NONE:
-            raise PermissionDenied("this holon does not disclose how its jobs are done", code="NOT_DISCLOSED")
+            raise PermissionDenied("this holon does not disclose how its jobs are executed", code="NOT_DISCLOSED")
         until = asyncio.get_running_loop().time() + _SHARE * _patience(request)
         job_id = request.job_id or await self._job_of(request.task_id)
         if not job_id:
-            raise NotFound(f"no job is known to do task {request.task_id[:MAX_ID]!r}", code="JOB_NOT_FOUND")
+            raise NotFound(f"no job of task {request.task_id[:MAX_ID]!r} is known", code="JOB_NOT_FOUND")
         asked = Asked(
             request.max_depth if request.HasField("max_depth") else None,
             request.page_size or MAX_NODES,

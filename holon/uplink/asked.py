@@ -51,9 +51,9 @@ def terms_of(offer: worker_pb2.TaskOffer, now: int, most: int) -> Terms:
     """
     for field, value in (("task_id", offer.task_id), ("lease_id", offer.lease_id)):
         if not is_id(value):
-            raise InvalidArgument(f"its {field} is no id")
+            raise InvalidArgument(f"its {field} is not a valid id")
     if offer.generation < 1 or offer.attempt < 1:
-        raise InvalidArgument(f"it is attempt {offer.attempt} of generation {offer.generation}; both begin with 1")
+        raise InvalidArgument(f"it is attempt {offer.attempt} of generation {offer.generation}, but both begin with 1")
     until, tasks_until = now + most, None
     if offer.HasField("time_left"):
         left, margin = _left(seconds(offer.time_left))
@@ -102,7 +102,7 @@ def creating_of(
         InvalidArgument: its params are no JSON.
     """
     if offer.params.HasField("ref") or offer.params.encoding:
-        raise NotFound("this holon takes params as they are, and inline")
+        raise NotFound("this holon accepts params only inline and unencoded")
     priority = 0.0 if math.isnan(offer.priority) else max(-max_priority, min(offer.priority, max_priority))
     return Creating(
         offer.skill,

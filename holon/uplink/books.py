@@ -200,7 +200,9 @@ class Books:
                         # What is being written may be settled all the same.
                         await asyncio.sleep(GATHER_S)
                 except HolonError as error:
-                    log.warning("%d settled tasks are still in the books: %s", len(self._settled), error.message)
+                    log.warning(
+                        "%d finished tasks of the parent are still stored: %s", len(self._settled), error.message
+                    )
                     await asyncio.sleep(error.retry_after or _RETRY_S)
 
     async def _delete_settled(self) -> bool:
@@ -285,7 +287,7 @@ _FIELDS = frozenset(one.name for one in fields(Delegation))
 
 
 def _lost(task_id: str) -> TenureLost:
-    return TenureLost(f"another node has taken up task {task_id}")
+    return TenureLost(f"another node has task {task_id}")
 
 
 def _read(document: Document) -> Delegation | None:
@@ -294,6 +296,6 @@ def _read(document: Document) -> Delegation | None:
         # A later release may note more.
         return Delegation(**{name: value for name, value in said.items() if name in _FIELDS})
     except (ValueError, TypeError, AttributeError) as error:
-        message = "what is stored of task %s of the parent cannot be read, and is passed over: %r"
+        message = "the stored task %s of the parent cannot be read, and is ignored: %r"
         log.error(message, document.key, error, extra={"task_id": document.key})
         return None

@@ -76,7 +76,7 @@ class Escalation:
                 try:
                     await self._look(job_id, running)
                 except HolonError as error:
-                    log.debug("job %s is looked after later: %s", job_id, error.message, extra={"job_id": job_id})
+                    log.debug("job %s is checked later: %s", job_id, error.message, extra={"job_id": job_id})
 
     async def _look(self, job_id: str, running: Delegated) -> None:
         waiting = self._waiting.get(job_id)
@@ -104,7 +104,7 @@ class Escalation:
 
     def _why(self, waiting: _Waiting) -> str:
         if self._has_somebody(waiting.need, frozenset()):
-            return f"nobody below the holons that offer skill {waiting.need.skill!r} can do it"
+            return f"no worker below the holons that offer skill {waiting.need.skill!r} can do it"
         return self._dispatcher.why(waiting.need)
 
     def _has_somebody(self, need: Need, unserved: frozenset[str]) -> bool:

@@ -185,8 +185,8 @@ class Offerings:
         if (left_out or machines) and not self._said:
             self._said = True
             log.warning(
-                "the catalog for the parent would be too large: %d offerings and %d machines are left out of it; "
-                "make their schemas, descriptions and properties smaller",
+                "the catalog for the parent would be too large, so %d skills and %d machines are left out; make "
+                "their schemas, descriptions and properties smaller",
                 left_out,
                 machines,
             )

@@ -77,10 +77,10 @@ class Parent:
             Ended: it must not be.
         """
         if types_pb2.CAPABILITY_HOLON not in welcome.capabilities or not welcome.holon_id:
-            raise Ended("the parent takes no holons; its version may be too old", refused=True)
+            raise Ended("the parent does not support child holons; its version may be too old", refused=True)
         chain = _chain_of(welcome)
         if chain.ids[-2:-1] == (self._holarchy.own_id,):
-            raise Ended("the parent serves this holon, since a moment ago; its next answer says which link stays")
+            raise Ended("since a moment ago, the parent links to this holon; its next answer says which link stays")
         try:
             await self._holarchy.serve(chain)
         except HolonError as error:
@@ -101,7 +101,7 @@ class Parent:
         try:
             has_changed = await self._holarchy.contested(claim)
         except HolonError as error:
-            log.warning("which of two links stays is decided later: %s", error.message)
+            log.warning("the node decides later which of two links stays: %s", error.message)
             return False
         if has_changed:
             # The next Hello must not name the parent among those below.
@@ -118,7 +118,7 @@ class Parent:
         try:
             await self._holarchy.used()
         except HolonError as error:
-            log.debug("that the link with the parent is used is noted later: %s", error.message)
+            log.debug("the use of the link to the parent is noted later: %s", error.message)
 
     def stopped(self, lease: Lease, reason: str, grace: float) -> None:  # noqa: ARG002  a job cleans up in its own time
         """Work is to stop."""
@@ -145,6 +145,6 @@ def _chain_of(welcome: worker_pb2.Welcome) -> Chain:
     """
     ids = (*welcome.holon_ids_above, welcome.holon_id)
     if len(ids) > MAX_DEPTH or not all(is_id(one) for one in ids):
-        raise Ended(f"the parent names {len(ids)} holons above this one, or one that has no id", refused=True)
+        raise Ended(f"the parent names {len(ids)} holons above this one, or one with an invalid id", refused=True)
     most = len(ids) + welcome.max_holarchy_depth if welcome.HasField("max_holarchy_depth") else None
     return Chain(ids, most)

@@ -143,7 +143,7 @@ class Places:
                 elif self._providers.others:
                     await self._tell()
             except HolonError as error:
-                log.debug("the places of other nodes are as of before: %s", error.message)
+                log.debug("the places of other nodes could not be updated: %s", error.message)
             await self.hints.wait(wait)
 
     async def _tell(self) -> None:
@@ -172,5 +172,5 @@ def _told_in(document: Document) -> Room | None:
     try:
         return _decode(document.value)
     except DecodeError:
-        log.warning("what node %s said of its places cannot be read, and is passed over", document.key[:128])
+        log.warning("what node %s reported about its places cannot be read, and is ignored", document.key[:128])
         return None

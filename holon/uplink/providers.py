@@ -99,7 +99,7 @@ class Providers:
                     await self._read()
                     read_at, changed = now, False
             except HolonError as error:
-                log.warning("what workers of other nodes can do is as of before: %s", error.message)
+                log.warning("the skills of workers of other nodes could not be updated: %s", error.message)
             changed |= await self.hints.wait(LOOK_S)
 
     async def _tell(self) -> None:
@@ -120,9 +120,8 @@ def _text(here: Provided) -> bytes:
     text, whole = text_of(here)
     if not whole:
         log.warning(
-            "what the workers of this node offer is too much to be told to the other nodes of this holon: they know "
-            "less of it; have workers say less of their machines, or make schemas and descriptions of the skills in "
-            "UPLINK_SKILLS smaller"
+            "the workers of this node offer too much to share all of it with the other nodes of this holon. Report "
+            "fewer machines per worker, or make schemas and descriptions of the skills in UPLINK_SKILLS smaller"
         )
     return text
 
@@ -130,6 +129,6 @@ def _text(here: Provided) -> bytes:
 def _provided(document: Document) -> Provided:
     said = provided_in(document.value)
     if said is None:
-        log.error("what node %s said of its workers cannot be read, and is passed over", document.key[:128])
+        log.error("what node %s reported about its workers cannot be read, and is ignored", document.key[:128])
         return Provided()
     return said

@@ -69,7 +69,7 @@ class Resolving:
     def brought(self, request: worker_pb2.ResolveRequest) -> None:
         """The parent brings a decision or a signal."""
         if self._under_way >= MOST:
-            full = Unavailable(f"{MOST} decisions and signals are being taken; try again", retry_after=_RETRY_S)
+            full = Unavailable(f"{MOST} decisions and signals are being processed; retry later", retry_after=_RETRY_S)
             self._say(request, full)
             return
         self._under_way += 1
@@ -89,24 +89,24 @@ class Resolving:
 
     async def _take(self, request: worker_pb2.ResolveRequest) -> None:
         if request.kind not in (worker_pb2.RESOLVE_KIND_APPROVAL, worker_pb2.RESOLVE_KIND_SIGNAL):
-            raise Unimplemented("this holon takes people's decisions and signals from above, and nothing else")
+            raise Unimplemented("this holon accepts only decisions and signals from above")
         if not is_id(request.command_id):
-            raise invalid("command_id", "is empty, or no id of 1 to 128 letters, digits, dots, underscores and dashes")
+            raise invalid("command_id", "must be 1 to 128 letters, digits, dots, underscores and dashes")
         if request.kind == worker_pb2.RESOLVE_KIND_APPROVAL and not request.approval_id:
-            raise invalid("approval_id", "is empty; name the question that is decided")
+            raise invalid("approval_id", "is empty; send the id of the approval")
         if request.kind == worker_pb2.RESOLVE_KIND_SIGNAL and not all(map(is_id, request.job_ids)):
-            raise invalid("job_ids", "have one that is no id of 1 to 128 letters, digits, dots, underscores and dashes")
+            raise invalid("job_ids", "must each be 1 to 128 letters, digits, dots, underscores and dashes")
         if request.holon_ids and request.holon_ids[-1] != self._holon_id:
             raise invalid("holon_ids", "end with another holon than this one")
         parent, entry = self._parent(), await self._known(request.task_id)
         if entry is None or entry.parent != parent or entry.lease_id != request.lease_id:
             raise Unavailable(
-                f"task {request.task_id[:MAX_ID]!r} is not done here under this lease now; try again",
+                f"this holon does not hold task {request.task_id[:MAX_ID]!r} under this lease now; retry later",
                 code=NOT_HELD,
                 retry_after=_RETRY_S,
             )
         if list(request.job_ids[:1]) != [entry.job_id]:
-            raise _not_open(request, "the job that waited does this task no more")
+            raise _not_open(request, "the task no longer belongs to the job that waited")
         data = decode(text, "data") if (text := json_of(request.payload, "data")) else None
         at = min(max(0, request.decided_at.ToMilliseconds()), _LATEST)
         by = clipped(request.decided_by, _LONGEST_NAME) or "parent holon"
@@ -133,6 +133,6 @@ class Resolving:
 def _not_open(request: worker_pb2.ResolveRequest, why: str) -> FailedPrecondition:
     if request.kind == worker_pb2.RESOLVE_KIND_SIGNAL:
         to = f"job {''.join(request.job_ids[-1:])[:MAX_ID]!r}"
-        return FailedPrecondition(f"nobody can send a signal to {to} here: {why}", code="SIGNAL_NOT_AWAITED")
-    message = f"question {request.approval_id[:MAX_ID]!r} is not open: {why}"
+        return FailedPrecondition(f"no signal can be sent to {to} here: {why}", code="SIGNAL_NOT_AWAITED")
+    message = f"approval {request.approval_id[:MAX_ID]!r} is not open: {why}"
     return FailedPrecondition(message, code="APPROVAL_NOT_OPEN")

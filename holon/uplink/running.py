@@ -99,7 +99,7 @@ class Running:
                 record = await self._record(entry)
             except HolonError as error:
                 # It alone cannot be read just now, and is followed as one that the store does not show.
-                log.warning("job %s goes on later: %s", entry.job_id, error.message, extra=entry.facts)
+                log.warning("job %s continues later: %s", entry.job_id, error.message, extra=entry.facts)
             else:
                 if record is None:
                     # It ended before the job was made: nothing of it is known to anybody.
@@ -138,7 +138,11 @@ class Running:
                     reached = page.reached
         except TimeoutError:
             job_id = record.job.id
-            log.warning("how far job %s was is not known: its history takes too long", job_id, extra={"job_id": job_id})
+            log.warning(
+                "the progress of job %s is not known, because reading its history takes too long",
+                job_id,
+                extra={"job_id": job_id},
+            )
         return self._place.jobs.passed(record, told) if told else 0.0
 
     def close(self) -> None:
@@ -151,7 +155,7 @@ class Running:
         if running.stage is not Stage.GOES_ON:
             return
         entry = running.entry
-        log.info("task %s is given back: %s", entry.task_id, why, extra=entry.facts)
+        log.info("task %s is returned: %s", entry.task_id, why, extra=entry.facts)
         running.reason = why
         self.stop(running, Why.UNSERVABLE)
 
@@ -245,7 +249,7 @@ class Running:
         # One that is over may wait for its end to be noted.
         while not await running.ended(cleanup) and running.stage is not Stage.ENDS:
             job_id, cleanup = entry.job_id, self._place.cleanup
-            log.warning("job %s has cleaned up for too long, and is ended", job_id, extra={"job_id": job_id})
+            log.warning("job %s took too long for its clean-up, and is ended", job_id, extra={"job_id": job_id})
             await running.cancel(why.by, insist=True)
 
     async def _note(self, running: Delegated) -> None:
@@ -253,7 +257,7 @@ class Running:
         try:
             await self._books.write(entry, unless=running.over.is_set)
         except HolonError as error:
-            message = "what became of task %s could not be noted: %s"
+            message = "the state of task %s could not be stored: %s"
             log.warning(message, entry.task_id, error.message, extra=entry.facts)
 
     async def _to_end(self, running: Delegated, record: JobRecord | None) -> None:

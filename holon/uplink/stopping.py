@@ -39,7 +39,7 @@ _WENT_BACK = "uplink: its task went back to the parent holon"
 _NOT_ASKED_FOR = {
     Why.DEADLINE: OUT_OF_TIME,
     Why.LEASE_LOST: _WENT_BACK,
-    Why.UNSERVABLE: f"{_WENT_BACK}, for nobody here can do it",
+    Why.UNSERVABLE: f"{_WENT_BACK}, because no worker here can do it",
     Why.UNSURE: _WENT_BACK,
 }
 

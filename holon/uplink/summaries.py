@@ -84,10 +84,10 @@ class Summaries:
             async with asyncio.timeout(_PATIENCE_S):
                 fill_summary(result.summary, await self._summary(job, record))
         except TimeoutError:
-            message = "how job %s was done is not told: its history could not be read within %g s"
+            message = "the summary of job %s is left out, because its history could not be read within %g s"
             log.warning(message, entry.job_id, _PATIENCE_S, extra=entry.facts)
         except HolonError as error:
-            log.warning("how job %s was done is not told: %s", entry.job_id, error.message, extra=entry.facts)
+            log.warning("the summary of job %s is left out: %s", entry.job_id, error.message, extra=entry.facts)
 
     def forget(self, entry: Delegation) -> None:
         """A job is over, and its end was told."""
@@ -125,7 +125,7 @@ class Summaries:
                 fill_summary(message, await self._summary(job, record))
                 self._reports.summary(entry.lease, message)
         except HolonError as error:
-            log.debug("how far job %s is cannot be told: %s", entry.job_id, error.message, extra=entry.facts)
+            log.debug("the progress of job %s cannot be reported: %s", entry.job_id, error.message, extra=entry.facts)
 
     async def _summary(self, job: _Job, record: JobRecord) -> Summary:
         job_id = job.entry.job_id

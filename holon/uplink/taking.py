@@ -96,7 +96,7 @@ class Taking:
         """A task is offered: make it a job, or give it back."""
         of_task = self._of_task.get(lease.task_id, 0)
         if of_task >= _OF_ONE_TASK:
-            self._reports.reject(lease, "BUSY", "other offers of the task are being looked at")
+            self._reports.reject(lease, "BUSY", "other offers of the task are being processed")
             return
         self._starting[lease] = Starting(offer.skill)
         self._of_task[lease.task_id] = of_task + 1
@@ -177,20 +177,20 @@ class Taking:
         known = await self._running.known(offer.task_id)
         if known is not None:
             if not known.precedes(offer):
-                return Refusal("STALE_OFFER", f"this holon has had attempt {known.attempt} of the task")
+                return Refusal("STALE_OFFER", f"this holon already had attempt {known.attempt} of the task")
             if not await self._moving.made_way(known, offer, until):
                 return Refusal("BUSY", "an earlier attempt of the task is still being stopped here", again_after=BUSY_S)
             if await self._moving.moved(known, lease, offer, terms):
                 return None
         if self.closed:
-            return Refusal("DRAINING", "this node of the holon is leaving", again_after=0)
+            return Refusal("DRAINING", "this node of the holon is shutting down", again_after=0)
         if len(self._running) + self._creating >= self._place.max_jobs:
-            full = f"{self._place.max_jobs} tasks are under way, as many as there may be"
+            full = f"{self._place.max_jobs} tasks are in progress, which is the limit"
             return Refusal("BUSY", full, again_after=BUSY_S if self._running.coming_back else 0)
         if self._place.offerings.lacks(offer.skill):
-            return Refusal(UNSERVABLE, "no worker here has a skill that it needs", again_after=0)
+            return Refusal(UNSERVABLE, "no worker here has a skill that the task needs", again_after=0)
         if loop.time() > until:
-            return Refusal("BUSY", "the holon was too slow to take it", again_after=BUSY_S)
+            return Refusal("BUSY", "the holon took too long to accept it", again_after=BUSY_S)
         run = 0
         if known is not None:
             one.told = self._running.telling.outdated(offer.task_id)
@@ -223,7 +223,7 @@ def _refusal(one: _Offered, error: Exception) -> Refusal:
     if isinstance(error, TenureLost):
         raise error
     if isinstance(error, HolonError):
-        return Refusal("BUSY", f"the holon cannot take it now: {error.message}", again_after=BUSY_S)
+        return Refusal("BUSY", f"the holon cannot accept it now: {error.message}", again_after=BUSY_S)
     facts = {"task_id": one.lease.task_id[:MAX_ID]}
     log.error("an offer of the parent could not be read", exc_info=error, extra=facts)
-    return Refusal("UNSUITABLE", "the holon failed to read the offer; its log says why")
+    return Refusal("UNSUITABLE", "the holon failed to read the offer; its log has the cause")

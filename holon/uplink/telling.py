@@ -147,7 +147,7 @@ class Telling:
             await self._books.forget(entry)
         except HolonError as error:
             # It is found again at the next start, and its result answered as one that is not needed.
-            log.warning("task %s stays in the books: %s", entry.task_id, error.message, extra=entry.facts)
+            log.warning("task %s stays stored: %s", entry.task_id, error.message, extra=entry.facts)
 
     def _tell(self, entry: Delegation, result: worker_pb2.TaskResult) -> bool:
         """The final word, kept until it is acknowledged. False where the lease is gone: the next offer asks for it."""
@@ -165,7 +165,7 @@ class Telling:
         cost = record.spent if record is not None else None
         counts = record is not None and record.job.budget is not None
         return self._reports.reject(
-            running.entry.lease, reason, words or "the task was taken back", cost=cost, counts=counts
+            running.entry.lease, reason, words or "the parent took the task back", cost=cost, counts=counts
         )
 
     async def _tell_lost(self, entry: Delegation, lease: Lease, record: JobRecord | None) -> bool:
@@ -197,11 +197,11 @@ class Telling:
                 await self._books.remember(entry, lease)
             except StoreUnavailable as error:
                 # Else it would be owed until the next start, and its job kept.
-                message = "what became of task %s is noted later"
+                message = "the end of task %s is stored later"
                 self._away.warn(message, entry.task_id, why=error.message, **entry.facts)
                 await asyncio.sleep(error.again_after)
             except HolonError as error:
-                message = "what became of task %s could not be noted: %s"
+                message = "the end of task %s could not be stored: %s"
                 log.warning(message, entry.task_id, error.message, extra=entry.facts)
                 return
             else:

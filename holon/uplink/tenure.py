@@ -77,11 +77,11 @@ class Tenure:
             try:
                 wait = await self._try()
             except StoreUnavailable as error:
-                self._away.warn("cannot look whose the lease on the link with the parent is", why=error.message)
+                self._away.warn("the lease on the parent link cannot be read", why=error.message)
                 wait = error.again_after
             if wait is None:
                 self._told = ""
-                log.info("this node links with the parent now, epoch %d", self.epoch)
+                log.info("this node now has the parent link, epoch %d", self.epoch)
                 return
             await self.hints.wait(wait)
 
@@ -103,16 +103,21 @@ class Tenure:
                 last, self._unreached = loop.time(), UNREACHED_S
             elif loop.time() - last >= self._unreached and others():
                 await self._leave_to_others()
-                raise TenureLost(f"this node did not reach the parent for {loop.time() - last:.0f} s: another may link")
+                raise TenureLost(
+                    f"this node did not reach the parent for {loop.time() - last:.0f} s, so another node may take "
+                    "the link"
+                )
             try:
                 async with asyncio.timeout_at(self._until):
                     kept = await self._write(self.epoch, LEASE_MS)
             except (StoreUnavailable, TimeoutError) as error:
                 if loop.time() + _RENEW_S >= self._until:
-                    raise TenureLost("the lease on the link could not be renewed; the store is away") from error
+                    raise TenureLost(
+                        "the lease on the parent link could not be renewed; the store is not available"
+                    ) from error
                 continue
             if not kept:
-                raise TenureLost("another node of this holon links with the parent")
+                raise TenureLost("another node of this holon has the parent link")
 
     async def give_up(self) -> None:
         """Let another node have the lease at once; without the store, once it has run out."""
@@ -121,7 +126,7 @@ class Tenure:
         try:
             await self._write(self.epoch, 0)
         except StoreUnavailable as error:
-            log.warning("the lease on the link is left to run out: %s", error.message)
+            log.warning("the lease on the parent link cannot be removed, and expires: %s", error.message)
 
     async def _leave_to_others(self) -> None:
         self._unreached = min(2 * self._unreached, UNREACHED_LONGEST_S)
@@ -146,7 +151,7 @@ class Tenure:
     def _tell(self, node: str) -> None:
         if node != self._told:
             self._told = node
-            log.info("node %s links with the parent; this one does once that one is gone, or silent for 10 s", node)
+            log.info("node %s has the parent link; this node takes it when that one ends, or is silent for 10 s", node)
 
     async def _write(self, epoch: int, lasts: int) -> bool:
         began = asyncio.get_running_loop().time()
@@ -165,5 +170,5 @@ def _held(document: Document) -> _Held:
     except (ValueError, TypeError, KeyError):
         pass
     # Each take has written it once: no epoch so far is above its version, which never falls.
-    log.error("what is stored of the lease on the link cannot be read, and is written anew")
+    log.error("the stored lease on the parent link cannot be read, and is replaced")
     return _Held(document.version)

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 # A parent that is linked again has offered by then what it still wants.
 UNKNOWN_AFTER_S = 60.0
-_NOT_WANTED = "uplink: the parent holon does not ask for it"
+_NOT_WANTED = "uplink: the parent holon does not know it"
 
 
 async def cancel_unknown(place: Place, parent_id: Callable[[], str], known: Callable[[str], bool]) -> None:
@@ -38,11 +38,13 @@ async def cancel_unknown(place: Place, parent_id: Callable[[], str], known: Call
                 # The parent may ask for it while others are being cancelled. A job's parts are that job's to end.
                 if known(job_id):
                     continue
-                log.warning("job %s is cancelled: the parent does not ask for it", job_id, extra={"job_id": job_id})
+                log.warning(
+                    "job %s is cancelled, because the parent does not know it", job_id, extra={"job_id": job_id}
+                )
                 with suppress(NotFound, FailedPrecondition):
                     await place.jobs.cancel(owner, job_id, by=_NOT_WANTED, insist=False)
         except HolonError as error:
-            away.warn("jobs that the parent does not ask for are cancelled later", why=error.message)
+            away.warn("jobs that the parent does not know are cancelled later", why=error.message)
             await asyncio.sleep(error.again_after)
         else:
             token = following

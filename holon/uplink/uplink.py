@@ -102,7 +102,7 @@ class Uplink:
         holarchy.on_change(self._chain_changed)
 
     def __repr__(self) -> str:
-        return f"Uplink({self._link or 'another node links'})"
+        return f"Uplink({self._link or 'another node has the link'})"
 
     @property
     def linked(self) -> bool:
@@ -129,11 +129,11 @@ class Uplink:
             except* TenureLost as lost:
                 log.warning("%s", lost.exceptions[0])
             except* Replaced as replaced:
-                log.error("the parent has another process in the place of this one: %s", replaced.exceptions[0])
+                log.error("another process has the parent's link to this holon: %s", replaced.exceptions[0])
             except* HolonError as failed:
-                log.warning("the link is begun anew: %s", failed.exceptions[0])
+                log.warning("the parent link is opened again: %s", failed.exceptions[0])
             except* Exception:
-                log.exception("the link ended unexpectedly, and is begun anew")
+                log.exception("the parent link failed unexpectedly, and is opened again")
             finally:
                 if self._serving is not None:
                     self._serving.jobs.close()

@@ -37,11 +37,11 @@ class Words:
             why: it was stopped; None: the uplink did not.
         """
         if record is None:
-            return failure(TRANSIENT_ERROR, f"job {entry.job_id} is gone from the holon that had it")
+            return failure(TRANSIENT_ERROR, f"job {entry.job_id} no longer exists in its holon")
         if record.job.status is Status.CANCELLED:
             if why is Why.DEADLINE or (why is None and await self._is_out_of_time(record)):
                 return _costing(
-                    failure(DEADLINE_EXCEEDED, "the time for the task was over, and its job was cancelled"), record
+                    failure(DEADLINE_EXCEEDED, "the task reached its time limit, so its job was cancelled"), record
                 )
             if why is not None:
                 return _costing(cancelled(), record)

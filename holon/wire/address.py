@@ -60,14 +60,14 @@ def parse_url(text: str, default_port: int) -> NodeUrl:
         port = parts.port or default_port
     except ValueError:
         # What the parser says may show a part of a password.
-        raise ValueError(f"{shown_url(text)!r} is no address of a node; write {example}") from None
+        raise ValueError(f"{shown_url(text)!r} is not the address of a node; write {example}") from None
     if parts.scheme not in ("grpc", "grpcs") or not parts.hostname:
-        raise ValueError(f"{shown_url(text)!r} is no address of a node; write {example}")
+        raise ValueError(f"{shown_url(text)!r} is not the address of a node; write {example}")
     if parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError(f"{shown_url(text)!r} has more than a host and a port; write {example}")
+        raise ValueError(f"{shown_url(text)!r} has more parts than a host and a port; write {example}")
     url = NodeUrl(parts.hostname, port, parts.scheme == "grpcs")
     if not url.secure and not url.is_loopback:
-        raise ValueError(f"{text!r} is not encrypted, which is allowed on the loopback only; write grpcs://")
+        raise ValueError(f"{text!r} is not encrypted, which is only allowed to this machine; write grpcs://")
     return url
 
 

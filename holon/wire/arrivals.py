@@ -119,8 +119,8 @@ async def _reading(known: _Sender, seconds: float | None) -> AsyncGenerator[None
 
 def _full() -> ResourceExhausted:
     return ResourceExhausted(
-        f"another request needed the place of this one: at most {MOST} requests of one sender come in at the same time"
-        "; send fewer at once, and repeat this one",
+        f"at most {MOST} requests of one sender may arrive at the same time, and another request needed the place of "
+        "this slow one; send fewer at once, and repeat this one",
         code="REQUESTS_FULL",
         retry_after=_RETRY_S,
     )

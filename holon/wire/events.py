@@ -26,26 +26,26 @@ def event_of(event: worker_pb2.Event, now: int, *, passed: bool) -> Occurred:
         InvalidArgument: it is none; the message says which field.
     """
     if not is_id(event.event_id):
-        raise invalid("event_id", "is empty, or no id of 1 to 128 letters, digits, dots, underscores and dashes")
+        raise invalid("event_id", "must be 1 to 128 letters, digits, dots, underscores and dashes")
     if not event.task_id or not event.lease_id:
-        raise invalid("task_id", "and lease_id name the task that the event is about; this node takes no others")
+        raise invalid("task_id", "and lease_id are needed: an event belongs to a task")
     if len(event.task_id) > MAX_ID or len(event.lease_id) > MAX_ID:
-        raise invalid("task_id", f"or lease_id is longer than the {MAX_ID} characters of an id")
+        raise invalid("task_id", f"or lease_id is longer than {MAX_ID} characters, the limit of an id")
     if not is_event_type(event.type):
-        raise invalid("type", f"is no text of 1 to {MAX_EVENT_TYPE} printable characters")
+        raise invalid("type", f"must be 1 to {MAX_EVENT_TYPE} printable characters")
     if event.type in OF_WAITS and not passed:
-        raise invalid("type", f"is {event.type!r}, which is for holons, and this worker is none")
+        raise invalid("type", f"is {event.type!r}, which only a holon may send")
     if event.receipts:
-        raise invalid("receipts", "need RECEIPTS, which this node does not list")
+        raise invalid("receipts", "needs the capability RECEIPTS, which this node does not list")
     holon_ids, job_ids = tuple(event.holon_ids), tuple(event.job_ids)
     if not passed and (holon_ids or job_ids or event.origin_worker_id):
-        raise invalid("holon_ids", "job_ids and origin_worker_id are for holons, and this worker is none")
+        raise invalid("holon_ids", "and job_ids, and origin_worker_id, are only for holons")
     if len(holon_ids) > MOST_PASSED or len(job_ids) > MOST_PASSED:
-        raise invalid("holon_ids", f"or job_ids are more than {MOST_PASSED}")
+        raise invalid("holon_ids", f"or job_ids has over {MOST_PASSED} ids")
     if not all(len(one) <= MAX_ID for one in (*holon_ids, *job_ids)):
-        raise invalid("holon_ids", f"or job_ids are longer than the {MAX_ID} characters of an id")
+        raise invalid("holon_ids", f"or job_ids has an id of over {MAX_ID} characters")
     if len(event.origin_worker_id) > MAX_WORKER_ID:
-        raise invalid("origin_worker_id", f"is longer than the {MAX_WORKER_ID} characters of a worker's id")
+        raise invalid("origin_worker_id", f"is longer than {MAX_WORKER_ID} characters, the limit of a worker id")
     return Occurred(
         event.task_id,
         event.lease_id,
@@ -66,9 +66,9 @@ def _payload(event: worker_pb2.Event) -> bytes:
     try:
         found = orjson.loads(text) if text else {}
     except ValueError as error:
-        raise invalid("payload", f"is no JSON: {error}") from error
+        raise invalid("payload", f"is not valid JSON: {error}") from error
     if not isinstance(found, dict):
-        raise invalid("payload", "is no JSON object")
+        raise invalid("payload", "is not a JSON object")
     return text
 
 

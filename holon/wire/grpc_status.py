@@ -59,7 +59,7 @@ def told(error: Exception, where: str) -> HolonError:
     if isinstance(error, HolonError) and code_of(error) is not grpc.StatusCode.INTERNAL:
         return error
     log.error("%s failed unexpectedly", where, exc_info=error)
-    return HolonError("the node failed to answer; the cause is in its log")
+    return HolonError("the node failed to answer; its log has the cause")
 
 
 def status_of(error: HolonError) -> status_pb2.Status:

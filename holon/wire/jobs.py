@@ -133,7 +133,7 @@ def fields_of(asked: Iterable[str], default: tuple[str, ...]) -> tuple[str, ...]
     names = tuple(dict.fromkeys(asked))
     for name in names:
         if name not in _FIELDS:
-            reason = f"{name[:128]!r} is no field that this node knows of a job; it knows {', '.join(_FIELDS)}"
+            reason = f"{name[:128]!r} is not a field of a job that this node knows; use {', '.join(_FIELDS)}"
             raise InvalidArgument(f"fields: {reason}", details=[Violation("fields", reason)])
     return names or default
 
@@ -148,7 +148,7 @@ def fields_of_others(asked: Iterable[str]) -> tuple[str, ...]:
     names = fields_of(asked, _OF_ANYBODY)
     if secret := [name for name in names if name in _OF_ITS_OWNER]:
         raise PermissionDenied(
-            f"fields: {', '.join(secret)} of a job is for its owner alone; leave that out, or list jobs of your own"
+            f"fields: {', '.join(secret)} of a job is only for its owner; leave it out, or list your own jobs"
         )
     return names
 

@@ -73,12 +73,12 @@ def _fields(line: types_pb2.LogLine, where: str, *, passed: bool) -> bytes:
     try:
         fields = orjson.loads(text) if text else {}
     except ValueError as error:
-        raise invalid(where, f"is no JSON: {error}") from error
+        raise invalid(where, f"is not valid JSON: {error}") from error
     if not isinstance(fields, dict):
-        raise invalid(where, "is no JSON object")
+        raise invalid(where, "is not a JSON object")
     # Who passes it on writes it anew, which goes less deep than what can be read.
     if found := obstacle(fields, where):
-        raise InvalidArgument(found, details=[Violation(where, "cannot be passed on")])
+        raise InvalidArgument(found, details=[Violation(where, "cannot be passed on as JSON")])
     chain = fields.get(PASSED)
     if PASSED in fields and not (passed and _is_chain(chain)):
         del fields[PASSED]

@@ -24,7 +24,7 @@ def certificates_problem(path: Path) -> str | None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError:
-        return f"{path} holds no readable certificate (PEM)"
+        return f"{path} has no readable certificate (PEM)"
     return None
 
 
@@ -43,7 +43,7 @@ def key_problem(key: Path, certificate: Path) -> str | None:
     except ssl.SSLError as error:
         if error.reason in _OF_ANOTHER:
             return f"{key} is not the key of the certificate in {certificate}"
-        return f"{key} holds no readable private key (PEM, without a passphrase)"
+        return f"{key} has no readable private key (PEM, without a passphrase)"
     return None
 
 

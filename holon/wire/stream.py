@@ -157,7 +157,7 @@ class StreamWriter:
         self._check(len(self._control))
         encoded = frame.SerializeToString()
         if (size := len(encoded)) > self.max_message_bytes:
-            raise TooLarge(f"a message of {size} bytes exceeds the other side's limit of {self.max_message_bytes}")
+            raise TooLarge(f"a message of {size} bytes is over the receiver's limit of {self.max_message_bytes}")
         self._check_bytes(self._control_bytes, size)
         self._control_bytes += size
         self._control.append(encoded)
@@ -198,9 +198,7 @@ class StreamWriter:
         if self._closed or waiting >= self._max_items:
             self._check(waiting)
         if size + _WRAPPING > self.max_message_bytes:
-            raise TooLarge(
-                f"an item of {size} bytes exceeds the other side's message limit of {self.max_message_bytes}"
-            )
+            raise TooLarge(f"an item of {size} bytes is over the receiver's message limit of {self.max_message_bytes}")
         if self._waiting_bytes + size > self._max_bytes:
             self._check_bytes(self._waiting_bytes, size)
         self._waiting_bytes += size
@@ -217,17 +215,17 @@ class StreamWriter:
     def _check_bytes(self, waiting: int, size: int) -> None:
         if waiting and waiting + size > self._max_bytes:
             raise ResourceExhausted(
-                f"{waiting} bytes wait to be sent, of {self._max_bytes} allowed: the other side does not read; end "
-                "the stream",
+                f"{waiting} bytes wait to be sent, and the limit is {self._max_bytes}: the receiver does not read; "
+                "end the stream",
                 code="STREAM_FULL",
             )
 
     def _check(self, waiting: int) -> None:
         if self._closed:
-            raise Unavailable("the stream is closed; nothing more can be sent on it", code="STREAM_CLOSED")
+            raise Unavailable("the stream has ended; nothing more can be sent on it", code="STREAM_CLOSED")
         if waiting >= self._max_items:
             raise ResourceExhausted(
-                f"{waiting} messages wait to be sent, the most allowed: the other side does not read; end the stream",
+                f"{waiting} messages wait to be sent, which is the limit: the receiver does not read; end the stream",
                 code="STREAM_FULL",
             )
 

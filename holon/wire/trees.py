@@ -171,7 +171,7 @@ def _check_summary(message: types_pb2.JobSummary) -> None:
     if message.ByteSize() > MAX_SUMMARY_BYTES:
         raise _wrong("summary", f"has {message.ByteSize()} bytes, over the limit of {MAX_SUMMARY_BYTES}")
     if not is_id(message.holon_id) or not is_id(message.job_id):
-        raise _wrong("summary", "names no holon and job")
+        raise _wrong("summary", "lacks a valid holon_id or job_id")
 
 
 def summary_of(message: types_pb2.JobSummary) -> Summary:
@@ -217,29 +217,29 @@ def page_of(message: worker_pb2.TreePage, asked: Asked, holon_id: str, above: fr
         InvalidArgument: it is larger than what was asked for, or it is no tree of that holon's.
     """
     if message.ByteSize() > MAX_TREE_BYTES or len(message.nodes) > asked.size:
-        raise _wrong("page", f"has {len(message.nodes)} nodes and {message.ByteSize()} bytes, and that is too much")
+        raise _wrong("page", f"has {len(message.nodes)} nodes and {message.ByteSize()} bytes, which is too much")
     token = message.next_page_token
     if len(token) > MAX_TOKEN or not (token.isascii() and token.isprintable()) or " " in token:
-        raise _wrong("next_page_token", "cannot be one")
+        raise _wrong("next_page_token", "is invalid")
     if not asked.token and not message.nodes:
         raise _wrong("page", "has no root")
     known: set[str] = set()
     nodes = []
     for one in message.nodes:
         if not is_id(one.node_id) or one.node_id in known:
-            raise _wrong("node_id", "is none, or there twice")
+            raise _wrong("node_id", "is invalid, or there twice")
         is_root = not asked.token and not known
         if is_root != (not one.parent_node_id):
-            raise _wrong("parent_node_id", "makes another root, or none")
+            raise _wrong("parent_node_id", "makes a second root, or none")
         # On a later page it may be one of the pages before.
         if not is_root and one.parent_node_id not in known and (not asked.token or not is_id(one.parent_node_id)):
-            raise _wrong("parent_node_id", "comes after what is below it, or not at all")
+            raise _wrong("parent_node_id", "comes after a node below it, or is missing")
         if one.holon_id in above or (is_root and one.holon_id != holon_id):
-            raise _wrong("holon_id", "is not that of the holon that tells it, nor one below that")
+            raise _wrong("holon_id", "is not that of the reporting holon or of one below it")
         known.add(one.node_id)
         nodes.append(_node_of(one))
     if nodes and not asked.token and nodes[0].kind is not Kind.JOB:
-        raise _wrong("kind", "of the root is no job")
+        raise _wrong("kind", "of the root is not a job")
     return TreePage(tuple(nodes), token)
 
 
@@ -249,12 +249,12 @@ def _node_of(one: types_pb2.TreeNode) -> TreeNode:
         raise _wrong("kind", "is neither a job nor a task")
     for field in ("holon_id", "job_id"):
         if not is_id(getattr(one, field)):
-            raise _wrong(field, "is none")
+            raise _wrong(field, "is invalid")
     if one.task_id and not is_id(one.task_id):
-        raise _wrong("task_id", "is none")
+        raise _wrong("task_id", "is invalid")
     progress = one.progress if one.HasField("progress") else None
     if progress is not None and not (math.isfinite(progress) and 0 <= progress <= 100):
-        raise _wrong("progress", "is no percentage")
+        raise _wrong("progress", "is not a percentage")
     return TreeNode(
         one.node_id,
         one.parent_node_id,
@@ -306,14 +306,14 @@ def _trouble_of(one: types_pb2.TaskErrorCause) -> Trouble:
 def _digest_of(message: types_pb2.HistoryDigest) -> Digest:
     numbers = (message.event_count, message.first_sequence, message.last_sequence)
     if len(message.sha256) != SHA256_BYTES or not all(0 <= one <= _LARGEST for one in numbers):
-        raise _wrong("digest", "is none")
+        raise _wrong("digest", "is invalid")
     children = message.children[:MAX_CHILDREN]
     if not all(is_id(one.holon_id) and is_id(one.job_id) and len(one.sha256) == SHA256_BYTES for one in children):
-        raise _wrong("digest.children", "has what is none")
+        raise _wrong("digest.children", "has an invalid entry")
     return Digest(
         *numbers, message.sha256, tuple(ChildDigest(one.holon_id, one.job_id, one.sha256) for one in children)
     )
 
 
 def _wrong(field: str, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"what was told of a tree cannot be used: its {field} {reason}")
+    return InvalidArgument(f"the reported tree cannot be used: its {field} {reason}")

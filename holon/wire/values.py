@@ -109,7 +109,7 @@ def skills_of(message: job_pb2.CreateJobRequest | types_pb2.Lineage, field: str)
 def check_empty(is_empty: bool, listed: Sized, field: str) -> None:
     """Raise InvalidArgument where a message says that its list is empty, and it is not."""
     if is_empty and listed:
-        reason = f"is set, but the list has {len(listed)}; send one or the other"
+        reason = f"is set, but the list has {len(listed)} entries; send only one of the two"
         raise InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
 
 
@@ -128,14 +128,16 @@ def json_of(payload: types_pb2.Payload, where: str) -> bytes:
             value of zero bytes, and not none.
     """
     if (media_type := payload.media_type) not in _JSON and not _SAID_JSON.fullmatch(media_type):
-        raise _unsupported(where, f"is {media_type[:80]!r}; only application/json is taken")
+        raise _unsupported(where, f"has the media type {media_type[:80]!r}; only application/json is supported")
     if encoding := payload.encoding:
-        raise _unsupported(where, f"is encoded as {encoding[:80]!r}; this node reads no encodings")
+        raise _unsupported(where, f"has the encoding {encoding[:80]!r}; this node supports no encodings")
     data = payload.data
     if not data and (content := payload.WhichOneof("content")) is not None:
         if content == "ref":
-            raise _unsupported(where, "is a reference to a file; this node does not list PAYLOAD_REFS, send the bytes")
-        reason = "has zero bytes, which are no JSON; leave the payload empty for no value"
+            raise _unsupported(
+                where, "is a reference to a file, but this node does not list PAYLOAD_REFS; send the bytes"
+            )
+        reason = "has zero bytes, which is not JSON; for no value, leave the payload empty"
         raise InvalidArgument(f"{where} {reason}", code="NOT_JSON", details=[Violation(where, reason)])
     return data
 
@@ -146,7 +148,7 @@ def json_payload(text: bytes) -> types_pb2.Payload:
 
 
 def _none(kind: str, field: str, value: Timestamp | Duration) -> InvalidArgument:
-    reason = f"is no {kind}: {value.seconds} s and {value.nanos} ns"
+    reason = f"is not a valid {kind}: {value.seconds} s and {value.nanos} ns"
     return InvalidArgument(f"{field} {reason}", details=[Violation(field, reason)])
 
 

@@ -109,7 +109,7 @@ def outcome_of(result: worker_pb2.TaskResult, worker_id: str, *, passed: bool) -
     status = result.status
     if not status:
         raise _invalid(
-            "status", "is empty: say success, failure, cancelled, or a declared status", code="STATUS_MISSING"
+            "status", "is empty; send success, failure, cancelled, or a declared status", code="STATUS_MISSING"
         )
     if len(status) > MAX_STATUS:
         raise _invalid("status", f"has {len(status)} characters, over the limit of {MAX_STATUS}")
@@ -117,7 +117,7 @@ def outcome_of(result: worker_pb2.TaskResult, worker_id: str, *, passed: bool) -
         field = next(name for name in ("files", "data_metadata", "receipts") if getattr(result, name))
         raise _invalid(field, "needs a capability that this node does not list", code="PAYLOAD_UNSUPPORTED")
     if status != FAILURE and result.HasField("error"):
-        raise _invalid("error", f"is for the status failure only, not for {status!r}")
+        raise _invalid("error", f"is only for the status failure, not for {status!r}")
     data = json_of(result.data, "data")
     error = _task_error(result.error, passed=passed) if status == FAILURE else None
     return Outcome(status, data, error, worker_id)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 # By the names of arguments: whoever asks for one without a hint of what it holds means no key of the params.
 ARGUMENTS: Mapping[str, str] = {
-    "params_metadata": "nothing is told of files beside the params; give `files.download` their `size` and `sha256`",
-    "priority": "the node gives out what is more urgent first, and no task tells its priority",
-    "send_progress": "it is called `progress` here: `progress(percent, message)`",
-    "task_files": "it is called `files` here: a folder of the task's own, and files by URLs",
-    "tracing_context": "the span of the task is the current one of OpenTelemetry, where that is installed",
+    "params_metadata": "a task brings no metadata of files; give `files.download` their `size` and `sha256`",
+    "priority": "the node already sends tasks in the order of their priority, and does not send the priority",
+    "send_progress": "use the argument `progress`: `progress(percent, message)`",
+    "task_files": "use the argument `files`: a folder for the task, and files by URL",
+    "tracing_context": "use the current span of OpenTelemetry, if it is installed",
 }

@@ -30,7 +30,7 @@ def run_alone(serve: Callable[[], Coroutine[Any, Any, None]], last: float = LAST
     except RuntimeError:
         pass
     else:
-        raise RuntimeError("run() makes a loop of its own, and one runs here; await serve(), or enter the worker")
+        raise RuntimeError("run() starts an event loop, but one already runs here; use `await serve()` or `async with`")
     with asyncio.Runner() as runner:
         # The runner shuts it down, and would wait for one of Python's own as long as its threads take.
         runner.get_loop().set_default_executor(LoopExecutor(last))
@@ -60,7 +60,7 @@ async def _end_all(last: float) -> None:
 def _leave(task: asyncio.Task[Any]) -> None:
     if task.done():
         return
-    _log.error("%s does not let itself be cancelled; it is left where it is", task.get_name())
+    _log.error("%s ignores its cancel; the program ends without waiting for it", task.get_name())
     # The runner waits for those that are known to the loop.
     asyncio.tasks._unregister_task(task)  # noqa: SLF001  documented, for whoever makes tasks of his own
     known: Any = task

@@ -104,7 +104,7 @@ class Background:
         """
         await self._ready.wait()
         if not self._welcomed:
-            raise Unavailable("the worker has left before a node welcomed it; serve again")
+            raise Unavailable("the worker stopped before a node welcomed it; serve again")
 
     def drain(self, reason: str, grace: float) -> None:
         """Ask the worker to leave; any thread may, and a signal handler.
@@ -131,7 +131,7 @@ class Background:
         try:
             handlers.call_soon_threadsafe(_settle, over, failure)
         except RuntimeError:
-            _log.warning("the worker's loop was closed before its stream")
+            _log.warning("the event loop of the worker was closed before its stream")
 
     async def _serve(self, handlers: asyncio.AbstractEventLoop) -> None:
         self._task = asyncio.current_task()
@@ -177,7 +177,7 @@ class Background:
         if not (self._wish and self._link and self._runner):
             return
         reason, grace = self._wish
-        _log.info("the worker leaves: %s; what runs has %g s", reason, grace)
+        _log.info("the worker stops: %s; running tasks have %g s to end", reason, grace)
         loop = asyncio.get_running_loop()
         self._link.drain(reason)
         loop.call_later(grace, self._runner.give_back)

@@ -112,7 +112,7 @@ class Call:
         try:
             params = orjson.loads(data) if data else {}
         except ValueError as error:
-            raise InvalidArgument(f"the params are no JSON: {error}", code="INPUT_INVALID") from error
+            raise InvalidArgument(f"the params are not valid JSON: {error}", code="INPUT_INVALID") from error
         return self.skill.bind(params, {name: _INJECTED[name](self) for name in self.skill.injected - {"params"}})
 
     def _result(self, value: Any) -> worker_pb2.TaskResult:
@@ -133,9 +133,9 @@ class Call:
             said = result.error
             _log.warning("task %s failed: %s: %s", self.lease.task_id, said.code, said.message, extra=facts)
         elif isinstance(error, DataError):
-            _log.error("task %s: of its handler %s: %s", self.lease.task_id, self.skill, error, extra=facts)
+            _log.error("task %s: the handler %s: %s", self.lease.task_id, self.skill, error, extra=facts)
         else:
-            _log.error("task %s: its handler %s raised", self.lease.task_id, self.skill, exc_info=error, extra=facts)
+            _log.error("task %s: the handler %s raised", self.lease.task_id, self.skill, exc_info=error, extra=facts)
         return result
 
 

@@ -65,5 +65,5 @@ def read_pem(path: Path | None) -> bytes:
     if path is None:
         return b""
     if not (data := path.read_bytes()):
-        raise OSError(f"{path} is empty; it is read again with the next connection")
+        raise OSError(f"{path} is empty; the worker reads it again when it connects")
     return data

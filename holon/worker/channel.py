@@ -48,7 +48,7 @@ _NO_PLACE = frozenset({grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABOR
 # Of all workers of an authority at once, until the operator has put its new list there: it is no worker's to mend.
 _PASSING = "REVOCATION_UNKNOWN"
 _DETAILS = "grpc-status-details-bin"
-_NO_TOKENS = "this node gives no access tokens; unset WORKER_STS"
+_NO_TOKENS = "this node issues no access tokens; unset WORKER_STS"
 
 
 class Ended(Exception):
@@ -161,12 +161,12 @@ def sent_away(url: NodeUrl, going: worker_pb2.GoAway) -> Ended:
     """What a GoAway means where it comes in the place of a Welcome."""
     if going.reason == "REPLACED":
         return replaced_by(url, going)
-    return Ended(f"{url}: the node takes no session now: {going.reason}: {going.message}")
+    return Ended(f"{url}: the node accepts no session now: {going.reason}: {going.message}")
 
 
 def replaced_by(url: NodeUrl, going: worker_pb2.GoAway) -> Ended:
     """The end that GoAway(REPLACED) is."""
-    return Ended(f"{url}: a newer process has our worker id: {going.message or going.reason}", replaced=True)
+    return Ended(f"{url}: a newer process has this worker's id: {going.message or going.reason}", replaced=True)
 
 
 def refusal_of(error: grpc.aio.AioRpcError, url: NodeUrl, hints: Hints) -> Ended:
@@ -176,7 +176,7 @@ def refusal_of(error: grpc.aio.AioRpcError, url: NodeUrl, hints: Hints) -> Ended
     reasons = details + " ".join(str(value) for _, value in trailers)
     unserved = code is grpc.StatusCode.UNIMPLEMENTED
     hint = _NO_TOKENS if unserved else hints.of(code, reasons, url, told=told)
-    message = f"{url}: no access token: {code.name}: {details}"
+    message = f"{url}: no access token was issued: {code.name}: {details}"
     return Ended(f"{message} ({hint})" if hint else message, refused=_is_refused(code, reasons))
 
 

@@ -61,22 +61,22 @@ class DeclaredEvents:
             return
         if kind not in self._hints:
             known = ", ".join(list(self._hints)[:_NAMES_SHOWN])
-            reason = f"is none that skill {skill!r} declares ({known}); add it to @worker.skill(events={{...}})"
+            reason = f"is not declared by skill {skill!r} ({known}); add it to @worker.skill(events={{...}})"
             raise InvalidArgument(f"event {kind!r} {reason}", code=EVENT_INVALID)
         schema = self.schemas[kind]
         if schema is None:
             return
         value = orjson.loads(payload) if payload else {}
         if why := _breach(schema, value) or _unlike(self._hints[kind], value):
-            message = f"the payload of event {kind!r} is not as skill {skill!r} declares it: it {why}"
+            message = f"the payload of event {kind!r} does not match the declaration of skill {skill!r}: it {why}"
             raise InvalidArgument(message, code=EVENT_INVALID)
 
 
 def _schema(kind: Any, hint: Any) -> dict[str, Any] | None:
     if not is_event_type(kind):
-        raise InvalidArgument(f"event type {kind!r:.200}: use text of 1 to {MAX_EVENT_TYPE} printable characters")
+        raise InvalidArgument(f"event type {kind!r:.200} is invalid; use 1 to {MAX_EVENT_TYPE} printable characters")
     if kind in OF_WAITS:
-        raise InvalidArgument(f"event type {kind!r}: so nodes call what a job waits for; choose another name")
+        raise InvalidArgument(f"event type {kind!r} is reserved for what a job waits for; use another name")
     if hint is None:
         return None
     try:
@@ -84,7 +84,7 @@ def _schema(kind: Any, hint: Any) -> dict[str, Any] | None:
     except HolonError as error:
         raise InvalidArgument(f"event {kind!r}: {error.message}") from error
     if schema is not None and schema.get("type", "object") != "object":
-        raise InvalidArgument(f"event {kind!r}: a payload is a JSON object, and {hint!r:.200} is none")
+        raise InvalidArgument(f"event {kind!r}: a payload is a JSON object, but the hint {hint!r:.200} is not one")
     return schema
 
 
@@ -96,7 +96,7 @@ def _breach(schema: Mapping[str, Any], value: Mapping[str, Any]) -> str:
     parts = schema.get("properties", {})
     for name in value:
         if name not in parts and schema.get("additionalProperties") is False and "patternProperties" not in schema:
-            return f"has {name!r}, which is no key of it"
+            return f"has {name!r}, which is not declared"
     for name, part in parts.items():
         if name in value and isinstance(part, dict) and not fits(part, value[name]):
             return f"has a {name!r} that is not {part['type']}"

@@ -163,7 +163,7 @@ class Events:
         if session is None or session.end is not None or not self._waiting:
             return
         if types_pb2.CAPABILITY_EVENTS not in session.welcome.capabilities:
-            _log.warning("the node takes no events: %d of tasks are lost", len(self._kept))
+            _log.warning("the node accepts no events: %d events of tasks are lost", len(self._kept))
             for lease in tuple(self._of):
                 self.over(lease)
             self._waiting.clear()
@@ -214,9 +214,9 @@ class SendEvent:
             ResourceExhausted: (EVENTS_FULL) this task has sent 1,000 already.
         """
         if not is_event_type(type):
-            raise _none(f"event type {type!r:.200}: use text of 1 to {MAX_EVENT_TYPE} printable characters")
+            raise _none(f"event type {type!r:.200} is invalid; use 1 to {MAX_EVENT_TYPE} printable characters")
         if type in OF_WAITS:
-            raise _none(f"event type {type!r}: so nodes call what a job waits for; choose another name")
+            raise _none(f"event type {type!r} is reserved for what a job waits for; use another name")
         event = worker_pb2.Event(event_id=uuid.uuid4().hex, type=type)
         event.time.GetCurrentTime()
         if payload is not None:
@@ -225,7 +225,7 @@ class SendEvent:
         with self._lock:
             if self._sent >= MOST_OF_TASK:
                 raise ResourceExhausted(
-                    f"this task has sent {MOST_OF_TASK} events, the most allowed; use `log` or `progress` for more",
+                    f"this task has sent {MOST_OF_TASK} events, which is the limit; use `log` or `progress` for more",
                     code="EVENTS_FULL",
                 )
             self._sent += 1
@@ -238,11 +238,11 @@ def _json(kind: str, payload: Mapping[str, Any]) -> bytes:
     try:
         text = orjson.dumps(dict(payload))
     except (TypeError, ValueError) as error:
-        raise _none(f"the payload of event {kind!r} is no JSON: {error}") from error
+        raise _none(f"the payload of event {kind!r} cannot be written as JSON: {error}") from error
     if len(text) > MAX_EVENT_BYTES:
         raise _none(
-            f"the payload of event {kind!r} has {len(text)} bytes, over the limit of {MAX_EVENT_BYTES}; keep large "
-            "data elsewhere, and say where it is"
+            f"the payload of event {kind!r} has {len(text)} bytes, over the limit of {MAX_EVENT_BYTES}; store large "
+            "data elsewhere, and send its address"
         )
     return text
 

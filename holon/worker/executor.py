@@ -52,7 +52,7 @@ class LoopExecutor(ThreadPoolExecutor):
         future: Future[T] = Future()
         with self._done:
             if self._closed:
-                raise RuntimeError("the worker has left, and begins nothing more in a thread")
+                raise RuntimeError("the worker has stopped and starts no more calls in threads")
             if self._busy < self._most:
                 self._pool.submit(self._work)
                 self._busy += 1
@@ -76,7 +76,7 @@ class LoopExecutor(ThreadPoolExecutor):
             left = [] if in_time else [_name(call) for call in self._running.values()]
         self._pool.close()
         for name in left:
-            _log.error("%s runs on in a thread, which nothing can end; it is left where it is", name)
+            _log.error("%s still runs in a thread, which cannot be stopped; the worker does not wait for it", name)
 
     def _give_up(self) -> None:
         for future, _ in self._waiting:

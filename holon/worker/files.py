@@ -73,7 +73,7 @@ class TaskFolder:
         target = self.path().joinpath(*parts)
         if not target.is_relative_to(self.path()):
             # A drive's letter.
-            raise TaskError(INVALID_INPUT_ERROR, f"{name!r} is no name of a file below the task's folder")
+            raise TaskError(INVALID_INPUT_ERROR, f"{name!r} is not a name of a file in the task's folder")
         partial = self.path(_PARTIAL) / uuid.uuid4().hex
         with self._counted(transfer):
             try:
@@ -119,7 +119,7 @@ class TaskFolder:
         with self._changed:
             self._check()
             if self._stopped:
-                raise TaskError(TRANSIENT_ERROR, "the task was stopped, and transfers no files any more")
+                raise TaskError(TRANSIENT_ERROR, "the task was stopped, so it cannot transfer files any more")
             self._transfers.add(transfer)
         try:
             yield
@@ -130,7 +130,7 @@ class TaskFolder:
 
     def _check(self) -> None:
         if self._closed:
-            raise TaskError(TRANSIENT_ERROR, "the task is over, and its files are gone")
+            raise TaskError(TRANSIENT_ERROR, "the task has ended, and its files were deleted")
 
 
 class Files:

@@ -41,7 +41,7 @@ def remove(root: Path, held: int) -> None:
     try:
         shutil.rmtree(root)
     except OSError as error:
-        _log.warning("the folder %s of a task that is over cannot be deleted: %s", root, error)
+        _log.warning("the folder %s of an ended task cannot be deleted: %s", root, error)
     finally:
         if held >= 0:
             os.close(held)
@@ -73,5 +73,5 @@ def _sweep(where: Path) -> None:
                 # Whoever made it lives.
                 os.close(held)
                 continue
-            _log.info("deleting %s, which a worker that was killed has left", root)
+            _log.info("deleting %s, which a killed worker left behind", root)
             remove(root, held)

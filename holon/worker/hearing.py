@@ -107,9 +107,9 @@ class Hearing:
             self._reports.leases.take(lease)
             if self.leaving:
                 # It crossed our Drain: no more come here, but perhaps to who comes in our place, under the same id.
-                self._reports.reject(lease, "DRAINING", "the worker is leaving", again_after=0)
+                self._reports.reject(lease, "DRAINING", "the worker is stopping", again_after=0)
             elif self._reports.leases.kept >= most:
-                busy = f"{most} results are not acknowledged yet"
+                busy = f"{most} results wait to be acknowledged"
                 self._reports.reject(lease, "BUSY", busy, again_after=BUSY_S)
             else:
                 self.tasks.offered(lease, offer)
@@ -128,7 +128,7 @@ class Hearing:
             elif self._crossing is not None and self._crossing.pop(lease, None) is not None:
                 # The node waits for a word of it.
                 self._reports.leases.take(lease)
-                self._reports.reject(lease, "STALE_OFFER", "it was stopped before it was begun", again_after=0)
+                self._reports.reject(lease, "STALE_OFFER", "the task was stopped before it started", again_after=0)
 
     def on_tree(self, request: worker_pb2.TreeRequest) -> bool:
         """Hand a question on, if somebody answers it."""
@@ -154,4 +154,4 @@ class Hearing:
         """Ignore what this version does not know, and say so once."""
         if kind not in self._unknown_kinds:
             self._unknown_kinds.add(kind)
-            _log.warning("the node sends messages that this SDK does not use (%s); they are ignored", kind)
+            _log.warning("the node sends messages that this SDK does not know (%s); they are ignored", kind)

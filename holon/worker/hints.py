@@ -51,15 +51,15 @@ class Hints:
             if any(reason in reasons for reason in _PLAIN):
                 return ""
             return (
-                f"check {self.token} and the certificate, which may both have expired, and that {self.url} names the "
-                "worker door"
+                f"check {self.token} and the certificate (both may have expired), and that {self.url} is the address "
+                "of a worker port"
             )
         if code is grpc.StatusCode.PERMISSION_DENIED and "WORKER_ID_MISMATCH" in reasons:
-            return f"check that {self.worker_id} is the one that the certificate or token stands for"
+            return f"check that {self.worker_id} is the id of the certificate or token"
         if code is grpc.StatusCode.INVALID_ARGUMENT:
-            return "the node does not understand this worker; check the versions of both"
+            return "the node does not understand this worker; compare the versions of both"
         if code is grpc.StatusCode.UNIMPLEMENTED:
-            return f"nothing serves workers there; check that {self.url} names the worker door"
+            return f"this is not a worker port; check that {self.url} is the address of one"
         return ""
 
     def _unreachable(self, reasons: str, where: NodeUrl) -> str:
@@ -67,32 +67,33 @@ class Hints:
             return any(word in reasons for word in words)
 
         if said(_NO_SUCH_NAME):
-            return f"check the host's name in {self.url}"
+            return f"check the host name in {self.url}"
         if said(_REFUSED):
             # Of a name with several addresses only one is told of, and at another the handshake may have failed.
             unsure = where.secure and not where.is_address
             return f"nothing listens there; if the node runs, check {self.ca}" if unsure else "nothing listens there"
         if not where.secure:
-            return "check that a node listens there, and without TLS; with TLS the address begins with grpcs://"
+            return "check that a node without TLS listens there; with TLS the address begins with grpcs://"
         if said(_NOT_TLS):
-            return f"what listens there speaks no TLS; check the port in {self.url}"
-        theirs = f"that {self.ca} is the node's authority and {self.url} a name in its certificate"
+            return f"the server there does not speak TLS; check the port in {self.url}"
+        theirs = f"that {self.ca} has the node's authority, and that its certificate has the name in {self.url}"
         if said(_NOT_TRUSTED):
             return f"the node's certificate is not trusted; check {theirs}"
         if not self.shows:
             return (
-                f"if a node listens there, its door asks for a certificate, and {self.certificate} is not set: set it "
-                "and its key, which `holon certs issue` makes for a development authority"
+                f"if a node listens there, it requires a client certificate, and {self.certificate} is not set. Set "
+                "it and its key; for a development authority, `holon certs issue` makes them"
             )
         expires = expiry_of(self.pem)
         if expires is not None and expires <= datetime.now(UTC):
             return (
-                f"our certificate ({self.certificate}) expired at {expires:%Y-%m-%d %H:%M} UTC: put a new one and its "
-                "key in its place, such as of `holon certs issue`; they are read again by themselves"
+                f"the certificate of this worker ({self.certificate}) expired at {expires:%Y-%m-%d %H:%M} UTC. "
+                "Replace the file and its key, for example by `holon certs issue`; the worker reads them again by "
+                "itself"
             )
         # What a failed handshake looks like from here: the node closes without a word.
         return (
-            "if a node listens there, it did not like our certificate or we not its own: check that "
-            f"{self.certificate} is issued by an authority that the node trusts, is in date and meant for client "
-            f"authentication, and {theirs}"
+            "if a node listens there, the TLS handshake failed: one side did not accept the certificate of the "
+            f"other. Check that an authority that the node trusts issued {self.certificate}, that it is valid now "
+            f"and for client authentication, and {theirs}"
         )

@@ -98,7 +98,7 @@ class Leases:
         if not sizes:
             return None
         lease = max(sizes, key=sizes.__getitem__)
-        message = f"a result of {sizes[lease]} bytes ended the stream: it is more than the node reads"
+        message = f"a result of {sizes[lease]} bytes ended the stream, because it is over the node's limit"
         kept = self._kept[lease]
         kept.result = too_large(kept.result, message)
         # It may be that which was too large.

@@ -108,7 +108,7 @@ class Link:
             for session in tuple(self._carriers):
                 await session.close()
         if replaced:
-            raise Replaced(f"{replaced}; this one stops, and does not reconnect by itself")
+            raise Replaced(f"{replaced}; this worker stops, and does not reconnect by itself")
 
     @property
     def linked(self) -> bool:
@@ -160,7 +160,7 @@ class Link:
     def abandon(self) -> None:
         """End now, whatever is owed; the leases repair it."""
         if not self.reports.leases.is_empty:
-            _log.error("%r: leaving with work not acknowledged; those tasks run again elsewhere", self.reports.leases)
+            _log.error("%r: leaving with unacknowledged work; those tasks run again elsewhere", self.reports.leases)
         self._finished.set()
 
     async def _stay_connected(self, group: asyncio.TaskGroup) -> None:
@@ -302,7 +302,7 @@ class Link:
 
     async def _sent_away(self, going: worker_pb2.GoAway) -> None:
         """There is to be another stream. The old one serves until the new one is there."""
-        _log.info("another stream is opened: %s %s", going.reason, going.message)
+        _log.info("opening another stream: %s %s", going.reason, going.message)
         self._urls.prefer(going.try_urls)
         left = going.time_left.seconds + going.time_left.nanos / 1e9
         # Spread, for the node says it to many at once.
@@ -322,7 +322,7 @@ class Link:
             if error.too_large and (lease := self.reports.leases.replace_largest()):
                 facts = {"task_id": lease.task_id, "lease_id": lease.lease_id}
                 _log.error(
-                    "the result of task %s was too large and fails LIMIT_EXCEEDED instead", lease.task_id, extra=facts
+                    "the result of task %s was too large; LIMIT_EXCEEDED was sent instead", lease.task_id, extra=facts
                 )
         serving = [carrier for session, carrier in self._carriers.items() if session.end is None]
         await self._losses.wait(error, serving, linked=linked)

@@ -53,7 +53,7 @@ class Meter:
         with self._stat.open(encoding="ascii") as lines:
             name, *fields = lines.readline().split()
         if name != "cpu" or len(fields) < _IDLE.stop:
-            raise ValueError(f"{self._stat} begins with no line of all processors")
+            raise ValueError(f"{self._stat} does not begin with a line for all processors")
         times = [int(one) for one in fields[:_TIMES]]
         before, self._ticks = self._ticks, (sum(times), sum(times[_IDLE]))
         if before is None:

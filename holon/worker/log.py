@@ -99,7 +99,14 @@ class Log:
             except IndexError:
                 break
             if (dropped := number - self._told - 1) > 0:
-                batch.append(_line(at, "warning", f"{dropped} lines before this were too many at once", b""))
+                batch.append(
+                    _line(
+                        at,
+                        "warning",
+                        f"{dropped} log lines before this one were dropped, because there were too many at once",
+                        b"",
+                    )
+                )
             self._told = number
             batch.append(_line(at, level, text, fields))
             size += batch[-1].ByteSize()

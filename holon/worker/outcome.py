@@ -120,7 +120,7 @@ def _costing(result: worker_pb2.TaskResult, cost: Any) -> worker_pb2.TaskResult:
     try:
         known = costing("cost", cost)
     except InvalidArgument as error:
-        return failure(PERMANENT_ERROR, f"what the handler says that it cost: {error.message}")
+        return failure(PERMANENT_ERROR, f"the cost that the handler reported: {error.message}")
     if known is not None:
         result.cost = known
     return result
@@ -153,10 +153,10 @@ def _object(data: Any) -> bytes:
         text = _write(data)
     except TypeError as error:
         where = unwritten(data, "data", _write) or error
-        raise DataError(f"what the handler returned cannot be written as JSON: {where}") from error
+        raise DataError(f"the result of the handler cannot be written as JSON: {where}") from error
     if not text.startswith(b"{"):
         raise DataError(
-            f"what the handler returned is no JSON object, though a {type(data).__name__}; wrap it in a dict"
+            f"the result of the handler is a {type(data).__name__}, which is not a JSON object; wrap it in a dict"
         )
     return text
 
@@ -177,4 +177,4 @@ def _plain(value: Any) -> Any:
         return list(value)
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"a value of type {type(value).__name__} is nothing that JSON can hold")
+    raise TypeError(f"JSON cannot hold a value of type {type(value).__name__}")

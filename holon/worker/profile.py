@@ -21,7 +21,9 @@ def profile_of(resources: Mapping[str, Any]) -> worker_pb2.Profile:
     """
     told = resources_message(machine("resources", resources))
     if (size := told.ByteSize()) > MAX_MACHINE_BYTES:
-        raise InvalidArgument(f"resources has {size} bytes, over the limit of {MAX_MACHINE_BYTES}; say less of it")
+        raise InvalidArgument(
+            f"resources has {size} bytes, over the limit of {MAX_MACHINE_BYTES}; report fewer properties"
+        )
     return worker_pb2.Profile(profile_id="machine", resources=told)
 
 

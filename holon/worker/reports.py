@@ -80,7 +80,7 @@ class Reports:
             except HolonError as error:
                 # Results come before lines: a stream that is full is not ended for these.
                 facts = {"task_id": lease.task_id, "lease_id": lease.lease_id}
-                _log.debug("%d lines of task %s were not sent: %s", len(lines), lease.task_id, error, extra=facts)
+                _log.debug("%d log lines of task %s were not sent: %s", len(lines), lease.task_id, error, extra=facts)
 
     def event(self, lease: Lease, event: worker_pb2.Event) -> None:
         """Tell the node of an event of a task, until it is acknowledged; lost once its final word was said."""
@@ -167,7 +167,7 @@ class Reports:
         spent, self._spent = self._spent, OrderedDict()
         for lease in leases:
             self.leases.take(lease)
-            cost, message = spent.pop(lease, None), "it is not held any more"
+            cost, message = spent.pop(lease, None), "the worker no longer holds the task"
             self.reject(lease, "STALE_OFFER", message, again_after=0, cost=cost or None, counts=cost is not None)
         for lease, told in spent.items():
             self.finish_lost(lease, cancelled(told))
@@ -199,7 +199,7 @@ class Reports:
             if ack.verdict != worker_pb2.VERDICT_COMMITTED:
                 name, facts = _verdict_name(ack), {"task_id": lease.task_id, "lease_id": lease.lease_id}
                 level = logging.INFO if ack.verdict == worker_pb2.VERDICT_SUPERSEDED else logging.WARNING
-                _log.log(level, "the result of task %s was not used: %s", lease.task_id, name, extra=facts)
+                _log.log(level, "the node did not use the result of task %s: %s", lease.task_id, name, extra=facts)
         self._settled()
         return settled
 
@@ -241,7 +241,9 @@ class Reports:
             return
         size, most = len(kept.result.data.data), self.session.max_payload_bytes
         if size > most:
-            kept.result = too_large(kept.result, _too_large(f"{size} bytes of data, and the node takes {most}"))
+            kept.result = too_large(
+                kept.result, _too_large(f"its data has {size} bytes, and the limit of the node is {most}")
+            )
         # Not put into an update, which would be a copy of all that a holon tells beside it.
         update = _update(lease, resent=kept.sent).SerializeToString() + _result_in(kept.result.SerializeToString())
         try:
@@ -267,7 +269,9 @@ class Reports:
         after = error.retry_after.seconds + error.retry_after.nanos / 1e9
         wait = max(after, _LEAST_RETRY) if error.HasField("retry_after") else self._timing.retry_result
         facts = {"task_id": lease.task_id, "lease_id": lease.lease_id}
-        _log.info("the node cannot take the result of task %s now; again in %.1f s", lease.task_id, wait, extra=facts)
+        _log.info(
+            "the node cannot store the result of task %s now; next try in %.1f s", lease.task_id, wait, extra=facts
+        )
         if timer := self._retries.pop(lease, None):
             timer.cancel()
         self._retries[lease] = asyncio.get_running_loop().call_later(wait, self._repeat, lease)
@@ -282,7 +286,7 @@ def _update(lease: Lease, **what: object) -> worker_pb2.TaskUpdate:
 
 
 def _too_large(how: str) -> str:
-    return f"the result is too large: {how}; store it elsewhere and return where it is"
+    return f"the result is too large: {how}; store large data elsewhere and return its address"
 
 
 def _verdict_name(ack: worker_pb2.ResultAck) -> str:

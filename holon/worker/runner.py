@@ -84,7 +84,7 @@ class Runner:
             # It crossed our word of fewer credits, or that was not said yet. Perhaps nobody else can do it, so it is to
             # come again as soon as they allow.
             self._grant()
-            self._reports.reject(lease, "BUSY", f"all {self._slots} slots are taken", again_after=0)
+            self._reports.reject(lease, "BUSY", f"all {self._slots} slots of the worker are in use", again_after=0)
             return
         call = self._calls[lease] = Call(lease, offer, skill, self._loop.time(), self._tracing)
         if "progress" in skill.injected:
@@ -104,7 +104,7 @@ class Runner:
         elif not self._in_thread(functools.partial(self._work, call)):
             del self._calls[lease]
             self._alarm.drop(call)
-            self._reports.reject(lease, "BUSY", "no thread can be begun for it", again_after=BUSY_S)
+            self._reports.reject(lease, "BUSY", "no thread can be started for the task", again_after=BUSY_S)
             return
         self._reports.accept(lease)
 
@@ -135,7 +135,7 @@ class Runner:
         for call in tuple(self._calls.values()):
             self._tell_handler(call, "DRAINING")
             self._silence(call)
-            self._hand_back(call, "DRAINING", "the worker leaves before the task is done", again_after=0)
+            self._hand_back(call, "DRAINING", "the worker stops before the task has ended", again_after=0)
 
     def close(self) -> None:
         """Stop every handler and say nothing more."""
@@ -179,7 +179,7 @@ class Runner:
 
     def _timed_out(self, call: Call) -> worker_pb2.TaskResult:
         ran = self._loop.time() - call.began
-        return failure(TIMEOUT_ERROR, f"the time for the task was over after {ran:.1f} s; it was stopped")
+        return failure(TIMEOUT_ERROR, f"the task reached its time limit after {ran:.1f} s, and was stopped")
 
     def _stop(self, call: Call, reason: str, patience: float) -> None:
         if not call.stopping:
@@ -205,7 +205,7 @@ class Runner:
         if call.folder is not None:
             call.folder.close()
         _log.warning(
-            "task %s: its handler %s goes on after its stop (%s); its slot is lost until it returns",
+            "task %s: the handler %s still runs after its stop (%s); its slot stays in use until it returns",
             call.lease.task_id,
             call.skill.name,
             call.stopping,
@@ -271,7 +271,7 @@ class Runner:
         try:
             self._threads.submit(call)
         except RuntimeError as error:
-            _log.warning("no thread can be begun, and what it is for waits or goes back: %s", error)
+            _log.warning("no thread can be started; tasks wait or are returned: %s", error)
             return False
         return True
 
@@ -305,7 +305,7 @@ class Runner:
 
     def _abandoned(self, call: Call) -> None:
         """The handlers' loop is being closed."""
-        self._hand_back(call, "DRAINING", "the worker was stopped before the task was done")
+        self._hand_back(call, "DRAINING", "the worker was stopped before the task ended")
         self._done(call, cancelled())
 
 
@@ -314,7 +314,7 @@ def _refusal(offer: worker_pb2.TaskOffer) -> tuple[str, str] | None:
     if offer.params.HasField("ref"):
         return "PAYLOAD_UNREACHABLE", "this worker cannot fetch params"
     if offer.params.encoding:
-        return "UNSUITABLE", f"this worker cannot read params encoded as {offer.params.encoding!r}"
+        return "UNSUITABLE", f"this worker cannot read params with the encoding {offer.params.encoding!r}"
     return None
 
 

@@ -128,7 +128,7 @@ class Session:
                     greeting.cancel()
                 await _ended(greeting)
         if not done:
-            raise Ended(f"{self.url}: no Welcome within {self._timing.welcome:g} s")
+            raise Ended(f"{self.url}: no Welcome arrived within {self._timing.welcome:g} s")
         self.welcome = welcome = greeting.result()
         self._welcomed = True
         self._heard = self._loop.time()
@@ -204,7 +204,9 @@ class Session:
         self._fall_silent()
         self._writer.close()
         self._farewell = self._loop.call_later(
-            self._timing.goodbye, self.break_off, f"not ended within {self._timing.goodbye:g} s of our half-close"
+            self._timing.goodbye,
+            self.break_off,
+            f"the stream did not end within {self._timing.goodbye:g} s of the half-close",
         )
 
     def move(self) -> None:
@@ -229,7 +231,7 @@ class Session:
         while (frame := await self._read()).WhichOneof("message") != "welcome":
             if frame.HasField("go_away"):
                 raise sent_away(self.url, frame.go_away)
-            _log.debug("%s: a message before Welcome is ignored", self.url)
+            _log.debug("%s: ignoring a message that came before Welcome", self.url)
         return frame.welcome
 
     async def _until_broken(self, lane: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -259,7 +261,7 @@ class Session:
             await self._translate(error)
             raise
         if frame is None:
-            raise Ended(f"{self.url}: the node sent what is no message")
+            raise Ended(f"{self.url}: the node sent an invalid message")
         if not isinstance(frame, worker_pb2.SessionResponse):
             raise await end_of(self._call, self.url, self._hints, welcomed=self._welcomed)
         return frame
@@ -276,7 +278,7 @@ class Session:
         while True:
             left = self._heard + self._silence - self._loop.time()
             if left <= 0:
-                raise Ended(f"{self.url}: nothing heard for {self._silence:g} s")
+                raise Ended(f"{self.url}: no message arrived within {self._silence:g} s")
             due = self._loop.time() + left
             done, _ = await asyncio.wait((self._broken,), timeout=left)
             if done:
@@ -305,7 +307,7 @@ class Session:
                 asked = _seconds(frame.heartbeat_ack.next_interval, 0.0)
                 self._heartbeats.every = max(asked, self._timing.least_heartbeat)
         elif self._writer.closed and kind in _OF_LEASES:
-            _log.debug("%s: %s on a stream that was left: a newer one has said what goes on", self.url, kind)
+            _log.debug("%s: %s on a replaced stream is ignored; the new one decides", self.url, kind)
         elif kind == "task_offers":
             self._listener.on_offers(frame.task_offers)
         elif kind == "update_acks":
@@ -316,7 +318,7 @@ class Session:
             self.going = frame.go_away
             self.left.set()
         elif kind == "reauthenticated":
-            _log.debug("%s: the session goes on with the new token", self.url)
+            _log.debug("%s: the session continues with the new token", self.url)
         elif kind == "session_error":
             error = frame.session_error.error
             _log.warning(
@@ -332,7 +334,7 @@ class Session:
             (kind == "tree_request" and self._listener.on_tree(frame.tree_request))
             or (kind == "resolve_request" and self._listener.on_resolve(frame.resolve_request))
         ):
-            self._listener.on_unknown(kind or "a newer kind")
+            self._listener.on_unknown(kind or "of a newer kind")
 
 
 async def _ended(*tasks: asyncio.Task[Any]) -> None:

@@ -82,7 +82,7 @@ def read_settings(
     if not text.strip(", "):
         problems.append(
             f"NODE_URL is not set; set it to the node's address, such as grpcs://127.0.0.1:{DEFAULT_PORT}, or use "
-            "`holon worker run` in a folder where `holon serve --dev` has started"
+            "`holon worker run` in the folder where `holon serve --dev` runs"
         )
     credentials = Credentials(
         token if token is not None else environ.get("WORKER_TOKEN", ""),
@@ -94,25 +94,25 @@ def read_settings(
     )
     problems += _file_problems(ca, certificate, key, mounted=mounted)
     if not (credentials.token.isascii() and credentials.token.isprintable()):
-        problems.append("WORKER_TOKEN has characters that no header can carry; use printable ASCII")
+        problems.append("WORKER_TOKEN has characters that a header cannot carry; use printable ASCII")
     if bool(certificate) != bool(key):
         problems.append("TLS_CERT_PATH and TLS_KEY_PATH belong together; set both or neither")
     identity = worker_id if worker_id is not None else environ.get("WORKER_ID", "")
     if not identity and urls and not certificate:
-        problems.append("WORKER_ID is not set, and there is no certificate to take it from; set it")
+        problems.append("WORKER_ID is not set, and there is no certificate that has the id; set WORKER_ID")
     elif identity and not certificate and not is_id(identity):
         problems.append(
-            f"WORKER_ID {identity!r} is no id of a worker; use 1 to 128 letters, digits, dots, underscores or dashes, "
-            "the first a letter or digit"
+            f"WORKER_ID {identity!r} is invalid; use 1 to 128 letters, digits, dots, underscores or dashes, and "
+            "begin with a letter or digit"
         )
     elif not identity and (plain := [url for url in urls if not url.secure]):
         problems.append(
-            f"NODE_URL is grpc:// ({plain[0]}), so that no certificate is used and WORKER_ID is not taken from it; "
-            "write grpcs://, or set WORKER_ID where the node has no TLS"
+            f"NODE_URL is grpc:// ({plain[0]}), so no certificate is used and WORKER_ID cannot come from it; write "
+            "grpcs://, or if the node has no TLS, set WORKER_ID"
         )
     tokens = sts if sts is not None else _switch("WORKER_STS", environ, problems)
     if tokens and not (credentials.token or credentials.certificate):
-        problems.append("WORKER_STS needs something to exchange; set WORKER_TOKEN, or a certificate and its key")
+        problems.append("WORKER_STS needs a credential to exchange; set WORKER_TOKEN, or a certificate and its key")
     if problems:
         raise ConfigError("the worker cannot start: " + "; ".join(problems))
     return Settings(tuple(urls), identity, credentials, tokens)

@@ -101,7 +101,7 @@ class Skill:
             InvalidArgument: (INPUT_INVALID) the params are not what the hints ask for.
         """
         if not isinstance(params, dict):
-            raise _invalid(f"the params of {self.name} are a JSON object, not {type(params).__name__}")
+            raise _invalid(f"the params of {self.name} must be a JSON object, not {type(params).__name__}")
         arguments = dict(injected)
         if "params" in self.injected:
             arguments["params"] = _typed(self.name, "params", self.params_hint, params)
@@ -143,20 +143,20 @@ def skill_of(
     """
     shown = getattr(handler, "__qualname__", repr(handler))
     if not (inspect.isfunction(handler) or inspect.ismethod(handler)):
-        raise _unusable(shown, "it is no function")
+        raise _unusable(shown, "it is not a function")
     if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
-        raise _unusable(shown, "it is a generator; return one dict")
+        raise _unusable(shown, "it is a generator; return one dict instead")
     for option, value in (("name", name), ("version", version), ("type", type), ("description", description)):
         if not isinstance(value, str):
-            raise _unusable(shown, f"its {option} is {value!r}; give text, such as {str(value)!r}")
+            raise _unusable(shown, f"its {option} is {value!r}; use text, such as {str(value)!r}")
     for option, value in (("name", name or handler.__name__), ("version", version), ("type", type)):
         if not is_name(value):
-            raise _unusable(shown, f"a node takes a {option} of at most {MAX_NAME} printable characters")
+            raise _unusable(shown, f"the {option} may have at most {MAX_NAME} printable characters")
     if isinstance(statuses, str) or not all(isinstance(status, str) for status in statuses):
-        raise _unusable(shown, f"its statuses are {statuses!r}; give a list of text")
+        raise _unusable(shown, f"its statuses are {statuses!r}; use a list of text")
     if len(set(statuses)) > MAX_STATUSES or not all(0 < len(status) <= MAX_STATUS for status in statuses):
-        why = f"a node takes at most {MAX_STATUSES} statuses, each of 1 to {MAX_STATUS} characters"
-        raise _unusable(shown, f"{why}; put what tells more of them apart into the result")
+        why = f"a skill may have at most {MAX_STATUSES} statuses, each of 1 to {MAX_STATUS} characters"
+        raise _unusable(shown, f"{why}; put finer distinctions into the result")
     parameters = inspect.signature(handler).parameters
     _check_absent(handler, shown, parameters)
     keys = arguments_schema(handler, RESERVED)
@@ -166,7 +166,7 @@ def skill_of(
     description = description or (inspect.getdoc(handler) or "").partition("\n")[0]
     if len(description) > MAX_DESCRIPTION:
         why = f"its description has {len(description)} characters, over the limit of {MAX_DESCRIPTION}"
-        raise _unusable(shown, f"{why}; say it in a few lines")
+        raise _unusable(shown, f"{why}; shorten it")
     try:
         costing("price", price)
     except InvalidArgument as error:
@@ -197,8 +197,8 @@ def skill_of(
 def _check_absent(handler: Callable[..., Any], shown: str, parameters: Mapping[str, inspect.Parameter]) -> None:
     for name, why in ARGUMENTS.items():
         if name in parameters and not _is_key(handler, parameters[name]):
-            key = f"where it is a key of the params, give it a default, or a hint of what it holds (`{name}: int`)"
-            raise _unusable(shown, f"its argument {name!r} is filled by nobody: {why}; {key}")
+            key = f"if it is a key of the params, give it a default, or a hint of its type (`{name}: int`)"
+            raise _unusable(shown, f"its argument {name!r} does not exist here: {why}; {key}")
 
 
 def _is_key(handler: Callable[..., Any], parameter: inspect.Parameter) -> bool:
@@ -225,9 +225,11 @@ def _input_schema(shown: str, params_hint: Any, keys: dict[str, Any]) -> dict[st
     if schema is None or schema == {"type": "object"}:
         return keys
     if schema.get("type", "object") != "object":
-        raise _unusable(shown, f"params are a JSON object, and {params_hint!r} is none")
+        raise _unusable(shown, f"params must be a JSON object, but the hint {params_hint!r} is not one")
     if "properties" in keys:
-        raise _unusable(shown, f"either `params: {params_hint!r}` or the other arguments say what the params are")
+        raise _unusable(
+            shown, f"the argument `params: {params_hint!r}` and other arguments both declare params; use one of the two"
+        )
     # What a skill takes stays open, unless its author wrote that out: keys that it does not know are no error.
     if isinstance(params_hint, dict):
         return schema
@@ -240,7 +242,9 @@ def _output_schema(shown: str, hint: Any) -> dict[str, Any] | None:
         return None
     schema = schema_of(hint)
     if schema is not None and schema.get("type", "object") != "object":
-        raise _unusable(shown, f"a handler returns a JSON object, and {hint!r} is none; return a dict or a dataclass")
+        raise _unusable(
+            shown, f"a handler returns a JSON object, but the hint {hint!r} is not one; return a dict or a dataclass"
+        )
     return schema
 
 

@@ -74,7 +74,7 @@ class Threads:
         """
         with self._lock:
             if self.closed:
-                raise RuntimeError(f"{self._name}: the worker has left, and begins nothing more")
+                raise RuntimeError(f"{self._name}: the worker has stopped and starts no more calls")
             if self._open < self._started:
                 self._calls.put(call)
             else:

@@ -96,7 +96,7 @@ class Tokens:
                 grant = await self.fresh(session.channel, session.url, session.shown.pem)
             except Ended as end:
                 losses += 1
-                _log.warning("the access token could not be renewed, and is tried again: %s", end)
+                _log.warning("the access token could not be renewed; the worker tries again: %s", end)
                 continue
             losses = 0
             if grant is not told:
@@ -129,7 +129,7 @@ class Tokens:
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _REFUSED:
                     raise refusal_of(error, url, hints) from error
-                _log.warning("%s: the refresh token is not taken: %s", url, error.details())
+                _log.warning("%s: the node did not accept the refresh token: %s", url, error.details())
                 self._grant = None
         try:
             return await self._ask(channel, certificate, self._by_credential(url))

@@ -61,9 +61,9 @@ def tracing_here() -> Tracing:
         if named:
             send_to_collector()
     except ImportError as error:
-        _log.warning("%s is set, and %s is not installed: nothing is traced", ENDPOINT, error.name)
+        _log.warning("%s is set, but %s is not installed, so there are no traces", ENDPOINT, error.name)
         return Tracing()
     except Exception as error:
         # It reads variables of its own, some of them as it is imported, and raises whatever comes of that.
-        raise ConfigError(f"OpenTelemetry cannot be set up, see its OTEL_ variables: {error}") from error
+        raise ConfigError(f"OpenTelemetry cannot be set up; check its OTEL_ variables: {error}") from error
     return Spans()

@@ -113,7 +113,7 @@ class Transfer:
     def check(self) -> None:
         """Raise TaskError if it is to end."""
         if self._stopped.is_set():
-            raise self._over("it was stopped")
+            raise self._over("the task was stopped")
         if time.monotonic() > self._until:
             raise self._over(f"it took over {LONGEST_S} s")
 
@@ -142,7 +142,7 @@ class Transfer:
         except HTTPError as error:
             try:
                 if error.code in _AGAIN or error.code >= 500:
-                    raise _AgainError(f"it answered {error.code}") from None
+                    raise _AgainError(f"the answer was {error.code}") from None
                 raise self._answered(error) from None
             finally:
                 error.close()
@@ -157,10 +157,10 @@ class Transfer:
     def _fetch(self, path: Path, size: int | None, sha256: str | None) -> None:
         with self._open(Request(self._url)) as response:  # noqa: S310  it was looked at
             if response.status != _OK:
-                raise TaskError(INVALID_INPUT_ERROR, f"{self._shown} answered {response.status}, and no file")
+                raise TaskError(INVALID_INPUT_ERROR, f"{self._shown} answered {response.status} instead of the file")
             told = response.length
             if None not in (size, told) and told != size:
-                raise self._mismatch(f"it has {told} bytes, and should have {size}")
+                raise self._mismatch(f"it has {told} bytes, but should have {size}")
             came, hashed = 0, hashlib.sha256()
             with _local(path, lambda: path.open("wb")) as file:
                 while chunk := response.read1(CHUNK_BYTES):
@@ -175,23 +175,23 @@ class Transfer:
         # Its connection may have ended with that.
         self.check()
         if told is not None and came < told:
-            raise _AgainError(f"{came} of {told} bytes came")
+            raise _AgainError(f"only {came} of {told} bytes arrived")
         if size is not None and came != size:
-            raise self._mismatch(f"it has {came} bytes, and should have {size}")
+            raise self._mismatch(f"it has {came} bytes, but should have {size}")
         if sha256 is not None and hashed.hexdigest() != sha256:
-            raise self._mismatch(f"its SHA-256 is {hashed.hexdigest()}, and should be {sha256}")
+            raise self._mismatch(f"its SHA-256 is {hashed.hexdigest()}, but should be {sha256}")
 
     def _send(self, path: Path) -> tuple[int, str]:
         with _local(path, lambda: path.open("rb")) as file:
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):
-                raise TaskError(PERMANENT_ERROR, f"{path} is no file")
+                raise TaskError(PERMANENT_ERROR, f"{path} is not a file")
             source = _Source(self, path, file, facts.st_size)
             headers = {"Content-Length": str(facts.st_size), "Content-Type": "application/octet-stream"}
             with self._open(Request(self._url, source, headers, method="PUT")):  # noqa: S310  it was looked at
                 pass
         if source.left:
-            raise _AgainError("it was answered before all of it was sent")
+            raise _AgainError("the answer came before the whole file was sent")
         return facts.st_size, source.hashed.hexdigest()
 
     def _open(self, request: Request) -> HTTPResponse:
@@ -209,7 +209,7 @@ class Transfer:
         self.check()
         response = opener.open(request, timeout=CONNECT_S)
         if not isinstance(response, HTTPResponse):
-            raise _AgainError("nothing answered")
+            raise _AgainError("there was no answer")
         return response
 
     def _answered(self, error: HTTPError) -> TaskError:
@@ -217,13 +217,13 @@ class Transfer:
         cause = _CAUSE.search(error.read(2**12)) if error.code >= 400 else None
         said = f"{error.code} ({cause[1].decode()})" if cause else str(error.code)
         # Whoever wrote the URL can mend it: that it leads nowhere is no fault of this worker.
-        return TaskError(INVALID_INPUT_ERROR, f"{self._shown} answered {said}; is the URL still good?")
+        return TaskError(INVALID_INPUT_ERROR, f"{self._shown} answered {said}; check whether the URL is still valid")
 
     def _mismatch(self, why: str) -> TaskError:
-        return TaskError(MISMATCH, f"{self._shown} is not what it should be: {why}")
+        return TaskError(MISMATCH, f"{self._shown} is not the expected file: {why}")
 
     def _over(self, why: str) -> TaskError:
-        return TaskError(TRANSIENT_ERROR, f"the transfer of {self._shown} has ended: {why}")
+        return TaskError(TRANSIENT_ERROR, f"the transfer of {self._shown} was stopped: {why}")
 
 
 class _Source:
@@ -255,7 +255,7 @@ class _Redirects(HTTPRedirectHandler):
         except ValueError:
             fp.close()
             where = _shown(urlsplit(req.full_url))
-            raise TaskError(INVALID_INPUT_ERROR, f"{where} leads on to what is no URL") from None
+            raise TaskError(INVALID_INPUT_ERROR, f"{where} redirects to an invalid URL") from None
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
@@ -267,8 +267,10 @@ class _Redirects(HTTPRedirectHandler):
         if req.get_method() == "GET":
             begin, target = urlsplit(req.full_url), urlsplit(newurl)
             if target.scheme not in _SCHEMES or (begin.scheme == "https" and target.scheme != "https"):
-                where = f"{_shown(begin)} leads on to {_shown(target)}"
-                raise TaskError(INVALID_INPUT_ERROR, f"{where}, which is not followed: its scheme is another")
+                where = f"{_shown(begin)} redirects to {_shown(target)}"
+                raise TaskError(
+                    INVALID_INPUT_ERROR, f"{where}, which has another scheme; such a redirect is not followed"
+                )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -281,24 +283,24 @@ def _context() -> ssl.SSLContext:
 def _read(url: object) -> tuple[str, SplitResult]:
     why = ""
     if not isinstance(url, str):
-        raise TaskError(INVALID_INPUT_ERROR, f"a URL of a file is text, not {type(url).__name__}")
+        raise TaskError(INVALID_INPUT_ERROR, f"the URL of a file must be text, not {type(url).__name__}")
     try:
         parts = urlsplit(url)
         if parts.scheme not in _SCHEMES:
-            why = "it begins with neither https:// nor http://"
+            why = "it must begin with https:// or http://"
         elif not parts.hostname or parts.port == 0:
-            why = "it names no host"
+            why = "it has no host"
         elif "@" in parts.netloc:
-            why = "it has a name or password before its host"
+            why = "it has a name or password before the host"
         elif not (url.isascii() and url.isprintable()) or " " in url:
-            why = "it has characters that are to be percent-encoded"
+            why = "it has characters that need percent-encoding"
         else:
             # As it is looked up: an empty part, or one over 63 characters, is found only then.
             parts.hostname.encode("idna")
     except ValueError:
-        why = "it cannot be read"
+        why = "it cannot be parsed"
     if why:
-        raise TaskError(INVALID_INPUT_ERROR, f"that is no URL of a file: {why}")
+        raise TaskError(INVALID_INPUT_ERROR, f"this is not the URL of a file: {why}")
     return url, parts
 
 

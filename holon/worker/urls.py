@@ -38,9 +38,9 @@ class Urls:
             try:
                 url = parse_url(text, DEFAULT_PORT)
             except ValueError as error:
-                _log.warning("the node names an address that is not used: %s", error)
+                _log.warning("the address that the node names is ignored: %s", error)
                 continue
             if url.secure or not self._all_secure:
                 self._preferred.append(url)
             else:
-                _log.warning("the node names %s, which is not encrypted; it is not used", url)
+                _log.warning("the node names %s, which is not encrypted; it is ignored", url)

@@ -66,9 +66,11 @@ class Worker:
         timing: Timing | None = None,
     ) -> None:
         if type(max_concurrent) is not int or not 1 <= max_concurrent <= MAX_CREDITS:
-            raise InvalidArgument(f"max_concurrent is a whole number from 1 to {MAX_CREDITS}, not {max_concurrent!r}")
+            raise InvalidArgument(
+                f"max_concurrent must be a whole number from 1 to {MAX_CREDITS}, not {max_concurrent!r}"
+            )
         if not _is_time(drain_grace):
-            raise InvalidArgument(f"drain_grace is a number of seconds, 0 or more, not {drain_grace!r}")
+            raise InvalidArgument(f"drain_grace must be a number of seconds, 0 or more, not {drain_grace!r}")
         self._given: dict[str, Any] = {
             "node_url": node_url,
             "worker_id": worker_id,
@@ -195,7 +197,7 @@ class Worker:
         """
         hot, there = loaded("skills", skills, MAX_NAME), loaded("cached", cached, MAX_CACHED)
         if unknown := set(hot).difference(skill.name for skill in self.skills):
-            raise InvalidArgument(f"skills has {min(unknown)!r}, which is no skill of this worker")
+            raise InvalidArgument(f"skills has {min(unknown)!r}, which is not a skill of this worker")
         # Handlers say it, several at a time: what was said last is to be what is sent last.
         with self._saying:
             self._hot, self._cached = hot, there
@@ -250,7 +252,7 @@ class Worker:
             Unavailable: it has left before that.
         """
         if self._background is None:
-            raise RuntimeError("the worker does not serve; call serve() or enter it first")
+            raise RuntimeError("the worker does not serve; call serve(), or use `async with`, first")
         await self._background.ready()
 
     def drain(self, reason: str = "drain") -> None:
@@ -275,7 +277,7 @@ class Worker:
         if serving is None:
             return
         if kind is None:
-            self.drain("the worker is left")
+            self.drain("the `async with` block ended")
         else:
             serving.cancel()
         try:
@@ -288,7 +290,7 @@ class Worker:
 
     def _add(self, skill: Skill) -> None:
         if self._background:
-            raise InvalidArgument(f"the worker serves already, without skill {skill!r}; make it one before that")
+            raise InvalidArgument(f"the worker already serves, without skill {skill!r}; add the skill before")
         key = (skill.name, skill.type, skill.version)
         if key in self._skills:
             raise InvalidArgument(f"there is already a skill {skill!r}; give one of them another name or version")
@@ -303,7 +305,7 @@ class Worker:
 
     def _prepare(self) -> Background:
         if self._background:
-            raise RuntimeError("the worker serves already")
+            raise RuntimeError("the worker already serves")
         if not self._skills:
             raise ConfigError("the worker has no skill; decorate a function with @worker.skill")
         settings = read_settings(**self._given)
@@ -317,7 +319,10 @@ class Worker:
             catalog=self._catalog(),
         )
         if hello.ByteSize() > MAX_MESSAGE_BYTES // 2:
-            raise ConfigError(f"the skills' schemas take {hello.ByteSize()} bytes; a node reads {MAX_MESSAGE_BYTES}")
+            raise ConfigError(
+                f"the schemas of the skills take {hello.ByteSize()} bytes, over the node's limit of "
+                f"{MAX_MESSAGE_BYTES}; make them smaller"
+            )
         tracing = tracing_here()
         background = Background(settings, hello, self.skills, self._max_concurrent, self._timing, tracing)
         self._background = background

@@ -87,13 +87,13 @@ def test_what_a_job_asks_is_shown_and_decided_once(dev: Dev) -> None:
     reply = httpx.get(f"{dev.doors['http']}/api/v1/jobs/{job_id}", headers=headers, trust_env=False, verify=PLAINTEXT)
     assert dev("jobs", "get", job_id, "--json").json == reply.json()
     shown = dev("jobs", "get", job_id).out
-    for line in ("question   Publish?", "decisions  yes, no", "integration  chat"):
+    for line in ("approval   Publish?", "decisions  yes, no", "integration  chat"):
         assert re.search(line.replace("?", r"\?").replace("  ", " +"), shown), shown
     listed = dev("jobs", "list", "--status", "waiting_for_human", "--json").json["jobs"]
     assert [(one["id"], one["approval"]["message"]) for one in listed] == [(job_id, "Publish?")]
 
     wrong = dev("jobs", "approve", job_id, "maybe")
-    assert (wrong.code, "choose yes or no" in wrong.err) == (2, True)
+    assert (wrong.code, "use yes or no" in wrong.err) == (2, True)
     done = dev("jobs", "approve", job_id, "yes", "--data", '{"note": 1}', "--comment", "fine", "--json")
     assert (done.code, done.json) == (0, {"status": "approval_received", "job_id": job_id})
     again = dev("jobs", "approve", job_id, "no")
@@ -132,17 +132,17 @@ def test_the_signals_that_a_job_waits_for_are_shown_and_each_is_sent_once(dev: D
     reply = httpx.get(f"{dev.doors['http']}/api/v1/jobs/{job_id}", headers=headers, trust_env=False, verify=PLAINTEXT)
     assert dev("jobs", "get", job_id, "--json").json == reply.json()
     shown = dev("jobs", "get", job_id).out
-    for line in ("signals +paid, refused", "until +20", "kept signals +1"):
+    for line in ("signals +paid, refused", "expires +20", "kept signals +1"):
         assert re.search(line, shown), shown
 
     for arguments, code, why in (
         ([job_id, "paid", "--data", "[1]"], 2, "must be a JSON object"),
         ([job_id, "paid", "--data", "{"], 2, "--data"),
-        ([job_id, ""], 2, "give 1 to 128 characters"),
+        ([job_id, ""], 2, "use 1 to 128 characters"),
         ([job_id, "paid", "--request-id", "r1"], 1, "was used for another signal"),
         ([job_id, "paid", "--request-id", ""], 2, "request_id is empty"),
-        ([job_id, "timeout"], 2, "for which no job can wait"),
-        ([job_id, "paid", "--to", "0-none"], 1, "no job below it of this id"),
+        ([job_id, "timeout"], 2, "which is reserved; use another name"),
+        ([job_id, "paid", "--to", "0-none"], 1, "no job below with this id"),
         (["0-none", "paid"], 4, "Job not found"),
     ):
         wrong = dev("jobs", "signal", *arguments)
@@ -151,7 +151,7 @@ def test_the_signals_that_a_job_waits_for_are_shown_and_each_is_sent_once(dev: D
     assert (done.code, done.json) == (0, {"status": "signal_received", "job_id": job_id})
     until(lambda: dev("jobs", "get", job_id, "--json").json["status"] == "finished", "it goes on")
     assert dev("jobs", "get", job_id, "--json").json["result"] == {"by": "post", "amount": 7}
-    assert "is over" in dev("jobs", "signal", job_id, "paid").err
+    assert "has ended" in dev("jobs", "signal", job_id, "paid").err
     lines = dev("jobs", "history", job_id).out
     for line in (r"signal_awaited .* paid, refused until 20", r"signal_received .* sent kept by 'default'"):
         assert re.search(line, lines), lines
@@ -246,7 +246,7 @@ def test_how_a_job_ended_is_the_exit_code_of_waiting_for_it(dev: Dev) -> None:
         (("--wait", "--wait-timeout", "-1"), "--wait-timeout is -1; it must be a number of seconds above 0"),
         (("--wait", "--wait-timeout", "0"), "--wait-timeout is 0;"),
         (("--wait", "--wait-timeout", "nan"), "--wait-timeout is nan;"),
-        (("--wait-timeout", "5"), "give --wait too"),
+        (("--wait-timeout", "5"), "--wait-timeout needs --wait"),
     ],
 )
 def test_a_wait_that_is_none_is_refused_before_a_job_is_created(dev: Dev, options: tuple[str, ...], says: str) -> None:
@@ -310,19 +310,20 @@ def test_blueprints_are_compared_with_the_statuses_that_skills_of_the_named_node
     assert (ran.code, ran.err) == (0, "")
     *problems, known, counts = ran.out.splitlines()
     said = (
-        "dispatch_task goes on by the status 'needs_reviw', which no known offering of skill 'poison' declares (did "
-        "you mean 'needs_review'?); declared are needs_review. No worker gets the task before one declares it"
+        "dispatch_task has a transition for the status 'needs_reviw', which no connected worker with skill "
+        "'poison' declares (did you mean 'needs_review'?); they declare needs_review. The task waits "
+        "until a worker declares it"
     )
     (problem,) = problems
     assert problem.startswith("warning: mistyped.py: blueprint mistyped: state 'start' (")
     assert problem.endswith(f"mistyped.py:9): {said}")
-    assert known == "statuses are compared with those of the connected workers' skills: double, poison"
+    assert known == "compared with the statuses of the skills of connected workers: double, poison"
     assert counts == "blueprints: 1, errors: 0, warnings: 1"
     found = dev("blueprints", "check", "mistyped.py", "--json").json
     assert (len(found["problems"]), found["known_skills"]) == (1, ["double", "poison"])
     alone = dev("blueprints", "check", "mistyped.py", HOLON_URL="grpc://127.0.0.1:1")
     assert (alone.code, alone.out) == (0, "blueprints: 1, errors: 0, warnings: 0\n")
-    assert alone.err.startswith("holon: the statuses of skills are not compared: ")
+    assert alone.err.startswith("holon: transitions are not compared with the statuses of workers: ")
 
 
 @pytest.mark.parametrize(
@@ -330,21 +331,21 @@ def test_blueprints_are_compared_with_the_statuses_that_skills_of_the_named_node
     [
         (("jobs", "get", "none"), {}, 4, "Job not found"),
         (("jobs", "create", "nothing"), {}, 4, "nothing"),
-        (("jobs", "create", "duoble"), {}, 4, "by clients (did you mean 'double'?)"),
-        (("jobs", "list", "--status", "finish"), {}, 2, "is no status (did you mean 'finished'?)"),
+        (("jobs", "create", "duoble"), {}, 4, "accepts jobs from clients (did you mean 'double'?)"),
+        (("jobs", "list", "--status", "finish"), {}, 2, "is not a status (did you mean 'finished'?)"),
         (("blueprints", "graph", "duoble"), {}, 4, "did you mean 'double'?"),
-        (("jobs", "list"), {"HOLON_TOKEN": "wrong"}, 5, "Invalid token; HOLON_TOKEN is to be the token of a client"),
+        (("jobs", "list"), {"HOLON_TOKEN": "wrong"}, 5, "Invalid token; HOLON_TOKEN must be the token of a client"),
         (("jobs", "list"), {"HOLON_URL": "grpc://127.0.0.1:1"}, 3, "grpc://127.0.0.1:1"),
         (("jobs", "list"), {"HOLON_URL": "127.0.0.1"}, 2, "grpcs://"),
         (("jobs", "list", "--status", "done"), {}, 2, "done"),
-        (("jobs", "create", "double", "--data", "{"), {}, 2, "--data is no JSON"),
-        (("jobs", "create", "double", "--data", ""), {}, 2, "--data is no JSON"),
+        (("jobs", "create", "double", "--data", "{"), {}, 2, "--data is not valid JSON"),
+        (("jobs", "create", "double", "--data", ""), {}, 2, "--data is empty"),
         (("jobs", "create", "double", "--data", '{"n": 18446744073709551616}'), {}, 2, "does not fit into 64 bits"),
         (("jobs", "create", "double", "--data", '{"n": -9223372036854775809}'), {}, 2, "does not fit into 64 bits"),
         (("jobs", "create", "double", "--data", "[]"), {}, 2, "initial_data"),
         (("jobs", "create", "double", "--data", "null"), {}, 2, "initial_data is null"),
-        (("jobs", "create", "double", "--data", "@"), {}, 2, "--data names no file"),
-        (("jobs", "list"), {"HOLON_URL": "unix:"}, 2, "'unix:' names no socket"),
+        (("jobs", "create", "double", "--data", "@"), {}, 2, "--data has no file name"),
+        (("jobs", "list"), {"HOLON_URL": "unix:"}, 2, "'unix:' is not the address of a socket"),
         (("jobs", "list"), {"HOLON_URL": "", "ADMIN_SOCKET": "a" * 120}, 2, "its path has over 100 bytes"),
         (("jobs", "create", "double", "--data", "@missing.json"), {}, 2, "missing.json cannot be read"),
         (("jobs", "create", "double", "--dispatch-timeout", "-1"), {}, 2, "dispatch_timeout"),
@@ -380,7 +381,7 @@ def test_an_error_is_json_where_that_is_asked_for(dev: Dev) -> None:
 def test_the_token_of_the_development_node_is_sent_to_no_other(dev: Dev) -> None:
     ran = dev("jobs", "list", HOLON_URL=dev.file["HOLON_URL"], HOLON_CA=dev.file["HOLON_CA"])
     assert ran.code == 5
-    assert "no client token came" in ran.err
+    assert "no client token in the metadata" in ran.err
     assert "set HOLON_TOKEN" in ran.err
 
 

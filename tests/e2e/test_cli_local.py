@@ -96,7 +96,7 @@ def test_output_that_there_is_no_room_for_is_told_in_a_line(tmp_path: Path, comm
     assert ran.returncode == 1
     (line,) = ran.stderr.splitlines()
     message = json.loads(line)["error"] if "--json" in command else line.removeprefix("holon: ")
-    assert message.startswith("what the command prints cannot be written: File too large")
+    assert message.startswith("the output cannot be written: File too large")
 
 
 def test_a_command_whose_output_is_closed_does_what_it_does(tmp_path: Path) -> None:
@@ -172,9 +172,7 @@ def test_an_authority_that_is_none_is_a_usage_error_and_not_a_node_that_is_away(
     (tmp_path / "ca.pem").write_text("no certificate")
     ran = holon_here(tmp_path, "jobs", "list", env={"HOLON_URL": "grpcs://127.0.0.1:1", "HOLON_CA": "ca.pem"})
     assert ran.code == 2
-    assert ran.err.startswith(
-        "holon: the CA file ca.pem holds no readable certificate (PEM); name the file of the auth"
-    )
+    assert ran.err.startswith("holon: the CA file ca.pem has no readable certificate (PEM); use the file of the auth")
     assert "(HOLON_CA for commands)" in ran.err
 
 
@@ -204,7 +202,7 @@ def test_check_and_a_start_refuse_a_holon_whose_table_does_not_say_what_proves_i
     env = {"WORKERS_CONFIG_PATH": "workers.toml", "CLIENT_TOKEN": "x" * 32}
     ran = holon_here(tmp_path, "check", env=env)
     assert ran.code == 2
-    wrong = "workers.toml [child-1]: is a holon without credentials; say what proves it: cn, spiffe, or token"
+    wrong = "workers.toml [child-1]: is a holon without credentials; add cn, spiffe, or token"
     assert wrong in ran.err
     assert "child-2" not in ran.err
     started = holon_forked(tmp_path, "serve", env=env)
@@ -242,7 +240,7 @@ def test_check_finds_the_blueprints_that_a_start_refuses(tmp_path: Path) -> None
     (tmp_path / "flows" / "runs.py").write_text(RUNS)
     ran = holon_here(tmp_path, "check", env=env)
     assert ran.code == 2
-    assert "the blueprints of BLUEPRINTS_DIR have 3 errors; correct them and start again:" in ran.err
+    assert "the blueprints in BLUEPRINTS_DIR have 3 errors; correct them and start again:" in ran.err
     for line in ("bad.py: blueprint bad: ", "runs.py: blueprint runs: ", "worse.py: line 1: SyntaxError"):
         assert f"\n  flows/{line}" in ran.err
     assert holon_forked(tmp_path, "serve", env=env | {"CLIENT_TOKEN": "x" * 32}).code == 2
@@ -290,7 +288,7 @@ def test_blueprints_that_are_not_there_are_a_usage_error(tmp_path: Path, argumen
 def test_a_folder_without_a_name_is_not_the_one_that_the_node_runs_in(tmp_path: Path) -> None:
     (tmp_path / "ran.py").write_text("open('ran', 'w')\n")
     ran = holon_here(tmp_path, "serve", "--blueprints", "", "--storage", "memory://", "--json")
-    assert (ran.code, json.loads(ran.err)["error"]) == (2, "--blueprints names no folder; name one, or leave it out")
+    assert (ran.code, json.loads(ran.err)["error"]) == (2, "--blueprints is empty; give a folder, or leave it out")
     assert not (tmp_path / "ran").exists()
 
 
@@ -360,8 +358,8 @@ def test_certificates_that_end_soon_are_shown_as_such(tmp_path: Path) -> None:
         (("issue", "x", "--days", "0"), "--days"),
         (("show", "missing.pem"), "missing.pem cannot be read"),
         (("dev", "--host", "no host"), "no host"),
-        (("dev", "--dir", UNSEEN), f"{UNSEEN} cannot be looked at"),
-        (("issue", "x", "--dir", UNSEEN), f"{UNSEEN} cannot be looked at"),
+        (("dev", "--dir", UNSEEN), f"{UNSEEN} cannot be read"),
+        (("issue", "x", "--dir", UNSEEN), f"{UNSEEN} cannot be read"),
         (("show", "--dir", UNSEEN), UNSEEN),
     ],
 )
@@ -376,7 +374,7 @@ def test_a_certificate_is_issued_by_an_authority_that_is_there_and_by_no_new_one
     holon_here(tmp_path, "certs", "dev")
     ran = holon_here(tmp_path, "certs", "issue", "gpu-01", "--dir", "cert")
     assert ran.code == 2
-    assert "there is no authority in cert; run `holon certs dev` first, or name its folder with --dir" in ran.err
+    assert "cert has no authority; run `holon certs dev` first, or name the folder with --dir" in ran.err
     assert not (tmp_path / "cert").exists()
 
 

@@ -95,7 +95,7 @@ def test_how_a_job_ended_is_the_exit_code_of_watching_it(dev: Dev) -> None:
     waited = dev("jobs", "watch", waiting, "--timeout", "0.2")
     assert waited.code == 13
     assert waited.err.startswith(
-        f"holon: job {waiting} is not over yet, and goes on: waiting_for_worker in start; waiting: no worker "
+        f"holon: job {waiting} has not ended yet, and goes on: waiting_for_worker in start; waiting: no worker "
     )
     assert "offers skill 'nobody-has-this'" in waited.err
     assert "nobody-has-this" in dev("jobs", "watch", waiting, "--timeout", "0.2", "--json").out
@@ -201,8 +201,8 @@ def test_a_job_is_named_by_the_beginning_of_its_id(dev: Dev) -> None:
     assert dev("jobs", "history", short, "--json").json["events"][0]["event_type"] == "job_created"
     assert dev("jobs", "tree", short, "--json").json["nodes"][0]["job_id"] == job_id
     assert dev("jobs", "list", "--part-of", short, "--json").json["jobs"] == []
-    assert f"job {job_id}: its history is NOT" in dev("jobs", "verify", short, f"1:{'0' * 64}").out
-    assert f"job {job_id} is not over yet" in dev("jobs", "watch", short, "--timeout", "0.1").err
+    assert f"job {job_id}: its history does NOT match the digest" in dev("jobs", "verify", short, f"1:{'0' * 64}").out
+    assert f"job {job_id} has not ended yet" in dev("jobs", "watch", short, "--timeout", "0.1").err
     assert dev("jobs", "approve", short, "no").out == f"{job_id}: decided no\n"
     assert dev("jobs", "watch", short).code == 0
     order = created(dev, "order")
@@ -224,7 +224,7 @@ def test_a_beginning_of_several_ids_is_refused_and_lists_them(dev: Dev) -> None:
     # Other tests have created jobs in the same minute; no more than ten are named.
     assert len(listed) == 10 if told["error"].endswith(", and more") else set(jobs[-2:]) <= set(listed)
     assert dev("jobs", "get", jobs[0][:7]).err == (
-        f"holon: id_prefix is '{jobs[0][:7]}'; give at least the first 10 characters of a job's id\n"
+        f"holon: id_prefix is '{jobs[0][:7]}'; give at least the first 10 characters of a job id\n"
     )
     missing = dev("jobs", "get", f"{jobs[0][:30]}{'f' if jobs[0][30] != 'f' else '0'}")
     assert (missing.code, "no job of yours has an id that begins with" in missing.err) == (4, True)
@@ -309,6 +309,7 @@ def test_what_a_command_prints_as_json_has_the_names_on_the_page(dev: Dev, comma
         "tokens rotate": ["signing-key"],
         "certs dev": ["--dir", str(tmp_path)],
         "certs issue": ["w9"],
+        "init": [str(tmp_path / "project")],
         "proto export": [str(tmp_path)],
     }
     schedules = tmp_path / "schedules.toml"
@@ -414,12 +415,12 @@ def test_what_tokens_are_made_with_is_rotated_by_command(dev: Dev) -> None:
     assert ran.json["key_id"]
     ran = dev("tokens", "rotate", "refresh-secret", "--revoke")
     assert ran.code == 0
-    assert "is not taken any more" in ran.out
+    assert "are refused" in ran.out
     assert dev("tokens", "rotate", "everything").code == 2
 
 
 def test_a_child_without_a_name_is_not_the_parent(dev: Dev) -> None:
     ran = dev("uplink", "accept", "")
     assert (ran.code, ran.out) == (2, "")
-    assert "WORKER names no child" in ran.err
+    assert "WORKER is empty" in ran.err
     assert [dev("uplink", "accept", *one).code for one in ((), ("nobody",))] == [4, 4]

@@ -35,8 +35,8 @@ def refused(ran: tuple[int, str, str]) -> str:
 def test_a_standard_input_that_is_closed_is_an_empty_one(tmp_path: Path) -> None:
     closed = 'exec "$@" <&-'
     ran = run(tmp_path, "jobs", "create", "x", "--data", "-", "--json", env=NOBODY, shell=closed)
-    assert refused(ran) == "standard input is no JSON: it is empty"
-    assert refused(run(tmp_path, "tokens", "hash", "--json", shell=closed)).startswith("the token has under 32")
+    assert refused(ran) == "standard input is empty; give a JSON value"
+    assert refused(run(tmp_path, "tokens", "hash", "--json", shell=closed)).startswith("the token is shorter than 32")
 
 
 def test_a_standard_input_that_is_no_text_is_no_token(tmp_path: Path) -> None:
@@ -48,17 +48,17 @@ def test_a_standard_input_that_is_no_text_is_no_token(tmp_path: Path) -> None:
 
 def test_of_a_standard_input_without_an_end_no_more_is_read_than_a_token_may_have(tmp_path: Path) -> None:
     ran = run(tmp_path, "tokens", "hash", "--json", shell='ulimit -v 4000000; exec "$@" </dev/zero')
-    assert refused(ran) == "a token has at most 4096 characters, and more came: is it another file?"
+    assert refused(ran) == "a token has at most 4096 characters, and this is longer; check which file it comes from"
 
 
 def test_a_name_that_is_no_text_is_told_as_json_too(tmp_path: Path) -> None:
     ran = run(tmp_path, "jobs", "create", "x", "--json", "-d", b"@\xff.json", env=NOBODY)
-    named = r"the argument @\xff.json is no UTF-8; rename the file that it names, or write it in UTF-8"
+    named = r"the argument @\xff.json is not UTF-8; write it in UTF-8, or rename the file"
     assert refused(ran) == named
     (tmp_path / os.fsdecode(b"\xff.json")).write_text("{}")
     assert refused(run(tmp_path, "jobs", "create", "x", "--json", "-d", b"@\xff.json", env=NOBODY)) == named
     ran = run(tmp_path, "jobs", "list", "--json", env={**NOBODY, "HOLON_CA": b"/\xff"})
-    assert refused(ran).startswith(r"the CA file /\udcff cannot be read: No such file or directory; name the file of ")
+    assert refused(ran).startswith(r"the CA file /\udcff cannot be read: No such file or directory; use the file of ")
     code, out, _ = run(tmp_path, "check", "--json", env={"AUDIT_LOG_PATH": b"\xff \xe2\x94\x94.log"})
     assert (code, json.loads(out)["settings"]["AUDIT_LOG_PATH"]) == (0, r"\udcff └.log")
 
@@ -85,4 +85,4 @@ def test_what_the_encoding_of_the_output_lacks_is_escaped_and_json_says_the_same
 )
 def test_a_folder_that_is_gone_is_told(tmp_path: Path, arguments: tuple[str, ...], env: dict[str, str]) -> None:
     ran = run(tmp_path, *arguments, "--json", env=env, shell='mkdir gone && cd gone && rmdir ../gone && exec "$@"')
-    assert refused(ran).startswith("the folder that the command runs in is not there any more")
+    assert refused(ran).startswith("the current folder was deleted")

@@ -70,9 +70,9 @@ def test_a_worker_that_is_told_to_end_drains_and_exits_with_zero(folder: Path, s
         ("./my_worker:worker", "MODULE:WORKER"),
         ("missing:worker", "no module 'missing'"),
         ("my_worker:wrong", "there is my_worker:worker"),
-        ("my_worker:TaskError", "is no Worker"),
+        ("my_worker:TaskError", "is not a Worker"),
         ("my_worker:worker", "NODE_URL"),
-        ("my_worker:worker", "where `holon serve --dev` has started"),
+        ("my_worker:worker", "where `holon serve --dev` runs"),
     ],
 )
 def test_a_worker_that_cannot_start_says_what_to_write(folder: Path, target: str, says: str) -> None:
@@ -118,7 +118,7 @@ def test_an_id_that_a_worker_does_not_take_is_refused(folder: Path) -> None:
     beside_a_node(folder, "worker_id='mine'")
     ran = holon_forked(folder, "worker", "run", "own_worker:worker", "--id", "other")
     assert (ran.code, ran.out) == (2, "")
-    assert "own_worker:worker is made with the id 'mine', which --id does not change" in ran.err
+    assert "own_worker:worker sets the id 'mine' in its code; leave --id out" in ran.err
 
 
 def beside_a_node(folder: Path, made_with: str) -> None:

@@ -107,7 +107,7 @@ async def test_a_run_of_a_handler_that_ended_with_its_node_is_in_the_history(tmp
             ("state_failed", 2),
             ("state_started", 3),
         ]
-        message = "the node that ran the handler ended, or lost its claim on the job"
+        message = "the node that ran the handler stopped, or lost its claim on the job"
         assert runs[0]["context_snapshot"] == {"reason": "node_lost", "code": "NODE_LOST", "error": message}
 
 

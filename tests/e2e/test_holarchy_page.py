@@ -158,7 +158,7 @@ def test_the_tutorial_does_what_it_says(tutorial: Tutorial) -> None:
     tutorial.run("job=")
     tutorial.until_tree("running  by w2")
     assert "CANCELLED: cancelled by client 'default': no longer needed" in tutorial.run("holon jobs cancel")
-    tree = tutorial.until_tree("cancelled, and cleaned up")
+    tree = tutorial.until_tree("cancelled after its clean-up")
     assert "CANCELLED: cancelled by the parent holon" in tree
     assert "task tidy  #1-0  success  by w2  cost 0" in tree
 

@@ -66,7 +66,7 @@ async def test_a_job_without_a_budget_tries_no_more_often_than_its_task_may(tmp_
         assert (ended["status"], ended["error"]["code"], ended["cost"]) == ("quarantined", "LIMIT_EXCEEDED", 6)
         causes = ended["error"]["details"]["causes"]
         assert [(one["code"], one["name"]) for one in causes] == [("LIMIT_EXCEEDED", "spend"), ("lost", "spend")]
-        assert causes[1]["message"] == "attempts that were lost used up the budget of 3"
+        assert causes[1]["message"] == "lost attempts used up the budget of 3"
 
 
 @pytest.mark.slow

@@ -173,7 +173,7 @@ async def test_another_node_of_a_holon_links_when_the_one_that_did_is_gone_and_g
         ended = [await parent.ended(job) for job in jobs]
         assert [job["result"] for job in ended] == [{"echo": n} for n in range(5)]
         assert (work.begun, work.ended) == (5, 5)
-        assert "this node links with the parent now, epoch 2" in second.process.tail(100_000)
+        assert "this node now has the parent link, epoch 2" in second.process.tail(100_000)
     finally:
         if leaf.alive:
             await leaf.end()

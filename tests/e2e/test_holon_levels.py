@@ -61,7 +61,9 @@ async def test_work_errors_and_cancels_pass_three_levels_and_a_circle_is_refused
             await root.process.end()
             await circle.start()
             try:
-                await says(circle, f"holon {roots} cannot serve holon {own}: {roots} would be above and below itself")
+                await says(
+                    circle, f"holon {roots} cannot serve holon {own}, because {roots} would be above and below itself"
+                )
                 assert await children(last) == ["leaf"]
             finally:
                 await circle.close()
@@ -116,7 +118,7 @@ async def test_a_copy_of_a_holon_is_refused_and_another_holon_in_its_place_too(t
         cases = (
             (copied, "UPLINK_STALE", "its store is a copy"),
             (copied, "HOLON_LINKED", "its store was copied"),
-            (tmp_path / "new.db", "HOLON_CHANGED", "if its store was replaced on purpose"),
+            (tmp_path / "new.db", "HOLON_CHANGED", "If its store was replaced on purpose"),
         )
         for number, (at, code, words) in enumerate(cases):
             again = holon_node(tmp_path / f"again-{number}", "child", family.parent, STORAGE_URI=f"sqlite:///{at}")
@@ -133,7 +135,7 @@ async def test_a_copy_of_a_holon_is_refused_and_another_holon_in_its_place_too(t
         await other.start()
         try:
             await says(family.parent, "worker child-2 is refused: HOLON_CHANGED")
-            await says(other, "map the certificates of all of them to 'child'")
+            await says(other, "map the certificates of all to 'child'")
         finally:
             await other.close()
         await family.child.start()

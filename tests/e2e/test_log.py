@@ -59,8 +59,8 @@ async def test_g20_the_log_is_json_lines_with_the_zones_offset_and_the_ids_of_a_
     assert [line["levelname"] for line in of_good] == ["DEBUG"] * 4
     of_task = [line for line in of_good if "task_id" in line]
     assert [line["message"].split(" ", 2)[2] for line in of_task] == [
-        "goes to worker worker-1, attempt 1",
-        "of worker worker-1 has ended: success",
+        "is offered to worker worker-1, attempt 1",
+        "of worker worker-1 ended: success",
     ]
     assert {line["task_id"] for line in of_task} == {f"{good}-0-0"}
     assert {line["worker_id"] for line in of_task} == {"worker-1"}

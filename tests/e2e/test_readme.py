@@ -1,4 +1,4 @@
-"""The README and the quick start: every example on them is run, in real processes, as a reader would."""
+"""The README: every example on it is run, in real processes, as a reader would."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.ports import free_ports
 
 pytestmark = pytest.mark.own_store("it sets nothing but what the pages say")
 TOKEN = "my-secret-client-token"
-PAGES = {"README.md": "Quick start", "docs/quickstart.md": "A first job"}
+PAGES = {"README.md": "Quick start"}
 
 
 def examples(page: str, section: str, language: str) -> list[str]:

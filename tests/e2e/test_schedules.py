@@ -99,7 +99,7 @@ async def test_what_operators_see_of_schedules(tmp_path: Path) -> None:
         assert (await run("jobs", "list", "--json")).json["jobs"] == []
         told = (await run("jobs", "history", job["id"])).out
         assert "scheduler:day" in told
-        assert "schedule day: every 86400 s, next at " in node.process.tail()
+        assert "schedule day: every 86400 s, next job at " in node.process.tail()
 
     files = {"SCHEDULES_CONFIG_PATH": str(tmp_path / "schedules.toml"), "BLUEPRINTS_DIR": str(tmp_path / "flows")}
     checked = await run("check", "--json", **files)
@@ -111,7 +111,7 @@ async def test_what_operators_see_of_schedules(tmp_path: Path) -> None:
     (tmp_path / "schedules.toml").write_text(schedules.replace("tick", "tock") + "x = 1\n")
     # What is wrong with the file comes first.
     refused = await run("check", **files)
-    assert (refused.code, "[day] x: is no key" in refused.err, "tock" in refused.err) == (2, True, False)
+    assert (refused.code, "[day] x: is not a known key" in refused.err, "tock" in refused.err) == (2, True, False)
     (tmp_path / "schedules.toml").write_text(schedules.replace("tick", "tock"))
     refused = await run("check", **files)
-    assert (refused.code, "[day] blueprint: there is no blueprint named 'tock' here" in refused.err) == (2, True)
+    assert (refused.code, "[day] blueprint: this node has no blueprint named 'tock'" in refused.err) == (2, True)

@@ -27,7 +27,7 @@ def test_i10_a_second_signal_ends_a_node_whose_database_of_history_does_not_answ
             node.process.send_signal(signal.SIGTERM)
             until(lambda: "moving the history that is left" in node.log, "it moves what is left")
             assert node.end(signal.SIGTERM) == 0
-        assert "what history is left stays in the store" in node.log
+        assert "the rest of the history stays in the store" in node.log
         assert "not ended" not in node.log
     finally:
         node.kill()

@@ -149,7 +149,7 @@ async def test_who_ends_waits_no_longer_for_a_database_that_does_not_answer(
     with monkeypatch.context() as impatient:
         impatient.setattr(mover_module, "LAST_BATCH_S", 0.05)
         await asyncio.wait_for(site.mover.flush(), GUARD_S)
-    assert "stays in the store, until a node moves it: the database did not take it within 0.05 s" in caplog.text
+    assert "stays in the store until a node moves it: the database did not accept it within 0.05 s" in caplog.text
     await site.mover.flush()
     await site.all_moved()
 
@@ -164,7 +164,7 @@ async def test_who_has_no_time_left_to_move_history_says_that_it_stays(
     flushing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await flushing
-    assert "stays in the store, until a node moves it: there was no time left" in caplog.text
+    assert "stays in the store until a node moves it: there was no time left" in caplog.text
 
 
 @pytest.mark.parametrize("how", ["before", "after", "as never before"])

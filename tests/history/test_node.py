@@ -68,8 +68,8 @@ async def test_what_the_store_forgot_is_shown_still(
         assert early == [job.id for job in reversed(old)]
         assert await _commanded(node, monkeypatch, "jobs", "get", old[0].id, "--data") == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines[-2:] == ["initial data   not kept any more", "state history  not kept any more"]
-        with pytest.raises(FailedPrecondition, match="is over"):
+        assert lines[-2:] == ["initial data   deleted", "state history  deleted"]
+        with pytest.raises(FailedPrecondition, match="has ended"):
             await node.client.cancel_job(old[0].id)
         async with http(node) as client:
             carried = "fields=id,initial_data,state_history"

@@ -50,7 +50,7 @@ async def test_a_failed_job_has_its_error_and_no_result(client: Client) -> None:
 async def test_waiting_ends_at_its_timeout_and_the_job_goes_on(client: Client) -> None:
     created = await client.create_job("waiting", {})
     seen: list[Job] = []
-    with pytest.raises(TimeoutError, match=f"^job {created.job_id} is not over after 0.05 s, and goes on") as over:
+    with pytest.raises(TimeoutError, match=f"^job {created.job_id} has not ended after 0.05 s, and continues") as over:
         await client.wait_for(created.job_id, timeout=0.05, seen=seen.append)
     assert not seen or f": {seen[-1].status}" in str(over.value)
     job = await client.get_job(created.job_id)

@@ -36,7 +36,7 @@ async def test_nobody_there_is_unreachable_and_named(url: str) -> None:
         with pytest.raises(Unreachable, match=re.escape(url)) as caught:
             await client.get_job("x")
     # gRPC tells of one address of a name, and of a node there it may be another that was not trusted.
-    assert ("another of its addresses" in caught.value.message) == url.startswith("grpcs://localhost")
+    assert ("another address of this host" in caught.value.message) == url.startswith("grpcs://localhost")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ async def test_an_authority_that_cannot_be_read_or_a_token_no_header_carries_is_
         async with Client("grpcs://localhost", TOKEN, tmp_path / "nothing.pem"):
             pass
     (tmp_path / "junk.pem").write_text("no certificate")
-    with pytest.raises(ConfigError, match=r"the CA file .*junk\.pem holds no readable certificate \(PEM\)"):
+    with pytest.raises(ConfigError, match=r"the CA file .*junk\.pem has no readable certificate \(PEM\)"):
         async with Client("grpcs://localhost", TOKEN, tmp_path / "junk.pem"):
             pass
     with pytest.raises(ConfigError, match="token"):
@@ -80,7 +80,7 @@ async def test_over_tls_the_node_must_be_of_the_given_authority(tmp_path: Path) 
                     await client.get_job("x")
 
 
-PORT = "clients use the port of CLIENT_GRPC_PORT, 7701 by default"
+PORT = "clients use CLIENT_GRPC_PORT, by default 7701"
 
 
 async def test_a_client_that_comes_to_another_port_of_a_node_is_told_which_is_its_own() -> None:
@@ -89,9 +89,9 @@ async def test_a_client_that_comes_to_another_port_of_a_node_is_told_which_is_it
         for url, said in (
             (
                 f"grpcs://127.0.0.1:{node.ports.worker}",
-                f"the port of workers (GRPC_PORT) closes the connections of clients, .*; {PORT}$",
+                f"the worker port (GRPC_PORT) closes connections without a client certificate; {PORT}$",
             ),
-            (f"grpcs://127.0.0.1:{node.ports.http}", f"speaks no TLS; {PORT}"),
+            (f"grpcs://127.0.0.1:{node.ports.http}", f"does not speak TLS; {PORT}"),
             (f"grpc://127.0.0.1:{node.ports.http}", f"an HTTP server listens there, .*API_PORT; {PORT}$"),
             (f"grpc://127.0.0.1:{node.ports.client}", "with TLS the address begins with grpcs://$"),
         ):
@@ -110,7 +110,7 @@ async def test_where_workers_have_tokens_their_port_itself_tells_clients_so(serv
             with pytest.raises(Unimplemented) as caught:
                 await call
             assert caught.value.code == "WRONG_PORT"
-            said = "this port is for workers (GRPC_PORT); clients use the port of CLIENT_GRPC_PORT"
+            said = "this port is for workers (GRPC_PORT); clients use CLIENT_GRPC_PORT"
             assert caught.value.message.startswith(said if served else "this node serves no clients")
 
 

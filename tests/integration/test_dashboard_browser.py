@@ -115,7 +115,7 @@ async def test_somebody_signs_in_sees_jobs_end_decides_one_and_cancels_one() -> 
             await node.created(f"/api/v1/jobs/{name}", given) for name in ("asking", "asking", "wide")
         ]
         await shown.sign_in("a-token-that-nobody-has")
-        await shown.shows("Unauthorized: Invalid token. Tokens of clients: HOLON_TOKEN in .holon/dev.toml", "#notice")
+        await shown.shows("Unauthorized: Invalid token. A client token is HOLON_TOKEN in .holon/dev.toml", "#notice")
         await shown.shows("clients.toml", "#notice")
         await shown.sign_in(TOKEN)
         for job in (first, second, third):
@@ -201,7 +201,7 @@ async def test_somebody_sends_a_job_the_signals_that_it_waits_for_and_one_that_i
         assert await shown.page.run("document.querySelector('input[name=signal][value=\\'\\']').checked")
         await shown.fill("#data", "{")
         await shown.press(".question > button")
-        await shown.shows("The data is no JSON", ".question [role=alert]")
+        await shown.shows("The data is not valid JSON", ".question [role=alert]")
         await shown.fill("#data", "[1]")
         await shown.press(".question > button")
         await shown.shows("must be a JSON object", ".question [role=alert]")
@@ -212,7 +212,7 @@ async def test_somebody_sends_a_job_the_signals_that_it_waits_for_and_one_that_i
         await shown.fill("#data", f'{{"n": {LARGE}}}')
         await shown.press(".question > button")
         await shown.shows("Sent: early", ".question [role=status]")
-        await shown.shows("Signals kept", "dl")
+        await shown.shows("Kept signals", "dl")
         assert await shown.page.run("document.querySelector('#data').value") == ""
         job = (await node.client.get(f"/api/v1/jobs/{job_id}", headers=AUTH)).json()
         assert (job["status"], job["kept_signals"]) == ("waiting_for_signal", 1)
@@ -221,7 +221,7 @@ async def test_somebody_sends_a_job_the_signals_that_it_waits_for_and_one_that_i
         await shown.press(".question input[type=radio]")
         await shown.press(".question > button")
         await shown.shows("late", ".question fieldset")
-        await shown.page.until("!document.querySelector('main').innerText.includes('Signals kept')")
+        await shown.page.until("!document.querySelector('main').innerText.includes('Kept signals')")
         await shown.press(".question input[value=late]")
         await shown.press(".question > button")
         await shown.shows("finished", "dl")
@@ -244,15 +244,15 @@ async def test_it_shows_blueprints_workers_skills_and_figures_to_whom_the_node_s
         await shown.shows("0 of 3", "table")
         await shown.shows("t (1.5)", "table")
         await shown.shows(f"12 % CPU, 3.0 GB of 8.0 GB, {HOSTILE} 97 %", "table")
-        await shown.shows("has an object called 'properties'", "table")
-        for folded in ("loaded", "machines"):
-            await shown.page.until(f"document.querySelector('[data-key=\"{folded} of w1\"]')")
+        await shown.shows("has an object 'properties'", "table")
+        for folded in ("loaded by", "machines of"):
+            await shown.page.until(f"document.querySelector('[data-key=\"{folded} w1\"]')")
         await what_is_read_stays_while_it_is_renewed(doors, shown)
         await what_fails_reads_as_failed(doors, shown)
         await shown.go("catalog")
         await shown.shows(HOSTILE, "table")
         await shown.go("node")
-        await shown.shows("Workers at this node", "dl")
+        await shown.shows("Workers of this node", "dl")
         assert await shown.page.run(RENEWED) == [True, True, True, True]
 
         graph = (await doors.told("/api/v1/blueprints"))["blueprints"][0]["name"]
@@ -275,14 +275,18 @@ async def test_it_shows_blueprints_workers_skills_and_figures_to_whom_the_node_s
         await shown.press("#leave")
         await shown.page.until("document.querySelector('#token')")
         await shown.sign_in(CLIENT_TOKEN)
-        for view, text in (("workers", "may not see this"), ("catalog", HOSTILE), ("node", "may not see this")):
+        for view, text in (
+            ("workers", "has no permission for this page"),
+            ("catalog", HOSTILE),
+            ("node", "has no permission for this page"),
+        ):
             await shown.go(view)
             await shown.shows(text)
         # A token that is taken back is asked for again.
         doors.node.known.replace([])
         await shown.go("catalog")
-        await shown.shows("does not take the token any more", "#notice")
-        await shown.shows("Tokens of clients: HOLON_TOKEN in .holon/dev.toml", "#notice")
+        await shown.shows("no longer accepts this token", "#notice")
+        await shown.shows("A client token is HOLON_TOKEN in .holon/dev.toml", "#notice")
         assert await shown.page.run("document.querySelector('#token') && sessionStorage.length") == 0
         await shown.stays_within_its_policy()
 
@@ -319,7 +323,7 @@ async def what_is_read_stays_while_it_is_renewed(doors: Doors, shown: Dashboard)
     await shown.pass_time()
     await shown.page.until("!window.first.isConnected")
     kept = f"[document.activeElement === {pres}[0], {pres}[1].scrollTop, {pres}[1].ariaLabel]"
-    assert await shown.page.run(kept) == [True, 200, "loaded of w2"]
+    assert await shown.page.run(kept) == [True, 200, "loaded by w2"]
 
 
 async def a_hostile_worker(doors: Doors) -> None:

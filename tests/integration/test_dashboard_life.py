@@ -164,7 +164,7 @@ async def test_what_was_done_is_said_and_what_a_job_has_begun_is_followed_to_its
         await shown.press(".question > button")
         await shown.shows("Decided: yes", ".question [role=status]")
         await shown.press("dialog button.grave")
-        await shown.shows("It was asked to end.", "p.buttons [role=status]")
+        await shown.shows("The cancel was requested.", "p.buttons [role=status]")
         go_on.set()
         await shown.shows("cancelled", "dl")
         await shown.page.until("!document.querySelector('p.buttons button')")
@@ -188,7 +188,7 @@ async def test_what_was_done_is_said_and_what_a_job_has_begun_is_followed_to_its
 
 
 async def test_what_was_filled_in_for_a_question_that_others_decide_is_said_to_be_gone_and_the_focus_goes_on() -> None:
-    lost = "What was filled in for it was not sent."
+    lost = "Your entries were not sent."
     focused = "document.activeElement.closest('main div')?.innerText"
     async with running(more=[asking_again()]) as node, dashboard(f"http://127.0.0.1:{node.door.port}") as shown:
         job_id = await node.created("/api/v1/jobs/asking_again")
@@ -208,7 +208,7 @@ async def test_what_was_filled_in_for_a_question_that_others_decide_is_said_to_b
         await shown.press(".question input[value=yes]")
         await shown.page.run("document.querySelector('.question > button').focus()")
         await shown.press(".question > button")
-        await shown.shows("It waits for a signal", ".question")
+        await shown.shows("Signal needed", ".question")
         await shown.page.until("!document.querySelector('#comment')")
         assert await shown.page.run(focused) == ""
         assert lost not in await shown.page.run("document.querySelector('main').innerText")

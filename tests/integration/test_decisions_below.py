@@ -111,7 +111,7 @@ async def test_what_the_child_says_is_what_who_decides_is_told(node: Node) -> No
     wire = await child(node)
     job_id, _ = await asking(node, wire)
     wrong = types_pb2.Error(code=3, reason="INVALID_ARGUMENT", message="decision is bad")
-    wrong.field_violations.add(field="decision", reason="is bad; choose yes or no")
+    wrong.field_violations.add(field="decision", reason="is bad; use yes or no")
     call = decide(node, job_id)
     await replies(wire, await wire.expect("resolve_request"), wrong)
     with pytest.raises(ENDED, match=f"holon {BELOW}: decision is bad") as error:
@@ -197,7 +197,7 @@ async def test_a_child_that_is_away_or_silent_is_to_be_tried_again(node: Node, m
     await wire.beat()
     await wire.close()
     await node.until(lambda: node.engine.trees.link("child") is None)
-    with pytest.raises(ENDED, match="'child' is not linked with this node now; try again") as error:
+    with pytest.raises(ENDED, match="'child' is not linked to this node now; retry when it is back") as error:
         await decide(node, job_id)
     assert (error.value.code(), reason_of(error.value)) == away
     held = types_pb2.LeaseRef(task_id=offer.task_id, lease_id=offer.lease_id)
@@ -229,7 +229,7 @@ async def test_a_worker_that_is_no_holon_cannot_tell_of_questions(node: Node) ->
     offer = await worker.offer()
     for kind in ("approval_requested", "approval_resolved", "approval_timed_out"):
         (ack,) = await tells(worker, event(offer, kind, kind))
-        assert "is for holons, and this worker is none" in ack.error.message
+        assert "only a holon may send" in ack.error.message
     assert not any("approval" in line.event_type for line in await node.history(job_id))
     # Nor may it answer for one.
     await worker.send(worker_pb2.SessionRequest(command_replies=worker_pb2.CommandReplies()))

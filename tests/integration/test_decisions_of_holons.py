@@ -76,7 +76,7 @@ async def test_a_question_two_levels_below_is_decided_at_the_root_once_and_its_j
         asked = await question(root, job_id)
         own = await root.client.get_job(job_id)
         assert (own.status, own.approval) == ("waiting_for_worker", None)
-        with pytest.raises(InvalidArgument, match="choose yes or no"):
+        with pytest.raises(InvalidArgument, match="use yes or no"):
             await root.client.resolve_approval(job_id, "perhaps", approval_id=asked)
         async with httpx.AsyncClient(base_url=root.url) as api:
             route, own_token = f"/_public/webhooks/approval/{job_id}", {"X-Client-Token": root.token}
@@ -108,7 +108,7 @@ async def test_while_the_child_is_off_who_decides_is_told_to_try_again_and_then_
         async with a_holon(tmp_path, "last", asking("last"), above=root):
             job_id = (await root.client.create_job("top", {"n": 1})).job_id
             asked = await question(root, job_id)
-        with pytest.raises(Unavailable, match="try again once it is back") as away:
+        with pytest.raises(Unavailable, match="retry when it is back") as away:
             await root.client.resolve_approval(job_id, "yes", approval_id=asked)
         assert (away.value.code, away.value.retry_after) == ("HOLON_AWAY", 2.0)
         async with a_holon(tmp_path, "last", asking("last"), above=root):

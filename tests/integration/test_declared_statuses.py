@@ -49,7 +49,8 @@ async def test_a_task_waits_for_who_declares_all_statuses_that_its_job_goes_on_b
     await node.worker("w1", offering("t", statuses=["skipped", "other"]))
     job_id = await node.create("sorting")
     assert (await node.job(job_id)).progress_message == (
-        "waiting: no worker connected to this node with skill 't' declares the status 'twice', which the job goes on by"
+        "waiting: no worker connected to this node with skill 't' declares the status 'twice', for which the job has a "
+        "transition"
     )
     worker = await node.worker("w2", offering("t", statuses=["twice", "other", "skipped"]))
     offer = await worker.offer()
@@ -61,7 +62,9 @@ async def test_a_task_waits_for_who_declares_all_statuses_that_its_job_goes_on_b
 async def test_why_it_waits_names_the_declared_status_that_may_be_meant(node: Node) -> None:
     await node.worker("w1", offering("t", statuses=["skiped", "twice"]))
     job_id = await node.create("sorting")
-    assert (await node.job(job_id)).progress_message.endswith("which the job goes on by (did you mean 'skiped'?)")
+    assert (await node.job(job_id)).progress_message.endswith(
+        "for which the job has a transition (did you mean 'skiped'?)"
+    )
 
 
 async def test_who_declares_none_may_be_asked_for_any(node: Node) -> None:

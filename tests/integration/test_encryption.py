@@ -75,7 +75,7 @@ async def test_what_makes_tokens_is_sealed_and_without_a_key_the_log_says_that_i
             with closing(sqlite3.connect(file.file)) as db:
                 stored = db.execute("SELECT kind, value FROM documents ORDER BY kind").fetchall()
         sealed = {kind: value[:1] == MARK for kind, value in stored if kind in ("signing_keys", "token_families")}
-        found.append((sealed, caplog.text.count("are stored as they are")))
+        found.append((sealed, caplog.text.count("are stored unencrypted")))
     assert found == [
         ({"signing_keys": False, "token_families": False}, 1),
         ({"signing_keys": True, "token_families": True}, 0),

@@ -150,7 +150,7 @@ async def test_an_epoch_rises_no_faster_than_nodes_can_take_the_link(tmp_path: P
         ahead = (CODE.FAILED_PRECONDITION, "UPLINK_AHEAD")
         for epoch in (2**63 - 1, 100_000):
             assert await refusal(node, identity("below", epoch), instance="i2") == ahead
-        with pytest.raises(grpc.aio.AioRpcError, match="run `holon uplink accept child` at its parent"):
+        with pytest.raises(grpc.aio.AioRpcError, match="run `holon uplink accept child` on its parent"):
             await comes(node, identity("below", 2**63 - 1), instance="i2")
         # Who is meant is not kept out by such a claim; and many takes may have come to nothing, in a long time more.
         await gone(node, await comes(node, identity("below", 1_003), instance="i3"))
@@ -215,10 +215,10 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("who", "instance", "above", "code", "to_do"),
     [
-        (identity("second"), "i2", (), "HOLON_CHANGED", "run `holon uplink accept child` at its parent"),
+        (identity("second"), "i2", (), "HOLON_CHANGED", "run `holon uplink accept child` on its parent"),
         (identity("first", 1), "i2", (), "UPLINK_STALE", "end the other and run `holon uplink accept child`"),
-        (identity("first", 9, "root"), "i1", ("root",), "HOLARCHY_CYCLE", "unset one PARENT_URL of that circle"),
-        (identity("first", 9), "i1", ("root", "middle"), "HOLARCHY_DEPTH", "raise that, or link this holon further up"),
+        (identity("first", 9, "root"), "i1", ("root",), "HOLARCHY_CYCLE", "unset one PARENT_URL of the cycle"),
+        (identity("first", 9), "i1", ("root", "middle"), "HOLARCHY_DEPTH", "raise that, or link this holon higher up"),
     ],
 )
 async def test_the_log_of_a_parent_says_which_child_it_refuses_and_what_can_be_done(
@@ -262,7 +262,7 @@ async def test_who_is_refused_again_and_again_is_in_the_log_once_a_minute(
         assert (await refusal(node, identity("second")))[1] == "HOLON_CHANGED"
         assert (await refusal(node, identity(), "w2"))[1] == "NOT_A_HOLON"
         (again, other) = warnings(caplog)
-        assert "refused 3 times more since that was said last" in again[1]
+        assert "(3 more refusals since the last log line)" in again[1]
         assert other[0] == "w2"
 
 

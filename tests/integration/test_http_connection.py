@@ -169,7 +169,7 @@ async def test_what_breaks_off_behind_a_whole_request_does_not_cost_its_answer(n
 async def test_what_begins_with_no_method_is_told_so(node: Node, method: bytes) -> None:
     (answer,) = await exchange(node.door.port, method + b" /_public/status HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (answer.status, answer.code) == (400, "MALFORMED_REQUEST")
-    assert answer.body["error"].startswith("what came begins with no method of HTTP/1.1, such as GET")
+    assert answer.body["error"].startswith("the request does not begin with a method of HTTP/1.1, such as GET")
 
 
 async def test_a_slash_that_is_encoded_parts_no_path(node: Node) -> None:

@@ -162,7 +162,7 @@ async def test_pages_of_any_kind_are_turned_by_token_and_offset_is_no_parameter(
     for path in ("/api/v1/jobs", f"/api/v1/jobs/{job}/history", f"/api/v1/jobs/{job}/tree"):
         reply = await node.client.get(f"{path}?offset=1", headers=AUTH)
         assert reply.status_code == 400
-        assert reply.json()["error"].startswith("offset: pages are turned by page_token")
+        assert reply.json()["error"].startswith("offset is not supported; use page_token")
         known = (await node.client.get(f"{path}?order=asc", headers=AUTH)).json()["error"]
         assert "page_token" in known
         assert "offset" not in known

@@ -168,7 +168,7 @@ async def test_a_name_that_is_no_utf_8_is_refused_and_stored_under_no_other(node
             await node.client.get(at(job_id, f"/upload?filename={name}"), headers=AUTH),
         ]
         assert [refused(reply) for reply in replies] == [(400, "INVALID_ARGUMENT")] * 3
-        assert all("is no UTF-8" in reply.json()["error"] for reply in replies)
+        assert all("is not UTF-8" in reply.json()["error"] for reply in replies)
     assert blobs.files == {}
     assert (await put(node, job_id, "\N{SNOWMAN}\ufffd")).status_code == 200
 

@@ -88,11 +88,11 @@ async def test_a_port_is_shared_where_that_is_asked_for() -> None:
 
 
 async def test_a_host_that_is_none_names_its_setting() -> None:
-    with pytest.raises(ConfigError, match=r"API_HOST: no\.such\.host\.invalid is no host"):
+    with pytest.raises(ConfigError, match=r"API_HOST: this machine does not know the host no\.such\.host\.invalid"):
         async with running(HttpSettings(host="no.such.host.invalid", port=0)):
             pass
     # Of the documentation's addresses: no machine has it.
-    with pytest.raises(ConfigError, match=r"API_HOST: this machine has no address 192\.0\.2\.1; choose one"):
+    with pytest.raises(ConfigError, match=r"API_HOST: this machine does not have the address 192\.0\.2\.1; use one"):
         async with running(HttpSettings(host="192.0.2.1", port=0, behind_proxy=True)):
             pass
 

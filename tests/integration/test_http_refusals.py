@@ -71,26 +71,26 @@ async def test_the_status_is_public(node: Node) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"", "Invalid JSON body: it is empty; send an object, such as {}"),
+        (b"", "Invalid JSON body: the body is empty; send an object, such as {}"),
         (b"{", "Invalid JSON body"),
-        (b"[]", "Invalid JSON body: it must be an object"),
-        (b"null", "Invalid JSON body: it must be an object"),
+        (b"[]", "Invalid JSON body: the body must be an object"),
+        (b"null", "Invalid JSON body: the body must be an object"),
         (b'{"initial_data": {"n": NaN}}', "Invalid JSON body"),
         (b'{"initial_data": {"n": Infinity}}', "Invalid JSON body"),
         (b'{"initial_data": {"n": 1e999}}', "Invalid JSON body"),
         (b'{"initial_data": {"n": 18446744073709551616}}', "18446744073709551616 does not fit into 64 bits"),
         (b'{"initial_data": {"n": ' + b"9" * 300 + b"}}", "does not fit into 64 bits"),
-        (b'{"initial_data": {"n": 1, "note": "\xff"}}', "Invalid JSON body: it is no UTF-8, from byte 35 on"),
-        ('{"initial_data": {"n": 1}}'.encode("utf-16"), "Invalid JSON body: it is no UTF-8, from byte 0 on"),
+        (b'{"initial_data": {"n": 1, "note": "\xff"}}', "Invalid JSON body: the body is not UTF-8 from byte 35 on"),
+        ('{"initial_data": {"n": 1}}'.encode("utf-16"), "Invalid JSON body: the body is not UTF-8 from byte 0 on"),
         (b'{"initial_data": {"n": 1, "note": "\\ud800"}}', "Invalid JSON body"),
         (b'{"a": ' * 2000 + b"1" + b"}" * 2000, "Invalid JSON body"),
         (b'{"initial_data": ' + b'{"a": ' * 65 + b"1" + b"}" * 66, "initial_data: nested deeper than 64"),
-        (b'{"initial_data": {"n": 1}, "initial_data": {"n": 2}}', "'initial_data' is twice in the body"),
-        (b'{"initial_data": {"n": 1}, "initial\\u005fdata": {"n": 2}}', "'initial_data' is twice in the body"),
+        (b'{"initial_data": {"n": 1}, "initial_data": {"n": 2}}', "the body has the field 'initial_data' twice"),
+        (b'{"initial_data": {"n": 1}, "initial\\u005fdata": {"n": 2}}', "the body has the field 'initial_data' twice"),
         (b'{"initial_dat": {}}', "unknown field 'initial_dat'"),
         (b'{"initial_data": {"n": 1}, "webhook": "http://x"}', "unknown field 'webhook'"),
         (b'{"initial_data": []}', "initial_data is a list"),
-        (b'{"initial_data": 1}', "initial_data is a number, and must be a JSON object"),
+        (b'{"initial_data": 1}', "initial_data is a number, but must be a JSON object"),
         (b'{"initial_data": 1.5}', "initial_data is a number"),
         (b'{"initial_data": "n"}', "initial_data is a text"),
         (b'{"initial_data": true}', "initial_data is true or false"),
@@ -101,7 +101,7 @@ async def test_the_status_is_public(node: Node) -> None:
         (b'{"initial_data": {"n": 1}, "allowed_skills": "t"}', "allowed_skills is a text; give a list"),
         (b'{"initial_data": {"n": 1}, "allowed_skills": true}', "allowed_skills is true or false; give a list"),
         (b'{"initial_data": {"n": 1}, "allowed_skills": {}}', "allowed_skills is an object; give a list"),
-        (b'{"initial_data": {"n": 1}, "allowed_skills": [1]}', "allowed_skills has what is no name of a skill"),
+        (b'{"initial_data": {"n": 1}, "allowed_skills": [1]}', "allowed_skills has an invalid skill name"),
         (b'{"initial_data": {"n": 1}, "budget": -1}', "budget is -1; give a whole number"),
         (b'{"initial_data": {"n": 1}, "budget": 1.5}', "budget is 1.5; give a whole number"),
         (b'{"initial_data": {"n": 1}, "budget": true}', "budget is true; give a whole number"),
@@ -227,8 +227,8 @@ async def test_a_call_of_another_version_is_told_what_path_it_is_meant_for(
 ) -> None:
     reply = await node.client.request(method, path, headers=AUTH)
     assert (reply.status_code, reply.json()["code"]) == (404, "ROUTE_NOT_FOUND")
-    own = f"the node's own routes are all under /api/v1: {meant!r}" if meant else "see the routes in docs/http.md"
-    assert reply.json()["error"] == f"nothing is at {path!r}; {own}"
+    own = f"all routes of the node are under /api/v1; use {meant!r}" if meant else "docs/http.md lists the routes"
+    assert reply.json()["error"] == f"no route has the path {path!r}; {own}"
 
 
 async def test_a_status_in_the_place_of_a_jobs_id_is_told_to_be_one(node: Node) -> None:
@@ -261,7 +261,7 @@ async def test_a_wrong_method_is_told_the_right_ones(node: Node, method: str, pa
 async def test_a_job_of_a_misspelt_blueprint_is_refused_with_what_is_the_matter(node: Node) -> None:
     reply = await node.client.post("/api/v1/jobs/misspelt", json={"initial_data": {}}, headers=AUTH)
     assert (reply.status_code, reply.json()["code"]) == (405, "METHOD_NOT_ALLOWED")
-    assert "; it takes GET, HEAD; no blueprint has this path, see `holon blueprints list`" in reply.json()["error"]
+    assert "; use GET, HEAD; no blueprint has this path, see `holon blueprints list`" in reply.json()["error"]
     reply = await node.client.post("/api/v1/jobs/dubling", json={"initial_data": {}}, headers=AUTH)
     assert reply.json()["error"].endswith("no blueprint has this path (did you mean '/api/v1/jobs/doubling'?)")
     reply = await node.client.put("/api/v1/jobs/misspelt", headers=AUTH)
@@ -283,7 +283,7 @@ async def test_a_body_that_is_compressed_is_refused_and_said_to_be(node: Node, e
     reply = await node.client.post("/api/v1/jobs/waiting", content=b"{}", headers=headers)
     assert reply.status_code == status
     if status == 400:
-        assert reply.json()["error"].startswith(f"the body is encoded as {encoding!r}; send it as it is")
+        assert reply.json()["error"].startswith(f"the body has Content-Encoding {encoding!r}; send it unencoded")
 
 
 async def test_a_request_needs_exactly_one_host(node: Node) -> None:

@@ -280,7 +280,7 @@ async def test_a_job_that_cannot_be_told_at_once_ends_nothing_but_that(
     await waits.begun.wait()
     await node.client.post(f"/api/v1/jobs/{job_id}/cancel", headers=AUTH)
     assert (await answer).json()["status"] == "cancelled"
-    assert "cannot be told at once" in caplog.text
+    assert "cannot be sent at once" in caplog.text
     assert (await node.ended(await node.created("/api/v1/jobs/doubling", {"n": 1})))["status"] == "finished"
 
 

@@ -73,9 +73,9 @@ async def test_a_plain_worker_tells_of_no_levels_below_itself_and_what_looks_so_
     [
         (b"[1]", [1]),
         (b"[" * 63 + b"]" * 63, json.loads("[" * 63 + "]" * 63)),
-        (b"[" * 64 + b"]" * 64, {"details_left_out": "nested deeper than 64"}),
-        (b"[" * 200 + b"]" * 200, {"details_left_out": "nested deeper than 64"}),
-        (b'"%b"' % (b"x" * 2**20), {"details_left_out": "1048673 bytes of JSON, and 1048576 are taken"}),
+        (b"[" * 64 + b"]" * 64, {"details_left_out": "nested deeper than 64 levels"}),
+        (b"[" * 200 + b"]" * 200, {"details_left_out": "nested deeper than 64 levels"}),
+        (b'"%b"' % (b"x" * 2**20), {"details_left_out": "1048673 bytes of JSON, over the limit of 1048576"}),
     ],
 )
 async def test_a_failure_below_keeps_its_code_and_the_levels_below_it_however_much_it_says(
@@ -98,4 +98,4 @@ async def test_of_levels_below_that_are_too_much_themselves_each_is_told_within_
         said = await told(node, await comes(node, identity()), error)
         below = said["details"]["causes"]
         assert (len(below), below[0] == below[-1], len(below[0]["message"])) == (32, True, MAX_CAUSE_MESSAGE)
-        assert said["details"]["details"]["details_left_out"].endswith("bytes of JSON, and 1048576 are taken")
+        assert said["details"]["details"]["details_left_out"].endswith("bytes of JSON, over the limit of 1048576")

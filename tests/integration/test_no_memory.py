@@ -96,5 +96,5 @@ async def test_a_body_that_there_is_no_memory_for_is_not_said_to_be_no_json(monk
             "UNAVAILABLE",
             "1",
         )
-        assert "no memory to read" in refused.json()["error"]
+        assert "lacks memory to read" in refused.json()["error"]
         assert (await create()).status_code == 202

@@ -11,7 +11,7 @@ from holon.config import Config
 from holon.node import Node
 from holon.storage import MemoryStorage
 
-CLOSED, EMPTY = "no client is let in", "there is no blueprint"
+CLOSED, EMPTY = "no client can connect", "there is no blueprint"
 TOKEN = "a-token-of-a-client-of-this-node-here"
 
 

@@ -106,7 +106,7 @@ async def test_a_secret_that_is_none_is_refused_with_those_that_there_are(node: 
     error = await refused(node, "RotateTokens", b"\x08%c" % secret)
     assert (error.code(), fields_of(error)) == (CODE.INVALID_ARGUMENT, ["secret"])
     known = "TOKEN_SECRET_SIGNING_KEY (1), TOKEN_SECRET_REFRESH (2)"
-    assert error.details() == f"secret is {secret}; there are {known}"
+    assert error.details() == f"secret is {secret}; use one of {known}"
 
 
 @pytest.mark.parametrize("method", METHODS)

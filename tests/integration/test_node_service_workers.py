@@ -96,8 +96,8 @@ async def test_properties_that_no_task_can_require_are_named_to_the_worker_and_t
     hi.hello.catalog.profiles.add(profile_id="q", resources=types_pb2.Resources(devices=gpus, properties=inside))
     await wire.send(hi)
     [said] = (await wire.expect("welcome")).warnings
-    assert said.startswith("catalog.profiles.1.resources.properties has an object called 'properties' in it")
-    assert "and so have 2 others: no task can require what is in there; say each by its own name" in said
+    assert said.startswith("catalog.profiles.1.resources.properties has an object 'properties' in it")
+    assert "and 2 others. No task can require what is in such an object; move its properties out of it" in said
     assert list((await workers(node))[0].warnings) == [said]
 
     changed = worker_pb2.Catalog(sequence=1, offerings=[offering("t")])

@@ -349,7 +349,7 @@ async def test_statuses_are_open_and_any_json_is_the_empty_schema(node: Node) ->
 async def test_a_blueprint_in_the_place_of_a_route_of_the_node_keeps_it_from_starting(
     endpoint: str, version: str | None
 ) -> None:
-    with pytest.raises(BlueprintError, match=r"blueprint 'mine': its path /api/v1/\S+ is one of the node's own"):
+    with pytest.raises(BlueprintError, match=r"blueprint 'mine': its path /api/v1/\S+ is used by the node itself"):
         async with running(more=[_blueprint(endpoint, version)]):
             pass
 

@@ -74,12 +74,12 @@ async def test_a_batch_counts_as_its_jobs() -> None:
             return len(await node.client.create_jobs([JobRequest("one_task")] * count))
 
         assert await batch(6) == 6
-        with pytest.raises(ResourceExhausted, match="10 in 60 s are taken, and only 3 more have room") as refused:
+        with pytest.raises(ResourceExhausted, match="the limit is 10 in 60 s, and only 3 are left") as refused:
             await batch(5)
         assert (refused.value.code, refused.value.retry_after) == ("RATE_LIMITED", 60.0)
         # What was refused made nothing, and took no room but that of its call.
         assert await batch(3) == 3
-        with pytest.raises(ResourceExhausted, match="came already"):
+        with pytest.raises(ResourceExhausted, match="they are used up"):
             await batch(1)
         assert await figure(node, BLOCKED) == 2
         clock.advance(60_000)

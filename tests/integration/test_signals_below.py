@@ -181,7 +181,7 @@ async def test_a_child_that_is_silent_or_gone_is_to_be_tried_again(node: Node, m
     assert await refused(silent) == AWAY
     await wire.close()
     await node.until(lambda: node.engine.trees.link("child") is None)
-    with pytest.raises(ENDED, match="'child' is not linked with this node now; try again") as error:
+    with pytest.raises(ENDED, match="'child' is not linked to this node now; retry when it is back") as error:
         await send(node, job_id, request_id="r2")
     assert (error.value.code(), reason_of(error.value)) == AWAY
     monkeypatch.undo()
@@ -197,7 +197,7 @@ async def test_a_child_that_is_silent_or_gone_is_to_be_tried_again(node: Node, m
 async def test_a_child_that_does_not_list_the_capability_is_sent_nothing(node: Node) -> None:
     wire = await child(node, answers=False)
     job_id, _ = await waiting(node, wire)
-    with pytest.raises(ENDED, match="takes no signals from above") as error:
+    with pytest.raises(ENDED, match="accepts no signals from above") as error:
         await send(node, job_id)
     assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
     await wire.beat()
@@ -209,4 +209,4 @@ async def test_a_worker_that_is_no_holon_cannot_tell_of_waits(node: Node) -> Non
     offer = await worker.offer()
     for kind in ("awaited", "received", "timed_out"):
         (ack,) = await tells(worker, event(offer, kind, f"signal_{kind}"))
-        assert "is for holons, and this worker is none" in ack.error.message
+        assert "only a holon may send" in ack.error.message

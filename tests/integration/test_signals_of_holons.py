@@ -123,7 +123,7 @@ async def test_while_the_child_is_off_who_sends_is_told_to_try_again_and_its_rep
         async with a_holon(tmp_path, "last", counting("last", 2), above=root):
             to = await lowest(root, job_id)
             await root.client.send_signal(job_id, "tick", {"n": 1}, to_job_id=to, request_id="k1")
-        with pytest.raises(Unavailable, match="try again once it is back") as away:
+        with pytest.raises(Unavailable, match="retry when it is back") as away:
             await root.client.send_signal(job_id, "tick", {"n": 2}, to_job_id=to, request_id="k2")
         assert (away.value.code, away.value.retry_after) == ("HOLON_AWAY", 2.0)
         async with a_holon(tmp_path, "last", counting("last", 2), above=root):

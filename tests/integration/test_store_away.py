@@ -54,6 +54,6 @@ async def test_i6_a_job_whose_step_the_store_could_not_take_runs_again_soon_and_
 async def test_what_the_store_does_not_take_is_said_once_and_not_at_each_try(caplog: pytest.LogCaptureFixture) -> None:
     async with running_node(BLUEPRINT, storage=Full()) as node:
         await node.run("moved", {})
-    said = [record.getMessage() for record in caplog.records if "its step was not stored" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records if "the step was not stored" in record.getMessage()]
     assert len(said) == 1
-    assert said[0].endswith("its step was not stored: the store could not write: database or disk is full")
+    assert said[0].endswith("the step was not stored: the store could not write: database or disk is full")

@@ -242,7 +242,7 @@ async def test_a_uri_of_the_job_itself_is_as_good_as_a_name(files: TaskFiles) ->
     assert (await files.download(f"s3://{BUCKET}/{PREFIX}", "all/")).joinpath("deep/a").read_text() == "abc"
     with pytest.raises(InvalidArgument):
         await files.download(f"s3://{BUCKET}/{PREFIX}../other/a")
-    with pytest.raises(InvalidArgument, match="is the folder of this job; name a file in it"):
+    with pytest.raises(InvalidArgument, match="is the folder of this job; use a path of a file in it"):
         await files.download("deep/a", str(files.path("deep").parent))
 
 

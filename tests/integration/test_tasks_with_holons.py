@@ -174,7 +174,7 @@ async def test_a_holon_that_stops_at_a_tasks_result_timeout_ends_the_task_as_tha
         job_id = await node.create("limited", in_all=in_all, each=each)
         offer = await worker.offer()
         clock.advance(45_000)
-        error = types_pb2.TaskError(code="DEADLINE_EXCEEDED", message="the time for the task was over")
+        error = types_pb2.TaskError(code="DEADLINE_EXCEEDED", message="the task reached its time limit")
         await worker.send(updates(result(offer, status="failure", error=error)))
         assert (await worker.verdict()).verdict == worker_pb2.VERDICT_COMMITTED
         if seen is not None:

@@ -202,12 +202,14 @@ async def test_of_a_job_that_never_comes_to_what_is_waited_for_it_is_said_how_it
 
     async with worker:
         job_id = await created(node, "tasks")
-        with pytest.raises(AssertionError, match=f"job {job_id} is over, and was never so; .*status='finished'"):
+        with pytest.raises(
+            AssertionError, match=f"job {job_id} ended and never was in the expected state; .*status='finished'"
+        ):
             await node.until(job_id, "waiting_for_human")
 
 
 @pytest.mark.parametrize("given", [{"storage": MemoryStorage()}, {"STORAGE_URI": "redis://localhost"}])
 async def test_a_store_with_a_clock_of_its_own_is_refused_beside_one(given: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="goes by a clock of its own"):
+    with pytest.raises(ValueError, match="have clocks of their own"):
         async with running_node(clock=ManualClock(), **given):
             pass

@@ -114,9 +114,9 @@ async def refused(node: Node, files: str, claimed: str) -> Wire:
 async def test_who_is_refused_for_a_token_is_told_what_to_send(tmp_path: Path) -> None:
     wrong, nobody = bearer(OWN + "x"), (("x-other", "1"),)
     cases = (
-        (nobody, CODE.UNAUTHENTICATED, "no worker token came: send it as `authorization: Bearer <token>`"),
+        (nobody, CODE.UNAUTHENTICATED, "no worker token in the metadata; send `authorization: Bearer <token>`"),
         (wrong, CODE.UNAUTHENTICATED, "no worker of this node has this worker token"),
-        (bearer(OWN), CODE.INVALID_ARGUMENT, "worker_id is needed: several workers may show this token"),
+        (bearer(OWN), CODE.INVALID_ARGUMENT, "worker_id is needed: several workers share this token"),
     )
     async with a_node(secure=False, admission=admission(tmp_path, f'["cpu-*"]\ntoken = "{OWN}"')) as node:
         for metadata, code, told in cases:
@@ -166,7 +166,7 @@ async def test_the_shared_token_proves_no_id_that_a_table_names_whatever_the_tab
         await wire.send(hello(worker_id="child", instance_id="i1", holon_identity=identity()))
         end = await wire.end()
         assert (end.code(), reason_of(end)) == MISMATCH
-        assert "GLOBAL_WORKER_TOKEN proves only workers without a table" in (end.details() or "")
+        assert "GLOBAL_WORKER_TOKEN is only for workers without a table" in (end.details() or "")
         assert await who(node, None, "w9", bearer(WORKER_TOKEN)) == "w9"
 
 
@@ -226,7 +226,7 @@ async def test_an_rsa_key_of_2048_bits_is_taken_and_of_a_weaker_one_it_is_said_w
         assert await who(node, issue(tmp_path, authority("ours"), rsa_bits=2048)) == "w1"
         end = await (await node.stream(issue(tmp_path, authority("ours"), rsa_bits=1024))).end()
         assert end.details() == (
-            "the client certificate has an RSA key of 1024 bits; issue one for RSA of 2048 bits or more, or P-256"
+            "the client certificate has an RSA key of 1024 bits; issue one with RSA of 2048 bits or more, or with P-256"
         )
 
 

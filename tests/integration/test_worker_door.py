@@ -153,7 +153,7 @@ async def test_a_rejected_task_goes_to_another_worker_and_the_log_says_why(caplo
         second = await node.worker("w2")
         again = await second.offer()
         assert (again.task_id, again.attempt, again.generation) == (offer.task_id, 2, 1)
-    told = f"task {offer.task_id} of skill 't' comes back from worker w1: UNKNOWN_SKILL: there is no t"
+    told = f"task {offer.task_id} of skill 't' was returned by worker w1: UNKNOWN_SKILL: there is no t"
     assert caplog.messages.count(told) == 1
 
 

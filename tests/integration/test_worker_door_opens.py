@@ -30,7 +30,7 @@ async def test_a_port_in_use_is_a_clear_error(node: Node) -> None:
     settings = WorkerDoorSettings(port=node.workers.port)
     second = a_door(node, settings)
     with pytest.raises(
-        ConfigError, match=r"GRPC_PORT: the worker door cannot listen on 127\.0\.0\.1:\d+: the port is in use; stop"
+        ConfigError, match=r"GRPC_PORT: the worker port cannot listen on 127\.0\.0\.1:\d+: the port is in use; stop"
     ):
         await second.__aenter__()
 
@@ -39,13 +39,13 @@ async def test_a_port_in_use_is_a_clear_error(node: Node) -> None:
     ("host", "says"),
     [
         # Of the documentation's addresses: no machine has it.
-        ("192.0.2.1", r"on 192\.0\.2\.1:0: this machine has no such address; choose one that it has"),
-        ("no.such.host.invalid", r"this machine knows no such host \(.+\); choose another"),
+        ("192.0.2.1", r"on 192\.0\.2\.1:0: this machine does not have this address; use one that it has"),
+        ("no.such.host.invalid", r"this machine does not know this host \(.+\); use another one"),
     ],
 )
 async def test_a_host_that_is_not_of_this_machine_is_a_clear_error(host: str, says: str) -> None:
     door = Server(
-        "worker door",
+        "worker port",
         ("GRPC_HOST", "GRPC_PORT"),
         WorkerDoorSettings(host=host),
         [],
@@ -54,14 +54,14 @@ async def test_a_host_that_is_not_of_this_machine_is_a_clear_error(host: str, sa
         client_certificates=True,
         max_streams=1,
     )
-    with pytest.raises(ConfigError, match=f"GRPC_HOST: the worker door cannot listen .*{says}") as caught:
+    with pytest.raises(ConfigError, match=f"GRPC_HOST: the worker port cannot listen .*{says}") as caught:
         await door.__aenter__()
     assert [violation.field for violation in caught.value.details] == ["GRPC_HOST"]
-    assert "stop what listens" not in caught.value.message
+    assert "stop the program that listens" not in caught.value.message
 
 
 async def test_a_wider_address_without_tls_refuses_to_open(node: Node) -> None:
     settings = WorkerDoorSettings(host="0.0.0.0")
     second = a_door(node, settings)
-    with pytest.raises(ConfigError, match="in plaintext"):
+    with pytest.raises(ConfigError, match="without TLS"):
         await second.__aenter__()

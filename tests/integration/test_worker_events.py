@@ -205,7 +205,7 @@ async def test_what_a_skill_declares_of_its_events_is_checked_and_nothing_else_o
     assert {one.error.reason for one in (bad, none, other)} == {"EVENT_INVALID"}
     assert not any(one.error.HasField("retry_after") for one in (bad, none, other))
     assert [one.field for one in bad.error.field_violations] == ["payload.n"]
-    assert "declares none but seen, any" in other.error.message
+    assert "declares only seen, any" in other.error.message
     # What it declares now is what counts.
     await worker.send(worker_pb2.SessionRequest(catalog=worker_pb2.Catalog(offerings=[offering("t")])))
     [again] = await tells(worker, event(offer, "e6", "other"))

@@ -20,7 +20,7 @@ def test_of_a_large_value_the_first_violation_is_told() -> None:
     assert violation == Violation("data.xs.2", 'value is not of type "integer"')
     contract = contracts.add({"properties": {"xs": {"items": {"anyOf": [{"type": "integer"}, {"minLength": 9}]}}}})
     (violation,) = contracts.violations(contract, {"xs": ["x"] * 100_000}, "data")
-    assert violation == Violation("data", "does not fit its schema, and is too large to say where")
+    assert violation == Violation("data", "violates its schema, and is too large to say where")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_value_that_would_take_too_long_to_check_is_refused(schema: dict[str, 
     contract = contracts.add(schema)
     assert not contracts.accepts(contract, value)
     (violation,) = contracts.violations(contract, value, "params")
-    assert violation == Violation("params", "is too large for its schema: checking it would take too long")
+    assert violation == Violation("params", "is too large for its schema; checking it would take too long")
 
 
 UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[1-7][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
@@ -109,4 +109,4 @@ def test_a_task_that_fits_a_contract_which_it_was_not_tried_on_says_so(caplog: p
             break
     learned.append(needs.learn("t", fitting)[0])
     assert sorted(needs.of("t", [0] * 10_000).refused) == sorted(learned)
-    assert "params is too large to be tried on all contracts of the skill" in caplog.text
+    assert "params is too large to be checked against all contracts of the skill" in caplog.text

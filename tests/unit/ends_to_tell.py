@@ -24,7 +24,7 @@ from holon.storage.ends import EndsToTell, EventsToTell
 GUARD = 10.0
 DAY = 86_400_000
 TOLD = Answer(Heard.TOLD)
-FAILED = Answer(Heard.REFUSED, "it answered with the status 500")
+FAILED = Answer(Heard.REFUSED, "the receiver answered with status 500")
 
 
 class Ended:

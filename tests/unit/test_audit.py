@@ -163,6 +163,6 @@ def test_a_line_that_a_full_disk_took_a_part_of_spoils_no_later_one_and_is_whole
         note("job_cancelled", By("http", "shop"), on="0-d")
     first, torn, last = file.read_text().splitlines()
     assert [json.loads(line)["on"] for line in (first, last)] == ["0-a", "0-d"]
-    lacking = [record.getMessage().partition("what it lacks: ")[2] for record in caplog.records]
+    lacking = [record.getMessage().partition("it lacks: ")[2] for record in caplog.records]
     assert [json.loads(line)["on"] for line in lacking] == ["0-b", "0-c"]
     assert lacking[0].startswith(torn)

@@ -98,7 +98,7 @@ def test_what_is_async_but_no_function_of_a_handler_is_refused_for_what_it_is() 
         async def step(self) -> None: ...
 
     for odd, said in (
-        (many, "is a generator, for there is a `yield` in it"),
+        (many, "is a generator, because it has a `yield`"),
         (Flow().step, "is a method"),
         (functools.partial(work, "hello"), "is a partial"),
     ):
@@ -121,7 +121,7 @@ def test_an_outcome_without_an_end_or_of_another_word_is_refused(flags: Any) -> 
     [
         (
             "one.aggregator('start').when('context.initial_data.x == 1')",
-            "of a handler; an aggregator has no conditions",
+            "at most one condition, and aggregators have none",
         ),
         ("one.validate()", "when it is registered"),
         ("one.render_graph()", "holon blueprints graph"),
@@ -141,7 +141,7 @@ def test_arguments_that_have_no_name_are_refused() -> None:
     async def positional(job_id: str, /) -> None: ...
 
     for function in (work, positional):
-        with pytest.raises(BlueprintError, match="cannot be given by name"):
+        with pytest.raises(BlueprintError, match="cannot be passed by name"):
             one.handler(function)
 
 
@@ -152,6 +152,6 @@ def test_an_argument_kept_for_what_is_not_there_yet_is_refused_where_it_is_writt
     exec(f"async def work(actions, {name}{default}): ...", space)
     one = Blueprint("one")
     for decorate in (one.handler(is_start=True), one.handler(is_end=True), one.aggregator):
-        with pytest.raises(BlueprintError, match=rf"work .*'{name}': .* yet; .* initial_data"):
+        with pytest.raises(BlueprintError, match=rf"work .*'{name}': .* yet\. .* initial_data"):
             decorate(space["work"])
     assert not one.states

@@ -34,7 +34,7 @@ def test_a_path_is_taken_by_one_of_hundreds_of_blueprints_and_none_is_asked_for_
     blueprints = Blueprints(Contracts())
     blueprints.register_all([one(f"b{number}", f"/b{number}" if number % 2 else None) for number in range(200)])
     assert Asked.times <= 10 * 200
-    with pytest.raises(BlueprintError, match="is that of blueprint 'b7'"):
+    with pytest.raises(BlueprintError, match="is also that of blueprint 'b7'"):
         blueprints.register(one("other", "/b7"))
     blueprints.register(one("other", None))
     assert len([*blueprints]) == 201

@@ -131,7 +131,7 @@ def test_a_worker_id_that_no_certificate_can_carry_is_refused(
 
 @pytest.mark.parametrize("host", ["", "http://x", "x y", "x:80", "münchen"])
 def test_a_host_that_is_neither_name_nor_address_is_refused(authority: Authority, tmp_path: Path, host: str) -> None:
-    with pytest.raises(InvalidArgument, match="neither"):
+    with pytest.raises(InvalidArgument, match="is not a host name or an address"):
         certificates.issue_server(authority, tmp_path, [host])
 
 
@@ -143,7 +143,7 @@ def test_a_validity_out_of_bounds_is_refused(authority: Authority, tmp_path: Pat
 
 def test_a_folder_that_cannot_be_written_is_said(authority: Authority, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="it must be in a folder that you may write to"):
+    with pytest.raises(ConfigError, match="use a folder that you may write to"):
         certificates.issue_server(authority, tmp_path / "file")
 
 
@@ -194,13 +194,13 @@ def test_every_fault_of_the_server_files_is_named_at_once(authority: Authority, 
         load_server_credentials(swapped, now_ms(server))
     found = {violation.field: violation.reason for violation in caught.value.details}
     assert "is not the key of" in found["TLS_KEY_PATH"]
-    assert "is no authority" in found["TLS_CA_PATH"]
+    assert "is not an authority" in found["TLS_CA_PATH"]
     with pytest.raises(ConfigError) as caught:
         load_server_credentials(TlsPaths("/no/cert", "/no/key", str(server.key)), now_ms(server))
     assert [violation.field for violation in caught.value.details] == ["TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CA_PATH"]
 
 
-@pytest.mark.parametrize(("days", "word"), [(500, "expired"), (-1, "valid only from")])
+@pytest.mark.parametrize(("days", "word"), [(500, "expired"), (-1, "not valid before")])
 def test_a_server_certificate_out_of_its_dates_is_refused(
     authority: Authority, tmp_path: Path, days: int, word: str
 ) -> None:
@@ -266,11 +266,11 @@ def test_what_the_parent_is_shown_is_checked_as_a_clients(authority: Authority, 
         return {violation.field: violation.reason for violation in caught.value.details}
 
     assert "other.key is not the key of" in wrong(replace(good, key=str(other.key)))["PARENT_TLS_KEY_PATH"]
-    unread = f"{junk} holds no readable certificate (PEM)"
+    unread = f"{junk} has no readable certificate (PEM)"
     found = wrong(replace(good, certificate=str(junk), authorities=str(junk)))
     assert found == {"PARENT_TLS_CERT_PATH": unread, "PARENT_TLS_CA_PATH": unread}
     assert "expired" in wrong(replace(good, authorities=""), now + 500 * DAY_MS)["PARENT_TLS_CERT_PATH"]
-    assert "is no authority" in wrong(replace(good, authorities=str(child.certificate)))["PARENT_TLS_CA_PATH"]
+    assert "is not an authority" in wrong(replace(good, authorities=str(child.certificate)))["PARENT_TLS_CA_PATH"]
     servers = wrong(TlsPaths(str(server.certificate), str(server.key), ca))
     assert "is not for clients" in servers["PARENT_TLS_CERT_PATH"]
 

@@ -143,5 +143,5 @@ async def test_a_child_that_somebody_is_always_faster_to_link_is_told_to_come_ag
     async def faster(*_: object, **__: object) -> None: ...
 
     monkeypatch.setattr(store, "put_document", faster)
-    with pytest.raises(StoreUnavailable, match="try again"):
+    with pytest.raises(StoreUnavailable, match="retry later"):
         await Holarchy(store, "us", 8).admit("w", child(1, "a"))

@@ -54,7 +54,7 @@ def test_without_a_default_the_error_names_what_was_looked_at_and_no_value() -> 
         one.states["sort"].handler({"type": "slow"}, {})
     assert none.value.code == "NO_CONDITION_HOLDS"
     looked = f"`{URGENT}` found a text; `{LARGE}` found nothing"
-    assert str(none.value) == f"state 'sort' has no handler for this job: {looked}; give it one without a condition"
+    assert str(none.value) == f"state 'sort' has no handler for this job: {looked}; add a handler without a condition"
 
 
 def test_a_condition_is_read_where_it_is_written() -> None:
@@ -88,10 +88,10 @@ def test_a_name_left_out_is_that_of_the_function() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "why"),
     [
-        ({"is_end": True, "outcome": "failed"}, {"is_end": True, "outcome": "finished"}, "outcome='failed' by another"),
-        ({"is_end": True, "status": "a"}, {"is_end": True, "status": "b"}, "status='a' by another"),
-        ({"progress_weight": 0}, {"progress_weight": 1}, "progress_weight=0 by another"),
-        ({"is_end": True, "outcome": "failed"}, {"is_end": True, "status": "b"}, "status='b'; it is a word"),
+        ({"is_end": True, "outcome": "failed"}, {"is_end": True, "outcome": "finished"}, "outcome='failed' in another"),
+        ({"is_end": True, "status": "a"}, {"is_end": True, "status": "b"}, "status='a' in another"),
+        ({"progress_weight": 0}, {"progress_weight": 1}, "progress_weight=0 in another"),
+        ({"is_end": True, "outcome": "failed"}, {"is_end": True, "status": "b"}, "status='b' is invalid; use a word"),
     ],
 )
 def test_two_handlers_that_say_different_things_of_their_state_are_refused(first: Any, second: Any, why: str) -> None:
@@ -109,7 +109,7 @@ def test_a_second_default_a_condition_that_is_there_and_an_aggregator_are_refuse
     for decorate in (one.handler("sort"), one.aggregator("sort")):
         with pytest.raises(BlueprintError, match=r"'sort' of blueprint 'one' is already defined by \w+ \("):
             decorate(large)
-    with pytest.raises(BlueprintError, match=r"already defined, for the same condition, by urgent \("):
+    with pytest.raises(BlueprintError, match=r"already defined, with the same condition, by urgent \("):
         one.handler("sort").when(URGENT)(large)
     one.aggregator("gather")(normal)
     with pytest.raises(BlueprintError, match=r"'gather' of blueprint 'one' is already defined"):

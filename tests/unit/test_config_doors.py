@@ -42,13 +42,13 @@ def test_a_client_token_that_can_be_guessed_is_refused_where_it_can_be_tried_fro
     Config({"CLIENT_TOKEN": "short"}).check()
     outside = {"API_BEHIND_PROXY": "true"}
     assert reasons(Config({"CLIENT_TOKEN": "abc"} | outside))["CLIENT_TOKEN"] == (
-        "has 3 characters, and needs 32 since its door can be reached from outside (API_BEHIND_PROXY=true); "
+        "has 3 characters, but needs 32, because its port can be reached from other machines (API_BEHIND_PROXY=true); "
         "`holon tokens new` makes one"
     )
     by_host = reasons(Config({"CLIENT_TOKEN": "abc", "CLIENT_GRPC_HOST": "0.0.0.0"}))
-    assert "outside (CLIENT_GRPC_HOST=0.0.0.0)" in by_host["CLIENT_TOKEN"]
+    assert "other machines (CLIENT_GRPC_HOST=0.0.0.0)" in by_host["CLIENT_TOKEN"]
     workers = reasons(Config({"GLOBAL_WORKER_TOKEN": "abc", "GRPC_HOST": "0.0.0.0", "WORKER_AUTH_MODE": "token"}))
-    assert "has 3 characters, and needs 32" in workers["GLOBAL_WORKER_TOKEN"]
+    assert "has 3 characters, but needs 32" in workers["GLOBAL_WORKER_TOKEN"]
     Config({"CLIENT_TOKEN": LONG_TOKEN} | outside).check()
 
 

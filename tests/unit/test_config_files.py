@@ -137,7 +137,7 @@ def test_a_place_that_another_user_may_have_planted_or_may_change_is_refused_by_
     places = planted(tmp_path)
     folder = places[name] if name == "BLUEPRINTS_DIR" else places[name].parent
     folder.chmod(0o1777)
-    assert f"put files into {folder}" in reasons(settings_of(places))[name]
+    assert f"create files in {folder}" in reasons(settings_of(places))[name]
     folder.chmod(0o777)
     assert f"chmod o-w {folder}" in reasons(settings_of(places))[name]
     settings_of(places, SECRETS_MOUNTED="true").check()

@@ -41,7 +41,7 @@ def test_a_node_without_clients_needs_a_parent_and_a_socket_a_folder(tmp_path: P
     for path in (tmp_path / "none" / "s", tmp_path / ("s" * 100), tmp_path, tmp_path / "file", tmp_path / "a,b"):
         assert set(reasons(Config({}, ADMIN_SOCKET=str(path)))) == {"ADMIN_SOCKET"}
     pure = Config({}, ENABLE_CLIENT_API=False, PARENT_URL=parent, SCHEDULES_CONFIG_PATH="schedules.toml")
-    assert "works for its parent alone" in reasons(pure)["SCHEDULES_CONFIG_PATH"]
+    assert "works only for its parent" in reasons(pure)["SCHEDULES_CONFIG_PATH"]
     Config({}, PARENT_URL=parent, SCHEDULES_CONFIG_PATH="schedules.toml").check()
     lacking = reasons(Config({}, PARENT_TLS_CERT_PATH=str(tmp_path / "cert")))["PARENT_TLS_KEY_PATH"]
     assert lacking.endswith("PARENT_TLS_CERT_PATH and PARENT_TLS_KEY_PATH belong together; set both or neither")

@@ -36,7 +36,7 @@ def test_a_storage_uri_that_is_given_wins_over_the_host_of_a_redis() -> None:
 @pytest.mark.parametrize("name", ["STORAGE_URI", "HISTORY_DATABASE_URI"])
 @pytest.mark.parametrize("text", ["sqlite:/data/x.db", "sqlite:data/x.db", "sqlite://data/x.db", "SQLITE:/data/x.db"])
 def test_a_sqlite_file_with_too_few_slashes_is_refused_with_what_to_write(name: str, text: str) -> None:
-    instead = "write sqlite:///data/x.db for data/x.db in the node's folder, or sqlite:////data/x.db for /data/x.db"
+    instead = "for data/x.db in the node's folder write sqlite:///data/x.db, for /data/x.db write sqlite:////data/x.db"
     assert reasons(Config({name: text}))[name].endswith(instead)
 
 

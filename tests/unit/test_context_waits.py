@@ -15,7 +15,7 @@ def test_await_human_approval_asks_what_and_how_to_go_on() -> None:
     actions = ActionFactory()
     actions.await_human_approval("chat", "Publish?", {"yes": "a", "no": "b", "timeout": "c"}, timeout_seconds=5)
     assert actions.decision == AwaitApproval("chat", "Publish?", {"yes": "a", "no": "b", "timeout": "c"}, 5.0)
-    with pytest.raises(BlueprintError, match="has already called await_human_approval, and now calls sleep"):
+    with pytest.raises(BlueprintError, match="already called await_human_approval, and now calls sleep"):
         actions.sleep(1, "a")
 
 
@@ -28,7 +28,7 @@ def test_await_human_approval_asks_what_and_how_to_go_on() -> None:
         (("c" * 129, "?", {"yes": "a"}), "integration has 129 bytes"),
         (("chat", "?", None), "has 0 decisions"),
         (("chat", "?", ["yes"]), "transitions is a list"),
-        (("chat", "?", {"cancelled": "a"}), "cancelled and timeout are none"),
+        (("chat", "?", {"cancelled": "a"}), "cancelled and timeout do not count"),
         (("chat", "?", {str(n): "a" for n in range(65)}), "has 65 decisions, and must have 1 to 64"),
         (("chat", "?", {"yes": ""}), "the state for 'yes' is ''"),
         (("chat", "?", {"y" * 129: "a"}), "give 128 printable characters at most"),
@@ -46,9 +46,9 @@ def test_a_question_that_cannot_be_asked_is_refused_at_the_call(given: Any, why:
     ("transitions", "why"),
     [
         ({}, "has 0 signals"),
-        ({"cancelled": "a"}, "cancelled and timeout are none"),
+        ({"cancelled": "a"}, "cancelled and timeout do not count"),
         ({str(n): "a" for n in range(65)}, "has 65 signals, and must have 1 to 64"),
-        *(({name: "a"}, "give 128 characters at most, no controls") for name in ("x" * 129, "a\n", "\x9b")),
+        *(({name: "a"}, "give at most 128 characters, without control") for name in ("x" * 129, "a\n", "\x9b")),
         ({"paid": "a", "timeout": "b"}, "give timeout_seconds too"),
     ],
 )
@@ -81,5 +81,5 @@ def test_sleep_refuses_what_is_no_such_time(seconds: Any) -> None:
 
 @pytest.mark.parametrize("told", ["approval_requested", "approval_resolved", "approval_timed_out"])
 def test_no_job_goes_on_by_what_is_told_of_questions_below(told: str) -> None:
-    with pytest.raises(BlueprintError, match="by which jobs below say what they wait for"):
+    with pytest.raises(BlueprintError, match="with which jobs below report what they wait for"):
         ActionFactory().dispatch_task("a", {}, {"success": "end"}, event_transitions={told: "end"})

@@ -84,4 +84,4 @@ def test_a_handler_says_what_its_success_or_its_failure_cost(cost: Cost) -> None
 def test_what_is_no_cost_fails_the_task_that_says_so() -> None:
     result = result_of(Result(cost=-1), frozenset())
     assert (result.status, result.error.code) == ("failure", "PERMANENT_ERROR")
-    assert "says that it cost: cost is -1; give a whole number" in result.error.message
+    assert "the cost that the handler reported: cost is -1; give a whole number" in result.error.message

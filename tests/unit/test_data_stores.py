@@ -36,7 +36,7 @@ def test_two_blueprints_have_two_stores_of_one_name() -> None:
 def test_a_second_store_of_a_name_is_refused_and_the_first_stands() -> None:
     first = object()
     one = Blueprint("one", data_stores={"cache": first})
-    with pytest.raises(ValueError, match="blueprint 'one': data store 'cache' is there already"):
+    with pytest.raises(ValueError, match="blueprint 'one': data store 'cache' already exists"):
         one.add_data_store("cache", {})
     assert one.data_stores.cache is first
 
@@ -49,15 +49,15 @@ def test_a_name_that_no_handler_can_write_is_refused(name: Any) -> None:
 
 def test_a_store_that_is_not_there_is_named_with_those_that_are() -> None:
     one = Blueprint("one", data_stores={"cache": {}, "pool": 1})
-    with pytest.raises(AttributeError, match="'one' has no data store 'cach'; there are: cache, pool"):
+    with pytest.raises(AttributeError, match="'one' has no data store 'cach'; it has cache, pool"):
         _ = one.data_stores.cach
-    with pytest.raises(AttributeError, match="there are: none"):
+    with pytest.raises(AttributeError, match="it has none"):
         _ = Blueprint("two").data_stores.cache
     assert repr(one.data_stores) == "<DataStores of one: cache, pool>"
 
 
 def test_no_handler_puts_a_store_in_the_place_of_another() -> None:
     one = Blueprint("one", data_stores={"cache": {}})
-    with pytest.raises(AttributeError, match=r"no handler can set data_stores.cache; .* add_data_store"):
+    with pytest.raises(AttributeError, match=r"a handler cannot set data_stores.cache; .* add_data_store"):
         one.data_stores.cache = {}
     assert not hasattr(one.data_stores, "__setstate__")

@@ -115,7 +115,7 @@ def test_nothing_is_said_of_a_task_for_which_a_call_has_a_seat_until_that_call_i
     with dispatcher.naming(dispatcher.seats_for({T: 1})) as named:
         assert dispatcher.why(T) == ""
         named.leased = Leased()
-    assert "has room" in dispatcher.why(T)
+    assert "is free" in dispatcher.why(T)
     dispatcher.seats_for({T: 1})
     for session in list(dispatcher.sessions):
         dispatcher.remove(session)

@@ -64,10 +64,10 @@ async def test_of_thousands_of_tasks_that_are_each_too_cheap_it_is_said_once_tho
         await waits(dispatcher, Need("t", max_cost=cost))
         await waits(dispatcher, Need("t", max_cost=100 + cost))
     (said,) = caplog.messages
-    assert "declares a price within what it may cost, 1" in said
+    assert "declares a price of at most 1" in said
     dispatcher.add(Session("x", "x", 2, {Offering("t", price=50): ANY_CONTRACT}, NOTHING))
     await waits(dispatcher, Need("t", max_cost=49))
-    assert caplog.messages == [said, said.replace("cost, 1", "cost, 49")]
+    assert caplog.messages == [said, said.replace("at most 1", "at most 49")]
 
 
 async def test_of_thousands_of_tasks_that_each_require_other_hardware_it_is_said_once(
@@ -80,7 +80,7 @@ async def test_of_thousands_of_tasks_that_each_require_other_hardware_it_is_said
         await waits(dispatcher, Need("t", resources=f'{{"ram_gb":{size}}}'))
         await waits(dispatcher, Need("t", resources=f'{{"ram_gb":{size % 9}}}'))
     (said,) = caplog.messages
-    assert said.endswith("has the hardware that is required: the machine that comes nearest lacks ram_gb 9")
+    assert said.endswith("has the required hardware: the closest machine lacks ram_gb 9")
 
 
 async def test_of_what_a_worker_of_another_node_can_do_nothing_is_said_until_it_has_gone(

@@ -42,7 +42,7 @@ async def test_who_is_never_fast_enough_is_told_to_come_again(
         tries += 1
 
     monkeypatch.setattr(store, "put_document", faster)
-    with pytest.raises(StoreUnavailable, match="try again") as caught:
+    with pytest.raises(StoreUnavailable, match="retry later") as caught:
         await change_document(store, "keys", "a", one_more)
     assert (tries, caught.value.retry_after) == (TRIES, 1.0)
 

@@ -61,7 +61,7 @@ def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path, text: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "why"), [("\n# none\n", "holds no key"), (f"{TEXT}\n{TEXT}\n", "twice"), ("", "is empty")]
+    ("text", "why"), [("\n# none\n", "has no key"), (f"{TEXT}\n{TEXT}\n", "twice"), ("", "is empty")]
 )
 def test_a_file_that_makes_no_sense_is_refused(tmp_path: Path, text: str, why: str) -> None:
     assert why in refused(Config({"ENCRYPTION_KEY_FILE": keys_file(tmp_path, text)}))["ENCRYPTION_KEY_FILE"]
@@ -74,7 +74,9 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 def test_both_at_once_are_refused(tmp_path: Path) -> None:
     path = keys_file(tmp_path, TEXT)
-    assert "beside" in refused(Config({"ENCRYPTION_KEY": TEXT, "ENCRYPTION_KEY_FILE": path}))["ENCRYPTION_KEY_FILE"]
+    assert (
+        "together with" in refused(Config({"ENCRYPTION_KEY": TEXT, "ENCRYPTION_KEY_FILE": path}))["ENCRYPTION_KEY_FILE"]
+    )
 
 
 def test_the_command_line_makes_keys_and_tells_what_they_are_known_by() -> None:

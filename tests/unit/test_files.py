@@ -74,7 +74,7 @@ def test_what_is_no_file_of_content_is_refused_by_name(tmp_path: Path, read: obj
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe, 0o600)
     for path, reason in (
-        (pipe, "no regular file"),
+        (pipe, "not a regular file"),
         (tmp_path, "Is a directory"),
         (tmp_path / "missing", "No such file"),
         (a_file(tmp_path, content=b""), "is empty"),
@@ -84,7 +84,7 @@ def test_what_is_no_file_of_content_is_refused_by_name(tmp_path: Path, read: obj
         assert str(path) in str(refused.value)
     with pytest.raises(ValueError, match=f"over {files.MAX_BYTES}"):
         read(str(a_file(tmp_path, content=b"x" * (files.MAX_BYTES + 1))))
-    with pytest.raises(ValueError, match="is no path"):
+    with pytest.raises(ValueError, match="is not a path"):
         read("a\0b")
 
 
@@ -136,7 +136,7 @@ def test_what_every_user_can_write_is_refused_wherever_it_is_on_the_way(tmp_path
     open_to_all.chmod(mode)
     problem = trust_problem(str(path))
     assert problem is not None
-    assert f"{open_to_all} can be changed by every user of this machine; chmod o-w {open_to_all}" in problem
+    assert f"every user of this machine can change {open_to_all}; chmod o-w {open_to_all}" in problem
     # A mounted folder is often open; its files are not.
     assert (trust_problem(str(path), mounted=True) is None) == open_to_all.is_dir()
 
@@ -146,7 +146,7 @@ def test_a_sticky_folder_may_be_on_the_way_and_hold_nothing_that_has_files_besid
     folder = path.parent
     for one in (folder.parent, folder):
         one.chmod(0o1777)
-    said = f"every user of this machine can put files into {folder}; choose a folder of your own"
+    said = f"every user of this machine can create files in {folder}; use a folder of your own"
     for name in ("it", "none"):
         assert trust_problem(str(folder / name)) is None
         assert trust_problem(str(folder / name), beside=True) == f"{folder / name}: {said}"
@@ -168,7 +168,7 @@ def test_a_link_of_another_user_is_refused_and_one_of_ones_own_is_looked_behind(
         assert trust_problem(str(here / link / ".." / "inner" / "it")) is None
     path.parent.chmod(0o777)
     for link in ("link", "absolute"):
-        assert f"{path.parent} can be changed" in (trust_problem(str(here / link / "it")) or "")
+        assert f"can change {path.parent}" in (trust_problem(str(here / link / "it")) or "")
     path.parent.chmod(0o755)
     (here / "round").symlink_to("round")
     assert trust_problem(str(here / "round")) is None

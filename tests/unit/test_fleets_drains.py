@@ -45,7 +45,7 @@ async def test_a_drain_whose_hint_is_lost_is_asked_again(store: MemoryStorage, m
         assert [one.view().draining for one in fleets["b"].workers()] == [True]
         assert not (await asks.ask("b", "w1", undo=True, reason="")).draining
         assert [one.view().draining for one in fleets["b"].workers()] == [False]
-        with pytest.raises(NotFound, match="'gone' is not connected to node 'b' any more"):
+        with pytest.raises(NotFound, match="'gone' is no longer connected to node 'b'"):
             await asks.ask("b", "gone", undo=False, reason="")
     finally:
         running.cancel()

@@ -180,7 +180,7 @@ async def test_a_job_that_is_no_use_at_hand_is_read_and_keeps_nothing_from_other
     store.unreadable, store.hand, store.record = "i", replace(RECORD, sequence=2), replace(RECORD, sequence=3)
     jobs.changed(told.keys())
     assert (told["h"], told["j"]) == ([RECORD, store.hand], [RECORD, store.hand])
-    assert "job i cannot be told at once" in caplog.text
+    assert "news of job i cannot be sent at once" in caplog.text
     await until(lambda: told["i"] == [RECORD, store.record])
 
 

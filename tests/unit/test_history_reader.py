@@ -42,7 +42,7 @@ async def test_a_database_that_does_not_answer_is_waited_for_a_moment_and_then_n
     assert {(*numbers(page), page.whole) for page in pages} == {(5, 6, False)}
     assert len(database.asked) <= history_reader.ASKED_AT_ONCE
     assert [record.message for record in caplog.records] == [
-        "what has moved of the history of job j is not looked at: the database of history did not answer within 0.01 s"
+        "the moved history of job j is left out: the history database did not answer within 0.01 s"
     ]
 
 

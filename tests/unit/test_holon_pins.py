@@ -27,7 +27,7 @@ async def test_one_whose_copy_has_linked_meanwhile_is_told_how_it_is_let_in_agai
     for one in (child(1, "ours"), child(2, "a copy")):
         await ours.admit("w", one)
         await ours.left("w", one)
-    with pytest.raises(Aborted, match="holon uplink accept w` at its parent"):
+    with pytest.raises(Aborted, match="holon uplink accept w` on its parent"):
         await ours.admit("w", child(2, "ours"))
     assert await ours.accept("w") == "below"
     await ours.admit("w", child(2, "ours"))
@@ -44,7 +44,7 @@ async def test_a_holon_belongs_to_the_worker_that_it_came_as_first_at_every_node
         if away:
             await one.left("w", first)
             clock.advance(LINK_MS)
-        with pytest.raises(PermissionDenied, match=r"workers\.toml .* to 'w' .*`holon uplink accept w` at its parent"):
+        with pytest.raises(PermissionDenied, match=r"workers\.toml .* to 'w' .*`holon uplink accept w` on its parent"):
             await other.admit("v", child(9, "a"))
     assert await other.accept("w") == "below"
     await other.admit("v", child(2, "b"))
@@ -128,9 +128,9 @@ async def test_a_pin_that_cannot_be_read_lets_nobody_in_until_the_next_is_accept
     ours = Holarchy(store, "us", 8)
     await ours.recall()
     assert not ours.parent_id
-    with pytest.raises(PermissionDenied, match="holon uplink accept w` at its parent"):
+    with pytest.raises(PermissionDenied, match="holon uplink accept w` on its parent"):
         await ours.admit("w", child(1, "a"))
-    with pytest.raises(PermissionDenied, match="holon uplink accept` at this child"):
+    with pytest.raises(PermissionDenied, match="holon uplink accept` on this child"):
         await ours.serve(Chain(("parent",)))
     assert (await ours.accept("w"), await ours.accept("")) == ("unknown", "unknown")
     await ours.admit("w", child(1, "a"))

@@ -156,7 +156,7 @@ async def as_aggregator_by_name(actions: Any) -> None:
 def test_a_constant_target_that_is_no_state_is_an_error_with_its_line(start: Callable[..., Awaitable[Any]]) -> None:
     (problem,) = [one for one in check(blueprint(start, "end")) if "'gone'" in one.message]
     assert (problem.severity, problem.state) == ("error", "start")
-    assert "leads to 'gone', which is no state" in problem.message
+    assert "leads to 'gone', which is not a state" in problem.message
     line = int(problem.message.split("test_integrity.py:")[1].split(")")[0])
     assert "gone" in lines()[line - 1]
 
@@ -228,8 +228,8 @@ async def a_misspelt_state(actions: Any) -> None:
     ("start", "meant"),
     [
         (a_misspelt_action, "no actions.dispach_task in this version; did you mean actions.dispatch_task?"),
-        (a_misspelt_argument, "takes no transition in this version (did you mean 'transitions'?)"),
-        (a_misspelt_state, "which is no state of blueprint 'one' (did you mean 'end'?)"),
+        (a_misspelt_argument, "does not take transition in this version (did you mean 'transitions'?)"),
+        (a_misspelt_state, "which is not a state of blueprint 'one' (did you mean 'end'?)"),
     ],
 )
 def test_of_a_misspelt_name_it_is_said_which_may_be_meant(start: Callable[..., Awaitable[Any]], meant: str) -> None:
@@ -247,7 +247,7 @@ def test_a_status_like_one_of_every_task_is_told_where_a_skill_may_end_with_othe
     (task,) = branching_tasks(blueprint(start, "end"))
     ((status, problem),) = unknown_statuses(task, declared).items()
     assert (status, problem.severity) == ("sucess", "warning")
-    assert problem.message.endswith("which only a worker gives that declares it (did you mean 'success'?)")
+    assert problem.message.endswith("which a worker only returns if it declares it (did you mean 'success'?)")
     assert unknown_statuses(task, [frozenset(), frozenset({"sucess"})]) == {}
 
 
@@ -267,9 +267,7 @@ def test_who_wants_to_keep_something_by_what_there_is_not_is_told_of_state_histo
 ) -> None:
     (problem,) = check(blueprint(start, "end"))
     assert problem.severity == "error"
-    assert re.search(
-        r"there is no (actions|context)\.(update_context|set) in .*goes into state_history", problem.message
-    )
+    assert re.search(r"there is no (actions|context)\.(update_context|set) in .*write `state_history", problem.message)
 
 
 async def writes_a_key(initial_data: dict[str, Any], actions: Any) -> None:
@@ -307,7 +305,7 @@ def test_what_is_written_into_initial_data_and_goes_nowhere_is_a_warning_with_it
 ) -> None:
     (problem,) = check(blueprint(start, "end"))
     assert (problem.severity, problem.state) == ("warning", "start")
-    assert problem.message.endswith("what later states are to find goes into state_history")
+    assert problem.message.endswith("to keep it for later states, write it into state_history")
     line = int(problem.message.split("test_integrity.py:")[1].split(")")[0])
     assert "lost" in lines()[line - 1]
 

@@ -231,9 +231,9 @@ def test_what_is_told_is_kept_as_it_came_and_read_when_it_is_wanted() -> None:
     assert read_summary(kept_summary(summary_message(FULL), 10_000)) == FULL
     with pytest.raises(InvalidArgument, match="cannot be read"):
         read_summary(b"\xff")
-    with pytest.raises(InvalidArgument, match="names no holon and job"):
+    with pytest.raises(InvalidArgument, match="lacks a valid holon_id or job_id"):
         read_summary(b"")
-    with pytest.raises(InvalidArgument, match="names no holon and job"):
+    with pytest.raises(InvalidArgument, match="lacks a valid holon_id or job_id"):
         kept_summary(summary_message(replace(FULL, job_id="no id")), 10_000)
 
 

@@ -38,4 +38,4 @@ def test_what_a_worker_said_last_stays(message: str) -> None:
 
 
 def test_no_worker_is_looked_for_where_a_part_waits_for_a_node() -> None:
-    assert Reasons(Elsewhere()).why(Need(RUN_BLUEPRINT), (), ()) == "waiting: no node sees to its part at this moment"
+    assert Reasons(Elsewhere()).why(Need(RUN_BLUEPRINT), (), ()) == "waiting: no node runs its child job at this moment"

@@ -63,8 +63,8 @@ def test_a_file_whose_name_is_no_utf_8_is_told_by_it_beside_the_others(tmp_path:
     report = examine_directory(tmp_path)
     assert [blueprint.name for _, blueprint in report.blueprints] == ["good"]
     [error] = report.errors
-    assert error.problem.message == "its path is no UTF-8; rename the file, or the folder that is at fault"
-    with pytest.raises(BlueprintError, match="is no UTF-8"):
+    assert error.problem.message == "its path is not UTF-8; rename the file or its folder"
+    with pytest.raises(BlueprintError, match="is not UTF-8"):
         load_directory(tmp_path)
 
 
@@ -104,7 +104,7 @@ def test_every_problem_of_every_file_is_in_one_report(tmp_path: Path) -> None:
     with pytest.raises(BlueprintError) as error:
         load_directory(tmp_path)
     lines = error.value.message.splitlines()
-    assert lines[0] == "the blueprints have 12 errors; correct them and load again:"
+    assert lines[0] == "the blueprints have 12 errors; correct them and reload:"
     expected = [
         ("b_syntax.py", "line 2: SyntaxError"),
         ("c_import.py", "line 2: ModuleNotFoundError: No module named 'not_there_at_all'"),
@@ -112,12 +112,12 @@ def test_every_problem_of_every_file_is_in_one_report(tmp_path: Path) -> None:
         ("e_exits.py", "line 2: SystemExit: 3"),
         ("f_decorator.py", "line 20: end ("),
         ("g_name.py", "line 3: blueprint name 'no good'"),
-        ("h_dangling.py: blueprint h", "h_dangling.py:15): go_to leads to 'gone', which is no state"),
+        ("h_dangling.py: blueprint h", "h_dangling.py:15): go_to leads to 'gone', which is not a state"),
         ("h_dangling.py: blueprint h", "leads to 'end'"),
         ("i_same.py: blueprint good", "the name 'good' is already taken by"),
         ("j_path.py: blueprint j", "the path /api/jobs/good is already taken by blueprint 'good'"),
-        ("k_own.py: blueprint k", "the path /api/v1/jobs is one of the node's own; choose another api_endpoint"),
-        ("l_own.py: blueprint l", "the path /api/v1/jobs/l/cancel is one of the node's own"),
+        ("k_own.py: blueprint k", "the path /api/v1/jobs is used by the node itself; use another api_endpoint"),
+        ("l_own.py: blueprint l", "the path /api/v1/jobs/l/cancel is used by the node itself"),
     ]
     for line, (file, text) in zip(lines[1:], expected, strict=True):
         assert f"error: {tmp_path / file}" in line
@@ -144,7 +144,7 @@ def test_each_warning_is_logged_once_and_keeps_nothing_from_loading(
         Blueprints(Contracts()).register(loose)
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path}/none.py: it defines no Blueprint at its top level",
-        f"blueprint loose: state 'end' ({tmp_path}/loose.py:17): no state that a job can be in leads to 'end'",
+        f"blueprint loose: state 'end' ({tmp_path}/loose.py:17): no reachable state leads to 'end'",
     ]
 
 

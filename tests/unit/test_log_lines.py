@@ -53,8 +53,8 @@ def test_a_time_that_is_none_is_now(seconds: int, nanos: int) -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        (b"{", "no JSON"),
-        (b"[]", "no JSON object"),
+        (b"{", "not valid JSON"),
+        (b"[]", "not a JSON object"),
         ({"x": "y" * MAX_FIELDS}, "over the limit"),
         (b'{"holon_ids":1,"x":' + b"[" * 300 + b"]" * 300 + b"}", "nested over"),
     ],

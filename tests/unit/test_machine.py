@@ -252,7 +252,7 @@ def test_fail_fast_fails_the_job_and_ends_its_other_branches() -> None:
     change = react(waiting("gather"), BranchesDone(4, failed=1, fail_fast=True), {}, None, NOW, branch)
     assert change is not None
     assert (change.job.status, error_of(change).code, change.end_tasks) == (Status.FAILED, "BRANCH_FAILED", True)
-    said = "branch 0-a-4-1 before 'gather' failed and fail_fast is set: worker w1 says cancelled"
+    said = "branch 0-a-4-1 before 'gather' failed and fail_fast is set: worker w1 ended as cancelled"
     assert error_of(change).message == said
 
 

@@ -81,7 +81,7 @@ def test_a_question_whose_time_is_over_goes_on_by_timeout_and_says_why() -> None
     assert (change.job.status, change.job.current_state) == (Status.RUNNING, "remind")
     assert change.job.state_history["error"] == {
         "code": "APPROVAL_TIMEOUT",
-        "message": "nobody decided within 90 s",
+        "message": "no decision came within 90 s",
         "details": None,
     }
     assert types(change) == ["approval_timed_out"]

@@ -64,7 +64,7 @@ async def test_an_end_that_the_store_does_not_take_is_told_again_and_the_log_say
     async with own_session(results) as (own, session, _):
         own.offer([_unreadable(session)])
         await taken.wait()
-    assert "job job hears later how a part of it has ended: the store did not take it" in caplog.text
+    assert "job job learns later how a child job ended: the store did not accept it" in caplog.text
 
 
 def _unreadable(session: Session) -> Offer:

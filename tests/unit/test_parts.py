@@ -98,7 +98,7 @@ def test_running_a_blueprint_is_a_decision_like_any_other() -> None:
     actions = ActionFactory()
     actions.run_blueprint("part", {"n": 1}, {"success": "end"}, 3, 4.5)
     assert actions.decision == RunBlueprint(AskedPart("part", {"n": 1}, 3.0, 4.5), {"success": "end"})
-    with pytest.raises(BlueprintError, match="has already called run_blueprint"):
+    with pytest.raises(BlueprintError, match="already called run_blueprint"):
         actions.go_to("end")
     assert asking.ways("x", None) == {}
 
@@ -148,7 +148,7 @@ def test_an_aggregator_sees_no_worker_where_a_node_has_done_it() -> None:
     failed = "0-a-4-0", Outcome("cancelled", worker_id="@node")
     change = react(waits, BranchesDone(4, 1, fail_fast=True), {}, None, NOW, failed)
     assert change is not None
-    assert error_of(change).message.endswith("fail_fast is set: its part says cancelled")
+    assert error_of(change).message.endswith("fail_fast is set: its child job ended as cancelled")
 
 
 def test_a_tally_knows_which_branches_are_parts() -> None:
@@ -166,7 +166,7 @@ def test_a_tally_knows_which_branches_are_parts() -> None:
     ("item", "says"),
     [
         ({"blueprint_name": ""}, "task 1: blueprint_name is ''"),
-        ({"blueprint_name": "part", "params": {}}, "task 1 has the unknown key 'params'; known are blueprint_name"),
+        ({"blueprint_name": "part", "params": {}}, "task 1 has the unknown key 'params'; use blueprint_name"),
         ({"blueprint_name": "part", "initial_data": 1}, "task 1: initial_data is a int"),
         ({"blueprint_name": "part", "result_timeout": 0}, "task 1: result_timeout is 0"),
         ({"blueprint_name": "part", "max_cost": -1}, "task 1: max_cost is -1"),
@@ -185,7 +185,7 @@ def test_parts_among_tasks_are_read_and_counted_up_to_their_limit(monkeypatch: p
     asked = AskedTask("t", {}), AskedPart("part", {"n": 1}, 2.0, None, 3), AskedTask("t", {})
     assert actions.decision == DispatchParallel(asked, "end", parts=1)
     monkeypatch.setattr(fanning, "MAX_PARTS", 1)
-    with pytest.raises(BlueprintError, match="2 of its items are parts, over the limit of 1"):
+    with pytest.raises(BlueprintError, match="2 of its items run blueprints, over the limit of 1"):
         ActionFactory().dispatch_parallel([part, task, part], "end")
 
 
@@ -209,7 +209,7 @@ def test_a_part_that_did_not_end_well_leads_to_failure_or_ends_the_job_above(cod
 
 def test_a_part_that_was_cancelled_cancels_the_job_above_unless_that_knows_what_to_do() -> None:
     change = after(above(), ended("cancelled"))
-    assert (change.job.status, error_of(change).message) == (Status.CANCELLED, "its part, job 0-c, was cancelled")
+    assert (change.job.status, error_of(change).message) == (Status.CANCELLED, "its child job 0-c was cancelled")
     change = after(above(cancelled="end"), ended("cancelled"))
     assert (change.job.current_state, change.job.cancelling) == ("end", False)
 
@@ -307,7 +307,7 @@ def test_a_name_that_no_blueprint_has_is_a_problem_with_its_line() -> None:
     first = runs("first")
     (problem,) = integrity.missing(first, {"first": first}.get)
     assert (problem.severity, problem.state) == ("error", "begin")
-    assert "runs 'second', which is no blueprint that is loaded" in problem.message
+    assert "runs 'second', but no blueprint of this name is loaded" in problem.message
     assert "test_parts.py:" in problem.message
     assert integrity.check(first) == []
     assert integrity.missing(first, {"second": second(_asks)}.get) == []
@@ -321,7 +321,7 @@ def test_a_dangling_transition_of_a_part_is_an_error_as_of_a_task() -> None:
         actions.run_blueprint("second", {}, {"success": "end", "failure": "gone"})
 
     bp.handler("end", is_end=True)(_works)
-    assert ["'gone', which is no state" in one.message for one in integrity.check(bp)] == [True]
+    assert ["'gone', which is not a state" in one.message for one in integrity.check(bp)] == [True]
 
 
 def test_whom_a_blueprint_needs_is_known_through_what_it_runs() -> None:
@@ -365,4 +365,4 @@ def test_files_that_run_what_is_in_none_of_them_are_warned_of(tmp_path: Path) ->
     report = examine([file])
     (warning,) = report.warnings
     assert report.errors == ()
-    assert "first.py:5): run_blueprint runs 'second', which is no blueprint that is loaded here" in str(warning)
+    assert "first.py:5): run_blueprint runs 'second', but no blueprint of this name is loaded here" in str(warning)

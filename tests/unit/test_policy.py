@@ -53,20 +53,23 @@ def test_a_step_that_asks_for_another_skill_sends_nothing_and_ends_its_job(decis
     assert (change.tasks, change.fan_out, change.job.status) == ((), False, Status.FAILED)
     assert change.job.error is not None
     assert change.job.error.code == "POLICY_DENIED"
-    assert "'start' asked for skill 'b', and the job may use 'a', 'x'; nothing was sent" in change.job.error.message
+    assert (
+        "'start' dispatched a task for skill 'b', but the job may only use 'a', 'x'. Nothing was dispatched"
+        in change.job.error.message
+    )
     assert [line.type for line in change.history] == ["state_finished", "job_completed"]
 
 
 def test_a_job_that_may_use_nothing_says_so() -> None:
     change = decided(dispatched(), ())
     assert change.job.error is not None
-    assert "the job may use none;" in change.job.error.message
+    assert "the job may only use none." in change.job.error.message
 
 
 def test_a_long_list_of_skills_is_told_in_part() -> None:
     change = decided(dispatched(), allowing("x", [f"s{n:02}" for n in range(12)]))
     assert change.job.error is not None
-    assert "'s09' and 2 more;" in change.job.error.message
+    assert "'s09' and 2 more." in change.job.error.message
 
 
 def test_clean_up_after_a_cancel_may_use_no_more_than_the_job() -> None:
@@ -97,10 +100,10 @@ def test_each_branch_is_left_what_it_says() -> None:
         ("abc", "is a text; give a list"),
         ({"a": 1}, "is an object; give a list"),
         (7, "is a number; give a list"),
-        ([1], "no name of a skill"),
-        ([""], "no name of a skill"),
-        (["x" * (LONGEST_SKILL + 1)], "no name of a skill"),
-        (["\ud800"], "no name of a skill"),
+        ([1], "invalid skill name"),
+        ([""], "invalid skill name"),
+        (["x" * (LONGEST_SKILL + 1)], "invalid skill name"),
+        (["\ud800"], "invalid skill name"),
         ([f"s{n}" for n in range(MOST_SKILLS + 1)], "over the limit of 256"),
     ],
 )
@@ -132,7 +135,7 @@ def test_an_offer_whose_time_is_up_does_not_read_as_one_without_a_limit() -> Non
 def test_a_limit_for_the_parent_is_one_or_keeps_the_node_from_starting() -> None:
     assert allowed_to_parent(()) is None
     assert allowed_to_parent(("b", "a")) == ("a", "b")
-    with pytest.raises(ConfigError, match="UPLINK_ALLOWED_SKILLS has what is no name of a skill"):
+    with pytest.raises(ConfigError, match="UPLINK_ALLOWED_SKILLS has an invalid skill name"):
         allowed_to_parent(("x" * 129,))
 
 

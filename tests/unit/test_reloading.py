@@ -79,7 +79,9 @@ async def test_a_bad_file_changes_nothing_of_any_part_and_every_bad_one_is_named
 
 async def test_what_the_node_does_not_read_cannot_be_reloaded() -> None:
     reloading, clients, _ = two()
-    with pytest.raises(InvalidArgument, match=r"'x' is nothing.*clients, workers, tls, keys, schedules"):
+    with pytest.raises(
+        InvalidArgument, match=r"'x' is not a reload target; use clients, workers, tls, keys, schedules"
+    ):
         await reloading.reload(["clients", "x"], ME)
     with pytest.raises(FailedPrecondition, match="TLS_CERT_PATH") as caught:
         await reloading.reload(["clients", "tls"], ME)
@@ -178,7 +180,7 @@ async def test_a_file_that_is_written_while_it_is_read_changes_nothing_and_is_re
         return part.read()
 
     reloading = Reloading([Part("clients", lambda: (str(path),), read)])
-    with pytest.raises(FailedPrecondition, match="was written while it was read") as caught:
+    with pytest.raises(FailedPrecondition, match="changed while it was read") as caught:
         await reloading.reload((), ME)
     assert [one.field for one in caught.value.details] == [str(path)]
     writes.clear()

@@ -186,9 +186,7 @@ async def test_a_worker_under_the_threshold_is_not_chosen_until_its_reputation_i
         assert session.reputation_of("t") == pytest.approx(0.2)
         assert (node.chosen(), node.dispatcher.can_do(T), node.fleet.offerings()) == ([], False, frozenset())
         assert node.fleet.changes > changes
-        assert (
-            node.dispatcher.why(T) == "waiting: every worker with skill 't' that could do it has too low a reputation"
-        )
+        assert node.dispatcher.why(T) == "waiting: every suitable worker with skill 't' has too low a reputation"
         await other.until("w", 0.2)
         assert (sorted(elsewhere.distrusted), other.chosen()) == (["t"], [])
         # It comes again, and is who it was.

@@ -86,7 +86,7 @@ async def test_the_latest_of_what_was_due_while_no_node_ran_is_caught_up(
     await site.at("12:04:59")
     await site.at("12:04:59", site.node(schedule(catch_up=300_000)))
     assert await site.due() == ["28 12:01:00", "28 12:04:00"]
-    assert any("is what was due at 2026-11-28T12:04:00+00:00" in line for line in said(caplog, logging.INFO))
+    assert any("was created for 2026-11-28T12:04:00+00:00" in line for line in said(caplog, logging.INFO))
 
 
 async def test_what_was_due_too_long_ago_is_not_caught_up(site: Site) -> None:

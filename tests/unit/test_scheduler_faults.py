@@ -33,7 +33,7 @@ async def test_a_machine_that_slept_makes_the_latest_slot_and_tells_that_others_
     assert await site.due() == ["28 12:05:00", "28 15:00:00"]
     assert results(node) == {"made": 2, "missed": 1}
     [line] = said(caplog, logging.WARNING)
-    assert "s: what was due at 2026-11-28T12:01:00+00:00 was not made" in line
+    assert "s: the job due at 2026-11-28T12:01:00+00:00 was skipped" in line
 
 
 async def test_what_another_node_made_meanwhile_was_not_missed(site: Site) -> None:

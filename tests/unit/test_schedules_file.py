@@ -144,16 +144,21 @@ def test_everything_wrong_is_told_at_once_by_table_and_key(file: Path) -> None:
         "[data] input_data.big",
         "[data] input_data.no",
     }
-    assert found["[nothing]"].endswith("there is none of them")
-    assert found["[both]"].endswith("there are interval_seconds, daily_at")
+    assert found["[nothing]"].endswith("and has none")
+    assert found["[both]"].endswith("and has interval_seconds, daily_at")
     assert found["[monthly] time"].startswith("is missing")
     assert "input_data" in found["[more] initial_data"]
-    assert 'quoted: ["more.sub"]' in found["[more] sub"]
+    assert 'quote it: ["more.sub"]' in found["[more] sub"]
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("[a", "is no TOML"), ("", "is empty"), ("x" * 2_000_000, "is it the right file?"), ("a=" + "[" * 9999, "deeply")],
+    [
+        ("[a", "is not valid TOML"),
+        ("", "is empty"),
+        ("x" * 2_000_000, "check that it is the right file"),
+        ("a=" + "[" * 9999, "deeply"),
+    ],
 )
 def test_a_file_that_cannot_be_read_is_told_as_such(file: Path, text: str, reason: str) -> None:
     [(_, said)] = wrong(file, text).items()

@@ -229,7 +229,7 @@ class Alias:
 
 
 def test_an_alias_that_holds_itself_is_refused_and_not_looked_into_for_ever() -> None:
-    with pytest.raises(InvalidArgument, match="holds itself, as only a dataclass or a TypedDict may") as error:
+    with pytest.raises(InvalidArgument, match="contains itself, which only a dataclass or a TypedDict may") as error:
         schema_of(dict[str, Alias()])  # type: ignore[misc]
     assert error.value.code == "SCHEMA_INVALID"
 

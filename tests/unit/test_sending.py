@@ -73,9 +73,9 @@ def test_events_are_sent_beside_the_one_decision_in_their_order_and_as_they_were
         ("a\nb", None, "printable"),
         ("x" * 129, None, "at most 128"),
         ("\ud800", None, "UTF-8"),
-        ("approval_requested", {}, "as the node calls what a job waits for"),
-        ("approval_resolved", {}, "choose another name"),
-        ("approval_timed_out", {}, "choose another name"),
+        ("approval_requested", {}, "which is reserved for what a job waits for"),
+        ("approval_resolved", {}, "use another name"),
+        ("approval_timed_out", {}, "use another name"),
         ("a", {1}, "payload is a set"),
         ("a", {"n": float("nan")}, r"payload\.n is nan"),
         ("a", {"n": 2**64}, r"payload\.n is an integer of over 64 bits"),
@@ -109,7 +109,7 @@ def test_whatever_a_handler_may_send_is_told_above_as_it_is(most: Any) -> None:
 
 @pytest.mark.parametrize("payload", [nested(64), {"n": nested(64)}])
 def test_a_payload_is_nested_no_deeper_than_what_is_read_above(payload: Any) -> None:
-    with pytest.raises(BlueprintError, match="nested over 64 deep"):
+    with pytest.raises(BlueprintError, match="nested over 64 levels deep"):
         ActionFactory().send_event("a", payload)
 
 
@@ -117,7 +117,7 @@ def test_a_payload_is_nested_no_deeper_than_what_is_read_above(payload: Any) -> 
     ("payload", "why"),
     [
         ({"n": nested(64)}, "nested deeper than 64"),
-        ({"n": "x" * MAX_EVENT_BYTES}, "65544 bytes of JSON, and 65536 are"),
+        ({"n": "x" * MAX_EVENT_BYTES}, "65544 bytes of JSON, over the limit"),
     ],
 )
 def test_what_nobody_above_could_read_is_left_out_there_and_that_is_said(payload: Any, why: str) -> None:
@@ -150,11 +150,14 @@ def test_c34_what_is_as_declared_is_a_line_of_history_with_its_payload() -> None
 @pytest.mark.parametrize(
     ("event", "why"),
     [
-        (("paid", {"amount": "secret"}), "event 'paid' of blueprint 'one' is not as declared: payload.amount "),
+        (
+            ("paid", {"amount": "secret"}),
+            "event 'paid' of blueprint 'one' does not match its declaration: payload.amount ",
+        ),
         (("paid", {}), "payload.amount is required"),
         (("paid", {"amount": 1, "more": 2}), "payload.more is not allowed"),
-        (("paid", None), "is not as declared: payload "),
-        (("payd", {}), r"event 'payd' is none that blueprint 'one' declares \(paid\); declare it by event\('payd'"),
+        (("paid", None), "does not match its declaration: payload "),
+        (("payd", {}), r"event 'payd' is not declared by blueprint 'one' \(paid\); declare it by event\('payd'"),
     ],
 )
 def test_c34_what_is_not_as_declared_fails_its_handler_and_no_value_is_told(event: Any, why: str) -> None:
@@ -170,7 +173,7 @@ def test_a_node_that_is_not_strict_leaves_out_a_wrong_payload_alone_and_says_so(
     sent = [("paid", {"amount": 1}), ("paid", {}), ("other", 2)]
     with caplog.at_level(logging.WARNING):
         told = lines(blueprint(paid=Paid), *sent, strict=False)
-    why = "event 'paid' of blueprint 'one' is not as declared: payload.amount is required"
+    why = "event 'paid' of blueprint 'one' does not match its declaration: payload.amount is required"
     assert told == [
         ("blueprint_event:paid", {"payload": {"amount": 1}}),
         ("event_refused", {"event": "paid", "error": why}),
@@ -196,7 +199,7 @@ def test_a_declaration_may_stand_above_something_and_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "schema", "why"),
     [
-        ("paid", int, "event 'paid' is declared already"),
+        ("paid", int, "event 'paid' is already declared"),
         ("", int, "its type is ''"),
         ("a\0", int, "printable"),
         ("other", bytes, "event 'other': .*bytes"),
@@ -229,4 +232,4 @@ def test_an_event_that_is_sent_and_not_declared_is_a_warning_with_its_line() -> 
     (problem,) = check(one)
     line = start.__code__.co_firstlineno + 3
     assert (problem.severity, problem.state) == ("warning", "start")
-    assert problem.message.startswith(f"state 'start' ({__file__}:{line}): send_event sends 'payd', and blueprint")
+    assert problem.message.startswith(f"state 'start' ({__file__}:{line}): send_event sends 'payd', but blueprint")

@@ -52,13 +52,13 @@ class Line(pydantic.BaseModel):
 )  # fmt: skip
 def test_a_set_of_what_has_no_hash_is_refused_with_what_to_use_instead(item: Any) -> None:
     for made in (set, frozenset):
-        with pytest.raises(InvalidArgument, match=r"use a list of them, or .* a frozen dataclass") as refused:
+        with pytest.raises(InvalidArgument, match=r"use a list, or a frozen dataclass") as refused:
             schema_of(made[item])
         assert refused.value.code == "SCHEMA_INVALID"
 
 
 def test_a_class_that_holds_a_set_of_itself_is_refused_where_it_has_no_hash() -> None:
-    with pytest.raises(InvalidArgument, match=r"Node'> is nothing that a set can hold"):
+    with pytest.raises(InvalidArgument, match=r"a set cannot hold the type hint .*Node'>"):
         schema_of(Node)
 
 
@@ -84,7 +84,9 @@ def test_a_set_of_what_has_a_hash_is_built(hint: Any, value: Any) -> None:
 def test_it_is_refused_at_the_decorator_of_a_skill_and_of_a_handler() -> None:
     def work(tags: set[dict[str, int]]) -> None: ...
 
-    with pytest.raises(InvalidArgument, match=r"argument 'tags' of .*work: .*dict\[str, int\] is nothing that a set"):
+    with pytest.raises(
+        InvalidArgument, match=r"argument 'tags' of .*work: a set cannot hold the type hint dict\[str, int\]"
+    ):
         skill_of(work)
 
     one = Blueprint("one")
@@ -92,5 +94,7 @@ def test_it_is_refused_at_the_decorator_of_a_skill_and_of_a_handler() -> None:
     @one.handler(is_start=True)
     async def start(initial_data: Keeper) -> None: ...
 
-    with pytest.raises(BlueprintError, match=r"start \(.*\): initial_data: .*dict\[str, int\].* a set can hold"):
+    with pytest.raises(
+        BlueprintError, match=r"start \(.*\): initial_data: a set cannot hold the type hint dict\[str, int\]"
+    ):
         _ = one.input_schema

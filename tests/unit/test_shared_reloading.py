@@ -130,7 +130,7 @@ async def test_a_node_that_waits_for_the_store_says_so_once_and_follows_when_it_
     async with following(other):
         await other.reloads(other.clients)
     assert [one.message for one in caplog.records if one.levelno >= logging.WARNING] == [
-        "what other nodes have reloaded is reloaded here later: away"
+        "a reload of other nodes is repeated here later: away"
     ]
 
 

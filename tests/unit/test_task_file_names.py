@@ -81,7 +81,7 @@ def test_nothing_outside_of_its_folder_is_read_or_written(text: str) -> None:
         ("a/..", r"'\.\.'"),
         ("a\nb", "control"),
         ("a\\b", "backslash"),
-        ("\ud800", "no UTF-8"),
+        ("\ud800", "not UTF-8"),
         ("é" * 128, "255"),
         ("a/" * 600 + "a", "1024"),
     ],

@@ -53,7 +53,7 @@ def test_who_logs_does_not_wait_for_who_reads_and_what_is_lost_is_told() -> None
         "0",
         "1",
         "2",
-        "7 lines of the log are lost: whoever reads it is too slow",
+        "7 log lines were lost: the reader of the log is too slow",
     ]
 
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_written_is_lost_and_told_and_the_log_goes_on() -> None:
         "los",
         "go",
         "here",
-        "2 lines of the log are lost: No space left on device",
+        "2 log lines were lost: No space left on device",
         "there",
         "",
     ]

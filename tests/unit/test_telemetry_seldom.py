@@ -39,7 +39,7 @@ def test_the_same_is_said_once_a_minute_with_how_often_it_was_of_whatever_job(ca
     time.now += 1
     for job in ("e", "f"):
         seldom.warn("job %s waits", job, why="full", job_id=job)
-    assert warnings(caplog) == ["job e waits: full; the same 3 times more since that was said last"]
+    assert warnings(caplog) == ["job e waits: full; 3 more since the last log line"]
 
 
 def test_another_reason_and_another_message_are_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -50,7 +50,7 @@ def test_a_worker_without_the_libraries_says_so_and_works(
     with caplog.at_level(logging.WARNING):
         tracing = tracing_here()
     assert type(tracing) is WorkerTracing
-    assert "nothing is traced" in caplog.text
+    assert "there are no traces" in caplog.text
     with tracing.task(worker_pb2.TaskOffer()) as span:
         span.ended(worker_pb2.TaskResult())
     assert type(span) is TaskSpan
@@ -58,12 +58,12 @@ def test_a_worker_without_the_libraries_says_so_and_works(
 
 async def test_variables_that_opentelemetry_cannot_use_are_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")
-    with pytest.raises(ConfigError, match=r"see its OTEL_ variables: .*soon"):
+    with pytest.raises(ConfigError, match=r"check its OTEL_ variables: .*soon"):
         async with tracing_to("http://127.0.0.1:4317", {}):
             pass
     monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:4317")
     monkeypatch.setattr(trace, "get_tracer_provider", trace.ProxyTracerProvider)
-    with pytest.raises(ConfigError, match=r"see its OTEL_ variables: .*soon"):
+    with pytest.raises(ConfigError, match=r"check its OTEL_ variables: .*soon"):
         tracing_here()
 
 

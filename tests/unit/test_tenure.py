@@ -26,7 +26,7 @@ async def test_one_node_links_and_each_taking_raises_the_epoch(
     waiting = asyncio.create_task(second.take())
     await asyncio.sleep(0)
     assert not waiting.done()
-    assert sum("node n1 links with the parent; this one does once" in one.message for one in caplog.records) == 1
+    assert sum("node n1 has the parent link; this node takes it when" in one.message for one in caplog.records) == 1
     await first.give_up()
     second.hints.changed(frozenset({"uplink"}))
     await asyncio.wait_for(waiting, 10)
@@ -56,7 +56,7 @@ async def test_a_node_that_cannot_look_whose_the_lease_is_says_so_once_and_takes
     taken = Tenure(store, clock.now_ms, "n1", "n1")
     await asyncio.wait_for(taken.take(), 10)
     assert (taken.epoch, failures) == (1, 0)
-    assert caplog.messages == ["cannot look whose the lease on the link with the parent is: away"]
+    assert caplog.messages == ["the lease on the parent link cannot be read: away"]
 
 
 @pytest.fixture

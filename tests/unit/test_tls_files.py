@@ -237,7 +237,7 @@ def test_an_authority_with_a_weak_key_is_refused_also_beside_a_good_one(tmp_path
         TlsFiles(_paths(pair, files), ManualClock(_now_ms()))
     [wrong] = caught.value.details
     assert wrong.field == where
-    assert "CN=weak has an RSA key of 1024 bits; issue one for RSA of 2048 bits or more" in wrong.reason
+    assert "CN=weak has an RSA key of 1024 bits; issue one with RSA of 2048 bits or more" in wrong.reason
 
 
 @pytest.mark.parametrize("name", ["certificate", "key", "authorities"])

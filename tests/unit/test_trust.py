@@ -116,5 +116,5 @@ def test_the_same_certificate_with_other_ones_above_it_takes_no_more_room(tmp_pa
     for chain in (more, more[::-1], more[:1]):
         admission.by_certificate(files.certificate.read_bytes(), pem(*chain))
     assert (len(admission._paths), len(admission._callers)) == (1, 1)
-    with pytest.raises(Unauthenticated, match="present the intermediates alone"):
+    with pytest.raises(Unauthenticated, match="send only the intermediate certificates"):
         admission.by_certificate(files.certificate.read_bytes(), pem(above.certificate) * (MAX_CHAIN + 1))

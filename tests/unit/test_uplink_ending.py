@@ -29,7 +29,7 @@ async def test_what_comes_when_a_part_of_the_link_has_failed_does_not_hide_that(
                 resolving.brought(worker_pb2.ResolveRequest())
 
     async def lost() -> None:
-        raise TenureLost("another node links")
+        raise TenureLost("another node has the link")
 
     with pytest.raises(ExceptionGroup) as ended:
         await link()

@@ -53,8 +53,8 @@ def test_a_task_requires_hardware_alone_or_as_a_branch() -> None:
     ("required", "why"),
     [
         ([], "is a list; give a dict, such as {'resources': {'ram_gb': 16}}"),
-        ({"ram_gb": 16}, 'has the unknown key "ram_gb"; known is resources'),
-        ({"resources": {}, "installed_artifacts": []}, 'has the unknown key "installed_artifacts"; known is resources'),
+        ({"ram_gb": 16}, 'has the unknown key "ram_gb"; use resources'),
+        ({"resources": {}, "installed_artifacts": []}, 'has the unknown key "installed_artifacts"; use resources'),
         ({"resources": None}, ".resources is null; give a dict"),
         ({"resources": {"ram_gb": None}}, ".resources.ram_gb is null; give a number"),
     ],

@@ -116,7 +116,7 @@ async def test_an_end_waits_for_no_event_of_its_job_nor_for_the_room_that_those_
 async def test_who_is_gone_is_not_told_of_that_event_and_what_is_too_old_is_given_up_and_the_next_is_told(
     store: Ended, told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told.answers["event_a-1"] = [Answer(Heard.GONE, "it answered with the status 410")]
+    told.answers["event_a-1"] = [Answer(Heard.GONE, "the receiver answered with status 410")]
     told.answers["event_b-1"] = [FAILED]
     store.happen("a", "seen", "seen")
     store.happen("b", "seen", ago=3 * DAY)
@@ -125,7 +125,10 @@ async def test_who_is_gone_is_not_told_of_that_event_and_what_is_too_old_is_give
         await store.until(lambda: not store.untold)
     assert sorted(told.ids) == ["event_a-1", "event_a-2", "event_b-1", "event_b-2"]
     assert webhooks.metrics.events.values == {("told",): 2, ("given_up",): 2}
-    said = f"is not told of event 1, {WORKER_EVENT}seen, and is tried no more: it answered with the status"
+    said = (
+        f"did not get the webhook for event 1, {WORKER_EVENT}seen, which is not sent again: the receiver answered with "
+        "status"
+    )
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert sorted(lines) == [f"job a: a.example {said} 410", f"job b: a.example {said} 500"]
 
@@ -145,7 +148,10 @@ async def test_of_a_receiver_that_takes_none_for_so_long_all_old_events_are_give
         await store.until(lambda: not store.untold)
     assert told.ids[tried:] == ["event_a-52"]
     assert webhooks.metrics.events.values == {("told",): 1, ("given_up",): 51}
-    assert "a.example is not told of 51 events, and is tried no more: too much waits for it" in caplog.text
+    assert (
+        "a.example did not get the webhook for 51 events, which is not sent again: too many of them are waiting"
+        in caplog.text
+    )
 
 
 async def test_a_history_that_cannot_be_read_is_read_later_and_given_up_once_its_job_is_over_for_so_long(
@@ -166,7 +172,7 @@ async def test_a_history_that_cannot_be_read_is_read_later_and_given_up_once_its
         await store.until(lambda: not store.untold)
     assert sorted(told.ids) == ["end_b", "event_a-1"]
     assert webhooks.metrics.events.values == {("told",): 1, ("given_up",): 1}
-    assert "is not told of its events, and is tried no more: it cannot be read" in caplog.text
+    assert "did not get the webhook for its events, which is not sent again: it cannot be read" in caplog.text
 
 
 async def test_a_store_that_is_away_is_waited_for_and_no_event_is_told_twice(store: Ended, told: Told) -> None:
@@ -211,4 +217,4 @@ async def test_who_is_ended_hands_back_what_is_in_hand_and_says_where_that_canno
         await told.until(lambda: len(told.sent) == 2)
         store.away = True
     assert store.untold == ["a"]
-    assert "1 webhooks that were not told yet are others' only 20 s after they were taken" in caplog.text
+    assert "1 unsent webhooks wait for 20 s before other nodes can send them" in caplog.text

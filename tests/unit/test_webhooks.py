@@ -77,14 +77,17 @@ async def test_who_says_when_is_told_then(store: Ended, told: Told) -> None:
 
 
 async def test_who_is_gone_is_told_no_more(store: Ended, told: Told, caplog: pytest.LogCaptureFixture) -> None:
-    told.answers["a"] = [Answer(Heard.GONE, "it answered with the status 410")]
+    told.answers["a"] = [Answer(Heard.GONE, "the receiver answered with status 410")]
     store.end("a", "https://a.example/secret?key=secret")
     async with telling(store, told) as webhooks:
         await store.until(lambda: not store.open)
     assert store.settled == [(["a"], [])]
     assert webhooks.metrics.told.values == {("given_up",): 1}
     (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert line == "job a: a.example is not told of its end, and is tried no more: it answered with the status 410"
+    assert (
+        line == "job a: a.example did not get the webhook for its end, which is not sent again: the receiver "
+        "answered with status 410"
+    )
 
 
 async def test_what_fails_is_given_up_after_a_while_but_not_untried(store: Ended, told: Told) -> None:

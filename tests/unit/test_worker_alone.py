@@ -56,7 +56,9 @@ def test_what_does_not_let_itself_be_cancelled_is_left_and_what_does_is_waited_f
     else:
         run_alone(serve, last=0.01)
     assert ended == ["tidy"]
-    assert [one.message for one in caplog.records] == ["deaf does not let itself be cancelled; it is left where it is"]
+    assert [one.message for one in caplog.records] == [
+        "deaf ignores its cancel; the program ends without waiting for it"
+    ]
 
 
 def test_what_is_begun_at_the_end_and_does_not_let_itself_be_cancelled_is_left_too(
@@ -79,7 +81,9 @@ def test_what_is_begun_at_the_end_and_does_not_let_itself_be_cancelled_is_left_t
     thread.start()
     thread.join(5)
     assert not thread.is_alive()
-    assert [one.message for one in caplog.records] == ["heir does not let itself be cancelled; it is left where it is"]
+    assert [one.message for one in caplog.records] == [
+        "heir ignores its cancel; the program ends without waiting for it"
+    ]
 
 
 def test_what_serving_raises_is_raised() -> None:
@@ -91,7 +95,7 @@ def test_what_serving_raises_is_raised() -> None:
 
 
 async def test_a_worker_that_is_run_where_a_loop_runs_is_told_what_to_do() -> None:
-    with pytest.raises(RuntimeError, match=r"await serve\(\), or enter the worker"):
+    with pytest.raises(RuntimeError, match=r"use `await serve\(\)` or"):
         Worker().run()
 
 
@@ -118,7 +122,9 @@ def test_a_thread_that_runs_on_does_not_hold_up_the_end_and_is_named(caplog: pyt
         left = {one.message for one in caplog.records}
     finally:
         go_on.set()
-    assert left == {f"{deaf_call.__qualname__} runs on in a thread, which nothing can end; it is left where it is"}
+    assert left == {
+        f"{deaf_call.__qualname__} still runs in a thread, which cannot be stopped; the worker does not wait for it"
+    }
     assert called == []
     assert all(one.daemon for one in threading.enumerate() if one.name.startswith("holon-executor"))
 

@@ -54,10 +54,10 @@ def test_the_decorator_takes_them() -> None:
         ({"": None}, "event type ''"),
         ({"x" * 129: None}, "1 to 128 printable"),
         ({7: None}, "event type 7"),
-        ({"signal_received": None}, "so nodes call what a job waits for"),
-        ({"seen": int}, "event 'seen': a payload is a JSON object, and <class 'int'> is none"),
-        ({"seen": bytes}, "event 'seen': the type hint <class 'bytes'> is nothing that JSON can hold"),
-        ({"seen": {"n": "int"}}, "event 'seen': a dict as a hint is a JSON schema, and this one has none of"),
+        ({"signal_received": None}, "is reserved for what a job waits for"),
+        ({"seen": int}, "event 'seen': a payload is a JSON object, but the hint <class 'int'> is not one"),
+        ({"seen": bytes}, "event 'seen': JSON cannot hold the type hint <class 'bytes'>"),
+        ({"seen": {"n": "int"}}, "event 'seen': a dict as a hint must be a JSON schema, but this one has none of"),
         ({f"e{n}": None for n in range(65)}, "declares 65 events, over the limit of 64"),
     ],
 )
@@ -70,10 +70,10 @@ def test_what_no_event_can_be_is_refused_at_the_decorator(events: Any, says: str
 @pytest.mark.parametrize(
     ("kind", "payload", "says"),
     [
-        ("other", {}, r"event 'other' is none that skill 'work' declares \(seen, odd, any\); add it to @worker.skill"),
-        ("seen", {}, "payload of event 'seen' is not as skill 'work' declares it: it lacks 'n'"),
+        ("other", {}, r"event 'other' is not declared by skill 'work' \(seen, odd, any\); add it to @worker.skill"),
+        ("seen", {}, "payload of event 'seen' does not match the declaration of skill 'work': it lacks 'n'"),
         ("seen", None, "lacks 'n'"),
-        ("seen", {"n": 1, "m": 2}, "has 'm', which is no key of it"),
+        ("seen", {"n": 1, "m": 2}, "has 'm', which is not declared"),
         ("seen", {"n": "1"}, "has a 'n' that is not integer"),
         ("seen", {"n": 1, "where": None}, "has a 'where' that is not string"),
         ("odd", {"y": 1}, "lacks 'x'"),

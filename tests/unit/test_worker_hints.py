@@ -39,7 +39,7 @@ def test_a_child_is_told_of_the_settings_of_its_parent() -> None:
     nodes = unreachable(child(TLS_CERT_PATH="node.pem", TLS_KEY_PATH="node.key", TLS_CA_PATH="ca.pem"))
     assert "TLS_CERT_PATH" in nodes
     assert "PARENT_TLS" not in nodes
-    assert "its door asks for a certificate, and PARENT_TLS_CERT_PATH is not set: set it" in unreachable(child())
+    assert "it requires a client certificate, and PARENT_TLS_CERT_PATH is not set. Set it" in unreachable(child())
 
 
 def test_a_worker_is_told_of_its_own() -> None:
@@ -56,15 +56,19 @@ def test_a_worker_is_told_of_its_own() -> None:
         (REFUSED, "grpc://localhost:7700", "nothing listens there"),
         # The one address that is told of may be the one where nobody is.
         (REFUSED, "grpcs://localhost:7700", "nothing listens there; if the node runs, check TLS_CA_PATH"),
-        (f"errors resolving no-such-host:7700: [{NAMED}]", "grpcs://no-such-host", "check the host's name in NODE_URL"),
+        (f"errors resolving no-such-host:7700: [{NAMED}]", "grpcs://no-such-host", "check the host name in NODE_URL"),
         (
             f"DNS resolution failed for no-such-host: {NAMED}",
             "grpcs://no-such-host",
-            "check the host's name in NODE_URL",
+            "check the host name in NODE_URL",
         ),
-        (f"{VERIFY}OPENSSL_internal:WRONG_VERSION_NUMBER", "grpcs://a", "speaks no TLS; check the port in NODE_URL"),
+        (
+            f"{VERIFY}OPENSSL_internal:WRONG_VERSION_NUMBER",
+            "grpcs://a",
+            "does not speak TLS; check the port in NODE_URL",
+        ),
         (f"{VERIFY}OPENSSL_internal:CERTIFICATE_VERIFY_FAILED: unable to get local issuer", "grpcs://a", "TLS_CA_PATH"),
-        ("Hostname Verification Check failed.", "grpcs://a", "NODE_URL a name in its certificate"),
+        ("Hostname Verification Check failed.", "grpcs://a", "its certificate has the name in NODE_URL"),
     ],
 )
 @pytest.mark.parametrize("shows", [True, False])
@@ -79,7 +83,7 @@ def test_what_failed_is_told_without_a_word_of_the_certificate_that_has_no_part_
 
 def test_who_shows_no_certificate_is_told_that_the_door_asks_for_one() -> None:
     told = unreachable(Hints(shows=False))
-    assert "its door asks for a certificate, and TLS_CERT_PATH is not set: set it and its key" in told
+    assert "it requires a client certificate, and TLS_CERT_PATH is not set. Set it and its key" in told
     assert "`holon certs issue`" in told
 
 

@@ -176,7 +176,7 @@ def test_a_table_without_a_token_is_refused_where_tokens_alone_are_shown(tmp_pat
         load_workers(str(path), certificates=False)
     found = {one.field.removeprefix(str(path)).strip(): one.reason for one in caught.value.details}
     assert set(found) == {"[w1]", '["gpu-*"]', "[w2]"}
-    assert all("give one of token, token_hash, tokens" in reason for reason in found.values())
+    assert all("add one of token, token_hash, tokens" in reason for reason in found.values())
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_holon_needs_a_table_that_says_what_proves_it(tmp_path: Path, certific
         load_workers(str(path), certificates=certificates)
     found = {one.field.removeprefix(str(path)).strip(): one.reason for one in caught.value.details}
     assert set(found) == {"[h]", '["h-*"]'}
-    assert all("say what proves it: cn, spiffe, or token" in reason for reason in found.values())
+    assert all("add cn, spiffe, or token" in reason for reason in found.values())
 
 
 def an_identity(name: str, *, spiffe: bool = False) -> Identity:

@@ -47,7 +47,14 @@ def test_every_problem_is_in_one_report(tmp_path: Path) -> None:
     }
     with pytest.raises(ConfigError) as caught:
         read_settings(environ=environ)
-    for part in ("far.example", "loopback only", "ftp://x", "WORKER_TOKEN", "TLS_CERT_PATH", "belong together"):
+    for part in (
+        "far.example",
+        "only allowed to this machine",
+        "ftp://x",
+        "WORKER_TOKEN",
+        "TLS_CERT_PATH",
+        "belong together",
+    ):
         assert part in caught.value.message
     with pytest.raises(ConfigError, match="NODE_URL is not set"):
         read_settings(environ={})
@@ -60,7 +67,7 @@ def test_without_a_certificate_the_id_must_be_said() -> None:
 
 @pytest.mark.parametrize("name", ["a b", "-w", "w" * 129, "spiffe://a/b"])
 def test_an_id_that_no_node_lets_in_without_a_certificate_is_refused_before_it_connects(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"WORKER_ID .* is no id of a worker"):
+    with pytest.raises(ConfigError, match=r"WORKER_ID .* is invalid"):
         read_settings(environ={"NODE_URL": "grpc://localhost", "WORKER_TOKEN": "t", "WORKER_ID": name})
 
 
@@ -76,12 +83,12 @@ def test_an_address_without_tls_beside_a_certificate_is_named_as_what_is_wrong(t
 @pytest.mark.parametrize(
     ("name", "file", "says"),
     [
-        ("TLS_CA_PATH", "junk", "junk holds no readable certificate"),
-        ("TLS_CERT_PATH", "junk", "junk holds no readable certificate"),
-        ("TLS_KEY_PATH", "junk", "junk holds no readable private key"),
+        ("TLS_CA_PATH", "junk", "junk has no readable certificate"),
+        ("TLS_CERT_PATH", "junk", "junk has no readable certificate"),
+        ("TLS_KEY_PATH", "junk", "junk has no readable private key"),
         ("TLS_KEY_PATH", "worker-w2.key", "worker-w2.key is not the key of the certificate in"),
         ("TLS_KEY_PATH", "of-another-kind.key", "of-another-kind.key is not the key of the certificate in"),
-        ("TLS_KEY_PATH", "locked.key", "locked.key holds no readable private key"),
+        ("TLS_KEY_PATH", "locked.key", "locked.key has no readable private key"),
     ],
 )
 def test_files_that_no_connection_could_use_are_named_with_their_variables(
@@ -166,7 +173,7 @@ def test_short_lived_tokens_are_asked_for_by_a_switch_and_need_something_to_exch
     assert not read_settings(sts=False, environ=environ | {"WORKER_STS": "true"}).tokens
     with pytest.raises(ConfigError, match="WORKER_STS must be true or false"):
         read_settings(environ=environ | {"WORKER_STS": "perhaps"})
-    with pytest.raises(ConfigError, match="WORKER_STS needs something"):
+    with pytest.raises(ConfigError, match="WORKER_STS needs a credential"):
         read_settings(sts=True, environ=environ | {"WORKER_TOKEN": ""})
 
 

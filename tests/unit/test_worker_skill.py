@@ -80,11 +80,11 @@ def test_params_give_all_of_them_and_a_dataclass_hint_gets_an_instance() -> None
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("send_progress", "it is called `progress` here"),
-        ("task_files", "it is called `files` here"),
+        ("send_progress", "use the argument `progress`"),
+        ("task_files", "use the argument `files`"),
         ("params_metadata", "give `files.download` their `size`"),
-        ("priority", "no task tells its priority"),
-        ("tracing_context", "the current one of OpenTelemetry"),
+        ("priority", "does not send the priority"),
+        ("tracing_context", "the current span of OpenTelemetry"),
     ],
 )
 @pytest.mark.parametrize("hint", ["", ": Any", ": Progress", ": dict", ": dict[str, Any]", ": Mapping[str, str]"])
@@ -216,11 +216,11 @@ def test_what_cannot_be_a_skill_is_refused_at_decoration() -> None:
     for handler, says in (
         (yields, "generator"),
         (gives_list, "a handler returns a JSON object"),
-        (takes_list, "params are a JSON object"),
-        (both, "either"),
-        (stars, "cannot be given by name"),
-        (by_place, "argument 'params' of .*by_place cannot be given by name"),
-        (len, "no function"),
+        (takes_list, "params must be a JSON object"),
+        (both, "use one of the two"),
+        (stars, "cannot be passed by name"),
+        (by_place, "argument 'params' of .*by_place cannot be passed by name"),
+        (len, "not a function"),
     ):
         with pytest.raises(InvalidArgument, match=says):
             worker.skill(handler)
@@ -230,19 +230,19 @@ def test_what_cannot_be_a_skill_is_refused_at_decoration() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"name": 5}, "its name is 5; give text"),
-        ({"version": 2}, "its version is 2; give text, such as '2'"),
-        ({"type": b"t"}, "its type is b't'; give text"),
-        ({"description": ["x"]}, r"its description is \['x'\]; give text"),
-        ({"name": "n" * 129}, "a node takes a name of at most 128 printable characters"),
-        ({"name": "two\nlines"}, "a node takes a name of at most 128 printable characters"),
-        ({"version": "v" * 129}, "a node takes a version of at most 128 printable characters"),
-        ({"type": "t" * 129}, "a node takes a type of at most 128 printable characters"),
-        ({"statuses": "skipped"}, "its statuses are 'skipped'; give a list of text"),
-        ({"statuses": ["skipped", 5]}, r"its statuses are \['skipped', 5\]; give a list of text"),
-        ({"statuses": [f"s{n}" for n in range(65)]}, "a node takes at most 64 statuses"),
-        ({"statuses": ["s" * 129]}, "a node takes at most 64 statuses, each of 1 to 128 characters"),
-        ({"statuses": [""]}, "a node takes at most 64 statuses, each of 1 to 128 characters"),
+        ({"name": 5}, "its name is 5; use text"),
+        ({"version": 2}, "its version is 2; use text, such as '2'"),
+        ({"type": b"t"}, "its type is b't'; use text"),
+        ({"description": ["x"]}, r"its description is \['x'\]; use text"),
+        ({"name": "n" * 129}, "the name may have at most 128 printable characters"),
+        ({"name": "two\nlines"}, "the name may have at most 128 printable characters"),
+        ({"version": "v" * 129}, "the version may have at most 128 printable characters"),
+        ({"type": "t" * 129}, "the type may have at most 128 printable characters"),
+        ({"statuses": "skipped"}, "its statuses are 'skipped'; use a list of text"),
+        ({"statuses": ["skipped", 5]}, r"its statuses are \['skipped', 5\]; use a list of text"),
+        ({"statuses": [f"s{n}" for n in range(65)]}, "a skill may have at most 64 statuses"),
+        ({"statuses": ["s" * 129]}, "a skill may have at most 64 statuses, each of 1 to 128 characters"),
+        ({"statuses": [""]}, "a skill may have at most 64 statuses, each of 1 to 128 characters"),
         ({"description": "d" * 4_097}, "its description has 4097 characters, over the limit of 4096"),
     ],
 )
@@ -260,7 +260,9 @@ def test_options_of_a_skill_that_no_node_takes_are_refused_at_decoration(options
 def test_a_worker_holds_no_more_tasks_than_a_node_gives_it() -> None:
     Worker(max_concurrent=MAX_CREDITS)
     for wrong in (0, MAX_CREDITS + 1, 1.5, "4", True):
-        with pytest.raises(InvalidArgument, match=f"max_concurrent is a whole number from 1 to 10000, not {wrong!r}"):
+        with pytest.raises(
+            InvalidArgument, match=f"max_concurrent must be a whole number from 1 to 10000, not {wrong!r}"
+        ):
             Worker(max_concurrent=cast("Any", wrong))
 
 
@@ -270,7 +272,7 @@ def test_a_worker_declares_a_machine_that_can_be_one() -> None:
     for wrong, why in (
         ([], "resources is a list; give a dict"),
         ({"devices": {}}, r"resources\.devices is an object; give a list"),
-        ({"devices": [{"id": 0}]}, r"resources\.devices\[0\]\.id is 0; give text"),
+        ({"devices": [{"id": 0}]}, r"resources\.devices\[0\].id is 0; give text"),
         ({"os": b"x"}, r"resources\.os is a bytes, which JSON cannot hold"),
         ({"os": "x" * 65_537}, r"resources has 655\d\d bytes, over the limit of 65536"),
     ):
@@ -287,7 +289,7 @@ def test_a_worker_says_what_it_has_loaded_of_its_own_skills_and_of_anything_else
     worker.warm(skills=["ask", "ask"], cached={"llama": 1})
     worker.warm()
     for said, why in (
-        ({"skills": ["other"]}, "skills has 'other', which is no skill of this worker"),
+        ({"skills": ["other"]}, "skills has 'other', which is not a skill of this worker"),
         ({"skills": "ask"}, "skills is text; give a list of names"),
         ({"cached": [""]}, 'cached has ""; a name has 1 to 256 printable characters'),
         ({"cached": ["x" * 257]}, "a name has 1 to 256"),
@@ -302,7 +304,7 @@ def test_a_worker_that_leaves_has_a_number_of_seconds_for_what_runs() -> None:
     for right in (0, 0.5, 30, math.inf):
         Worker(drain_grace=right)
     for wrong in (-1, math.nan, "30", None):
-        with pytest.raises(InvalidArgument, match=f"drain_grace is a number of seconds, 0 or more, not {wrong!r}"):
+        with pytest.raises(InvalidArgument, match=f"drain_grace must be a number of seconds, 0 or more, not {wrong!r}"):
             Worker(drain_grace=cast("Any", wrong))
 
 

@@ -212,9 +212,9 @@ async def test_a_closed_stream_takes_nothing_more() -> None:
     offers = offers_of(writer)
     offers.put(offer("t1"))
     assert len(await sent(wire, writer)) == 1
-    with pytest.raises(Unavailable, match="closed"):
+    with pytest.raises(Unavailable, match="ended"):
         offers.put(offer("t2"))
-    with pytest.raises(Unavailable, match="closed"):
+    with pytest.raises(Unavailable, match="ended"):
         writer.put_control(control())
 
 

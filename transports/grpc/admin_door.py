@@ -81,7 +81,7 @@ class AdminDoor:
         try:
             self._server.add_insecure_port(socket_target(str(self._path)))
         except RuntimeError as error:
-            raise _unavailable(f"{self._path} cannot be listened at") from error
+            raise _unavailable(f"cannot listen at {self._path}") from error
         finally:
             os.umask(before)
         await started(self._server)

@@ -102,11 +102,11 @@ class CallerCheck(grpc.aio.ServerInterceptor):
         certificates: bool,
         client_port: int | None = None,
     ) -> None:
-        where = f", {client_port} here" if client_port else ""
+        where = f", which is {client_port} on this node" if client_port else ""
         self._wrong_port = Unimplemented(
-            "this node serves no clients (ENABLE_CLIENT_API=false); its parent gives it work"
+            "this node serves no clients (ENABLE_CLIENT_API=false); it gets its jobs from its parent holon"
             if client_port is None
-            else f"this port is for workers (GRPC_PORT); clients use the port of CLIENT_GRPC_PORT{where}",
+            else f"this port is for workers (GRPC_PORT); clients use CLIENT_GRPC_PORT{where}",
             code="WRONG_PORT",
         )
         self._admission = admission

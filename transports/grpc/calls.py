@@ -60,7 +60,7 @@ def streamed(
                 async for answer in answers:
                     await context.write(_bounded(name, answer, max_bytes))
         except grpc.aio.BaseError:
-            log.debug("a client of %s has gone", name)
+            log.debug("a client of %s disconnected", name)
         except Exception as error:  # noqa: BLE001  the outermost frame of a call; it is logged
             await abort(context, told(error, name))
 
@@ -76,7 +76,7 @@ def refuse(asked: Mapping[str, bool]) -> None:
     wrong = [Violation(field, "is not supported by this version") for field, given in asked.items() if given]
     if wrong:
         names = ", ".join(violation.field for violation in wrong)
-        raise InvalidArgument(f"not supported by this version, leave out: {names}", details=wrong)
+        raise InvalidArgument(f"not supported by this version; leave out {names}", details=wrong)
 
 
 def invalid(field: str, reason: str) -> InvalidArgument:
@@ -88,13 +88,13 @@ def _parsed(name: str, kind: type[Request], raw: bytes) -> Request:
     try:
         return kind.FromString(raw)
     except DecodeError as error:
-        raise InvalidArgument(f"the request of {name} is no {kind.__name__}", code="MALFORMED_FRAME") from error
+        raise InvalidArgument(f"the request of {name} is not a {kind.__name__}", code="MALFORMED_FRAME") from error
 
 
 def _bounded(name: str, text: bytes, max_bytes: int) -> bytes:
     if len(text) > max_bytes:
         raise ResourceExhausted(
-            f"the answer of {name} has {len(text)} bytes, over the limit of {max_bytes}; ask for a smaller page or "
+            f"the answer of {name} has {len(text)} bytes, over the limit of {max_bytes}; request a smaller page or "
             "fewer fields",
             code="ANSWER_TOO_LARGE",
         )

@@ -53,17 +53,17 @@ class ChildDecisions:
         what, pending = _WORDS[type(passed.brought)]
         if not self._takes:
             raise Unimplemented(
-                f"holon {self._holon_id} does not list HOLON, and takes no {what}s from above; bring it where "
-                "the holon runs, at its ADMIN_SOCKET"
+                f"holon {self._holon_id} does not list HOLON, so it accepts no {what}s from above; send it to the "
+                "ADMIN_SOCKET of that holon"
             )
         if len(self.sent) >= MAX_DECISIONS:
             raise ResourceExhausted(
-                f"holon {self._holon_id} has {MAX_DECISIONS} decisions and signals to take already; try again",
+                f"holon {self._holon_id} has {MAX_DECISIONS} unanswered decisions and signals; retry later",
                 retry_after=_RETRY_S,
             )
         if passed.command_id in self.sent:
             raise Unavailable(
-                f"holon {self._holon_id} is about to take this {what}; ask again in a moment",
+                f"holon {self._holon_id} is processing this {what}; retry later",
                 code=pending,
                 retry_after=_RETRY_S,
             )
@@ -74,8 +74,8 @@ class ChildDecisions:
                 reply = await answer
         except TimeoutError:
             raise Unavailable(
-                f"holon {self._holon_id} has not answered within {seconds:.1f} s, and may have taken the {what} or "
-                "not; try again, with the same request id",
+                f"holon {self._holon_id} did not answer within {seconds:.1f} s, and may have accepted the {what} or "
+                "not; retry with the same request id",
                 code="HOLON_AWAY",
                 retry_after=_RETRY_S,
             ) from None
@@ -88,10 +88,10 @@ class ChildDecisions:
         try:
             self._send(_request_of(passed))
         except TooLarge as error:
-            raise TooLarge(f"it is more than holon {self._holon_id} reads: {error.message}") from error
+            raise TooLarge(f"the message is larger than holon {self._holon_id} accepts: {error.message}") from error
         except (ResourceExhausted, Unavailable) as error:
             raise Unavailable(
-                f"holon {self._holon_id} cannot be told now: {error.message}; try again",
+                f"holon {self._holon_id} cannot be reached now: {error.message}; retry later",
                 code="HOLON_AWAY",
                 retry_after=_RETRY_S,
             ) from error

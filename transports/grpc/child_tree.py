@@ -68,7 +68,7 @@ class ChildTree:
     async def ask(self, task_id: str, lease_id: str, job_id: str, asked: Asked, seconds: float) -> TreePage:
         """As `Subtree.ask`; on cancel an answer that still comes is passed over."""
         if not self._answers or len(self.asked) >= MAX_QUESTIONS:
-            raise Unavailable(f"holon {self.identity.holon_id} is not asked now")
+            raise Unavailable(f"holon {self.identity.holon_id} cannot be queried now")
         size = asked.size or MAX_NODES
         request = worker_pb2.TreeRequest(
             request_id=secrets.token_hex(12),
@@ -88,16 +88,16 @@ class ChildTree:
                 page = await answer
         except TimeoutError:
             raise Unavailable(
-                f"holon {self.identity.holon_id} has not answered within {seconds:.1f} s", code="SILENT"
+                f"holon {self.identity.holon_id} did not answer within {seconds:.1f} s", code="SILENT"
             ) from None
         finally:
             del self.asked[request.request_id]
         if page.HasField("error"):
             refused = _ERRORS.get(page.error.reason, Unavailable)
-            raise refused(f"holon {self.identity.holon_id} does not tell: {page.error.message[:512]}")
+            raise refused(f"holon {self.identity.holon_id} refused the query: {page.error.message[:512]}")
         told = page_of(page, Asked(asked.depth, size, asked.token), self.identity.holon_id, self._above())
         if job_id and told.nodes and not asked.token and told.nodes[0].job_id != job_id:
-            raise InvalidArgument(f"holon {self.identity.holon_id} tells of another job")
+            raise InvalidArgument(f"holon {self.identity.holon_id} answered for another job")
         return told
 
     async def decide(self, passed: PassedDown, seconds: float) -> None:

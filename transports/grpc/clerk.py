@@ -64,7 +64,8 @@ class Clerk:
         size = _size(reported)
         if len(self._results) >= MAX_RESULTS or (self._bytes and self._bytes + size > MAX_BYTES):
             busy = ResourceExhausted(
-                f"{len(self._results)} results of this session wait to be stored; send this one again later",
+                f"{len(self._results)} results of this session wait to be stored; send this one again after "
+                "retry_after",
                 code="RATE_LIMITED",
                 retry_after=RETRY_S,
             )
@@ -82,7 +83,7 @@ class Clerk:
         size = len(event.payload)
         if len(self._events) >= MAX_EVENTS or (self._bytes and self._bytes + size > MAX_BYTES):
             busy = ResourceExhausted(
-                f"{len(self._events)} events of this session wait to be stored; send this one again later",
+                f"{len(self._events)} events of this session wait to be stored; send this one again after retry_after",
                 code="RATE_LIMITED",
                 retry_after=RETRY_S,
             )

@@ -54,7 +54,7 @@ class ClientDoor:
         self._service = JobService(jobs, watching, trees, clients, rates)
         limit = settings.max_message_bytes
         self._server = Server(
-            "client door",
+            "client port",
             ("CLIENT_GRPC_HOST", "CLIENT_GRPC_PORT"),
             settings,
             [self._service.handler(limit), NodeService(overview, exchange).handler(limit)],

@@ -22,7 +22,7 @@ from holon.wire.arrivals import Arrivals
 from holon.wire.grpc_status import abort
 
 TOKEN_KEY = "x-client-token"  # noqa: S105  a name, not a token
-_NO_TOKEN = f"no client token came: send it in the metadata as `authorization: Bearer <token>`, or as {TOKEN_KEY}"
+_NO_TOKEN = f"no client token in the metadata; send `authorization: Bearer <token>`, or {TOKEN_KEY}"
 
 # A call is served in a task of its own, so nothing has to take these back.
 _credential: ContextVar[Credential | None] = ContextVar("credential of the call", default=None)

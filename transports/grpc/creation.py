@@ -41,5 +41,5 @@ def _initial_data(request: job_pb2.CreateJobRequest) -> Any:
     except InvalidArgument as error:
         if error.code == "PAYLOAD_UNSUPPORTED":
             raise
-        details = [Violation("initial_data", "is no JSON that can be taken")]
+        details = [Violation("initial_data", "is not valid JSON")]
         raise InvalidArgument(f"Invalid JSON: {error.message}", code="INVALID_JSON", details=details) from error

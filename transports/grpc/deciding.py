@@ -37,5 +37,5 @@ def _data(request: job_pb2.ResolveApprovalRequest | job_pb2.SendSignalRequest) -
     except InvalidArgument as error:
         if error.code == "PAYLOAD_UNSUPPORTED":
             raise
-        details = [Violation("data", "is no JSON that can be taken")]
+        details = [Violation("data", "is not valid JSON")]
         raise InvalidArgument(f"Invalid JSON: {error.message}", code="INVALID_JSON", details=details) from error

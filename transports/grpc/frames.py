@@ -40,15 +40,17 @@ class Frames:
             async with asyncio.timeout(within):
                 raw = await self._read()
         except TimeoutError:
-            raise _expected_hello(f"none came within {within:g} s") from None
+            raise _expected_hello(f"no message arrived within {within:g} s") from None
         if raw is None:
-            raise _expected_hello("the stream was closed without one")
+            raise _expected_hello("the worker closed the stream without a message")
         try:
             frame = worker_pb2.SessionRequest.FromString(raw)
         except DecodeError as error:
             raise _expected_hello("the first message is malformed") from error
         if not frame.HasField("hello"):
-            raise _expected_hello(f"the first message is {frame.WhichOneof('message') or 'empty, or of no known kind'}")
+            raise _expected_hello(
+                f"the first message is {frame.WhichOneof('message') or 'empty or of an unknown kind'}"
+            )
         return frame.hello
 
     async def read(self) -> bytes | None:
@@ -86,8 +88,8 @@ class Frames:
 
 
 def _expected_hello(reason: str) -> HolonError:
-    return InvalidArgument(f"a stream opens with Hello: {reason}", code="HELLO_EXPECTED")
+    return InvalidArgument(f"the first message of a stream must be Hello: {reason}", code="HELLO_EXPECTED")
 
 
 def _lost() -> HolonError:
-    return Unavailable("the stream is gone", code="STREAM_LOST")
+    return Unavailable("the connection of this stream is lost", code="STREAM_LOST")

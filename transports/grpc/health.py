@@ -54,7 +54,7 @@ class Health:
 
     async def _check(self, request: Request) -> Response:
         if request.service not in self._known:
-            raise NotFound("this door has no service of that name; without one it answers for all that it has")
+            raise NotFound("this port has no service of that name; leave the name empty to check the whole port")
         return self._now()
 
     async def _watch(self, request: Request) -> AsyncGenerator[bytes, None]:

@@ -73,7 +73,7 @@ def worker_of(hello: worker_pb2.Hello, caller: Caller, admission: Admission) -> 
 def check_claim(caller: Caller, claimed: str) -> None:
     """Check the id that a worker claims where no certificate names it; raises InvalidArgument for an impossible one."""
     if claimed and caller.identity is None and not is_id(claimed):
-        reason = "must be 1 to 128 letters, digits, dots, underscores or dashes, the first a letter or digit"
+        reason = "must be 1 to 128 letters, digits, dots, underscores or dashes, and begin with a letter or digit"
         raise invalid("worker_id", reason)
 
 
@@ -111,13 +111,13 @@ def holon_of(hello: worker_pb2.Hello, worker_id: str, *, is_holon: bool) -> Holo
         return None
     if not is_holon:
         raise PermissionDenied(
-            f"worker {worker_id[:MAX_NAME]!r} comes as a holon, and its parent does not know it as one: its table in "
-            'the file that WORKERS_CONFIG_PATH names there needs kind = "holon", and cn, spiffe or token',
+            f"worker {worker_id[:MAX_NAME]!r} identifies as a holon, but its parent does not know it as one. On the "
+            'parent, its table in the file of WORKERS_CONFIG_PATH needs kind = "holon", and cn, spiffe or token',
             code="NOT_A_HOLON",
         )
     try:
         if not says_so:
-            raise invalid("holon_identity", 'is needed: this node\'s workers.toml says kind = "holon" of this worker')
+            raise invalid("holon_identity", 'is needed: workers.toml of this node has kind = "holon" for this worker')
         return _holon_of(hello.holon_identity, hello.instance_id)
     except InvalidArgument as error:
         raise hello_invalid(error) from error
@@ -125,16 +125,16 @@ def holon_of(hello: worker_pb2.Hello, worker_id: str, *, is_holon: bool) -> Holo
 
 def _holon_of(said: worker_pb2.HolonIdentity, instance: str) -> HolonIdentity:
     if not is_id(instance):
-        raise invalid("instance_id", "is needed of a holon: an id that is new at each start of its process")
+        raise invalid("instance_id", "is needed for a holon: a new id at each start of its process")
     if len(said.holon_ids_below) > MAX_BELOW:
         raise invalid(
             "holon_identity.holon_ids_below", f"has {len(said.holon_ids_below)}, over the limit of {MAX_BELOW}"
         )
     for field, ids in (("holon_id", (said.holon_id,)), ("holon_ids_below", said.holon_ids_below)):
         if not all(is_id(one) for one in ids):
-            raise invalid(f"holon_identity.{field}", "has what is no id of a holon")
+            raise invalid(f"holon_identity.{field}", "has an invalid holon id")
     if said.uplink_epoch < 1:
-        raise invalid("holon_identity.uplink_epoch", f"is {said.uplink_epoch}; it begins with 1")
+        raise invalid("holon_identity.uplink_epoch", f"is {said.uplink_epoch}; it must be 1 or more")
     return HolonIdentity(said.holon_id, said.uplink_epoch, instance, tuple(said.holon_ids_below), said.label[:MAX_NAME])
 
 
@@ -145,23 +145,23 @@ def hello_invalid(error: InvalidArgument) -> InvalidArgument:
 
 def _joining_of(hello: worker_pb2.Hello, worker_id: str, proof: Proof, max_message_bytes: int) -> Joining:
     if hello.WhichOneof("offered") is None:
-        raise invalid("catalog", "is needed, or catalog_hash: say what the worker offers")
+        raise invalid("catalog", "is needed, or catalog_hash; send what the worker offers")
     if len(hello.labels) > MAX_LABELS:
-        raise invalid("labels", f"has {len(hello.labels)} of them, over the limit of {MAX_LABELS}")
+        raise invalid("labels", f"has {len(hello.labels)} labels, over the limit of {MAX_LABELS}")
     for name, text in hello.labels.items():
         if len(name) > MAX_LABEL or len(text) > MAX_LABEL:
-            raise invalid("labels", f"has one of over {MAX_LABEL} characters: {name[:MAX_NAME]!r}")
+            raise invalid("labels", f"has a name or value of over {MAX_LABEL} characters: {name[:MAX_NAME]!r}")
     if len(hello.resume.leases) > MAX_RESUMED:
-        raise invalid("resume.leases", f"lists {len(hello.resume.leases)}, over the limit of {MAX_RESUMED}")
+        raise invalid("resume.leases", f"has {len(hello.resume.leases)} leases, over the limit of {MAX_RESUMED}")
     if hello.HasField("max_message_bytes") and hello.max_message_bytes < LEAST_MESSAGE_BYTES:
-        raise invalid("max_message_bytes", f"is {hello.max_message_bytes}, below the least of {LEAST_MESSAGE_BYTES}")
+        raise invalid("max_message_bytes", f"is {hello.max_message_bytes}, below the minimum of {LEAST_MESSAGE_BYTES}")
     # Once its session has opened, its leases are the new one's, and it could not be told.
     answered = WELCOME_BYTES + hello.resume.ByteSize() + RESUMED_BYTES * len(hello.resume.leases)
     if hello.resume.leases and answered > max_message_bytes:
         raise invalid(
             "resume.leases",
-            f"lists {len(hello.resume.leases)}; a Welcome that answers them may have {answered} bytes, and a message to"
-            f" this worker {max_message_bytes} at most: list fewer, or read more (max_message_bytes)",
+            f"has {len(hello.resume.leases)} leases; the Welcome for them may have {answered} bytes, but a message "
+            f"to this worker may have only {max_message_bytes}; send fewer leases, or raise max_message_bytes",
         )
     return Joining(
         worker_id,
@@ -193,7 +193,7 @@ def offering_credits_of(granted: Sequence[worker_pb2.OfferingCredits]) -> dict[O
         InvalidArgument: there are more than any worker offers, or one is none of 0 to 10,000.
     """
     if len(granted) > MAX_OFFERINGS:
-        raise invalid("offering_credits", f"has {len(granted)}, over the limit of {MAX_OFFERINGS}")
+        raise invalid("offering_credits", f"has {len(granted)} skills, over the limit of {MAX_OFFERINGS}")
     return {(one.skill, one.version, one.type): credits_of(one.credits, "offering_credits.credits") for one in granted}
 
 
@@ -204,9 +204,9 @@ def catalog_of(catalog: worker_pb2.Catalog) -> Catalog:
         InvalidArgument: an offering asks for what this node does not do, or cannot be read.
     """
     if len(catalog.offerings) > MAX_OFFERINGS:
-        raise invalid("catalog.offerings", f"has {len(catalog.offerings)}, over the limit of {MAX_OFFERINGS}")
+        raise invalid("catalog.offerings", f"has {len(catalog.offerings)} skills, over the limit of {MAX_OFFERINGS}")
     if len(catalog.profiles) > MAX_PROFILES:
-        raise invalid("catalog.profiles", f"has {len(catalog.profiles)}, over the limit of {MAX_PROFILES}")
+        raise invalid("catalog.profiles", f"has {len(catalog.profiles)} profiles, over the limit of {MAX_PROFILES}")
     places: dict[str, list[int]] = defaultdict(list)
     for place, profile in enumerate(catalog.profiles):
         places[profile.profile_id].append(place)
@@ -215,11 +215,11 @@ def catalog_of(catalog: worker_pb2.Catalog) -> Catalog:
     for index, skill in enumerate(skills):
         what = (skill.name, skill.version, skill.type)
         if what in seen:
-            raise invalid(f"catalog.offerings.{index}", f"offers {skill.name!r} again, in the same version and type")
+            raise invalid(f"catalog.offerings.{index}", f"has {skill.name!r} twice, with the same version and type")
         seen.add(what)
     for name, times in Counter(skill.name for skill in skills).most_common(1):
         if times > MAX_OF_ONE_SKILL:
-            raise invalid("catalog.offerings", f"offers {name!r} {times} times, over the limit of {MAX_OF_ONE_SKILL}")
+            raise invalid("catalog.offerings", f"has {name!r} {times} times, over the limit of {MAX_OF_ONE_SKILL}")
     machines = [_machine(one.resources, f"catalog.profiles.{index}") for index, one in enumerate(catalog.profiles)]
     return Catalog(
         tuple(skills),
@@ -232,9 +232,9 @@ def catalog_of(catalog: worker_pb2.Catalog) -> Catalog:
 
 def _loaded(names: Sequence[str], where: str, longest: int) -> frozenset[str]:
     if len(names) > MAX_LOADED:
-        raise invalid(where, f"has {len(names)}, over the limit of {MAX_LOADED}")
+        raise invalid(where, f"has {len(names)} names, over the limit of {MAX_LOADED}")
     if not all(len(one) <= longest for one in names):
-        raise invalid(where, f"has one of over {longest} characters")
+        raise invalid(where, f"has a name of over {longest} characters")
     return frozenset(names)
 
 
@@ -242,25 +242,27 @@ def _machine(resources: types_pb2.Resources, where: str) -> Machine:
     where = f"{where}.resources"
     _check_size(resources, where, "bytes")
     if len(resources.devices) > MAX_DEVICES:
-        raise invalid(f"{where}.devices", f"has {len(resources.devices)}, over the limit of {MAX_DEVICES}")
+        raise invalid(f"{where}.devices", f"has {len(resources.devices)} devices, over the limit of {MAX_DEVICES}")
     devices = [
         Device(one.type, one.model, one.id, _object(one.properties, f"{where}.devices.{index}.properties") or {})
         for index, one in enumerate(resources.devices)
     ]
     machine = Machine(tuple(devices), _object(resources.properties, f"{where}.properties") or {})
     # What is taken here must be taken by a parent too, and that gets it as this node writes it: 1e15 with its zeros.
-    _check_size(resources_message(machine), where, "bytes, its numbers written out")
+    _check_size(resources_message(machine), where, "bytes, with numbers written out")
     return machine
 
 
 def _check_size(resources: types_pb2.Resources, where: str, what: str) -> None:
     if (size := resources.ByteSize()) > MAX_MACHINE_BYTES:
-        raise invalid(where, f"has {size} {what}, over the limit of {MAX_MACHINE_BYTES}; say less of the machine")
+        raise invalid(
+            where, f"has {size} {what}, over the limit of {MAX_MACHINE_BYTES}; report fewer properties of the machine"
+        )
 
 
 def _skill(offering: worker_pb2.Offering, where: str, places: Mapping[str, Sequence[int]]) -> Skill:
     if not offering.skill:
-        raise invalid(f"{where}.skill", "is empty: name the skill")
+        raise invalid(f"{where}.skill", "is empty; set it to the name of the skill")
     for field in ("skill", "type", "version"):
         if not is_name(getattr(offering, field)):
             raise invalid(f"{where}.{field}", f"must be at most {MAX_NAME} printable characters")
@@ -269,13 +271,13 @@ def _skill(offering: worker_pb2.Offering, where: str, places: Mapping[str, Seque
             f"{where}.description", f"has {len(offering.description)} characters, over the limit of {MAX_DESCRIPTION}"
         )
     if len(offering.statuses) > MAX_STATUSES:
-        raise invalid(f"{where}.statuses", f"has {len(offering.statuses)}, over the limit of {MAX_STATUSES}")
+        raise invalid(f"{where}.statuses", f"has {len(offering.statuses)} statuses, over the limit of {MAX_STATUSES}")
     if not all(0 < len(status) <= MAX_STATUS for status in offering.statuses):
         raise invalid(f"{where}.statuses", f"must each be 1 to {MAX_STATUS} characters")
     if not 0 <= offering.price <= MOST_COST:
         raise invalid(f"{where}.price", f"is {offering.price}; it must be from 0 to {MOST_COST}")
     if offering.holon_path:
-        raise invalid(f"{where}.holon_path", "is not taken by this version; leave it unset")
+        raise invalid(f"{where}.holon_path", "is not supported by this version; leave it unset")
     return Skill(
         offering.skill,
         offering.version,
@@ -294,11 +296,11 @@ def _skill(offering: worker_pb2.Offering, where: str, places: Mapping[str, Seque
 def _events(offering: worker_pb2.Offering, where: str) -> Mapping[str, Mapping[str, Any] | None]:
     """The events that a skill may send, with the schemas of their payloads."""
     if len(offering.events) > MAX_EVENTS:
-        raise invalid(where, f"has {len(offering.events)}, over the limit of {MAX_EVENTS}")
+        raise invalid(where, f"has {len(offering.events)} types of events, over the limit of {MAX_EVENTS}")
     events: dict[str, Mapping[str, Any] | None] = {}
     for index, one in enumerate(offering.events):
         if not is_event_type(one.type) or one.type in events:
-            reason = f"must be 1 to {MAX_EVENT_TYPE} printable characters, and no other's"
+            reason = f"must be 1 to {MAX_EVENT_TYPE} printable characters, and different from the others"
             raise invalid(f"{where}.{index}.type", reason)
         events[one.type] = _schema(one.schema, f"{where}.{index}.schema") if one.HasField("schema") else None
     return events
@@ -322,8 +324,8 @@ def _object(payload: types_pb2.Payload, where: str) -> Mapping[str, Any] | None:
     except InvalidArgument as error:
         if error.details:
             raise
-        reason = f"is no JSON that can be taken: {error.message.removeprefix(f'{where}: ')}"
+        reason = f"is not valid JSON: {error.message.removeprefix(f'{where}: ')}"
         raise InvalidArgument(f"{where} {reason}", code=error.code, details=[Violation(where, reason)]) from error
     if found is not None and not isinstance(found, dict):
-        raise invalid(where, "is no JSON object")
+        raise invalid(where, "is not a JSON object")
     return found

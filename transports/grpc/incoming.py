@@ -169,7 +169,7 @@ class Incoming:
             self._outgoing.refuse(self._frame, error)
 
     def _hello(self, _: worker_pb2.SessionRequest) -> None:
-        raise InvalidArgument("Hello was said already, and opens a stream once", code="HELLO_REPEATED")
+        raise InvalidArgument("this stream already had its Hello; send Hello once", code="HELLO_REPEATED")
 
     def _catalog(self, frame: worker_pb2.SessionRequest) -> None:
         if frame.catalog.sequence < self._catalog_sequence:
@@ -189,7 +189,7 @@ class Incoming:
             leases = heartbeat.held.leases
             check_empty(heartbeat.held.no_leases, leases, "held.no_leases")
             if len(leases) > MAX_CREDITS:
-                raise invalid("held.leases", f"lists {len(leases)}; a worker holds at most {MAX_CREDITS}")
+                raise invalid("held.leases", f"has {len(leases)} leases; a worker holds at most {MAX_CREDITS}")
             for one in leases:
                 check_ids(one, "held.leases.")
             # Of those that are named on an older stream, the newer one says what goes on.
@@ -220,7 +220,7 @@ class Incoming:
         if len(events) > BATCH_ITEMS or (len(events) > 1 and frame.ByteSize() > BATCH_BYTES + _AROUND_BATCH):
             raise TooLarge(
                 f"a batch of {len(events)} events and {frame.ByteSize()} bytes is over the limit of {BATCH_ITEMS} "
-                f"events or {BATCH_BYTES} bytes; send smaller ones",
+                f"events or {BATCH_BYTES} bytes; send smaller batches",
                 code="BATCH_TOO_LARGE",
                 retry_after=RETRY_S,
             )
@@ -246,7 +246,7 @@ class Incoming:
                 # Each look at a field of a message makes its value anew.
                 task_id, lease_id = update.task_id, update.lease_id
                 if not task_id or not lease_id:
-                    raise InvalidArgument("an update names its task_id and its lease_id", code="IDS_MISSING")
+                    raise InvalidArgument("an update needs its task_id and its lease_id", code="IDS_MISSING")
                 if len(task_id) > MAX_ID or len(lease_id) > MAX_ID:
                     check_ids(update, "")
                 if kind == "result":
@@ -264,7 +264,7 @@ class Incoming:
         updates = frame.task_updates.updates
         error = TooLarge(
             f"a batch of {len(updates)} updates and {frame.ByteSize()} bytes is over the limit of {BATCH_ITEMS} "
-            f"updates or {BATCH_BYTES} bytes; send smaller ones",
+            f"updates or {BATCH_BYTES} bytes; send smaller batches",
             code="BATCH_TOO_LARGE",
             retry_after=RETRY_S,
         )

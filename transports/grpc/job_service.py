@@ -96,7 +96,7 @@ class JobService:
     async def create_batch(self, request: job_pb2.BatchCreateJobsRequest) -> job_pb2.BatchCreateJobsResponse:
         """Create jobs, each by itself."""
         if len(request.requests) > MAX_BATCH:
-            raise invalid("requests", f"has {len(request.requests)} of them, over the limit of {MAX_BATCH}")
+            raise invalid("requests", f"has {len(request.requests)} requests, over the limit of {MAX_BATCH}")
         self._refuse_while_draining()
         if self._rates is not None:
             await self._rates.admit_batch(Call.GRPC, client().name, len(request.requests))
@@ -108,7 +108,7 @@ class JobService:
     def _refuse_while_draining(self) -> None:
         if self.draining:
             raise Unavailable(
-                "this node is shutting down and takes no new jobs; send it to another, or again in a moment",
+                "this node is shutting down and accepts no new jobs; use another node, or retry later",
                 code="DRAINING",
                 retry_after=1.0,
             )
@@ -185,7 +185,7 @@ class JobService:
     async def history(self, request: job_pb2.GetJobHistoryRequest) -> job_pb2.GetJobHistoryResponse:
         """Read a page of a job's history."""
         if request.page_token and request.after_sequence:
-            raise invalid("after_sequence", "goes with the first page only; page_token goes on from there")
+            raise invalid("after_sequence", "is only for the first page; for later pages use page_token")
         if not 0 <= request.after_sequence <= MAX_SEQUENCE:
             raise invalid("after_sequence", f"is {request.after_sequence}; it must be 0 to {MAX_SEQUENCE}")
         events, more = await self._jobs.history(

@@ -153,9 +153,9 @@ class NodeService:
         what = _SECRETS.get(request.secret)
         if what is None:
             known = ", ".join(f"{node_pb2.TokenSecret.Name(one)} ({one})" for one in _SECRETS)
-            raise invalid("secret", f"is {request.secret}; there are {known}")
+            raise invalid("secret", f"is {request.secret}; use one of {known}")
         if self._exchange is None:
-            raise FailedPrecondition("this node gives no tokens", code="NOT_CONFIGURED")
+            raise FailedPrecondition("this node issues no tokens to workers", code="NOT_CONFIGURED")
         with audited("tokens_rotated", acting(), lambda: what, revoked=request.revoke):
             at = self._overview.node().now
             if request.secret == node_pb2.TOKEN_SECRET_REFRESH:

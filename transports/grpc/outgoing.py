@@ -97,7 +97,7 @@ class Outgoing:
             except (TooLarge, ResourceExhausted) as error:
                 # It does not fit now, or never will: somebody else may take it, and this worker later.
                 log.warning(
-                    "task %s is not offered to worker %s: %s",
+                    "task %s cannot be offered to worker %s: %s",
                     offer.task_id,
                     offer.worker_id,
                     error.message,
@@ -175,7 +175,7 @@ class Outgoing:
             return
         self._refusals += 1
         if self._refusals == MAX_REFUSALS:
-            message = f"{MAX_REFUSALS} messages of this session were refused; the last: {error.message}"
+            message = f"the node refused {MAX_REFUSALS} messages of this session; the last one: {error.message}"
             self._end(InvalidArgument(message, code="TOO_MANY_ERRORS"), True)
 
     def ask(self, request: worker_pb2.TreeRequest) -> None:
@@ -252,7 +252,9 @@ def _ack(answer: Answer) -> worker_pb2.ResultAck:
     ack = worker_pb2.ResultAck(task_id=answer.task_id, lease_id=answer.lease_id, verdict=worker_pb2.VERDICT_COMMITTED)
     if answer.again_after is not None:
         ack.verdict = worker_pb2.VERDICT_RETRY
-        away = StoreUnavailable("the node's store is away; send the result again", retry_after=answer.again_after)
+        away = StoreUnavailable(
+            "the node's store is not available; send the result again after retry_after", retry_after=answer.again_after
+        )
         ack.error.CopyFrom(error_of(away))
     elif answer.superseded is not None:
         ack.verdict, ack.reason = worker_pb2.VERDICT_SUPERSEDED, answer.superseded

@@ -52,9 +52,9 @@ class RefusedLinks:
             if len(self._told) >= MOST:
                 return
         self._told[worker_id, error.code] = _Told(now + EVERY_MS)
-        often = f" (refused {told.untold} times more since that was said last)" if told and told.untold else ""
+        often = f" ({told.untold} more refusals since the last log line)" if told and told.untold else ""
         log.warning(
-            "the holon that comes as worker %s is refused: %s: %s%s",
+            "the holon that connects as worker %s is refused: %s: %s%s",
             worker_id,
             error.code,
             error.message,

@@ -59,7 +59,7 @@ async def _request(context: Context, coming: Coming) -> Any:
     except (TimeoutError, grpc.aio.BaseError):
         pass
     if request is grpc.aio.EOF:
-        raise InvalidArgument("no request came with the call in time", code="MALFORMED_FRAME")
+        raise InvalidArgument("the request did not arrive in time", code="MALFORMED_FRAME")
     return request
 
 
@@ -81,7 +81,7 @@ async def _write(context: Context, answer: Any) -> None:
     try:
         await context.write(answer)
     except grpc.aio.BaseError:
-        log.debug("a caller went away before it was answered")
+        log.debug("a client disconnected before its answer")
 
 
 async def end(context: Context, problem: HolonError) -> None:
@@ -91,4 +91,4 @@ async def end(context: Context, problem: HolonError) -> None:
     except grpc.aio.AbortError:
         raise
     except grpc.aio.BaseError:
-        log.debug("a call was gone before it could be refused: %s", problem.message)
+        log.debug("a call ended before it could be refused: %s", problem.message)

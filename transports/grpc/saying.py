@@ -25,15 +25,17 @@ def parsed(raw: bytes) -> worker_pb2.SessionRequest:
     try:
         return worker_pb2.SessionRequest.FromString(raw)
     except DecodeError as error:
-        raise InvalidArgument(f"a message of {len(raw)} bytes is no SessionRequest", code="MALFORMED_FRAME") from error
+        raise InvalidArgument(
+            f"a message of {len(raw)} bytes is not a SessionRequest", code="MALFORMED_FRAME"
+        ) from error
 
 
 def unknown(what: str, kind: str | None, *, code: str) -> InvalidArgument:
     """Why a message or an update of this kind is not taken."""
     needed = "STREAMS" if kind == "chunk" else _NEEDS.get(kind or "")
     if needed is not None:
-        return InvalidArgument(f"{kind} needs {needed}, which this node does not list", code=code)
-    return InvalidArgument(f"the {what} has no member that this node knows; was its name misspelt?", code=code)
+        return InvalidArgument(f"{kind} needs the capability {needed}, which this node does not list", code=code)
+    return InvalidArgument(f"the {what} has no member that this node knows; check its name", code=code)
 
 
 def fit(named: Named) -> bool:
@@ -45,7 +47,7 @@ def check_ids(named: Named, where: str) -> None:
     """Raise InvalidArgument where what is named has ids that no lease has."""
     if not fit(named):
         field = "task_id" if len(named.task_id) > MAX_ID else "lease_id"
-        raise invalid(f"{where}{field}", f"is longer than the {MAX_ID} characters of an id")
+        raise invalid(f"{where}{field}", f"is longer than {MAX_ID} characters, the limit of an id")
 
 
 def check_held(held: bool, update: worker_pb2.TaskUpdate) -> None:

@@ -148,8 +148,8 @@ class Server:
             if self._tls is None:
                 if not _is_loopback(settings.host):
                     raise ConfigError(
-                        f"the {self._name} would listen on {address} in plaintext; set the TLS files, or a loopback "
-                        "address"
+                        f"the {self._name} would listen on {address} without TLS; set the TLS files, or use a "
+                        "loopback address"
                     )
                 return self._server.add_insecure_port(address)
             return self._server.add_secure_port(address, self._credentials(self._tls))
@@ -160,22 +160,27 @@ class Server:
         host, port = self._variables
         error = _why_not(self._settings)
         if error is None:
-            name, why = port, "the certificate and its key were not taken" if self._settings.port else "no port is free"
+            name, why = (
+                port,
+                "gRPC did not accept the certificate and its key" if self._settings.port else "no port is free",
+            )
         elif isinstance(error, socket.gaierror):
-            name, why = host, f"this machine knows no such host ({error.strerror}); choose another"
+            name, why = host, f"this machine does not know this host ({error.strerror}); use another one"
         elif error.errno == errno.EADDRNOTAVAIL:
-            name, why = host, "this machine has no such address; choose one that it has"
+            name, why = host, "this machine does not have this address; use one that it has"
         elif error.errno == errno.EADDRINUSE:
-            name, why = port, "the port is in use; stop what listens there, or choose another"
+            name, why = port, "the port is in use; stop the program that listens there, or use another port"
         else:
-            name, why = port, f"{error.strerror or error}; choose another address"
+            name, why = port, f"{error.strerror or error}; use another address"
         reason = f"the {self._name} cannot listen on {address}: {why}"
         return ConfigError(f"{name}: {reason}", code="PORT_UNAVAILABLE", details=[Violation(name, reason)])
 
     def _credentials(self, tls: TlsFiles) -> grpc.ServerCredentials:
         shown = tls.current
         if self._client_certificates and not shown.authorities:
-            raise ConfigError(f"the {self._name} asks for certificates, and no authority is known; set TLS_CA_PATH")
+            raise ConfigError(
+                f"the {self._name} requires client certificates, but no authority is set; set TLS_CA_PATH"
+            )
 
         def configuration() -> grpc.ServerCertificateConfiguration:
             authorities = shown.authorities if self._client_certificates else None

@@ -181,10 +181,10 @@ class Session:
         self._member = member
         session_id = member.session.session_id
         facts = {"worker_id": self.worker_id, "session_id": session_id}
-        log.info("worker %s: session %s has opened", self.worker_id, session_id, extra=facts)
+        log.info("worker %s: session %s opened", self.worker_id, session_id, extra=facts)
         self.opened = True
         self._metrics.opened.add()
-        why, how = "LOST", "its connection was lost"
+        why, how = "LOST", "the connection was lost"
         reason: HolonError | None = None
         try:
             now = self._clock.now_ms()
@@ -198,9 +198,11 @@ class Session:
                 )
                 self._trees.join(self.worker_id, self._tree)
             reason = await self._run(hello, member, writer, outgoing)
-            why, how = ("LEFT", "it left") if reason is None else (reason.code, f"{reason.code}: {reason.message}")
+            why, how = (
+                ("LEFT", "the worker left") if reason is None else (reason.code, f"{reason.code}: {reason.message}")
+            )
         finally:
-            log.info("worker %s: session %s has ended: %s", self.worker_id, session_id, how, extra=facts)
+            log.info("worker %s: session %s ended: %s", self.worker_id, session_id, how, extra=facts)
             self._metrics.ended.add(why)
             if self._tree is not None:
                 self._trees.leave(self.worker_id, self._tree)
@@ -259,7 +261,7 @@ class Session:
     def _part_over(self, name: str, task: asyncio.Task[None]) -> None:
         if task.cancelled():
             # Whoever did that: without one of its parts a stream is of no use.
-            self.end(Unavailable("this stream has come to its end here; open another", code="STREAM_LOST"), False)
+            self.end(Unavailable("the node ended this stream; open another", code="STREAM_LOST"), False)
         elif isinstance(error := task.exception(), Exception):
             self.end(told(error, f"the {name} of worker {self.worker_id}'s session"), False)
 
@@ -292,6 +294,6 @@ def _half_closed(incoming: Incoming, outgoing: Outgoing, member: Member) -> Holo
     if not held or (outgoing.sent_away and not incoming.drained):
         return None
     return FailedPrecondition(
-        f"the stream was half-closed while the worker held {held} tasks; they run again when their leases end",
+        f"the worker half-closed the stream while it held {held} tasks; they run again when their leases end",
         code="TASKS_HELD",
     )

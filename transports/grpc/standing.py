@@ -71,7 +71,7 @@ class Standing:
     def check_holon(self) -> None:
         """Raises PermissionDenied: (NOT_A_HOLON) the worker may be none any more."""
         if not self.is_holon:
-            raise PermissionDenied(f"worker {self.worker_id!r} is no longer a holon here", code="NOT_A_HOLON")
+            raise PermissionDenied(f"worker {self.worker_id!r} is no longer a holon on this node", code="NOT_A_HOLON")
 
     def renew(self, outgoing: Outgoing, frame: int, token: str) -> None:
         """A newer token takes the place of one that was not looked at yet. Most sessions never have one."""

@@ -83,9 +83,9 @@ class TokenService:
             return _given(await self._exchange.by_worker_token(caller(), token, *asked, request.scopes))
         if kind == "refresh_token":
             if request.scopes:
-                raise invalid("scopes", "are those of the first exchange; leave them out")
+                raise invalid("scopes", "cannot be changed: they are those of the first exchange; leave them out")
             return _given(await self._exchange.by_refresh_token(caller(), request.refresh_token, *asked))
-        raise invalid("credential", "is needed: certificate, worker_token or refresh_token")
+        raise invalid("credential", "is needed: send certificate, worker_token or refresh_token")
 
     async def _keys(self, _: token_pb2.GetKeySetRequest) -> token_pb2.GetKeySetResponse:
         answer = token_pb2.GetKeySetResponse(issuer=self._exchange.issuer, cache_for=duration(round(KEPT_S * 1000)))

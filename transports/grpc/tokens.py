@@ -32,10 +32,10 @@ def presented(metadata: Iterable[tuple[str, str | bytes]], key: str) -> str | No
             found.append(text)
         elif name == "authorization":
             if not text.lower().startswith(_BEARER):
-                raise _invalid("the authorization metadata is not of the form 'Bearer <token>'")
+                raise _invalid("the authorization metadata does not have the form 'Bearer <token>'")
             found.append(text[len(_BEARER) :].strip())
     if len(found) > 1:
-        raise _invalid(f"more than one token was presented; send {key} or authorization, once")
+        raise _invalid(f"several tokens in one call; send {key} or authorization, once")
     return found[0] if found else None
 
 

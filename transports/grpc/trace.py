@@ -42,6 +42,6 @@ def trace_of_request(given: types_pb2.TraceContext | None) -> str:
         return _of_call.get()
     trace = trace_of(given.traceparent, given.tracestate)
     if given.traceparent and not trace:
-        reason = "is no W3C traceparent"
+        reason = "is not a W3C traceparent"
         raise InvalidArgument(f"trace.traceparent {reason}", details=[Violation("trace.traceparent", reason)])
     return trace

@@ -34,12 +34,14 @@ async def watch(
         until = standing.check()
         silent_in = frames.heard + silence - began
         if silent_in <= 0:
-            raise Unavailable(f"nothing was heard for {silence:g} s", code="SILENT", retry_after=1.0)
+            raise Unavailable(f"no message arrived within {silence:g} s", code="SILENT", retry_after=1.0)
         if frames.writing + silence <= began:
-            raise ResourceExhausted(f"the worker has read nothing for {silence:g} s", code="STREAM_FULL")
+            raise ResourceExhausted(f"the worker read nothing for {silence:g} s", code="STREAM_FULL")
         if old <= began:
             if moving:
-                raise Unavailable("this stream has become old; open another", code="STREAM_OLD", retry_after=1.0)
+                raise Unavailable(
+                    "this stream reached its maximum age; open another", code="STREAM_OLD", retry_after=1.0
+                )
             moving, old = True, began + settings.moving
             workers.rotate(member, round(settings.moving * 1000))
         # Past the end and not short of it: what is asked a moment too early would be asked once more.

@@ -104,10 +104,10 @@ class WorkerDoor:
                 max_streams=MAX_STREAMS,
             )
 
-        self._server = server("worker door", "GRPC_PORT", settings.port, certificates=settings.certificates)
+        self._server = server("worker port", "GRPC_PORT", settings.port, certificates=settings.certificates)
         self._servers = [self._server]
         if settings.token_port is not None:
-            tokens = server("worker door for tokens", "WORKER_TOKEN_PORT", settings.token_port, certificates=False)
+            tokens = server("worker port for tokens", "WORKER_TOKEN_PORT", settings.token_port, certificates=False)
             self._servers.append(tokens)
         admission.on_change(self._look_again)
         holarchy.on_change(self._chain_changed)
@@ -142,7 +142,7 @@ class WorkerDoor:
     ) -> None:
         """End every session, after its last words, and close. What workers still hold, they resume elsewhere."""
         for session in list(self._sessions):
-            session.end(Unavailable("this node has shut down", code="DRAINING", retry_after=1.0))
+            session.end(Unavailable("this node is shutting down", code="DRAINING", retry_after=1.0))
         await self._opened.aclose()
         try:
             async with asyncio.timeout(FAREWELL_S):

@@ -23,14 +23,12 @@ def _page(name: str, shape: str) -> Schema:
     return object_of(**{name: items}, next_page_token=_TOKEN)
 
 
-_TOKEN: Schema = {"type": "string", "description": "the `page_token` of the next page; empty on the last"}
+_TOKEN: Schema = {"type": "string", "description": "the `page_token` of the next page; empty on the last page"}
 # No name is that of a field of it: generators of clients would give two things one name.
 SHAPES: dict[str, Schema] = {
     "Job": JOB,
     "Event": EVENT,
-    "Accepted": object_of(
-        status=constant("accepted"), job_id={"type": "string", "description": "what the job is known by"}
-    ),
+    "Accepted": object_of(status=constant("accepted"), job_id={"type": "string", "description": "the id of the job"}),
     "JobPage": _page("jobs", "Job"),
     "EventPage": _page("events", "Event"),
     "Node": NODE,
@@ -44,7 +42,7 @@ SHAPES: dict[str, Schema] = {
     "Figures": FIGURES,
     "NodeReloaded": object_of(
         status=constant("reloaded"),
-        reloaded={"type": "array", "items": {"type": "string"}, "description": "what was read again"},
+        reloaded={"type": "array", "items": {"type": "string"}, "description": "the reloaded targets"},
     ),
     "WorkersReloaded": object_of(status=constant("worker_configs_reloaded")),
     "ApprovalReceived": object_of(status=constant("approval_received"), job_id={"type": "string"}),
@@ -52,13 +50,13 @@ SHAPES: dict[str, Schema] = {
     "File": object_of(name={"type": "string"}, size={"type": "integer", "minimum": 0, "description": "in bytes"}),
     "FilePage": _page("files", "File"),
     "UploadUrl": object_of(
-        url={"type": "string", "description": "stores what is sent there; a secret"},
-        expires_in={"type": "integer", "description": "for how many seconds it does"},
+        url={"type": "string", "description": "the URL to store the file at, by PUT; a secret"},
+        expires_in={"type": "integer", "description": "how many seconds the URL is valid"},
         method=constant("PUT"),
     ),
     "Uploaded": object_of(
-        status=constant("uploaded"), s3_uri={"type": "string", "description": "as handlers name the file"}
+        status=constant("uploaded"), s3_uri={"type": "string", "description": "the name of the file for handlers"}
     ),
-    "DownloadUrl": object_of(url={"type": "string", "description": "the same as in `Location`; a secret"}),
+    "DownloadUrl": object_of(url={"type": "string", "description": "the URL in `Location`; a secret"}),
     "CancelAccepted": object_of(status=constant("cancellation_request_accepted")),
 }

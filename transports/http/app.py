@@ -54,7 +54,7 @@ _UNKEPT = (b"cache-control", b"no-store")
 _PIECE = 64 * 1024
 # Every blueprint's path is below this.
 _BLUEPRINTS_AT = f"{paths.API}/"
-_ROUTES = "see the routes in docs/http.md"
+_ROUTES = "docs/http.md lists the routes"
 
 
 class App:
@@ -183,7 +183,7 @@ class App:
                 await self._rates.admit(Call.HTTP, request.client.name)
         if operation.creates and self.draining:
             raise Unavailable(
-                "this node is shutting down and takes no new jobs; send it to another, or again in a moment",
+                "this node is shutting down and accepts no new jobs; use another node, or retry later",
                 code="DRAINING",
                 retry_after=_RETRY_SECONDS,
             )
@@ -206,8 +206,10 @@ class App:
         near = self._near(path) if is_creation else ""
         if methods is None:
             meant = self._meant(request) if is_a_path else ""
-            where = f"; the node's own routes are all under {paths.OWN}: {meant!r}" if meant else near or f"; {_ROUTES}"
-            raise NotFound(f"nothing is at {path[:256]!r}{where}", code="ROUTE_NOT_FOUND")
+            where = (
+                f"; all routes of the node are under {paths.OWN}; use {meant!r}" if meant else near or f"; {_ROUTES}"
+            )
+            raise NotFound(f"no route has the path {path[:256]!r}{where}", code="ROUTE_NOT_FOUND")
         hint = f"no blueprint has this path{near or ', see `holon blueprints list`'}" if is_creation else ""
         return no_such_method(request.method, path, tuple(sorted(methods)), hint)
 

@@ -169,7 +169,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
             if any(name in _OF_BODY for name, _ in self.scope["headers"]):
                 self.cycle.more_body = True
-                self._refuse(malformed("a body behind an Upgrade is not read; send the request without Upgrade"))
+                self._refuse(malformed("a request with Upgrade must not have a body; send it without Upgrade"))
                 return
         except httptools.HttpParserError as error:
             self._refuse(self._objection(error))
@@ -208,7 +208,7 @@ class Connection(HttpToolsProtocol):
         if len(self.headers) > MAX_HEADERS:
             raise _Objection(head_too_large(f"has over {MAX_HEADERS} headers"))
         if len(self.pipeline) >= MAX_PIPELINE:
-            raise _Objection(malformed(f"over {MAX_PIPELINE} requests came behind each other; wait for answers"))
+            raise _Objection(malformed(f"the connection has over {MAX_PIPELINE} unanswered requests; wait for answers"))
         if self.parser.get_http_version() == _OLD:
             # Who speaks it knows no answer before the answer, and would take that for it.
             self.expect_100_continue = False
@@ -222,7 +222,9 @@ class Connection(HttpToolsProtocol):
         if isinstance(error.__context__, _Objection):
             return error.__context__.reply
         if isinstance(error, httptools.HttpParserInvalidMethodError):
-            return malformed("what came begins with no method of HTTP/1.1, such as GET; the connection is closed")
+            return malformed(
+                "the request does not begin with a method of HTTP/1.1, such as GET; the connection is closed"
+            )
         # The parser of addresses gives up at this length.
         return _TOO_LONG if len(getattr(self, "url", b"")) >= MAX_HEAD else malformed()
 
@@ -243,10 +245,10 @@ class Connection(HttpToolsProtocol):
         coming.size += size
         coming.framing += framing
         if coming.framing > MAX_FRAMING + _FRAMING_OF_BYTE * coming.size:
-            self._refuse(malformed("the chunks and trailers of the body are larger than the body"))
+            self._refuse(malformed("the chunk headers and trailers of the body are larger than the body"))
         elif now > coming.until + coming.size / BODY_BYTES_PER_S:
-            allowed = f"{BODY_SILENCES * self._silence:g} s, and one for each {BODY_BYTES_PER_S // 1024} KiB of it"
-            self._refuse(too_slow(f"its body was not there within {allowed}"))
+            allowed = f"{BODY_SILENCES * self._silence:g} s, plus 1 s for each {BODY_BYTES_PER_S // 1024} KiB"
+            self._refuse(too_slow(f"the body did not arrive within {allowed}"))
         else:
             self._unwatch()
             self._watch()
@@ -278,7 +280,7 @@ class Connection(HttpToolsProtocol):
             # It is us who do not read on.
             self._watch()
         elif (cycle is not None and cycle.more_body) if has_head else begun is not None:
-            self._refuse(too_slow(f"nothing more of it came within {self._silence:g} s"))
+            self._refuse(too_slow(f"no more of it arrived within {self._silence:g} s"))
         elif not self.transport.is_closing():
             self.transport.close()
 

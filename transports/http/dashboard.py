@@ -20,19 +20,19 @@ _SCRIPTS = (
     "history", "job", "jobs", "layout", "main", "questions", "signals", "tree",
 )  # fmt: skip
 _PARTS = {"style.css": CSS} | {f"{name}.js": JAVASCRIPT for name in _SCRIPTS}
-_PART = Parameter("part", "path", "One of its files.", {"type": "string", "enum": list(_PARTS)})
+_PART = Parameter("part", "path", "A file of the dashboard", {"type": "string", "enum": list(_PARTS)})
 
 
 def dashboard() -> list[Operation]:
     """Return the calls that show the dashboard, and its parts."""
     return [
-        document("get_dashboard_page", DASHBOARD_PAGE, _page, "Show the dashboard, for people", HTML),
+        document("get_dashboard_page", DASHBOARD_PAGE, _page, "Show the dashboard, a web page for people", HTML),
         Operation(
             "get_dashboard_part",
             "GET",
             f"{DASHBOARD_PAGE}/{{{_PART.name}}}",
             _part,
-            "A part of it",
+            "The file",
             "",
             (Answer(200, "It", {"type": "string"}, (JAVASCRIPT, CSS)),),
             (_PART,),
@@ -49,5 +49,5 @@ async def _page(_: Request) -> Reply:
 async def _part(request: Request) -> Reply:
     kind = _PARTS.get(request.named)
     if kind is None:
-        raise NotFound(f"the dashboard has no part {request.named[:256]!r}", code="ROUTE_NOT_FOUND")
+        raise NotFound(f"the dashboard has no file {request.named[:256]!r}", code="ROUTE_NOT_FOUND")
     return page_file(_FOLDER, request.named, kind, no_markup=True)

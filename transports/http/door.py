@@ -245,7 +245,10 @@ class HttpDoor:
         if self._tls is not None or self._settings.behind_proxy:
             return
         if not all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses):
-            reason = f"{self._settings.host} can be reached from outside, and HTTP is not encrypted"
+            reason = (
+                f"{self._settings.host} is reachable from other machines, and HTTP is not encrypted; set "
+                "TLS_ENABLED, or a loopback address"
+            )
             raise ConfigError(f"API_HOST: {reason}", details=[Violation("API_HOST", reason)])
 
     async def _close(self, grace: float) -> None:
@@ -274,14 +277,17 @@ class HttpDoor:
     def _unavailable(self, error: OSError) -> ConfigError:
         host, why = self._settings.host, error.strerror or str(error)
         if isinstance(error, socket.gaierror):
-            name, reason = "API_HOST", f"{host} is no host that this machine knows ({why})"
+            name, reason = "API_HOST", f"this machine does not know the host {host} ({why}); use another one"
         elif error.errno in (errno.EADDRNOTAVAIL, None):
             # From Python 3.13 on asyncio tells of it without a number.
-            name, reason = "API_HOST", f"this machine has no address {host}; choose one that it has"
+            name, reason = "API_HOST", f"this machine does not have the address {host}; use one that it has"
         elif error.errno == errno.EADDRINUSE:
-            name, reason = "API_PORT", f"{host}:{self._port} is in use; stop what listens there, or choose another"
+            name, reason = (
+                "API_PORT",
+                f"{host}:{self._port} is in use; stop the program that listens there, or use another port",
+            )
         else:
-            name, reason = "API_PORT", f"cannot listen on {host}:{self._port}: {why}; choose another address"
+            name, reason = "API_PORT", f"cannot listen on {host}:{self._port}: {why}; use another address"
         return ConfigError(f"{name}: {reason}", code="PORT_UNAVAILABLE", details=[Violation(name, reason)])
 
     async def _addresses(self, loop: asyncio.AbstractEventLoop) -> list[str]:

@@ -42,7 +42,7 @@ class FileRoutes:
         files, asked = self._files(), request.parameters(_UPLOAD)
         name = asked.get("filename")
         if name is None:
-            raise invalid("filename", "is missing: say what the file is to be called")
+            raise invalid("filename", "is missing; give the name of the file")
         seconds = number(asked, "expires_in", 1, MAX_EXPIRES_S) or DEFAULT_EXPIRES_S
         with audited("file_upload_allowed", request.by, lambda: request.named, file=name):
             url = await files.upload_url(request.client, request.named, name, seconds)
@@ -66,5 +66,7 @@ class FileRoutes:
 
     def _files(self) -> ClientFiles:
         if self._kept is None:
-            raise Unimplemented("this node keeps no files of jobs: its operator has set no S3", code="FILES_OFF")
+            raise Unimplemented(
+                "this node stores no files of jobs; its operator has not set S3_ENDPOINT_URL", code="FILES_OFF"
+            )
         return self._kept

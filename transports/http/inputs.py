@@ -39,76 +39,76 @@ DEFAULT_EXPIRES_S = 3_600
 # Proxies on the way give up on what takes longer.
 MAX_WAIT_S = 30
 
-JOB_ID = Parameter("job_id", "path", "The job's id, as its creation answered it.", {"type": "string"})
+JOB_ID = Parameter("job_id", "path", "The id of the job.", {"type": "string"})
 IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
     "header",
-    "Makes the call repeatable: the same key and body answer with the same job.",
+    "Makes the call repeatable: the same key and body return the same job.",
     {"type": "string", "minLength": 1, "maxLength": MAX_REQUEST_ID, "pattern": "^[ -~]*$"},
 )
 CANCEL_KEY = Parameter(
     IDEMPOTENCY_KEY.name,
     "header",
-    "Makes the call repeatable: the same key is the same cancel, and is answered though the job is over.",
+    "Makes the call repeatable: the same key is the same cancel, and gets the same answer after the job has ended.",
     IDEMPOTENCY_KEY.schema,
 )
 APPROVAL_KEY = Parameter(
     IDEMPOTENCY_KEY.name,
     "header",
-    "Makes the call repeatable: the same key and decision answer as the first time.",
+    "Makes the call repeatable: the same key and decision get the same answer.",
     IDEMPOTENCY_KEY.schema,
 )
 SIGNAL_KEY = Parameter(
     IDEMPOTENCY_KEY.name,
     "header",
-    "Makes the call repeatable: the same key is the same signal, and is answered though the job is over.",
+    "Makes the call repeatable: the same key is the same signal, and gets the same answer after the job has ended.",
     IDEMPOTENCY_KEY.schema,
 )
 TRACEPARENT = Parameter(
-    "traceparent", "header", "The W3C trace that the job belongs to; nonsense is ignored.", {"type": "string"}
+    "traceparent", "header", "The W3C trace of the job; an invalid value is ignored.", {"type": "string"}
 )
 PAGE_SIZE = Parameter(
     "page_size",
     "query",
-    "How many to answer with at most. `limit` is another name for it.",
+    "The most items on the page. `limit` is another name for it.",
     {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": DEFAULT_PAGE},
 )
 PAGE_TOKEN = Parameter(
     "page_token",
     "query",
-    "The `next_page_token` of the page before, with the same parameters; the first page has none.",
+    "The `next_page_token` of the page before, with the same parameters. Leave it out for the first page.",
     {"type": "string", "pattern": "^[0-9A-Za-z_-]*$", "maxLength": MAX_TOKEN},
 )
 FIELDS = Parameter(
     "fields",
     "query",
-    "Show only these fields. Without it all are but `initial_data` and `state_history`, and in lists `result`.",
+    "Return only these fields. By default: all but `initial_data` and `state_history`; in lists also without `result`.",
     {"type": "array", "items": {"type": "string", "enum": list(ALL_FIELDS)}, "minItems": 1},
 )
 _SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": MAX_WAIT_S, "default": 0}
 WAIT = Parameter(
     "wait",
     "query",
-    "How many seconds to wait for its end: the answer comes once it is over, and shows where it stands when it is not "
-    "by then, when the node shuts down, or when something else is sent on the connection, or it ends.",
+    "Seconds to wait for the end of the job. The answer comes when the job ends, or shows its status after this "
+    "time. It comes earlier if the node shuts down, or if the connection ends or carries another request.",
     _SECONDS,
 )
 WAIT_CREATED = Parameter(
     "wait",
     "query",
-    "How many seconds to wait for its end: 200 with the job once it is over, and 202 when it is not by then, when the "
-    "node shuts down, when something else is sent on the connection, or it ends.",
+    "Seconds to wait for the end of the job: 200 with the job when it has ended, else 202 after this time. The "
+    "answer comes earlier if the node shuts down, or if the connection ends or carries another request.",
     _SECONDS,
 )
-FIELDS_CREATED = replace(FIELDS, about="Show only these fields of the job that was waited for.")
+FIELDS_CREATED = replace(FIELDS, about="With `wait`: return only these fields of the job.")
 STATUS = Parameter(
     "status",
     "query",
-    "Only jobs of these statuses.",
+    "Only jobs in these statuses.",
     {"type": "array", "items": {"type": "string", "enum": JOB_STATUSES}, "minItems": 1},
 )
 BLUEPRINT = Parameter("blueprint", "query", "Only jobs of this blueprint.", {"type": "string"})
-PARENT = Parameter("parent_job_id", "query", "Only the jobs that are parts of this one.", {"type": "string"})
+PARENT = Parameter("parent_job_id", "query", "Only the child jobs of this job.", {"type": "string"})
 
 _TIME: Schema = {"type": "number", "minimum": 0, "maximum": LATEST_S}
 CREATED_AFTER = Parameter(
@@ -121,19 +121,19 @@ CREATED_BEFORE = Parameter(
 MAX_DEPTH = Parameter(
     "max_depth",
     "query",
-    "How many levels below the job to show; all by default.",
+    "How many levels below the job to show; by default all.",
     {"type": "integer", "minimum": 0, "maximum": 999_999_999},
 )
 TREE_SIZE = Parameter(
     "page_size",
     "query",
-    "How many nodes to answer with at most.",
+    "The most nodes on the page.",
     {"type": "integer", "minimum": 1, "maximum": MAX_NODES, "default": MAX_NODES},
 )
 DIGESTS = Parameter(
     "digests",
     "query",
-    "Whether the fingerprint of each job's history is wanted.",
+    "Also return the fingerprint of each job's history.",
     {"type": "boolean", "default": False},
 )
 
@@ -144,25 +144,26 @@ _FILE_NAME: Schema = {"type": "string", "pattern": f"^{_PART}(/{_PART})*$"}
 FILE_NAME = Parameter(
     "filename",
     "path",
-    "What the file is called: the rest of the path, which may have parts (`pages/1.png`), none of them `..`.",
+    "The name of the file: the rest of the path. It may have parts (`pages/1.png`), but no part `..`.",
     _FILE_NAME,
 )
 NEW_FILE_NAME = Parameter(
-    "filename", "query", "What the file is to be called, such as `pages/1.png`.", _FILE_NAME, required=True
+    "filename", "query", "The name of the file, such as `pages/1.png`.", _FILE_NAME, required=True
 )
 EXPIRES_IN = Parameter(
     "expires_in",
     "query",
-    "For how many seconds the URL lasts.",
+    "How many seconds the URL is valid.",
     {"type": "integer", "minimum": 1, "maximum": MAX_EXPIRES_S, "default": DEFAULT_EXPIRES_S},
 )
 
-BLUEPRINT_NAME = Parameter("name", "path", "The blueprint's name.", {"type": "string"})
-SKILL = Parameter("skill", "query", "Only workers that offer this skill; an empty one is none.", {"type": "string"})
+BLUEPRINT_NAME = Parameter("name", "path", "The name of the blueprint.", {"type": "string"})
+SKILL = Parameter("skill", "query", "Only workers with this skill; an empty value means no filter.", {"type": "string"})
 CONNECTED = Parameter(
     "connected",
     "query",
-    "Only workers with, or without, a live session; both by default. This node knows nobody without one.",
+    "Only workers with a live session (true), or without one (false); by default both. This node lists only workers "
+    "with one.",
     {"type": "boolean"},
 )
 
@@ -185,15 +186,15 @@ CREATE_FIELDS: Mapping[str, Schema] = {
     "initial_data": {
         "type": "object",
         "additionalProperties": ANYTHING,
-        "description": "what the job begins with; `{}` when left out",
+        "description": "the input of the job; default `{}`",
     },
     "dispatch_timeout": {
         **_TIMEOUT,
-        "description": "seconds that each of its tasks may wait for a worker, where the task does not say",
+        "description": "seconds that each task may wait for a worker, unless the task has its own value",
     },
     "result_timeout": {
         **_TIMEOUT,
-        "description": "seconds that each of its tasks may take in all, where the task does not say",
+        "description": "seconds that each task may take in total, unless the task has its own value",
     },
     "webhook_url": {
         "type": ["string", "null"],
@@ -201,42 +202,41 @@ CREATE_FIELDS: Mapping[str, Schema] = {
         "maxLength": MAX_URL,
         "default": None,
         "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[!-~]+$",
-        "description": "the address that is told of its events and its end, each by a POST: https, but for what "
-        "WEBHOOK_ALLOWED_HOSTS lists; nobody is when left out",
+        "description": "the URL that gets the job's events and its end, each by POST. It must be https, unless "
+        "WEBHOOK_ALLOWED_HOSTS lists its host; default: none",
     },
     "allowed_skills": {
         "type": ["array", "null"],
         "items": {"type": "string", "minLength": 1, "maxLength": LONGEST_SKILL},
         "maxItems": MOST_SKILLS,
-        "description": "all the skills that it may use, here and in holons below; whatever there is when left out",
+        "description": "the only skills that the job may use, here and in the holons below; default: all",
     },
     "budget": {
         "type": ["integer", "null"],
         "minimum": 0,
         "maximum": MOST_COST,
-        "description": "what its tasks may cost together, in millionths of the cost unit; no limit when left out",
+        "description": "the most that the tasks may cost together, in millionths of the cost unit; default: no limit",
     },
     "priority": {
         "type": ["number", "null"],
         "minimum": -MOST_PRIORITY,
         "maximum": MOST_PRIORITY,
-        "description": "of its tasks that do not say one: higher goes first; 0 when left out",
+        "description": "the priority of tasks that have none of their own; higher goes first; default 0",
     },
     "max_transitions": {
         "type": ["integer", "null"],
         "minimum": 1,
-        "description": "how many changes of state it may make, at most as many as the node lets it make, which is what "
-        "it may when left out",
+        "description": "the most transitions that the job may make; default and maximum: the limit of the node",
     },
 }
 CANCEL_FIELDS: Mapping[str, Schema] = {
-    "reason": {"type": ["string", "null"], "maxLength": MAX_REASON, "description": "why, for its history"}
+    "reason": {"type": ["string", "null"], "maxLength": MAX_REASON, "description": "the reason, for the job's history"}
 }
 # What is brought to a job that waits for it.
 _DATA: Schema = {
     "type": ["object", "null"],
     "additionalProperties": ANYTHING,
-    "description": "what comes with it, merged into the job's state; nothing when left out",
+    "description": "data that is merged into the job's state; default: none",
 }
 SIGNAL_FIELDS: Mapping[str, Schema] = {
     "name": {
@@ -245,26 +245,29 @@ SIGNAL_FIELDS: Mapping[str, Schema] = {
         "maxLength": MAX_SIGNAL_NAME,
         "pattern": SIGNAL_NAME,
         "not": {"enum": sorted(CHOSEN_BY_NOBODY)},
-        "description": "what has happened, by the name that the job waits for, or will; no control characters",
+        "description": "the name of the signal, without control characters",
     },
     "data": _DATA,
     "to_job_id": {
         "type": ["string", "null"],
-        "description": "the job below that is to have it, as the event `worker_event:signal_awaited` told it; the job "
-        "itself when left out",
+        "description": "the job below that gets the signal, of the event `worker_event:signal_awaited`; default: this",
     },
 }
 APPROVAL_FIELDS: Mapping[str, Schema] = {
     "decision": {"type": "string", "minLength": 1, "description": "one of the `decisions` of the job's `approval`"},
     "data": _DATA,
-    "comment": {"type": ["string", "null"], "maxLength": MAX_COMMENT, "description": "why, for its history"},
+    "comment": {
+        "type": ["string", "null"],
+        "maxLength": MAX_COMMENT,
+        "description": "a comment, for the job's history",
+    },
     "approval_id": {
         "type": ["string", "null"],
-        "description": "the question that is answered, which may be of a job below; the one that is open when left out",
+        "description": "the id of the approval, also of a job below; default: the open one",
     },
     "approval_token": {
         "type": ["string", "null"],
-        "description": "the right to decide this question, from whoever has no token of the job's owner",
+        "description": "the right to make this decision, for a person without the owner's token",
     },
 }
 # Where nobody is told of ends.
@@ -272,7 +275,7 @@ RELOAD_FIELDS: Mapping[str, Schema] = {
     "targets": {
         "type": "array",
         "items": {"type": "string", "enum": list(TARGETS)},
-        "description": "what to read again; all that the node has files of when left out, or empty",
+        "description": "the files to reload; by default all that the node has",
     }
 }
 

@@ -21,10 +21,14 @@ from holon.transports.http.shapes import (
     time_or_null,
 )
 
-_PROPERTIES: Schema = {"type": "object", "additionalProperties": ANYTHING, "description": "what else it says of it"}
-_PERCENT = "0 to 100 percent; null where that is not measured"
-_BYTES = "in bytes; null where that is not measured"
-_PRICE = "in millionths of the cost unit; null where that is not declared"
+_PROPERTIES: Schema = {
+    "type": "object",
+    "additionalProperties": ANYTHING,
+    "description": "other properties that the worker reported",
+}
+_PERCENT = "0 to 100 percent; null if not measured"
+_BYTES = "in bytes; null if not measured"
+_PRICE = "in millionths of the cost unit; null if not declared"
 
 
 def _count(about: str) -> Schema:
@@ -40,14 +44,14 @@ def _texts(about: str) -> Schema:
 
 
 BLUEPRINT: Schema = record(
-    "A state machine that jobs run",
+    "A state machine; each job runs one",
     {
-        "name": string("what it is known by"),
-        "api_endpoint": or_null("string", "the path under which its jobs are created; null where clients cannot"),
-        "api_version": or_null("string", "the version in that path; null where it has none"),
-        "input_schema": object_or_null("JSON Schema of `initial_data`; null: any object is taken"),
-        "output_schema": object_or_null("JSON Schema of the result; null: nothing is promised"),
-        "price": or_null("integer", f"what one job of it costs a parent at most, {_PRICE}", minimum=0),
+        "name": string("the name of the blueprint"),
+        "api_endpoint": or_null("string", "the path to create its jobs; null if clients cannot create them"),
+        "api_version": or_null("string", "the version in that path; null if it has none"),
+        "input_schema": object_or_null("JSON Schema of `initial_data`; null: any object"),
+        "output_schema": object_or_null("JSON Schema of the result; null: none declared"),
+        "price": or_null("integer", f"the most that one of its jobs costs a parent holon, {_PRICE}", minimum=0),
     },
 )
 _DEVICE: Schema = record(
@@ -56,111 +60,128 @@ _DEVICE: Schema = record(
 )
 _MACHINE: Schema = record("A machine", {"devices": {"type": "array", "items": _DEVICE}, "properties": _PROPERTIES})
 _DEVICE_LOAD: Schema = record(
-    "How busy a device is",
+    "The load of a device",
     {
-        "device_id": string("the device"),
+        "device_id": string("the id of the device"),
         "percent": or_null("number", _PERCENT, minimum=0, maximum=100),
         "memory_used_bytes": or_null("integer", _BYTES, minimum=0),
     },
 )
 _LOAD: Schema = record(
-    "How busy a machine is",
+    "The load of a machine",
     {
-        "cpu_percent": or_null("number", f"of all its processors, {_PERCENT}", minimum=0, maximum=100),
+        "cpu_percent": or_null("number", f"load of all processors, {_PERCENT}", minimum=0, maximum=100),
         "memory_used_bytes": or_null("integer", f"memory in use, {_BYTES}", minimum=0),
-        "memory_total_bytes": or_null("integer", f"all its memory, {_BYTES}", minimum=0),
+        "memory_total_bytes": or_null("integer", f"total memory, {_BYTES}", minimum=0),
         "devices": {"type": "array", "items": _DEVICE_LOAD},
     },
 )
 _REASON: Schema = record(
-    "A reason for a reputation",
+    "Failures that lowered a reputation",
     {
-        "code": string("the code of the failures: the worker's, or TIMEOUT_ERROR, LEASE_EXPIRED or WORKER_LOST"),
-        "count": _count("how often it came since the reputation was last 1"),
-        "last_at": time("when it came last"),
+        "code": string("the error code: that of the worker, or TIMEOUT_ERROR, LEASE_EXPIRED or WORKER_LOST"),
+        "count": _count("how many failures since the reputation was last 1"),
+        "last_at": time("when the newest failure happened"),
     },
 )
 _REPUTATION: Schema = record(
     "A worker's reputation for one skill",
     {
-        "skill": string("the skill"),
-        "reputation": {"type": "number", "minimum": 0, "maximum": 1, "description": "how well it did"},
-        "excluded": _whether("it gets no tasks of the skill: its reputation is under REPUTATION_MIN_THRESHOLD"),
-        "reasons": {"type": "array", "items": _REASON, "description": "why it is not 1, the most frequent first"},
+        "skill": string("the name of the skill"),
+        "reputation": {"type": "number", "minimum": 0, "maximum": 1, "description": "from 0 (worst) to 1 (best)"},
+        "excluded": _whether(
+            "the worker gets no tasks of the skill, because the reputation is below REPUTATION_MIN_THRESHOLD"
+        ),
+        "reasons": {
+            "type": "array",
+            "items": _REASON,
+            "description": "why the reputation is below 1, the most frequent reason first",
+        },
     },
 )
 WORKER: Schema = record(
     "A worker, as the node that holds its session sees it",
     {
-        "worker_id": string("what it is known by"),
-        "kind": string("whether it is a worker, or a holon that works as one", enum=["worker", "holon"]),
-        "holon_id": string("the holon that it is; empty for a worker"),
-        "connected": _whether("it has a live session"),
-        "draining": _whether("it gets no more tasks because it, or an operator, said so"),
-        "instance_id": string("its process"),
-        "node_id": string("the node that holds its session; empty when it has none"),
-        "credits": _count("how many tasks it may hold in all"),
-        "held": _count("how many it holds, offered and accepted; of another node's worker, as that told last"),
-        "skills": _texts("what it offers, by name"),
+        "worker_id": string("the id of the worker"),
+        "kind": string("a worker, or a child holon", enum=["worker", "holon"]),
+        "holon_id": string("the id of the child holon; empty for a worker"),
+        "connected": _whether("the worker has a live session"),
+        "draining": _whether("the worker gets no more tasks, because it or an operator requested this"),
+        "instance_id": string("the id of the worker's process"),
+        "node_id": string("the node that holds the worker's session; empty if there is none"),
+        "credits": _count("how many tasks the worker may hold"),
+        "held": _count(
+            "how many tasks the worker holds, offered and accepted; for a worker of another node, as last reported"
+        ),
+        "skills": _texts("the names of the worker's skills"),
         "labels": {
             "type": "object",
             "additionalProperties": {"type": "string"},
-            "description": "what it is called by those who run it",
+            "description": "the worker's labels, which its operator chose",
         },
-        "sdk": string("its library, for people"),
-        "resources": {"type": "array", "items": _MACHINE, "description": "the machines behind it"},
-        "connected_at": time_or_null("when its session began; null when it has none"),
-        "last_seen_at": time_or_null("when it was last heard of; of another node's worker, as that told last"),
-        "reputation": or_null("number", "the lowest of its reputations, 0 to 1", minimum=0, maximum=1),
+        "sdk": string("the name and version of the worker's SDK"),
+        "resources": {"type": "array", "items": _MACHINE, "description": "the worker's machines"},
+        "connected_at": time_or_null("when the session began; null if there is none"),
+        "last_seen_at": time_or_null(
+            "when the node last received a message of the worker; for a worker of another node, as last reported"
+        ),
+        "reputation": or_null("number", "the lowest reputation of its skills, 0 to 1", minimum=0, maximum=1),
         "reputations": {
             "type": "array",
             "items": _REPUTATION,
-            "description": "by skill, the lowest first; a skill that is not here has 1",
+            "description": "reputations by skill, the lowest first; a skill that is not listed has 1",
         },
-        "load": {"anyOf": [_LOAD, {"type": "null"}], "description": "as it told last; null where it does not say"},
-        "hot_skills": _texts("the skills that it has loaded"),
-        "cached": _texts("what else it has loaded, as tasks hint at it"),
+        "load": {
+            "anyOf": [_LOAD, {"type": "null"}],
+            "description": "the load as last reported; null if never reported",
+        },
+        "hot_skills": _texts("the skills that the worker has loaded"),
+        "cached": _texts("what else the worker has loaded, for the resource hints of tasks"),
         "prices": {
             "type": "object",
             "additionalProperties": {"type": "integer", "minimum": 0},
-            "description": "what a task costs, by skill, in millionths of the cost unit; of those that say so",
+            "description": "the price of a task by skill, in millionths of the cost unit; only of skills with a price",
         },
-        "warnings": _texts("what is odd about what it says of itself"),
+        "warnings": _texts("problems in what the worker reports about itself"),
     },
 )
 _EVENT: Schema = record(
-    "One kind of event",
+    "A type of event",
     {
-        "type": string("its type"),
-        "schema": object_or_null("JSON Schema of its payload; null: anything goes"),
+        "type": string("the name of the type"),
+        "schema": object_or_null("JSON Schema of the payload; null: any payload"),
     },
 )
 SKILL: Schema = record(
-    "A skill with one contract, and who provides it",
+    "A skill with one contract, and its workers",
     {
-        "name": string("its name"),
-        "type": string("its type; empty when it has none"),
-        "version": string("its version; empty when it has none"),
-        "description": string("what it does, for people"),
-        "input_schema": object_or_null("JSON Schema of its params; null: it takes everything"),
-        "output_schema": object_or_null("JSON Schema of the data of a success; null: nothing is promised"),
-        "statuses": _texts("those that it may end with besides success, failure and cancelled"),
-        "provider_count": _count("how many workers provide it now"),
-        "lowest_price": or_null("integer", f"the lowest that is declared, {_PRICE}", minimum=0),
-        "average_reputation": or_null("number", "the mean of its workers' for it, 0 to 1", minimum=0, maximum=1),
-        "events": {"type": "array", "items": _EVENT, "description": "those that it may send; none: any"},
+        "name": string("the name of the skill"),
+        "type": string("the type of the skill; empty if it has none"),
+        "version": string("the version of the skill; empty if it has none"),
+        "description": string("what the skill does, for people"),
+        "input_schema": object_or_null("JSON Schema of the params; null: any params"),
+        "output_schema": object_or_null("JSON Schema of the data of a success; null: none declared"),
+        "statuses": _texts("the statuses that its tasks may end with, besides success, failure and cancelled"),
+        "provider_count": _count("how many connected workers have the skill"),
+        "lowest_price": or_null("integer", f"the lowest declared price, {_PRICE}", minimum=0),
+        "average_reputation": or_null("number", "the mean reputation of its workers, 0 to 1", minimum=0, maximum=1),
+        "events": {
+            "type": "array",
+            "items": _EVENT,
+            "description": "the types of events that its tasks may send; empty: any",
+        },
     },
 )
 FIGURES: Schema = record(
-    "The figures of now",
+    "Current figures of the node and its holon",
     {
-        "jobs": {**COUNTS, "description": "how many jobs of the whole holon that are not over are in each status"},
-        "tasks_queued": _count("tasks of the whole holon that wait for a worker"),
-        "tasks_leased": _count("tasks of the whole holon that workers hold"),
-        "workers_connected": _count("workers with a live session at this node"),
-        "sessions": _count("sessions on this node"),
-        "uptime": {"type": "number", "minimum": 0, "description": "how long this node has been running; seconds"},
-        "as_of": time("when this was true"),
+        "jobs": {**COUNTS, "description": "how many open jobs of the holon are in each status"},
+        "tasks_queued": _count("tasks of the holon that wait for a worker"),
+        "tasks_leased": _count("tasks of the holon that workers hold"),
+        "workers_connected": _count("workers with a live session on this node"),
+        "sessions": _count("live sessions on this node"),
+        "uptime": {"type": "number", "minimum": 0, "description": "how long this node has run; seconds"},
+        "as_of": time("when the figures were taken"),
     },
 )
 

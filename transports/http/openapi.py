@@ -21,10 +21,10 @@ _JSON = "application/json"
 _BYTES: Schema = {"type": "string", "format": "binary"}
 _OF_ALL = ("MALFORMED_REQUEST", "INVALID_ARGUMENT", "HEAD_TOO_LARGE", "INTERNAL")
 _ABOUT = (
-    "Create jobs and look at them, and at the node. Every call but those under `/_public` carries the client's token "
-    "in `X-Client-Token`. Every refusal has one shape, and says what is the matter by its `code`. A path that takes "
-    "another method answers 405 `METHOD_NOT_ALLOWED`, with `allow`; one where nothing is, 404 `ROUTE_NOT_FOUND`. "
-    "Whole numbers in bodies have at most 64 bits."
+    "Create jobs, look at them, and look at the node. Every call needs a client token in `X-Client-Token`, except "
+    "those under `/_public`. Every error has the same shape, and a `code` for programs. If a path does not take a "
+    "method, the answer is 405 `METHOD_NOT_ALLOWED` with `allow`; if there is no such path, it is 404 "
+    "`ROUTE_NOT_FOUND`. Integers in bodies have at most 64 bits."
 )
 
 
@@ -49,9 +49,9 @@ def written(operations: Iterable[Operation], version: str) -> bytes:
             "tags": [
                 {"name": "create"},
                 {"name": "jobs"},
-                {"name": "node", "description": "What it runs, and who works for it"},
+                {"name": "node", "description": "Blueprints, workers and skills"},
                 {"name": "admin"},
-                {"name": "public", "description": "Without a token"},
+                {"name": "public", "description": "Calls without a token"},
             ],
             "paths": paths,
             "components": {
@@ -141,7 +141,7 @@ def _refusal(status: int, codes: tuple[str, ...]) -> dict[str, Any]:
         "content": {_JSON: {"schema": {"$ref": f"{COMPONENTS}/Error"}, "example": example}},
     }
     if status in RETRIED:
-        about = "seconds after which the call may be repeated"
+        about = "seconds to wait before repeating the call"
         text["headers"] = {
             "Retry-After": {"description": about, "required": True, "schema": {"type": "integer", "minimum": 1}}
         }

@@ -35,9 +35,11 @@ def pages(operations: Iterable[Operation], version: str) -> list[Operation]:
 
     shown = [
         document("get_openapi", f"{PUBLIC}/openapi.json", openapi, "Show this document", "application/json"),
-        document("get_docs", _PAGE, partial(_file, "index.html", HTML), "Show a page of it", HTML),
+        document("get_docs", _PAGE, partial(_file, "index.html", HTML), "Show this document as a web page", HTML),
         *(
-            document(f"get_docs_{_words(name)}", f"{_PAGE}/{name}", partial(_file, name, kind), "A part of it", kind)
+            document(
+                f"get_docs_{_words(name)}", f"{_PAGE}/{name}", partial(_file, name, kind), "A file of that page", kind
+            )
             for name, kind in _FILES.items()
         ),
     ]

@@ -18,7 +18,7 @@ def page_size(asked: Mapping[str, str]) -> int:
         InvalidArgument: it is no such number, or both names are given.
     """
     if "page_size" in asked and "limit" in asked:
-        raise invalid("limit", "is another name of page_size; give one of them")
+        raise invalid("limit", "is another name for page_size; use only one of them")
     return number(asked, "limit" if "limit" in asked else "page_size", 1, MAX_PAGE) or DEFAULT_PAGE
 
 

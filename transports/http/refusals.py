@@ -38,66 +38,75 @@ RETRIED = frozenset({429, 503})
 
 # What the routes answer with: the kind of error, or the status where only HTTP knows it, and what is the matter.
 CODES: Mapping[str, tuple[type[HolonError] | int, str]] = {
-    "MALFORMED_REQUEST": (400, "what came is not HTTP/1.1, or its method is none; the connection is closed"),
+    "MALFORMED_REQUEST": (400, "the request is not valid HTTP/1.1, or its method is unknown; the connection is closed"),
     "INVALID_ARGUMENT": (
         InvalidArgument,
-        "a field, parameter or header is unknown, or has a value that it cannot have",
+        "a field, parameter or header is unknown or has an invalid value",
     ),
-    "INVALID_JSON": (InvalidArgument, "the body is no JSON object that can be taken"),
-    "INPUT_INVALID": (InvalidArgument, "`initial_data` does not fit the blueprint's contract"),
-    "FILE_NAME_INVALID": (InvalidArgument, "`filename` is no name of a file, or would lead out of the job"),
-    "TOKEN_INVALID": (Unauthenticated, "no token, a wrong one, several in one call, or the node has none"),
+    "INVALID_JSON": (InvalidArgument, "the body is not a valid JSON object"),
+    "INPUT_INVALID": (InvalidArgument, "`initial_data` violates the blueprint's contract"),
+    "FILE_NAME_INVALID": (
+        InvalidArgument,
+        "`filename` is not a valid name of a file, or points outside the job's files",
+    ),
+    "TOKEN_INVALID": (Unauthenticated, "no token, a wrong one, or several in one call; or the node has no clients"),
     "PERMISSION_DENIED": (PermissionDenied, "the call needs a role that the client does not have"),
-    "JOB_NOT_FOUND": (NotFound, "there is no such job, or it is not yours"),
+    "JOB_NOT_FOUND": (NotFound, "there is no such job, or it belongs to another client"),
     "FILE_NOT_FOUND": (NotFound, "the job has no such file"),
     "BLUEPRINT_NOT_FOUND": (NotFound, "the node has no such blueprint"),
-    "ROUTE_NOT_FOUND": (NotFound, "nothing is at this path"),
-    "METHOD_NOT_ALLOWED": (405, "the path does not take this method; `allow` says which it takes"),
-    "REQUEST_TIMEOUT": (408, "the request did not come in within the time; the connection is closed"),
+    "ROUTE_NOT_FOUND": (NotFound, "no route has this path"),
+    "METHOD_NOT_ALLOWED": (405, "the path does not take this method; `allow` lists the methods that it takes"),
+    "REQUEST_TIMEOUT": (408, "the request arrived too slowly; the connection is closed"),
     "REQUEST_ID_REUSED": (AlreadyExists, "the `Idempotency-Key` was used for another job, decision or signal"),
-    "JOB_TERMINATED": (FailedPrecondition, "the job is over"),
-    "FILES_GONE": (FailedPrecondition, "the job is over, and its files were deleted with that"),
-    "APPROVAL_NOT_OPEN": (FailedPrecondition, "the job asks nothing now, or not this, or it was answered already"),
-    "SIGNAL_NOT_AWAITED": (FailedPrecondition, "no job below of this id has said that it waits for a signal"),
-    "CONFIG_INVALID": (FailedPrecondition, "a file that was to be read again is bad; nothing has changed"),
-    "NOT_CONFIGURED": (FailedPrecondition, "the node has no file of what was to be read again"),
+    "JOB_TERMINATED": (FailedPrecondition, "the job has ended"),
+    "FILES_GONE": (FailedPrecondition, "the job has ended, and its files were deleted"),
+    "APPROVAL_NOT_OPEN": (
+        FailedPrecondition,
+        "the job has no open approval, or not this one, or it is already decided",
+    ),
+    "SIGNAL_NOT_AWAITED": (FailedPrecondition, "no job below with this id has reported that it waits for a signal"),
+    "CONFIG_INVALID": (FailedPrecondition, "a file to reload is invalid; nothing has changed"),
+    "NOT_CONFIGURED": (FailedPrecondition, "the node has no file for a reload target"),
     "PAYLOAD_TOO_LARGE": (TooLarge, "the body is over its limit (HTTP_BODY_MAX_BYTES)"),
     "LIMIT_EXCEEDED": (
         TooLarge,
-        "`initial_data` or `data` is over its limit (INLINE_PAYLOAD_MAX_BYTES or STATE_MAX_BYTES; of a signal 64 KiB)",
+        "`initial_data` or `data` is over its limit (INLINE_PAYLOAD_MAX_BYTES or STATE_MAX_BYTES; for a signal 64 KiB)",
     ),
     "FILE_TOO_LARGE": (TooLarge, "the file is over 5 GiB"),
-    "REQUESTS_FULL": (ResourceExhausted, "too many requests of the client come in at once, and this one was slow"),
-    "WATCHES_FULL": (ResourceExhausted, "too many wait for jobs of this node, or this client too often"),
-    "UPLOADS_FULL": (ResourceExhausted, "clients store as many files as this node takes, or this client too many"),
-    "SIGNALS_FULL": (ResourceExhausted, "the job keeps as many signals as it can that it has not waited for"),
-    "INBOX_FULL": (ResourceExhausted, "too many events wait for the job"),
-    "HISTORY_BACKLOG": (ResourceExhausted, "too much history waits for the database of history"),
-    "QUOTA_EXCEEDED": (ResourceExhausted, "as many jobs were created as may be in this month"),
-    "RATE_LIMITED": (ResourceExhausted, "the client has made as many calls as a period takes"),
+    "REQUESTS_FULL": (
+        ResourceExhausted,
+        "too many requests of this client arrived at the same time, and this one was slow",
+    ),
+    "WATCHES_FULL": (ResourceExhausted, "too many calls wait for jobs on this node or for this client"),
+    "UPLOADS_FULL": (ResourceExhausted, "too many uploads are in progress on this node or for this client"),
+    "SIGNALS_FULL": (ResourceExhausted, "the job keeps as many unused signals as it can"),
+    "INBOX_FULL": (ResourceExhausted, "too many events wait to be processed by the job"),
+    "HISTORY_BACKLOG": (ResourceExhausted, "too much history waits for the history database"),
+    "QUOTA_EXCEEDED": (ResourceExhausted, "the client's jobs for this month are used up"),
+    "RATE_LIMITED": (ResourceExhausted, "the client made too many calls in this period"),
     "HEAD_TOO_LARGE": (431, "the path and headers are over 64 KiB, or over 100 headers; the connection is closed"),
-    "INTERNAL": (500, "a fault of the node; the cause is in its log"),
-    "UNIMPLEMENTED": (Unimplemented, "it is for a job in a holon below, which takes none from above"),
-    "FILES_OFF": (Unimplemented, "the node keeps no files of jobs (S3_ENDPOINT_URL)"),
-    "FILES_UNAVAILABLE": (Unavailable, "the S3 of the node cannot be used just now; its log says why"),
-    "STORE_UNAVAILABLE": (Unavailable, "the store is away; what was asked may be repeated"),
-    "HISTORY_UNAVAILABLE": (Unavailable, "what was asked for is in the database of history, which is away"),
-    "SEAL_BROKEN": (Unavailable, "what is stored was changed or moved, and cannot be decrypted"),
-    "ENCRYPTION_KEY_UNKNOWN": (Unavailable, "what is stored was encrypted with a key that the node does not have"),
-    "APPROVAL_PENDING": (Unavailable, "the job is about to take a decision, this one or another"),
-    "HOLON_AWAY": (Unavailable, "it is for a job in a holon below, which is not there, or has not answered"),
+    "INTERNAL": (500, "a fault of the node; its log has the cause"),
+    "UNIMPLEMENTED": (Unimplemented, "the call is for a job in a holon below, which accepts none from above"),
+    "FILES_OFF": (Unimplemented, "the node stores no files of jobs (S3_ENDPOINT_URL)"),
+    "FILES_UNAVAILABLE": (Unavailable, "the S3 of the node is not available; the node's log has the cause"),
+    "STORE_UNAVAILABLE": (Unavailable, "the store is not available; repeat the call"),
+    "HISTORY_UNAVAILABLE": (Unavailable, "the history database, which has this job, is not available"),
+    "SEAL_BROKEN": (Unavailable, "stored data was changed or moved, and cannot be decrypted"),
+    "ENCRYPTION_KEY_UNKNOWN": (Unavailable, "stored data is encrypted with a key that the node does not have"),
+    "APPROVAL_PENDING": (Unavailable, "the job is processing a decision, this one or another"),
+    "HOLON_AWAY": (Unavailable, "the call is for a job in a holon below, which is not connected or did not answer"),
     "DRAINING": (Unavailable, "the node is shutting down and takes no new jobs"),
-    "CONNECTIONS_FULL": (Unavailable, "the node has as many HTTP connections as it takes, or takes of this address"),
+    "CONNECTIONS_FULL": (Unavailable, "the node has its maximum of HTTP connections, in total or from this address"),
 }
 ERROR: dict[str, Any] = {
     "type": "object",
-    "description": "Every refusal has this shape",
+    "description": "Every error has this shape",
     "properties": {
-        "error": {"type": "string", "description": "a sentence, for people; it may change"},
-        "code": {"type": "string", "description": "a stable name, for programs"},
+        "error": {"type": "string", "description": "a sentence for people; its wording may change"},
+        "code": {"type": "string", "description": "a stable name for programs"},
         "details": {
             "type": "array",
-            "description": "the fields at fault",
+            "description": "the fields that are wrong",
             "items": {
                 "type": "object",
                 "properties": {"field": {"type": "string"}, "reason": {"type": "string"}},
@@ -129,18 +138,16 @@ def refusal(error: HolonError) -> Reply | None:
 
 def unexpected() -> Reply:
     """Return the answer to a call that failed by a fault of ours."""
-    return _of_http("INTERNAL", "the node failed to answer; the cause is in its log")
+    return _of_http("INTERNAL", "the node failed to answer; its log has the cause")
 
 
 def no_such_method(method: str, path: str, allowed: tuple[str, ...], hint: str = "") -> Reply:
     """Return the answer to a known path with a method that it does not take; `hint` says what may be the matter."""
-    message = "; ".join(
-        filter(None, (f"{path[:256]} does not take {method[:32]}", f"it takes {', '.join(allowed)}", hint))
-    )
+    message = "; ".join(filter(None, (f"{path[:256]} does not take {method[:32]}", f"use {', '.join(allowed)}", hint)))
     return _of_http("METHOD_NOT_ALLOWED", message, ((b"allow", ", ".join(allowed).encode()),))
 
 
-def malformed(message: str = "what came is not HTTP/1.1; the connection is closed") -> Reply:
+def malformed(message: str = "the request is not valid HTTP/1.1; the connection is closed") -> Reply:
     """Return the answer to bytes that are no request."""
     return _of_http("MALFORMED_REQUEST", message)
 
@@ -152,14 +159,14 @@ def head_too_large(what: str) -> Reply:
 
 def too_slow(what: str) -> Reply:
     """Return the answer to a request that did not come in within the time; `what` says what of it."""
-    return _of_http("REQUEST_TIMEOUT", f"the request came in too slowly: {what}; send it again")
+    return _of_http("REQUEST_TIMEOUT", f"the request arrived too slowly: {what}; send it again")
 
 
 def full(most: int) -> Reply:
     """Return the answer to a connection that is one too many."""
     message = (
-        f"this node takes {most} HTTP connections, and of one address no more than are left to the others; close some, "
-        "or come again in a moment"
+        f"the node has its maximum of {most} HTTP connections, or this address has its share of them; close some, or "
+        "retry later"
     )
     return _of_http("CONNECTIONS_FULL", message, ((b"retry-after", b"1"),))
 

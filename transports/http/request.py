@@ -21,7 +21,7 @@ _MAX_PARAMETERS = 100
 # How long, and how far over the limit, a refused body is still taken in, so that its sender gets to read the refusal.
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 4 * 2**20
-_NO_UTF8 = "is no UTF-8 once its %XX are read as bytes; write names in UTF-8, and percent-encode that"
+_NO_UTF8 = "is not UTF-8; encode names as UTF-8, then percent-encode them"
 
 
 # Nothing is anybody's under this name: no client can have it.
@@ -134,11 +134,14 @@ class Request:
                 its body is encoded otherwise than in chunks, or twice, or at all in 1.0; or its path is no UTF-8.
         """
         if self._version not in ("1.1", "1.0"):
-            raise InvalidArgument(f"this is HTTP/1.1, and not {self._version}")
+            raise InvalidArgument(f"the node speaks HTTP/1.1, not {self._version}")
         if self._hosts != 1 and (self._hosts or self._version == "1.1"):
-            raise InvalidArgument(f"a request needs exactly one Host header, and this one has {self._hosts}")
+            raise InvalidArgument(f"a request needs exactly one Host header, but this one has {self._hosts}")
         if self._codings and (self._version == "1.0" or self._codings > 1 or self._coding.lower() != b"chunked"):
-            raise InvalidArgument("a body comes with its length, or in chunks (HTTP/1.1) and not encoded otherwise")
+            raise InvalidArgument(
+                "a body needs a Content-Length or, in HTTP/1.1, the encoding chunked; no other Transfer-Encoding is "
+                "accepted"
+            )
         raw: bytes = self._scope.get("raw_path", b"")
         if b"%" in raw:
             try:
@@ -155,7 +158,7 @@ class Request:
         """
         if len(self._tokens) > 1 or (self._tokens and self._authorizations):
             raise Unauthenticated(
-                "several tokens in one request: send X-Client-Token once, and no Authorization", code="TOKEN_INVALID"
+                "several tokens in one request; send X-Client-Token once, and no Authorization", code="TOKEN_INVALID"
             )
         return self._tokens[0].decode("latin-1") if self._tokens else None
 
@@ -211,13 +214,13 @@ class Request:
         except UnicodeDecodeError as error:
             raise InvalidArgument(f"the query {_NO_UTF8}") from error
         except ValueError as error:
-            raise InvalidArgument(f"the query has more than {_MAX_PARAMETERS} parameters") from error
+            raise InvalidArgument(f"the query has more than {_MAX_PARAMETERS} parameters; send fewer") from error
         for name, value in pairs:
             if name == "offset" and "page_token" in known:
-                reason = "pages are turned by page_token; give the next_page_token of the page before"
-                raise InvalidArgument(f"offset: {reason}", details=[Violation("offset", reason)])
+                reason = "is not supported; use page_token with the next_page_token of the page before"
+                raise InvalidArgument(f"offset {reason}", details=[Violation("offset", reason)])
             if name not in known:
-                reason = f"is no parameter here; known are: {', '.join(sorted(known)) or 'none'}"
+                reason = f"is not a parameter of this route; it takes {', '.join(sorted(known)) or 'none'}"
                 raise InvalidArgument(f"{name[:128]!r} {reason}", details=[Violation(name[:128], reason)])
             if name not in found:
                 found[name] = value
@@ -312,7 +315,7 @@ class Request:
         if self._encoding:
             shown = self._encoding[:64].decode("latin-1")
             raise InvalidArgument(
-                f"the body is encoded as {shown!r}; send it as it is, without Content-Encoding", code=code
+                f"the body has Content-Encoding {shown!r}; send it unencoded, without this header", code=code
             )
 
     def _too_large(self) -> TooLarge:
@@ -320,7 +323,7 @@ class Request:
 
 
 def _file_too_large(most: int) -> TooLarge:
-    return TooLarge(f"the file is over the limit of {most} bytes; make several of it", code="FILE_TOO_LARGE")
+    return TooLarge(f"the file is over the limit of {most} bytes; split it", code="FILE_TOO_LARGE")
 
 
 @lru_cache(maxsize=64)

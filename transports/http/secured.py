@@ -117,7 +117,7 @@ class SecuredConnection(Connection):
         return min(valid_until(leaf, now), path.expires_at_ms, trust.check(path, now))
 
     def _shut_out(self, error: HolonError) -> None:
-        log.debug("a client of the HTTP door was refused: %s", error.message)
+        log.debug("the HTTP port refused a client: %s", error.message)
         peer = self.transport.get_extra_info("peername")
         shown = f"certificate {self._presented[0].serial_number:x}" if self._presented else "certificate"
         self._tls.refused.call(error, By("http", peer="{}:{}".format(*peer) if peer else ""), shown)
@@ -187,7 +187,9 @@ class SecuredListener:
                 accepted, peer = await loop.sock_accept(listening)
             except OSError as error:
                 if error.errno != errno.ECONNABORTED:
-                    log.warning("the HTTP door accepts nothing for %g s: %s", _NO_ROOM_SECONDS, error)
+                    log.warning(
+                        "the HTTP port cannot accept connections; next try in %g s: %s", _NO_ROOM_SECONDS, error
+                    )
                     await asyncio.sleep(_NO_ROOM_SECONDS)
                 continue
             place = self._limit.take(peer)
@@ -211,7 +213,7 @@ class SecuredListener:
             place.leave()
             if not isinstance(error, OSError):
                 raise
-            log.debug("a TLS handshake at the HTTP door came to nothing: %s", error)
+            log.debug("a TLS handshake at the HTTP port failed: %s", error)
 
     def _newest(self) -> ssl.SSLContext:
         files = self._tls.files.current

@@ -97,94 +97,96 @@ JOB_STATUSES = [status.value for status in Status]
 _KNOWN = ", ".join(f"`{status}`" for status in JOB_STATUSES)
 _ERROR: Schema = {
     "type": ["object", "null"],
-    "description": "why it ended otherwise than `finished`",
+    "description": "why the job ended; null if it is `finished` or has not ended",
     "properties": {
         "code": string("a stable name, for programs"),
         "message": string("a sentence, for people"),
-        "details": {"description": "what its author or its worker added"},
+        "details": {"description": "details that the blueprint or the worker added"},
     },
     "required": ["code", "message", "details"],
 }
 _APPROVAL: Schema = record(
-    "the decision of a person that it waits for; null when it waits for none",
+    "the decision of a person that the job waits for; null if it waits for none",
     {
-        "approval_id": string("names this question"),
-        "message": string("what is asked"),
-        "integration": string("what its blueprint says that the question is meant for"),
-        "decisions": {"type": "array", "items": {"type": "string"}, "description": "what may be decided"},
-        "requested_at": time("when it was asked"),
-        "expires_at": time_or_null("until when a decision is waited for; null: for ever"),
+        "approval_id": string("the id of this request for a decision"),
+        "message": string("the question"),
+        "integration": string("the channel that the blueprint names for the question"),
+        "decisions": {"type": "array", "items": {"type": "string"}, "description": "the possible decisions"},
+        "requested_at": time("when the decision was requested"),
+        "expires_at": time_or_null("when the request expires; null: never"),
     },
     ["object", "null"],
 )
 _APPROVAL["properties"]["approval_token"] = string(
-    "the right to decide this question once, for a person without the owner's token; not in lists"
+    "the right to make this decision once, for a person without the owner's token; not in lists"
 )
 _SIGNAL: Schema = record(
-    "the signals that it waits for, the first of which leads it on; null when it waits for none",
+    "the signals that the job waits for; the first to arrive counts; null if it waits for none",
     {
-        "names": {"type": "array", "items": {"type": "string"}, "description": "what they are called"},
-        "expires_at": time_or_null("until when one is waited for; null: for ever"),
+        "names": {"type": "array", "items": {"type": "string"}, "description": "the names of the signals"},
+        "expires_at": time_or_null("when the wait expires; null: never"),
     },
     ["object", "null"],
 )
-_BY_NAME = "shown where `fields` names it; null where only history has the job still"
+_BY_NAME = "only shown if `fields` names it; null if only the history still has the job"
 _PROGRESS: Schema = {
     "type": ["number", "null"],
     "minimum": 0,
     "maximum": 100,
-    "description": "in percent; null while it is not known",
+    "description": "in percent; null if not known",
 }
 _JOB: Mapping[str, _OfJob] = {
-    "id": _OfJob(lambda record, _: record.job.id, string("what it is known by")),
-    "blueprint_name": _OfJob(lambda record, _: record.job.blueprint, string("the blueprint that it runs")),
+    "id": _OfJob(lambda record, _: record.job.id, string("the id of the job")),
+    "blueprint_name": _OfJob(lambda record, _: record.job.blueprint, string("the name of the job's blueprint")),
     "status": _OfJob(
         lambda record, _: record.job.status.value,
         # No enum: a client that was generated from it would fail at a status that comes later.
-        string(f"where it stands: {_KNOWN}, or another that comes later; `terminal` says whether it is over"),
+        string(f"the status: {_KNOWN}. Later versions may add others; `terminal` says whether the job has ended"),
     ),
     "terminal": _OfJob(
         lambda record, _: record.job.status.terminal,
-        {"type": "boolean", "description": "whether it is over: nothing of it changes any more"},
+        {"type": "boolean", "description": "true if the job has ended; an ended job no longer changes"},
     ),
-    "current_state": _OfJob(lambda record, _: record.job.current_state, string("its state in the blueprint")),
+    "current_state": _OfJob(lambda record, _: record.job.current_state, string("the job's state in the blueprint")),
     "progress": _OfJob(lambda record, _: record.progress, _PROGRESS),
-    "progress_message": _OfJob(lambda _, message: message, string("what was last said of it, or what it waits for")),
+    "progress_message": _OfJob(
+        lambda _, message: message, string("the newest progress message, or what the job waits for")
+    ),
     "result": _OfJob(
         lambda record, _: record.job.result if record.job.status is Status.FINISHED else None,
-        {"description": "once it is `finished`: what its last handler returned, or all that it gathered"},
+        {"description": "for a `finished` job: what its last handler returned, or else its state history"},
     ),
     "error": _OfJob(_error, _ERROR),
-    "created_at": _OfJob(lambda record, _: seconds(record.created_at), time("when it was created")),
-    "updated_at": _OfJob(lambda record, _: seconds(record.updated_at), time("when its last step was written")),
+    "created_at": _OfJob(lambda record, _: seconds(record.created_at), time("when the job was created")),
+    "updated_at": _OfJob(lambda record, _: seconds(record.updated_at), time("when the job's newest step was stored")),
     "finished_at": _OfJob(
         lambda record, _: seconds(record.finished_at),
-        or_null("number", "when it ended, however it did; seconds since the epoch; null until then"),
+        or_null("number", "when the job ended; seconds since the epoch; null if it has not ended"),
     ),
     "approval": _OfJob(_approval, _APPROVAL),
     "signal": _OfJob(_signal, _SIGNAL),
     "kept_signals": _OfJob(
         lambda record, _: len(record.job.signals),
-        {"type": "integer", "minimum": 0, "description": "how many signals it keeps that it has not waited for yet"},
+        {"type": "integer", "minimum": 0, "description": "how many signals the job keeps and has not used yet"},
     ),
     "parent_job_id": _OfJob(
         lambda record, _: record.job.parent_job_id or None,
-        or_null("string", "the job that it is a part of; null where it is of none"),
+        or_null("string", "the job that started this job; null for a job of a client"),
     ),
     "cost": _OfJob(
         lambda record, _: record.cost,
-        or_null("integer", "what it was charged so far, in millionths of the cost unit; null while that is nothing"),
+        or_null("integer", "the cost so far, in millionths of the cost unit; null if zero"),
     ),
     "budget": _OfJob(
         lambda record, _: record.job.budget,
-        or_null("integer", "what its tasks may cost together, in millionths of the cost unit; null without a limit"),
+        or_null("integer", "the most that the tasks may cost together, in millionths of the cost unit; null: no limit"),
     ),
     "initial_data": _OfJob(
-        lambda record, _: record.initial_data, object_or_null(f"what it was created with; {_BY_NAME}")
+        lambda record, _: record.initial_data, object_or_null(f"the data that the job was created with; {_BY_NAME}")
     ),
     "state_history": _OfJob(
         lambda record, _: record.state_history,
-        object_or_null(f"what its handlers and tasks have gathered; {_BY_NAME}"),
+        object_or_null(f"the data that handlers and tasks have added; {_BY_NAME}"),
     ),
 }
 ALL_FIELDS = tuple(_JOB)
@@ -195,35 +197,40 @@ LISTED_FIELDS = tuple(name for name in SHOWN_FIELDS if name != "result")
 
 _EVENT: Mapping[str, _OfEvent] = {
     "event_id": _OfEvent(lambda job_id, sequence, _: f"{job_id}:{sequence}", string("unique")),
-    "job_id": _OfEvent(lambda job_id, *_: job_id, string("whose event it is")),
+    "job_id": _OfEvent(lambda job_id, *_: job_id, string("the job of the event")),
     "sequence": _OfEvent(
         lambda _, sequence, __: sequence,
-        {"type": "integer", "minimum": 1, "description": "its place in the job's history"},
+        {"type": "integer", "minimum": 1, "description": "the number of the event in the job's history"},
     ),
     "timestamp": _OfEvent(lambda _, __, event: event.time / 1000, time("when it happened")),
-    "event_type": _OfEvent(lambda _, __, event: event.type, string("what happened, such as `task_dispatched`")),
-    "state": _OfEvent(lambda _, __, event: event.state, or_null("string", "the job's state then")),
-    "previous_state": _OfEvent(lambda _, __, event: event.previous_state, or_null("string", "the state before")),
-    "next_state": _OfEvent(lambda _, __, event: event.next_state, or_null("string", "the state after")),
-    "duration_ms": _OfEvent(
-        lambda _, __, event: event.duration_ms, or_null("integer", "how long what ended with it took; milliseconds")
+    "event_type": _OfEvent(lambda _, __, event: event.type, string("the type of the event, such as `task_dispatched`")),
+    "state": _OfEvent(lambda _, __, event: event.state, or_null("string", "the state of the job at this time")),
+    "previous_state": _OfEvent(
+        lambda _, __, event: event.previous_state, or_null("string", "the state before a transition")
     ),
-    "worker_id": _OfEvent(lambda _, __, event: event.worker_id, or_null("string", "the worker that had part in it")),
-    "attempt_number": _OfEvent(lambda _, __, event: event.attempt_number, or_null("integer", "which try it was")),
-    "task_id": _OfEvent(lambda _, __, event: event.task_id, or_null("string", "the task that it is about")),
+    "next_state": _OfEvent(lambda _, __, event: event.next_state, or_null("string", "the state after a transition")),
+    "duration_ms": _OfEvent(
+        lambda _, __, event: event.duration_ms,
+        or_null("integer", "how long the step or the attempt took; milliseconds"),
+    ),
+    "worker_id": _OfEvent(lambda _, __, event: event.worker_id, or_null("string", "the worker of the event")),
+    "attempt_number": _OfEvent(
+        lambda _, __, event: event.attempt_number, or_null("integer", "the number of the attempt")
+    ),
+    "task_id": _OfEvent(lambda _, __, event: event.task_id, or_null("string", "the task of the event")),
     "context_snapshot": _OfEvent(
-        lambda _, __, event: event.details or None, object_or_null("what else is known of that moment")
+        lambda _, __, event: event.details or None, object_or_null("more facts about the event")
     ),
 }
 
 JOB: Schema = {
     "type": "object",
-    "description": "One run of a blueprint: the fields that were asked for",
+    "description": "One run of a blueprint, with the requested fields",
     "properties": {name: field.schema for name, field in _JOB.items()},
 }
 EVENT: Schema = {
     "type": "object",
-    "description": "One line of a job's history; what does not apply is null",
+    "description": "One line of a job's history; fields that do not apply are null",
     "properties": {name: field.schema for name, field in _EVENT.items()},
     "required": list(_EVENT),
 }
@@ -241,7 +248,7 @@ def fields_of(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in _JOB:
-            reason = f"{name[:128]!r} is no field of a job; known are {', '.join(ALL_FIELDS)}"
+            reason = f"{name[:128]!r} is not a field of a job; use {', '.join(ALL_FIELDS)}"
             raise InvalidArgument(f"fields: {reason}", details=[Violation("fields", reason)])
     return names
 

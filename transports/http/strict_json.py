@@ -35,12 +35,12 @@ def read_object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
     except ValueError as error:
         raise _invalid(f"Invalid JSON body: {_why(body, error)}") from error
     if not isinstance(value, dict):
-        raise _invalid("Invalid JSON body: it must be an object")
+        raise _invalid("Invalid JSON body: the body must be an object")
     unknown = [Violation(name[:128], "is unknown") for name in value if name not in known]
     if unknown:
         fields = ", ".join(repr(violation.field) for violation in unknown[:10])
         takes = ", ".join(sorted(known)) or "none"
-        raise InvalidArgument(f"unknown field {fields} in the body; known are: {takes}", details=unknown[:10])
+        raise InvalidArgument(f"unknown field {fields} in the body; use {takes}", details=unknown[:10])
     # Each field may be as deep as anything is.
     if may_be_deep(body, MAX_DEPTH_READ + 1):
         for name, inner in value.items():
@@ -63,11 +63,11 @@ def text_in(asked: Mapping[str, Any], name: str) -> str:
 def _why(body: bytes, error: ValueError) -> str:
     """Why it is no JSON; the reader has words of its own for bytes that are no text, and for none at all."""
     if not body:
-        return "it is empty; send an object, such as {}"
+        return "the body is empty; send an object, such as {}"
     try:
         body.decode()
     except UnicodeDecodeError as other:
-        return f"it is no UTF-8, from byte {other.start} on"
+        return f"the body is not UTF-8 from byte {other.start} on"
     return str(error)
 
 
@@ -91,7 +91,7 @@ def _read_again(body: bytes) -> None:
     seen: set[str] = set()
     for name, _ in top:
         if name in seen:
-            raise InvalidArgument(f"field {name!r} is twice in the body", details=[Violation(name, "is there twice")])
+            raise InvalidArgument(f"the body has the field {name!r} twice", details=[Violation(name, "is there twice")])
         seen.add(name)
 
 

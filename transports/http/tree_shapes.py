@@ -11,11 +11,11 @@ from holon.transports.http.shapes import COUNTS, Schema, or_null, record, second
 _TROUBLE = {
     "code": string("a stable name, for programs"),
     "message": string("a sentence, for people"),
-    "holon_id": string("the holon in which it happened; empty where that is not told"),
+    "holon_id": string("the holon of the failure; empty if not disclosed"),
     "name": string("the skill or blueprint that failed"),
 }
 _DIGEST = record(
-    "the fingerprint of its history: SHA-256 of its lines in order",
+    "the fingerprint of the job's history: SHA-256 of its lines in order",
     {
         "event_count": {"type": "integer", "minimum": 0},
         "first_sequence": {"type": "integer", "minimum": 0},
@@ -24,30 +24,32 @@ _DIGEST = record(
         "children": {
             "type": "array",
             "items": record(
-                "what was told of a job below",
-                {"holon_id": string("its holon"), "job_id": string("its id there"), "sha256": string("in hexadecimal")},
+                "what a job below has reported",
+                {
+                    "holon_id": string("the id of its holon"),
+                    "job_id": string("its id in that holon"),
+                    "sha256": string("in hexadecimal"),
+                },
             ),
         },
     },
     ["object", "null"],
 )
-_COST = or_null(
-    "integer", "what it was charged so far, in millionths of the cost unit; null: nothing, or not known", minimum=0
-)
+_COST = or_null("integer", "the cost so far, in millionths of the cost unit; null: zero, or not known", minimum=0)
 _SUMMARY = record(
-    "what its holon told last of it, where that could not be asked now",
+    "what the holon reported last; used if the holon cannot be reached now",
     {
-        "task_counts": {**COUNTS, "description": "how many tasks of it and below it are in each status"},
-        "job_counts": {**COUNTS, "description": "how many jobs below it are in each status"},
-        "errors": {"type": "array", "items": record("what went wrong", _TROUBLE)},
+        "task_counts": {**COUNTS, "description": "how many tasks of this job and of the jobs below are in each status"},
+        "job_counts": {**COUNTS, "description": "how many jobs below are in each status"},
+        "errors": {"type": "array", "items": record("a failure", _TROUBLE)},
         "states": {
             "type": "array",
             "items": record(
                 "a stay in a state",
                 {
                     "state": string("which"),
-                    "entered_at": time_or_null("when it began"),
-                    "left_at": time_or_null("when it ended; null while it lasts"),
+                    "entered_at": time_or_null("when the job entered the state"),
+                    "left_at": time_or_null("when the job left the state; null if it has not"),
                 },
             ),
         },
@@ -57,31 +59,31 @@ _SUMMARY = record(
     ["object", "null"],
 )
 NODE: Schema = record(
-    "A job or a task of a tree; what does not apply is null, or empty",
+    "A job or a task of a tree; fields that do not apply are null or empty",
     {
-        "node_id": string("what it is known by within the tree"),
-        "parent_node_id": string("the one above it; empty at the root"),
-        "kind": string("what it is", enum=[kind.value for kind in Kind]),
-        "holon_id": string("the holon where it is"),
-        "job_id": string("the job, or that which the task belongs to"),
-        "task_id": string("the task; empty for a job"),
-        "name": string("the blueprint or the skill"),
-        "status": string("where it stands, as its own holon says"),
-        "current_state": string("the state that a job is in"),
-        "progress": or_null("number", "in percent; null where it is not known", minimum=0, maximum=100),
-        "attempt": {"type": "integer", "minimum": 0, "description": "which attempt of a task this is; 0 for a job"},
+        "node_id": string("the id of this node in the tree"),
+        "parent_node_id": string("the id of the node above; empty at the root"),
+        "kind": string("a job or a task", enum=[kind.value for kind in Kind]),
+        "holon_id": string("the holon that has the job or the task"),
+        "job_id": string("the id of the job, or of the task's job"),
+        "task_id": string("the id of the task; empty for a job"),
+        "name": string("the name of the blueprint or the skill"),
+        "status": string("the status, as reported by the holon that has it"),
+        "current_state": string("the state of a job"),
+        "progress": or_null("number", "in percent; null if not known", minimum=0, maximum=100),
+        "attempt": {"type": "integer", "minimum": 0, "description": "the number of the attempt of a task; 0 for a job"},
         "generation": {
             "type": "integer",
             "minimum": 0,
-            "description": "of a task: it grows with each failure that is tried again; 0 for a job, or not known",
+            "description": "for a task: 1, and one more after each retried failure; 0 for a job, or if not known",
         },
-        "worker_id": string("who runs a task, or did; empty where that is not disclosed"),
-        "error": record("why it failed", _TROUBLE, ["object", "null"]),
-        "created_at": time_or_null("when it was accepted, or sent"),
-        "finished_at": time_or_null("when it ended; null until then"),
-        "offline": {"type": "boolean", "description": "whether its holon could not be asked, or has deleted the job"},
-        "as_of": time_or_null("when this was true; null: now"),
-        "reported": {"type": "boolean", "description": "whether another holon told it"},
+        "worker_id": string("the worker of a task; empty if not disclosed"),
+        "error": record("why the job or the task failed", _TROUBLE, ["object", "null"]),
+        "created_at": time_or_null("when the job was created, or the task was dispatched"),
+        "finished_at": time_or_null("when it ended; null if it has not"),
+        "offline": {"type": "boolean", "description": "the holon cannot be reached now, or has deleted the job"},
+        "as_of": time_or_null("when this information was true; null: now"),
+        "reported": {"type": "boolean", "description": "this information came from another holon"},
         "digest": _DIGEST,
         "summary": _SUMMARY,
         "cost": _COST,

@@ -77,8 +77,8 @@ class Calling:
             blueprint, contract = self._blueprints.for_jobs(asked.blueprint)
             if job.depth + 2 > self._max_depth:
                 raise FailedPrecondition(
-                    f"a job of {asked.blueprint!r} would be number {job.depth + 2} in its line of jobs, over "
-                    f"MAX_HOLARCHY_DEPTH of {self._max_depth}; have what runs itself come to an end, or raise that",
+                    f"a job of {asked.blueprint!r} would be number {job.depth + 2} in its line of child jobs, over "
+                    f"MAX_HOLARCHY_DEPTH of {self._max_depth}; end the recursion, or raise that",
                     code="NESTED_TOO_DEEP",
                 )
             self._inputs.read(Creating(asked.blueprint, asked.initial_data), blueprint, contract)
@@ -119,7 +119,7 @@ def _check_ways(asked: RunBlueprint, blueprint: Blueprint) -> None:
     known = (*_ANY_END, *ends)
     if unknown := [way for way in asked.transitions if way not in known]:
         raise BlueprintError(
-            f"run_blueprint: transitions has {unknown[0]!r}, and no job of {blueprint.name!r} ends so; its ends are "
+            f"run_blueprint: transitions has {unknown[0]!r}, but no job of {blueprint.name!r} ends so; use "
             f"{', '.join(known)}{meant(unknown[0], known)}",
             code="ACTION_INVALID",
         )

@@ -132,7 +132,7 @@ class Doing:
                 async with self._here.turn:
                     return await self._made_once()
             except HolonError as error:
-                self._here.away.warn("job %s is made later", self._part.job_id, why=error.message, **self.facts)
+                self._here.away.warn("job %s is created later", self._part.job_id, why=error.message, **self.facts)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(error.again_after):
                         await self._over.wait()
@@ -178,7 +178,7 @@ class Doing:
             return
         before, self._extent = self._extent, Extent() if record is None else extent_of(record)
         if record is None:
-            self._end(Outcome.failed("PERMANENT_ERROR", f"job {self._part.job_id} is gone"), None)
+            self._end(Outcome.failed("PERMANENT_ERROR", f"job {self._part.job_id} no longer exists"), None)
         elif record.job.status.terminal:
             self._end(self._outcome(record), record)
         else:
@@ -243,7 +243,7 @@ class Doing:
                     await self._over.wait()
             except TimeoutError:
                 job_id = self._part.job_id
-                log.warning("job %s has cleaned up for too long, and is ended", job_id, extra=self.facts)
+                log.warning("job %s took too long for its clean-up, and is ended", job_id, extra=self.facts)
                 insist = True
 
 

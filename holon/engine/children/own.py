@@ -42,7 +42,7 @@ CREDITS = 1_000_000_000
 MADE_AT_ONCE = 100
 # There may be very many, and everybody waits while the store is told of them.
 EXTENDED_AT_ONCE = 500
-_UNSTORED = "the store did not take it"
+_UNSTORED = "the store did not accept it"
 
 
 class OwnSettings(Value):
@@ -139,7 +139,7 @@ class Own:
                 opening = Opening(self._worker_id, session.session_id, CREDITS, lease=self._settings.lease)
                 opened = await self._store.open_session(opening)
             except StoreUnavailable as error:
-                self._away.warn("parts of jobs are done later", why=error.message)
+                self._away.warn("child jobs are started later", why=error.message)
                 await asyncio.sleep(error.again_after)
                 continue
             self._here = Here(
@@ -165,7 +165,7 @@ class Own:
         try:
             await self._store.close_session(self._worker_id, self._session.session_id)
         except StoreUnavailable as error:
-            log.debug("the end of the node's own session is not stored: %s", error.message)
+            log.debug("the end of the node's own session was not stored: %s", error.message)
 
     def close(self) -> None:
         """This node goes: what it has done goes on, and others see to that."""
@@ -198,7 +198,9 @@ class Own:
             try:
                 doing = Doing(self._here, offer, self._said, self._logged, self._occurred, self._ended)
             except (HolonError, TypeError) as error:
-                log.error("a part of job %s cannot be read: %r", offer.job_id, error, extra={"job_id": offer.job_id})
+                log.error(
+                    "a child job of job %s cannot be read: %r", offer.job_id, error, extra={"job_id": offer.job_id}
+                )
                 outcome = Outcome.failed("PERMANENT_ERROR", str(error))
                 self._start(partial(self._complete, offer, outcome, None), offer)
                 continue
@@ -225,7 +227,7 @@ class Own:
 
     def go_away(self, reason: str, message: str, time_left: int) -> None:  # noqa: ARG002  as any connection takes it
         """Another process has this node's name; it sees to all of this."""
-        log.warning("the node's own session has ended: %s", message, extra={"worker_id": self._worker_id})
+        log.warning("the node's own session ended: %s", message, extra={"worker_id": self._worker_id})
         self.close()
 
     # What becomes of them ----------------------------------------------------------------------------------------
@@ -253,11 +255,15 @@ class Own:
                 if error.retry_after:
                     later.append(one)
                     pause = max(pause, error.retry_after)
-                    self._away.warn("event %s is told above later", one.event_id, why=error.message, **facts)
+                    self._away.warn(
+                        "event %s is reported to the job above later", one.event_id, why=error.message, **facts
+                    )
                 else:
                     # Of a task that is over the job above needs to hear nothing.
                     level = logging.DEBUG if isinstance(error, NotFound) else logging.WARNING
-                    log.log(level, "event %s is not told above: %s", one.event_id, error.message, extra=facts)
+                    log.log(
+                        level, "event %s is not reported to the job above: %s", one.event_id, error.message, extra=facts
+                    )
             events = later
             await asyncio.sleep(pause)
 
@@ -283,7 +289,7 @@ class Own:
             if answer.again_after is None:
                 return
             facts = {"job_id": offer.job_id, "task_id": offer.task_id}
-            self._away.warn("job %s hears later how a part of it has ended", offer.job_id, why=_UNSTORED, **facts)
+            self._away.warn("job %s learns later how a child job ended", offer.job_id, why=_UNSTORED, **facts)
             await asyncio.sleep(answer.again_after)
 
     def _forget(self, doing: Doing) -> None:
@@ -311,7 +317,7 @@ class Own:
             await work()
         except Exception:
             # One part is no reason to lose the others: it is tried again, after a while.
-            log.exception("what job %s waits for goes on later", offer.job_id, extra={"job_id": offer.job_id})
+            log.exception("what job %s waits for continues later", offer.job_id, extra={"job_id": offer.job_id})
             if (doing := self._doing.get(offer.task_id)) is not None:
                 self._forget(doing)
             if offer.lease_id in self._session.leases:

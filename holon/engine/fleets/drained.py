@@ -106,7 +106,7 @@ class DrainedWorkers:
             try:
                 await self.look()
             except HolonError as error:
-                self._away.warn("which workers are drained is as of before", why=error.message)
+                self._away.warn("the list of drained workers could not be updated", why=error.message)
                 await asyncio.sleep(error.again_after)
                 self.hints.wake()
 
@@ -115,7 +115,7 @@ def _process_in(document: Document) -> Process | None:
     try:
         return _decode(document.value)
     except DecodeError as error:
-        said = "that worker %s is drained cannot be read, and is passed over: %r"
+        said = "the note that worker %s is drained cannot be read, and is ignored: %r"
         log.warning(said, document.key, error, extra={"worker_id": document.key})
         return None
 

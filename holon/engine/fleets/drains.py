@@ -88,14 +88,14 @@ class Drains:
                 answer = await self._answer(random_id(), _encode(asked), hints)
         except TimeoutError:
             message = (
-                f"worker {worker_id[:128]!r} is connected to node {node_id!r}, which has not answered within "
-                f"{ANSWER_S:g} s; ask again, or ask that node"
+                f"worker {worker_id[:128]!r} is connected to node {node_id!r}, which did not answer within "
+                f"{ANSWER_S:g} s; retry, or call that node"
             )
             raise Unavailable(message, code="NODE_AWAY", retry_after=RETRY_S) from None
         finally:
             self._waiting.discard(hints)
         if not answer.found:
-            message = f"worker {worker_id[:128]!r} is not connected to node {node_id!r} any more; look where it is now"
+            message = f"worker {worker_id[:128]!r} is no longer connected to node {node_id!r}; look up its node again"
             raise NotFound(message, code="WORKER_NOT_FOUND")
         return answer
 
@@ -122,7 +122,7 @@ class Drains:
                 for document in await self._store.documents(KIND):
                     await self._do(document)
             except HolonError as error:
-                self._away.warn("workers that other nodes are asked to drain are drained later", why=error.message)
+                self._away.warn("requests to other nodes to drain workers are sent later", why=error.message)
                 await asyncio.sleep(error.again_after)
                 self._hints.wake()
             await self._hints.wait(LOOK_EVERY_S)
@@ -147,7 +147,7 @@ def _asked_in(document: Document) -> Asked | None:
     try:
         return _decode(document.value)
     except DecodeError as error:
-        log.warning("what another node asks of workers cannot be read, and is passed over: %r", error)
+        log.warning("a request of another node about workers cannot be read, and is ignored: %r", error)
         return None
 
 

@@ -67,7 +67,7 @@ class Hearing:
             try:
                 await self.look()
             except HolonError as error:
-                self._away.warn("the workers of other nodes are as of before", why=error.message)
+                self._away.warn("the workers of other nodes could not be updated", why=error.message)
                 self.hints.wake()
             await asyncio.sleep(PAUSE_S)
             await self.hints.wait(LOOK_EVERY_S - PAUSE_S)
@@ -103,7 +103,7 @@ class Hearing:
             elif (page := await self._store.document(PAGES, page_key(head.key, number))) is not None:
                 shelves = shelves_in(page.value)
                 if shelves is None:
-                    self._cannot_read(head.key, "a page of it is none")
+                    self._cannot_read(head.key, "a page of it is invalid")
                 pages.append(_Page(page.version, shelves or ()))
             else:
                 # It has gone meanwhile, and what is told of that is on its way.
@@ -119,10 +119,10 @@ class Hearing:
         if stocked is None:
             stocked = stocked_in(text)
             if stocked is None:
-                self._cannot_read(node, "what a worker offers is none")
+                self._cannot_read(node, "the offer of a worker is invalid")
                 stocked = Stocked(Stock())
             self._stocked[text] = stocked
         return stocked
 
     def _cannot_read(self, node: str, why: str) -> None:
-        self._away.warn("what node %s told of its workers cannot be read, and is passed over", node, why=why)
+        self._away.warn("what node %s reported about its workers cannot be read, and is ignored", node, why=why)

@@ -68,7 +68,7 @@ class Telling:
             try:
                 await self._tell()
             except HolonError as error:
-                self._away.warn("the other nodes are not told of the workers of this one", why=error.message)
+                self._away.warn("the workers of this node cannot be reported to the other nodes", why=error.message)
                 self._changed.set()
             await asyncio.sleep(PAUSE_S)
             try:
@@ -84,7 +84,7 @@ class Telling:
             for page in self._pages:
                 await page.document.write(None)
         except StoreUnavailable as error:
-            log.debug("what this node told of its workers runs out: %s", error.message)
+            log.debug("the report about the workers of this node cannot be removed, and expires: %s", error.message)
 
     async def _tell(self) -> None:
         texts, left = paged(await self._lines(), max(1, len(self._pages)))
@@ -129,9 +129,9 @@ class Telling:
     def _say(self, less: int, left: int) -> None:
         if (less or left) and not self._is_less:
             log.warning(
-                "what the workers of this node say of themselves is too much to be told to the other nodes: of %d of "
-                "them these know less, and of %d nothing; have workers say less of their machines, labels and skills, "
-                "or share them out among more nodes",
+                "the workers of this node report too much to share it with the other nodes: about %d workers they "
+                "know less, and about %d nothing. Report fewer machines, labels and skills per worker, or spread "
+                "the workers over more nodes",
                 less,
                 left,
             )

@@ -118,7 +118,7 @@ class AccessTokens:
             Unauthenticated: TOKEN_INVALID, or TOKEN_EXPIRED.
         """
         if len(text) > MAX_BYTES:
-            raise invalid(f"the token has over {MAX_BYTES} characters")
+            raise invalid(f"the token has over {MAX_BYTES} characters, so it is not an access token")
         digest = sha256(text.encode("utf-8", "surrogatepass")).digest()
         token = self._read.get(digest)
         if token is None:
@@ -138,10 +138,10 @@ class AccessTokens:
             Unauthenticated: TOKEN_EXPIRED, or TOKEN_INVALID.
         """
         if self._ring().find(token.key_id) is None:
-            raise invalid("the key that signed the access token was taken back; exchange a new one")
+            raise invalid("the key that signed the access token was revoked; get a new access token")
         left = token.expires_at * 1000 - self._now()
         if left <= 0:
-            raise Unauthenticated("the access token has expired; exchange a new one", code="TOKEN_EXPIRED")
+            raise Unauthenticated("the access token has expired; get a new one", code="TOKEN_EXPIRED")
         return left
 
     def _verified(self, text: str) -> AccessToken:
@@ -158,33 +158,33 @@ class AccessTokens:
             )
             return replace(self._token(claims), key_id=key.kid)
         except (jwt.PyJWTError, KeyError, ValueError, TypeError, RecursionError) as error:
-            raise invalid("the access token is none of this node's") from error
+            raise invalid("the access token was not issued by this holon") from error
 
     def _key(self, header: Mapping[str, Any]) -> SigningKey:
         kid = header.get("kid")
         if header.get("typ") != TYPE or header.get("alg") != ALGORITHM or "crit" in header:
-            raise ValueError("another kind of token")
+            raise ValueError("it is another kind of token")
         if not isinstance(kid, str) or not _KID.fullmatch(kid):
-            raise ValueError("no key is named")
+            raise ValueError("it names no key")
         ring = self._ring()
         key = ring.find(kid)
         if key is None:
             raise UnknownKey("the access token names a key that this node does not know")
         ends_at = ring.ends_at(key, self._schedule)
         if ends_at is not None and self._now() >= ends_at:
-            raise ValueError("its key is out of use")
+            raise ValueError("its key is no longer in use")
         return key
 
     def _token(self, claims: Mapping[str, Any]) -> AccessToken:
         issued, starts, expires = (claims[name] for name in ("iat", "nbf", "exp"))
         if not all(type(time) is int for time in (issued, starts, expires)):
-            raise ValueError("a time is no whole number")
+            raise ValueError("a time is not a whole number")
         latest = self._now() // 1000 + LEEWAY_S
         if issued > latest or starts > latest or not 0 < expires - issued <= _LONGEST_S:
-            raise ValueError("its times cannot be")
+            raise ValueError("its times are impossible")
         texts = [claims.get(name, "") for name in ("aud", "sub", "jti", "scope", _FAMILY, _CREDENTIAL)]
         if not all(isinstance(one, str) for one in texts) or not is_identity(texts[1]):
-            raise ValueError("a claim is no text")
+            raise ValueError("a claim is not text")
         _, worker_id, token_id, scope, family, credential = texts
         return AccessToken(
             worker_id,
@@ -201,7 +201,7 @@ class AccessTokens:
 def _thumbprint(confirmation: Any) -> bytes:
     thumbprint = urlsafe_b64decode(confirmation[_THUMBPRINT] + "=")
     if len(thumbprint) != 32:
-        raise ValueError("the thumbprint is none")
+        raise ValueError("the thumbprint is invalid")
     return thumbprint
 
 

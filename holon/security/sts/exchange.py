@@ -125,7 +125,7 @@ class Exchange:
             ResourceExhausted: (RATE_LIMITED) the worker exchanges too often.
         """
         if caller.identity is None:
-            raise Unauthenticated("there is no certificate on this connection", code="NO_CERTIFICATE")
+            raise Unauthenticated("this connection has no certificate", code="NO_CERTIFICATE")
         worker_id = self._admission.worker_of(caller, worker_id)
         return await self._first(caller, caller, worker_id, caller.identity.thumbprint, request_id, scopes, "")
 
@@ -173,7 +173,7 @@ class Exchange:
         # A token that is not the caller's is not used up by it.
         proven = await self._owner_of(token)
         if worker_id not in ("", proven):
-            raise PermissionDenied("the refresh token is another worker's", code="WORKER_ID_MISMATCH")
+            raise PermissionDenied("the refresh token belongs to another worker", code="WORKER_ID_MISMATCH")
         if caller.identity is not None:
             self._admission.worker_of(caller, proven)
         if self._admit is not None:
@@ -297,7 +297,7 @@ class Exchange:
             await self._look()
             return self._access.verify(text)
         except UnknownKey as error:
-            raise invalid("the access token is none of this node's") from error
+            raise invalid("the access token was not issued by this holon") from error
 
     async def _look(self) -> None:
         """Look at what other nodes have made meanwhile, if the store answers."""
@@ -330,7 +330,7 @@ def _check_request(request_id: str) -> None:
 
 def _scopes(asked: Sequence[str]) -> tuple[str, ...]:
     if unknown := sorted(set(asked) - set(SCOPES)):
-        raise _wrong("scopes", f"has {unknown[0][:64]!r}; there are {', '.join(SCOPES)}")
+        raise _wrong("scopes", f"has {unknown[0][:64]!r}; use {', '.join(SCOPES)}")
     return tuple(sorted(set(asked))) or SCOPES
 
 

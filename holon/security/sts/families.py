@@ -146,13 +146,13 @@ class Families:
         def change(families: dict[str, Family], now: int) -> Family:
             family = families.get(family_id)
             if family is None:
-                raise invalid("the refresh token has expired; present the credential again")
+                raise invalid("the refresh token has expired; authenticate again")
             if family.ended:
                 return family
             if family.certified and not has_certificate:
                 raise invalid(
-                    "the tokens were exchanged on a connection with a certificate, and there is none on this one; "
-                    "refresh them where there is"
+                    "the tokens were issued on a connection with a certificate, but this connection has none; "
+                    "refresh them on one with it"
                 )
             if hmac.compare_digest(family.current, presented):
                 successor = _digest(self._tokens(worker_id, family_id, generation + 1)[0])
@@ -177,10 +177,10 @@ class Families:
             # Also where it was before: who ended it may not have come so far.
             await self._end_access(worker_id, family_id)
             if not reused:
-                raise invalid("the refresh token's family was ended; present the credential again")
+                raise invalid("the family of the refresh token was revoked; authenticate again")
             raise Unauthenticated(
-                "the refresh token was used before, so its family was ended: somebody else may have it; present the "
-                "credential again",
+                "the refresh token was used before, so its family was revoked. Somebody else may have it; "
+                "authenticate again",
                 code="TOKEN_REUSED",
             )
         return self._granted(worker_id, family)
@@ -224,7 +224,12 @@ class Families:
             return await self._state.end(worker_id, family_id, self._access)
         except ResourceExhausted as error:
             facts = {"worker_id": worker_id}
-            log.error("access tokens of worker %s last until they end: %s", worker_id, error.message, extra=facts)
+            log.error(
+                "access tokens of worker %s cannot be revoked, and stay valid until they expire: %s",
+                worker_id,
+                error.message,
+                extra=facts,
+            )
             return False
 
     async def _change(self, worker_id: str, change: Callable[[dict[str, Family], int], Family]) -> Family:
@@ -262,7 +267,7 @@ class Families:
             ours = self._tokens(worker_id, family_id, generation)
             if any(hmac.compare_digest(one.encode(), refresh_token.encode()) for one in ours):
                 return worker_id, family_id, generation
-        raise invalid("the refresh token is none of this node's")
+        raise invalid("the refresh token was not issued by this holon")
 
 
 class _Over(Exception):
@@ -275,7 +280,7 @@ def _digest(token: str) -> bytes:
 
 def _reused() -> HolonError:
     return AlreadyExists(
-        "this request_id was used for an earlier exchange, and its answer is not given again; choose a new one",
+        "this request_id was used for an earlier exchange, whose answer cannot be repeated; use a new one",
         code="REQUEST_ID_REUSED",
     )
 
@@ -295,7 +300,7 @@ def _packed(families: list[Family]) -> bytes:
 def _unpacked(stored: bytes, now: int) -> dict[str, Family]:
     form, rows, *more = msgpack.unpackb(stored)
     if form not in (_FORM, _FORM_BEFORE):
-        raise Unavailable(f"the families of tokens in the store are of form {form!r}, which this version cannot read")
+        raise Unavailable(f"the token families in the store have the format {form!r}, which this version cannot read")
     beside: set[str] = set(*more)
     families = []
     for *facts, scopes, credential, ended in rows:

@@ -161,10 +161,10 @@ class Ring:
         try:
             form, *rest = msgpack.unpackb(stored)
             if form not in (_FORM, _FORM_BEFORE):
-                raise ValueError(f"they are of form {form!r}, and this version reads {_FORM}")
+                raise ValueError(f"they have the format {form!r}, but this version reads {_FORM}")
             keys, secret, older = rest if form == _FORM else (*rest, ())
             if not keys:
-                raise ValueError("there are none")
+                raise ValueError("there are no keys")
             read = (SigningKey(kid, Ed25519PrivateKey.from_private_bytes(raw), at) for kid, raw, at in keys)
             refresh = tuple(RefreshSecret(one, until) for one, until in older)
             return cls(tuple(sorted(read, key=lambda key: key.active_at)), secret, refresh)
@@ -189,7 +189,8 @@ def _room_in(known: tuple[T, ...]) -> tuple[T, ...]:
     """The same, if there may be one more."""
     if len(known) >= MOST:
         raise ResourceExhausted(
-            f"{len(known)} of them are in use still, the most there may be; wait until the first ends, or revoke them",
+            f"{len(known)} keys or secrets are still in use, which is the limit; wait until the first expires, or "
+            "revoke them",
             code="TOO_MANY_KEYS",
         )
     return known

@@ -78,7 +78,9 @@ class TokenState:
             StoreUnavailable: they could not be read yet.
         """
         if self._ring is None:
-            raise StoreUnavailable("the node has not read its signing keys from the store yet", retry_after=_RETRY_S)
+            raise StoreUnavailable(
+                "the node has not read its signing keys from the store yet; retry later", retry_after=_RETRY_S
+            )
         return self._ring
 
     def ended(self, family: str) -> bool:
@@ -148,10 +150,10 @@ class TokenState:
             try:
                 await self._read()
             except StoreUnavailable as error:
-                log.warning("cannot look at signing keys and ended tokens: %s", error.message)
+                log.warning("signing keys and revoked tokens cannot be read: %s", error.message)
                 wait = error.retry_after or _RETRY_S
             except ValueError:
-                log.exception("the signing keys cannot be read; no token is given or taken")
+                log.exception("the signing keys cannot be read, so no token can be issued or verified")
             async with self._looked:
                 self._done = self._begun
                 self._looked.notify_all()
@@ -188,7 +190,7 @@ class TokenState:
     def _use(self, ring: Ring) -> None:
         before, self._ring = self._ring, ring
         if before is None or before.keys[-1].kid != ring.keys[-1].kid:
-            log.info("access tokens: the key %s signs from now on, or soon", ring.keys[-1].kid)
+            log.info("access tokens are signed with the key %s, from now on or soon", ring.keys[-1].kid)
         if before is not None and any(ring.find(key.kid) is None for key in before.keys):
             self._tell(None)
 

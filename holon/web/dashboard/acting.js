@@ -33,6 +33,6 @@ export function objectOf(text) {
   try {
     return parse(text);
   } catch (error) {
-    throw new Error(`The data is no JSON: ${error.message}`);
+    throw new Error(`The data is not valid JSON: ${error.message}`);
   }
 }

@@ -16,7 +16,7 @@ export function askedOf(gone) {
       const [focused, filled] = [form.contains(document.activeElement), before !== null && isFilled(before)];
       render(form, facts, make);
       if (form.firstElementChild === before) return true;
-      line.textContent = filled ? `${gone} What was filled in for it was not sent.` : "";
+      line.textContent = filled ? `${gone} Your entries were not sent.` : "";
       if (focused) place.focus({ preventScroll: true });
       return true;
     },

@@ -16,11 +16,11 @@ export function blueprints(place, { signal }) {
   return see(async () => {
     const { items } = await pages("blueprints", "blueprints", { page_size: SIZE }, Infinity, signal);
     const rows = items.map((one) => [
-      link(`blueprints/${encodeURIComponent(one.name)}`, one.name), one.api_endpoint ?? "not by clients", money(one.price),
+      link(`blueprints/${encodeURIComponent(one.name)}`, one.name), one.api_endpoint ?? "none", money(one.price),
       link(`jobs?${new URLSearchParams({ blueprint: one.name })}`, "jobs"),
     ]);
     place.append(el("h1", {}, "Blueprints"),
-      items.length ? table("Blueprints, by name", ["Name", "Created at", "Price", "Jobs"], rows)
+      items.length ? table("Blueprints, by name", ["Name", "Endpoint", "Price", "Jobs"], rows)
         : el("p", {}, "The node has no blueprints."));
   }, SECONDS, signal);
 }
@@ -36,12 +36,12 @@ export function blueprint(place, { id, signal }) {
     place.append(
       el("h1", {}, "Blueprint ", el("span", { class: "id" }, id)),
       facts([
-        ["Created at", own?.api_endpoint ?? "not by clients"],
+        ["Endpoint", own?.api_endpoint ?? "none: clients cannot create its jobs"],
         ["Price", money(own?.price)],
-        ["Jobs", link(`jobs?${new URLSearchParams({ blueprint: id })}`, "its jobs")],
+        ["Jobs", link(`jobs?${new URLSearchParams({ blueprint: id })}`, "jobs of this blueprint")],
       ]),
       el("h2", {}, "States"), ...picture,
-      ...(own?.input_schema ? [el("h2", {}, "What its jobs take"), json(own.input_schema, "JSON Schema")] : []),
-      ...(own?.output_schema ? [el("h2", {}, "What its jobs end with"), json(own.output_schema, "JSON Schema")] : []));
+      ...(own?.input_schema ? [el("h2", {}, "Input of a job"), json(own.input_schema, "JSON Schema")] : []),
+      ...(own?.output_schema ? [el("h2", {}, "Result of a job"), json(own.output_schema, "JSON Schema")] : []));
   }, SECONDS, signal);
 }

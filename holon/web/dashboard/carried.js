@@ -21,7 +21,7 @@ function unfolding(path, field, label, signal) {
   async function look() {
     if (!place.open) return;
     const value = (await get(path, { fields: field }, signal))[field];
-    render(shown, value, () => [value === null ? el("p", {}, "It is not kept any more.") : json(value, label)]);
+    render(shown, value, () => [value === null ? el("p", {}, "The node no longer keeps it.") : json(value, label)]);
   }
 
   // What passes by itself is told here too: nobody looks again by himself, once the job is over.

@@ -8,21 +8,21 @@ import { bytes, folded, lasting, money, status, time, words } from "./format.js"
 
 const SECONDS = 5;
 const WORKER = [
-  "Worker", "Node", "Works", "Skills", "Reputation", "Loaded", "Labels", "Machines", "Load", "Since", "Last heard of",
-  "Library",
+  "Worker", "Node", "Tasks", "Skills", "Reputation", "Loaded", "Labels", "Machines", "Load", "Connected", "Last seen",
+  "SDK",
 ];
-const SKILL = ["Skill", "Type", "Version", "Providers", "Reputation", "Lowest price", "About", "Contract"];
+const SKILL = ["Skill", "Type", "Version", "Providers", "Reputation", "Lowest price", "Description", "Contract"];
 
 export function workers(place, { signal }) {
-  return list(place, "Workers", "At all nodes, by id", "workers", "workers", WORKER, signal, (one) => [
+  return list(place, "Workers", "Workers of all nodes, by id", "workers", "workers", WORKER, signal, (one) => [
     one.kind === "holon" ? `${one.worker_id} (holon ${one.holon_id})` : one.worker_id,
     one.node_id,
     el("span", {}, `${one.held} of ${one.credits} `, one.draining ? status("draining") : null,
-      one.connected ? null : status("away")),
+      one.connected ? null : status("disconnected")),
     one.skills.map((name) => (Object.hasOwn(one.prices, name) ? `${name} (${money(one.prices[name])})` : name)).join(", "),
     reputations(one),
     one.hot_skills.length || one.cached.length
-      ? details({ hot_skills: one.hot_skills, cached: one.cached }, `loaded of ${one.worker_id}`) : null,
+      ? details({ hot_skills: one.hot_skills, cached: one.cached }, `loaded by ${one.worker_id}`) : null,
     Object.entries(one.labels).map(([name, value]) => `${name}=${value}`).join(", "),
     [
       one.resources.length ? details(one.resources, `machines of ${one.worker_id}`) : null,
@@ -58,13 +58,13 @@ function load(it) {
 }
 
 export function catalog(place, { signal }) {
-  return list(place, "Skills", "What workers offer now, by name", "workers/catalog", "skills", SKILL, signal, (one) => {
+  return list(place, "Skills", "Skills that workers offer now, by name", "workers/catalog", "skills", SKILL, signal, (one) => {
     const contract = written([one.name, one.type, one.version, one.input_schema, one.output_schema, one.events]);
     return [
       one.name, one.type, one.version, one.provider_count, one.average_reputation, money(one.lowest_price), one.description,
       [
         folded(one.input_schema, "params", `params ${contract}`, `params of ${one.name}`),
-        folded(one.output_schema, "data", `data ${contract}`, `data of ${one.name}`),
+        folded(one.output_schema, "result", `result ${contract}`, `result of ${one.name}`),
         one.events.length ? folded(one.events, "events", `events ${contract}`, `events of ${one.name}`) : null,
       ],
     ];
@@ -79,14 +79,14 @@ export async function figures(place, { signal }) {
     const jobs = Object.entries(it.jobs);
     render(shown, it, () => [
       facts([
-        ["Tasks that wait for a worker", it.tasks_queued],
-        ["Tasks that workers hold", it.tasks_leased],
-        ["Workers at this node", it.workers_connected],
-        ["It runs for", lasting(it.uptime)],
+        ["Tasks waiting for a worker", it.tasks_queued],
+        ["Tasks held by workers", it.tasks_leased],
+        ["Workers of this node", it.workers_connected],
+        ["Uptime", lasting(it.uptime)],
         ["As of", time(it.as_of)],
       ]),
-      jobs.length ? table("Jobs that are not over", ["Status", "How many"], jobs.map(([name, count]) => [status(name), count]))
-        : el("p", {}, "All jobs are over."),
+      jobs.length ? table("Open jobs", ["Status", "Count"], jobs.map(([name, count]) => [status(name), count]))
+        : el("p", {}, "There are no open jobs."),
     ]);
   }, SECONDS, signal);
 }

@@ -45,5 +45,5 @@ function shown(event) {
   return el("li", {},
     time(event.timestamp), " ", el("strong", {}, kind), " ", code ? trouble({ code, message: error }) : null,
     el("p", {}, said.filter(Boolean).join(", ")),
-    folded(event.context_snapshot, "What else is known"));
+    folded(event.context_snapshot, "Details"));
 }

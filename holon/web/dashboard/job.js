@@ -18,8 +18,8 @@ const PAUSE_SECONDS = 1;
 export async function job(place, { id, signal }) {
   const path = `jobs/${encodeURIComponent(id)}`;
   const [head, actions] = [el("div"), el("p", { class: "buttons" })];
-  const question = askedOf("What it asked here is decided, or needs no decision any more.");
-  const awaited = askedOf("What it waited for here has come, or is not waited for any more.");
+  const question = askedOf("This decision was made or is no longer needed.");
+  const awaited = askedOf("The job no longer waits for this signal.");
   const [carried, history, tree] = [carriedOf(path, signal), historyOf(path, signal), treeOf(path, signal)];
   let [known, over, going, settled] = [false, false, true, true];
   let moved = "";
@@ -62,16 +62,16 @@ function shown(job) {
       ["State", job.current_state],
       ["Progress", progress(job.progress, "the job")],
       ["Message", job.progress_message],
-      ["Signals kept", job.kept_signals || null],
+      ["Kept signals", job.kept_signals || null],
       ["Error", trouble(job.error)],
-      ["Part of", parent && link(`jobs/${encodeURIComponent(parent)}`, parent)],
+      ["Parent job", parent && link(`jobs/${encodeURIComponent(parent)}`, parent)],
       ["Created", time(job.created_at)],
       ["Updated", time(job.updated_at)],
-      ["Over since", time(job.finished_at)],
+      ["Ended", time(job.finished_at)],
       ["Cost", money(job.cost)],
       ["Budget", money(job.budget)],
     ]),
     ...(job.status === "finished" ? [el("h2", {}, "Result"), json(job.result, "Result")] : []),
-    ...(job.error?.details ? [el("h2", {}, "Details of the error"), json(job.error.details, "Details")] : []),
+    ...(job.error?.details ? [el("h2", {}, "Error details"), json(job.error.details, "Details")] : []),
   ];
 }

@@ -24,7 +24,7 @@ export async function jobs(place, { query, signal }) {
     if (asked.page_token !== tokens.at(-1)) return;
     next = page.next_page_token;
     [older.disabled, newer.disabled] = [!next, tokens.length === 1];
-    render(list, page.jobs, () => [page.jobs.length ? shown(page.jobs) : el("p", {}, "There are no such jobs.")]);
+    render(list, page.jobs, () => [page.jobs.length ? shown(page.jobs) : el("p", {}, "No jobs match.")]);
   }
 
   // A turn that fails is made up for by the next look. What comes next is not known before that.
@@ -46,7 +46,7 @@ function shown(jobs) {
 function filter(wanted, signal) {
   const option = (value, text) => el("option", { value, selected: value === wanted.status }, text);
   const choice = el("select", { id: "status", name: "status" },
-    option("", "any"), option(OPEN.join(), "not over"), [...OPEN, ...OVER].map((name) => option(name, words(name))));
+    option("", "any"), option(OPEN.join(), "open"), [...OPEN, ...OVER].map((name) => option(name, words(name))));
   const known = el("datalist", { id: "blueprints" });
   // Names can be typed without it.
   pages("blueprints", "blueprints", { page_size: 1000 }, 1, signal).then(

@@ -12,8 +12,8 @@ const main = document.getElementById("main");
 const nav = document.querySelector("nav");
 const ONE = { jobs: job, blueprints: blueprint };
 const ALL = { jobs, blueprints, workers, catalog, node: figures };
-const WHERE = "Tokens of clients: HOLON_TOKEN in .holon/dev.toml (holon serve --dev), the setting CLIENT_TOKEN, or "
-  + "the file clients.toml of the node.";
+const WHERE = "A client token is HOLON_TOKEN in .holon/dev.toml (holon serve --dev), the setting CLIENT_TOKEN of the node, or "
+  + "the token of a client in its clients.toml.";
 let leaving = new AbortController();
 
 async function show() {
@@ -45,11 +45,11 @@ function fail(error, place) {
   if (error instanceof Refused && error.status === 401) {
     token.drop();
     show();
-    tell(`The node does not take the token any more: ${error.message}. ${WHERE}`);
+    tell(`The node no longer accepts this token: ${error.message}. ${WHERE}`);
     return;
   }
   if (!(error instanceof Refused)) console.error(error);
-  const heading = error.status === 403 ? "This token may not see this" : "This cannot be shown";
+  const heading = error.status === 403 ? "This token has no permission for this page" : "This page cannot be shown";
   place.replaceChildren(el("h1", {}, heading), el("p", { role: "alert" }, error.message));
 }
 
@@ -65,7 +65,7 @@ function signIn() {
       await get("jobs", { page_size: 1, fields: "id" });
     } catch (error) {
       token.drop();
-      if (!error.status) return tell(`${error.message} A token is of printable ASCII characters.`);
+      if (!error.status) return tell(`${error.message} A token consists of printable ASCII characters.`);
       return tell(error.status === 401 ? `${error.message}. ${WHERE}` : error.message);
     }
     show();
@@ -77,7 +77,7 @@ function signIn() {
       el("input", { autocomplete: "username", value: location.host, hidden: true }),
       el("label", { for: "token" }, "Client token"), input,
       el("p", { id: "about-token" },
-        `${WHERE} It is kept in this tab until you sign out or close it. You have this token's permissions.`),
+        `${WHERE} This tab keeps the token until you sign out or close the tab. You have this token's permissions.`),
       el("button", {}, "Sign in")));
   input.focus();
 }

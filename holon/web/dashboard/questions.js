@@ -28,13 +28,13 @@ export function questionOf(job, done) {
       key));
   };
   const form = el("form", { submit: decide, class: "question" },
-    el("h2", {}, "It asks"),
+    el("h2", {}, "Decision needed"),
     el("p", { class: "asked" }, message),
-    facts([["By", integration], ["Asked", time(requested_at)], ["Until", time(expires_at)]]),
+    facts([["Integration", integration], ["Requested", time(requested_at)], ["Expires", time(expires_at)]]),
     el("fieldset", {}, el("legend", {}, "Decision"), decisions.map((name) => el("label", {},
       el("input", { type: "radio", name: "decision", value: name, required: true }), " ", name))),
-    el("label", { for: "comment" }, "Why, for its history (may be left out)"), comment,
-    el("label", { for: "data" }, "Data for its state, a JSON object (may be left out)"), data,
+    el("label", { for: "comment" }, "Comment for the history (optional)"), comment,
+    el("label", { for: "data" }, "Data for the job's state: a JSON object (optional)"), data,
     el("button", {}, "Decide"), said, told);
   return form;
 }
@@ -47,17 +47,17 @@ export function cancelButton(job, done) {
   const cancel = () => attempt(dialog, said, () => {
     close();
     // It may clean up first, or be at work.
-    told.textContent = " It was asked to end.";
+    told.textContent = " The cancel was requested.";
     // Another cancel is one of its own: it ends the clean-up that this one began.
     key = newKey();
     return done();
   }, () => post(`api/v1/jobs/${encodeURIComponent(job.id)}/cancel`, undefined, key));
   const dialog = el("dialog", { "aria-labelledby": "cancel-title" },
     el("h2", { id: "cancel-title" }, "Cancel this job?"),
-    el("p", {}, `${job.blueprint_name} ${job.id} and what it has begun will be asked to end.`),
+    el("p", {}, `The node cancels ${job.blueprint_name} ${job.id}, its tasks and its child jobs.`),
     said,
     el("p", { class: "buttons" },
-      el("button", { type: "button", click: close }, "Let it go on"),
+      el("button", { type: "button", click: close }, "Keep it running"),
       el("button", { type: "button", class: "grave", click: cancel }, "Cancel the job")));
   const open = el("button", { type: "button", class: "grave", click: () => dialog.showModal() }, "Cancel…");
   return el("span", {}, open, told, dialog);

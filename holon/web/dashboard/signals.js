@@ -13,7 +13,7 @@ export function signalOf(job, done) {
   const choice = (value) => el("input", { type: "radio", name: "signal", value, required: true });
   const other = choice("");
   const typed = el("input", {
-    id: "signal", maxlength: "128", "aria-label": "Its name", input: () => { other.checked = true; },
+    id: "signal", maxlength: "128", "aria-label": "Name of the signal", input: () => { other.checked = true; },
   });
   const data = el("textarea", { id: "data", name: "data", rows: "3", spellcheck: "false" });
   // The same that gets no answer is sent again under the same key; once it is taken, it is another.
@@ -35,12 +35,12 @@ export function signalOf(job, done) {
     });
   };
   const form = el("form", { submit: send, class: "question" },
-    el("h2", {}, "It waits for a signal"),
-    facts([["Until", time(expires_at)]]),
+    el("h2", {}, "Signal needed"),
+    facts([["Expires", time(expires_at)]]),
     el("fieldset", {}, el("legend", {}, "Signal"),
       names.map((name) => el("label", {}, choice(name), " ", name)),
-      el("span", {}, el("label", {}, other, " another, which it keeps until it waits for it "), typed)),
-    el("label", { for: "data" }, "Data for its state, a JSON object (may be left out)"), data,
+      el("span", {}, el("label", {}, other, " another; the job keeps it until it waits for it "), typed)),
+    el("label", { for: "data" }, "Data for the job's state: a JSON object (optional)"), data,
     el("button", {}, "Send"), said, told);
   return form;
 }

@@ -47,11 +47,11 @@ function shown(node, earlier) {
     node.current_state && `in ${node.current_state}`,
     (node.generation > 1 || earlier) && `generation ${node.generation}`,
     node.attempt > 1 && `attempt ${node.attempt}`,
-    node.worker_id && `at ${node.worker_id}`,
+    node.worker_id && `worker ${node.worker_id}`,
     node.reported && `holon ${node.holon_id}`,
   ];
   return el("li", {},
     `${node.kind} `, el("strong", {}, node.name), " ", status(node.status), " ", said.filter(Boolean).join(", "),
     " ", progress(node.progress, node.name), " ", trouble(node.error),
-    node.offline ? el("p", {}, "Its holon cannot be asked now; this was true ", time(node.as_of)) : null);
+    node.offline ? el("p", {}, "Its holon cannot be reached; this is its state of ", time(node.as_of)) : null);
 }

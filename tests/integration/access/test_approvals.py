@@ -63,7 +63,7 @@ async def test_an_approval_token_gives_one_right_and_is_good_as_long_as_the_toke
             await lab.resolve_approval("0-none", "yes", approval_token=token)
         assert foreign.value.message == unknown.value.message
         other = (await asked(place, second)).approval_id
-        with pytest.raises(Unauthenticated, match="another job or question"):
+        with pytest.raises(Unauthenticated, match="another job or approval"):
             await lab.resolve_approval(first, "yes", approval_token=token, approval_id=other)
         with pytest.raises(NotFound):
             await lab.get_job(first)

@@ -80,7 +80,7 @@ async def test_an_administrators_list_of_others_jobs_tells_nothing_that_is_in_th
         for job in shown:
             assert not {field.name for field, _ in job.ListFields()} & {*secrets}
         for secret in secrets:
-            with pytest.raises(PermissionDenied, match=f"^fields: {secret} of a job is for its owner alone"):
+            with pytest.raises(PermissionDenied, match=f"^fields: {secret} of a job is only for its owner"):
                 await listed(boss, "id", secret)
         assert [job.status for job in await listed(boss, "status")] == [job.status for job in shown]
         # Its owner is shown all but the results, unasked.

@@ -128,7 +128,7 @@ async def test_d13_what_cannot_be_decided_is_refused_and_the_question_stays(star
 
         status, code, text = await refused({"decision": "maybe"})
         assert (status, code) == (400, "INVALID_ARGUMENT")
-        assert "choose yes or no or more" in text
+        assert "use yes or no or more" in text
         assert (await refused({}))[:2] == (400, "INVALID_ARGUMENT")
         assert (await refused({"decision": 1}))[:2] == (400, "INVALID_ARGUMENT")
         assert (await refused({"decision": "yes", "data": []}))[:2] == (400, "INVALID_ARGUMENT")
@@ -152,7 +152,7 @@ async def test_d13_a_job_that_asks_nothing_takes_no_decision(start: Start) -> No
         await asked(node, job_id)
         await node.client.resolve_approval(job_id, "yes")
         await ended(node, job_id)
-        with pytest.raises(FailedPrecondition, match="asks nothing now: it is finished") as caught:
+        with pytest.raises(FailedPrecondition, match="has no open approval: it is finished") as caught:
             await node.client.resolve_approval(job_id, "yes")
         assert caught.value.code == "APPROVAL_NOT_OPEN"
         reply = await door.post(f"{ROUTE}/{job_id}", json={"decision": "yes"})

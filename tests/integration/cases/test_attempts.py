@@ -54,7 +54,7 @@ async def test_attempts_that_died_with_their_worker_are_told(start: Start) -> No
             job_id = await create(node, "one_task", {})
             task_id = (await accepted(wire)).task_id
         line = await written(node, job_id, "attempt_lost")
-        message = "the session of worker w1 ended, and it did not take the task up again"
+        message = "the session of worker w1 ended, and the worker did not resume the task"
         assert told(line) == (1, "w1", "worker_lost", "WORKER_LOST", message)
         assert (line.task_id, line.context_snapshot["skill"]) == (task_id, "t")
         async with http(node) as client:
@@ -74,7 +74,7 @@ async def test_attempts_that_a_newer_process_of_the_worker_does_not_go_on_with_a
         await (accepted(wire) if taken else wire.offer())
         async with a_wire(node, "w1", instance_id="two", credits=0):
             line = await written(node, job_id, "attempt_lost")
-            message = "a new session of worker w1 began without the task"
+            message = "worker w1 opened a new session without the task"
             assert told(line) == (1, "w1", "worker_replaced", "WORKER_LOST", message)
             await finishes(node, job_id)
 
@@ -99,7 +99,7 @@ async def test_attempts_that_a_worker_does_not_begin_are_told(start: Start) -> N
         job_id = await create(node, "one_task", {})
         await wire.offer()
         line = await written(node, job_id, "attempt_lost")
-        message = "worker w1 did not take the offer in time"
+        message = "worker w1 did not accept the offer in time"
         assert told(line) == (1, "w1", "offer_expired", "OFFER_EXPIRED", message)
         await finishes(node, job_id)
 
@@ -111,7 +111,7 @@ async def test_attempts_that_a_worker_gives_back_are_told(start: Start, reason: 
         offer = await accepted(wire)
         await wire.send(updates(update(offer, rejected=worker_pb2.TaskRejected(reason=reason))))
         line = await written(node, job_id, "attempt_returned")
-        assert told(line) == (1, "w1", "returned", code, "worker w1 gave the task back")
+        assert told(line) == (1, "w1", "returned", code, "worker w1 returned the task")
         await finishes(node, job_id)
 
 

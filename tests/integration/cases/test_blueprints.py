@@ -231,7 +231,7 @@ def offers(node: RunningNode, worker_id: str, *statuses: str) -> Worker:
 
 def said_of(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
     """The warnings about statuses since the last call, by status."""
-    said = [one.getMessage() for one in caplog.records if "goes on by the status" in one.getMessage()]
+    said = [one.getMessage() for one in caplog.records if "has a transition for the status" in one.getMessage()]
     caplog.clear()
     found = {one.partition("the status '")[2].partition("'")[0]: one for one in said}
     assert len(found) == len(said), said
@@ -247,15 +247,15 @@ async def test_a_status_that_no_known_offering_declares_is_warned_of_until_one_d
         said = said_of(caplog)
         assert list(said) == ["sucess"]
         assert said["sucess"].startswith(place)
-        assert said["sucess"].endswith("which only a worker gives that declares it (did you mean 'success'?)")
+        assert said["sucess"].endswith("which a worker only returns if it declares it (did you mean 'success'?)")
         async with offers(node, "w1", "needs_review") as w1:
             await w1.ready()
             said = said_of(caplog)
             assert list(said) == ["needs_reviw"]
             assert said["needs_reviw"].startswith(place)
             assert said["needs_reviw"].endswith(
-                "which no known offering of skill 't' declares (did you mean 'needs_review'?); declared are "
-                "needs_review. No worker gets the task before one declares it"
+                "which no connected worker with skill 't' declares (did you mean 'needs_review'?); they declare "
+                "needs_review. The task waits until a worker declares it"
             )
             # The same again is not said again, and no more of who does not say what he may end with.
             async with offers(node, "w2", "needs_review") as w2:
@@ -290,7 +290,7 @@ async def test_statuses_that_workers_of_other_nodes_declare_are_known_at_the_sta
         assert said_of(caplog).keys() == {"needs_reviw", "sucess"}
         async with running_node(branching(), STORAGE_URI=store, INSTANCE_ID="third"):
             said = said_of(caplog)
-    assert [said[status].partition("declared are ")[2][:13] for status in ("needs_reviw", "sucess")] == [
+    assert [said[status].partition("they declare ")[2][:13] for status in ("needs_reviw", "sucess")] == [
         "needs_review."
     ] * 2
 

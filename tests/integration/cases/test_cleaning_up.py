@@ -180,7 +180,7 @@ async def test_d16_a_clean_up_that_comes_to_a_failing_end_says_so(start: Start) 
         assert (job.status, job.current_state, job.result) == ("cancelled", "not_cleaned", None)
         assert job.error is not None
         assert job.error.code == "CANCELLED"
-        assert "did not end well" in job.error.message
+        assert "its clean-up failed" in job.error.message
         assert job.error.details == "ended in state 'not_cleaned'"
 
 

@@ -79,9 +79,7 @@ async def test_a02_without_a_token_or_with_a_foreign_one_no_job_is_made(start: S
                 assert (reply.status_code, reply.json()["code"]) == (401, "TOKEN_INVALID")
                 told.add(reply.json()["error"])
         assert told == {"Missing X-Client-Token header", "Unauthorized: Invalid token"}
-        missing = (
-            "no client token came: send it in the metadata as `authorization: Bearer <token>`, or as x-client-token"
-        )
+        missing = "no client token in the metadata; send `authorization: Bearer <token>`, or x-client-token"
         for token, said in ((None, missing), ("another", "Unauthorized: Invalid token")):
             url = f"grpcs://localhost:{node.ports.client}"
             async with Client(url, token, node.folder / "ca.pem") as stranger:
@@ -153,7 +151,7 @@ async def test_initial_data_may_be_left_out_and_null_is_refused_by_its_name(star
         reply = await door.post(path, json={"initial_data": None})
         told = reply.json()
         assert (reply.status_code, told["code"]) == (400, "INPUT_INVALID")
-        assert told["error"] == "initial_data is null, and must be a JSON object"
+        assert told["error"] == "initial_data is null, but must be a JSON object"
         assert [one["field"] for one in told["details"]] == ["initial_data"]
         assert await jobs(node) == []
         assert (await door.post(path, json={})).status_code == 202

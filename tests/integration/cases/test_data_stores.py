@@ -73,4 +73,4 @@ async def test_a_store_that_is_not_there_is_the_handlers_error_and_names_those_t
         job = await node.run("bp", {})
         assert job.error is not None
         assert (job.status, job.error.code) == ("quarantined", "HANDLER_ERROR")
-        assert "blueprint 'bp' has no data store 'cach'; there are: cache" in job.error.message
+        assert "blueprint 'bp' has no data store 'cach'; it has cache" in job.error.message

@@ -111,7 +111,7 @@ async def test_a_second_decision_is_an_error_of_the_handler_and_neither_happens(
         assert job.status == "quarantined"
         code, message = code_and_message(job)
         assert code == "SECOND_DECISION"
-        assert message.startswith("handler of state 'begin' failed: this run of the handler has already called dis")
+        assert message.startswith("handler of state 'begin' failed: this run of the handler already called dis")
         assert message.endswith(f'({__file__}:{line_of(begin) + 8}: actions.go_to("end"))')
         assert len(await history(node, job.id, "state_failed")) == (2 if then == "in another run" else 1)
         assert not await history(node, job.id, "task_dispatched")
@@ -162,7 +162,7 @@ async def test_a_fault_that_no_other_run_can_mend_ends_its_job_at_once_and_names
             assert len(await history(node, job.id, "state_failed")) == 1
             assert not await history(node, job.id, "task_dispatched")
             if code == "STATE_NOT_FOUND":
-                said = "leads to 'stat', which is no state of blueprint 'state_not_found' (did you mean 'start'?)"
+                said = "leads to 'stat', which is not a state of blueprint 'state_not_found' (did you mean 'start'?)"
                 assert said in code_and_message(job)[1]
 
 
@@ -174,7 +174,7 @@ async def test_what_a_node_that_a_handler_calls_does_not_know_may_be_known_later
         nonlocal runs
         runs += 1
         if runs == 1:
-            raise NotFound("no blueprint named 'x' can be started by clients", code="BLUEPRINT_NOT_FOUND")
+            raise NotFound("no blueprint named 'x' accepts jobs from clients", code="BLUEPRINT_NOT_FOUND")
         return runs
 
     async with start(bp, RETRY_BACKOFF_MIN_SECONDS=0.01, RETRY_BACKOFF_MAX_SECONDS=0.01) as node:

@@ -77,7 +77,7 @@ async def test_who_stops_an_engine_that_ends_already_waits_for_the_end_too(tmp_p
     await engine.start()
     first = asyncio.create_task(engine.stop())
     await asyncio.sleep(0)
-    with pytest.raises(RuntimeError, match="runs already"):
+    with pytest.raises(RuntimeError, match="already runs"):
         await engine.start()
     await engine.stop()
     # The file is another's now.
@@ -128,7 +128,7 @@ async def test_blueprints_are_registered_before_the_start_and_a_start_is_one() -
         engine.register_blueprint(my_flow())
     await engine.start()
     try:
-        with pytest.raises(RuntimeError, match="runs already"):
+        with pytest.raises(RuntimeError, match="already runs"):
             await engine.start()
         with pytest.raises(RuntimeError, match="before the engine starts"):
             engine.register_blueprint(my_flow())
@@ -147,7 +147,7 @@ def test_what_is_no_blueprint_is_refused_by_what_it_is(given: Any, named: str) -
 
 
 def test_a_blueprint_in_the_place_of_a_route_of_the_node_is_refused_when_it_is_registered() -> None:
-    with pytest.raises(BlueprintError, match="its path /api/v1/admin/reload is one of the node's own"):
+    with pytest.raises(BlueprintError, match="its path /api/v1/admin/reload is used by the node itself"):
         OrchestratorEngine(MemoryStorage(), config()).register_blueprint(my_flow("/admin/reload"))
 
 
@@ -169,7 +169,7 @@ def test_a_port_in_use_ends_a_program_with_the_name_of_its_setting_and_no_traceb
         ran = subprocess.run([sys.executable, "-c", program], env=env, cwd=tmp_path, capture_output=True, text=True)
     last = ran.stderr.splitlines()[-1]
     assert (ran.returncode, last.startswith(f"holon: {door}: ")) == (1, True), ran.stderr
-    assert "in use; stop what listens there, or choose another" in last
+    assert "in use; stop the program that listens there, or use another" in last
     assert "Traceback" not in ran.stderr
 
 

@@ -78,7 +78,7 @@ async def test_c34_a_payload_that_is_not_as_declared_is_the_handlers_failure(sta
         job = await node.run("sell", {})
         assert job.error is not None
         assert (job.status, job.error.code) == ("quarantined", "EVENT_INVALID")
-        assert "event 'paid' of blueprint 'sell' is not as declared: payload.amount" in job.error.message
+        assert "event 'paid' of blueprint 'sell' does not match its declaration: payload.amount" in job.error.message
         assert len(await history(node, job.id, "state_failed")) == 2
         assert await history(node, job.id, "blueprint_event:paid") == []
 

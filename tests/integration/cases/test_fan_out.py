@@ -184,7 +184,7 @@ async def test_d02_both_names_of_a_branchs_skill_are_taken(start: Start) -> None
 @pytest.mark.parametrize(
     ("task", "told"),
     [
-        ({"type": "a", "task_type": "b"}, "give one of them"),
+        ({"type": "a", "task_type": "b"}, "give only one of them"),
         ({"params": {}}, "task_type"),
         ({"task_type": "t", "transitions": {}}, "'transitions'"),
         ("t", "dict"),

@@ -83,7 +83,9 @@ async def test_a_result_that_is_not_what_its_end_promises_fails_the_job_for_good
         field, reason = violation
         assert {"field": field, "reason": reason} in job.error.details
         end = asked.get("as", "ordered")
-        assert job.error.message.startswith(f"the result of state {end!r} is not what its handler says that it returns")
+        assert job.error.message.startswith(
+            f"the result of state {end!r} does not match the return type of its handler"
+        )
         # Nothing says that it would return anything else the next time.
         assert [line.state for line in await history(node, job.id, "state_started")] == ["start", end]
 
@@ -137,5 +139,7 @@ def test_a_promise_that_cannot_be_read_is_found_before_any_job_runs() -> None:
     async def only() -> bytes:
         return b""
 
-    with pytest.raises(BlueprintError, match=r"only \(.*test_outputs.py:\d+\): returns: the type hint <class 'bytes'>"):
+    with pytest.raises(
+        BlueprintError, match=r"only \(.*test_outputs.py:\d+\): returns: JSON cannot hold the type hint <class 'bytes'>"
+    ):
         OrchestratorEngine().register_blueprint(bp)

@@ -114,7 +114,7 @@ async def test_a_part_that_fails_with_more_than_can_be_read_above_is_the_same_fa
         assert (job.current_state, job.result["code"]) == ("mended", "CHILD_FAILED")
         [cause] = job.result["details"]["causes"]
         assert (cause["code"], cause["name"]) == ("ENDED_FAILED", "ending")
-        assert job.result["details"]["details"] == {"details_left_out": "nested deeper than 64"}
+        assert job.result["details"]["details"] == {"details_left_out": "nested deeper than 64 levels"}
         [branch] = (await run(node, "fan_out")).result["results"]
         assert (branch["error"]["code"], branch["error"]["details"]["causes"]) == ("CHILD_FAILED", [cause])
 
@@ -149,7 +149,7 @@ async def test_a_blueprint_that_there_is_not_is_the_failure_of_the_handler(start
         job = await run(node)
         assert job.error is not None
         assert (job.status, job.error.code) == ("quarantined", "BLUEPRINT_NOT_FOUND")
-        assert "no blueprint named 'one_tsk' here (did you mean 'one_task'?)" in job.error.message
+        assert "no blueprint named 'one_tsk' (did you mean 'one_task'?)" in job.error.message
         assert ": actions.run_blueprint(runs, initial_data, ways, **options))" in job.error.message
         assert len(await history(node, job.id, "state_failed")) == 1
 
@@ -161,7 +161,7 @@ async def test_a_way_by_which_no_part_of_that_blueprint_ends_is_the_failure_of_t
         assert (job.status, job.error and job.error.code) == ("quarantined", "ACTION_INVALID")
         assert job.error is not None
         assert (
-            "transitions has 'party', and no job of 'ending' ends so; its ends are "
+            "transitions has 'party', but no job of 'ending' ends so; use "
             "success, failure, cancelled, timeout, partly (did you mean 'partly'?)"
         ) in job.error.message
 
@@ -248,7 +248,7 @@ async def test_a_part_may_use_and_cost_no_more_than_the_job_above(start: Start) 
         part = await node.client.get_job(await part_of(node, job_id))
         assert (part.cost, part.budget) == (2, 9)
         said = (await node.client.get_job(await part_of(node, too_little))).progress_message
-        assert said.endswith("with skill 't' declares a price within what it may cost, 3")
+        assert said.endswith("with skill 't' declares a price of at most 3")
 
 
 async def test_a_node_that_leaves_hands_its_parts_to_another_at_once(redis: RedisServer) -> None:

@@ -113,7 +113,7 @@ async def test_a_part_that_was_cancelled_by_itself_leads_to_cancelled(start: Sta
         else:
             assert (job.status, job.error and job.error.message) == (
                 "cancelled",
-                f"its part, job {part}, was cancelled",
+                f"its child job {part} was cancelled",
             )
 
 

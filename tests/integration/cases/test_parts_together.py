@@ -153,7 +153,7 @@ async def test_what_one_part_may_not_be_given_fails_the_handler_and_nothing_is_m
         job = await node.run("fan_out", {})
         assert (job.status, job.error and job.error.code) == ("quarantined", "BLUEPRINT_NOT_FOUND")
         assert job.error is not None
-        assert "dispatch_parallel: task 1: there is no blueprint named 'gone' here" in job.error.message
+        assert "dispatch_parallel: task 1: this node has no blueprint named 'gone'" in job.error.message
         assert [one.id for one in (await node.client.list_page()).jobs] == [job.id]
 
 

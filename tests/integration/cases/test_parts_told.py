@@ -83,7 +83,7 @@ async def test_what_parts_ask_is_decided_at_the_job_above_once_whichever_of_them
             await node.client.resolve_approval(job_id, "yes", data={"n": number}, **name)
             with pytest.raises(AlreadyExists, match="was used for another decision"):
                 await node.client.resolve_approval(job_id, "no", **name)
-            with pytest.raises(FailedPrecondition, match=r"is not open|asks nothing now"):
+            with pytest.raises(FailedPrecondition, match=r"is not open|has no open approval"):
                 await node.client.resolve_approval(job_id, "yes", approval_id=one["approval_id"])
         job = await ended(node, job_id)
         assert sorted(one["data"]["n"] for one in job.result["results"]) == [0, 1]
@@ -96,7 +96,7 @@ async def test_a_question_of_no_part_is_refused_at_the_job_above(start: Start) -
         job_id, other = await create(node, "above", {}), await create(node, "asking", {})
         question = (await waits(node, other, "waiting_for_human")).approval
         assert question is not None
-        with pytest.raises(FailedPrecondition, match=r"asks nothing now|is not open"):
+        with pytest.raises(FailedPrecondition, match=r"has no open approval|is not open"):
             await node.client.resolve_approval(job_id, "yes", approval_id=question.approval_id)
         await node.client.cancel_job(job_id)
 

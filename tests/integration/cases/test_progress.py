@@ -180,7 +180,7 @@ async def test_c30_what_an_attempt_that_failed_said_is_shown_no_more(start: Star
         await wire.send(updates(result(offer, **failure("TRANSIENT_ERROR"))))
         job = await seen(node, job_id, lambda one: one.progress is None)
         assert job.status == "waiting_for_worker"
-        assert job.progress_message.startswith("waiting: its task has failed, and is tried again at ")
+        assert job.progress_message.startswith("waiting: its task failed, and is tried again at ")
         shown = (await door.get(f"/api/v1/jobs/{job_id}")).json()
         assert (shown["progress"], shown["progress_message"]) == (None, job.progress_message)
 

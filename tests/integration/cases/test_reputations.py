@@ -88,7 +88,7 @@ async def test_e17_below_the_threshold_of_a_skill_a_worker_gets_tasks_of_its_oth
             await gives(node, wire, **failure("PERMANENT_ERROR", "no luck"))
         waiting = await create(node, "asked", {"skill": "t"})
         await gives(node, wire, "u")
-        why = "waiting: every worker with skill 't' that could do it has too low a reputation"
+        why = "waiting: every suitable worker with skill 't' has too low a reputation"
         await seen(node, waiting, lambda job: job.progress_message == why)
         await shown(node, "w1", ("t", 0.85, {"PERMANENT_ERROR": 3}))
         (worker,) = [one async for one in node.client.node.list_workers()]

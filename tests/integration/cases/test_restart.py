@@ -274,9 +274,7 @@ async def test_a_job_whose_blueprint_is_gone_waits_and_says_so_until_a_node_has_
         await waits(node, job_id)
     async with on_file(one_task(name="one_tsk"), JOB_MAX_RETRIES=0, **SOON) as node, doing(node), http(node) as door:
         job = await waits(node, job_id, "waiting_for_retry")
-        said = (
-            "waiting: blueprint 'one_task' is not loaded on this node (did you mean 'one_tsk'?); it goes on once a node"
-        )
+        said = "waiting: blueprint 'one_task' is not loaded on this node (did you mean 'one_tsk'?); it continues when"
         assert (job.progress_message or "").startswith(said)
         assert (await door.get(f"/api/v1/jobs/{job_id}")).json()["progress_message"].startswith(said)
         # However often it is tried.

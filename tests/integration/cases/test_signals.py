@@ -206,13 +206,13 @@ async def test_a_cancel_ends_a_wait_for_a_signal_by_its_way(start: Start) -> Non
         await waits(node, job_id, AWAITING)
         # Nobody can send that, or the end of the time.
         for word in ("cancelled", "timeout"):
-            with pytest.raises(InvalidArgument, match=f"name is '{word}', for which no job can wait"):
+            with pytest.raises(InvalidArgument, match=f"name is '{word}', which is reserved"):
                 await node.client.send_signal(job_id, word)
         await seen(node, job_id, lambda job: job.kept_signals == 0 and job.status == AWAITING)
         await node.client.cancel_job(job_id)
         job = await ended(node, job_id)
         assert (job.status, job.current_state) == ("cancelled", "late")
-        with pytest.raises(FailedPrecondition, match="is over: it is cancelled") as over:
+        with pytest.raises(FailedPrecondition, match="has ended: it is cancelled") as over:
             await node.client.send_signal(job_id, "paid")
         assert over.value.code == "JOB_TERMINATED"
 
@@ -259,7 +259,7 @@ async def test_a_job_keeps_64_signals_and_still_takes_the_one_that_it_waits_for(
         for n in range(64):
             await node.client.send_signal(job_id, "sent", {"n": n}, request_id=f"r{n}")
         await seen(node, job_id, lambda job: job.kept_signals == 64)
-        with pytest.raises(ResourceExhausted, match="keeps 64 signals") as full:
+        with pytest.raises(ResourceExhausted, match="keeps 64 unused signals") as full:
             await node.client.send_signal(job_id, "sent")
         assert full.value.code == "SIGNALS_FULL"
         # What it has is not refused when it comes again.

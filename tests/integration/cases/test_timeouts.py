@@ -150,9 +150,9 @@ async def test_a_job_whose_task_nobody_took_says_why(start: Start) -> None:
         assert await why() == nobody + "offers skill 't'"
         async with a_wire(node, "w1", offering(input_schema=NUMBERS, statuses=["other"]), credits=1) as wire:
             assert await why(q="x") == nobody + "with skill 't' accepts these params"
-            assert await why("cheap") == nobody + "with skill 't' declares a price within what it may cost, 5"
+            assert await why("cheap") == nobody + "with skill 't' declares a price of at most 5"
             assert await why("strange") == (
-                nobody + "with skill 't' declares the status 'strange', which the job goes on by"
+                nobody + "with skill 't' declares the status 'strange', for which the job has a transition"
             )
             await create(node, "one_task", {"q": 1})
             await wire.send(updates(update(await wire.offer(), accepted=worker_pb2.TaskAccepted())))
@@ -163,7 +163,7 @@ async def test_a_job_whose_task_was_given_back_says_that_whoever_has_room_does_n
     async with start(one_task()) as node, a_wire(node, "w1") as wire:
         job_id = await create(node, "one_task", {}, dispatch_timeout=0.5)
         await wire.send(updates(update(await wire.offer(), rejected=worker_pb2.TaskRejected(reason="UNSUITABLE"))))
-        assert "has room; one that gave it back" in untaken(await ended(node, job_id))
+        assert "is free, but it returned" in untaken(await ended(node, job_id))
 
 
 async def test_a_job_says_why_nobody_took_the_branch_that_failed_it(start: Start) -> None:

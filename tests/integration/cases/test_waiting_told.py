@@ -53,7 +53,7 @@ async def test_a_job_says_why_it_waits_at_both_doors_and_in_lists(start: Start) 
 async def test_the_log_says_once_what_is_wrong_with_params_that_no_worker_takes(
     start: Start, caplog: pytest.LogCaptureFixture, first: str
 ) -> None:
-    said = "a task of skill 't' fits no contract of its workers: params.q value is not of type \"string\""
+    said = "a task of skill 't' matches no contract of its workers: params.q value is not of type \"string\""
     async with start(one_task()) as node:
         job_ids = [await create(node, "one_task", {"q": 1})] if first == "job" else []
         async with a_wire(node, "w1", offering(input_schema=json_payload(TEXT))):
@@ -63,7 +63,7 @@ async def test_the_log_says_once_what_is_wrong_with_params_that_no_worker_takes(
         await nobody_is_there(node)
         # Nobody offers it now, so it is not what the task waits for.
         await create(node, "one_task", {"q": 3})
-    assert [one.getMessage() for one in caplog.records if "fits no contract" in one.getMessage()] == [said]
+    assert [one.getMessage() for one in caplog.records if "matches no contract" in one.getMessage()] == [said]
 
 
 async def fail(wire: Wire) -> None:
@@ -78,7 +78,7 @@ async def test_a_job_says_when_its_task_is_tried_again_which_has_failed(start: S
         job_id = await create(node, "one_task", {})
         await fail(wire)
         job = await seen(node, job_id, lambda job: job.progress_message)
-        assert re.fullmatch("waiting: its task has failed, and is tried again at .{8} UTC", job.progress_message)
+        assert re.fullmatch("waiting: its task failed, and is tried again at .{8} UTC", job.progress_message)
         assert (await door.get(f"/api/v1/jobs/{job_id}")).json()["progress_message"] == job.progress_message
 
 
@@ -94,7 +94,7 @@ async def test_a_job_says_when_its_handler_is_tried_again_which_has_failed(start
         job_id = await create(node, "bp", {})
         job = await seen(node, job_id, lambda job: job.progress_message)
         assert job.status == "waiting_for_retry"
-        assert re.fullmatch("waiting: its handler has failed, and is tried again at .{8} UTC", job.progress_message)
+        assert re.fullmatch("waiting: its handler failed, and is tried again at .{8} UTC", job.progress_message)
         assert (await door.get(f"/api/v1/jobs/{job_id}")).json()["progress_message"] == job.progress_message
 
 
@@ -169,8 +169,8 @@ async def test_a_job_does_not_say_that_a_worker_is_busy_which_has_given_its_task
         rejected = worker_pb2.TaskRejected(reason="UNSUITABLE")
         await wire.send(updates(update(await next_offer(wire), rejected=rejected)))
         there = (
-            "waiting: a worker with skill 't' has room; one that gave it back, failed it, or reads no message so large "
-            "is asked later"
+            "waiting: a worker with skill 't' is free, but it returned or failed this task before, or cannot receive "
+            "a message this large; it is tried later"
         )
         if isinstance(node, Apart):
             # What room there is at another node is not told.

@@ -64,12 +64,12 @@ async def test_e13_a_task_goes_to_a_worker_whose_machine_has_what_it_requires(st
         job_id = await create(node, "large", {})
         async with doing(node, "unsaid"):
             job = await seen(node, job_id, lambda job: "hardware" in (job.progress_message or ""))
-            lacks = "waiting: no worker connected to this node with skill 't' has the hardware that is required: "
-            assert job.progress_message == lacks + "none declares any"
+            lacks = "waiting: no worker connected to this node with skill 't' has the required hardware: "
+            assert job.progress_message == lacks + "no worker reports its hardware"
             async with AsyncExitStack() as others:
                 for name in ("little", "old", "bare"):
                     await others.enter_async_context(doing(node, name, resources=MACHINES[name]))
-                nearest = lacks + "the machine that comes nearest lacks "
+                nearest = lacks + "the closest machine lacks "
                 job = await seen(node, job_id, lambda job: nearest in (job.progress_message or ""))
                 assert job.status == "waiting_for_worker"
                 async with doing(node, "large", resources=MACHINES["large"]):

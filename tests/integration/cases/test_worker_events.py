@@ -56,7 +56,7 @@ async def test_a_skill_shows_the_events_that_it_declares_and_sends_no_others(sta
             # What needs a validator is for the node: that event is left out, and its task goes on.
             job = await ended(node, await create(node, "one_task", {"event": "seen", "payload": {"n": 10}}))
             assert (job.status, await told(node, job.id)) == ("finished", [("noted", None)])
-            for event, says in (("seen", "lacks 'n'"), ("other", "none that skill 't' declares (seen, noted)")):
+            for event, says in (("seen", "lacks 'n'"), ("other", "not declared by skill 't' (seen, noted)")):
                 job = await ended(node, await create(node, "one_task", {"event": event, "payload": {}}))
                 # No try more: it would send the same.
                 assert (job.status, job.error and job.error.code) == ("quarantined", "PERMANENT_ERROR")

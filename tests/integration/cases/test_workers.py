@@ -263,7 +263,7 @@ async def test_a_short_token_of_a_worker_is_good_on_loopback_and_nowhere_else(st
     async with start(one_task(), **OPEN, WORKERS_CONFIG_PATH=file) as node:
         assert await comes_in(node, "gpu-worker-01", "worker-secret-456") is None
     outside = Config({}, GRPC_HOST="0.0.0.0", WORKERS_CONFIG_PATH=file)
-    with pytest.raises(ConfigError, match=r"token: has under 32 .* where workers may come from outside"):
+    with pytest.raises(ConfigError, match=r"token: has under 32 .* if workers can connect from other machines"):
         read_rules(outside)
 
 

@@ -59,7 +59,7 @@ BAD: dict[str, Callable[[], worker_pb2.TreePage]] = {
     "a node of the parent's": lambda: page(job_node(), task_node(2, holon_id="holon-1")),
     "no kind": lambda: page(job_node(kind=0)),
     "no job": lambda: page(job_node(job_id="no id!")),
-    "no percentage": lambda: page(job_node(progress=math.nan)),
+    "not a percentage": lambda: page(job_node(progress=math.nan)),
     "no digest": lambda: page(job_node(digest=types_pb2.HistoryDigest(sha256=b"short"))),
     "a summary of nobody": lambda: page(job_node(summary=types_pb2.JobSummary())),
     "too many": lambda: page(job_node(), *(task_node(n) for n in range(2, 1_002))),

@@ -201,7 +201,7 @@ async def test_a_node_that_starts_knows_the_workers_of_the_others_and_one_that_e
 
 async def test_what_a_node_tells_that_cannot_be_read_keeps_nobody_from_being_listed(pair: Pair, uri: str) -> None:
     async with RedisStorage(uri, StoreSettings("other")) as store, a_wire(pair[1], "w1"):
-        with LogWatch("told of its workers cannot be read", "holon.engine") as said:
+        with LogWatch("reported about its workers cannot be read", "holon.engine") as said:
             for node, head in (("newer", b"\xc1"), ("torn", b"\x92\x01\x02")):
                 await store.put_document(telling.HEADS, node, head, version=0)
                 await store.put_document(telling.PAGES, telling.page_key(node, 1), b"torn", version=0)
@@ -221,14 +221,14 @@ async def test_of_more_workers_than_can_be_told_the_rest_is_left_out_and_the_log
     monkeypatch.setattr(pages, "MOST_PAGES", 4)
     names = [f"w{number:03}" for number in range(100)]
     async with ghost(uri, *names) as fleet:
-        with LogWatch("too much to be told", "holon.engine") as said:
+        with LogWatch("too much to share it", "holon.engine") as said:
             found = await listed(pair[0], len)
             await asyncio.wait_for(said.seen.wait(), GUARD)
         assert 20 < len(found) < 100
         fleet.drain(fleet.present(found[0].worker_id), "to be told again")
         await listed(pair[0], lambda found: found[0].draining)
         assert {one.worker_id for one in found} < set(names)
-    assert sum("too much to be told" in one.getMessage() for one in caplog.records) == 1
+    assert sum("too much to share it" in one.getMessage() for one in caplog.records) == 1
 
 
 # What waits ------------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ async def test_what_no_machine_has_is_said_of_the_machines_of_all_nodes(uri: str
     async with running_node(large, STORAGE_URI=uri, INSTANCE_ID="a") as node, ghost(uri, "w1"):
         await are(node, "w1")
         job_id = await create(node, "large", {})
-        lacks = "hardware that is required: the machine that comes nearest lacks ram_gb 64"
+        lacks = "required hardware: the closest machine lacks ram_gb 64"
         job = await seen(node, job_id, lambda job: lacks in job.progress_message)
         assert job.progress_message.startswith("waiting: no worker connected to any node with skill 't'")
 
@@ -329,6 +329,6 @@ async def test_a_node_that_does_not_answer_drains_nobody_and_is_named(
     monkeypatch.setattr(drains, "RETRY_S", 0.05)
     async with ghost(uri, "w1"):
         await are(pair[0], "w1")
-        with pytest.raises(Unavailable, match="connected to node 'ghost', which has not answered") as away:
+        with pytest.raises(Unavailable, match="connected to node 'ghost', which did not answer") as away:
             await pair[0].client.node.drain_worker("w1")
     assert (away.value.code, away.value.retry_after) == ("NODE_AWAY", 0.05)

@@ -109,7 +109,7 @@ async def test_a_task_that_was_taken_back_while_the_store_was_away_is_remembered
         await stream.stop("t1", "LEASE_LOST")
         assert (await answer(stream)).rejected.reason == "STALE_OFFER"
         await comes_to_be_noted(child, {"t1": True})
-        assert caplog.messages.count("what became of task t1 is noted later: away") == 1
+        assert caplog.messages.count("the end of task t1 is stored later: away") == 1
 
 
 async def test_what_was_told_is_settled_once_it_is_heard_also_where_the_next_job_of_its_task_could_not_be_made(

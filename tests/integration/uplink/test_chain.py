@@ -88,8 +88,8 @@ async def test_a_link_that_another_node_takes_over_as_it_is_begun_ends_for_that_
                 reply.set_result(None)
             stream = await child.linked()
             await finishes(child, stream, "t1")
-    assert caplog.messages.count("another node of this holon links with the parent") == 1
-    assert "the link ended unexpectedly, and is begun anew" not in caplog.messages
+    assert caplog.messages.count("another node of this holon has the parent link") == 1
+    assert "the parent link failed unexpectedly, and is opened again" not in caplog.messages
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ async def test_the_log_names_the_address_at_which_another_holon_than_the_parent_
 ) -> None:
     async with a_child(certificates, blueprints()) as child:
         (await child.linked()).end()
-        with LogWatch(f"{child.parent.url}: HOLON_CHANGED: the parent was holon {PARENT} until now") as watch:
+        with LogWatch(f"{child.parent.url}: HOLON_CHANGED: the parent was holon {PARENT} before") as watch:
             await welcomed(child.parent, holon_id="another")
             await asyncio.wait_for(watch.seen.wait(), GUARD)
 

@@ -82,7 +82,7 @@ async def test_a_clean_up_that_began_before_a_restart_is_not_cut_short_when_the_
             await child.until(lambda: jobs.get("t1") is None)
             (record,) = await child.jobs()
             assert record.job.error is not None
-            assert record.job.error.message == "cancelled, and cleaned up"
+            assert record.job.error.message == "cancelled after its clean-up"
 
 
 async def test_a_job_that_its_parent_dropped_takes_its_place_while_it_cleans_up_and_the_credits_say_so(

@@ -158,7 +158,7 @@ async def test_what_may_be_decided_is_checked_here_and_only_for_the_parents_task
         event, other = await asked(stream), await asked(stream, "t2", 2)
         wrong = (await reply(stream, decision(event, name="perhaps"))).error
         assert (wrong.code, wrong.reason, wrong.field_violations[0].field) == (3, "INVALID_ARGUMENT", "decision")
-        assert "choose yes or no or again" in wrong.message
+        assert "use yes or no or again" in wrong.message
         listed = decision(event)
         listed.payload.data = b"[1]"
         for request, reason in (

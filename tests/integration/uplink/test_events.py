@@ -168,7 +168,7 @@ async def test_of_what_is_too_large_as_it_is_written_on_the_way_up_all_but_the_p
         await parent.ended(job_id)
         lines = [one for one in await parent.history(job_id) if one.event_type.startswith("worker_event:")]
         long, short = [orjson.loads(one.context_snapshot.data) for one in lines]
-        assert long["payload"] == {"payload_left_out": "247007 bytes of JSON, and 65536 are taken"}
+        assert long["payload"] == {"payload_left_out": "247007 bytes of JSON, over the limit of 65536"}
         assert short["payload"] == {"n": 1}
         assert [one["origin_worker_id"] for one in (long, short)] == [worker_id] * 2
 

@@ -55,7 +55,7 @@ async def test_a_task_that_waits_for_busy_workers_only_stays_and_one_without_any
         # Who looks at the job is not told that the parent wanted that.
         errors = {one.job.id: one.job.error.message for one in await child.jobs() if one.job.error is not None}
         assert set(errors.values()) == {
-            "cancelled by the uplink: its task went back to the parent holon, for nobody here can do it"
+            "cancelled by the uplink: its task went back to the parent holon, because no worker here can do it"
         }
         await offered(stream, "t4", "work", {})
         given_back = await answer(stream)
@@ -153,4 +153,4 @@ async def test_what_found_nobody_first_is_given_back_once_the_holon_that_came_ha
             came.set()
             update = await answer(stream)
             assert (update.task_id, update.rejected.reason) == ("t1", "UNSERVABLE")
-            assert "nobody below the holons that offer skill 'leaf' can do it" in update.rejected.message
+            assert "no worker below the holons that offer skill 'leaf' can do it" in update.rejected.message

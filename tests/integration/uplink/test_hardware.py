@@ -132,7 +132,7 @@ async def test_a_holon_gets_a_task_if_one_of_the_machines_of_its_offering_has_wh
 
     assert not await comes("child-1", types_pb2.CAPABILITY_HOLON)
     assert not await comes("child-2", *CAPABILITIES, profile_ids=("m0", "unknown"))
-    assert "the machine that comes nearest lacks ram_gb 32" in (await parent.job(job_id)).progress_message
+    assert "the closest machine lacks ram_gb 32" in (await parent.job(job_id)).progress_message
     assert not await comes("child-3", *CAPABILITIES, profile_ids=("unknown",))
     assert await comes("child-4", *CAPABILITIES, profile_ids=("m1",))
     assert await comes("child-5", *CAPABILITIES)

@@ -101,7 +101,7 @@ async def test_a_child_whose_share_lost_attempts_used_up_says_so(
         assert [(one.code, one.holon_id, one.name) for one in result.error.causes] == [
             (code, "the-child", blueprint.name) for code in codes
         ]
-        assert result.error.causes[-1].message == f"attempts that were lost used up the budget of {budget}"
+        assert result.error.causes[-1].message == f"lost attempts used up the budget of {budget}"
 
 
 async def test_so_does_one_that_has_too_little_left_for_its_next_step(certificates: Certificates) -> None:
@@ -114,7 +114,7 @@ async def test_so_does_one_that_has_too_little_left_for_its_next_step(certificat
         result = (await stream.result()).result
         assert said(result) == ("failure", "LIMIT_EXCEEDED", True, 4)
         assert [one.code for one in result.error.causes] == ["LIMIT_EXCEEDED", "lost"]
-        assert "2 of it is kept for attempts that were lost" in result.error.causes[0].message
+        assert "2 of it is reserved for lost attempts" in result.error.causes[0].message
 
 
 async def test_so_does_one_that_has_too_little_left_for_a_part_of_it(certificates: Certificates) -> None:

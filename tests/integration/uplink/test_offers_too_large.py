@@ -38,7 +38,7 @@ async def test_whatever_workers_say_of_themselves_the_parent_is_told_no_more_tha
         assert again.hello.ByteSize() < 2**20 + 2**16
         assert len(again.hello.catalog.profiles) == 17
     [said] = [one.message for one in caplog.records if one.name == offerings.__name__]
-    assert "too large: 3 offerings and 0 machines are left out of it" in said
+    assert "too large, so 3 skills and 0 machines are left out" in said
 
 
 async def test_skills_of_several_workers_have_no_more_patterns_together_than_a_parent_takes(

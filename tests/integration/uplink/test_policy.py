@@ -66,7 +66,7 @@ async def test_a_child_does_what_it_may_and_sends_nothing_where_it_may_not(certi
         result = (await stream.result()).result
         assert (result.status, result.error.code) == ("failure", "CHILD_FAILED")
         assert [one.code for one in result.error.causes] == ["POLICY_DENIED"]
-        assert "'b', and the job may use 'a', 't'; nothing was sent" in result.error.message
+        assert "'b', but the job may only use 'a', 't'. Nothing was dispatched" in result.error.message
         assert leaf.offers.empty()
 
 
@@ -172,7 +172,7 @@ async def test_a_holon_that_keeps_to_no_limit_is_offered_no_task_that_has_one(pa
     await parent.until(lambda: any(one.skill == "more" for session in sessions for one in session.offerings))
     await old.beat(2)
     job = await parent.job(job_id)
-    assert "every holon with skill 't' is of a release that keeps to no allowed_skills" in job.progress_message
+    assert "every holon with skill 't' has a version that does not support allowed_skills" in job.progress_message
     keeps = [types_pb2.CAPABILITY_HOLON, types_pb2.CAPABILITY_SKILL_LIMIT]
     young = await parent.worker(
         "child-2", offering("t"), capabilities=keeps, holon_identity=identity("young"), instance_id="i2"

@@ -27,7 +27,7 @@ async def test_a_task_waits_for_who_declares_a_price_within_what_it_may_cost(par
     job_id = await above(parent)
     job = await parent.job(job_id)
     assert job.progress_message == (
-        "waiting: no worker connected to this node with skill 't' declares a price within what it may cost, 5"
+        "waiting: no worker connected to this node with skill 't' declares a price of at most 5"
     )
     cheap = await parent.worker("w3", offering("t", price=5))
     given = await cheap.offer()
@@ -47,8 +47,8 @@ async def test_a_task_says_that_the_price_is_why_it_waits_where_only_they_are_ch
     await parent.worker("w2", offering("t", price=6))
     job = await parent.job(await above(parent))
     assert job.progress_message == (
-        "waiting: no worker connected to this node with skill 't' that accepts these params declares a price within "
-        "what it may cost, 5"
+        "waiting: no worker connected to this node with skill 't' that accepts these params declares a price of "
+        "at most 5"
     )
 
 
@@ -68,7 +68,7 @@ async def test_a_holon_that_passes_no_limit_on_is_offered_no_task_that_has_one(p
     )
     job_id = await above(parent)
     await old.beat(1)
-    assert "declares a price within what it may cost, 5" in (await parent.job(job_id)).progress_message
+    assert "declares a price of at most 5" in (await parent.job(job_id)).progress_message
     keeps = [HOLON, types_pb2.CAPABILITY_BUDGET]
     young = await parent.worker(
         "child-2", offering("t", price=1), capabilities=keeps, holon_identity=identity("young"), instance_id="i2"

@@ -64,7 +64,7 @@ async def test_who_discloses_nothing_says_how_far_a_task_is_and_that_it_waits_bu
             while not (given_back := await stream.update()).HasField("rejected"):
                 pass
         assert (given_back.task_id, given_back.rejected.reason) == ("t3", "UNSERVABLE")
-        assert given_back.rejected.message == "the task was taken back"
+        assert given_back.rejected.message == "the parent took the task back"
 
 
 async def test_what_the_parent_may_not_have_heard_of_a_tasks_progress_is_said_again_on_a_new_stream(

@@ -13,7 +13,7 @@ async def test_branches_that_may_cost_more_than_the_budget_are_not_sent(parent: 
     async with Leaf(parent.engine, "w1", Skill("t", price=20), credits=20) as leaf:
         job = await parent.ended(await created(parent, "ten", 100))
         assert (job.status, job.error.code) == ("failed", "LIMIT_EXCEEDED")
-        assert job.error.message.startswith("cost: the tasks of state 'start' may cost more than what is left")
+        assert job.error.message.startswith("cost: the tasks of state 'start' may cost more than is left")
         assert (job.HasField("cost"), job.budget) == (False, 100)
         assert leaf.offers.empty()
 
@@ -24,7 +24,7 @@ async def test_a_task_that_is_dearer_than_the_whole_budget_is_not_sent_and_a_che
     parent.engine.blueprints.register_all([spending("one", [None])])
     async with Leaf(parent.engine, "dear", Skill("t", price=100)) as dear:
         job_id = await created(parent, "one", 50)
-        assert (await parent.job(job_id)).progress_message.endswith("declares a price within what it may cost, 50")
+        assert (await parent.job(job_id)).progress_message.endswith("declares a price of at most 50")
         async with Leaf(parent.engine, "cheap", Skill("t", price=9)) as cheap:
             await cheap.ends(await cheap.given(), DONE)
             await cheap.ends(await cheap.given(), DONE)

@@ -19,7 +19,7 @@ from tests.integration.a_child import Leaf, a_child, answer, offered
 from tests.integration.scripted_node import Certificates
 
 ENDED_BY_TIME = JobError("CANCELLED", "cancelled by the end of its time")
-OUT_OF_TIME = Outcome(FAILURE, error=TaskError("DEADLINE_EXCEEDED", "the time for the task was over"))
+OUT_OF_TIME = Outcome(FAILURE, error=TaskError("DEADLINE_EXCEEDED", "the task reached its time limit"))
 SKILLS = Skill("a"), Skill("b")
 BELOW = HolonIdentity("below", 1, "i")
 
@@ -134,7 +134,7 @@ async def test_a_job_whose_task_is_told_first_that_its_time_is_over_cleans_up_as
         (record,) = await child.jobs()
         assert (record.job.status, record.job.error and record.job.error.message) == (
             Status.CANCELLED,
-            "cancelled, and cleaned up",
+            "cancelled after its clean-up",
         )
 
 

@@ -87,7 +87,7 @@ async def test_each_job_that_was_made_and_not_noted_is_stopped_though_that_is_re
                 while {one.job.status for one in await child.jobs()} != {Status.CANCELLED}:  # noqa: ASYNC110  it looks from outside
                     await asyncio.sleep(0.001)
             errors = {one.job.error.message for one in await child.jobs() if one.job.error is not None}
-            assert f"jobs that the parent does not ask for are cancelled later: {refused.message}" in caplog.messages
-            assert errors == {"cancelled by the uplink: the parent holon does not ask for it"}
+            assert f"jobs that the parent does not know are cancelled later: {refused.message}" in caplog.messages
+            assert errors == {"cancelled by the uplink: the parent holon does not know it"}
             # That is no reason to link again.
             await finishes(child, stream, "t9")

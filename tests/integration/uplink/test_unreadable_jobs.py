@@ -50,7 +50,7 @@ async def test_a_job_that_does_not_open_keeps_its_child_from_no_other_and_goes_o
             [other] = offers.values()
             await leaf.ends(other, DONE)
             told = [(await stream.result()).task_id]
-            assert f"job {first.job_id} goes on later: jobs:{first.job_id}:state cannot be opened" in caplog.messages
+            assert f"job {first.job_id} continues later: jobs:{first.job_id}:state cannot be opened" in caplog.messages
             store.damaged = ""
             await leaf.ends(lost, DONE)
             told.append((await stream.result()).task_id)

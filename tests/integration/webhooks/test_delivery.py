@@ -53,7 +53,9 @@ async def test_any_2xx_is_a_success(number: int) -> None:
 async def test_any_other_status_is_none(number: int, heard: Heard) -> None:
     async with receiving() as it, sending() as delivery:
         it.answers.append(status(number))
-        assert await delivery.send(it.url, "end_0-a", BODY) == Answer(heard, f"it answered with the status {number}")
+        assert await delivery.send(it.url, "end_0-a", BODY) == Answer(
+            heard, f"the receiver answered with status {number}"
+        )
 
 
 async def test_a_redirect_is_not_followed() -> None:
@@ -90,7 +92,7 @@ async def test_who_does_not_answer_in_time_is_late_and_its_connection_is_not_use
 
     async with receiving(answering=silent) as it, sending(timeout=0.2) as delivery:
         late = await delivery.send(it.url, "end_0-a", BODY)
-        assert late == Answer(Heard.LATE, "it did not answer within 0.2 s")
+        assert late == Answer(Heard.LATE, "the receiver did not answer within 0.2 s")
     async with sending() as delivery:
         assert (await delivery.send("http://127.0.0.1:1/", "end_0-a", BODY)).heard is Heard.UNREACHED
 

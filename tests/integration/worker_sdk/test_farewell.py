@@ -149,7 +149,7 @@ async def test_who_waits_for_a_worker_that_leaves_before_it_is_welcomed_is_told(
     async with worker:
         await node.session()
         asyncio.get_running_loop().call_soon(worker.drain)
-        with pytest.raises(Unavailable, match="has left before"):
+        with pytest.raises(Unavailable, match="stopped before"):
             await asyncio.wait_for(worker.ready(), GUARD)
 
 
@@ -171,7 +171,7 @@ async def test_a_worker_that_serves_takes_no_more_skills(worker: Worker) -> None
 
     offered = worker.skills
     async with worker:
-        with pytest.raises(InvalidArgument, match=r"serves already, without skill Skill\(late\)"):
+        with pytest.raises(InvalidArgument, match=r"already serves, without skill Skill\(late\)"):
             worker.skill(late)
         assert worker.skills == offered
     worker.skill(late)

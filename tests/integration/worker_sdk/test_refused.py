@@ -89,7 +89,7 @@ async def test_who_has_no_certificate_for_a_door_that_asks_for_one_is_told_so(
 ) -> None:
     worker = worker_for(certificates, node, worker_id="w1", cert_path="", key_path="")
     worker.skill(nothing)
-    with LogWatch("asks for a certificate, and TLS_CERT_PATH is not set") as watch:
+    with LogWatch("requires a client certificate, and TLS_CERT_PATH is not set") as watch:
         async with serving(worker):
             await asyncio.wait_for(watch.seen.wait(), GUARD)
 
@@ -100,7 +100,7 @@ async def test_who_shows_a_certificate_that_has_expired_is_told_so_and_what_to_d
     own = issue(tmp_path, open_authority(certificates.ca.parent), lasts=timedelta(minutes=-1))
     worker = worker_for(Certificates(certificates.ca, certificates.server, own), node)
     worker.skill(nothing)
-    with LogWatch(r"our certificate (TLS_CERT_PATH) expired at ") as watch:
+    with LogWatch(r"the certificate of this worker (TLS_CERT_PATH) expired at ") as watch:
         async with serving(worker):
             await asyncio.wait_for(watch.seen.wait(), GUARD)
     assert node.waiting == 0

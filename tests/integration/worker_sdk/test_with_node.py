@@ -115,7 +115,7 @@ async def test_a_worker_whose_streams_become_old_goes_on_over_others_and_loses_n
     async with a_node(rotation=0.1, moving=GUARD) as node, worker_of(node):
         jobs: list[str] = []
         # Five streams at least.
-        while caplog.text.count("has opened") < 5:
+        while caplog.text.count("opened") < 5:
             jobs.append(await node.create(n=len(jobs)))
             await asyncio.sleep(0.005)
         ended = [await node.ended(job_id) for job_id in jobs]

@@ -199,12 +199,12 @@ async def test_a_node_that_takes_no_events_is_sent_none(bench: Make) -> None:
     ("type_", "payload", "says"),
     [
         ("", None, "event type ''"),
-        ("approval_requested", None, "so nodes call what a job waits for"),
+        ("approval_requested", None, "is reserved for what a job waits for"),
         ("x" * 129, None, "1 to 128 printable"),
         ("a\nb", None, "1 to 128 printable"),
         (7, None, "event type 7"),
         ("seen", [1], "is a list; give a dict"),
-        ("seen", {"at": object()}, "is no JSON"),
+        ("seen", {"at": object()}, "cannot be written as JSON"),
         ("seen", {"x": "y" * 65_536}, "over the limit of 65536"),
     ],
 )
@@ -241,7 +241,7 @@ async def test_a_task_sends_no_more_than_a_thousand(bench: Make) -> None:
     def work(send_event: SendEvent) -> None:
         for _ in range(MOST_OF_TASK):
             send_event("seen")
-        with pytest.raises(ResourceExhausted, match="1000 events, the most allowed") as error:
+        with pytest.raises(ResourceExhausted, match="1000 events, which is the limit") as error:
             send_event("seen")
         caught.append(error.value)
 

@@ -162,7 +162,10 @@ async def test_a_thread_outlives_what_its_calls_raise(caplog: pytest.LogCaptureF
         ("text", "not str; wrap it in a dict"),
         (Result("odd"), "the status 'odd' is not declared"),
         (Result(cast("str", ["odd"])), "the status ['odd'] is not declared"),
-        (pydantic.RootModel[list[int]]([1]), "is no JSON object, though a RootModel[list[int]]; wrap it in a dict"),
+        (
+            pydantic.RootModel[list[int]]([1]),
+            "is a RootModel[list[int]], which is not a JSON object; wrap it in a dict",
+        ),
         ({"n": object()}, "data.n is a object, which JSON cannot hold"),
         ({"n": {1: (0, {b"x"})}}, "data.n.1[1][0] is a bytes, which JSON cannot hold"),
         ({"n": 1 << 70}, "data.n is an integer of over 64 bits"),
@@ -179,7 +182,7 @@ async def test_what_cannot_be_a_result_is_a_permanent_failure_that_says_where(
     assert said in result.error.message
     # Its handler has raised nothing, so there is no place in it to show.
     (told,) = caplog.records
-    assert told.getMessage() == f"task t1: of its handler Skill(give): {result.error.message}"
+    assert told.getMessage() == f"task t1: the handler Skill(give): {result.error.message}"
     assert told.exc_info is None
 
 

@@ -69,14 +69,14 @@ class HttpDelivery:
         try:
             target = target_of(url)
         except ValueError as error:
-            return Answer(Heard.FORBIDDEN, f"its address {error}")
+            return Answer(Heard.FORBIDDEN, f"the URL {error}")
         if reason := self._settings.receivers.why_not(target):
-            return Answer(Heard.FORBIDDEN, f"its address {reason}")
+            return Answer(Heard.FORBIDDEN, f"the URL {reason}")
         try:
             async with asyncio.timeout(self._settings.timeout):
                 return await self._post(target, message_id, body)
         except _LATE:
-            return Answer(Heard.LATE, f"it did not answer within {self._settings.timeout:g} s")
+            return Answer(Heard.LATE, f"the receiver did not answer within {self._settings.timeout:g} s")
         except Forbidden as error:
             return Answer(Heard.FORBIDDEN, str(error))
         except (httpcore.NetworkError, httpcore.ProtocolError, NameUnknown, OSError) as error:
@@ -98,7 +98,9 @@ class HttpDelivery:
             if 200 <= status < 300:
                 return Answer(Heard.TOLD)
             heard = Heard.GONE if status == _GONE else Heard.REFUSED
-            return Answer(heard, f"it answered with the status {status}", _again_after(response.headers, self._now()))
+            return Answer(
+                heard, f"the receiver answered with status {status}", _again_after(response.headers, self._now())
+            )
 
 
 async def _drain(response: httpcore.Response) -> None:

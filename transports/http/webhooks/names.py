@@ -52,7 +52,7 @@ class Names:
         sought = self._sought.get(name)
         if sought is None:
             if len(self._sought) >= MOST:
-                raise NameUnknown(f"{MOST} other names are looked up")
+                raise NameUnknown(f"{MOST} lookups of other host names are in progress")
             sought = self._begin(name, asyncio.get_running_loop())
         # Who gives up on it must not take it from the others.
         return await asyncio.shield(sought)
@@ -62,7 +62,7 @@ class Names:
         try:
             threading.Thread(target=self._seek, args=(name, sought, loop), name="webhook-name", daemon=True).start()
         except RuntimeError as error:
-            raise NameUnknown("there is no thread to look it up in") from error
+            raise NameUnknown("no thread could be started to look up its host name") from error
         self._sought[name] = sought
         sought.add_done_callback(lambda done: self._done(name, done))
         return sought
@@ -80,7 +80,7 @@ class Names:
                 found = _mixed([ip_address(one) for one in self._look(name)])
             except (OSError, ValueError) as error:
                 why = getattr(error, "strerror", None) or error
-                loop.call_soon_threadsafe(sought.set_exception, NameUnknown(f"its name was not found: {why}"))
+                loop.call_soon_threadsafe(sought.set_exception, NameUnknown(f"its host name was not found: {why}"))
             else:
                 loop.call_soon_threadsafe(sought.set_result, found)
 

@@ -59,10 +59,11 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         except ValueError:
             found = await self._names.addresses(host)
         if not found:
-            raise NameUnknown("its name has no address")
+            raise NameUnknown("its host name has no address")
         if not all(self._receivers.reaches(host, address) for address in found):
             raise Forbidden(
-                "its name leads to an address that is not public, to which nothing was sent (WEBHOOK_ALLOWED_HOSTS)"
+                "its host name has an address that is not public, so nothing was sent; WEBHOOK_ALLOWED_HOSTS can "
+                "allow it"
             )
         failed: httpcore.NetworkError | httpcore.TimeoutException | None = None
         for address in found[:MOST_TRIED]:
