@@ -13,6 +13,7 @@ import uvloop
 from rich.console import Console
 
 from holon.errors import ConfigError
+from tests.bench.calls import CALLS, JOBS, calls
 from tests.bench.figures import RUNS, render
 from tests.bench.process import BenchError
 from tests.bench.quiet import WORKERS
@@ -68,12 +69,11 @@ def _figures(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
 
 def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run one scenario, print its table, and return its figures; raises as `run`."""
+    if arguments.scenario == CALLS:
+        return _count(arguments)
     nodes = 2 if arguments.scenario == RECOVERY else arguments.nodes
     seconds = arguments.seconds or SCENARIOS[arguments.scenario].seconds
-    # Beside the default store, so that its disk is the one that is measured.
-    home = Path(".holon").absolute()
-    home.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=home) as folder:
+    with _folder() as folder:
         storage = arguments.storage or (OWN_REDIS if nodes > 1 else f"sqlite:///{folder}/bench.db")
         outcome = uvloop.run(
             run(
@@ -94,8 +94,26 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    # Beside the default store, so that its disk is the one that is measured.
+    home = Path(".holon").absolute()
+    home.mkdir(exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix="bench-", dir=home)
+
+
+def _count(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Count the calls of a job, print them, and return them; raises as `calls`."""
+    with _folder() as folder:
+        found = uvloop.run(calls(arguments.storage or f"sqlite:///{folder}/bench.db", Path(folder)))
+    print(f"{CALLS}: {found['calls_per_job']:.0f} Python calls a job, in {found['jobs']} jobs")  # noqa: T201  # a command
+    return found
+
+
 def _parser() -> argparse.ArgumentParser:
-    lines = "\n".join(f"  {name:13} {scenario.about}" for name, scenario in SCENARIOS.items())
+    abouts = {name: scenario.about for name, scenario in SCENARIOS.items()} | {
+        CALLS: f"how many Python functions of the project a node calls for a job of one task, in {JOBS:,} jobs"
+    }
+    lines = "\n".join(f"  {name:13} {about}" for name, about in abouts.items())
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description="Measures a node: node, workers and load in processes of their own, mutual TLS, jobs by HTTP.",
@@ -105,14 +123,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "scenario",
         nargs="?",
-        choices=[*SCENARIOS, _ALL],
+        choices=[*SCENARIOS, CALLS, _ALL],
         metavar="SCENARIO",
-        help=f"{', '.join(SCENARIOS)}; or {_ALL}, for --figures",
+        help=f"{', '.join(SCENARIOS)}, {CALLS}; or {_ALL}, for --figures",
     )
     parser.add_argument(
         "--storage",
         metavar="URI",
-        help="the store; by default a SQLite file that is removed again; for redis:// alone a server is started",
+        help="the store; by default a SQLite file that is removed again; for redis:// or postgresql:// alone one is "
+        "started",
     )
     parser.add_argument(
         "--nodes", type=_nodes, default=1, metavar="N", help="how many nodes share the store (Redis); 1 by default"
@@ -157,6 +176,10 @@ def _checked(parser: argparse.ArgumentParser, given: list[str]) -> argparse.Name
             parser.error(f"give a scenario, or {_ALL} and --figures PAGE")
         if arguments.scenario == _ALL and not arguments.conditions:
             parser.error("say with --conditions what else runs on the machine")
+        return arguments
+    if arguments.scenario == CALLS:
+        if arguments.nodes > 1 or arguments.depth or arguments.workers or arguments.plaintext or arguments.encrypted:
+            parser.error(f"{CALLS} is of one node; of the others it takes --storage and --json")
         return arguments
     if arguments.workers and arguments.scenario != IDLE_WORKERS:
         parser.error("--workers is for idle-workers")

@@ -61,19 +61,26 @@ class Load:
         path: where jobs are created.
         tasks: how many tasks each job has.
         result: what a job must end with, by its number.
+        most: after so many jobs the load ends by itself.
 
     Attributes:
         full: set once so many jobs were made that the load ends by itself.
     """
 
     def __init__(
-        self, connections: list[Connection], path: str, tasks: int, result: Callable[[int], dict[str, Any]]
+        self,
+        connections: list[Connection],
+        path: str,
+        tasks: int,
+        result: Callable[[int], dict[str, Any]],
+        most: int = MAX_JOBS,
     ) -> None:
         self.full = asyncio.Event()
         self._connections = connections
         self._path = path
         self._tasks = tasks
         self._result = result
+        self._most = most
         self._numbers = itertools.count(1)
         self._jobs: dict[int, Job] = {}
         self._under_way: dict[int, Job] = {}
@@ -142,7 +149,7 @@ class Load:
             await self._slots.acquire()
             if stop.is_set():
                 return
-            if (await self._create(connection)).number >= MAX_JOBS:
+            if (await self._create(connection)).number >= self._most:
                 self.full.set()
                 return
 

@@ -22,10 +22,12 @@ from tests.bench.recovery import Recovery, recovery
 from tests.bench.scenarios import RECOVERY, SCENARIOS, Figures, Jobs
 from tests.bench.site import Site
 from tests.bench.store_use import server_version
+from tests.history.postgres import serving
 from tests.redis_server import RedisServer
 
 _NODES = ("tests.bench.echo_node", "tests.bench.node")
 OWN_REDIS = "redis://"
+OWN_POSTGRES = "postgresql://"
 # What a node is measured beside: its doors alone, or itself with one thing less.
 STRIPPED = "stripped"
 PLAINTEXT = "plaintext"
@@ -82,8 +84,8 @@ async def run(
     """Measure one scenario.
 
     Arguments:
-        storage: the node's STORAGE_URI; a SQLite file must not be there yet, and for a bare `redis://` a server is
-            started that ends with the run.
+        storage: the node's STORAGE_URI; a SQLite file must not be there yet, and for a bare `redis://` or
+            `postgresql://` a server is started that ends with the run.
         seconds: how long each of node and limit is measured in all.
         folder: an empty one, for certificates and logs.
         idle: how many workers, where they are all there is.
@@ -105,7 +107,7 @@ async def run(
             # Workers inherit it, and a server of our own.
             os.sched_setaffinity(0, set(all_cores) - taken)
             own.callback(os.sched_setaffinity, 0, all_cores)
-        given, storage = storage, _own_server(own) if storage == OWN_REDIS else storage
+        given, storage = storage, _own_server(own, storage) if storage in (OWN_REDIS, OWN_POSTGRES) else storage
         uri = StorageURI.parse(storage)
         _check(uri, name, nodes, itself=beside != STRIPPED)
         fsyncs: list[float] = []
@@ -162,8 +164,13 @@ def _cores(all_cores: list[int], nodes: int) -> tuple[int | None, ...]:
     return tuple(all_cores[:nodes]) if len(all_cores) > nodes else (None,) * nodes
 
 
-def _own_server(stack: AsyncExitStack) -> str:
-    """Start a Redis with its log synced every second, and return its URI."""
+def _own_server(stack: AsyncExitStack, kind: str) -> str:
+    """Start a Redis with its log synced every second, or a PostgreSQL that syncs each commit, and return its URI."""
+    if kind == OWN_POSTGRES:
+        try:
+            return stack.enter_context(serving(durable=True)).database()
+        except AssertionError as error:
+            raise BenchError(str(error)) from error
     try:
         server = RedisServer(append_only=True, options=("--appendfsync", "everysec"))
     except RuntimeError as error:
@@ -175,7 +182,7 @@ def _own_server(stack: AsyncExitStack) -> str:
 def _check(uri: StorageURI, name: str, nodes: int, *, itself: bool) -> None:
     if uri.path and uri.path.exists():
         raise BenchError(f"{uri.path} is there already, and only a new store tells what a run did; name another file")
-    if itself and uri.scheme == "redis":
+    if itself and (uri.scheme == "redis" or uri.postgres):
         raise BenchError("a node and what it is beside share no store; leave --storage out, or give memory://")
     if uri.scheme != "redis" and (nodes > 1 or name == RECOVERY):
         raise BenchError(f"several nodes share no {uri.scheme} store; give --storage redis://, or {OWN_REDIS}host:port")

@@ -79,6 +79,10 @@ class Site:
         of_workers = Usage(sum(one.cpu for one in workers), time, sum(one.count for one in workers))
         return Usage(sum(one.cpu for one in nodes), time), of_workers
 
+    async def calls(self) -> int:
+        """Return how many calls the nodes counted so far; they are of the module that counts."""
+        return sum(one.count for one in await asyncio.gather(*(node.usage() for node in self._fleet.nodes)))
+
     async def store_use(self) -> StoreUse | None:
         """Return what the store's server did so far; None where there is none."""
         return await store_use(self._server) if self._server else None

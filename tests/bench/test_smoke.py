@@ -98,6 +98,13 @@ def promised(tmp_path: Path, found: dict[str, Any], scenario: str, tasks: int) -
     assert list((tmp_path / ".holon").iterdir()) == []
 
 
+def test_calls_tells_how_many_functions_a_job_calls(tmp_path: Path, bench_here: Bench) -> None:
+    found = bench_here("calls", "--json")
+    assert found["jobs"] >= 1_000
+    assert found["calls_per_job"] > 1
+    assert list((tmp_path / ".holon").iterdir()) == []
+
+
 def test_a_node_is_measured_beside_itself_in_plaintext(tmp_path: Path, bench_here: Bench) -> None:
     found = bench_here("one-task", "--plaintext", "--seconds", "0.5", "--json")
     assert found.keys() >= PROMISED
