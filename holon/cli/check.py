@@ -41,7 +41,12 @@ def check(as_json: Json = False) -> None:
     found = [error for check in checks if (error := _problem(check))]
     # What only who reads the files whole knows: that the doors can serve with them, and the parent be shown them.
     if not found:
-        more = (_load_tls, _check_parents, partial(_check_jobs, schedules=schedules, blueprints=blueprints))
+        more = (
+            _load_tls,
+            _check_parents,
+            _check_store,
+            partial(_check_jobs, schedules=schedules, blueprints=blueprints),
+        )
         found += [error for check in more if (error := _problem(partial(check, config)))]
     due = _due(schedules)
     if as_json:
@@ -76,6 +81,15 @@ def _check_parents(config: Config) -> None:
     from holon.security.tls import check_parent_files
 
     check_parent_files(parent_tls_paths(config), SystemClock().now_ms())
+
+
+def _check_store(config: Config) -> None:
+    """Raises ConfigError for a file that a node would refuse; it may be a running node's."""
+    from holon.config import StorageURI
+    from holon.stores.sqlite_file import check_file
+
+    if (file := StorageURI.parse(config.STORAGE_URI).path) is not None:
+        check_file(file)
 
 
 def _blueprints(config: Config) -> Sequence[Blueprint]:

@@ -21,7 +21,7 @@ def _group() -> None:
 def new(as_json: Json = False) -> None:
     """Make a random key for ENCRYPTION_KEY or ENCRYPTION_KEY_FILE. --json adds the id that the log shows."""
     from holon.config.encryption_keys import KEY_BYTES
-    from holon.storage.sealing import key_id
+    from holon.stores.sealing import key_id
 
     key = secrets.token_bytes(KEY_BYTES)
     text = b64encode(key).decode()

@@ -40,7 +40,8 @@ def serve(
         typer.Option(help="Folder of blueprints (BLUEPRINTS_DIR). With --dev, the default is ./blueprints."),
     ] = None,
     storage: Annotated[
-        str | None, typer.Option(help="The store (STORAGE_URI): sqlite:///file.db, redis://host:6379/0 or memory://")
+        str | None,
+        typer.Option(help="The store (STORAGE_URI), such as sqlite:///file.db, redis://host:6379/0 or memory://"),
     ] = None,
     api_port: Annotated[int | None, typer.Option(help="Port of the HTTP API (API_PORT).")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="gRPC port for workers (GRPC_PORT).")] = None,

@@ -259,7 +259,12 @@ class Watching:
     def _told_at_once(self, feed: Feed) -> bool:
         """Tell of a job what is at hand, where that is all that is wanted, and is not too soon after the last time."""
         now = asyncio.get_running_loop().time()
-        if now < feed.next_at or not _told(feed) or feed.opening.locked() or feed.lines_wanted:
+        if not _told(feed) or feed.opening.locked():
+            return False
+        if feed.seen is None and self._store.over_at_hand(feed.job_id) is False:
+            # Only its end is waited for.
+            return True
+        if now < feed.next_at or feed.lines_wanted:
             return False
         try:
             record = self._store.at_hand(feed.job_id)

@@ -12,8 +12,8 @@ from holon.engine.reloading import Apply, Changes, Part
 from holon.errors import ConfigError, Violation
 from holon.node.stores import Store
 from holon.storage.memory import MemoryStorage
-from holon.storage.sealing import Seal
-from holon.storage.sealing.marks import Marks
+from holon.stores.sealing import Seal
+from holon.stores.sealing.marks import Marks
 
 log = logging.getLogger(__name__)
 

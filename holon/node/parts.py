@@ -45,7 +45,7 @@ from holon.security.sts.exchange import Exchange
 from holon.security.tls import check_parent_files
 from holon.security.tls_files import TlsFiles
 from holon.storage.history import PostgresHistory, SqliteHistory
-from holon.storage.sealing import Seal
+from holon.stores.sealing import Seal
 from holon.telemetry.audit_file import audit_to
 from holon.telemetry.events import Telemetry
 from holon.telemetry.lag import LoopLag

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
 # Entries that count no more go when there are so many, beside twice those that count.
@@ -39,10 +38,14 @@ class EndsToTell:
         """It is to be told no more; nothing, where it is not."""
         self._due.pop(job_id, None)
 
-    def due(self, now: int) -> Iterator[str]:
-        """The jobs that are due, first those that were first; each is to be forgotten before the next."""
-        while (due := self.next_due()) is not None and due <= now:
-            yield self._queue[0][2]
+    def take(self, now: int, limit: int) -> list[str]:
+        """Take out the jobs that are due, those that were first before the others, so many at most."""
+        taken: list[str] = []
+        while len(taken) < limit and (due := self.next_due()) is not None and due <= now:
+            job_id = self._queue[0][2]
+            del self._due[job_id]
+            taken.append(job_id)
+        return taken
 
     def next_due(self) -> int | None:
         """When the earliest is due; None: there is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from holon.errors import ResourceExhausted
@@ -29,17 +29,22 @@ class Outbox:
     """What waits to be moved. Without `StoreSettings.history_backlog` nothing does, and nothing is counted.
 
     Attributes:
-        bytes: how much waits, as it is stored; changed by the thread that writes, and read by any.
+        count: says how many bytes wait, as they are stored.
     """
 
     def __init__(self, settings: StoreSettings) -> None:
-        self.bytes = 0
+        self.count: Callable[[], int] = lambda: 0
         self._limit = settings.history_backlog
         self._claim = settings.claim
         self._taken: dict[str, tuple[int, int]] = {}
 
     def __repr__(self) -> str:
         return f"Outbox(bytes={self.bytes}, taken={len(self._taken)})"
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes wait, as they are stored."""
+        return self.count()
 
     @property
     def moving(self) -> bool:

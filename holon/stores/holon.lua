@@ -135,19 +135,19 @@ local function exchange(keys, args)
     local record = record_of(hash, key, now)
     local made = (record and record.version or 0) == tonumber(version)
     if made and put == '1' then
-      record = {version = tonumber(version) + 1, expiry = ttl == '' and 0 or now + tonumber(ttl), value = value}
-      redis.call('HSET', hash, key, string.format('%d %.0f %s', record.version, record.expiry, value))
+      record = {version = math.max(tonumber(version) + 1, now), expiry = ttl == '' and 0 or now + tonumber(ttl), value = value}
+      redis.call('HSET', hash, key, string.format('%.0f %.0f %s', record.version, record.expiry, value))
       if ttl == '' then redis.call('ZREM', expiries, key) else redis.call('ZADD', expiries, text(record.expiry), key) end
     elseif made then
       record = nil
       redis.call('HDEL', hash, key)
       redis.call('ZREM', expiries, key)
     elseif put == '1' then
-      made = record ~= nil and record.version == tonumber(version) + 1 and record.value == value
+      made = record ~= nil and record.version > tonumber(version) and record.value == value
     else
       made = record == nil
     end
-    answers[change] = {made and 1 or 0, record and record.version or 0, record and text(record.expiry) or '0',
+    answers[change] = {made and 1 or 0, record and text(record.version) or '0', record and text(record.expiry) or '0',
       record and record.value or ''}
   end
   return answers

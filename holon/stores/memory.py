@@ -98,7 +98,7 @@ class MemoryRows:
         rows = self._shards[shard].rows
         return [rows.get(job, {}).get(name) for job, name in keys]
 
-    async def names(self, shard: int, job: int) -> Sequence[str]:
+    async def names(self, shard: int, job: str) -> Sequence[str]:
         return list(self._shards[shard].rows.get(job, ()))
 
     async def range(
@@ -111,6 +111,9 @@ class MemoryRows:
         ]
         found.sort(key=lambda one: (one.score, one.shard, one.member), reverse=newest_first)
         return found[:limit]
+
+    async def count(self, index: str, shards: Collection[int]) -> int:
+        return sum(self._shards[number].count(index) for number in shards)
 
     async def post(self, shard: int, bodies: Sequence[bytes], most: int) -> bool:
         inbox = self._shards[shard].inbox
@@ -165,13 +168,12 @@ class MemoryRows:
         if record is not None and record.expires_at is not None and record.expires_at <= now:
             record = None
         if (record.version if record else 0) != change.version:
-            made = record is None if change.value is None else is_repeat(record, change)
-            return made, record
+            return is_repeat(record, change), record
         if change.value is None:
             known.pop(change.key, None)
             return True, None
         expires_at = None if change.ttl is None else now + change.ttl
-        known[change.key] = Record(change.kind, change.key, change.version + 1, change.value, expires_at)
+        known[change.key] = Record(change.kind, change.key, max(change.version + 1, now), change.value, expires_at)
         return True, known[change.key]
 
     async def draw(self, draws: Sequence[Draw]) -> Sequence[Drawn]:
@@ -195,7 +197,9 @@ class MemoryRows:
 
 def is_repeat(record: Record | None, change: Change) -> bool:
     """Whether a record is what an earlier try of the same change made of it."""
-    return record is not None and (record.version, record.value) == (change.version + 1, change.value)
+    if record is None or change.value is None:
+        return record is None and change.value is None
+    return record.version > change.version and record.value == change.value
 
 
 class _Shard:
@@ -203,7 +207,7 @@ class _Shard:
 
     def __init__(self, number: int) -> None:
         self.head = Head(number)
-        self.rows: dict[int, dict[str, bytes]] = {}
+        self.rows: dict[str, dict[str, bytes]] = {}
         self.inbox: dict[str, bytes] = {}
         self.posted = 0
         self._entries: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
@@ -232,6 +236,9 @@ class _Shard:
     def _place(self, index: str, score: int, member: str) -> tuple[list[tuple[int, str]], int]:
         entries = self._entries[index]
         return entries, bisect_left(entries, (score, member))
+
+    def count(self, index: str) -> int:
+        return len(self._entries.get(index, ()))
 
     def range(self, index: str, low: int, high: int, limit: int, newest_first: bool) -> Sequence[tuple[int, str]]:
         entries = self._entries.get(index, [])

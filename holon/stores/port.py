@@ -17,9 +17,9 @@ from holon.domain.value import Value
 
 NOBODY = ""
 
-# (number of the job, name of the row): the store's key of a row. Job 0 stands for the shard itself.
-RowKey = tuple[int, str]
-Row = tuple[int, str, bytes]
+# (id of the job, name of the row): the store's key of a row. The rows of the shard itself have an empty id.
+RowKey = tuple[str, str]
+Row = tuple[str, str, bytes]
 # (index, score, member): entries of an index are ordered by score, then by member.
 Entry = tuple[str, int, str]
 
@@ -54,7 +54,7 @@ class Head(Value):
 class Batch(Value, gc=True):
     """What one write of a shard makes durable, all of it or nothing.
 
-    Deletes come before puts. `purged` are numbers of jobs of which every row goes. `consumed` are ids of messages that
+    Deletes come before puts. `purged` are ids of jobs of which every row goes. `consumed` are ids of messages that
     leave the inbox. `stamp` is the newest time that stands in the batch; the shard's time goes on from there.
     """
 
@@ -65,7 +65,7 @@ class Batch(Value, gc=True):
     stamp: int
     puts: Sequence[Row] = ()
     deletes: Sequence[RowKey] = ()
-    purged: Sequence[int] = ()
+    purged: Sequence[str] = ()
     entries: Sequence[Entry] = ()
     removed: Sequence[Entry] = ()
     consumed: Sequence[str] = ()
@@ -99,7 +99,8 @@ class Found(Value):
 class Record(Value):
     """A shared record.
 
-    `version` is one more at each change; it is never 0. `expires_at` is epoch milliseconds, None: it stays.
+    `version` is greater after each change, also after it was deleted and made again; it is never 0. `expires_at` is
+    epoch milliseconds, None: it stays.
     """
 
     kind: str
@@ -215,7 +216,7 @@ class RowStore(Protocol):
         """Rows by their keys, in the same order; None where there is none."""
         ...
 
-    async def names(self, shard: int, job: int) -> Sequence[str]:
+    async def names(self, shard: int, job: str) -> Sequence[str]:
         """The names of all rows of a job, in no order."""
         ...
 
@@ -256,6 +257,10 @@ class RowStore(Protocol):
         Returns:
             for each, whether it was made (now, or by an earlier try of the same change), and the record as it is now.
         """
+        ...
+
+    async def count(self, index: str, shards: Collection[int]) -> int:
+        """How many entries an index has in several shards. It may take as long as reading them."""
         ...
 
     async def draw(self, draws: Sequence[Draw]) -> Sequence[Drawn]:

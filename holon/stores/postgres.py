@@ -8,7 +8,6 @@ import secrets
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlencode
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -57,7 +56,7 @@ CREATE TABLE holon_head (
     schema int NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);
 CREATE TABLE holon_row (
-    shard int, job bigint, name text COLLATE "C", value bytea NOT NULL, PRIMARY KEY (shard, job, name)
+    shard int, job text COLLATE "C", name text COLLATE "C", value bytea NOT NULL, PRIMARY KEY (shard, job, name)
 ) WITH (fillfactor = 70);
 CREATE TABLE holon_entry (
     shard int, name text COLLATE "C", score bigint, member text COLLATE "C", PRIMARY KEY (name, shard, score, member)
@@ -103,8 +102,8 @@ END $$;
 
 -- The lock of the head waits for a copy of this batch that another connection still commits.
 CREATE FUNCTION holon_apply(
-    s int, e bigint, t text, number bigint, stamp bigint, purged bigint[], deleted_jobs bigint[], deleted_names text[],
-    jobs bigint[], names text[], contents bytea[], removed text[], removed_scores bigint[], removed_members text[],
+    s int, e bigint, t text, number bigint, stamp bigint, purged text[], deleted_jobs text[], deleted_names text[],
+    jobs text[], names text[], contents bytea[], removed text[], removed_scores bigint[], removed_members text[],
     entries text[], scores bigint[], members text[], consumed bigint[], OUT word text, OUT head holon_head
 ) LANGUAGE plpgsql AS $$
 BEGIN
@@ -154,21 +153,24 @@ BEGIN
         SELECT kind, key FROM holon_record WHERE expires_at <= moment LIMIT 100 FOR UPDATE SKIP LOCKED
     );
     IF seen = 0 AND content IS NOT NULL THEN
-        INSERT INTO holon_record VALUES (k, name, 1, content, moment + ttl)
-            ON CONFLICT (kind, key) DO UPDATE SET version = 1, value = excluded.value, expires_at = excluded.expires_at
+        INSERT INTO holon_record VALUES (k, name, moment, content, moment + ttl)
+            ON CONFLICT (kind, key) DO UPDATE
+                SET version = greatest(holon_record.version + 1, moment), value = excluded.value,
+                    expires_at = excluded.expires_at
                 WHERE holon_record.expires_at <= moment
             RETURNING * INTO record;
     ELSIF content IS NULL THEN
         DELETE FROM holon_record WHERE kind = k AND key = name AND version = seen;
     ELSE
-        UPDATE holon_record SET version = version + 1, value = content, expires_at = moment + ttl
+        UPDATE holon_record SET version = greatest(version + 1, moment), value = content, expires_at = moment + ttl
             WHERE kind = k AND key = name AND version = seen AND coalesce(expires_at > moment, true)
             RETURNING * INTO record;
     END IF;
     made := FOUND;
     IF NOT made THEN
         SELECT * INTO record FROM holon_record WHERE kind = k AND key = name AND coalesce(expires_at > moment, true);
-        made := CASE WHEN content IS NULL THEN NOT FOUND ELSE (record.version, record.value) = (seen + 1, content) END;
+        made := CASE WHEN content IS NULL THEN NOT FOUND
+            ELSE coalesce(record.version > seen AND record.value = content, false) END;
     END IF;
 END $$;
 
@@ -209,13 +211,14 @@ class PostgresRows:
 
     Arguments:
         uri: `postgresql://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE`, with asyncpg's options in its query; of several
-            hosts the one that takes writes is used. `shards` is the number of shards of a store that is made.
+            hosts the one that takes writes is used.
+        shards: how many shards a store has that is made; one that is there must have as many.
     """
 
     exclusive = False
 
-    def __init__(self, uri: str) -> None:
-        self._uri, self._wanted = _options_of(uri)
+    def __init__(self, uri: str, shards: int = SHARDS) -> None:
+        self._uri, self._wanted = uri, shards
         self._writing = asyncio.Lock()
         self._writer: asyncpg.Connection | None = None
         self._listener: asyncpg.Connection | None = None
@@ -237,7 +240,7 @@ class PostgresRows:
         """
         try:
             self._readers = await asyncpg.create_pool(
-                self._uri, min_size=1, max_size=_READERS, command_timeout=TIMEOUT_S, timeout=TIMEOUT_S
+                self._uri, min_size=0, max_size=_READERS, command_timeout=TIMEOUT_S, timeout=TIMEOUT_S
             )
             await self._open(await self._connected_writer())
         except _ERRORS as error:
@@ -305,12 +308,13 @@ class PostgresRows:
             # Nodes that start together make it once.
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext('holon_store'))")
             if await connection.fetchval("SELECT to_regclass('holon_store') IS NULL"):
-                shards = self._wanted or SHARDS
                 await connection.execute(SCHEMA)
                 await connection.execute(
-                    "INSERT INTO holon_store VALUES ($1, $2, $3)", secrets.token_hex(8), shards, LAYOUT
+                    "INSERT INTO holon_store VALUES ($1, $2, $3)", secrets.token_hex(8), self._wanted, LAYOUT
                 )
-                await connection.execute("INSERT INTO holon_head (shard) SELECT generate_series(0, $1 - 1)", shards)
+                await connection.execute(
+                    "INSERT INTO holon_head (shard) SELECT generate_series(0, $1 - 1)", self._wanted
+                )
                 log.warning("the PostgreSQL of STORAGE_URI held no store, so a new one was made")
         [(self.id, self.shards, layout, self.generation)] = await connection.fetch("SELECT * FROM holon_store")
         if layout != LAYOUT:
@@ -318,10 +322,10 @@ class PostgresRows:
                 f"the store in the PostgreSQL of STORAGE_URI has layout {layout}, and this version reads {LAYOUT}. "
                 "Start the version that made it, or begin anew in another database"
             )
-        if self._wanted and self._wanted != self.shards:
+        if self._wanted != self.shards:
             raise ConfigError(
-                f"the store in the PostgreSQL of STORAGE_URI was made with shards={self.shards}, which stays; "
-                f"STORAGE_URI says shards={self._wanted}"
+                f"the store in the PostgreSQL of STORAGE_URI has {self.shards} shards, and this version takes one with "
+                f"{self._wanted}. Start the version that made it, or begin anew in another database"
             )
 
     # Ownership -----------------------------------------------------------------------------------------------------
@@ -374,13 +378,13 @@ class PostgresRows:
     async def read(self, shard: int, keys: Sequence[RowKey]) -> Sequence[bytes | None]:
         jobs, names = [job for job, _ in keys], [name for _, name in keys]
         rows = await self._rows(
-            "SELECT r.value FROM unnest($2::bigint[], $3::text[]) WITH ORDINALITY AS k (job, name, place) "
+            "SELECT r.value FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS k (job, name, place) "
             "LEFT JOIN holon_row r ON r.shard = $1 AND r.job = k.job AND r.name = k.name ORDER BY k.place",
             shard, jobs, names,
         )  # fmt: skip
         return [value for (value,) in rows]
 
-    async def names(self, shard: int, job: int) -> Sequence[str]:
+    async def names(self, shard: int, job: str) -> Sequence[str]:
         rows = await self._rows("SELECT name FROM holon_row WHERE shard = $1 AND job = $2", shard, job)
         return [name for (name,) in rows]
 
@@ -397,6 +401,11 @@ class PostgresRows:
             index, list(shards), low, high, limit,
         )  # fmt: skip
         return [Found(*row) for row in rows]
+
+    async def count(self, index: str, shards: Collection[int]) -> int:
+        query = "SELECT count(*) FROM holon_entry WHERE name = $1 AND shard = ANY ($2::int[])"
+        [(count,)] = await self._rows(query, index, list(shards))
+        return int(count)
 
     async def _rows(self, query: str, *arguments: Any) -> Sequence[Any]:
         try:
@@ -548,13 +557,3 @@ def _unavailable(error: Exception) -> StoreUnavailable:
 
 def _text(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-def _options_of(uri: str) -> tuple[str, int]:
-    """A URI without the store's own option: that is how many shards, 0 if it does not say."""
-    place, question, query = uri.partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    shards = options.pop("shards", "0")
-    if not shards.isdecimal() or int(shards) > 1024:
-        raise ConfigError("STORAGE_URI: shards is a number from 1 to 1024")
-    return f"{place}{question}{urlencode(options)}" if options else place, int(shards)

@@ -208,7 +208,7 @@ class RedisRows:
     # Reading -------------------------------------------------------------------------------------------------------
 
     async def read(self, shard: int, keys: Sequence[RowKey]) -> Sequence[bytes | None]:
-        by_job: dict[int, list[str]] = {}
+        by_job: dict[str, list[str]] = {}
         for job, name in keys:
             by_job.setdefault(job, []).append(name)
         commands = [("HMGET", _job(shard, job), *names) for job, names in by_job.items()]
@@ -220,7 +220,7 @@ class RedisRows:
         }
         return [found[key] for key in keys]
 
-    async def names(self, shard: int, job: int) -> Sequence[str]:
+    async def names(self, shard: int, job: str) -> Sequence[str]:
         [names] = await self._lanes[shard].calls(("HKEYS", _job(shard, job)))
         return [name.decode() for name in names]
 
@@ -241,6 +241,10 @@ class RedisRows:
         parts = chain.from_iterable(await asyncio.gather(*(ranges(*one) for one in by_lane.items())))
         merged = merge(*parts, key=lambda one: (one.score, one.shard, one.member), reverse=newest_first)
         return list(islice(merged, limit))
+
+    async def count(self, index: str, shards: Collection[int]) -> int:
+        counts = await asyncio.gather(*(self._lanes[shard].calls(("ZCARD", _index(shard, index))) for shard in shards))
+        return sum(count for [count] in counts)
 
     # Messages ------------------------------------------------------------------------------------------------------
 
@@ -303,7 +307,7 @@ class RedisRows:
         )
         replies = await self._shared.function("exchange", keys, *words)
         return [
-            (bool(made), Record(one.kind, one.key, version, value, int(expiry) or None) if version else None)
+            (bool(made), Record(one.kind, one.key, int(version), value, int(expiry) or None) if int(version) else None)
             for one, (made, version, expiry, value) in zip(changes, replies, strict=True)
         ]
 
@@ -564,7 +568,7 @@ def _applied(batch: Batch) -> tuple[list[str], list[Any]]:
     for job in batch.purged:
         words += ("D", place(_job(shard, job)))
     for verb, rows in (("d", batch.deletes), ("p", batch.puts)):
-        by_job: dict[int, list[Any]] = {}
+        by_job: dict[str, list[Any]] = {}
         for job, *row in rows:
             by_job.setdefault(job, []).append(row)
         for job, some in by_job.items():
@@ -606,8 +610,8 @@ def _inbox(shard: int) -> str:
     return f"{{holon:{shard}}}:inbox"
 
 
-def _job(shard: int, job: int) -> str:
-    return f"{{holon:{shard}}}:j:{job:x}"
+def _job(shard: int, job: str) -> str:
+    return f"{{holon:{shard}}}:j:{job}"
 
 
 def _index(shard: int, index: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain, islice
@@ -14,7 +15,7 @@ from typing import Any, Self, TypeVar
 import aiosqlite
 
 from holon.clock import Clock, SystemClock
-from holon.errors import HolonError, StoreBroken
+from holon.errors import ConfigError, HolonError, StoreBroken
 from holon.stores.memory import RECEIVE_S, is_repeat
 from holon.stores.port import (
     NOBODY,
@@ -79,11 +80,21 @@ class SqliteRows:
             ConfigError: it cannot be opened, belongs to another process, or another version made it.
         """
         self._loop = asyncio.get_running_loop()
-        self._file = await asyncio.to_thread(StoreFile, self._path, self._synchronous)
-        self._db = self._file.db
-        self.id, self.generation = self._db.execute("SELECT id, generation FROM store").fetchone()
-        self._clock.not_before(self._head().time)
-        self._reader = await aiosqlite.connect(self._file.reader(), uri=True, isolation_level=None)
+        opening = asyncio.ensure_future(asyncio.to_thread(StoreFile, self._path, self._synchronous))
+        try:
+            self._file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread goes on and locks the file.
+            with contextlib.suppress(ConfigError):
+                (await opening).close()
+            raise
+        try:
+            self._db = self._file.db
+            self.id, self.generation = self._db.execute("SELECT id, generation FROM store").fetchone()
+            self._reader = await aiosqlite.connect(self._file.reader(), uri=True, isolation_level=None)
+        except BaseException:
+            self._file.close()
+            raise
         self._thread = Thread(target=self._work, name="holon-sqlite-writer", daemon=True)
         self._thread.start()
         return self
@@ -176,7 +187,7 @@ class SqliteRows:
                 found[job, name] = value
         return [found.get(key) for key in keys]
 
-    async def names(self, shard: int, job: int) -> Sequence[str]:
+    async def names(self, shard: int, job: str) -> Sequence[str]:
         return [name for (name,) in await self._rows("SELECT name FROM row WHERE job = ?", (job,))]
 
     async def range(
@@ -184,6 +195,10 @@ class SqliteRows:
     ) -> Sequence[Found]:
         query = _RANGE.format("DESC" if newest_first else "ASC")
         return [Found(0, score, member) for score, member in await self._rows(query, (index, low, high, limit))]
+
+    async def count(self, index: str, shards: Collection[int]) -> int:
+        [(count,)] = await self._rows("SELECT count(*) FROM entry WHERE name = ?", (index,))
+        return int(count)
 
     async def _rows(self, query: str, arguments: Sequence[Any]) -> Iterable[Any]:
         try:
@@ -249,12 +264,12 @@ class SqliteRows:
         ).fetchone()
         record = None if row is None else Record(change.kind, change.key, *row)
         if (record.version if record else 0) != change.version:
-            return record is None if change.value is None else is_repeat(record, change), record
+            return is_repeat(record, change), record
         if change.value is None:
             self._db.execute("DELETE FROM record WHERE kind = ? AND key = ?", (change.kind, change.key))
             return True, None
         expires_at = None if change.ttl is None else now + change.ttl
-        made = Record(change.kind, change.key, change.version + 1, change.value, expires_at)
+        made = Record(change.kind, change.key, max(change.version + 1, now), change.value, expires_at)
         self._db.execute(
             "REPLACE INTO record VALUES (?, ?, ?, ?, ?)", (made.kind, made.key, made.version, made.value, expires_at)
         )

@@ -14,13 +14,19 @@ from contextlib import closing
 from pathlib import Path
 from threading import Event, Thread
 
-from holon.errors import ConfigError, StoreBroken, StoreUnavailable
+from holon.errors import ConfigError, StoreBroken, StoreUnavailable, Violation
+from holon.files import make_folder
 
 log = logging.getLogger(__name__)
 
 # "holn" in ASCII, and the number of the layout below.
 APPLICATION_ID = 0x686F6C6E
 LAYOUT = 1
+# Stores that were made before layout 1.
+OLDER_APPLICATION_ID = 0x484F4C4E
+# Where the header of a database has both numbers; see https://sqlite.org/fileformat.html.
+_HEADER = struct.Struct(">16s44xI4xI")
+_MAGIC = b"SQLite format 3\0"
 
 # Another program that reads the file may hold it this long, in seconds.
 BUSY_S = 1.0
@@ -36,7 +42,7 @@ CREATE TABLE head (
     epoch INTEGER NOT NULL, token TEXT NOT NULL, batch INTEGER NOT NULL, time INTEGER NOT NULL, node TEXT NOT NULL,
     schema INTEGER NOT NULL
 );
-CREATE TABLE row (job INTEGER, name TEXT, value BLOB NOT NULL, PRIMARY KEY (job, name));
+CREATE TABLE row (job TEXT, name TEXT, value BLOB NOT NULL, PRIMARY KEY (job, name));
 CREATE TABLE entry (name TEXT, score INTEGER, member TEXT, PRIMARY KEY (name, score, member)) WITHOUT ROWID;
 CREATE TABLE inbox (id INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
 CREATE TABLE record (
@@ -68,7 +74,8 @@ class StoreFile:
     def __init__(self, path: Path, synchronous: str) -> None:
         self.path = path
         try:
-            _make_private(path)
+            # A link may name a file that is not there yet.
+            make_private(path.resolve())
             self._lock = _FileLock(path)
         except OSError as error:
             raise _unusable(path, error) from error
@@ -109,11 +116,7 @@ class StoreFile:
         (layout,) = db.execute("PRAGMA user_version").fetchone()
         (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if (application, layout) != (APPLICATION_ID, LAYOUT) and (application or layout or tables):
-            raise ConfigError(
-                f"{self.path} is no store of this version (application id {application:#x}, layout {layout}; this "
-                f"version has {APPLICATION_ID:#x}, {LAYOUT}). Start the version that made it, or begin anew with "
-                "another file in STORAGE_URI"
-            )
+            raise _foreign(self.path, application, layout)
         if db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
             raise ConfigError(f"{self.path} cannot keep a write-ahead log; put it on a local file system")
         if not tables:
@@ -138,7 +141,7 @@ class StoreFile:
 
     def error(self, error: sqlite3.Error) -> StoreUnavailable | StoreBroken:
         """What an error of a transaction means."""
-        text = f"the store's file {self.path}: {_reason(self.path, error)}"
+        text = f"the store's file {self.path}: {reason_of(self.path, error)}"
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
             return StoreBroken(f"{text}. Look at the disk, then restart the node")
         return StoreUnavailable(text, retry_after=1.0)
@@ -261,13 +264,15 @@ def _lock_inside(file: Path) -> int | None:
     return descriptor
 
 
-def _make_private(path: Path) -> None:
+def make_private(path: Path) -> None:
     """Make the file and its folder for this user alone, unless they are there."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        if not os.access(path, os.W_OK):
+        # SQLite reads what it may not write, and says so at the first write. The file is not opened here to find out:
+        # closing it would drop the locks of a connection that this process has to it.
+        if path.exists() and not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from None
         return
     # The new name is durable once its folder is.
@@ -285,7 +290,7 @@ def _inode(file: Path) -> int | None:
         return None
 
 
-def _reason(path: Path, error: Exception) -> str:
+def reason_of(path: Path, error: Exception) -> str:
     """The text of an error; SQLite calls some of those of a full disk I/O errors."""
     try:
         full = isinstance(error, sqlite3.Error) and os.statvfs(path.parent).f_bavail == 0
@@ -294,5 +299,40 @@ def _reason(path: Path, error: Exception) -> str:
     return f"{error}, and the disk is full" if full else str(error)
 
 
+def check_file(path: Path) -> None:
+    """Raise ConfigError if there is a file and it is no store of this version. It is only read."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER.size)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unusable(path, error) from error
+    if not header:
+        return
+    if len(header) < _HEADER.size or not header.startswith(_MAGIC):
+        raise _unusable(path, ValueError("file is not a database"))
+    _, layout, application = _HEADER.unpack(header)
+    # A database without either number may be new, with its first commit in the log only.
+    if (application, layout) not in ((APPLICATION_ID, LAYOUT), (0, 0)):
+        raise _foreign(path, application, layout)
+
+
+def _foreign(path: Path, application: int, layout: int) -> ConfigError:
+    """The error for a database that is no store of this version."""
+    if application == OLDER_APPLICATION_ID:
+        who, then = "an older version of Holon made it", "Its jobs can end under that version. To"
+    elif application == APPLICATION_ID and layout > LAYOUT:
+        who, then = f"a newer version of Holon made it (layout {layout})", "Start that version. Or, to"
+    else:
+        who, then = "another program made it", "To"
+    text = (
+        f"{path} is no store of this version: {who}. {then} start anew with an empty store, move the file away, or "
+        "name another file in STORAGE_URI"
+    )
+    return ConfigError(text, details=[Violation("STORAGE_URI", text)])
+
+
 def _unusable(path: Path, error: Exception) -> ConfigError:
-    return ConfigError(f"the store's file {path} cannot be opened: {_reason(path, error)}; see STORAGE_URI")
+    text = f"the store's file {path} cannot be opened: {reason_of(path, error)}; see STORAGE_URI"
+    return ConfigError(text, details=[Violation("STORAGE_URI", text)])

@@ -15,9 +15,9 @@ from holon.errors import Unauthenticated
 from holon.node.settings import uplink_settings, worker_door_settings
 from holon.rxon.v1 import token_pb2
 from holon.security.certificates import issue_server, issue_worker
-from holon.storage.sealing import key_id
-from holon.storage.sealing.marks import KIND as MARKS
 from holon.storage.sqlite import SqliteStorage
+from holon.stores.sealing import key_id
+from holon.stores.sealing.marks import KIND as MARKS
 from holon.worker.timing import Timing
 from tests.attack.place import (
     GUARD,

@@ -6,19 +6,21 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
 from redis.asyncio import Redis as Client
 
 from holon.clock import Clock
+from holon.core import tables
 from holon.ports import Quota, Storage, StoreSettings
-from holon.storage.ledger import tables
+from holon.storage.postgres import PostgresStorage
 from holon.storage.redis import RedisStorage
 from holon.storage.redis.arguments import quota_name
 from holon.storage.redis.partition import Partition
-from holon.storage.sealing import Seal
+from holon.stores.sealing import Seal
+from tests.history.postgres import Server, serving
 from tests.redis_cluster import RedisCluster
 from tests.redis_server import RedisServer
 from tests.stores import chosen
@@ -49,18 +51,18 @@ class Backend(Protocol):
 
 async def kept(storage: Storage) -> dict[str, int]:
     """How much an open store keeps of workers, of queues, of documents and, when they are many, of timers."""
-    return await (_kept_in_redis(storage) if isinstance(storage, RedisStorage) else _kept_by_the_ledger(storage))
+    return await (_kept_in_redis(storage) if isinstance(storage, RedisStorage) else _kept_by_the_core(storage))
 
 
-async def _kept_by_the_ledger(storage: Storage) -> dict[str, int]:
+async def _kept_by_the_core(storage: Storage) -> dict[str, int]:
     kept: dict[str, int] = await storage._do(  # type: ignore[attr-defined]
-        lambda ledger, _: {
-            "workers": len(ledger.workers),
-            "needs": len(ledger.backlog.needs),
-            "counts": len(ledger.backlog.waiting),
-            "entries": ledger.backlog.entries,
-            "timers": len(ledger._timers) if len(ledger._timers) > tables.MOST_STALE + 4 else 0,
-            "documents": sum(map(len, ledger.documents.values())),
+        lambda core, _: {
+            "workers": len(core.workers),
+            "needs": len(core.backlog.needs),
+            "counts": len(core.backlog.waiting),
+            "entries": core.backlog.entries,
+            "timers": len(core._timers) if len(core._timers) > tables.MOST_STALE + 4 else 0,
+            "documents": sum(map(len, core.documents.values())),
         }
     )
     return kept
@@ -102,7 +104,7 @@ async def _kept_in_redis(storage: RedisStorage) -> dict[str, int]:
 async def quota_used(storage: Storage, key: str, period: str) -> int:
     """How many jobs an open store has counted against a quota in this period."""
     if not isinstance(storage, RedisStorage):
-        rows = await storage._do(lambda ledger, _: dict(ledger.quotas))  # type: ignore[attr-defined]
+        rows = await storage._do(lambda core, _: dict(core.quotas))  # type: ignore[attr-defined]
         return rows[key, period].used if (key, period) in rows else 0
     made = 0
     for partition in storage._partitions:
@@ -226,14 +228,49 @@ class Clustered:
             self._cluster = None
 
 
+class Postgres:
+    """The store in PostgreSQL: each place is a database of its own, on one server for all tests."""
+
+    name = "postgresql"
+    durable = True
+    partitions = 1
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._server: Server | None = None
+        self._databases: dict[Path, str] = {}
+
+    def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
+        if self._server is None:
+            self._server = self._stack.enter_context(serving())
+        uri = self._databases.get(place) or self._databases.setdefault(place, self._server.database())
+        return PostgresStorage(uri, settings, clock, seal=Seal(()))
+
+    def killed(self, place: Path) -> Path:
+        # The server lives on; what is left of the node is what is there.
+        return place
+
+    def close(self) -> None:
+        """Stop the server."""
+        self._stack.close()
+        self._server = None
+        self._databases.clear()
+
+
 REDIS = Redis("redis", 1)
+POSTGRES = Postgres()
 PARTITIONED = Redis("redis-partitions", 3)
 CLUSTERED = Clustered()
 SEALED_REDIS = Redis("redis-sealed", 1, sealed=True)
-_PLAIN: dict[str, Backend] = {one.name: one for one in (Memory(), Sqlite(sealed=False), REDIS, PARTITIONED, CLUSTERED)}
+_PLAIN: dict[str, Backend] = {
+    one.name: one for one in (Memory(), Sqlite(sealed=False), REDIS, POSTGRES, PARTITIONED, CLUSTERED)
+}
 _SEALED: dict[str, Backend] = {"sqlite": Sqlite(sealed=True), "redis": SEALED_REDIS}
 # What is sealed is what restarts find, so those are tested with both, and all the rest where that is asked for.
 _EVERYWHERE = _PLAIN | _SEALED if os.environ.get(ALL_SEALED) else _PLAIN
 BACKENDS = tuple(_EVERYWHERE[name] for name in chosen(_EVERYWHERE, ("memory", "sqlite", "redis")))
-UNSEALED = tuple(one for one in BACKENDS if one.durable)
+# On PostgreSQL, a run that asks for no store tries only what restarts find: each call there takes a disk's time.
+UNSEALED = tuple(
+    _EVERYWHERE[name] for name in chosen(_EVERYWHERE, ("sqlite", "redis", "postgresql")) if _EVERYWHERE[name].durable
+)
 DURABLE = tuple(dict.fromkeys((*UNSEALED, *(_SEALED[name] for name in chosen(_SEALED)))))

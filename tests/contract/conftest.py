@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.backends import BACKENDS, CLUSTERED, DURABLE, PARTITIONED, REDIS, SEALED_REDIS, UNSEALED, Backend
+from tests.contract.backends import (
+    BACKENDS,
+    CLUSTERED,
+    DURABLE,
+    PARTITIONED,
+    POSTGRES,
+    REDIS,
+    SEALED_REDIS,
+    UNSEALED,
+    Backend,
+)
 from tests.contract.world import Factory, World
 
 
@@ -18,6 +28,7 @@ def _servers() -> Iterator[None]:
     PARTITIONED.close()
     CLUSTERED.close()
     SEALED_REDIS.close()
+    POSTGRES.close()
 
 
 async def _factory(request: pytest.FixtureRequest, place: Path) -> AsyncIterator[Factory]:

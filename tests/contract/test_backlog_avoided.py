@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holon.storage.ledger.touches import MOST_AT_ONCE
+from holon.core.touches import MOST_AT_ONCE
 from tests.contract.world import BROKEN, Factory, World
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holon.storage.ledger import backlog, tables
+from holon.core import backlog, tables
 from tests.contract.cancelling import cancel
 from tests.contract.world import World
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from holon.core.leases import MOST_TOO_DEAR
 from holon.domain.events import BranchesDone
 from holon.domain.job import Status
 from holon.domain.matching import Need
 from holon.domain.task import LIMIT_EXCEEDED, job_of
 from holon.ports import NewFanOut, Offer
-from holon.storage.ledger.leases import MOST_TOO_DEAR
 from tests.contract.costs import affords, cost, ends
 from tests.contract.hinted import Hints
 from tests.contract.world import BROKEN, Factory, Hand, World

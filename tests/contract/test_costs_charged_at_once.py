@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from holon.core.costs import MOST_UNREPORTED
 from holon.ports import Offer, Superseded
-from holon.storage.ledger.costs import MOST_UNREPORTED
 from tests.contract.costs import cost, ends, with_budget
 from tests.contract.world import Factory, Hand, World
 

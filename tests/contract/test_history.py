@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from holon.core.leases import MOST_ATTEMPTS
 from holon.domain.events import HistoryEvent
 from holon.domain.task import RetryPolicy
 from holon.ports import Accept, NewJob, Result, Touch
-from holon.storage.ledger.leases import MOST_ATTEMPTS
 from tests.contract.world import BROKEN, OK, World
 
 

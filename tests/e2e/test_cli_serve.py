@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 from pathlib import Path
 
@@ -223,6 +224,28 @@ def test_a_port_in_use_is_told_with_the_setting_to_change(tmp_path: Path) -> Non
     assert ran.code == 2
     assert "API_PORT" in ran.err
     assert "in use" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("pragmas", "told"),
+    [
+        ("PRAGMA application_id = 0x484F4C4E; PRAGMA user_version = 9;", "an older version of Holon made it"),
+        ("PRAGMA application_id = 0x686F6C6E; PRAGMA user_version = 2;", "a newer version of Holon made it (layout 2)"),
+        ("PRAGMA application_id = 7;", "another program made it"),
+    ],
+    ids=["older", "newer", "another"],
+)
+def test_a_file_that_is_no_store_of_this_version_is_refused_and_stays(folder: Path, pragmas: str, told: str) -> None:
+    file = folder / "old.db"
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.executescript(f"CREATE TABLE jobs (id TEXT); PRAGMA journal_mode = WAL; {pragmas}")
+    content = file.read_bytes()
+    for command in (("serve", *ANY_PORTS), ("check",)):
+        ran = holon_forked(folder, *command, env={"STORAGE_URI": f"sqlite:///{file}", "CLIENT_TOKEN": TOKEN})
+        assert ran.code == 2
+        assert f"{file} is no store of this version: {told}." in ran.err
+        assert "start anew with an empty store, move the file away, or name another file in STORAGE_URI" in ran.err
+    assert file.read_bytes() == content
 
 
 def test_a_blueprint_that_is_not_sound_keeps_a_node_from_starting(folder: Path) -> None:

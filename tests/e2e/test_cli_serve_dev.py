@@ -313,7 +313,8 @@ def test_statuses_of_an_edited_blueprint_are_compared_with_those_of_skills(
     until(lambda: "poison" in holon_here(folder, "workers", "catalog").out, "the worker is there")
     edit(folder, 1, wait='actions.dispatch_task("poison", {}, {"success": "only", "needs_reviw": "only"})')
     assert holon_here(folder, "reload", "blueprints").code == 0
-    assert "no connected worker with skill 'poison' declares (did you mean 'needs_review'?)" in node.log
+    told = "no connected worker with skill 'poison' declares (did you mean 'needs_review'?)"
+    until(lambda: told in node.log, "the node has logged it")
 
 
 def test_other_nodes_go_on_with_the_blueprints_of_their_start(folder: Path, started: list[Started]) -> None:

@@ -17,6 +17,8 @@ import grpc.aio
 
 from holon.clock import SystemClock
 from holon.context import ActionFactory
+from holon.core.rows import WorkerRow
+from holon.core.tables import Tables
 from holon.domain.blueprint import Blueprint
 from holon.domain.client import DEFAULT, Client
 from holon.domain.job import Status
@@ -32,8 +34,6 @@ from holon.ports import JobFilter, JobRecord, StoreSettings
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.security.admission import Admission
 from holon.security.clients import Clients, sole
-from holon.storage.ledger.rows import WorkerRow
-from holon.storage.ledger.tables import Tables
 from holon.storage.memory import MemoryStorage
 from holon.storage.sqlite import SqliteStorage
 from holon.telemetry.log import of_a_call_that_is_over

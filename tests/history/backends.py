@@ -8,7 +8,7 @@ from typing import Protocol
 
 from holon.ports import HistoryStorage
 from holon.storage.history import PostgresHistory, SqliteHistory
-from holon.storage.sealing import Seal
+from holon.stores.sealing import Seal
 from tests.history.postgres import Server
 
 KEYS = (bytes(range(32)),)

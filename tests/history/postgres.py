@@ -75,11 +75,17 @@ class Server:
         """Where clients find a database of it."""
         return f"postgresql://holon@/{database}?host={self._place}"
 
-    def make(self) -> None:
-        """Lay its files out, which takes the server's own program a second; every other is a copy of the first."""
+    def make(self, *, durable: bool = False) -> None:
+        """Lay its files out, which takes the server's own program a second; every other is a copy of the first.
+
+        Arguments:
+            durable: with the settings of a server that survives a power cut.
+        """
         _run("cp", "-a", _template(), self._data)
         with (self._data / "postgresql.conf").open("a") as settings:
             settings.write(f"unix_socket_directories = '{self._place}'\n")
+            if durable:
+                settings.writelines(f"{name} = on\n" for name in ("fsync", "full_page_writes", "autovacuum"))
 
     def start(self) -> None:
         """Start it, and wait until it answers; what the last one left of its memory may have to go first."""
@@ -144,11 +150,11 @@ def _signal(processes: list[int], number: signal.Signals) -> None:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """A new server that runs; at the end it is gone with all that it kept."""
+def serving(*, durable: bool = False) -> Iterator[Server]:
+    """A new server that runs, as `Server.make` has it; at the end it is gone with all that it kept."""
     with _folder() as place:
         server = Server(_programs(), place)
-        server.make()
+        server.make(durable=durable)
         server.start()
         try:
             yield server

@@ -35,7 +35,7 @@ from holon.security.sts.exchange import Exchange, TokenSettings
 from holon.security.tls import TlsPaths
 from holon.security.tls_files import TlsFiles
 from holon.storage.memory import MemoryStorage
-from holon.storage.sealing import Seal
+from holon.stores.sealing import Seal
 from holon.transports.grpc.client_door import ClientDoor
 from holon.transports.grpc.settings import DoorSettings, WorkerDoorSettings
 from holon.transports.grpc.worker_door import WorkerDoor
@@ -357,7 +357,8 @@ async def a_node(
     tls = (tls or server_files()) if secure else None
     async with AsyncExitStack() as resources:
         if store is None:
-            store = await resources.enter_async_context(MemoryStorage(store_settings, clock))
+            store = memory = MemoryStorage(store_settings, clock)
+            await resources.enter_async_context(memory)
         engine = Engine(
             store,
             store_settings,

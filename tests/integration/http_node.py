@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,41 +108,44 @@ async def running(
     clock: Clock | None = None,
     files: FilesPlace | None = None,
 ) -> AsyncIterator[Node]:
-    engine = Engine(store or MemoryStorage(STORE), STORE, EngineSettings(), files=files, read_told=read_summary)
-    engine.blueprints.register_all([*blueprints(), *more])
-    loops = asyncio.create_task(engine.run())
-    settings = settings or HttpSettings(port=0, max_body=LIMIT)
-    clients, reloading = Clients(sole(token)), Reloading()
-    overview = Overview(
-        engine, "n1", "1.2.3", lambda _grace, _reason: None, reloading.reload, Holarchy(engine.store, "h", 8)
-    )
-    try:
-        async with (
-            HttpDoor(
-                engine.jobs,
-                engine.watching,
-                engine.trees,
-                engine.blueprints,
-                overview,
-                settings,
-                clients,
-                metrics,
-                tls,
-                clock,
-                keys=keys,
-                files=engine.client_files,
-            ) as door,
-            httpx.AsyncClient(
-                base_url=f"{'https' if tls else 'http'}://127.0.0.1:{door.port}",
-                trust_env=False,
-                timeout=GUARD,
-                verify=PLAINTEXT,
-            ) as client,
-        ):
-            yield Node(engine, door, client, clients, reloading, overview)
-    finally:
-        loops.cancel()
-        await asyncio.gather(loops, return_exceptions=True)
+    async with AsyncExitStack() as stack:
+        if store is None:
+            store = await stack.enter_async_context(MemoryStorage(STORE))
+        engine = Engine(store, STORE, EngineSettings(), files=files, read_told=read_summary)
+        engine.blueprints.register_all([*blueprints(), *more])
+        loops = asyncio.create_task(engine.run())
+        settings = settings or HttpSettings(port=0, max_body=LIMIT)
+        clients, reloading = Clients(sole(token)), Reloading()
+        overview = Overview(
+            engine, "n1", "1.2.3", lambda _grace, _reason: None, reloading.reload, Holarchy(engine.store, "h", 8)
+        )
+        try:
+            async with (
+                HttpDoor(
+                    engine.jobs,
+                    engine.watching,
+                    engine.trees,
+                    engine.blueprints,
+                    overview,
+                    settings,
+                    clients,
+                    metrics,
+                    tls,
+                    clock,
+                    keys=keys,
+                    files=engine.client_files,
+                ) as door,
+                httpx.AsyncClient(
+                    base_url=f"{'https' if tls else 'http'}://127.0.0.1:{door.port}",
+                    trust_env=False,
+                    timeout=GUARD,
+                    verify=PLAINTEXT,
+                ) as client,
+            ):
+                yield Node(engine, door, client, clients, reloading, overview)
+        finally:
+            loops.cancel()
+            await asyncio.gather(loops, return_exceptions=True)
 
 
 async def until(node: Node, what: str) -> None:

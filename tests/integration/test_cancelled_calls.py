@@ -130,24 +130,6 @@ async def test_a_worker_that_went_away_while_its_contract_was_learned_leaves_no_
     await hand.has(1)
 
 
-async def test_a_cancelled_caller_makes_no_further_call(tmp_path: Path) -> None:
-    async with SqliteStorage(tmp_path / "store.db", SETTINGS) as store:
-        replies = 0
-
-        async def calling() -> None:
-            nonlocal replies
-            while True:
-                await store.claim(1)
-                replies += 1
-
-        caller = asyncio.create_task(calling())
-        await asyncio.sleep(0)
-        caller.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await caller
-        assert replies == 1
-
-
 async def test_a_call_made_while_its_caller_ends_is_answered(tmp_path: Path) -> None:
     async with SqliteStorage(tmp_path / "store.db", SETTINGS) as store:
         closed = asyncio.Event()

@@ -15,14 +15,16 @@ import pytest
 from redis.asyncio import Redis
 
 from holon.clock import SystemClock
+from holon.core.shared_rows import DocumentRow
 from holon.errors import ConfigError, FailedPrecondition
 from holon.ports import place_of
-from holon.storage.sealing import Seal, key_id
-from holon.storage.sealing.seal import MARK
+from holon.stores.sealing import Seal, key_id
+from holon.stores.sealing.seal import MARK
 from holon.testing import RunningNode
 from tests.integration.cases.site import seen
 from tests.integration.sealed_places import GUARD, KINDS, NEW, OLD, SECRET, Place, hand, late_hand, node_at, text, work
 from tests.redis_server import RedisServer
+from tests.store_file import documents, flipped, put, rows
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -72,8 +74,7 @@ async def test_what_makes_tokens_is_sealed_and_without_a_key_the_log_says_that_i
             # Whoever opens a session with a token has been given it.
             async with late_hand(node, sts=True):
                 await node.run("waiting", {})
-            with closing(sqlite3.connect(file.file)) as db:
-                stored = db.execute("SELECT kind, value FROM documents ORDER BY kind").fetchall()
+            stored = [(one.kind, one.value or b"") for one in documents(file.file)]
         sealed = {kind: value[:1] == MARK for kind, value in stored if kind in ("signing_keys", "token_families")}
         found.append((sealed, caplog.text.count("are stored unencrypted")))
     assert found == [
@@ -85,18 +86,16 @@ async def test_what_makes_tokens_is_sealed_and_without_a_key_the_log_says_that_i
 async def test_what_makes_tokens_follows_the_key_and_what_lasts_has_it_kept_as_long(file: Place) -> None:
     lasts = 20 * 86_400
     before = SystemClock().now_ms()
-    stored: dict[tuple[str, str], tuple[bytes, int]] = {}
+    stored: dict[tuple[str, str], DocumentRow] = {}
     settings: dict[str, str | float]
     for keys in ((OLD,), (NEW, OLD)):
         settings = {"ENCRYPTION_KEY_FILE": file.write(*keys), "REFRESH_TOKEN_SECONDS": lasts}
         # Whoever opens a session with a token has been given it: the keys that sign were read.
         async with node_at(file, **settings) as node, late_hand(node, sts=True):
             await node.run("waiting", {})
-        with closing(sqlite3.connect(file.file)) as db:
-            rows = db.execute("SELECT kind, key, value, expires_at FROM documents").fetchall()
-        stored = {(kind, key): (value, expires_at) for kind, key, value, expires_at in rows}
-    assert Seal((NEW,)).open(*place_of("signing_keys", "ring"), stored["signing_keys", "ring"][0])
-    assert stored["encryption_keys", key_id(OLD)][1] >= before + (lasts + 86_400) * 1000
+        stored = {(one.kind, one.key): one for one in documents(file.file)}
+    assert Seal((NEW,)).open(*place_of("signing_keys", "ring"), stored["signing_keys", "ring"].value or b"")
+    assert (stored["encryption_keys", key_id(OLD)].expires_at or 0) >= before + (lasts + 86_400) * 1000
 
 
 async def test_a_store_of_before_there_was_a_key_goes_on_with_one_and_not_without_it_any_more(place: Place) -> None:
@@ -158,17 +157,6 @@ async def broken(node: RunningNode, path: str, where: str, data: dict[str, str] 
     return (answer.status_code, answer.json()["code"]) == (503, "SEAL_BROKEN") and where in answer.json()["error"]
 
 
-def _states(file: Place) -> dict[str, bytes]:
-    with closing(sqlite3.connect(file.file)) as db:
-        return dict(db.execute("SELECT id, state FROM jobs").fetchall())
-
-
-def _put(file: Place, states: dict[str, bytes]) -> None:
-    with closing(sqlite3.connect(file.file, isolation_level=None)) as db:
-        for job_id, state in states.items():
-            db.execute("UPDATE jobs SET state = ? WHERE id = ?", (state, job_id))
-
-
 async def test_what_was_changed_or_moved_in_the_file_stops_only_its_job_which_is_not_lost(
     file: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -176,21 +164,21 @@ async def test_what_was_changed_or_moved_in_the_file_stops_only_its_job_which_is
         changed, moved, sound = [
             (await node.client.create_job("waiting", {"it": name}, request_id=name)).job_id for name in ("1", "2", "3")
         ]
-    before = _states(file)
-    _put(file, {changed: before[changed][:-1] + bytes([before[changed][-1] ^ 1]), moved: before[sound]})
+    before = {job_id: value for (job_id, _), value in rows(file.file, "state").items()}
+    put(file.file, {(changed, "state"): flipped(before[changed]), (moved, "state"): before[sound]})
 
     with caplog.at_level(logging.ERROR):
         async with node_at(file, ENCRYPTION_KEY=text(OLD)) as node, late_hand(node):
             assert (await node.client.wait_for(sound, timeout=GUARD)).result["it"] == "3"
             for number, job_id in (("1", changed), ("2", moved)):
-                assert await broken(node, f"/api/v1/jobs/{job_id}", f"jobs:{job_id}:state")
+                assert await broken(node, f"/api/v1/jobs/{job_id}", f"row:{job_id}:state")
                 assert await broken(node, "/api/v1/jobs/waiting", job_id, {"it": number}, key=number)
             assert [job.id async for job in node.client.list_jobs()] == [sound]
             assert (await node.run("waiting", {"it": "4"})).result["it"] == "4"
-    assert f"jobs:{changed}:state" in caplog.text
-    assert f"jobs:{moved}:state" in caplog.text
+    assert f"row:{changed}:state" in caplog.text
+    assert f"row:{moved}:state" in caplog.text
 
-    _put(file, {changed: before[changed], moved: before[moved]})
+    put(file.file, {(job_id, "state"): before[job_id] for job_id in (changed, moved)})
     async with node_at(file, ENCRYPTION_KEY=text(OLD)) as node, late_hand(node):
         ended = [await node.client.wait_for(job_id, timeout=GUARD) for job_id in (changed, moved)]
     assert [job.result["it"] for job in ended] == ["1", "2"]

@@ -20,6 +20,7 @@ from holon.errors import StoreUnavailable
 from holon.ports import JobRecord
 from holon.security.clients import sole
 from holon.storage.sqlite import SqliteStorage
+from holon.stores.sqlite import SqliteRows
 from holon.transports.http import routes
 from tests.integration.http_node import AUTH, GUARD, LIMIT, STORE, Node, running
 from tests.integration.http_waits import LONG, WAITING, Raw, Waits, asking
@@ -75,7 +76,7 @@ async def test_a_creation_that_waits_reads_no_file(tmp_path: Path, monkeypatch: 
         raise StoreUnavailable("the file is not read for this")
 
     async with SqliteStorage(tmp_path / "holon.db", STORE) as store, running(store=store) as node:
-        monkeypatch.setattr(store._reader, "job", refused)
+        monkeypatch.setattr(SqliteRows, "read", refused)
         for path in ("/api/v1/jobs/waiting?wait=0.05", "/api/v1/jobs/doubling?wait=30"):
             created = await node.client.post(path, json={"initial_data": {"n": 4}}, headers=AUTH, timeout=GUARD)
         assert (created.status_code, created.json()["result"]) == (200, {"twice": 8})

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from holon.worker import TaskError
 from tests.chaos.link import Link
 from tests.integration.holon_line import a_holon, passing, spreading, tree_of, until
 from tests.integration.middle_store import stores_of
+from tests.store_file import documents, put, rows
 
 
 class Gate:
@@ -282,9 +281,11 @@ async def test_p3_the_tree_outlives_the_child_and_its_digest_verifies_later_agai
         assert await own() == told.digest.sha256
         if len(pure) == 3 and pure["STORAGE_URI"].startswith("sqlite"):
             # Whoever rewrites what was told of is found out.
-            with closing(sqlite3.connect(tmp_path / "middle.db")) as database, database:
-                changed = "CAST(replace(CAST(events AS TEXT), 'on purpose', 'by chance_') AS BLOB)"
-                database.execute(f"UPDATE history SET events = {changed}")
+            lines = rows(tmp_path / "middle.db", "lines.*")
+            put(
+                tmp_path / "middle.db",
+                {key: value.replace(b"on purpose", b"by chance_") for key, value in lines.items()},
+            )
             assert await own() != told.digest.sha256
 
 
@@ -365,9 +366,7 @@ async def test_nothing_is_shown_below_a_task_that_a_child_that_is_linked_has_giv
 
 def summaries(file: Path) -> int:
     """Of how many tasks below a holon knows what was told."""
-    with closing(sqlite3.connect(file)) as database:
-        (count,) = database.execute("SELECT count(*) FROM documents WHERE kind = 'summaries'").fetchone()
-        return int(count)
+    return len(documents(file, "summaries"))
 
 
 @pytest.mark.parametrize("disclose", ["none", "summary"])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,7 @@ from tests.integration.cases.parts import above, part_of
 from tests.integration.cases.site import GUARD, create, ended, history, waits
 from tests.integration.sealed_places import OLD, text
 from tests.redis_server import RedisServer
-
-_ROWS = "SELECT last, events FROM history WHERE job = (SELECT n FROM jobs WHERE id = ?) ORDER BY last LIMIT 1"
-_SPOIL = "UPDATE history SET events = ? WHERE job = (SELECT n FROM jobs WHERE id = ?) AND last = ?"
+from tests.store_file import flipped, put, rows
 
 
 @pytest.fixture
@@ -77,11 +73,9 @@ async def test_a_line_of_history_that_does_not_open_stops_no_job_not_even_its_ow
     uri = f"sqlite:///{file}?synchronous=NORMAL"
     async with node(uri) as it:
         jobs = [await asked(it) for _ in range(3)]
-    with closing(sqlite3.connect(file, isolation_level=None)) as db:
-        # Of one job above, and of a part of another.
-        for spoilt in (jobs[0][0], jobs[1][1]):
-            last, events = db.execute(_ROWS, (spoilt,)).fetchone()
-            assert db.execute(_SPOIL, (events[:-1] + bytes([events[-1] ^ 1]), spoilt, last)).rowcount == 1
+    # Of one job above, and of a part of another.
+    for spoilt in (jobs[0][0], jobs[1][1]):
+        put(file, {key: flipped(value) for key, value in rows(file, "lines.1", spoilt).items()})
     async with node(uri) as it:
         for _, part in jobs:
             await decide(it, part)

@@ -8,6 +8,7 @@ import pytest
 
 from holon.config import Config
 from holon.config.settings import table
+from holon.core import costs, leases, touches
 from holon.domain import attempts, fanning, fleet, resources, webhook
 from holon.domain.file_names import MAX_PART_BYTES
 from holon.domain.holarchy import MAX_BELOW, MAX_DEPTH
@@ -27,7 +28,6 @@ from holon.engine import (
 from holon.ports import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_PAGE_BYTES, MAX_PARTS, PART_BYTES, StoreSettings
 from holon.storage import blobs, waiting, windows
 from holon.storage.history import columns
-from holon.storage.ledger import costs, leases, touches
 from holon.task_files import copies, folder, together
 from holon.task_files import files as task_files
 from holon.task_files import names as file_names

@@ -84,7 +84,7 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         make = lambda: RedisRows(uri)  # noqa: E731
     else:
         uri = request.getfixturevalue("postgres").database()
-        make = lambda: PostgresRows(f"{uri}&shards={SHARDS}")  # noqa: E731
+        make = lambda: PostgresRows(uri, SHARDS)  # noqa: E731
     async with AsyncExitStack() as opened:
         yield Stores(make, opened, clock)
 

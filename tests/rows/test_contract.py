@@ -26,7 +26,7 @@ def batch(
     *puts: Row,
     stamp: int = 0,
     deletes: tuple[RowKey, ...] = (),
-    purged: tuple[int, ...] = (),
+    purged: tuple[str, ...] = (),
     entries: tuple[Entry, ...] = (),
     removed: tuple[Entry, ...] = (),
     consumed: tuple[str, ...] = (),
@@ -41,7 +41,7 @@ async def word(store: RowStore, *batches: Batch) -> Word:
     return word
 
 
-async def value(store: RowStore, job: int, name: str, shard: int = 0) -> bytes | None:
+async def value(store: RowStore, job: str, name: str, shard: int = 0) -> bytes | None:
     [value] = await store.read(shard, [(job, name)])
     return value
 
@@ -93,7 +93,7 @@ async def test_an_owner_that_wrote_meanwhile_is_not_taken_over(store: RowStore) 
 
 async def test_a_released_shard_is_free_and_its_owner_fenced(store: RowStore) -> None:
     head = await owned(store)
-    await store.apply([batch(head, 1, (1, "head", b"x"))])
+    await store.apply([batch(head, 1, ("1", "head", b"x"))])
     assert not await store.release(head, 0)
     assert await store.release(head, 1)
     assert await word(store, batch(head, 2)) is Word.FENCED
@@ -109,15 +109,15 @@ async def test_a_batch_changes_rows_entries_and_inbox_together(store: RowStore) 
     await store.post(0, [b"m1", b"m2"], 10)
     received = await store.receive("n1", {0: ()})
     entries: tuple[Entry, ...] = (("live", 5, "1"), ("live", 7, "2"), ("due", 9, "1.a"))
-    first = batch(head, 1, (1, "head", b"h"), (1, "task.1", b"t"), (2, "head", b""), entries=entries)
+    first = batch(head, 1, ("1", "head", b"h"), ("1", "task.1", b"t"), ("2", "head", b""), entries=entries)
     assert await word(store, first) is Word.APPLIED
-    assert await store.read(0, [(2, "head"), (1, "task.1"), (3, "head")]) == [b"", b"t", None]
+    assert await store.read(0, [("2", "head"), ("1", "task.1"), ("3", "head")]) == [b"", b"t", None]
     second = batch(
-        head, 2, (1, "head", b"new"), deletes=((1, "task.1"), (9, "nothing")), removed=(("live", 5, "1"),),
+        head, 2, ("1", "head", b"new"), deletes=(("1", "task.1"), ("9", "nothing")), removed=(("live", 5, "1"),),
         entries=(("over", 6, "1"),), consumed=(received.messages[0].id,),
     )  # fmt: skip
     assert await word(store, second) is Word.APPLIED
-    assert await store.read(0, [(1, "head"), (1, "task.1")]) == [b"new", None]
+    assert await store.read(0, [("1", "head"), ("1", "task.1")]) == [b"new", None]
     assert [found.member for found in await store.range("live", [0], 0, 100, 10)] == ["2"]
     assert [found.member for found in await store.range("over", [0], 0, 100, 10)] == ["1"]
     assert [one.body for one in (await store.receive("n1", {0: ()})).messages] == [b"m2"]
@@ -125,54 +125,54 @@ async def test_a_batch_changes_rows_entries_and_inbox_together(store: RowStore) 
 
 async def test_a_purged_job_has_no_row_left(store: RowStore) -> None:
     head = await owned(store)
-    await store.apply([batch(head, 1, *((1, f"line.{n}", b"x") for n in range(50)), (2, "head", b"y"))])
-    assert len(await store.names(0, 1)) == 50
-    await store.apply([batch(head, 2, (1, "head", b"anew"), purged=(1,))])
-    assert await store.names(0, 1) == ["head"]
-    assert await store.names(0, 2) == ["head"]
-    assert await store.names(0, 3) == []
+    await store.apply([batch(head, 1, *(("1", f"line.{n}", b"x") for n in range(50)), ("2", "head", b"y"))])
+    assert len(await store.names(0, "1")) == 50
+    await store.apply([batch(head, 2, ("1", "head", b"anew"), purged=("1",))])
+    assert await store.names(0, "1") == ["head"]
+    assert await store.names(0, "2") == ["head"]
+    assert await store.names(0, "3") == []
 
 
 async def test_a_repeated_batch_is_applied_once(store: RowStore) -> None:
     head = await owned(store)
-    first = batch(head, 1, (1, "head", b"x"))
+    first = batch(head, 1, ("1", "head", b"x"))
     assert await word(store, first) is Word.APPLIED
-    await store.apply([batch(head, 2, (1, "head", b"y"))])
+    await store.apply([batch(head, 2, ("1", "head", b"y"))])
     assert await word(store, first) is Word.APPLIED
-    assert await value(store, 1, "head") == b"y"
+    assert await value(store, "1", "head") == b"y"
 
 
 async def test_a_batch_whose_predecessor_is_missing_is_a_gap(store: RowStore) -> None:
     head = await owned(store)
-    assert await word(store, batch(head, 2, (1, "head", b"x"))) is Word.GAP
-    assert await value(store, 1, "head") is None
+    assert await word(store, batch(head, 2, ("1", "head", b"x"))) is Word.GAP
+    assert await value(store, "1", "head") is None
     [(_, now)] = await store.apply([batch(head, 3)])
     assert now.batch == 0
 
 
 async def test_a_batch_of_an_earlier_owner_is_fenced(store: RowStore) -> None:
     head = await owned(store)
-    await store.apply([batch(head, 1, (1, "head", b"x"))])
+    await store.apply([batch(head, 1, ("1", "head", b"x"))])
     now = await owned(store, 0, B)
-    assert await word(store, batch(head, 2, (1, "head", b"old"))) is Word.FENCED
+    assert await word(store, batch(head, 2, ("1", "head", b"old"))) is Word.FENCED
     # The token is the fence: the number of an epoch can come again after a backup was restored.
-    forged = batch(Head(0, now.epoch, A), 2, (1, "head", b"old"))
+    forged = batch(Head(0, now.epoch, A), 2, ("1", "head", b"old"))
     assert await word(store, forged) is Word.FENCED
-    assert await value(store, 1, "head") == b"x"
-    assert await word(store, batch(now, 2, (1, "head", b"new"))) is Word.APPLIED
+    assert await value(store, "1", "head") == b"x"
+    assert await word(store, batch(now, 2, ("1", "head", b"new"))) is Word.APPLIED
 
 
 async def test_a_large_batch_is_applied_whole(store: RowStore) -> None:
     head = await owned(store)
-    puts = tuple((n % 7, f"row.{n}", b"v" * (n % 50)) for n in range(9_000))
+    puts = tuple((str(n % 7), f"row.{n}", b"v" * (n % 50)) for n in range(9_000))
     entries: tuple[Entry, ...] = tuple(("all", n, f"{n:05}") for n in range(9_000))
     assert await word(store, batch(head, 1, *puts, entries=entries)) is Word.APPLIED
-    assert len(await store.names(0, 3)) == len(range(3, 9_000, 7))
+    assert len(await store.names(0, "3")) == len(range(3, 9_000, 7))
     wanted = [(job, name) for job, name, _ in puts[:2_000]]
     assert await store.read(0, wanted) == [content for _, _, content in puts[:2_000]]
     deletes = tuple((job, name) for job, name, _ in puts)
     assert await word(store, batch(head, 2, deletes=deletes, removed=entries)) is Word.APPLIED
-    assert await store.names(0, 3) == []
+    assert await store.names(0, "3") == []
     assert await store.range("all", [0], 0, 10_000, 10) == []
 
 
@@ -181,20 +181,20 @@ async def test_batches_of_several_shards_go_together_each_by_itself(store: RowSt
     heads = [await owned(store, shard) for shard in range(3)]
     await store.apply([batch(heads[1], 1)])
     words = await store.apply(
-        [batch(head, 1, (1, "head", b"%d" % head.shard)) for head in heads[:2]] + [batch(heads[2], 5)]
+        [batch(head, 1, ("1", "head", b"%d" % head.shard)) for head in heads[:2]] + [batch(heads[2], 5)]
     )
     assert [word for word, _ in words] == [Word.APPLIED, Word.APPLIED, Word.GAP]
-    assert await value(store, 1, "head", 0) == b"0"
-    assert await value(store, 1, "head", 1) is None
-    assert await value(store, 1, "head", 2) is None
+    assert await value(store, "1", "head", 0) == b"0"
+    assert await value(store, "1", "head", 1) is None
+    assert await value(store, "1", "head", 2) is None
 
 
 async def test_rows_outlive_the_process(stores: Stores) -> None:
     store = await stores.open()
     head = await owned(store)
-    await store.apply([batch(head, 1, (1, "head", b"\x00\xff" * 500_000), entries=(("live", 2**52, "1"),))])
+    await store.apply([batch(head, 1, ("1", "head", b"\x00\xff" * 500_000), entries=(("live", 2**52, "1"),))])
     other = await stores.open()
-    assert await value(other, 1, "head") == b"\x00\xff" * 500_000
+    assert await value(other, "1", "head") == b"\x00\xff" * 500_000
     [found] = await other.range("live", [0], 0, 2**53 - 1, 10)
     assert (found.shard, found.score, found.member) == (0, 2**52, "1")
     [now, *_] = await other.heads()
@@ -228,6 +228,15 @@ async def test_a_range_goes_over_several_shards_in_one_order(store: RowStore) ->
     ]
     assert await store.range("made", [0, 1, 2], 50, 99, 3) == []
     assert await store.range("other", [0, 1, 2], 0, 99, 3) == []
+
+
+@shared_store
+async def test_entries_are_counted_over_several_shards(store: RowStore) -> None:
+    for shard in range(3):
+        entries: tuple[Entry, ...] = tuple(("made", n, f"{n}") for n in range(shard + 1))
+        await store.apply([batch(await owned(store, shard), 1, entries=entries)])
+    assert await store.count("made", [0, 2]) == 4
+    assert await store.count("other", [0, 1, 2]) == 0
 
 
 async def test_entries_of_one_score_are_ordered_by_member_in_both_directions(store: RowStore) -> None:
@@ -294,27 +303,38 @@ async def test_a_record_changes_only_from_the_version_that_was_read(store: RowSt
     [(made, one)] = await store.exchange([Change("doc", "k", 0, b"1")])
     assert made
     assert one is not None
-    assert (one.version, one.value, one.expires_at) == (1, b"1", None)
-    [(made, one)] = await store.exchange([Change("doc", "k", 0, b"other")])
-    assert not made
-    assert one is not None
-    assert one.value == b"1"
-    [(made, one), (wrong, _)] = await store.exchange([Change("doc", "k", 1, b"2"), Change("doc", "k", 1, b"3")])
+    assert (one.value, one.expires_at) == (b"1", None)
+    [(made, other)] = await store.exchange([Change("doc", "k", 0, b"other")])
+    assert (made, other) == (False, one)
+    changes = [Change("doc", "k", one.version, b"2"), Change("doc", "k", one.version, b"3")]
+    [(made, two), (wrong, same)] = await store.exchange(changes)
     assert made
     assert not wrong
-    [stored] = await store.records("doc")
-    assert (stored.kind, stored.key, stored.version, stored.value) == ("doc", "k", 2, b"2")
+    assert two is not None
+    assert two.version > one.version
+    assert two == same == (await store.records("doc"))[0]
 
 
 async def test_a_repeated_change_counts_as_made(store: RowStore) -> None:
+    [(_, one)] = await store.exchange([Change("doc", "k", 0, b"1")])
+    assert one is not None
+    assert await store.exchange([Change("doc", "k", 0, b"1")]) == [(True, one)]
     for _ in range(2):
-        [(made, one)] = await store.exchange([Change("doc", "k", 0, b"1")])
-        assert made
-        assert one is not None
-        assert one.version == 1
-    for _ in range(2):
-        assert await store.exchange([Change("doc", "k", 1, None)]) == [(True, None)]
+        assert await store.exchange([Change("doc", "k", one.version, None)]) == [(True, None)]
     assert await store.records("doc") == []
+
+
+async def test_a_record_that_is_made_again_has_another_version(store: RowStore, stores: Stores) -> None:
+    versions = []
+    for _ in range(3):
+        stores.later(1)
+        [(_, one)] = await store.exchange([Change("doc", "k", 0, b"1")])
+        assert one is not None
+        versions.append(one.version)
+        await store.exchange([Change("doc", "k", one.version, None)])
+    assert versions == sorted(versions)
+    [(made, _)] = await store.exchange([Change("doc", "k", versions[0] - 1, b"2")])
+    assert not made
 
 
 async def test_records_are_listed_by_kind_or_by_keys(store: RowStore) -> None:
@@ -337,7 +357,7 @@ async def test_an_expired_record_is_gone(store: RowStore, stores: Stores) -> Non
     [(made, one)] = await store.exchange([Change("doc", "k", 0, b"2")])
     assert made
     assert one is not None
-    assert one.version == 1
+    assert one.value == b"2"
 
 
 async def test_a_counter_never_goes_beyond_its_limit(store: RowStore) -> None:

@@ -67,30 +67,30 @@ async def mortal(request: pytest.FixtureRequest) -> AsyncIterator[tuple[RowStore
 async def test_i1_batches_go_on_when_a_killed_server_is_back(mortal: tuple[RowStore, RedisServer | Server]) -> None:
     store, server = mortal
     head = await owned(store)
-    await store.apply([batch(head, 1, (1, "head", b"1"))])
+    await store.apply([batch(head, 1, ("1", "head", b"1"))])
     server.kill()
     with pytest.raises(StoreUnavailable):
-        await store.apply([batch(head, 2, (1, "head", b"2"))])
+        await store.apply([batch(head, 2, ("1", "head", b"2"))])
     with pytest.raises(StoreUnavailable):
-        await store.read(0, [(1, "head")])
+        await store.read(0, [("1", "head")])
     await asyncio.to_thread(server.start)
-    assert await applied(store, batch(head, 2, (1, "head", b"2"))) is Word.APPLIED
-    assert await value(store, 1, "head") == b"2"
+    assert await applied(store, batch(head, 2, ("1", "head", b"2"))) is Word.APPLIED
+    assert await value(store, "1", "head") == b"2"
 
 
 async def test_a_batch_whose_reply_was_lost_is_applied_once(mortal: tuple[RowStore, RedisServer | Server]) -> None:
     store, server = mortal
     head = await owned(store)
     for number in range(1, 30):
-        sent = asyncio.create_task(store.apply([batch(head, number, (1, f"row.{number}", b"first"))]))
+        sent = asyncio.create_task(store.apply([batch(head, number, ("1", f"row.{number}", b"first"))]))
         await asyncio.sleep(0)
         await _cut(server)
         try:
             await sent
         except StoreUnavailable:
-            assert await applied(store, batch(head, number, (1, f"row.{number}", b"again"))) is Word.APPLIED
+            assert await applied(store, batch(head, number, ("1", f"row.{number}", b"again"))) is Word.APPLIED
     assert await applied(store, batch(head, 30)) is Word.APPLIED
-    rows = await store.read(0, [(1, f"row.{number}") for number in range(1, 30)])
+    rows = await store.read(0, [("1", f"row.{number}") for number in range(1, 30)])
     assert set(rows) <= {b"first", b"again"}
 
 
@@ -145,7 +145,7 @@ async def test_a_library_that_the_server_forgot_is_loaded_again(redis: RedisServ
         head = await owned(store)
         async with Redis.from_url(redis.uri(1)) as client:
             await client.function_flush()
-        assert await applied(store, batch(head, 1, (1, "head", b"x"))) is Word.APPLIED
+        assert await applied(store, batch(head, 1, ("1", "head", b"x"))) is Word.APPLIED
 
 
 async def test_a_full_redis_takes_batches_again_when_there_is_room(redis: RedisServer) -> None:
@@ -153,7 +153,7 @@ async def test_a_full_redis_takes_batches_again_when_there_is_room(redis: RedisS
         head = await owned(store)
         await client.config_set("maxmemory", "1mb")
         # Work under way may go beyond the limit.
-        assert await word(store, batch(head, 1, (1, "head", b"x"))) is Word.APPLIED
+        assert await word(store, batch(head, 1, ("1", "head", b"x"))) is Word.APPLIED
 
 
 @pytest.mark.parametrize(
@@ -193,9 +193,12 @@ async def test_an_older_postgresql_is_refused(postgres: Server, monkeypatch: pyt
 
 async def test_another_number_of_shards_is_refused(mortal: tuple[RowStore, RedisServer | Server]) -> None:
     store, server = mortal
-    uri = f"{server.uri(1)}&shards=5" if isinstance(server, RedisServer) else f"{server.uri('test_1')}&shards=5"
-    again: RowStore = RedisRows(uri) if isinstance(server, RedisServer) else PostgresRows(uri)
-    with pytest.raises(ConfigError, match=rf"made with shards={store.shards}.*says shards=5"):
+    again: RowStore
+    if isinstance(server, RedisServer):
+        again, said = RedisRows(f"{server.uri(1)}&shards=5"), rf"made with shards={store.shards}.*says shards=5"
+    else:
+        again, said = PostgresRows(server.uri("test_1"), shards=5), rf"has {store.shards} shards.*takes one with 5"
+    with pytest.raises(ConfigError, match=said):
         async with again:
             pass
 
@@ -216,7 +219,7 @@ async def test_a_file_that_another_version_made_is_refused(tmp_path: Path) -> No
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE jobs (id TEXT)")
         db.execute("PRAGMA user_version = 12")
-    with pytest.raises(ConfigError, match=r"no store of this version.*begin anew with another file in STORAGE_URI"):
+    with pytest.raises(ConfigError, match=r"no store of this version.*start anew.*name another file in STORAGE_URI"):
         async with SqliteRows(path):
             pass
 
@@ -256,12 +259,12 @@ async def test_a_file_that_was_removed_ends_the_process(tmp_path: Path) -> None:
 async def test_with_a_full_disk_the_batch_waits_and_is_applied_when_there_is_room(tmp_path: Path) -> None:
     async with SqliteRows(tmp_path / "holon.db") as store:
         head = await owned(store)
-        one = batch(head, 1, (1, "head", b"x" * 1_000_000))
+        one = batch(head, 1, ("1", "head", b"x" * 1_000_000))
         await store._write(lambda: store._db.execute("PRAGMA max_page_count = 30"))
         for _ in range(2):
             with pytest.raises(StoreUnavailable, match="database or disk is full"):
                 await store.apply([one])
-        assert await value(store, 1, "head") is None
+        assert await value(store, "1", "head") is None
         await store._write(lambda: store._db.execute("PRAGMA max_page_count = 1000000"))
         assert await word(store, one) is Word.APPLIED
-        assert await value(store, 1, "head") == b"x" * 1_000_000
+        assert await value(store, "1", "head") == b"x" * 1_000_000

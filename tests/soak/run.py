@@ -21,7 +21,6 @@ import grpc.aio
 from holon.client import Client
 from holon.rxon.v1 import node_pb2
 from holon.security.certificates import KeyPair, issue_server, issue_worker, open_authority
-from holon.storage.sqlite.log_moves import IDLE_S
 from tests.bench.process import Child
 from tests.soak.clients import Clients
 from tests.soak.measure import Growth, Sample, Watch, sample
@@ -32,6 +31,8 @@ RAW_WORKERS = 5
 STORIES_PER_S = 12.0
 # Twice what a lost lease takes to come back, and every connection to close.
 SETTLED_S = 60.0
+# Without work for so long, a node moves the log of its file into it.
+LOG_IDLE_S = 1.0
 SETTINGS = {
     "API_PORT": "0",
     "GRPC_PORT": "0",
@@ -111,7 +112,7 @@ class Soak:
             job = await client.create_job("one", {"n": 0})
             await client.wait_for(job.job_id, timeout=SETTLED_S)
         # And what the store opens when it is idle for the first time.
-        await asyncio.sleep(2 * IDLE_S)
+        await asyncio.sleep(2 * LOG_IDLE_S)
 
     async def _everybody(self, node: Child, clients: Clients, watch: Watch) -> None:
         """All of them, until the time is over; the clients' stories still go on then."""

@@ -101,12 +101,7 @@ class Ended:
         assert limit > 0
         self.taken += 1
         self._check()
-        page: list[JobRecord] = []
-        for job_id in self._ends.due(self.now()):
-            if len(page) == limit:
-                break
-            page.append(self._jobs[job_id])
-            self._ends.forget(job_id)
+        page = [self._jobs[job_id] for job_id in self._ends.take(self.now(), limit)]
         ends = Ends(tuple(page), self._ends.next_due())
         for record in page:
             self._ends.put(record.job.id, self.now() + hold)
@@ -124,12 +119,8 @@ class Ended:
 
     async def take_events(self, limit: int, hold: int) -> Happened:
         self._check()
-        page: list[tuple[JobRecord, int]] = []
-        for job_id in self._events.due(self.now()):
-            if len(page) == limit:
-                break
-            page.append((self._jobs[job_id], self._events.after(job_id)))
-            self._events.forget(job_id)
+        taken = self._events.take(self.now(), limit)
+        page = [(self._jobs[job_id], self._events.after(job_id)) for job_id in taken]
         happened = Happened(tuple(page), self._events.next_due())
         for record, _ in page:
             self._events.put(record.job.id, self.now() + hold)

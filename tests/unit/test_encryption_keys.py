@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from holon.cli.app import app
 from holon.config import Config, read_keys
 from holon.errors import ConfigError
-from holon.storage.sealing import key_id
+from holon.stores.sealing import key_id
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
 TEXT, OTHER_TEXT = b64encode(KEY).decode(), b64encode(OTHER).decode()

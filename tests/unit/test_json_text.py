@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from holon.errors import InvalidArgument
-from holon.storage.json_text import from_json, to_json
+from holon.stores.json_text import from_json, to_json
 
 
 @dataclass

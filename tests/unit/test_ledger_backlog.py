@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from holon.core.backlog import LOOK_PAST
+from holon.core.rows import HARD, JobRow, TaskRow, TaskState
+from holon.core.tables import Tables
 from holon.domain.matching import Need
 from holon.domain.task import RetryPolicy
 from holon.ports import NewTask, StoreSettings
-from holon.storage.ledger.backlog import LOOK_PAST
-from holon.storage.ledger.rows import HARD, JobRow, TaskRow, TaskState
-from holon.storage.ledger.tables import Tables
 
 NEED = Need("echo")
 OTHER = Need("other")

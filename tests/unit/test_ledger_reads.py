@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from holon.clock import ManualClock
+from holon.core import reads
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, Status
 from holon.ports import NewJob
-from holon.storage.ledger import reads
 from holon.storage.memory import MemoryStorage
 
 

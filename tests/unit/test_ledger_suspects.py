@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from holon.core.jobs import claim, release
+from holon.core.rows import JobRow
+from holon.core.tables import Tables
 from holon.domain.job import Job
 from holon.ports import StoreSettings
-from holon.storage.ledger.jobs import claim, release
-from holon.storage.ledger.rows import JobRow
-from holon.storage.ledger.tables import Tables
-from holon.storage.records import encode_job
+from holon.stores.records import encode_job
 
 NOW = 0
 

@@ -13,7 +13,7 @@ from holon.domain.job import Job, Question, Status, Waiting
 from holon.domain.reactions import react
 from holon.domain.value import replace
 from holon.domain.waiting import stays
-from holon.storage.records import decode_event, decode_job, encode_event, encode_job
+from holon.stores.records import decode_event, decode_job, encode_event, encode_job
 from tests.unit.machine import ANN, LIMITS, NOW, after, decided, error_of, job, types
 
 ASK = AwaitApproval("chat", "Publish?", {"yes": "publish", "no": "discard", "cancelled": "tidy"})

@@ -10,7 +10,7 @@ from holon.domain.matching import Need
 from holon.domain.task import SUCCESS, Outcome, RetryPolicy, task_id
 from holon.ports import NewFanOut, NewJob, NewTask, Result, Step
 from holon.storage.redis.arguments import new_jobs_arguments, results_arguments, step_arguments
-from holon.storage.sealing import Seal
+from holon.stores.sealing import Seal
 
 LIMIT = 1 << 20
 

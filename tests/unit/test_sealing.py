@@ -9,8 +9,8 @@ from hashlib import sha256
 import pytest
 
 from holon.clock import ManualClock
-from holon.storage.sealing import KeyUnknown, Seal, SealBroken, key_id
-from holon.storage.sealing.seal import DAY_MS, MARK, OVERHEAD, UNKNOWN_EVERY_MS
+from holon.stores.sealing import KeyUnknown, Seal, SealBroken, key_id
+from holon.stores.sealing.seal import DAY_MS, MARK, OVERHEAD, UNKNOWN_EVERY_MS
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
 RECORD = b'{"iban": "DE89 3704 0044 0532 0130 00"}'
@@ -124,7 +124,7 @@ def test_a_data_key_is_used_for_a_day_and_for_so_many_records() -> None:
 
 
 def test_no_more_data_keys_than_that_are_kept_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holon.storage.sealing.seal.MAX_OPEN", 20)
+    monkeypatch.setattr("holon.stores.sealing.seal.MAX_OPEN", 20)
     seal = Seal([KEY])
     for _ in range(30):
         seal.open(*PLACE, Seal([KEY]).seal(*PLACE, RECORD))

@@ -13,8 +13,8 @@ from holon.clock import ManualClock
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import Document, StoreSettings
 from holon.storage.memory import MemoryStorage
-from holon.storage.sealing import Seal, key_id
-from holon.storage.sealing.marks import KIND, Marks
+from holon.stores.sealing import Seal, key_id
+from holon.stores.sealing.marks import KIND, Marks
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 KEPT = 3_600_000
@@ -42,6 +42,12 @@ class Store(MemoryStorage):
         return {mark.key: mark.expires_at for mark in await super().documents(KIND)}
 
 
+@pytest.fixture
+async def store() -> AsyncIterator[Store]:
+    async with Store() as store:
+        yield store
+
+
 async def begun(store: Store, *keys: bytes) -> tuple[Marks, Seal]:
     seal = Seal(keys)
     marks = Marks(store, seal, keys, KEPT)
@@ -67,23 +73,20 @@ def sealed_by(seal: Seal) -> str:
     return seal.seal("t", "r", "f", b"x")[2:10].hex()
 
 
-async def test_the_key_that_seals_is_marked_and_others_are_not_until_they_do() -> None:
-    store = Store()
+async def test_the_key_that_seals_is_marked_and_others_are_not_until_they_do(store: Store) -> None:
     await begun(store, OLD, NEW)
     assert await store.marks() == {key_id(OLD): None}
 
 
 @pytest.mark.parametrize("keys", [(), (NEW,)])
-async def test_who_lacks_a_key_does_not_begin(keys: tuple[bytes, ...]) -> None:
-    store = Store()
+async def test_who_lacks_a_key_does_not_begin(store: Store, keys: tuple[bytes, ...]) -> None:
     await begun(store, OLD)
     with pytest.raises(ConfigError, match=f"{key_id(OLD)}.*ENCRYPTION_KEY_FILE"):
         await begun(store, *keys)
     await begun(store, NEW, OLD)
 
 
-async def test_a_mark_that_was_changed_is_refused() -> None:
-    store = Store()
+async def test_a_mark_that_was_changed_is_refused(store: Store) -> None:
     await begun(store, OLD)
     [mark] = await store.documents(KIND)
     await store.put_document(KIND, mark.key, mark.value[:-1] + bytes([mark.value[-1] ^ 1]), version=mark.version)
@@ -91,8 +94,7 @@ async def test_a_mark_that_was_changed_is_refused() -> None:
         await begun(store, OLD)
 
 
-async def test_a_new_key_seals_once_it_is_marked_and_the_old_ones_mark_ends_after_a_while() -> None:
-    store = Store()
+async def test_a_new_key_seals_once_it_is_marked_and_the_old_ones_mark_ends_after_a_while(store: Store) -> None:
     marks, seal = await begun(store, OLD)
     marks.use((NEW, OLD))
     assert sealed_by(seal) == key_id(OLD)
@@ -105,8 +107,7 @@ async def test_a_new_key_seals_once_it_is_marked_and_the_old_ones_mark_ends_afte
     await begun(store, NEW)
 
 
-async def test_a_key_that_seals_again_keeps_its_mark() -> None:
-    store = Store()
+async def test_a_key_that_seals_again_keeps_its_mark(store: Store) -> None:
     await begun(store, OLD)
     await begun(store, NEW, OLD)
     await begun(store, OLD, NEW)
@@ -114,10 +115,10 @@ async def test_a_key_that_seals_again_keeps_its_mark() -> None:
 
 
 async def test_a_node_is_told_of_a_key_that_another_seals_with_and_it_has_not(
+    store: Store,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.ERROR, "holon.storage.sealing")
-    store = Store()
+    caplog.set_level(logging.ERROR, "holon.stores.sealing")
     marks, _ = await begun(store, OLD)
     async with running(marks):
         await looked(store)
@@ -133,9 +134,9 @@ async def test_a_node_is_told_of_a_key_that_another_seals_with_and_it_has_not(
 
 
 async def test_marks_that_wait_for_the_store_are_told_of_once_and_followed_when_it_is_back(
+    store: Store,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    store = Store()
     marks, _ = await begun(store, OLD)
     await begun(store, NEW, OLD)
     caplog.clear()
@@ -147,9 +148,8 @@ async def test_marks_that_wait_for_the_store_are_told_of_once_and_followed_when_
     assert key_id(NEW) in missed
 
 
-async def test_which_key_seals_is_logged_when_it_is_another_one(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "holon.storage.sealing")
-    store = Store()
+async def test_which_key_seals_is_logged_when_it_is_another_one(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "holon.stores.sealing")
     marks, _ = await begun(store, OLD)
     async with running(marks):
         await looked(store)

@@ -11,8 +11,8 @@ from holon.clock import ManualClock
 from holon.ports import StoreSettings, place_of
 from holon.security.store_secrets import KIND, SECRET_BYTES, StoreSecrets
 from holon.storage.memory import MemoryStorage
-from holon.storage.sealing import Seal
-from holon.storage.sealing.seal import MARK
+from holon.stores.sealing import Seal
+from holon.stores.sealing.seal import MARK
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -138,12 +139,18 @@ class Late(MemoryStorage):
         return version
 
 
+@pytest.fixture
+async def late() -> AsyncIterator[Late]:
+    async with Late() as store:
+        yield store
+
+
 @pytest.mark.usefixtures("hasty")
 async def test_a_node_to_which_the_store_answers_only_when_its_lease_has_run_out_goes_on_to_renew_it(
-    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    clock: ManualClock, late: Late, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tenure, "LEASE_MS", 1)
-    store = Late()
+    store = late
     first = Tenure(store, clock.now_ms, "n1", "n1")
     await first.take()
     reply: Promise[None] = Promise(loop=asyncio.get_running_loop())

@@ -9,7 +9,7 @@ from holon.ports import Document, StoreSettings, place_of
 from holon.security.sts.ring import Schedule
 from holon.security.sts.state import ENDED, KEYS, RESEAL_EVERY_MS, RING, TokenState
 from holon.storage.memory import MemoryStorage
-from holon.storage.sealing import Seal, SealBroken
+from holon.stores.sealing import Seal, SealBroken
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 LONG = 10**12

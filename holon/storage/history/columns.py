@@ -15,9 +15,9 @@ from holon.domain.job import Job, JobError, Status
 from holon.domain.value import replace
 from holon.errors import StoreUnavailable
 from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord, Notice, WorkerEvent
-from holon.storage.json_text import from_json, to_json
-from holon.storage.records import pack, unpack
-from holon.storage.sealing import Seal, SealBroken
+from holon.stores.json_text import from_json, to_json
+from holon.stores.records import pack, unpack
+from holon.stores.sealing import Seal, SealBroken
 
 Columns: TypeAlias = tuple[Any, ...]
 

@@ -29,7 +29,7 @@ from holon.storage.history.columns import (
     written,
 )
 from holon.storage.history.postgres_schema import transaction, upgrade
-from holon.storage.sealing import Seal
+from holon.stores.sealing import Seal
 
 if TYPE_CHECKING:
     from asyncpg.pool import Pool, PoolConnectionProxy

@@ -34,8 +34,8 @@ from holon.storage.history.columns import (
     written,
 )
 from holon.storage.history.sqlite_schema import upgrade
-from holon.storage.sealing import Seal
-from holon.storage.sqlite.opening import make_private, reason_of
+from holon.stores.sealing import Seal
+from holon.stores.sqlite_file import make_private, reason_of
 
 log = logging.getLogger(__name__)
 

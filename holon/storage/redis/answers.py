@@ -29,9 +29,9 @@ from holon.ports import (
     Superseded,
     TaskRecord,
 )
-from holon.storage.records import decode_event, decode_history, decode_job, decode_need, decode_outcome
 from holon.storage.redis.arguments import MOST_REMEMBERED
-from holon.storage.sealing import Seal, SealBroken
+from holon.stores.records import decode_event, decode_history, decode_job, decode_need, decode_outcome
+from holon.stores.sealing import Seal, SealBroken
 from holon.turns import Turn
 
 # As the client library reads it: bytes, integers, and lists of these.

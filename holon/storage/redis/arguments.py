@@ -16,10 +16,10 @@ from holon.domain.matching import Need
 from holon.domain.task import Outcome, job_of
 from holon.domain.value import Value
 from holon.ports import LeaseRef, NewFanOut, NewJob, NewTask, Opening, Quota, Result, Seat, Step, StoreSettings, Touch
-from holon.storage.records import encode_event, encode_history, encode_need, encode_outcome
 from holon.storage.redis.packing import Packed, Word
-from holon.storage.sealing import Seal
-from holon.storage.states import encode_state
+from holon.stores.records import encode_event, encode_history, encode_need, encode_outcome
+from holon.stores.sealing import Seal
+from holon.stores.states import encode_state
 from holon.turns import Turn
 
 Argument: TypeAlias = Word | Packed

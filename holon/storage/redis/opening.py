@@ -13,17 +13,17 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from holon.errors import ConfigError
 from holon.randomness import random_id
-from holon.storage.records import schema as records
 from holon.storage.redis.keys import SHARED, Keys
 from holon.storage.redis.lane import passes
 from holon.storage.redis.replay import check_replay
 from holon.storage.redis.scripts import functions
+from holon.stores.records import schema as records
 from holon.stores.redis_servers import Connection, Place, Strictness, ask, check_server, explained
 
 log = logging.getLogger(__name__)
 
-# What the keys of this release look like. Those of the one before are written anew at the start; others are refused.
-SCHEMA, SCHEMA_BEFORE = 3, 2
+# What the keys of this release look like; a store of another schema is refused.
+SCHEMA = 4
 # What passes, as a slot that moves to another server, is waited for.
 PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 1.6)
 
@@ -108,7 +108,8 @@ async def _find(
         return Found("", 0), False
     if int(schema) != SCHEMA:
         raise ConfigError(
-            f"the store in the Redis of STORAGE_URI is of schema {int(schema)}, and this release reads {SCHEMA}"
+            f"the store in the Redis of STORAGE_URI is of schema {int(schema)}, and this release reads {SCHEMA}: start "
+            "the release that made it, or start anew with an empty database in STORAGE_URI"
         )
     if int(partitions) != count:
         raise ConfigError(
@@ -121,13 +122,6 @@ async def _find(
             f"{records.SCHEMA} at most; start the newer release, of which a node has been here"
         )
     return Found(store.decode(), int(time)), whole is not None
-
-
-def _is_older(known: Sequence[Any], count: int) -> bool:
-    """Whether what `start` answered is of the schema before, and may be upgraded."""
-    store, schema, partitions, _, newest, _ = known
-    fits = store is not None and int(partitions) == count and int(newest) <= records.SCHEMA
-    return fits and int(schema) == SCHEMA_BEFORE
 
 
 async def _started(
@@ -143,25 +137,9 @@ async def _started(
         [known] = await ask(connection, (*functions().call("start"), *given))
         if isinstance(known, Exception):
             raise known
-        return await _upgraded(known, connection, keys) if _is_older(known, count) else known
+        return list(known)
     finally:
         await connection.disconnect(nowait=True)
-
-
-async def _upgraded(known: Sequence[Any], connection: Connection, keys: Keys) -> Sequence[Any]:
-    """Write the keys of a partition as this release does, where it was left off; what `start` would answer then."""
-    store, _, partitions, *rest = known
-    log.warning("the store in the Redis of STORAGE_URI is upgraded from schema %d to %d", SCHEMA_BEFORE, SCHEMA)
-    cursor: Any = "0"
-    while True:
-        # As any call of an operation: the time, node, token and settings are nothing to this one.
-        given = (*keys.declared, "", "", "", "", SCHEMA, partitions, cursor)
-        [reply] = await ask(connection, (*functions().call("upgrade"), *given))
-        if isinstance(reply, Exception):
-            raise reply
-        _, _, cursor = reply
-        if cursor == b"0":
-            return [store, SCHEMA, partitions, *rest]
 
 
 async def _asked(server: Place, command: tuple[Any, ...]) -> None:

@@ -15,7 +15,6 @@ from holon.ports import (
     StoreSettings,
 )
 from holon.storage.hints import Hints
-from holon.storage.records import NewerRecord
 from holon.storage.redis import answers, arguments
 from holon.storage.redis.arguments import Argument, settings_text
 from holon.storage.redis.claimed import Claimed
@@ -25,8 +24,9 @@ from holon.storage.redis.opening import Found
 from holon.storage.redis.queues import QueuePages
 from holon.storage.redis.quotas import Quotas
 from holon.storage.redis.shares import Shares
-from holon.storage.sealing import Seal
+from holon.stores.records import NewerRecord
 from holon.stores.redis_servers import Place, Strictness
+from holon.stores.sealing import Seal
 from holon.telemetry.metrics import StoreMetrics
 
 

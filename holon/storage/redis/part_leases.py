@@ -20,10 +20,10 @@ from holon.ports import (
     Touch,
     Touched,
 )
-from holon.storage.records import NewerRecord, encode_need
 from holon.storage.redis import answers, arguments
 from holon.storage.redis.arguments import Argument
 from holon.storage.redis.part import Part
+from holon.stores.records import NewerRecord, encode_need
 
 
 class LeaseCalls(Part):

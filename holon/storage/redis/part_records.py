@@ -16,9 +16,9 @@ from holon.ports import (
     JobRecord,
     Notice,
 )
-from holon.storage.records import NewerRecord
 from holon.storage.redis import answers
 from holon.storage.redis.part import Part
+from holon.stores.records import NewerRecord
 
 ToTell: TypeAlias = Literal["ends", "events"]
 

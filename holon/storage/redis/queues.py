@@ -10,7 +10,7 @@ from heapq import nsmallest
 from holon.ports import TaskRecord
 from holon.storage.redis import answers
 from holon.storage.redis.calls import Calls
-from holon.storage.sealing import Seal, SealBroken
+from holon.stores.sealing import Seal, SealBroken
 
 # A member of a queue is the number of its arrival, and then its id. With several partitions a number has so many
 # digits; with one it may come to have more than at first, and each id begins with "0-".

@@ -27,8 +27,8 @@ from holon.storage.redis.visits import Visits
 from holon.storage.redis.whole_leases import AllLeases
 from holon.storage.redis.whole_records import AllRecords
 from holon.storage.redis.whole_steps import AllSteps
-from holon.storage.sealing import Seal
 from holon.stores.redis_servers import Cluster, Place, Sentinels, Server, Slot, Strictness
+from holon.stores.sealing import Seal
 from holon.telemetry.metrics import StoreMetrics
 
 log = logging.getLogger(__name__)

@@ -191,7 +191,7 @@ async def test_what_is_refused_or_a_repeat_reads_no_history(monkeypatch: pytest.
         await seen(node, job_id, lambda job: job.kept_signals)
         await node.client.resolve_approval(job_id, "yes", request_id="r1")
         await ended(node, job_id)
-        monkeypatch.delattr(MemoryStorage, "history")
+        monkeypatch.setattr(MemoryStorage, "history", None)
         for _ in range(2):
             await node.client.send_signal(job_id, "rung", request_id="r1")
             await node.client.resolve_approval(job_id, "yes", request_id="r1")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from holon.core import shared
 from holon.domain.events import HistoryEvent
 from holon.domain.tally import Tally
 from holon.domain.task import task_id
@@ -14,8 +15,7 @@ from holon.domain.tree import Summary, Trouble
 from holon.engine import below
 from holon.engine.kept import KIND
 from holon.rxon.v1 import types_pb2, worker_pb2
-from holon.storage.ledger import shared
-from holon.storage.sealing import Seal
+from holon.stores.sealing import Seal
 from holon.wire.trees import read_summary
 from tests.integration.grpc_node import GUARD, Node, result, update, updates
 from tests.integration.hostile_trees.trees import ANY, BELOW, came, child, summary, tree, working

@@ -10,7 +10,7 @@ import pytest
 from holon.errors import StoreUnavailable
 from holon.ports import StoreSettings
 from holon.storage.redis import RedisStorage, channel
-from holon.storage.sealing import Seal
+from holon.stores.sealing import Seal
 from tests.hints import heard, hints_of
 from tests.integration.redis_store.nodes import GUARD, Nodes, look
 

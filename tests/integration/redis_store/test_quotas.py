@@ -17,7 +17,7 @@ from holon.storage.redis.answers import ALL_CREATED
 from holon.storage.redis.arguments import new_jobs_arguments, quota_name
 from holon.storage.redis.keys import SHARED, Keys
 from holon.storage.redis.quotas import Allowances, Quotas
-from holon.storage.sealing import Seal
+from holon.stores.sealing import Seal
 from tests.contract.world import World
 from tests.integration.redis_store.nodes import Nodes
 from tests.redis_server import RedisServer

@@ -14,8 +14,8 @@ from holon.domain.job import Status
 from holon.domain.matching import Need
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import StoreSettings
-from holon.storage.records import jobs, schema
 from holon.storage.redis import RedisStorage, answers, scripts
+from holon.stores.records import jobs, schema
 from tests.contract.backends import REDIS
 from tests.contract.world import World
 from tests.redis_server import RedisServer

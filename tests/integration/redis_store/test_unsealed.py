@@ -11,7 +11,7 @@ from holon.engine.records import Records
 from holon.errors import StoreUnavailable
 from holon.ports import JobFilter, StoreSettings
 from holon.storage.history.sqlite import SqliteHistory
-from holon.storage.sealing import Seal
+from holon.stores.sealing import Seal
 from tests.contract.world import T
 from tests.hints import heard, hints_of
 from tests.integration.redis_store.nodes import Nodes

@@ -54,11 +54,11 @@ async def test_places_are_counted_once_while_the_store_is_slow_to_show_how_jobs_
     ):
         stream = await child.linked()
         # As in a store of several nodes, where how a job fares is to be asked for.
-        shown, at_hand = asyncio.Event(), child.store.at_hand
+        shown, read = asyncio.Event(), child.store.job
 
         async def job(job_id: str) -> Any:
             await shown.wait()
-            return at_hand(job_id)
+            return await read(job_id)
 
         monkeypatch.setattr(child.store, "job", job)
         monkeypatch.setattr(child.store, "at_hand", lambda _: None)

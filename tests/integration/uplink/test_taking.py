@@ -15,7 +15,7 @@ from holon.domain.fleet import Skill
 from holon.domain.job import Status
 from holon.ports import NewJob
 from holon.rxon.v1 import worker_pb2
-from holon.storage.memory import MemoryStorage
+from holon.storage.owned import OwnedStorage
 from holon.wire.stream import MOST_MESSAGE_BYTES
 from tests.integration.a_child import Leaf, a_child, answer, offered
 from tests.integration.scripted_node import FAST, Certificates, is_at_once
@@ -52,7 +52,7 @@ async def test_the_end_of_a_job_that_is_at_hand_is_told_without_a_read_of_it(
         # The first asks for what does not change.
         await finishes(child, stream, "t1")
         with monkeypatch.context() as patched:
-            patched.delattr(MemoryStorage, "history")
+            patched.delattr(OwnedStorage, "history")
             await offered(stream, "t2", "echo", {"n": 1})
             result = (await stream.result()).result
         (job,) = [one for one in await child.jobs() if one.job.id == result.summary.job_id]

@@ -64,7 +64,7 @@ _WRITERS = (
     "watch",
 )
 # These are about what nodes share beside jobs.
-_SHARING = ("count", "draw", "forget", "put_document", "recall", "upgrade")
+_SHARING = ("count", "draw", "forget", "put_document", "recall")
 _READERS = ("backlog", "branches", "history", "job", "jobs", "request", "task", "unread")
 _BY_THEMSELVES = ("arrive", "start")
 _ALL = (*_WRITERS, *_SHARING, *_READERS, *_BY_THEMSELVES)

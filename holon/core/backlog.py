@@ -1,0 +1,191 @@
+"""The core: the tasks that wait for a lease, a queue for each match key, by priority and arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from itertools import groupby
+from operator import attrgetter
+from typing import TypeAlias
+
+from holon.core.rows import QUEUED, SOFT, TaskRow
+from holon.domain.matching import Need
+
+# A task looks past this many tasks of a queue that avoid the worker at hand, then gives up on the queue.
+LOOK_PAST = 16
+# A queue is rid of its stale entries when it has so many, beside twice those that may count.
+MOST_STALE = 1_000
+
+# By priority, then arrival; and the task's id.
+_Entry: TypeAlias = tuple[float, int, str]
+
+
+class Backlog:
+    """Queues that are cleaned lazily: an entry counts only while its task agrees with it.
+
+    Arguments:
+        tasks: the rows of all tasks that are not over.
+        hint: is told of match keys whose tasks may be leased.
+
+    Attributes:
+        needs: by match key, what the tasks behind it need, while any waits.
+        waiting: by match key, how many wait.
+    """
+
+    def __init__(self, tasks: Mapping[str, TaskRow], hint: Callable[[str], None]) -> None:
+        self.needs: dict[str, Need] = {}
+        self.waiting: dict[str, int] = {}
+        self._queues: dict[str, list[_Entry]] = {}
+        self._tasks = tasks
+        self._hint = hint
+
+    @property
+    def entries(self) -> int:
+        """How many entries there are, those included that do not count any more."""
+        return sum(map(len, self._queues.values()))
+
+    def enqueue(self, *rows: TaskRow) -> None:
+        """Put edited tasks into the queues of their match keys, at the places of their priority and first arrival."""
+        for key, some in groupby(rows, attrgetter("key")):
+            queue = self._queues.setdefault(key, [])
+            before = len(queue)
+            for row in some:
+                heappush(queue, _place(row))
+            self.needs.setdefault(key, row.need)
+            self._count(key, len(queue) - before)
+            self._hint(key)
+
+    def dequeued(self, row: TaskRow) -> None:
+        """A task has left its queue, by whatever way."""
+        self._count(row.key, -1)
+
+    def take(self, keys: Sequence[str], worker_id: str, only: frozenset[str], now: int, most: int) -> Sequence[TaskRow]:
+        """Take the first of these queues' tasks that do not avoid the worker; none: there are no more.
+
+        They are not queued any more afterwards, and whoever calls says so in their rows before the next call.
+
+        Arguments:
+            most: how many to take; it may be fewer, and more may be left.
+        """
+        waiting = [key for key in keys if key in self.waiting]
+        # Nearly always there is but one, and thousands of times a second.
+        if len(waiting) == 1 and (found := self._run(waiting[0], most)):
+            return found
+        best = self._best(waiting, worker_id, only, now)
+        return () if best is None else (best,)
+
+    def _run(self, key: str, most: int) -> list[TaskRow]:
+        """Take tasks out of a queue up to the first that avoids anybody."""
+        heap = self._queues[key]
+        found: list[TaskRow] = []
+        while heap and len(found) < most:
+            row = self._row(key, heap[0])
+            if row is not None and row.avoid:
+                break
+            heappop(heap)
+            # One that came back can have left its old entry behind, which is the next then.
+            if row is not None and not (found and row is found[-1]):
+                found.append(row)
+        if found:
+            self._count(key, -len(found))
+        return found
+
+    def _best(self, keys: Iterable[str], worker_id: str, only: frozenset[str], now: int) -> TaskRow | None:
+        """Take the first task that does not avoid the worker; of several queues, or past some that avoid somebody."""
+        skipped: list[tuple[str, _Entry]] = []
+        found: TaskRow | None = None
+        heads = [(head, key) for key in keys if key in self.waiting and (head := self._head(key)) is not None]
+        while heads:
+            first = min(heads) if len(heads) > 1 else heads[0]
+            entry, key = first
+            self._pop(key)
+            row = self._tasks[entry[2]]
+            if not row.avoid or not _avoids(row, worker_id, key in only, now):
+                found = row
+                break
+            # One that came back can have left its old entry behind: it is one task all the same.
+            if (key, entry) not in skipped:
+                skipped.append((key, entry))
+            heads.remove(first)
+            passed = sum(1 for other, _ in skipped if other == key)
+            if passed <= LOOK_PAST and (following := self._head(key)) is not None:
+                heads.append((following, key))
+        for key, entry in skipped:
+            self._push(key, entry)
+        if found is not None:
+            self.dequeued(found)
+        return found
+
+    def page(self, key: str, after: TaskRow | None, most: int) -> Sequence[TaskRow]:
+        """The tasks that wait in the queue of a match key, in its order, after one that waits, or waited, there.
+
+        What has left the queue costs nothing any more: a long one can be gone through while all that is seen of it
+        moves elsewhere.
+        """
+        found: list[TaskRow] = []
+        if self._head(key) is None:
+            return found
+        place = _place(after) if after is not None else None
+        for entry in _in_order(self._queues[key]):
+            row = self._row(key, entry) if place is None or entry > place else None
+            # One that came back can have left its old entry behind, which is the next then.
+            if row is not None and not (found and row is found[-1]):
+                found.append(row)
+                if len(found) == most:
+                    break
+        return found
+
+    # Queues and counts -----------------------------------------------------------------------------------------
+
+    def _head(self, key: str) -> _Entry | None:
+        heap = self._queues.get(key)
+        while heap:
+            if self._row(key, heap[0]) is not None:
+                return heap[0]
+            self._pop(key)
+        return None
+
+    def _push(self, key: str, entry: _Entry) -> None:
+        heappush(self._queues.setdefault(key, []), entry)
+
+    def _pop(self, key: str) -> None:
+        heappop(self._queues[key])
+
+    def _count(self, key: str, by: int) -> None:
+        count = self.waiting.get(key, 0)
+        left = count + by
+        if not left:
+            # What is left of its queue is stale.
+            del self.waiting[key], self.needs[key], self._queues[key]
+            return
+        self.waiting[key] = left
+        if by < 0 and len(self._queues[key]) > MOST_STALE + 2 * left:
+            self._queues[key] = [entry for entry in self._queues[key] if self._row(key, entry) is not None]
+            heapify(self._queues[key])
+
+    def _row(self, key: str, entry: _Entry) -> TaskRow | None:
+        """The task of an entry of a queue, if that still counts.
+
+        A task that a failed transaction made is made anew, under the same id: the number tells them apart.
+        """
+        row = self._tasks.get(entry[2])
+        counts = row is not None and row.n == entry[1] and row.state is QUEUED and row.key == key
+        return row if counts else None
+
+
+def _place(row: TaskRow) -> _Entry:
+    return (-row.priority, row.n, row.id)
+
+
+def _in_order(heap: Sequence[_Entry]) -> Iterator[_Entry]:
+    """The entries of a heap from the first on; as many as are asked for are looked at, and twice as many at most."""
+    ahead = [(heap[0], 0)]
+    while ahead:
+        entry, at = heappop(ahead)
+        yield entry
+        for child in range(2 * at + 1, min(2 * at + 3, len(heap))):
+            heappush(ahead, (heap[child], child))
+
+
+def _avoids(row: TaskRow, worker_id: str, only: bool, now: int) -> bool:
+    return any(who == worker_id and until > now and not (only and how == SOFT) for who, until, how in row.avoid)

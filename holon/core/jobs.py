@@ -1,0 +1,112 @@
+"""The core: jobs, their inboxes and the claims on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from holon.core.rows import JobRow
+from holon.core.tables import Tables
+from holon.domain.events import CancelRequested, InboxEvent
+from holon.ports import Appended, Claim
+from holon.stores.records import decode_job
+
+
+def append(
+    tables: Tables, job_id: str, event: InboxEvent, keys: tuple[str, str], want: int, most: int | None, now: int
+) -> tuple[Appended, tuple[Claim, ...]]:
+    """Put an event into a job's inbox, once for each key; the second of the `keys` is of the request, or empty."""
+    row = tables.job(job_id)
+    if row is None:
+        return Appended.UNKNOWN, ()
+    dedup_key, request_key = keys
+    asked_before = bool(request_key) and request_key in row.dedups
+    if asked_before or dedup_key in row.dedups:
+        if request_key and not asked_before and not row.over:
+            _remember(tables, row, request_key, dedup_key)
+        return Appended.DUPLICATE, claim(tables, want, now)
+    if row.over:
+        return Appended.OVER, ()
+    if len(row.inbox) >= (tables.settings.max_inbox if most is None else most):
+        return Appended.FULL, ()
+    _remember(tables, row, *filter(None, (request_key, dedup_key)))
+    deliver(tables, row, event)
+    return Appended.APPENDED, claim(tables, want, now)
+
+
+def _remember(tables: Tables, row: JobRow, *keys: str) -> None:
+    """Remember keys of a job, the last of them for longest."""
+    others = (key for key in row.dedups if key not in keys)
+    tables.edit(row).dedups = (*others, *keys)[-tables.settings.max_inbox :]
+
+
+def deliver(tables: Tables, row: JobRow, event: InboxEvent) -> None:
+    """Put an event into the inbox of a live job, and make the job ready."""
+    tables.edit(row)
+    row.inbox_seq += 1
+    row.inbox = (*row.inbox, (row.inbox_seq, event))
+    row.cancel_pending = row.cancel_pending or isinstance(event, CancelRequested)
+    tables.mark_ready(row)
+
+
+def claim(tables: Tables, want: int, now: int) -> tuple[Claim, ...]:
+    """Claim ready jobs, oldest first.
+
+    A job that was delivered before without a commit is a suspect: it runs alone, so that a handler that kills the
+    process condemns nobody else.
+    """
+    claims: list[Claim] = []
+    while len(claims) < want and (tables.ready or tables.suspects) and not tables.alone:
+        if not tables.claimed and (row := tables.next_ready(suspect=True)) is not None:
+            claims.append(_claimed(tables, row, now))
+            break
+        if tables.has_suspects():
+            break
+        row = tables.next_ready(suspect=False)
+        if row is None:
+            break
+        claims.append(_claimed(tables, row, now))
+    return tuple(claims)
+
+
+def _claimed(tables: Tables, row: JobRow, now: int) -> Claim:
+    tables.edit(row)
+    row.ready_seq = 0
+    row.deliveries += 1
+    row.claim_id = tables.token()
+    row.claim_until = now + tables.settings.claim
+    tables.hold(row)
+    tables.arm(row)
+    return Claim(decode_job(row.state), row.claim_id, row.inbox, row.deliveries)
+
+
+def keep(tables: Tables, claims: Sequence[tuple[str, str]], now: int) -> tuple[bool, ...]:
+    """Renew claims."""
+    kept = []
+    for job_id, claim_id in claims:
+        row = tables.jobs.get(job_id)
+        ours = row is not None and row.claim_id == claim_id
+        if row is not None and ours:
+            row.claim_until = now + tables.settings.claim
+        kept.append(ours)
+    return tuple(kept)
+
+
+def release(tables: Tables, claims: Sequence[tuple[str, str]]) -> tuple[bool, ...]:
+    """Give claims back unused."""
+    released = []
+    for job_id, claim_id in claims:
+        row = tables.jobs.get(job_id)
+        ours = row is not None and row.claim_id == claim_id
+        if row is not None and ours:
+            tables.edit(row).deliveries = 0
+            unclaim(tables, row)
+        released.append(ours)
+    return tuple(released)
+
+
+def unclaim(tables: Tables, row: JobRow) -> None:
+    """End the claim on an edited job, and make it ready again if there is something to do."""
+    tables.let_go(row)
+    row.claim_id = ""
+    if row.due or row.inbox:
+        tables.mark_ready(row)

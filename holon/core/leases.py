@@ -1,0 +1,227 @@
+"""The core: sessions, and the leases that they get within their credits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from holon.core.costs import reserve, resumed
+from holon.core.endings import lost, too_dear
+from holon.core.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, TaskRow, WorkerRow
+from holon.core.tables import Tables
+from holon.core.tasks import queued_changed, queued_fewer
+from holon.domain.attempts import Loss, Unfinished
+from holon.domain.task import job_of
+from holon.ports import Attempt, Leased, Offer, Opened, Opening, Seat, Superseded
+
+# Of a task so many attempts are known, the newest; nothing else bounds how often it is leased.
+MOST_ATTEMPTS = 1_000
+# So many tasks at most end in one call as their worker is too dear.
+MOST_TOO_DEAR = 1_000
+
+
+def lease(tables: Tables, seats: Sequence[Seat], now: int) -> Leased:
+    """Lease the heads of the backlog to these seats, in their order, within the credits of their workers.
+
+    A task ends instead where what is left of its job's budget does not cover what its worker declares.
+    """
+    offers: list[Offer] = []
+    most_too_dear = MOST_TOO_DEAR
+    for seat in seats:
+        worker = tables.workers.get(seat.worker_id)
+        if worker is None or worker.session_id != seat.session_id or not worker.live:
+            continue
+        room = min(seat.n, worker.credits - len(worker.held))
+        # One that ends may end others of its job: these are not to be at hand already.
+        at_once = 1 if seat.prices else room
+        while (
+            room > 0
+            and most_too_dear
+            and (tasks := tables.backlog.take(seat.keys, worker.id, seat.only, now, min(at_once, room)))
+        ):
+            granted = [
+                _granted(tables, task, worker, now)
+                for task in tasks
+                if task.reserves is not None or reserve(tables, tables.edit(task), seat.prices.get(task.key))
+            ]
+            queued_fewer(tables, tasks, now)
+            offers += granted
+            room -= len(granted)
+            if not granted:
+                too_dear(tables, tasks[0], seat.prices[tasks[0].key], now)
+                most_too_dear -= 1
+    left = frozenset([key for seat in seats for key in seat.keys if tables.backlog.waiting.get(key)])
+    if not most_too_dear:
+        # Nothing else may ever bring the seats to those that this call was not to end.
+        for key in left:
+            tables.hint_key(key)
+    return Leased(tuple(offers), left)
+
+
+def _granted(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> Offer:
+    tables.edit(task)
+    task.state = OFFERED
+    task.worker_id, task.session_id = worker.id, worker.session_id
+    task.lease_id = tables.token()
+    task.lease_until = now + tables.settings.offer
+    task.written_off = False
+    task.over_reason = None
+    task.execution_due = None
+    task.attempt += 1
+    task.attempts = (*task.attempts[1 - MOST_ATTEMPTS :], Attempt(worker.id, now, None, None))
+    tables.take_hold(worker, task.lease_id, task.id)
+    tables.arm(task)
+    return offer_of(tables, task, now)
+
+
+def execution(tables: Tables, task: TaskRow) -> int:
+    """How long a task's worker may execute it, in milliseconds."""
+    worker = tables.workers.get(task.worker_id)
+    own = worker.execution if worker is not None else None
+    return task.execution_timeout or own or tables.settings.execution
+
+
+def keeps_for(tables: Tables, task: TaskRow) -> int:
+    """How long a task stays its worker's after the last word of it, in milliseconds."""
+    if task.lost_after:
+        return max(task.lost_after, tables.settings.lease)
+    return task.lease_lasts or tables.settings.lease
+
+
+def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
+    """A task under its lease, as its worker gets it."""
+    until = now + execution(tables, task) if task.execution_due is None else task.execution_due
+    if task.result_due is not None:
+        until = min(until, task.result_due)
+    need = task.need
+    # In the order of its fields: so many names take longer to match than all the rest.
+    return Offer(
+        task.worker_id,
+        task.session_id,
+        task.id,
+        task.lease_id,
+        task.job_id,
+        need.skill,
+        need.version,
+        need.type,
+        task.params,
+        task.priority,
+        task.generation,
+        task.attempt,
+        max(0, until - now),
+        until,
+        task.retry,
+        task.trace,
+        keeps_for(tables, task) if task.lost_after else None,
+        need.allowed_skills,
+        need.max_cost if task.reserves is not None else task.price,
+        need.contracts,
+        need.statuses,
+        need.resources,
+        need.hint,
+    )
+
+
+def open_session(tables: Tables, opening: Opening, now: int) -> Opened:
+    """Make a session its worker's current one. Leases that it does not resume go back to the queue at once."""
+    worker = tables.worker(opening.worker_id)
+    if worker.live and worker.proof > opening.proof:
+        return Opened(None, outranked=True)
+    replaced = worker.session_id if worker.live and worker.session_id != opening.session_id else None
+    old = worker.held
+    # The same process may have been offered what did not reach it. Another one has lost what the earlier one had.
+    other = bool(worker.instance_id and opening.instance_id) and worker.instance_id != opening.instance_id
+    # Of a worker nothing is durable.
+    worker.session_id, worker.live, worker.credits = opening.session_id, True, opening.credits
+    worker.lease, worker.execution, worker.instance_id = opening.lease, opening.execution, opening.instance_id
+    worker.proof = opening.proof
+    worker.held, worker.stops = {}, ()
+    kept: list[Offer] = []
+    dropped: list[tuple[str, str, Superseded]] = []
+    losses: list[Loss] = []
+    for task_id, lease_id in opening.resumed:
+        task = tables.task(task_id)
+        if task is not None and task.lease_id == lease_id and resume(tables, task, worker, now):
+            kept.append(offer_of(tables, task, now))
+        else:
+            dropped.append((task_id, lease_id, why_not(tables, task_id, task, lease_id)))
+    for lease_id, task_id in old.items():
+        task = tables.task(task_id) if lease_id not in worker.held else None
+        if task is not None and task.lease_id == lease_id and task.state in (OFFERED, LEASED):
+            loss = lost(tables, tables.edit(task), Unfinished.WORKER_REPLACED, now, begun=other)
+            losses += () if loss is None else (loss,)
+    return Opened(replaced, tuple(kept), tuple(dropped), tuple(losses))
+
+
+def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
+    """Move a lease to its worker's current session, also one that ran out but went to nobody else.
+
+    One whose final word was taken, or that was given back, has ended, even while nobody else has the task.
+    """
+    ended = task.applied_lease == task.lease_id or task.state in (OVER, BACK_OFF)
+    if ended or not task.session_id or task.worker_id != worker.id:
+        return False
+    tables.edit(task)
+    if task.state is QUEUED:
+        tables.backlog.dequeued(task)
+        queued_changed(tables, task, -1, now)
+        task.attempts = (
+            *task.attempts[:-1],
+            Attempt(worker.id, task.attempts[-1].offered, task.attempts[-1].leased, None),
+        )
+        resumed(tables, task)
+        # Its worker may have stopped since it ran out, and says so only now.
+        task.over_reason = Superseded.STALE_TASK
+    task.session_id = worker.session_id
+    tables.take_hold(worker, task.lease_id, task.id)
+    hold(tables, task, now)
+    return True
+
+
+def hold(tables: Tables, task: TaskRow, now: int, ago: int = 0) -> None:
+    """A task's worker has it: its lease runs from now, its execution from the first time.
+
+    That its lease lasts longer is in memory only.
+
+    Arguments:
+        ago: how long before the worker took it, in milliseconds.
+    """
+    worker = tables.workers.get(task.worker_id)
+    lasts, last = (worker.lease if worker is not None else None) or 0, task.attempts[-1]
+    known = task.accepted and task.execution_due is not None and last.leased is not None
+    if not known or task.state is not LEASED or task.lease_lasts != lasts:
+        tables.edit(task)
+        task.state, task.accepted, task.lease_lasts = LEASED, True, lasts
+        if task.execution_due is None:
+            task.execution_due = now + execution(tables, task)
+        if last.leased is None:
+            leased = max(last.offered, now - ago)
+            task.attempts = (*task.attempts[:-1], Attempt(last.worker_id, last.offered, leased, None))
+    task.lease_until = now + keeps_for(tables, task)
+    tables.arm(task)
+
+
+def why_not(tables: Tables, task_id: str, task: TaskRow | None, lease_id: str) -> Superseded:
+    """Why a lease is not, or no longer, its holder's."""
+    if task is None:
+        return Superseded.JOB_NOT_FOUND if tables.job(job_of(task_id)) is None else Superseded.STALE_TASK
+    if task.applied_lease == lease_id or task.state in (OVER, BACK_OFF):
+        return task.over_reason or Superseded.STALE_TASK
+    if task.lease_id != lease_id:
+        return Superseded.STALE_TASK
+    # Of one that has ended a repeat hears the same.
+    return Superseded.WORKER_MISMATCH if task.session_id else task.over_reason or Superseded.STALE_TASK
+
+
+def close_session(tables: Tables, worker_id: str, session_id: str) -> None:
+    """A session has ended. Its leases live on until their deadline; what it was to stop is over with it."""
+    worker = tables.workers.get(worker_id)
+    if worker is None or worker.session_id != session_id or not worker.live:
+        return
+    worker.live = False
+    worker.stops = ()
+    for lease_id, task_id in list(worker.held.items()):
+        task = tables.tasks.get(task_id)
+        if task is None or task.lease_id != lease_id or task.state not in (OFFERED, LEASED):
+            tables.lose_hold(worker, lease_id)
+    if not worker.held:
+        tables.drop_worker(worker)

@@ -1,0 +1,176 @@
+"""The owner: which shards this node owns, and how it comes by them.
+
+A shard may be taken if no other process has the store, if it is free, if its head names this very node, or if its head
+did not change for ten seconds of this node's own clock. A shard is never given up because time passed: if its next
+batch is applied, nobody else wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+from holon.core.writer import Gate, Rows, Writer
+from holon.errors import ConfigError, StoreUnavailable
+from holon.stores.port import NOBODY, Head, RowStore
+
+log = logging.getLogger(__name__)
+
+# The format of rows that this version writes, and the newest that it reads.
+SCHEMA = 1
+# A head that did not change for so long is of an owner that is gone (seconds).
+TAKE_OVER_S = 10.0
+# How often the heads of other nodes' shards are looked at (seconds).
+LOOK_S = 1.0
+
+
+class Loader(Protocol):
+    """Reads a shard's rows into memory."""
+
+    async def __call__(self, head: Head, again: bool) -> Rows:
+        """The rows of a shard that this node owns now.
+
+        Arguments:
+            again: whether this process owned it before, and dropped it.
+        Raises:
+            StoreUnavailable: the store is away.
+        """
+        ...
+
+
+class Owner:
+    """Owns shards for a node: takes them, hands their rows to the writer, and gives them back at a drain.
+
+    Arguments:
+        store: the row store.
+        node: the name of this node. Two processes of one name would take each other's shards.
+        writer: writes for the shards.
+        load: reads a shard's rows.
+        begin: called with each shard whose rows are in memory, and its gate; it may run rules from then on.
+        taken: called with the name of a node that has taken a shard of this one.
+    """
+
+    def __init__(
+        self,
+        store: RowStore,
+        node: str,
+        writer: Writer,
+        load: Loader,
+        begin: Callable[[Rows, Gate], None],
+        taken: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self.gates: dict[int, Gate] = {}
+        self._store = store
+        self._node = node
+        self._writer = writer
+        self._load = load
+        self._begin = begin
+        self._taken = taken
+        # Heads of shards that others own, and since when each is as it is, by the loop's time.
+        self._seen: dict[int, tuple[Head, float]] = {}
+        self._dropped: set[int] = set()
+        self._draining = False
+        self._look = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"Owner({self._node}, shards={sorted(self.gates)})"
+
+    async def start(self) -> None:
+        """Own every shard that may be taken at once.
+
+        Raises:
+            ConfigError: a newer version wrote a shard's rows.
+            StoreUnavailable: the store is away.
+        """
+        await self._take_what_may_be_taken()
+
+    async def run(self) -> None:
+        """Take shards whose owner is gone, and those that this node dropped, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_S * random.uniform(0.7, 1.3)):  # noqa: S311  no secret
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+            self._look.clear()
+            if self._draining or len(self.gates) == self._store.shards:
+                continue
+            try:
+                await self._take_what_may_be_taken()
+            except StoreUnavailable as error:
+                log.warning("shards of others cannot be looked at: %s", error.message)
+
+    async def drain(self) -> None:
+        """Give all shards back, each after its last batch."""
+        self._draining = True
+        for shard, gate in list(self.gates.items()):
+            try:
+                await gate.passed()
+                await self._store.release(gate.head, gate.batch)
+            except StoreUnavailable as error:
+                log.warning("shard %d is not handed over, another node takes it later: %s", shard, error.message)
+            self._forget(shard, gate)
+
+    def resign(self) -> None:
+        """Take no shard any more, not even one whose head has this node's name: another process may have it."""
+        self._draining = True
+
+    def drop(self, shard: int, why: str) -> None:
+        """Throw the rows of a shard away and load them again: a rule failed half-way, and there is no undo."""
+        gate = self.gates.get(shard)
+        if gate is not None:
+            self._writer.remove(shard)
+            gate.drop(why)
+
+    def _lost(self, head: Head, taken: str) -> None:
+        """A shard was dropped; it is taken again if nobody else has it."""
+        if self.gates.pop(head.shard, None) is not None:
+            self._dropped.add(head.shard)
+            self._look.set()
+            if taken:
+                log.warning("node %r has taken shard %d, which was this node's", taken, head.shard)
+                self._taken(taken)
+
+    def _forget(self, shard: int, gate: Gate) -> None:
+        self._writer.remove(shard)
+        self.gates.pop(shard, None)
+        gate.drop("it was handed over")
+
+    async def _take_what_may_be_taken(self) -> None:
+        for head in await self._store.heads():
+            if head.shard not in self.gates and self._may_take(head):
+                await self._take(head)
+
+    def _may_take(self, head: Head) -> bool:
+        if head.schema > SCHEMA:
+            raise ConfigError(
+                f"shard {head.shard} of the store has rows of format {head.schema}, and this version reads {SCHEMA} at "
+                "most; start the newer version"
+            )
+        if self._store.exclusive or head.token == NOBODY or head.node == self._node:
+            return True
+        now = asyncio.get_running_loop().time()
+        seen, since = self._seen.get(head.shard, (None, now))
+        if seen is None or seen.seen() != head.seen():
+            self._seen[head.shard] = head, now
+            return False
+        return now - since >= TAKE_OVER_S
+
+    async def _take(self, seen: Head) -> None:
+        head = await self._store.acquire(seen, secrets.token_hex(16), self._node, max(seen.schema, SCHEMA))
+        if head is None:
+            self._seen.pop(seen.shard, None)
+            return
+        again = head.shard in self._dropped
+        rows = await self._load(head, again)
+        if self._draining:
+            await self._store.release(head, head.batch)
+            return
+        self._dropped.discard(head.shard)
+        gate = self.gates[head.shard] = self._writer.add(head, rows, self._lost)
+        log.info("shard %d is owned (epoch %d, was %r)", head.shard, head.epoch, seen.node)
+        self._begin(rows, gate)

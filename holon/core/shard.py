@@ -1,0 +1,610 @@
+"""A shard: its rows in memory, what of them is to be written, and how they are read when a node becomes the owner."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from holon.core import codec as names
+from holon.core.codec import Codec
+from holon.core.leases import keeps_for, offer_of
+from holon.core.row import Row
+from holon.core.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, FanOut, JobRow, LateRow, Stored, TaskRow
+from holon.core.shared_rows import DocumentRow, QuotaRow
+from holon.core.tables import Tables
+from holon.core.tasks import want_spawn
+from holon.core.writer import Cut
+from holon.domain.events import HistoryEvent
+from holon.domain.task import Outcome, job_of, task_id
+from holon.ports import Committed, Leased, StoreSettings
+from holon.stores.port import MAX_SCORE, Entry, Found, Head, RowKey, RowStore
+from holon.stores.port import Row as StoredRow
+from holon.stores.records import pack, unpack
+from holon.stores.sealing import Seal, SealBroken
+
+log = logging.getLogger(__name__)
+
+AnyRow = TypeVar("AnyRow", JobRow, TaskRow, LateRow)
+
+# Indexes: jobs that are not over, by arrival, of all and of an owner; all jobs of an owner; jobs that are over, by
+# owner and status, and by when they ended; ends and events that are to be told, by when they are due; and pages of
+# history that are to be moved.
+LIVE, ENDED, ENDS, EVENTS, HISTORY = "live", "ended", "ends", "events", "history"
+# Jobs that are read together when a shard is loaded, and rows that are read together elsewhere.
+LOAD_JOBS = 200
+READ_ROWS = 1_000
+# Rows of jobs and tasks that are over stay in memory while they are among the last so many that were asked for.
+KEPT_OVER = 2_000
+
+
+def all_of(owner: str) -> str:
+    """The index of all jobs of an owner."""
+    return f"all:{owner}"
+
+
+def live_of(owner: str) -> str:
+    """The index of an owner's jobs that are not over."""
+    return f"live:{owner}"
+
+
+def over_of(owner: str, status: str) -> str:
+    """The index of an owner's jobs that ended with a status."""
+    return f"over:{status}:{owner}"
+
+
+def page_member(job_id: str, first: int, size: int) -> str:
+    """The member of a page of history in the index of those that are to be moved."""
+    return f"{job_id}:{first}:{size}"
+
+
+def page_of(member: str) -> tuple[str, int, int]:
+    """The job, the first line and the bytes of such a page."""
+    job_id, first, size = member.rsplit(":", 2)
+    return job_id, int(first), int(size)
+
+
+class Shard:
+    """The rows of one shard, in the hands of its owner.
+
+    Arguments:
+        settings: durations and limits that rules go by.
+        seal: what rows are sealed with.
+
+    Attributes:
+        ended: how many of its jobs are over.
+        unmoved: how many bytes of history wait to be moved; `unmoved_pages` how many pages, by job.
+    """
+
+    def __init__(self, settings: StoreSettings, seal: Seal) -> None:
+        self.tables = Tables(settings)
+        self.codec = Codec(seal)
+        self.ended = 0
+        self.unmoved = 0
+        self.unmoved_pages: Counter[str] = Counter()
+        self.lost_because = ""
+        self._moving = settings.history_backlog is not None
+        self._stamp = 0
+        # The last number of arrival that is written.
+        self._numbered = 0
+        # What changed since the last cut, and what of that is new lines and deletes.
+        self._dirty: dict[Row, None] = {}
+        self._lines: dict[JobRow, tuple[int, list[HistoryEvent]]] = {}
+        self._puts: list[StoredRow] = []
+        self._deletes: list[RowKey] = []
+        self._new_entries: list[Entry] = []
+        # Jobs that are deleted in no batch yet, and in the one in flight; and how many ever were.
+        self._purged: dict[str, None] = {}
+        self._going: dict[str, None] = {}
+        self._purges = 0
+        self._removed: list[Entry] = []
+        # Rows of the batch in flight; those of them that are over leave memory once it is durable.
+        self._in_flight: dict[Row, None] = {}
+        self._flying: list[JobRow | TaskRow | LateRow] = []
+        self._over: OrderedDict[object, JobRow | TaskRow | LateRow] = OrderedDict()
+        self._over_of: defaultdict[str, set[object]] = defaultdict(set)
+        self._over_requests: dict[tuple[str, str], str] = {}
+        self.tables.load_job = lambda job_id: self._kept(job_id, JobRow)
+        self.tables.load_task = lambda wanted: self._kept(wanted, TaskRow)
+        self.tables.load_late = lambda task, worker: self._kept((task, worker), LateRow)
+        self.tables.load_request = lambda owner, request: self._over_requests.get((owner, request))
+
+    def __repr__(self) -> str:
+        return f"Shard(jobs={len(self.tables.jobs)}, tasks={len(self.tables.tasks)}, dirty={len(self._dirty)})"
+
+    # What is to be written -------------------------------------------------------------------------------------
+
+    def collect(self, now: int) -> bool:
+        """Take over what an operation changed; answers whether that is anything. Before `tables.done()`."""
+        tables = self.tables
+        if not tables.touched:
+            return False
+        self._stamp = max(self._stamp, now)
+        self._dirty.update(tables.changed)
+        for row, first, lines in tables.notices:
+            known = self._lines.get(row)
+            if known is None:
+                self._lines[row] = first, list(lines)
+            else:
+                known[1].extend(lines)
+        for row in tables.ends:
+            row.end_due = now
+        for row, before, last in tables.happened:
+            if row.events_due is None:
+                row.events_due, row.events_after = now, before
+            row.events_last = last
+        return True
+
+    def purge(self, row: JobRow) -> None:
+        """Delete a job that is over, with all that is its."""
+        self._purged[row.id] = None
+        self._purges += 1
+        self._removed += _entries(row, _place(row))
+        if row.request_id is not None:
+            self._deletes.append(("", names.request_name(row.owner, row.request_id)))
+            self._over_requests.pop((row.owner, row.request_id), None)
+        for key in self._over_of.pop(row.id, ()):
+            self._over.pop(key, None)
+        self._dirty.pop(row, None)
+        self._lines.pop(row, None)
+        self.ended -= 1
+
+    def moved(self, job_id: str, first: int, size: int, score: int) -> None:
+        """A page of history is kept elsewhere now."""
+        self._deletes.append((job_id, names.page_name(first)))
+        self._removed.append((HISTORY, score, page_member(job_id, first, size)))
+        self._count_page(job_id, -1, -size)
+
+    def note_moved(self, *, moved: bool) -> None:
+        """Whether history is moved elsewhere from now on."""
+        if moved:
+            self._puts.append(("", names.MOVED, b"1"))
+        else:
+            self._deletes.append(("", names.MOVED))
+
+    async def index_history(self, store: RowStore, job_id: str) -> None:
+        """Have the history of a job moved that was written while history was not."""
+        pages = [name for name in await store.names(0, job_id) if name.startswith(names.PAGE)]
+        for name, page in zip(pages, await store.read(0, [(job_id, name) for name in pages]), strict=True):
+            if page is not None:
+                first = int(name.removeprefix(names.PAGE))
+                self._new_entries.append((HISTORY, self._stamp, page_member(job_id, first, len(page))))
+                self._count_page(job_id, 1, len(page))
+
+    def count_entry(self, member: str) -> None:
+        """Count a page of history that was found in its index."""
+        job_id, _, size = page_of(member)
+        self._count_page(job_id, 1, size)
+
+    def _count_page(self, job_id: str, by: int, size: int) -> None:
+        self.unmoved += size
+        self.unmoved_pages[job_id] += by
+        if not self.unmoved_pages[job_id]:
+            del self.unmoved_pages[job_id]
+
+    def is_durable(self, row: JobRow) -> bool:
+        """Whether a job is in the store as it is in memory."""
+        return row not in self._dirty and row not in self._in_flight
+
+    def cut(self) -> Cut:
+        """All changes since the last cut."""
+        puts, self._puts = self._puts, []
+        entries, self._new_entries = self._new_entries, []
+        removed, self._removed = self._removed, []
+        deletes, self._deletes = self._deletes, []
+        for row in self._dirty:
+            if isinstance(row, TaskRow):
+                puts.append((row.job_id, names.task_name(row.step, row.index), self.codec.task(row)))
+                if row.state is OVER:
+                    self._flying.append(row)
+            elif isinstance(row, JobRow):
+                self._cut_job(row, puts, deletes, entries, removed)
+            elif isinstance(row, LateRow):
+                puts.append((row.job_id, names.late_name(row.task, row.worker_id), self.codec.late(row)))
+                self._flying.append(row)
+            elif isinstance(row, DocumentRow):
+                name = f"{names.DOCUMENT}{row.kind}.{row.key}"
+                if row.value is None:
+                    deletes.append(("", name))
+                else:
+                    puts.append(("", name, self.codec.document(row)))
+            elif isinstance(row, QuotaRow):
+                name = f"{names.QUOTA}{row.period}.{row.key}"
+                if row.used is None:
+                    deletes.append(("", name))
+                else:
+                    puts.append(("", name, self.codec.quota(row)))
+        for job, (first, lines) in self._lines.items():
+            page = self.codec.lines(job.id, first, lines)
+            puts.append((job.id, names.page_name(first), page))
+            if self._moving:
+                entries.append((HISTORY, self._stamp, page_member(job.id, first, len(page))))
+                self._count_page(job.id, 1, len(page))
+        if self.tables.last_number != self._numbered:
+            self._numbered = self.tables.last_number
+            puts.append(("", names.NUMBERS, pack(self._numbered)))
+        purged = self._going = self._purged
+        self._purged = {}
+        self._in_flight, self._dirty, self._lines = self._dirty, {}, {}
+        return Cut(self._stamp, puts, deletes, list(purged), entries, removed)
+
+    def _cut_job(
+        self,
+        row: JobRow,
+        puts: list[StoredRow],
+        deletes: list[RowKey],
+        entries: list[Entry],
+        removed: list[Entry],
+    ) -> None:
+        stored = row.stored
+        if stored is None:
+            stored = row.stored = Stored()
+            entries.append((all_of(row.owner), row.n, row.id))
+            if row.request_id is not None:
+                puts.append(("", names.request_name(row.owner, row.request_id), row.id.encode()))
+        puts.append((row.id, names.HEAD, self.codec.head(row)))
+        if row.state is not stored.state:
+            stored.state = row.state
+            puts.append((row.id, names.STATE, self.codec.sealed(row.id, names.STATE, row.state)))
+        if row.inbox is not stored.inbox:
+            if row.inbox:
+                puts.append((row.id, names.INBOX, self.codec.inbox(row)))
+            elif stored.inbox:
+                deletes.append((row.id, names.INBOX))
+            stored.inbox = row.inbox
+        self._cut_fan(row, stored, puts, deletes)
+        place = _place(row)
+        if place != stored.place:
+            before = _entries(row, stored.place) if stored.place is not None else []
+            after = _entries(row, place)
+            removed += [entry for entry in before if entry not in after]
+            entries += [entry for entry in after if entry not in before]
+            if row.over and (stored.place is None or not stored.place[0]):
+                self.ended += 1
+            stored.place = place
+        if row.over:
+            self._flying.append(row)
+
+    def _cut_fan(self, row: JobRow, stored: Stored, puts: list[StoredRow], deletes: list[RowKey]) -> None:
+        fan = None if row.over else row.fan
+        if stored.fan is not None and (fan is None or fan.step != stored.fan):
+            deletes += [(row.id, names.chunk_name(place)) for place in range(1, stored.chunks + 1)]
+            if fan is None:
+                deletes.append((row.id, names.FAN))
+            stored.fan, stored.chunks = None, 0
+        if fan is None:
+            return
+        puts.append((row.id, names.FAN, self.codec.fan(fan)))
+        left = len(fan.chunks)
+        if stored.fan is None:
+            puts += [
+                (row.id, names.chunk_name(place), self.codec.chunk(fan, place, tasks))
+                for place, tasks in zip(range(left, 0, -1), fan.chunks, strict=True)
+            ]
+        else:
+            deletes += [(row.id, names.chunk_name(place)) for place in range(left + 1, stored.chunks + 1)]
+        stored.fan, stored.chunks = fan.step, left
+
+    def written(self, head: Head) -> None:  # noqa: ARG002  the time is the clock's
+        """A batch is durable: rows in it that are over leave memory, unless they changed again."""
+        self._in_flight, self._going = {}, {}
+        flying, self._flying = self._flying, []
+        for row in flying:
+            if row in self._dirty:
+                self._flying.append(row)
+                continue
+            self.tables.forget(row)
+            self._keep(row)
+
+    def lost(self, why: str) -> None:
+        """The shard is no longer this node's, or is loaded again."""
+        self.lost_because = why
+
+    # Rows that are over ----------------------------------------------------------------------------------------
+
+    def _keep(self, row: JobRow | TaskRow | LateRow) -> None:
+        self._over[_key(row)] = row
+        self._over_of[row.job_id].add(_key(row))
+        if isinstance(row, JobRow) and row.request_id is not None:
+            self._over_requests[row.owner, row.request_id] = row.id
+        while len(self._over) > KEPT_OVER:
+            key, oldest = next(iter(self._over.items()))
+            if oldest in self._dirty or oldest in self._flying:
+                self._over.move_to_end(key)
+                return
+            del self._over[key]
+            of_job = self._over_of[oldest.job_id]
+            of_job.discard(key)
+            if not of_job:
+                del self._over_of[oldest.job_id]
+            if isinstance(oldest, JobRow) and oldest.request_id is not None:
+                self._over_requests.pop((oldest.owner, oldest.request_id), None)
+
+    def _kept(self, key: object, kind: type[AnyRow]) -> AnyRow | None:
+        row = self._over.get(key)
+        return row if isinstance(row, kind) else None
+
+    async def fetch(
+        self, store: RowStore, jobs: Iterable[str] = (), tasks: Iterable[str] = ()
+    ) -> Mapping[str, SealBroken]:
+        """Have rows at hand that may be over, for an operation that comes next. Ids of nothing stay unknown.
+
+        Returns:
+            the jobs of which a row cannot be opened; such a row is not at hand.
+        """
+        tables, broken = self.tables, dict[str, SealBroken]()
+        some_tasks = [one for one in dict.fromkeys(tasks) if tables.task(one) is None and _is_task_id(one)]
+        wanted = dict.fromkeys((*jobs, *(job_of(one) for one in some_tasks)))
+        some_jobs = [one for one in wanted if one and tables.job(one) is None]
+        some_jobs, some_tasks, values = await self._read_kept(store, some_jobs, some_tasks)
+        for at, job_id in enumerate(some_jobs):
+            head, state = values[2 * at], values[2 * at + 1]
+            if head is not None and state is not None and tables.job(job_id) is None:
+                try:
+                    self._keep(_as_stored(self.codec.job(head, state, None)))
+                except SealBroken as error:
+                    broken[job_id] = error
+        for one, value in zip(some_tasks, values[2 * len(some_jobs) :], strict=True):
+            if value is not None and tables.task(one) is None and tables.job(job_of(one)) is not None:
+                try:
+                    self._keep(self.codec.opened_task(job_of(one), *_place_of(one), value))
+                except SealBroken as error:
+                    broken[job_of(one)] = error
+        return broken
+
+    async def _read_kept(
+        self, store: RowStore, jobs: list[str], tasks: list[str]
+    ) -> tuple[list[str], list[str], Sequence[bytes | None]]:
+        """Which of some jobs and tasks are not being deleted, and what is stored of them: head and state of each job,
+        then the tasks."""
+        while True:
+            jobs = [one for one in jobs if one not in self._purged and one not in self._going]
+            tasks = [one for one in tasks if job_of(one) not in self._purged and job_of(one) not in self._going]
+            keys: list[RowKey] = [(one, name) for one in jobs for name in (names.HEAD, names.STATE)]
+            keys += [(job_of(one), names.task_name(*_place_of(one))) for one in tasks]
+            purges = self._purges
+            values = await store.read(0, keys) if keys else ()
+            # What was deleted meanwhile may have been read before that.
+            if purges == self._purges:
+                return jobs, tasks, values
+
+    async def fetch_requests(self, store: RowStore, requests: Iterable[tuple[str, str]]) -> None:
+        """Have the jobs at hand that requests made earlier.
+
+        Raises:
+            SealBroken: one of them cannot be opened.
+        """
+        tables = self.tables
+        some = [one for one in dict.fromkeys(requests) if tables.request(*one) is None]
+        if not some:
+            return
+        found = await store.read(0, [("", names.request_name(*one)) for one in some])
+        for error in (await self.fetch(store, [value.decode() for value in found if value is not None])).values():
+            raise error
+
+    async def fetch_lates(self, store: RowStore, wanted: Iterable[tuple[str, int, str]]) -> None:
+        """Have at hand what is known of late results: by job, number of the task, and worker."""
+        some = [one for one in dict.fromkeys(wanted) if (one[1], one[2]) not in self.tables.lates]
+        some = [one for one in some if (one[1], one[2]) not in self._over]
+        if some:
+            values = await store.read(0, [(job, names.late_name(task, worker)) for job, task, worker in some])
+            for value in values:
+                if value is not None:
+                    row = self.codec.opened_late(value)
+                    if (row.task, row.worker_id) not in self.tables.lates:
+                        self._keep(row)
+
+
+def _key(row: JobRow | TaskRow | LateRow) -> object:
+    return (row.task, row.worker_id) if isinstance(row, LateRow) else row.id
+
+
+def _place(row: JobRow) -> tuple[object, ...]:
+    """In which indexes a job is, beside that of all: whether it is over, how and when, and what is to be told of it."""
+    over = (row.over, str(row.status), row.finished_at) if row.over else (False,)
+    return (*over, row.end_due, row.events_due)
+
+
+def _entries(row: JobRow, place: Sequence[object]) -> list[Entry]:
+    *over, end_due, events_due = place
+    entries: list[Entry] = []
+    if over[0]:
+        _, status, finished_at = over
+        assert isinstance(status, str)  # noqa: S101  as `_place` made it
+        assert isinstance(finished_at, int)  # noqa: S101  likewise
+        entries += [(over_of(row.owner, status), row.n, row.id), (ENDED, finished_at, row.id)]
+    else:
+        entries += [(LIVE, row.n, row.id), (live_of(row.owner), row.n, row.id)]
+    for index, due in ((ENDS, end_due), (EVENTS, events_due)):
+        if isinstance(due, int):
+            entries.append((index, due, row.id))
+    return entries
+
+
+def _as_stored(row: JobRow) -> JobRow:
+    """A job's row as it was read: nothing of it is to be written."""
+    stored = row.stored = Stored()
+    stored.state, stored.inbox, stored.place = row.state, row.inbox, _place(row)
+    if row.fan is not None:
+        stored.fan, stored.chunks = row.fan.step, len(row.fan.chunks)
+    return row
+
+
+def _is_task_id(text: str) -> bool:
+    parts = text.rsplit("-", 2)
+    return len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal()
+
+
+def _place_of(task: str) -> tuple[int, int]:
+    _, step, index = task.rsplit("-", 2)
+    return int(step), int(index)
+
+
+async def entries_of(
+    store: RowStore, index: str, *, low: int = 0, high: int = MAX_SCORE, page: int = 1_000
+) -> AsyncIterator[Sequence[Found]]:
+    """All entries of an index of shard 0 in pages, the lowest score first."""
+    seen: set[str] = set()
+    size = page
+    while True:
+        found = await store.range(index, [0], low, high, size)
+        fresh = [one for one in found if one.member not in seen]
+        if fresh:
+            yield fresh
+        if len(found) < size:
+            return
+        # The next page begins at the last score, of which there may be more.
+        last = found[-1].score
+        seen = {one.member for one in found if one.score == last}
+        low, size = last, page + len(seen)
+
+
+async def load(store: RowStore, shard: Shard, now: int) -> set[str]:
+    """Read all rows that live into an empty shard: as they were, but that nobody has a claim or a session.
+
+    Jobs with something to do are ready, in the order of their arrival. Leases and offers run from now, and what a
+    worker has is not timed out before its lease is over.
+
+    Returns:
+        the jobs that are left out, since something of theirs cannot be opened; they stay in the store as they are.
+    """
+    tables, left_out = shard.tables, set[str]()
+    [numbers] = await store.read(0, [("", names.NUMBERS)])
+    if numbers is not None:
+        tables.number_from(unpack("numbers", numbers)[0])
+    await _load_shared(store, shard)
+    shard.ended = await store.count(ENDED, [0])
+    jobs: list[JobRow] = []
+    tasks: list[TaskRow] = []
+    async for page in entries_of(store, LIVE, page=LOAD_JOBS):
+        some, of_some = await _load_jobs(store, shard.codec, [one.member for one in page], left_out)
+        jobs += some
+        tasks += of_some
+    if left_out:
+        some_names = ", ".join(sorted(left_out)[:9])
+        log.error("%d jobs cannot be opened and are left as they are: %s", len(left_out), some_names)
+    for row in jobs:
+        tables.jobs[row.id] = row
+        if row.request_id is not None:
+            tables.requests[row.owner, row.request_id] = row.id
+    for task in sorted(tasks, key=lambda one: one.n):
+        _take_in(tables, task, now)
+    for row in jobs:
+        if row.due or row.inbox:
+            tables.mark_ready(row)
+        tables.arm(row)
+        want_spawn(tables, row, now)
+    tables.done()
+    return left_out
+
+
+async def _load_shared(store: RowStore, shard: Shard) -> None:
+    shared = [name for name in await store.names(0, "") if name.startswith((names.DOCUMENT, names.QUOTA))]
+    for first in range(0, len(shared), READ_ROWS):
+        some = shared[first : first + READ_ROWS]
+        for name, value in zip(some, await store.read(0, [("", name) for name in some]), strict=True):
+            if value is None:
+                continue
+            if name.startswith(names.DOCUMENT):
+                document = shard.codec.opened_document(value)
+                shard.tables.documents.setdefault(document.kind, {})[document.key] = document
+            else:
+                quota = shard.codec.opened_quota(value)
+                shard.tables.quotas[quota.key, quota.period] = quota
+
+
+async def _load_jobs(
+    store: RowStore, codec: Codec, ids: Sequence[str], left_out: set[str]
+) -> tuple[list[JobRow], list[TaskRow]]:
+    """Some live jobs with their open tasks."""
+    of_each = (names.HEAD, names.STATE, names.INBOX, names.FAN)
+    values = await store.read(0, [(job_id, name) for job_id in ids for name in of_each])
+    jobs: list[JobRow] = []
+    tasks: list[TaskRow] = []
+    for at, job_id in enumerate(ids):
+        head, state, inbox, fan = values[4 * at : 4 * at + 4]
+        if head is None or state is None:
+            continue
+        try:
+            row = codec.job(head, state, inbox)
+            if fan is not None:
+                row.fan = await _load_fan(store, codec, job_id, fan)
+            of_job = await _load_tasks(store, codec, row)
+        except SealBroken:
+            left_out.add(job_id)
+            continue
+        jobs.append(_as_stored(row))
+        tasks += of_job
+    return jobs, tasks
+
+
+async def _load_fan(store: RowStore, codec: Codec, job_id: str, stored: bytes) -> FanOut:
+    places = range(codec.chunks_of(stored), 0, -1)
+    chunks = await store.read(0, [(job_id, names.chunk_name(place)) for place in places])
+    return codec.fan_out(
+        job_id, stored, [(place, chunk) for place, chunk in zip(places, chunks, strict=True) if chunk is not None]
+    )
+
+
+async def _load_tasks(store: RowStore, codec: Codec, row: JobRow) -> list[TaskRow]:
+    tasks: list[TaskRow] = []
+    for first in range(0, row.open_count, READ_ROWS):
+        places = range(first, min(first + READ_ROWS, row.open_count))
+        keys = [(row.id, names.task_name(row.open_step, index)) for index in places]
+        for index, value in zip(places, await store.read(0, keys), strict=True):
+            if value is not None:
+                task = codec.opened_task(row.id, row.open_step, index, value)
+                tasks += () if task.state is OVER else (task,)
+    return tasks
+
+
+def _take_in(tables: Tables, task: TaskRow, now: int) -> None:
+    tables.tasks[task.id] = task
+    fan = tables.jobs[task.job_id].fan
+    if fan is not None and fan.step == task.step and task.state in (QUEUED, BACK_OFF):
+        fan.queued += 1
+    if task.state is QUEUED:
+        tables.backlog.enqueue(task)
+    elif task.state in (OFFERED, LEASED):
+        tables.worker(task.worker_id).held[task.lease_id] = task.id
+        if task.state is LEASED:
+            task.lease_until = now + keeps_for(tables, task)
+            # What was done in time could not be told while there was nobody to tell it to.
+            if task.execution_due is not None:
+                task.execution_due = max(task.execution_due, task.lease_until)
+        else:
+            task.lease_until = now + tables.settings.offer
+            _repeat_offer(tables, task)
+    tables.arm(task)
+
+
+def _repeat_offer(tables: Tables, task: TaskRow) -> None:
+    """A commit that is repeated offers again what it offered; its tasks tell that."""
+    row = tables.jobs[task.job_id]
+    offered = task.attempts[-1].offered
+    if offered == row.updated_at and task.step == row.open_step:
+        before = row.reply.leased.offers if row.reply else ()
+        row.reply = Committed(leased=Leased((*before, offer_of(tables, task, offered))))
+
+
+async def branches(store: RowStore, shard: Shard, row: JobRow, step: int) -> list[tuple[str, Outcome]]:
+    """The outcomes of a fan-out's branches, in order of their index."""
+    total = row.fan.total if row.fan is not None and row.fan.step == step else 0
+    found: list[tuple[str, Outcome]] = []
+    for first in range(0, total, READ_ROWS):
+        places = range(first, min(first + READ_ROWS, total))
+        missing = [index for index in places if shard.tables.task(task_id(row.id, step, index)) is None]
+        values = await store.read(0, [(row.id, names.task_name(step, index)) for index in missing])
+        stored = dict(zip(missing, values, strict=True))
+        for index in places:
+            task = shard.tables.task(task_id(row.id, step, index))
+            if task is not None:
+                outcome = task.outcome
+            elif (value := stored.get(index)) is not None:
+                outcome = shard.codec.outcome(row.id, step, index, value)
+            else:
+                outcome = None
+            if outcome is not None:
+                found.append((task_id(row.id, step, index), outcome))
+    return found

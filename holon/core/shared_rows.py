@@ -1,0 +1,28 @@
+"""The core: the rows of what nodes share beside jobs."""
+
+from __future__ import annotations
+
+from holon.core.row import Row
+
+
+class DocumentRow(Row):
+    """A document; one without a value has been deleted."""
+
+    kind: str
+    key: str
+    version: int = 0
+    value: bytes | None = None
+    expires_at: int | None = None
+
+    def there(self, now: int) -> bool:
+        """Whether it can be seen."""
+        return self.value is not None and (self.expires_at is None or self.expires_at > now)
+
+
+class QuotaRow(Row):
+    """How much of a quota was used in a period; None: its count is forgotten."""
+
+    key: str
+    period: str
+    expires_at: int
+    used: int | None = 0

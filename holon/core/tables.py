@@ -1,0 +1,332 @@
+"""The rows of a shard in memory, the indexes over them, and what the operation at hand changed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from heapq import heapify, heappop, heappush
+from typing import TypeVar
+
+from holon.core.backlog import Backlog
+from holon.core.row import Row
+from holon.core.rows import JobRow, LateRow, TaskRow, WorkerRow
+from holon.core.shared_rows import DocumentRow, QuotaRow
+from holon.domain.events import HistoryEvent
+from holon.ports import Hint, StoreSettings
+from holon.randomness import random_id
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+Key = TypeVar("Key")
+
+_NONE: frozenset[str] = frozenset()
+# Stale timers are dropped when there are so many beside twice those that may count.
+MOST_STALE = 1_000
+
+
+class Tables:
+    """All rows that live in memory, and the indexes over them.
+
+    Indexes are cleaned lazily: an entry counts only while its row agrees with it, so a row may change without a search
+    for its entries. Rows of jobs and tasks that are over are not in memory; `load_job` and the like give those
+    that were fetched for the operation at hand. There is no undo: an operation checks first and changes after.
+
+    Attributes:
+        ready, suspects: queues of jobs that wait for a claim, and of those that may run only alone.
+        changed: every row that this operation made or changed, in that order.
+        made: those of them that are new.
+        notices: lines of history that it wrote: the job, the number of the first line, the lines.
+        ends: jobs that ended in it, and whose end is to be told.
+        happened: jobs with new events that are to be told: the number of the newest line before, and of the last event.
+    """
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self.settings = settings
+        self.jobs: dict[str, JobRow] = {}
+        self.tasks: dict[str, TaskRow] = {}
+        self.workers: dict[str, WorkerRow] = {}
+        self.requests: dict[tuple[str, str], str] = {}
+        self.documents: dict[str, dict[str, DocumentRow]] = {}
+        self.quotas: dict[tuple[str, str], QuotaRow] = {}
+        self.lates: dict[tuple[int, str], LateRow] = {}
+        self.claimed: set[str] = set()
+        self.alone: str | None = None
+        self.load_job: Callable[[str], JobRow | None] = lambda _: None
+        self.load_task: Callable[[str], TaskRow | None] = lambda _: None
+        self.load_request: Callable[[str, str], str | None] = lambda _owner, _request: None
+        self.load_late: Callable[[int, str], LateRow | None] = lambda _task, _worker: None
+        self.ready: deque[tuple[str, int]] = deque()
+        self.suspects: deque[tuple[str, int]] = deque()
+        self._timers: list[tuple[int, int, bool, str]] = []
+        self._number = 0
+        self.changed: dict[Row, None] = {}
+        self.made: set[Row] = set()
+        self.notices: list[tuple[JobRow, int, tuple[HistoryEvent, ...]]] = []
+        self.ends: list[JobRow] = []
+        self.happened: list[tuple[JobRow, int, int]] = []
+        self._keys: set[str] = set()
+        self._spawns: set[tuple[str, int]] = set()
+        self._kinds: set[str] = set()
+        self._stops = False
+        self.backlog = Backlog(self.tasks, self.hint_key)
+
+    def owner(self, task: TaskRow) -> JobRow:
+        """The job of a task that is there, which goes with it."""
+        row = self.job(task.job_id)
+        assert row is not None  # noqa: S101  tasks are purged with their jobs
+        return row
+
+    def edit(self, row: AnyRow) -> AnyRow:
+        """The row, of which the operation changes something durable."""
+        self.changed[row] = None
+        return row
+
+    @property
+    def touched(self) -> bool:
+        """Whether the operation has changed anything that is written."""
+        return bool(self.changed or self.notices)
+
+    def done(self) -> Hint | None:
+        """The operation is over: forget what it changed. Answers with the hint to give once that is durable."""
+        jobs = frozenset([row.job_id for row in self.changed])
+        told, ends = bool(self.notices) and self.settings.history_backlog is not None, bool(self.ends)
+        happened = bool(self.happened)
+        ready = self._claimable()
+        self.changed.clear()
+        self.made.clear()
+        self.notices.clear()
+        self.ends.clear()
+        self.happened.clear()
+        keys, spawns, kinds, stops = _NONE, frozenset(self._spawns), frozenset(self._kinds), self._stops
+        if self._keys:
+            keys = frozenset([key for key in self._keys if self.backlog.waiting.get(key)])
+        for hints in (self._keys, self._spawns, self._kinds):
+            if hints:
+                hints.clear()
+        self._stops = False
+        due = self.next_due()
+        if len(self._timers) > MOST_STALE + 2 * (len(self.jobs) + len(self.tasks)):
+            self._timers = [entry for entry in self._timers if self._armed(entry)]
+            heapify(self._timers)
+        if not (keys or spawns or kinds or stops or jobs or told or ready or due):
+            return None
+        return Hint(ready, stops, due, keys, spawns, jobs, told, kinds, ends, events=happened)
+
+    def number(self) -> int:
+        """The next number of arrival."""
+        self._number += 1
+        return self._number
+
+    @property
+    def last_number(self) -> int:
+        """The last that was given out."""
+        return self._number
+
+    def number_from(self, last: int) -> None:
+        """Go on after the last number that an earlier owner used."""
+        self._number = max(self._number, last)
+
+    @staticmethod
+    def token() -> str:
+        """A new claim or lease id: 128 random bits."""
+        return random_id()
+
+    # Rows ------------------------------------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> JobRow | None:
+        """A job's row."""
+        return self.jobs.get(job_id) or self.load_job(job_id)
+
+    def task(self, task_id: str) -> TaskRow | None:
+        """A task's row."""
+        return self.tasks.get(task_id) or self.load_task(task_id)
+
+    def request(self, owner: str, request_id: str) -> str | None:
+        """The job that a request id of an owner made."""
+        return self.requests.get((owner, request_id)) or self.load_request(owner, request_id)
+
+    def add_job(self, row: JobRow) -> None:
+        """Take in a new job."""
+        self.jobs[row.id] = row
+        self._add(row)
+        if row.request_id is not None:
+            self.requests[row.owner, row.request_id] = row.id
+
+    def add_task(self, row: TaskRow) -> None:
+        """Take in a new task."""
+        self.tasks[row.id] = row
+        self._add(row)
+
+    def forget(self, row: Row) -> None:
+        """Drop a row from memory that is over, and durable."""
+        if isinstance(row, TaskRow):
+            self.tasks.pop(row.id, None)
+        elif isinstance(row, JobRow):
+            self.jobs.pop(row.id, None)
+            if row.request_id is not None:
+                self.requests.pop((row.owner, row.request_id), None)
+        elif isinstance(row, LateRow):
+            self.lates.pop((row.task, row.worker_id), None)
+
+    def worker(self, worker_id: str) -> WorkerRow:
+        """A worker's row, made if it is not known yet."""
+        row = self.workers.get(worker_id)
+        if row is None:
+            row = self.workers[worker_id] = WorkerRow(worker_id)
+        return row
+
+    def keep_sessions(self, before: Tables) -> None:
+        """Know the live sessions that this process had when it dropped its rows. What they hold, the tasks say."""
+        for old in before.workers.values():
+            if old.live:
+                new = self.worker(old.id)
+                new.session_id, new.live, new.credits = old.session_id, True, old.credits
+                new.lease, new.execution = old.lease, old.execution
+                new.instance_id, new.proof = old.instance_id, old.proof
+
+    def drop_worker(self, row: WorkerRow) -> None:
+        """Forget a worker that has no session, and whose leases have all ended."""
+        del self.workers[row.id]
+
+    def put(self, where: dict[Key, AnyRow], key: Key, row: AnyRow) -> None:
+        """Take in a new row of another kind."""
+        where[key] = row
+        self._add(row)
+
+    def drop(self, where: dict[Key, AnyRow], key: Key) -> AnyRow:
+        """Forget a row of another kind, which the operation is about to delete."""
+        return self.edit(where.pop(key))
+
+    def late(self, owner: JobRow, task: TaskRow, worker_id: str) -> LateRow:
+        """What is known of a worker's late results for a task, made if nothing is."""
+        key = task.n, worker_id
+        row = self.lates.get(key) or self.load_late(*key)
+        if row is None:
+            row = LateRow(owner.id, owner.n, *key)
+            self.put(self.lates, key, row)
+        return row
+
+    def tell(self, row: JobRow, events: Iterable[HistoryEvent]) -> None:
+        """Write lines of a job's history."""
+        lines = tuple(events)
+        if lines:
+            self.notices.append((row, row.history_seq + 1, lines))
+            row.history_seq += len(lines)
+
+    def _add(self, row: Row) -> None:
+        self.changed[row] = None
+        self.made.add(row)
+
+    # Ready jobs ------------------------------------------------------------------------------------------------
+
+    def mark_ready(self, row: JobRow) -> None:
+        """Queue a job for a claim, once, unless somebody has it."""
+        if row.ready_seq or row.claim_id or row.over:
+            return
+        row.ready_seq = self.number()
+        (self.suspects if row.deliveries else self.ready).append((row.id, row.ready_seq))
+
+    def next_ready(self, *, suspect: bool) -> JobRow | None:
+        """Take the job that has been ready longest out of its queue."""
+        queue = self.suspects if suspect else self.ready
+        while queue:
+            job_id, ready_seq = queue.popleft()
+            row = self.jobs.get(job_id)
+            if row is not None and row.ready_seq == ready_seq:
+                return row
+        return None
+
+    def _claimable(self) -> bool:
+        """Whether a claim would take a job; a hint that says so in vain would come back again and again."""
+        if self.alone is not None:
+            return False
+        return not self.claimed if self.suspects and self.has_suspects() else bool(self.ready)
+
+    def has_suspects(self) -> bool:
+        """Whether a job waits that may run only alone."""
+        while self.suspects:
+            job_id, ready_seq = self.suspects[0]
+            row = self.jobs.get(job_id)
+            if row is not None and row.ready_seq == ready_seq:
+                return True
+            self.suspects.popleft()
+        return False
+
+    def hold(self, row: JobRow) -> None:
+        """This node has claimed a job; a suspect keeps it from claiming another."""
+        self.claimed.add(row.id)
+        if row.deliveries > 1:
+            self.alone = row.id
+
+    def let_go(self, row: JobRow) -> None:
+        """This node's claim on a job has ended."""
+        self.claimed.discard(row.id)
+        if self.alone == row.id:
+            self.alone = None
+
+    @staticmethod
+    def take_hold(worker: WorkerRow, lease_id: str, task_id: str) -> None:
+        """A lease counts against its worker's credits from now on."""
+        worker.held[lease_id] = task_id
+
+    @staticmethod
+    def lose_hold(worker: WorkerRow, lease_id: str) -> None:
+        """A lease no longer counts against its worker's credits."""
+        del worker.held[lease_id]
+
+    # Timers and wake-ups ---------------------------------------------------------------------------------------
+
+    def arm(self, row: JobRow | TaskRow) -> None:
+        """See to it that a row is looked at when its next time has come, or before."""
+        due = row.next_time()
+        if due is not None and (row.timer_at is None or due < row.timer_at):
+            self._set_timer(row, due)
+
+    def _set_timer(self, row: JobRow | TaskRow, due: int) -> None:
+        row.timer_at = due
+        heappush(self._timers, (due, row.n, isinstance(row, JobRow), row.id))
+
+    def next_due(self) -> int | None:
+        """When the earliest timer is due. A timer that its row no longer wants is moved, or dropped, on the way."""
+        while self._timers:
+            entry = self._timers[0]
+            row = self._armed(entry)
+            if row is not None:
+                due = row.next_time()
+                if due is not None and due <= entry[0]:
+                    return entry[0]
+                row.timer_at = None
+                if due is not None:
+                    self._set_timer(row, due)
+            heappop(self._timers)
+        return None
+
+    def _armed(self, entry: tuple[int, int, bool, str]) -> JobRow | TaskRow | None:
+        """The row that an entry of the timers still counts for."""
+        row = self.jobs.get(entry[3]) if entry[2] else self.tasks.get(entry[3])
+        return row if row is not None and row.timer_at == entry[0] else None
+
+    def pop_due(self, now: int) -> JobRow | TaskRow | None:
+        """Take the next row whose timer is due, disarmed."""
+        due = self.next_due()
+        if due is None or due > now:
+            return None
+        entry = heappop(self._timers)
+        row = self.jobs[entry[3]] if entry[2] else self.tasks[entry[3]]
+        row.timer_at = None
+        return row
+
+    def hint_key(self, key: str) -> None:
+        """A task of this match key may be leased."""
+        self._keys.add(key)
+
+    def hint_stop(self) -> None:
+        """Somebody is to be told to stop."""
+        self._stops = True
+
+    def hint_spawn(self, job_id: str, step: int) -> None:
+        """The next chunk of a fan-out is wanted."""
+        self._spawns.add((job_id, step))
+
+    def hint_documents(self, kind: str) -> None:
+        """A document of this kind changed."""
+        self._kinds.add(kind)

@@ -1,0 +1,143 @@
+"""What a shard keeps beside its rows, and in the store, held against the rows: counts, queues, holds, timers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from holon.core.row import Row
+from holon.core.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, JobRow, TaskRow
+from holon.core.shard import ENDED, HISTORY, LIVE, Shard, load
+from holon.core.tables import Tables
+from holon.stores.port import RowStore
+from holon.stores.sealing import Seal
+
+# What lives in memory only; a fan-out is compared as a row of its own.
+MEMORY_ONLY = {"claim_id", "claim_until", "fan", "lease_until", "ready_seq", "reply", "spawn_at", "stored", "timer_at"}
+
+
+async def audit(store: RowStore, shard: Shard, now: int) -> None:
+    """Check all of it, while nothing is to be written."""
+    tables = shard.tables
+    assert not tables.touched
+    _only_what_lives(tables)
+    _queues(tables)
+    _ready(tables)
+    _timers(tables)
+    _holds(tables)
+    for row in tables.jobs.values():
+        _counts(tables, row)
+    loaded = Shard(tables.settings, Seal())
+    await load(store, loaded, 0)
+    for task in loaded.tables.tasks.values():
+        # A start gave what was held time to be heard of; that is stored once the task is written for something else.
+        here = tables.tasks.get(task.id)
+        if task.execution_due is not None and here is not None and here.execution_due is not None:
+            task.execution_due = max(task.execution_due, here.execution_due)
+    stored, known = _everything(loaded.tables, now), _everything(tables, now)
+    for what in known:
+        assert stored[what].keys() == known[what].keys()
+        for name in known[what]:
+            assert stored[what][name] == known[what][name], name
+    ready = {row.id for row in tables.jobs.values() if row.ready_seq or row.claim_id}
+    other = {row.id for row in loaded.tables.jobs.values() if row.ready_seq}
+    assert other == ready, [_everything(tables, 0)["rows"][one] for one in other ^ ready]
+    assert loaded.ended == shard.ended
+    await _left_behind(store, shard)
+
+
+async def _left_behind(store: RowStore, shard: Shard) -> None:
+    """Every job is in the indexes where it belongs, and each page of history that is to be moved is there."""
+    live = {one.member for one in await store.range(LIVE, [0], 0, 2**53, 10_000)}
+    assert live == shard.tables.jobs.keys()
+    over = {one.member for one in await store.range(ENDED, [0], 0, 2**53, 10_000)}
+    assert len(over) == shard.ended
+    assert not live & over
+    unmoved = 0
+    for one in await store.range(HISTORY, [0], 0, 2**53, 10_000):
+        job_id, first, size = one.member.rsplit(":", 2)
+        [page] = await store.read(0, [(job_id, f"lines.{first}")])
+        assert page is not None
+        assert len(page) == int(size)
+        unmoved += len(page)
+    assert shard.unmoved == unmoved
+
+
+def _everything(tables: Tables, now: int) -> dict[str, Any]:
+    rows: dict[str, Row] = {**tables.jobs, **tables.tasks}
+    fans = {row.id: _fields(row.fan) for row in tables.jobs.values() if row.fan is not None}
+    for fan in fans.values():
+        # It is stored with what is not spawned yet, for the sake of that.
+        fan["dispatched"] = fan["chunks"] and fan["dispatched"]
+        fan["queued"] = not fan["over"] and fan["queued"]
+    waiting = {key: number for key, number in tables.backlog.waiting.items() if number}
+    fields = {name: _fields(row) for name, row in rows.items()}
+    for task in tables.tasks.values():
+        fields[task.id]["avoid"] = tuple(one for one in task.avoid if one[1] > now)
+    return {"rows": fields, "fans": fans, "waiting": waiting, "shared": _shared(tables)}
+
+
+def _fields(row: Row) -> dict[str, object]:
+    return {name: getattr(row, name) for name in row.__struct_fields__ if name not in MEMORY_ONLY}
+
+
+def _only_what_lives(tables: Tables) -> None:
+    assert not tables.lates
+    assert not any(row.over for row in tables.jobs.values())
+    assert not any(row.state is OVER or row.job_id not in tables.jobs for row in tables.tasks.values())
+    requests = {(row.owner, row.request_id): row.id for row in tables.jobs.values()}
+    assert tables.requests.items() <= requests.items()
+
+
+def _queues(tables: Tables) -> None:
+    backlog = tables.backlog
+    waiting = Counter(row.key for row in tables.tasks.values() if row.state is QUEUED)
+    assert backlog.waiting == waiting
+    assert backlog.needs.keys() == waiting.keys() == backlog._queues.keys()
+    for key, count in waiting.items():
+        assert len({entry for entry in backlog._queues[key] if backlog._row(key, entry)}) == count
+
+
+def _ready(tables: Tables) -> None:
+    assert tables.claimed == {row.id for row in tables.jobs.values() if row.claim_id}
+    queued = {*tables.ready, *tables.suspects}
+    for row in tables.jobs.values():
+        assert bool(row.ready_seq or row.claim_id) == bool(row.due or row.inbox)
+        assert not row.ready_seq or (row.id, row.ready_seq) in queued
+
+
+def _timers(tables: Tables) -> None:
+    entries = {(due, name) for due, _, _, name in tables._timers}
+    rows: list[JobRow | TaskRow] = [*tables.jobs.values(), *tables.tasks.values()]
+    for row in rows:
+        due = row.next_time()
+        assert row.timer_at is None or (row.timer_at, row.id) in entries
+        assert due is None or (row.timer_at is not None and row.timer_at <= due)
+
+
+def _holds(tables: Tables) -> None:
+    held = {(worker.id, lease): task for worker in tables.workers.values() for lease, task in worker.held.items()}
+    under = {(row.worker_id, row.lease_id): row.id for row in tables.tasks.values() if row.state in (OFFERED, LEASED)}
+    assert under.items() <= held.items()
+    # What was stopped counts until its worker's last word, which one that is away does not speak.
+    away = {worker.id for worker in tables.workers.values() if not worker.live}
+    assert {lease for lease in held if lease[0] in away} <= under.keys()
+    assert all(worker.live or worker.held or not worker.session_id for worker in tables.workers.values())
+
+
+def _counts(tables: Tables, row: JobRow) -> None:
+    tasks = [task for task in tables.tasks.values() if task.job_id == row.id]
+    fan = row.fan
+    later = [] if fan is None else [new for chunk in fan.chunks for new in chunk]
+    assert row.reserved == sum(task.reserved for task in tasks) + sum(new.reserves or 0 for new in later)
+    if fan is not None and not fan.over:
+        assert fan.queued == sum(task.state in (QUEUED, BACK_OFF) for task in tasks)
+        assert fan.pending == len(tasks) + len(later)
+        assert fan.spawned == fan.total - len(later)
+
+
+def _shared(tables: Tables) -> dict[tuple[str, ...], dict[str, object]]:
+    documents = [row for of_kind in tables.documents.values() for row in of_kind.values()]
+    rows: dict[tuple[str, ...], Row] = {("document", row.kind, row.key): row for row in documents}
+    rows |= {("quota", row.key, row.period): row for row in tables.quotas.values()}
+    return {name: _fields(row) for name, row in rows.items()}

@@ -1,0 +1,277 @@
+"""What leaves a node waits for the batch that it rests on, and what came meanwhile shares the next."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holon.core import writer
+from holon.core.tables import Tables
+from holon.domain.events import CancelRequested, Woken
+from holon.domain.job import Status
+from holon.domain.value import replace
+from holon.errors import StoreBroken, StoreUnavailable
+from holon.ports import Appended, Created, Creation, Hint, Quota, Touch
+from holon.storage.owned import OwnedStorage
+from holon.storage.waiting import MAX_WAITING, MAX_WAITING_TO_CREATE, RETRY_AFTER_S
+from tests.contract.world import World
+from tests.core.faults import Faults, FaultyBackend, settled
+
+
+async def test_i1_no_reply_leaves_before_its_batch(world: World, faults: Faults) -> None:
+    async with faults.held_up(world):
+        new = world.new_job()
+        creating = asyncio.create_task(world.storage.create_jobs([new], 0))
+        reading = asyncio.create_task(world.storage.job(new.job.id))
+        await settled()
+        assert not creating.done()
+        assert not reading.done()
+        assert world.storage.at_hand(new.job.id) is None
+    assert (await creating).jobs == ((new.job.id, Creation.CREATED),)
+    assert await reading is not None
+
+
+@pytest.mark.parametrize("applied", [False, True])
+async def test_i1_a_write_of_which_nothing_is_known_is_repeated_and_counts_once(
+    world: World, faults: Faults, applied: bool
+) -> None:
+    faults.fail_next(applied=applied)
+    quota = Quota("ann", 5, "period", world.now + 60_000)
+    new = replace(world.new_job(), quota=quota)
+    assert (await world.storage.create_jobs([new], 0)).jobs == ((new.job.id, Creation.CREATED),)
+    await world.restart()
+    assert await world.storage.job(new.job.id) is not None
+    assert await world.quota_used("ann", "period") == 1
+
+
+async def test_calls_that_come_in_while_a_batch_is_written_share_the_next(world: World, faults: Faults) -> None:
+    async with faults.held_up(world):
+        before = faults.writes
+        creating = [asyncio.create_task(world.create()) for _ in range(100)]
+    await asyncio.gather(*creating)
+    assert faults.writes == before + 1
+
+
+async def test_i8_calls_beyond_so_many_are_refused_and_new_jobs_first(
+    world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # To begin so many calls takes a busy machine longer.
+    monkeypatch.setattr(writer, "AWAY_S", 60.0)
+    async with faults.held_up(world):
+        calls = [asyncio.create_task(world.ready()) for _ in range(MAX_WAITING_TO_CREATE)]
+        await settled()
+        with pytest.raises(StoreUnavailable, match=f"{MAX_WAITING_TO_CREATE + 1} calls waiting; try again"):
+            await world.create()
+        calls += [asyncio.create_task(world.ready()) for _ in range(MAX_WAITING - MAX_WAITING_TO_CREATE - 1)]
+        await settled()
+        with pytest.raises(StoreUnavailable, match=f"{MAX_WAITING} calls waiting; try again") as refused:
+            await world.ready()
+    assert refused.value.retry_after == RETRY_AFTER_S
+    await asyncio.gather(*calls)
+    assert await world.create()
+
+
+async def test_what_is_not_kept_costs_no_write(world: World, faults: Faults) -> None:
+    hand = await world.hand()
+    offer = await world.accepted(hand)
+    claim = await world.start()
+    before = faults.writes
+    assert await world.keep(claim) == [True]
+    assert (await world.touch(extends=(hand.ref(offer),))).lost == ()
+    assert await world.ready() == []
+    assert await world.lease(hand.seat()) == []
+    assert (await world.commit(replace(world.step(claim), claim_id="another"))).conflict
+    assert faults.writes == before
+
+
+async def test_a_store_that_confirms_nothing_takes_no_more_and_goes_on_when_it_does(
+    world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = world.new_job()
+    faults.go_on.clear()
+    with monkeypatch.context() as soon:
+        soon.setattr(writer, "AWAY_S", 0.0)
+        with pytest.raises(StoreUnavailable, match="may yet be carried out"):
+            await world.storage.create_jobs([waiting], 0)
+    with pytest.raises(StoreUnavailable, match="does not confirm writes"):
+        await world.create()
+    faults.go_on.set()
+    while True:
+        with contextlib.suppress(StoreUnavailable):
+            assert await world.create()
+            break
+        await asyncio.sleep(0)
+    assert await world.storage.job(waiting.job.id)
+
+
+async def test_what_changes_nothing_waits_for_the_batch_in_flight_and_makes_none(world: World, faults: Faults) -> None:
+    known = await world.create()
+    async with faults.held_up(world):
+        before = faults.writes
+        reads = [asyncio.create_task(read) for read in (world.storage.job(known), world.storage.documents("keys"))]
+        await settled()
+        assert not any(read.done() for read in reads)
+    await asyncio.gather(*reads)
+    assert faults.writes == before
+
+
+async def test_a_file_that_nobody_else_can_take_over_is_not_written_while_nothing_changes(
+    world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "RENEW_S", 0.0)
+    await world.create()
+    before = faults.writes
+    for _ in range(10):
+        await settled()
+    assert faults.writes == before
+
+
+async def test_an_error_that_nobody_expects_of_a_write_ends_the_store(world: World, faults: Faults) -> None:
+    failing = asyncio.create_task(world.storage.failure())
+    faults.fail_next(RuntimeError("odd"))
+    with pytest.raises(StoreUnavailable, match="repeat it"):
+        await world.create()
+    with pytest.raises(StoreBroken, match=r"odd.*restart the node"):
+        await failing
+
+
+async def test_a_store_that_can_never_be_written_again_says_so_to_all_who_wait(world: World, faults: Faults) -> None:
+    store = world.storage
+    async with faults.held_up(world) as _:
+        pass
+    failing = asyncio.create_task(store.failure())
+    await settled()
+    assert not failing.done()
+    faults.fail_next(StoreBroken("the disk is gone"))
+    with pytest.raises(StoreUnavailable, match="repeat it"):
+        await world.create()
+    with pytest.raises(StoreBroken, match="the disk is gone"):
+        await failing
+    with pytest.raises(StoreUnavailable, match="the disk is gone"):
+        await world.create()
+
+
+async def test_an_operation_that_fails_half_way_leaves_the_rows_as_they_were(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = await world.hand()
+    claim = await world.start()
+    done = Tables.arm
+
+    def fail(*arguments: Any) -> None:
+        done(*arguments)
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patching:
+        patching.setattr(Tables, "arm", fail)
+        with pytest.raises(RuntimeError, match="a bug"):
+            await world.commit(world.step(claim, Status.WAITING_FOR_RETRY, wake_after=5))
+    while True:
+        try:
+            record = await world.record(claim.job.id)
+            break
+        except StoreUnavailable:
+            await asyncio.sleep(0)
+    assert record.job.step == claim.job.step
+    # Workers that are there get tasks as before.
+    task = await world.dispatch(claim=await world.claim_of(claim.job.id))
+    assert [offer.task_id for offer in await world.lease(hand.seat())] == [task]
+
+
+async def test_a_caller_that_goes_away_leaves_its_operation_to_be_done(world: World, faults: Faults) -> None:
+    async with faults.held_up(world):
+        new = world.new_job()
+        creating = asyncio.create_task(world.storage.create_jobs([new], 0))
+        beside = asyncio.create_task(world.create())
+        await settled()
+        creating.cancel()
+    # It has its reply, and waits for nothing more.
+    assert (await creating).jobs[0][1] is Creation.CREATED
+    await beside
+    assert await world.storage.job(new.job.id) is not None
+
+
+async def test_what_was_asked_for_before_the_end_is_done(tmp_path: Path) -> None:
+    world = World(FaultyBackend(Faults()), tmp_path, {})
+    await world.open()
+    new = world.new_job()
+    creating: asyncio.Task[Created] = asyncio.create_task(world.storage.create_jobs([new], 0))
+    await settled()
+    await world.close()
+    assert (await creating).jobs[0][1] is Creation.CREATED
+    with pytest.raises(StoreUnavailable, match="not open"):
+        await world.create()
+    with pytest.raises(StoreUnavailable, match="not open"):
+        await world.storage.job(new.job.id)
+
+
+async def test_what_is_over_does_not_stay_in_memory(world: World) -> None:
+    store = world.storage
+    assert isinstance(store, OwnedStorage)
+    hand = await world.hand()
+    for number in range(20):
+        offer = await world.offered(hand)
+        await world.complete(offer)
+        await world.finish(await world.claim_of(offer.job_id))
+        await world.finish(await world.start(request_id=str(number)))
+        assert await world.append(offer.job_id, Woken(9)) is Appended.OVER
+        assert await world.complete(offer) is None
+    assert store._shard is not None
+    tables = store._shard.tables
+    assert [tables.jobs, tables.tasks, tables.requests, tables.lates] == [{}] * 4
+
+
+async def test_a_document_that_is_made_again_has_a_newer_version_also_after_a_restart(world: World) -> None:
+    first = await world.storage.put_document("keys", "a", b"1", version=0)
+    deleted = await world.storage.put_document("keys", "a", None, version=first or 0)
+    await world.restart()
+    again = await world.storage.put_document("keys", "a", b"2", version=0)
+    assert again
+    assert again > (deleted or 0)
+
+
+async def test_who_waits_for_a_job_is_woken_before_who_changed_it_and_all_others_after(world: World) -> None:
+    job_id = await world.create()
+    await world.storage.watch(job_id)
+    loop, woken = asyncio.get_running_loop(), list[str]()
+
+    def told(hint: Hint) -> None:
+        loop.call_soon(woken.append, "who watches" if hint.jobs else "others")
+
+    world.storage.hear(told)
+
+    async def change() -> None:
+        await world.append(job_id, CancelRequested("ann"))
+        woken.append("who changed it")
+
+    await change()
+    await asyncio.sleep(0)
+    assert woken == ["who watches", "who changed it", "others"]
+
+
+async def test_a_call_that_changes_nothing_is_answered_after_the_calls_before_it(world: World) -> None:
+    job_id = await world.create()
+    await world.storage.watch(job_id)
+    answered, later = list[str](), list[asyncio.Task[None]]()
+
+    async def call() -> None:
+        await world.storage.touch(Touch(), ())
+        answered.append("the later call")
+
+    def told(hint: Hint) -> None:
+        if hint.jobs:
+            later.append(asyncio.create_task(call()))
+
+    world.storage.hear(told)
+
+    async def change() -> None:
+        await world.append(job_id, CancelRequested("ann"))
+        answered.append("the earlier call")
+
+    await change()
+    await asyncio.gather(*later)
+    assert answered == ["the earlier call", "the later call"]
