@@ -19,6 +19,7 @@ _KINDS = {
     "redis-cluster": "redis-cluster",
     "redis+cluster": "redis-cluster",
     "rediss+cluster": "redis-cluster",
+    "postgresql": "postgresql",
 }
 # The STORAGE_URI of an empty store, in a folder where it may have files.
 NewStore: TypeAlias = Callable[[Path], str]
@@ -37,8 +38,8 @@ def asked() -> tuple[str, ...]:
     wrong = [name for name in names if name not in _KINDS]
     if wrong:
         raise ValueError(
-            f"{VARIABLE}: {', '.join(wrong)} is no kind of store; there are memory, sqlite and redis, and "
-            "for the suite of rules redis-partitions and redis-cluster"
+            f"{VARIABLE}: {', '.join(wrong)} is no kind of store; there are memory, sqlite, redis and postgresql, "
+            "and for the suite of rules redis-partitions and redis-cluster"
         )
     return tuple(dict.fromkeys(_KINDS[name] for name in names))
 

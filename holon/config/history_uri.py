@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
-from holon.config.values import has_port, sqlite_instead
+from holon.config import postgres_uri
+from holon.config.values import sqlite_instead
 from holon.errors import ConfigError, Violation
 
-_TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _FORMS = "use postgresql://user:password@host/database, or sqlite:///path/to/file.db"
-_NO_POSTGRES = (
-    "is not a PostgreSQL URI; write postgresql://user:password@host:port/database, and percent-encode special "
-    "characters in its parts"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +39,9 @@ class HistoryURI:
         except ValueError:
             # What the parser says may show the part with the password.
             raise _wrong(f"is not a URI; {_FORMS}") from None
-        if parts.scheme in ("postgresql", "postgres"):
-            # A / or # in a password, not percent-encoded, ends the part that names the host.
-            strays = parts.fragment or ("@" in parts.path and "@" not in parts.netloc)
-            if strays or not all(has_port(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")):
-                raise _wrong(_NO_POSTGRES)
+        if parts.scheme in postgres_uri.SCHEMES:
+            if not postgres_uri.names_database(parts):
+                raise _wrong(postgres_uri.HOW_TO_WRITE)
             return cls(postgres=text)
         if parts.scheme != "sqlite":
             raise _wrong(f"is not a database for history; {_FORMS}")
@@ -61,8 +55,7 @@ class HistoryURI:
     @property
     def tls_files(self) -> list[tuple[str, str]]:
         """The files that asyncpg reads to speak TLS, each with the option that names it."""
-        options = parse_qsl(urlsplit(self.postgres).query, keep_blank_values=True)
-        return [(name, path) for name, path in options if name in _TLS_FILES]
+        return postgres_uri.tls_files(self.postgres)
 
 
 def _wrong(reason: str) -> ConfigError:

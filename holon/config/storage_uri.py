@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
+from holon.config import postgres_uri
 from holon.config.values import has_port, sqlite_instead
 from holon.errors import ConfigError, Violation
 
@@ -22,7 +23,8 @@ _SERVICE = re.compile(r"/[^/]+(?:/[0-9]+)?")
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _FORMS = (
     "sqlite:///path/to/file.db, redis://host:6379/0, rediss://host:6379/0, unix:///path/to/socket, "
-    "redis+sentinel://host:26379/service, redis+cluster://host:6379 or memory://"
+    "redis+sentinel://host:26379/service, redis+cluster://host:6379, postgresql://user:password@host/database or "
+    "memory://"
 )
 
 
@@ -31,13 +33,14 @@ class StorageURI:
     """A parsed STORAGE_URI.
 
     Attributes:
-        scheme: "sqlite", "memory" or "redis".
+        scheme: "sqlite", "memory", "redis" or "postgresql".
         path: the database file; None for others than SQLite.
         synchronous: "FULL" (a commit survives a power cut) or "NORMAL" (it survives a crash of the process).
         server: the Redis server, as its client library takes it; empty for others. It may hold a password.
         partitions: in how many partitions it keeps jobs.
         replicas: how many replicas must have a call before it is answered.
         synced: whether it must be on the disk too, there and at the server itself.
+        postgres: the whole URI of a PostgreSQL database, with its password; empty for others.
     """
 
     scheme: str
@@ -47,12 +50,13 @@ class StorageURI:
     partitions: int = 1
     replicas: int = 0
     synced: bool = False
+    postgres: str = field(default="", repr=False)
 
     @classmethod
     def parse(cls, text: str) -> StorageURI:
         """Read a URI: `memory://`; `sqlite:///relative.db`, `sqlite:////absolute.db`, with `?synchronous=FULL|NORMAL`;
         `redis://`, `rediss://`, `unix://`, and `+sentinel` or `+cluster` behind the first two, with
-        `?partitions=N`, `?replicas=N` and `?synced=true`.
+        `?partitions=N`, `?replicas=N` and `?synced=true`; `postgresql://`.
 
         Raises:
             ConfigError: the text names no store of this version; the message says which forms there are.
@@ -68,6 +72,10 @@ class StorageURI:
             return cls("memory")
         if parts.scheme in _REDIS:
             return _redis(parts)
+        if parts.scheme in postgres_uri.SCHEMES:
+            if not postgres_uri.names_database(parts):
+                raise _wrong(postgres_uri.HOW_TO_WRITE)
+            return cls("postgresql", postgres=text)
         if parts.scheme != "sqlite":
             raise _wrong(f"{parts.scheme or 'no scheme'!r} is not a store of this version; use {_FORMS}")
         if instead := sqlite_instead(text):
@@ -80,6 +88,8 @@ class StorageURI:
     @property
     def tls_files(self) -> list[tuple[str, str]]:
         """The files that the client library reads to speak TLS, each with the option that names it."""
+        if self.postgres:
+            return postgres_uri.tls_files(self.postgres)
         options = parse_qsl(urlsplit(self.server).query, keep_blank_values=True)
         return [(name, path) for name, path in options if name in _TLS_FILES]
 

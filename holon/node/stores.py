@@ -10,8 +10,8 @@ from holon.config import StorageURI
 from holon.errors import ConfigError
 from holon.ports import Storage, StoreSettings
 from holon.storage.memory import MemoryStorage
-from holon.storage.sealing import Seal
 from holon.storage.sqlite import SqliteStorage
+from holon.stores.sealing import Seal
 from holon.telemetry.metrics import StoreMetrics
 
 
@@ -57,12 +57,22 @@ def open_store(uri: StorageURI, settings: StoreSettings, clock: Clock, seal: Sea
         return MemoryStorage(settings, clock)
     if uri.path is not None:
         return SqliteStorage(uri.path, settings, clock, synchronous=uri.synchronous, seal=seal)
+    if uri.postgres:
+        try:
+            from holon.storage.postgres import PostgresStorage
+        except ModuleNotFoundError as error:
+            raise _not_installed("PostgreSQL", "postgres", error) from error
+        return PostgresStorage(uri.postgres, settings, clock, seal=seal)
     try:
         from holon.storage.redis import RedisStorage
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"a Redis store needs the package {error.name}; pip install 'holon-node[redis]', or change STORAGE_URI"
-        ) from error
+        raise _not_installed("Redis", "redis", error) from error
     return RedisStorage(
         uri.server, settings, partitions=uri.partitions, replicas=uri.replicas, synced=uri.synced, seal=seal
+    )
+
+
+def _not_installed(store: str, extra: str, error: ModuleNotFoundError) -> ConfigError:
+    return ConfigError(
+        f"a {store} store needs the package {error.name}; pip install 'holon-node[{extra}]', or change STORAGE_URI"
     )

@@ -25,7 +25,9 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=1, help="of all that is left to chance (1)")
     parser.add_argument("--minutes", type=float, default=20.0, help="how long things fail (20)")
-    parser.add_argument("--storage", default="sqlite://", help="sqlite:// or redis://, of the run's own (sqlite://)")
+    parser.add_argument(
+        "--storage", default="sqlite://", help="sqlite://, redis:// or postgresql://, of the run's own (sqlite://)"
+    )
     parser.add_argument("--history", default="", help="postgres: history is moved to one, of the run's own")
     parser.add_argument("--nodes", type=int, default=1, help="how many share the store (1)")
     parser.add_argument("--workers", type=int, default=3, help="how many work (3)")

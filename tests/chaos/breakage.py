@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 
 import holon.transports.grpc.hello
 import holon.transports.grpc.incoming
+from holon.core import jobs, outcomes
+from holon.core.rows import JobRow, TaskState
+from holon.core.tables import Tables
 from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.value import replace
 from holon.ports import Appended, Claim, Result, Superseded
-from holon.storage.ledger import jobs, outcomes
-from holon.storage.ledger.rows import JobRow, TaskState
-from holon.storage.ledger.tables import Tables
 
 GENEROUS = 3
 EVERY = 10

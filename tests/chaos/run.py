@@ -57,7 +57,7 @@ class Plan:
     Attributes:
         seconds: how long things fail.
         seed: of all that is left to chance.
-        storage: `sqlite://` or `redis://`.
+        storage: `sqlite://`, `redis://` or `postgresql://`.
         history: `postgres`, if history is moved there.
         jobs_per_s: how many each client makes.
         fault_every_s: seconds between two faults, on average.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import sqlite3
 import subprocess
 from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 from tests.bench.process import BenchError
-from tests.chaos.history import PostgresServer
 from tests.chaos.link import Link
+from tests.chaos.postgres import PostgresServer
 from tests.redis_server import binaries
+from tests.store_file import left
 
 _ANSWERS_S = 20.0
 
@@ -99,23 +99,7 @@ class SqliteFile:
         pass
 
     def left(self) -> list[str]:
-        questions = {
-            "jobs are not over": "SELECT count(*) FROM jobs WHERE finished_at = 0",
-            "jobs are over and have an inbox": "SELECT count(*) FROM jobs WHERE finished_at > 0 AND inbox != ''",
-            "jobs are over and wait for a timer": "SELECT count(*) FROM jobs WHERE finished_at > 0 AND wake_at > 0",
-            "tasks are not over": "SELECT count(*) FROM tasks WHERE state != 'over'",
-            "sheets of tasks that are not over": "SELECT (SELECT count(*) FROM sheets) + (SELECT count(*) FROM offers)",
-            "chunks of fan-outs wait": "SELECT count(*) FROM chunks",
-            "fan-outs are not over": "SELECT count(*) FROM fan_outs WHERE over = 0",
-            "tasks of the parent's are not settled": (
-                "SELECT count(*) FROM documents WHERE kind = 'delegations' AND expires_at = 0"
-            ),
-        }
-        with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as db:
-            counts = {what: db.execute(question).fetchone()[0] for what, question in questions.items()}
-            (sound,) = db.execute("PRAGMA integrity_check").fetchone()
-        broken = [] if sound == "ok" else [f"the file is broken: {sound}"]
-        return [f"{count} {what}" for what, count in counts.items() if count] + broken
+        return left(self._path)
 
 
 class RedisServer:
@@ -217,14 +201,15 @@ def history_of(kind: str, nodes: int) -> list[Service]:
     """
     if kind not in ("", "postgres"):
         raise BenchError(f"chaos moves history to postgres, not to {kind!r}")
-    return [PostgresServer(nodes)] if kind else []
+    return [PostgresServer("HISTORY_DATABASE_URI", nodes)] if kind else []
 
 
 def service_of(uri: str, folder: Path, nodes: int) -> Service:
     """The store of a run.
 
     Arguments:
-        uri: `sqlite://` or `redis://`; a file or server of the run's own is made for it, so it names nothing else.
+        uri: `sqlite://`, `redis://` or `postgresql://`; a file or server of the run's own is made for it, so it names
+            nothing else.
         nodes: how many are to share it.
     Raises:
         BenchError: there is none of that kind, or it is not for so many.
@@ -235,8 +220,10 @@ def service_of(uri: str, folder: Path, nodes: int) -> Service:
         service = SqliteFile(folder / "chaos.db", f"?{parts.query}" if parts.query else "")
     elif parts.scheme == "redis":
         service = RedisServer(folder, nodes)
+    elif parts.scheme == "postgresql":
+        service = PostgresServer("STORAGE_URI", 1)
     else:
-        raise BenchError(f"chaos runs on sqlite:// and redis://, not on {uri!r}")
+        raise BenchError(f"chaos runs on sqlite://, redis:// and postgresql://, not on {uri!r}")
     if nodes > service.most_nodes:
         raise BenchError(f"{uri} is for {service.most_nodes} node, not for {nodes}")
     return service

@@ -5,6 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 
+from holon.core import outcomes
+from holon.core.rows import TaskState
+from holon.core.tables import Tables
 from holon.domain.client import Client
 from holon.domain.digest import Fingerprint
 from holon.domain.events import HistoryEvent
@@ -13,9 +16,6 @@ from holon.engine.jobs import Jobs
 from holon.engine.requests import Accepted, Creating
 from holon.errors import HolonError
 from holon.ports import Result, Superseded
-from holon.storage.ledger import outcomes
-from holon.storage.ledger.rows import TaskState
-from holon.storage.ledger.tables import Tables
 from holon.uplink.books import Books
 from holon.uplink.delegation import Delegation
 from holon.uplink.serving import Serving

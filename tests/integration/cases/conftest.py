@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from holon.testing import running_node
+from tests.history.postgres import Server, serving
 from tests.integration.cases.apart import two_nodes
 from tests.integration.cases.site import Start
 from tests.redis_server import RedisServer
@@ -31,9 +32,16 @@ def redis() -> Iterator[RedisServer]:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A server for all cases, each in a database of its own."""
+    with serving() as server:
+        yield server
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "start" in metafunc.fixturenames:
-        stores = chosen(("memory", "sqlite", "redis", "redis-partitions"), ("sqlite", "redis"))
+        stores = chosen(("memory", "sqlite", "redis", "redis-partitions", "postgresql"), ("sqlite", "redis"))
         if "redis-partitions" in stores and _APART.match(metafunc.function.__name__):
             stores.append("two nodes, partitions")
         if "redis" in stores and _APART.match(metafunc.function.__name__):
@@ -57,6 +65,8 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
         one_or_two = two_nodes if request.param.startswith("two nodes") else running_node
         partitions = "&partitions=3" if request.param.endswith("partitions") else ""
         return partial(one_or_two, STORAGE_URI=f"{server.uri(server.database())}{partitions}")
+    if request.param == "postgresql":
+        return partial(running_node, STORAGE_URI=request.getfixturevalue("postgres").database())
     # A killed process loses nothing of NORMAL either, and nothing here cuts the power.
     stores = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'holon.db'}?synchronous=NORMAL"}
     return partial(running_node, STORAGE_URI=stores[request.param])

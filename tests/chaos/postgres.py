@@ -1,4 +1,4 @@
-"""Chaos: the PostgreSQL that nodes move their history to."""
+"""Chaos: a PostgreSQL that nodes keep their jobs in, or move their history to."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from tests.history.postgres import Server, serving
 
 
 class PostgresServer:
-    """A PostgreSQL server for the history of all nodes. Nodes reach it by its socket, so that no link can fail."""
+    """A PostgreSQL server. Nodes reach it by its socket, so that no link can fail.
+
+    Arguments:
+        setting: the setting of nodes that names it.
+        nodes: how many nodes may share it.
+    """
 
     name = "postgres"
     fails = True
     own_time = False
 
-    def __init__(self, nodes: int) -> None:
+    def __init__(self, setting: str, nodes: int) -> None:
         self.most_nodes = nodes
+        self._setting = setting
         self.links: list[Link] = []
         self._opened = ExitStack()
         self._server: Server
@@ -40,7 +46,7 @@ class PostgresServer:
         await asyncio.to_thread(self._opened.close)
 
     def settings(self, node: int) -> dict[str, str]:
-        return {"HISTORY_DATABASE_URI": self._uri}
+        return {self._setting: self._uri}
 
     async def crash(self, seconds: float) -> None:
         await asyncio.to_thread(self._server.kill)

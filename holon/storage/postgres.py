@@ -1,0 +1,36 @@
+"""The store in PostgreSQL: durable with its server."""
+
+from __future__ import annotations
+
+from holon.clock import Clock, SystemClock
+from holon.ports import StoreSettings
+from holon.storage.owned import OwnedStorage
+from holon.stores.port import RowStore
+from holon.stores.postgres import PostgresRows
+from holon.stores.sealing import Seal
+
+
+class PostgresStorage(OwnedStorage):
+    """A store in a PostgreSQL database, for one node at a time. A second node waits until the first ends or is silent.
+
+    Arguments:
+        uri: as `PostgresRows` takes it.
+        settings: who this node is, and its durations.
+        clock: what says the time.
+        seal: what is secret of the rows is sealed with it.
+    """
+
+    exclusive = False
+
+    def __init__(
+        self, uri: str, settings: StoreSettings, clock: Clock | None = None, *, seal: Seal | None = None
+    ) -> None:
+        super().__init__(settings, clock or SystemClock(), seal)
+        self._uri = uri
+        self.metrics = self._counted
+
+    def __repr__(self) -> str:
+        return f"PostgresStorage({self._shard})"
+
+    def _open_rows(self) -> RowStore:
+        return PostgresRows(self._uri, shards=1)

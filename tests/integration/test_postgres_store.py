@@ -1,0 +1,111 @@
+"""The store in PostgreSQL: one node has it, another waits for it, and its server may go away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from holon.core import owner
+from holon.errors import StoreBroken
+from holon.ports import StoreSettings
+from holon.storage.postgres import PostgresStorage
+from holon.testing import RunningNode, running_node
+from tests.history.postgres import Server, serving
+from tests.history.site import working
+from tests.integration.cases.site import one_task
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as one:
+        yield one
+
+
+def storage(uri: str, node: str) -> PostgresStorage:
+    return PostgresStorage(uri, StoreSettings(node))
+
+
+async def test_i1_jobs_go_on_when_the_killed_server_is_back(server: Server) -> None:
+    accepted: list[str] = []
+    enough = asyncio.Event()
+
+    async def client(node: RunningNode) -> None:
+        while not enough.is_set():
+            # It repeats what was refused, with the same request id.
+            accepted.append((await node.client.create_job("one_task", {"n": len(accepted)})).job_id)
+
+    async with running_node(one_task(), STORAGE_URI=server.database()) as node, working(node, "w1", "w2"):
+        async with asyncio.TaskGroup() as clients:
+            for _ in range(4):
+                clients.create_task(client(node))
+            for _ in range(2):
+                before = len(accepted)
+                while len(accepted) < before + 20:
+                    await node.run("one_task", {"n": 0})
+                await asyncio.to_thread(server.kill)
+                await asyncio.to_thread(server.start)
+            enough.set()
+        for job_id in accepted:
+            assert (await node.client.wait_for(job_id)).status == "finished"
+        assert len(set(accepted)) == len(accepted)
+
+
+async def test_i1_jobs_are_there_after_a_restart_of_the_node(server: Server) -> None:
+    uri = server.database()
+    async with running_node(one_task(), STORAGE_URI=uri) as node:
+        job_id = (await node.client.create_job("one_task", {"n": 1})).job_id
+    async with running_node(one_task(), STORAGE_URI=uri) as node, working(node, "w1"):
+        assert (await node.client.wait_for(job_id)).status == "finished"
+
+
+async def test_a_second_node_waits_until_the_first_gives_the_store_back(server: Server) -> None:
+    uri = server.database()
+    first = storage(uri, "first")
+    await first.__aenter__()
+    await first.put_document("keys", "a", b"1", version=0)
+    second = storage(uri, "second")
+    waiting = asyncio.create_task(second.__aenter__())
+    done, _ = await asyncio.wait([waiting], timeout=0.3)
+    assert not done
+    await first.__aexit__(None, None, None)
+    await waiting
+    document = await second.document("keys", "a")
+    assert document is not None
+    assert document.value == b"1"
+    await second.__aexit__(None, None, None)
+
+
+async def test_a_node_that_was_silent_for_too_long_ends_and_says_who_has_the_store(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, "TAKE_OVER_S", 0.2)
+    uri = server.database()
+    # The first one writes nothing by itself for 2.5 s, as if it stood still.
+    async with storage(uri, "frozen") as frozen, storage(uri, "other") as other:
+        assert await other.put_document("keys", "a", b"1", version=0)
+        with pytest.raises(StoreBroken, match="node 'other' has taken the store"):
+            await frozen.failure()
+        with pytest.raises(StoreBroken, match="Start this node again"):
+            await frozen.put_document("keys", "a", b"2", version=0)
+
+
+async def test_batches_that_a_failover_lost_are_written_again(server: Server) -> None:
+    uri = server.database()
+    async with storage(uri, "one") as store:
+        versions = [await store.put_document("keys", key, b"1", version=0) for key in "abc"]
+        # As a replica that did not have the last two.
+        server.sql("DELETE FROM holon_row WHERE name IN ('document.keys.b', 'document.keys.c')", uri)
+        server.sql("UPDATE holon_head SET batch = batch - 2", uri)
+        assert await store.put_document("keys", "a", b"2", version=versions[0] or 0)
+    async with storage(uri, "one") as store:
+        assert [one.key for one in await store.documents("keys")] == ["a", "b", "c"]
+
+
+async def test_of_two_nodes_with_one_name_the_older_ends_and_says_what_to_change(server: Server) -> None:
+    uri = server.database()
+    async with storage(uri, "same") as older, storage(uri, "same") as newer:
+        with pytest.raises(StoreBroken, match="INSTANCE_ID"):
+            await older.failure()
+        assert await newer.put_document("keys", "a", b"1", version=0)
