@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from redis.asyncio import Redis
@@ -268,3 +269,50 @@ async def test_with_a_full_disk_the_batch_waits_and_is_applied_when_there_is_roo
         await store._write(lambda: store._db.execute("PRAGMA max_page_count = 1000000"))
         assert await word(store, one) is Word.APPLIED
         assert await value(store, "1", "head") == b"x" * 1_000_000
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_CORRUPT])
+async def test_a_disk_that_fails_ends_the_process_and_a_restart_finds_what_was_committed(
+    tmp_path: Path, code: int
+) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+
+    def fail() -> None:
+        raise error
+
+    async with SqliteRows(tmp_path / "holon.db") as store:
+        head = await owned(store)
+        assert await word(store, batch(head, 1, ("1", "head", b"x"))) is Word.APPLIED
+        with pytest.raises(StoreBroken, match="Look at the disk, then restart the node"):
+            await store._write(fail)
+        with pytest.raises(StoreBroken, match="Look at the disk"):
+            await store.apply([batch(head, 2, ("2", "head", b"y"))])
+    async with SqliteRows(tmp_path / "holon.db") as store:
+        assert [await value(store, "1", "head"), await value(store, "2", "head")] == [b"x", None]
+
+
+async def test_an_i_o_error_of_a_full_disk_says_that_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+
+    def fail() -> None:
+        raise error
+
+    async with SqliteRows(tmp_path / "holon.db") as store:
+        monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=0))
+        with pytest.raises(StoreBroken, match="disk I/O error, and the disk is full"):
+            await store._write(fail)
+
+
+async def test_a_file_that_is_damaged_while_it_is_open_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "holon.db"
+    async with SqliteRows(path) as store:
+        head = await owned(store)
+        await store.apply([batch(head, 1, ("1", "head", b"x" * 10_000))])
+    async with SqliteRows(path) as store:
+        path.write_bytes(b"no database" * 10_000)
+        with pytest.raises(StoreUnavailable, match=r"holon\.db"):
+            await store.read(0, [("1", "head")])
