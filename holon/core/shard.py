@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from holon.core import codec as names
 from holon.core.codec import Codec
@@ -23,6 +24,7 @@ from holon.stores.port import MAX_SCORE, Entry, Found, Head, RowKey, RowStore
 from holon.stores.port import Row as StoredRow
 from holon.stores.records import pack, unpack
 from holon.stores.sealing import Seal, SealBroken
+from holon.turns import in_chunks
 
 log = logging.getLogger(__name__)
 
@@ -477,24 +479,36 @@ async def load(store: RowStore, shard: Shard, now: int) -> set[str]:
     shard.ended = await store.count(ENDED, [0])
     jobs: list[JobRow] = []
     tasks: list[TaskRow] = []
-    async for page in entries_of(store, LIVE, page=LOAD_JOBS):
-        some, of_some = await _load_jobs(store, shard.codec, [one.member for one in page], left_out)
-        jobs += some
-        tasks += of_some
+    # The next jobs are read while some are opened.
+    reading: asyncio.Task[_Stored] | None = None
+    try:
+        async for page in entries_of(store, LIVE, page=LOAD_JOBS):
+            before, reading = reading, asyncio.create_task(_read_jobs(store, [one.member for one in page]))
+            if before is not None:
+                await _open_jobs(store, shard.codec, await before, left_out, jobs, tasks)
+        if reading is not None:
+            await _open_jobs(store, shard.codec, await reading, left_out, jobs, tasks)
+    finally:
+        if reading is not None:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
     if left_out:
         some_names = ", ".join(sorted(left_out)[:9])
         log.error("%d jobs cannot be opened and are left as they are: %s", len(left_out), some_names)
-    for row in jobs:
-        tables.jobs[row.id] = row
-        if row.request_id is not None:
-            tables.requests[row.owner, row.request_id] = row.id
-    for task in sorted(tasks, key=lambda one: one.n):
-        _take_in(tables, task, now)
-    for row in jobs:
-        if row.due or row.inbox:
-            tables.mark_ready(row)
-        tables.arm(row)
-        want_spawn(tables, row, now)
+    async for some in in_chunks(jobs):
+        for row in some:
+            tables.jobs[row.id] = row
+            if row.request_id is not None:
+                tables.requests[row.owner, row.request_id] = row.id
+    async for some_tasks in in_chunks(sorted(tasks, key=lambda one: one.n)):
+        for task in some_tasks:
+            _take_in(tables, task, now)
+    async for some in in_chunks(jobs):
+        for row in some:
+            if row.due or row.inbox:
+                tables.mark_ready(row)
+            tables.arm(row)
+            want_spawn(tables, row, now)
     tables.done()
     return left_out
 
@@ -514,14 +528,20 @@ async def _load_shared(store: RowStore, shard: Shard) -> None:
                 shard.tables.quotas[quota.key, quota.period] = quota
 
 
-async def _load_jobs(
-    store: RowStore, codec: Codec, ids: Sequence[str], left_out: set[str]
-) -> tuple[list[JobRow], list[TaskRow]]:
-    """Some live jobs with their open tasks."""
-    of_each = (names.HEAD, names.STATE, names.INBOX, names.FAN)
-    values = await store.read(0, [(job_id, name) for job_id in ids for name in of_each])
-    jobs: list[JobRow] = []
-    tasks: list[TaskRow] = []
+_OF_A_JOB = (names.HEAD, names.STATE, names.INBOX, names.FAN)
+# Jobs, and of each the rows of these names, one job after the other.
+_Stored: TypeAlias = tuple[Sequence[str], Sequence[bytes | None]]
+
+
+async def _read_jobs(store: RowStore, ids: Sequence[str]) -> _Stored:
+    return ids, await store.read(0, [(job_id, name) for job_id in ids for name in _OF_A_JOB])
+
+
+async def _open_jobs(
+    store: RowStore, codec: Codec, stored: _Stored, left_out: set[str], jobs: list[JobRow], tasks: list[TaskRow]
+) -> None:
+    """Open live jobs, and read their open tasks."""
+    ids, values = stored
     for at, job_id in enumerate(ids):
         head, state, inbox, fan = values[4 * at : 4 * at + 4]
         if head is None or state is None:
@@ -536,7 +556,6 @@ async def _load_jobs(
             continue
         jobs.append(_as_stored(row))
         tasks += of_job
-    return jobs, tasks
 
 
 async def _load_fan(store: RowStore, codec: Codec, job_id: str, stored: bytes) -> FanOut:
