@@ -94,17 +94,12 @@ class Codec:
 
     def job(self, head: bytes, state: bytes, inbox: bytes | None) -> JobRow:
         """A job's row, without its fan-out, from its stored rows. Raises SealBroken if one cannot be opened."""
-        fields = unpack("head", head)
-        n, job_id, owner, blueprint, status, created_at = fields[:6]
-        row = JobRow(n, job_id, owner, blueprint, status, b"", created_at, created_at)
-        for name, value in zip(_HEAD_FIELDS[6:], fields[6:], strict=True):
-            setattr(row, name, value)
+        fields = dict(zip(_HEAD_FIELDS, unpack("head", head), strict=True))
+        job_id, status = fields["id"], fields["status"]
+        row = JobRow(**fields, state=self.opened(job_id, STATE, state), over=status in _OVER, due=status in _DUE)
         row.dedups = tuple(row.dedups)
         row.unreported = tuple([(lease, kept) for lease, kept in row.unreported])
         row.message = self._seal.open_text("row", job_id, "message", row.message)
-        row.state = self.opened(job_id, STATE, state)
-        row.over = Status(status).terminal
-        row.due = Status(status).due
         if inbox:
             row.inbox = decode_inbox(self.opened(job_id, INBOX, inbox))
             row.cancel_pending = any(isinstance(event, CancelRequested) for _, event in row.inbox)
@@ -220,6 +215,10 @@ class Codec:
 
 
 # In this order: the first six are the job's own for good.
+# As text, as heads have it.
+_OVER = frozenset(str(one) for one in Status if one.terminal)
+_DUE = frozenset(str(one) for one in Status if one.due)
+
 _HEAD_FIELDS = (
     "n", "id", "owner", "blueprint", "status", "created_at",
     "updated_at", "finished_at", "step", "commit_id", "request_id", "request_digest", "progress", "history_seq",
