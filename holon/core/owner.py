@@ -61,7 +61,7 @@ class Owner:
         writer: Writer,
         load: Loader,
         begin: Callable[[Rows, Gate], None],
-        taken: Callable[[str], object] = lambda _: None,
+        taken: Callable[[str], object],
     ) -> None:
         self.gates: dict[int, Gate] = {}
         self._store = store

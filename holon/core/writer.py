@@ -36,8 +36,6 @@ STALL_S = 0.05
 AWAY_S_PER_BYTE = 1e-7
 # An owner that has nothing to write writes an empty batch so often. Others take its shard after 10 s without one.
 RENEW_S = 2.5
-# After a batch of so many rows or more the writer waits a moment for the next to fill, where the store asks for it.
-LARGE_BATCH = 48
 # The last batches are kept, for a store that lost some at a failover. So many at most, of so many bytes.
 KEPT_BATCHES = 64
 KEPT_BYTES = 16 * 2**20
@@ -79,10 +77,16 @@ class Gate:
     """Where everything that leaves the process waits for the batch that it rests on. One for each owned shard."""
 
     def __init__(
-        self, head: Head, rows: Rows, wake: Callable[[], None], dropped: Callable[[Head, str], object] = lambda *_: None
+        self,
+        head: Head,
+        rows: Rows,
+        wake: Callable[[], None],
+        check: Callable[[], None],
+        dropped: Callable[[Head, str], object],
     ) -> None:
         self.head = head
         self.rows = rows
+        self._check = check
         self._dropped = dropped
         self.lost = False
         # Batches that were cut; the last of them may be in flight.
@@ -138,9 +142,14 @@ class Gate:
         return self.in_flight and not self._dirty
 
     async def passed(self) -> None:
-        """Wait until all changes so far are durable. Raises StoreUnavailable if they were lost, or may have been."""
+        """Wait until all changes so far are durable.
+
+        Raises:
+            StoreUnavailable: they were lost, or may have been, or the store is away.
+        """
         if self.lost:
             raise not_confirmed()
+        self._check()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.answer(future, None)
         await future
@@ -207,7 +216,6 @@ class Writer:
 
     Arguments:
         store: where to write.
-        linger: for how long a batch may fill after a large one, in seconds; 0: not at all.
         keeps: whether batches are kept for a store that loses some at a failover.
         flown: called after each write with how many callers waited for it, and how many seconds it took.
     """
@@ -215,15 +223,11 @@ class Writer:
     def __init__(
         self,
         store: RowStore,
-        linger: float = 0.0,
         *,
         keeps: bool = False,
         flown: Callable[[int, float], object] = lambda _waited, _seconds: None,
     ) -> None:
-        self.failure: asyncio.Future[StoreBroken] | None = None
-        self.lost_batches = 0
         self._store = store
-        self._linger = linger
         self._keeps = keeps
         self._flown = flown
         self._gates: dict[int, Gate] = {}
@@ -238,13 +242,13 @@ class Writer:
     def __repr__(self) -> str:
         return f"Writer({list(self._gates.values())})"
 
-    def add(self, head: Head, rows: Rows, dropped: Callable[[Head, str], object] = lambda *_: None) -> Gate:
+    def add(self, head: Head, rows: Rows, dropped: Callable[[Head, str], object]) -> Gate:
         """Write for a shard that this node owns from now on.
 
         Arguments:
             dropped: called when it is lost, with the node that has taken it; empty: none has.
         """
-        gate = self._gates[head.shard] = Gate(head, rows, self._woken.set, dropped)
+        gate = self._gates[head.shard] = Gate(head, rows, self._woken.set, self.check, dropped)
         return gate
 
     def remove(self, shard: int) -> None:
@@ -266,7 +270,6 @@ class Writer:
         Raises:
             StoreBroken: this process can never write to the store again.
         """
-        large = False
         while True:
             try:
                 async with asyncio.timeout(RENEW_S):
@@ -275,14 +278,13 @@ class Writer:
                 # What others may take over unless it is renewed.
                 for gate in () if self._store.exclusive else self._gates.values():
                     gate.changed()
-            if large and self._linger:
-                await asyncio.sleep(self._linger)
             self._woken.clear()
             dirty = [gate for gate in self._gates.values() if gate.dirty and not gate.lost]
-            large = await self._flight(dirty) if dirty else False
+            if dirty:
+                await self._flight(dirty)
 
-    async def _flight(self, gates: Sequence[Gate]) -> bool:
-        """Write one batch for each of these; answers whether it was large."""
+    async def _flight(self, gates: Sequence[Gate]) -> None:
+        """Write one batch for each of these."""
         taken = [(gate, *gate.take()) for gate in gates]
         self._flying, began = gates, perf_counter()
         try:
@@ -311,7 +313,6 @@ class Writer:
                     gate.drop(f"node {head.node!r} has taken it", head.node)
                 else:
                     gate.drop("the store lost batches, and it is loaded again")
-        return sum(len(batch) for _, batch, _, _ in taken) >= LARGE_BATCH
 
     async def _apply(self, batches: Sequence[Batch]) -> Sequence[tuple[Word, Head]]:
         """Send batches, unchanged, until there is a definite word about all of them."""
@@ -378,7 +379,6 @@ class Writer:
                 if word is not Word.APPLIED:
                     break
         if word is Word.GAP:
-            self.lost_batches += batch.number - 1 - head.batch
             log.error(
                 "shard %d of the store went back from batch %d to %d, as after a restored backup or a failover to a "
                 "replica that was behind: what was acknowledged in between is lost",

@@ -143,6 +143,8 @@ class OwnedStorage(CoreCalls):
                     TAKE_OVER_S,
                 )
                 await self._owned.wait()
+                if self._broken.done():
+                    raise self._broken.result()
             await self._index_history()
         except BaseException:
             await self.__aexit__(None, None, None)
@@ -253,7 +255,7 @@ class OwnedStorage(CoreCalls):
         self._owned.set()
 
     def hurry(self) -> None:
-        """A row store that one process owns is never away, so nothing waits for its return."""
+        """Nothing is to be done: who waits for a store that is away is refused after a second in any case."""
 
     async def failure(self) -> None:
         raise await asyncio.shield(self._broken)

@@ -15,7 +15,7 @@ from holon.domain.events import CancelRequested, Woken
 from holon.domain.job import Status
 from holon.domain.value import replace
 from holon.errors import StoreBroken, StoreUnavailable
-from holon.ports import Appended, Created, Creation, Hint, Quota, Touch
+from holon.ports import Appended, Created, Creation, Hint, JobFilter, Quota, Touch
 from holon.storage.owned import OwnedStorage
 from holon.storage.waiting import MAX_WAITING, MAX_WAITING_TO_CREATE, RETRY_AFTER_S
 from tests.contract.world import World
@@ -99,6 +99,12 @@ async def test_a_store_that_confirms_nothing_takes_no_more_and_goes_on_when_it_d
             await world.storage.create_jobs([waiting], 0)
     with pytest.raises(StoreUnavailable, match="does not confirm writes"):
         await world.create()
+    # So are reads of what the store has not confirmed: nobody waits for it.
+    async with asyncio.timeout(5):
+        with pytest.raises(StoreUnavailable, match="does not confirm writes"):
+            await world.storage.job(waiting.job.id)
+        with pytest.raises(StoreUnavailable, match="does not confirm writes"):
+            await world.storage.jobs(JobFilter(waiting.job.owner), 10)
     faults.go_on.set()
     while True:
         with contextlib.suppress(StoreUnavailable):

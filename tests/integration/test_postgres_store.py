@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from holon.core import owner
-from holon.errors import StoreBroken
+from holon.errors import StoreBroken, StoreUnavailable
 from holon.ports import StoreSettings
 from holon.storage.postgres import PostgresStorage
 from holon.testing import RunningNode, running_node
@@ -109,3 +109,26 @@ async def test_of_two_nodes_with_one_name_the_older_ends_and_says_what_to_change
         with pytest.raises(StoreBroken, match="INSTANCE_ID"):
             await older.failure()
         assert await newer.put_document("keys", "a", b"1", version=0)
+
+
+async def test_i10_a_node_whose_store_is_away_refuses_reads_and_ends(server: Server) -> None:
+    store = storage(server.database(), "one")
+    await store.__aenter__()
+    await asyncio.to_thread(server.kill)
+    with pytest.raises(StoreUnavailable):
+        await store.put_document("keys", "a", b"1", version=0)
+    async with asyncio.timeout(10):
+        with pytest.raises(StoreUnavailable, match="does not confirm writes"):
+            await store.counts()
+        await store.__aexit__(None, None, None)
+
+
+async def test_i10_a_node_that_waits_for_the_store_can_be_told_to_end(server: Server) -> None:
+    uri = server.database()
+    async with storage(uri, "first"):
+        waiting = asyncio.create_task(storage(uri, "second").__aenter__())
+        await asyncio.wait([waiting], timeout=0.3)
+        waiting.cancel()
+        async with asyncio.timeout(10):
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
