@@ -14,7 +14,7 @@ from holon.config import rules
 from holon.config.history_uri import HistoryURI
 from holon.config.setting import Setting, Value
 from holon.config.settings import Settings, table
-from holon.config.storage_uri import StorageURI, is_store
+from holon.config.storage_uri import StorageURI, has_open_options
 from holon.config.values import HIDDEN, bounds_problem, read, shown, without_credentials
 from holon.errors import ConfigError, Violation
 
@@ -131,8 +131,7 @@ class Config(Settings):
             name: HIDDEN if setting.secret and getattr(self, name) else shown(getattr(self, name))
             for name, setting in _TABLE.items()
         }
-        if is_store(self.STORAGE_URI):
-            # Its options are known, and none of them is secret.
+        if has_open_options(self.STORAGE_URI):
             values["STORAGE_URI"] = without_credentials(self.STORAGE_URI)
         return values
 

@@ -99,13 +99,12 @@ def is_redis(text: str) -> bool:
     return text.partition("://")[0] in _REDIS
 
 
-def is_store(text: str) -> bool:
-    """Whether a URI names a store as it should."""
+def has_open_options(text: str) -> bool:
+    """Whether a URI names a store whose options are known, and none is secret; PostgreSQL takes passwords there."""
     try:
-        StorageURI.parse(text)
+        return not StorageURI.parse(text).postgres
     except ConfigError:
         return False
-    return True
 
 
 def _synchronous(query: str) -> str:

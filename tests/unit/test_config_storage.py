@@ -55,6 +55,8 @@ def test_what_is_said_of_a_redis_is_checked_where_it_counts() -> None:
         ("sqlite:////var/lib/holon.db", StorageURI("sqlite", Path("/var/lib/holon.db"))),
         ("sqlite:///a%20b.db?synchronous=normal", StorageURI("sqlite", Path("a b.db"), "NORMAL")),
         ("redis://localhost", StorageURI("redis", server="redis://localhost")),
+        ("postgresql://u:p@a:1,b:2/jobs", StorageURI("postgresql", postgres="postgresql://u:p@a:1,b:2/jobs")),
+        ("postgres://u@/jobs?host=/run", StorageURI("postgresql", postgres="postgres://u@/jobs?host=/run")),
         ("redis+cluster://u:p@a:1,b:2", StorageURI("redis", server="redis+cluster://u:p@a:1,b:2")),
         (
             f"rediss+cluster://a:1?partitions=6&ssl_ca_certs={__file__}",
@@ -88,6 +90,8 @@ def test_a_storage_uri_says_which_store_and_where(text: str, expected: StorageUR
         "redis+sentinel://h:1", "redis+sentinel://h:1/jobs/x", "redis+sentinel:///jobs", "redis+cluster://",
         "redis+cluster://h:1/1", "redis+cluster://h:1,,h:2", "redis://h?partitions=0", "redis://h?partitions=65",
         "redis+cluster://h:1?ssl_keyfile=k", "redis://h:99999", "redis://h:x", "redis+sentinel://h:1,g:x/jobs",
+        "postgresql://h:99999/jobs", "postgresql://h/jobs#x", "postgresql://u:p/w@h/jobs", "mysql://h/jobs",
+        "postgresql://h/jobs?sslrootcert=/no/such/file",
         "redis+cluster://u:p@h:1,g:70000", "rediss://h?ssl_ca_certs=/no/such/file", "rediss://h?ssl_certfile=",
     ],
 )  # fmt: skip
