@@ -27,16 +27,17 @@ Answer: TypeAlias = tuple["asyncio.Future[Any]", Any]
 
 # Pauses between tries of a write whose outcome is unknown, in seconds; the last one repeats.
 RETRY_S = (0.02, 0.05, 0.1, 0.2, 0.5)
-# A write that is unconfirmed for so long makes the store away: mutations are refused, also those that wait for their
-# batch, and timers stand still. The changes themselves stay in their batch, and land once the store is back.
+# If a write is unconfirmed for this time (seconds), the store counts as away: calls are refused, also those that wait
+# for their batch, and timers stand still. The changes stay in their batch, and are written once the store is back.
 AWAY_S = 1.0
-# It then has so much more (seconds).
+# The event loop may have stood still, so that the reply is there but not read. It is read in this time (seconds).
 STALL_S = 0.05
-# A large write takes its time: so much more for each byte (seconds).
+# A large write takes longer: this much for each byte (seconds).
 AWAY_S_PER_BYTE = 1e-7
-# An owner that has nothing to write writes an empty batch so often. Others take its shard after 10 s without one.
+# An owner with nothing to write writes an empty batch this often (seconds). After 10 s without a batch, another node
+# takes the shard.
 RENEW_S = 2.5
-# The last batches are kept, for a store that lost some at a failover. So many at most, of so many bytes.
+# The newest batches are kept, because a failover of the store may lose them: at most this number, and this many bytes.
 KEPT_BATCHES = 64
 KEPT_BYTES = 16 * 2**20
 
@@ -92,11 +93,12 @@ class Gate:
         # Batches that were cut; the last of them may be in flight.
         self.batch = head.batch
         self.kept: deque[Batch] = deque()
+        self.kept_bytes = 0
         self._wake = wake
         self._dirty = False
         self._acts: list[Act] = []
         self._answers: list[Answer] = []
-        # Whether callers have their answers, and have not run since.
+        # Whether futures have their results, and those who wait for them have not run yet.
         self.answering = False
         # Those of the batch in flight.
         self.in_flight = False
@@ -126,9 +128,9 @@ class Gate:
             self.changed()
 
     def answer(self, future: asyncio.Future[T], value: T) -> None:
-        """Give this to whoever waits, once all changes so far are durable and all acts before are done.
+        """Set the result of a future once all changes so far are durable, and after all earlier acts.
 
-        If the changes are lost, or may have been, the future gets StoreUnavailable.
+        If the changes are lost, or may be, the future gets StoreUnavailable.
         """
         if self._all_in_flight:
             self.flying_answers.append((future, value))
@@ -288,7 +290,10 @@ class Writer:
         taken = [(gate, *gate.take()) for gate in gates]
         self._flying, began = gates, perf_counter()
         try:
-            words = await self._apply([batch for _, batch, _, _ in taken])
+            words = [*await self._apply([batch for _, batch, _, _ in taken])]
+            for at, (word, head) in enumerate(words):
+                if word is Word.GAP:
+                    words[at] = await self._repair(gates[at], taken[at][1], head)
         except BaseException:
             self._refuse_flying()
             raise
@@ -297,8 +302,6 @@ class Writer:
         self._flown(sum(len(answers) for _, _, _, answers in taken), perf_counter() - began)
         for (gate, batch, acts, answers), (word, head) in zip(taken, words, strict=True):
             gate.in_flight = False
-            if word is Word.GAP:
-                word, head = await self._repair(gate, batch, head)
             if word is Word.APPLIED and not gate.lost:
                 self._keep(gate, batch)
                 gate.rows.written(head)
@@ -320,7 +323,6 @@ class Writer:
         began = loop.time()
         # A call that does not return counts too.
         patience = AWAY_S + sum(map(_size, batches)) * AWAY_S_PER_BYTE
-        # If the loop stood still for so long, the reply may be there already: it is taken before this node leaves.
         self._leaving = loop.call_later(patience, self._leave_after, STALL_S)
         try:
             for pause in chain(RETRY_S, repeat(RETRY_S[-1])):
@@ -360,8 +362,9 @@ class Writer:
     def _keep(self, gate: Gate, batch: Batch) -> None:
         if self._keeps:
             gate.kept.append(batch)
-            while len(gate.kept) > KEPT_BATCHES or sum(map(_size, gate.kept)) > KEPT_BYTES:
-                gate.kept.popleft()
+            gate.kept_bytes += _size(batch)
+            while len(gate.kept) > KEPT_BATCHES or gate.kept_bytes > KEPT_BYTES:
+                gate.kept_bytes -= _size(gate.kept.popleft())
 
     async def _repair(self, gate: Gate, batch: Batch, head: Head) -> tuple[Word, Head]:
         """The store went back in time: send again what it lost, as far as that is kept."""
