@@ -1,4 +1,4 @@
-"""The core: the tasks that wait for a lease, a queue for each match key, by priority and arrival."""
+"""The core: tasks that wait for a lease, in one queue for each match key, ordered by priority, then arrival."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TypeAlias
 from holon.core.rows import QUEUED, SOFT, TaskRow
 from holon.domain.matching import Need
 
-# A task looks past this many tasks of a queue that avoid the worker at hand, then gives up on the queue.
+# A lease skips at most this many tasks of a queue that avoid the worker, then gives up on the queue.
 LOOK_PAST = 16
-# A queue is rid of its stale entries when it has so many, beside twice those that may count.
+# A queue drops its stale entries when it has more than this many entries plus twice its waiting tasks.
 MOST_STALE = 1_000
 
-# By priority, then arrival; and the task's id.
+# (negative priority, arrival number, task id).
 _Entry: TypeAlias = tuple[float, int, str]
 
 
@@ -24,12 +24,12 @@ class Backlog:
     """Queues that are cleaned lazily: an entry counts only while its task agrees with it.
 
     Arguments:
-        tasks: the rows of all tasks that are not over.
-        hint: is told of match keys whose tasks may be leased.
+        tasks: the rows of all tasks that are not over, by id.
+        hint: called with each match key whose tasks may be leased.
 
     Attributes:
-        needs: by match key, what the tasks behind it need, while any waits.
-        waiting: by match key, how many wait.
+        needs: the need of each match key that has waiting tasks.
+        waiting: the number of waiting tasks of each match key.
     """
 
     def __init__(self, tasks: Mapping[str, TaskRow], hint: Callable[[str], None]) -> None:
@@ -41,11 +41,11 @@ class Backlog:
 
     @property
     def entries(self) -> int:
-        """How many entries there are, those included that do not count any more."""
+        """The number of entries, stale ones included."""
         return sum(map(len, self._queues.values()))
 
     def enqueue(self, *rows: TaskRow) -> None:
-        """Put edited tasks into the queues of their match keys, at the places of their priority and first arrival."""
+        """Put edited tasks into the queues of their match keys, ordered by priority and first arrival."""
         for key, some in groupby(rows, attrgetter("key")):
             queue = self._queues.setdefault(key, [])
             before = len(queue)
@@ -56,26 +56,27 @@ class Backlog:
             self._hint(key)
 
     def dequeued(self, row: TaskRow) -> None:
-        """A task has left its queue, by whatever way."""
+        """Count a task that has left its queue."""
         self._count(row.key, -1)
 
     def take(self, keys: Sequence[str], worker_id: str, only: frozenset[str], now: int, most: int) -> Sequence[TaskRow]:
-        """Take the first of these queues' tasks that do not avoid the worker; none: there are no more.
+        """Take the first tasks of these queues that do not avoid the worker; empty if none is found.
 
-        They are not queued any more afterwards, and whoever calls says so in their rows before the next call.
+        The caller must change the state of the returned rows before the next call: they are no longer queued.
 
         Arguments:
-            most: how many to take; it may be fewer, and more may be left.
+            only: match keys that no other worker can do; for these, tasks ignore SOFT entries of `avoid`.
+            most: the most tasks to take. Fewer may be returned even if more are waiting.
         """
         waiting = [key for key in keys if key in self.waiting]
-        # Nearly always there is but one, and thousands of times a second.
+        # A fast path: nearly all calls have one queue, and there are thousands of calls a second.
         if len(waiting) == 1 and (found := self._run(waiting[0], most)):
             return found
         best = self._best(waiting, worker_id, only, now)
         return () if best is None else (best,)
 
     def _run(self, key: str, most: int) -> list[TaskRow]:
-        """Take tasks out of a queue up to the first that avoids anybody."""
+        """Take tasks from a queue, up to the first task that avoids any worker."""
         heap = self._queues[key]
         found: list[TaskRow] = []
         while heap and len(found) < most:
@@ -83,7 +84,7 @@ class Backlog:
             if row is not None and row.avoid:
                 break
             heappop(heap)
-            # One that came back can have left its old entry behind, which is the next then.
+            # A task that was queued again may still have its old entry, which then comes next.
             if row is not None and not (found and row is found[-1]):
                 found.append(row)
         if found:
@@ -91,7 +92,7 @@ class Backlog:
         return found
 
     def _best(self, keys: Iterable[str], worker_id: str, only: frozenset[str], now: int) -> TaskRow | None:
-        """Take the first task that does not avoid the worker; of several queues, or past some that avoid somebody."""
+        """Take the first task that does not avoid the worker, over several queues and past tasks that avoid it."""
         skipped: list[tuple[str, _Entry]] = []
         found: TaskRow | None = None
         heads = [(head, key) for key in keys if key in self.waiting and (head := self._head(key)) is not None]
@@ -103,7 +104,7 @@ class Backlog:
             if not row.avoid or not _avoids(row, worker_id, key in only, now):
                 found = row
                 break
-            # One that came back can have left its old entry behind: it is one task all the same.
+            # A task that was queued again may still have its old entry; the task is skipped once.
             if (key, entry) not in skipped:
                 skipped.append((key, entry))
             heads.remove(first)
@@ -117,10 +118,10 @@ class Backlog:
         return found
 
     def page(self, key: str, after: TaskRow | None, most: int) -> Sequence[TaskRow]:
-        """The tasks that wait in the queue of a match key, in its order, after one that waits, or waited, there.
+        """The waiting tasks of a match key in queue order, at most `most`, after the task `after`.
 
-        What has left the queue costs nothing any more: a long one can be gone through while all that is seen of it
-        moves elsewhere.
+        `after` may have left the queue. Stale entries at the head are dropped first, so a caller may move each page of
+        a long queue to other keys before it asks for the next page.
         """
         found: list[TaskRow] = []
         if self._head(key) is None:
@@ -128,7 +129,7 @@ class Backlog:
         place = _place(after) if after is not None else None
         for entry in _in_order(self._queues[key]):
             row = self._row(key, entry) if place is None or entry > place else None
-            # One that came back can have left its old entry behind, which is the next then.
+            # A task that was queued again may still have its old entry, which then comes next.
             if row is not None and not (found and row is found[-1]):
                 found.append(row)
                 if len(found) == most:
@@ -155,7 +156,7 @@ class Backlog:
         count = self.waiting.get(key, 0)
         left = count + by
         if not left:
-            # What is left of its queue is stale.
+            # The remaining entries of the queue are stale.
             del self.waiting[key], self.needs[key], self._queues[key]
             return
         self.waiting[key] = left
@@ -164,9 +165,9 @@ class Backlog:
             heapify(self._queues[key])
 
     def _row(self, key: str, entry: _Entry) -> TaskRow | None:
-        """The task of an entry of a queue, if that still counts.
+        """The task of a queue entry; None if the entry is stale.
 
-        A task that a failed transaction made is made anew, under the same id: the number tells them apart.
+        A task of a failed transaction is made again under the same id. The arrival number tells the two apart.
         """
         row = self._tasks.get(entry[2])
         counts = row is not None and row.n == entry[1] and row.state is QUEUED and row.key == key
@@ -178,7 +179,7 @@ def _place(row: TaskRow) -> _Entry:
 
 
 def _in_order(heap: Sequence[_Entry]) -> Iterator[_Entry]:
-    """The entries of a heap from the first on; as many as are asked for are looked at, and twice as many at most."""
+    """Yield the entries of a heap in order. It visits at most twice as many entries as the caller consumes."""
     ahead = [(heap[0], 0)]
     while ahead:
         entry, at = heappop(ahead)

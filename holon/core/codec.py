@@ -1,8 +1,8 @@
 """The rows of a shard as bytes, and their names.
 
-A job is its head (what rules go by), its state (what handlers work on), its inbox, its fan-out with the chunks that are
-not tasks yet, its tasks, and pages of history. Everything but the head is sealed where the node has a key; of the head
-the message of its progress is.
+A job has these rows: its head (fields that rules read), its state (data of its handlers), its inbox, its fan-out with
+the chunks that are not tasks yet, its tasks, pages of history, and counts of late results. If the node has a key,
+state, inbox, chunks, tasks and pages are sealed. Of the head only the progress message is sealed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from holon.stores.records import (
 from holon.stores.sealing import Seal
 
 HEAD, STATE, INBOX, FAN = "head", "state", "inbox", "fan"
-# Of the shard itself, under no job.
+# A row of the shard itself, with an empty job id.
 NUMBERS = "numbers"
-# It is there while every page of history has an entry in the index of those that are to be moved.
+# This row exists while every page of history has an entry in the HISTORY index (pages to move).
 MOVED = "moved"
 DOCUMENT, QUOTA, PAGE = "document.", "quota.", "lines."
 
@@ -46,22 +46,22 @@ def task_name(step: int, index: int) -> str:
 
 
 def chunk_name(place: int) -> str:
-    """The name of a chunk of a fan-out; the last chunk has place 1, so those that became tasks have the greatest."""
+    """The name of a chunk of a fan-out. Places count down to 1; chunks with the greatest places become tasks first."""
     return f"chunk.{place}"
 
 
 def page_name(first: int) -> str:
-    """The name of a page of history, by the number of its first line."""
+    """The name of a page of history; `first` is the number of its first line."""
     return f"{PAGE}{first}"
 
 
 def late_name(task: int, worker_id: str) -> str:
-    """The name of what is known of a worker's late results for a task."""
+    """The name of the row that counts a worker's late results for a task; `task` is the task's arrival number."""
     return f"late.{task}.{worker_id}"
 
 
 def request_name(owner: str, request_id: str) -> str:
-    """The name of the row that says which job a request made."""
+    """The name of the row that maps a request id to the job it made."""
     return f"request.{len(owner)}.{owner}.{request_id}"
 
 
@@ -69,7 +69,7 @@ class Codec:
     """Packs and opens rows.
 
     Arguments:
-        seal: what rows are sealed with.
+        seal: seals and opens rows.
     """
 
     def __init__(self, seal: Seal) -> None:
@@ -79,17 +79,17 @@ class Codec:
         return f"Codec({self._seal})"
 
     def sealed(self, job_id: str, name: str, value: bytes) -> bytes:
-        """A row's value as it is stored."""
+        """A row's value, sealed for the store."""
         return self._seal.seal("row", job_id, name, value)
 
     def opened(self, job_id: str, name: str, stored: bytes) -> bytes:
-        """A row's value as it was. Raises SealBroken if it cannot be opened."""
+        """The value of a sealed row. Raises SealBroken if it cannot be opened."""
         return self._seal.open("row", job_id, name, stored)
 
     # Jobs ------------------------------------------------------------------------------------------------------
 
     def head(self, row: JobRow) -> bytes:
-        """A job's head."""
+        """A job's head as bytes."""
         return pack(*_head(row)[:-1], self._seal.seal_text("row", row.id, "message", row.message))
 
     def job(self, head: bytes, state: bytes, inbox: bytes | None) -> JobRow:
@@ -106,35 +106,39 @@ class Codec:
         return row
 
     def inbox(self, row: JobRow) -> bytes:
-        """The events that wait for a job."""
+        """The events in a job's inbox, as sealed bytes."""
         return self.sealed(row.id, INBOX, encode_inbox(row.inbox))
 
     def lines(self, job_id: str, first: int, events: Sequence[HistoryEvent]) -> bytes:
-        """A page of history."""
+        """A page of history as sealed bytes."""
         return self.sealed(job_id, page_name(first), encode_history(events))
 
     def opened_lines(self, job_id: str, first: int, stored: bytes) -> list[HistoryEvent]:
-        """The lines of a page of history."""
+        """The lines of a stored page of history. Raises SealBroken if it cannot be opened."""
         return decode_history(self.opened(job_id, page_name(first), stored))
 
     # Fan-outs --------------------------------------------------------------------------------------------------
 
     @staticmethod
     def fan(fan: FanOut) -> bytes:
-        """The counts of a fan-out."""
+        """The counts of a fan-out as bytes."""
         return pack(*_fan(fan), len(fan.chunks))
 
     def chunk(self, fan: FanOut, place: int, tasks: Sequence[NewTask]) -> bytes:
-        """Branches that are not tasks yet."""
+        """A chunk of branches that are not tasks yet, as sealed bytes."""
         return self.sealed(fan.job_id, chunk_name(place), encode_chunk(tuple(tasks), fan.dispatched))
 
     @staticmethod
     def chunks_of(stored: bytes) -> int:
-        """How many chunks a stored fan-out has left."""
+        """The number of chunks that a stored fan-out has left."""
         return int(unpack("fan", stored)[-1])
 
     def fan_out(self, job_id: str, stored: bytes, chunks: Sequence[tuple[int, bytes]]) -> FanOut:
-        """A fan-out from its stored row and chunks, the one with the greatest place first."""
+        """A fan-out from its stored row and its (place, bytes) chunks, greatest place first.
+
+        Raises:
+            SealBroken: a chunk cannot be opened.
+        """
         *fields, _ = unpack("fan", stored)
         rest = tuple(
             decode_chunk(self.opened(job_id, chunk_name(place), chunk))[0] for place, chunk in chunks
@@ -147,7 +151,7 @@ class Codec:
     # Tasks -----------------------------------------------------------------------------------------------------
 
     def task(self, row: TaskRow) -> bytes:
-        """A task."""
+        """A task as sealed bytes."""
         outcome = encode_outcome(row.outcome) if row.outcome else b""
         retry = row.retry
         packed = pack(
@@ -177,7 +181,7 @@ class Codec:
         return row
 
     def outcome(self, job_id: str, step: int, index: int, stored: bytes) -> Outcome | None:
-        """The outcome of a stored task; None while it has none."""
+        """The outcome of a stored task; None if it has none yet. Raises SealBroken if it cannot be opened."""
         outcome = unpack("task", self.opened(job_id, task_name(step, index), stored))[5]
         return decode_outcome(outcome) if outcome else None
 
@@ -185,40 +189,40 @@ class Codec:
 
     @staticmethod
     def late(row: LateRow) -> bytes:
-        """What is known of a worker's late results for a task."""
+        """The count of a worker's late results for a task, as bytes."""
         return pack(row.job_id, row.job, row.task, row.worker_id, row.told)
 
     @staticmethod
     def opened_late(stored: bytes) -> LateRow:
-        """The same, back."""
+        """The row of `late` from its bytes."""
         return LateRow(*unpack("late", stored))
 
     @staticmethod
     def document(row: DocumentRow) -> bytes:
-        """A document. Its own room seals what is secret of it."""
+        """A document as bytes. Its value is not sealed here: the code that writes it seals secrets."""
         return pack(row.kind, row.key, row.version, row.value, row.expires_at)
 
     @staticmethod
     def opened_document(stored: bytes) -> DocumentRow:
-        """The same, back."""
+        """The row of `document` from its bytes."""
         return DocumentRow(*unpack("document", stored))
 
     @staticmethod
     def quota(row: QuotaRow) -> bytes:
-        """The count of a quota."""
+        """The count of a quota as bytes."""
         return pack(row.key, row.period, row.expires_at, row.used)
 
     @staticmethod
     def opened_quota(stored: bytes) -> QuotaRow:
-        """The same, back."""
+        """The row of `quota` from its bytes."""
         return QuotaRow(*unpack("quota", stored))
 
 
-# In this order: the first six are the job's own for good.
-# As text, as heads have it.
+# Statuses as text, as heads store them.
 _OVER = frozenset(str(one) for one in Status if one.terminal)
 _DUE = frozenset(str(one) for one in Status if one.due)
 
+# The order of these three lists is part of the stored format.
 _HEAD_FIELDS = (
     "n", "id", "owner", "blueprint", "status", "created_at",
     "updated_at", "finished_at", "step", "commit_id", "request_id", "request_digest", "progress", "history_seq",

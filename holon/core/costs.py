@@ -1,8 +1,8 @@
-"""The core: what jobs cost. Of a job with a budget each attempt is reserved before it can begin: with the step that
-makes its task, or, where that does not say what it may cost, with the lease.
+"""The core: what jobs cost.
 
-A reservation becomes a charge with the outcome of its attempt, of no more than it. What is not known to have ended
-stays reserved under its lease until its worker reports.
+If a job has a budget, the core reserves the cost of each attempt before the attempt begins. The step that creates the
+task reserves it; if the task names no amount, the lease does. The outcome of an attempt turns its reservation into a
+charge of at most that amount. If a lease ends without an outcome, its amount stays kept until the worker reports.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from holon.core.tables import Tables
 from holon.domain.children import is_nodes_own
 from holon.domain.costs import Cost, total
 
-# Of so many leases it is waited for what they cost; a lease that is lost beyond them is charged all of it at once.
+# A job keeps amounts for at most this many ended leases. Any further lease is charged its full amount at once.
 MOST_UNREPORTED = 256
 
 
 def affords(row: JobRow, amount: int) -> bool:
-    """Whether so much may be reserved of what is left of a job's budget."""
+    """Whether the rest of a job's budget covers an amount."""
     return row.budget is None or amount <= _left(row, row.budget)
 
 
 def eaten(row: JobRow, amount: int) -> bool:
-    """Whether a job's budget would cover so much without what it keeps for lost attempts."""
+    """Whether a job's budget would cover an amount if it kept nothing for lost attempts."""
     return row.budget is not None and bool(row.unreported) and amount <= _left(row, row.budget) + unreported(row)
 
 
@@ -31,12 +31,12 @@ def _left(row: JobRow, budget: int) -> int:
 
 
 def unreported(row: JobRow) -> int:
-    """What leases that are over may yet be charged."""
+    """The amount that ended leases without a reported cost may still be charged."""
     return sum([kept for _, kept in row.unreported]) if row.unreported else 0
 
 
 def settle(tables: Tables, task: TaskRow, cost: Cost) -> Cost:
-    """Charge the job of an edited task for the attempt of its last lease; answers with what it was charged."""
+    """Charge the job of an edited task for the attempt of its last lease; returns the charge, None if there is none."""
     if most := task.may_cost:
         row = _free(tables, task)
         if task.written_off:
@@ -45,7 +45,7 @@ def settle(tables: Tables, task: TaskRow, cost: Cost) -> Cost:
         _take_report(row, task.lease_id)
     elif cost is not None:
         row = tables.edit(tables.owner(task))
-        # Of a job with a budget it is one that may cost nothing.
+        # If the job has a budget, this attempt may cost nothing: `may_cost` is 0.
         charge = cost if row.budget is None else 0
     else:
         return None
@@ -54,13 +54,13 @@ def settle(tables: Tables, task: TaskRow, cost: Cost) -> Cost:
 
 
 def free(tables: Tables, task: TaskRow) -> None:
-    """No attempt of an edited task begins any more: what it has reserved is free."""
+    """Free the reservation of an edited task, because no further attempt begins."""
     if task.reserved:
         _free(tables, task)
 
 
 def leave(tables: Tables, task: TaskRow) -> None:
-    """The lease of an edited task is over, and what its attempt costs will be known later, if ever."""
+    """Keep the reservation of an edited task under its lease, which ended before the attempt's cost is known."""
     if task.reserved:
         kept = task.reserved
         row = _free(tables, task)
@@ -69,25 +69,25 @@ def leave(tables: Tables, task: TaskRow) -> None:
         if len(row.unreported) < MOST_UNREPORTED:
             row.unreported = (*row.unreported, (task.lease_id, kept))
         else:
-            # The task may still go on under it, or end with its result.
+            # The lease may still be resumed, or bring a result; neither is charged again.
             task.written_off = True
             row.cost = total(row.cost, kept)
 
 
 def lose(tables: Tables, task: TaskRow) -> None:
-    """The lease of an edited task was lost: as `leave`, but what a node does by itself goes on wherever it is next."""
+    """As `leave`, for a lost lease. A task of a node itself keeps its reservation: another node continues it."""
     if not is_nodes_own(task.worker_id):
         leave(tables, task)
 
 
 def reserve(tables: Tables, task: TaskRow, price: Cost) -> bool:
-    """Reserve what an attempt of an edited task may cost that does not say so itself, as its worker declares it.
+    """Reserve the cost of an attempt for an edited task that names no amount itself.
 
     Arguments:
-        price: None: that is not known here, and it may cost all that is left.
+        price: the amount that the worker declares; None: unknown, so the whole rest of the budget is reserved.
 
     Returns:
-        whether what is left of the job's budget is enough; if not, nothing has changed.
+        whether the rest of the job's budget covers it; if not, nothing is changed.
     """
     row = tables.owner(task)
     left = _left(row, row.budget or 0) + task.reserved
@@ -100,9 +100,9 @@ def reserve(tables: Tables, task: TaskRow, price: Cost) -> bool:
 
 
 def again(tables: Tables, task: TaskRow) -> bool:
-    """Reserve another attempt of an edited task, if what is left of its job's budget is enough.
+    """Reserve the next attempt of an edited task; returns whether the rest of its job's budget covers it.
 
-    That of one that does not say what it may cost is reserved once somebody takes it.
+    If the task names no amount, this returns True and the next lease reserves.
     """
     if not task.reserves or task.reserved:
         return True
@@ -115,7 +115,7 @@ def again(tables: Tables, task: TaskRow) -> bool:
 
 
 def resumed(tables: Tables, task: TaskRow) -> None:
-    """A lease that was over goes on, under what was reserved for the next attempt, or else what was kept for it."""
+    """Resume the lease of an edited task, with the next attempt's reservation or else the amount kept for the lease."""
     if task.may_cost:
         row = tables.edit(tables.owner(task))
         kept = _take_report(row, task.lease_id)
@@ -125,7 +125,7 @@ def resumed(tables: Tables, task: TaskRow) -> None:
 
 
 def reported(tables: Tables, row: JobRow, lease_id: str, cost: Cost) -> Cost:
-    """A worker says, late, what the attempt of a lease cost that is over; answers with what its job was charged."""
+    """Charge a job for an ended lease whose worker reports the cost late; returns the charge, None if there is none."""
     if not row.unreported:
         return None
     kept = _take_report(tables.edit(row), lease_id)
@@ -144,7 +144,7 @@ def _free(tables: Tables, task: TaskRow) -> JobRow:
 
 
 def _take_report(row: JobRow, lease_id: str) -> int:
-    """What an edited job keeps for a lease, which it does no longer."""
+    """Remove the amount that an edited job keeps for a lease, and return it; 0 if there is none."""
     kept = sum(amount for lease, amount in row.unreported if lease == lease_id)
     if kept:
         row.unreported = tuple(entry for entry in row.unreported if entry[0] != lease_id)

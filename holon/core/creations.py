@@ -1,4 +1,4 @@
-"""The core: jobs come into being, with their first step if that is decided already."""
+"""The core: creates jobs, each with its first step if the caller has decided it already."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from holon.ports import Created, Creation, NewJob, Note, Seat
 
 
 def repeats(tables: Tables, items: Sequence[NewJob], seats: Sequence[Seat], now: int) -> Created | None:
-    """What repeats of request ids are answered, where all are; None when one of the items would make a job."""
+    """The reply to items that all repeat known request ids; None if at least one would create a job."""
     if any(_repeat(tables, new) is None for new in items):
         return None
     return create_jobs(tables, [(new, b"") for new in items], 0, seats, now)
 
 
 def _written(tables: Tables, note: Note | None, now: int) -> int | None:
-    """Write a note; answers with its version."""
+    """Write a note; returns its new version, None if there is no note or its document has another version."""
     if note is None:
         return None
     put = note.put
@@ -29,7 +29,7 @@ def _written(tables: Tables, note: Note | None, now: int) -> int | None:
 
 
 def made(tables: Tables, owner: str, request_id: str) -> tuple[str, bytes] | None:
-    """The job that was made for a request id, and that request's digest; None when there is none."""
+    """The id of the job that a request created, and the digest of the request; None if there is no such job."""
     known = tables.request(owner, request_id)
     row = tables.job(known) if known else None
     return None if row is None else (row.id, row.request_digest)
@@ -48,7 +48,12 @@ def _repeat(tables: Tables, new: NewJob) -> tuple[str, Creation] | None:
 def create_jobs(
     tables: Tables, items: Sequence[tuple[NewJob, bytes]], want: int, seats: Sequence[Seat], now: int
 ) -> Created:
-    """Create jobs, all or none. With each item comes its encoded state: after its first step, if it has one."""
+    """Create jobs in one operation, with one reply for each item.
+
+    Arguments:
+        items: new jobs, each with its encoded state: after its first step, if it has one.
+        want: the most jobs to claim.
+    """
     replies: list[tuple[str, Creation]] = []
     notes = [_written(tables, new.note, now) for new, _ in items]
     for (new, state), noted in zip(items, notes, strict=True):

@@ -1,4 +1,4 @@
-"""What may be a document, in every store."""
+"""Limits of documents, the same in every store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KIND = re.compile(r"[a-z0-9_]{1,64}")
 
 
 def check_document(kind: str, key: str = "any", value: bytes | None = None) -> None:
-    """Return when these can be a document's; raises as `Shared.put_document`."""
+    """Check the kind, key and value of a document; raises as `Shared.put_document`."""
     if not _KIND.fullmatch(kind):
         raise ValueError(f"{kind!r} is no kind of document: lower-case letters, digits and _, 1 to 64 of them")
     if not 1 <= len(key.encode()) <= MAX_KEY_BYTES:
@@ -27,7 +27,7 @@ def check_document(kind: str, key: str = "any", value: bytes | None = None) -> N
 
 
 def too_many_documents(kind: str) -> ResourceExhausted:
-    """The refusal of one more of a kind."""
+    """The error for one more document of a kind that is full."""
     return ResourceExhausted(
         f"the store has {MAX_DOCUMENTS} documents of kind {kind}, the most allowed; delete some, or let them expire",
         code="TOO_MANY_DOCUMENTS",

@@ -1,4 +1,4 @@
-"""The core: how tasks end, and how their jobs learn of it."""
+"""The core: ends tasks, and delivers their outcomes to their jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from holon.ports import StopReason, Superseded
 
 
 def task_over(tables: Tables, task: TaskRow, outcome: Outcome, event: HistoryEvent | None, now: int) -> None:
-    """End an edited task with an outcome, and tell its job: at once, or with the last branch."""
+    """End an edited task with an outcome. Its job gets an event: at once, or for a branch when the fan-out is over."""
     end_task(tables, task, outcome, now)
     row = tables.job(task.job_id)
     if row is None or row.over:
@@ -44,7 +44,7 @@ def task_over(tables: Tables, task: TaskRow, outcome: Outcome, event: HistoryEve
 
 
 def end_queued(tables: Tables, key: str, ends: Sequence[tuple[str, Outcome]], now: int) -> None:
-    """End tasks that still wait for a lease behind a match key."""
+    """End those of some tasks that still wait for a lease under a match key; `ends` are (task id, outcome) pairs."""
     for name, outcome in ends:
         task = tables.task(name)
         if task is not None and task.state is QUEUED and task.key == key:
@@ -53,9 +53,9 @@ def end_queued(tables: Tables, key: str, ends: Sequence[tuple[str, Outcome]], no
 
 
 def went(row: JobRow, outcome: Outcome) -> None:
-    """How far an edited job is once its single task is over: what ended well is done, as a branch is.
+    """Set the progress of an edited job when its single task ends: 100 % after a success, as for a branch.
 
-    The last that the task itself told need not be stored: its end may have been quicker.
+    The task's own last report may be missing, because its end may have arrived first.
     """
     if outcome.error:
         row.progress = None
@@ -64,7 +64,7 @@ def went(row: JobRow, outcome: Outcome) -> None:
 
 
 def end_task(tables: Tables, task: TaskRow, outcome: Outcome, now: int) -> None:
-    """End an edited task with an outcome, and tell nobody."""
+    """End an edited task with an outcome. Its job gets no event."""
     if task.state is QUEUED:
         tables.backlog.dequeued(task)
     if task.state in (QUEUED, BACK_OFF):
@@ -96,7 +96,7 @@ def _count_down(tables: Tables, row: JobRow, task: TaskRow, outcome: Outcome) ->
 
 
 def end_open_tasks(tables: Tables, row: JobRow, reason: Superseded) -> None:
-    """End what is still open of a job's last step; those who work on it are told to stop."""
+    """End the open tasks of an edited job's last step, and tell the workers that hold them to stop."""
     clear_fan_out(row)
     open_count, row.open_count = row.open_count, 0
     for index in range(open_count):
@@ -113,18 +113,20 @@ def end_open_tasks(tables: Tables, row: JobRow, reason: Superseded) -> None:
         task.state = OVER
         task.over_reason = reason
         task.params = b""
-    # Those of branches that were not made yet are left.
+    # Also free the reservations of branches that are not tasks yet.
     row.reserved = 0
 
 
 def finished_line(
     task: TaskRow, outcome: Outcome, now: int, took: int | None = None, cost: Cost = None, *, tried: bool = True
 ) -> HistoryEvent:
-    """The line of history that says how a task's attempt ended, with every lease that it had.
+    """The line of history for the end of a task's attempt, with all leases of the task.
 
-    `took` is the worker's own measure of the attempt; without it the node's counts, from its acceptance.
-    `cost` is what the attempt was charged. `tried`: whether there was one; else the task has ended before it began
-    another, and what is said of earlier ones is not said of this end.
+    Arguments:
+        took: how long the attempt took by the worker's own measure, in milliseconds. None: the node measures from the
+            acceptance of the lease, or from the offer if there was none.
+        cost: what the job was charged for the attempt.
+        tried: whether an attempt ended. If not, the line names no attempt, worker or duration of an earlier one.
     """
     error = outcome.error
     details = {
@@ -139,7 +141,7 @@ def finished_line(
         details["cost"] = cost
     if took is None and tried and task.attempts:
         took = now - (task.attempts[-1].leased or task.attempts[-1].offered)
-    # In the order of its fields, without a state before or after.
+    # Positional, in field order; the two states (before, after) are None.
     return HistoryEvent(
         "task_finished",
         now,
@@ -155,7 +157,7 @@ def finished_line(
 
 
 def out_of_time(tables: Tables, task: TaskRow, now: int) -> bool:
-    """End a task whose result timeout is over, or its dispatch timeout; whether one is."""
+    """End a task if its result timeout or its dispatch timeout is over; returns whether it ended."""
     undispatched = task.undispatched_until
     if task.result_due is not None and task.result_due <= now:
         code, message = RESULT_TIMEOUT, "no result came before the task's result timeout"
@@ -171,7 +173,7 @@ def out_of_time(tables: Tables, task: TaskRow, now: int) -> bool:
     if held:
         leave(tables, task)
         close_attempt(task, now)
-    # One that waits, for a worker, its answer or to be tried again, has no attempt that this ends.
+    # A task that waits for a worker, for the answer to its offer or for a retry has no attempt that could end.
     tried = held and code is not DISPATCH_TIMEOUT
     outcome = Outcome.failed(code, message, task.worker_id if held else "")
     task.over_reason = Superseded.DEADLINE_EXCEEDED
@@ -190,11 +192,15 @@ def run_again(
     code: str = "",
     cost: Cost = None,
 ) -> None:
-    """An edited task's attempt ended without an outcome: queue the task again.
+    """Queue an edited task again after an attempt without an outcome.
 
-    The task is over instead where its job's budget does not cover another attempt. `reason` and `code` are told in the
-    job's history; None: that is told otherwise. `avoid_until` and `how` are as in `requeue`, `cost` is what the attempt
-    was charged, if that is known.
+    If its job's budget does not cover another attempt, the task ends instead.
+
+    Arguments:
+        reason: why the attempt ended, for the job's history; None: no line is written.
+        avoid_until, how: as in `requeue`.
+        code: the worker's error code for that line.
+        cost: what the job was charged for the attempt, if known.
     """
     if not again(tables, task):
         close_attempt(task, now)
@@ -208,7 +214,7 @@ def run_again(
 
 def _tell_unfinished(tables: Tables, task: TaskRow, reason: Unfinished, now: int, code: str) -> None:
     row = tables.job(task.job_id)
-    # Another node takes what a node does by itself, and goes on with the same attempt.
+    # If a node itself had the task, another node continues the same attempt.
     if row is None or row.over or task.attempt > MOST_TOLD or is_nodes_own(task.worker_id):
         return
     last = task.attempts[-1]
@@ -237,19 +243,19 @@ def given_back(
     how: int = HARD,
     code: str = "",
 ) -> None:
-    """The worker of an edited task's lease has ended it without an outcome: run it again, as `run_again` does.
+    """Run an edited task again, as `run_again` does, after its worker gave the lease back without an outcome.
 
-    With its worker's final word the lease is over: it is no session's, and no later one goes on with it.
+    The lease is over: it leaves its session, and no later session can resume it.
     """
     task.session_id = ""
     run_again(tables, task, now, reason, avoid_until=avoid_until, how=how, code=code, cost=cost)
 
 
 def not_covered(tables: Tables, task: TaskRow, last: Outcome | None = None, *, share_lost: bool = False) -> Outcome:
-    """How a task ends whose job's budget does not cover another attempt.
+    """The outcome of a task whose job's budget does not cover another attempt.
 
     Arguments:
-        last: how the last one ended.
+        last: the outcome of the last attempt.
         share_lost: as in `Result`.
     """
     message = f"cost: what is left of the job's budget does not cover another attempt, which may cost {task.may_cost}"
@@ -261,7 +267,7 @@ def not_covered(tables: Tables, task: TaskRow, last: Outcome | None = None, *, s
 def _over_budget(
     tables: Tables, task: TaskRow, message: str, amount: int, worker_id: str = "", *, share_lost: bool = False
 ) -> Outcome:
-    """How a task ends whose job's budget does not cover so much. It is retryable where lost attempts used that up."""
+    """The outcome of a task whose job's budget does not cover an amount; retryable if lost attempts used it up."""
     row = tables.owner(task)
     if eaten(row, amount):
         share_lost = True
@@ -270,8 +276,8 @@ def _over_budget(
 
 
 def too_dear(tables: Tables, task: TaskRow, price: int, now: int) -> None:
-    """End an edited task that was taken from its queue, as its job's budget does not cover what its worker declares."""
-    # It does not wait any more, and nobody has it.
+    """End an edited task taken from its queue, because the worker's price is above the rest of the job's budget."""
+    # The task is no longer queued, and no session has it.
     task.state, task.session_id = OFFERED, ""
     message = (
         f"cost: what is left of the job's budget does not cover the {price} that the worker with room for it declares; "
@@ -282,14 +288,17 @@ def too_dear(tables: Tables, task: TaskRow, price: int, now: int) -> None:
 
 
 def lost(tables: Tables, task: TaskRow, reason: Unfinished, now: int, *, begun: bool) -> Loss | None:
-    """The session of an edited task's lease ended without an outcome: run it again, or give it up.
+    """Run an edited task again after the session of its lease ended without an outcome; end it after too many losses.
 
-    Answers with the loss, if the worker had begun the attempt. `begun` says that it may have, though it did not say so.
+    Arguments:
+        begun: whether the worker may have begun the attempt though it did not report that.
+    Returns:
+        the loss, if the worker had or may have begun the attempt.
     """
     loss = loss_of(task, WORKER_LOST) if begun or task.state is LEASED else None
     give_up(tables, task.worker_id, task.lease_id)
     lose(tables, task)
-    # What a node does by itself ends no node, however often one goes while that lasts.
+    # A node's own task does not crash nodes, so the nodes that leave during it do not count as losses.
     task.losses += not is_nodes_own(task.worker_id)
     if task.losses < tables.settings.max_losses:
         run_again(tables, task, now, reason)
@@ -302,7 +311,7 @@ def lost(tables: Tables, task: TaskRow, reason: Unfinished, now: int, *, begun: 
 
 
 def loss_of(task: TaskRow, code: str) -> Loss | None:
-    """The loss of a task's attempt with a code; None where its worker is a node itself."""
+    """The loss of a task's attempt, with an error code; None if a node itself had the task."""
     if is_nodes_own(task.worker_id):
         return None
     return Loss(task.worker_id, task.session_id, task.need.skill, code)

@@ -14,7 +14,12 @@ from holon.stores.records import decode_job
 def append(
     tables: Tables, job_id: str, event: InboxEvent, keys: tuple[str, str], want: int, most: int | None, now: int
 ) -> tuple[Appended, tuple[Claim, ...]]:
-    """Put an event into a job's inbox, once for each key; the second of the `keys` is of the request, or empty."""
+    """Put an event into a job's inbox, at most once for each key, and claim up to `want` ready jobs.
+
+    Arguments:
+        keys: the event's deduplication key, and the request's key or an empty text.
+        most: the most events in the inbox; None: the store's limit.
+    """
     row = tables.job(job_id)
     if row is None:
         return Appended.UNKNOWN, ()
@@ -34,7 +39,7 @@ def append(
 
 
 def _remember(tables: Tables, row: JobRow, *keys: str) -> None:
-    """Remember keys of a job, the last of them for longest."""
+    """Add deduplication keys to a job, newest last; the oldest keys beyond the limit are dropped."""
     others = (key for key in row.dedups if key not in keys)
     tables.edit(row).dedups = (*others, *keys)[-tables.settings.max_inbox :]
 
@@ -49,10 +54,10 @@ def deliver(tables: Tables, row: JobRow, event: InboxEvent) -> None:
 
 
 def claim(tables: Tables, want: int, now: int) -> tuple[Claim, ...]:
-    """Claim ready jobs, oldest first.
+    """Claim up to `want` ready jobs, oldest first.
 
-    A job that was delivered before without a commit is a suspect: it runs alone, so that a handler that kills the
-    process condemns nobody else.
+    A job that was delivered before without a commit is a suspect: its handler may have crashed the process. A suspect
+    runs alone, so that a crash makes no other job a suspect.
     """
     claims: list[Claim] = []
     while len(claims) < want and (tables.ready or tables.suspects) and not tables.alone:
@@ -80,7 +85,7 @@ def _claimed(tables: Tables, row: JobRow, now: int) -> Claim:
 
 
 def keep(tables: Tables, claims: Sequence[tuple[str, str]], now: int) -> tuple[bool, ...]:
-    """Renew claims."""
+    """Renew (job id, claim id) claims; returns for each whether it is still held."""
     kept = []
     for job_id, claim_id in claims:
         row = tables.jobs.get(job_id)
@@ -92,7 +97,7 @@ def keep(tables: Tables, claims: Sequence[tuple[str, str]], now: int) -> tuple[b
 
 
 def release(tables: Tables, claims: Sequence[tuple[str, str]]) -> tuple[bool, ...]:
-    """Give claims back unused."""
+    """Give back unused (job id, claim id) claims; returns for each whether it was held."""
     released = []
     for job_id, claim_id in claims:
         row = tables.jobs.get(job_id)
@@ -105,7 +110,7 @@ def release(tables: Tables, claims: Sequence[tuple[str, str]]) -> tuple[bool, ..
 
 
 def unclaim(tables: Tables, row: JobRow) -> None:
-    """End the claim on an edited job, and make it ready again if there is something to do."""
+    """End the claim on an edited job; mark it ready again if it is due or has events."""
     tables.let_go(row)
     row.claim_id = ""
     if row.due or row.inbox:

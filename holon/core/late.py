@@ -1,4 +1,4 @@
-"""The core: what workers say of leases that are over. It changes what their jobs are charged, and nothing else."""
+"""The core: results and handbacks of leases that are over. They change only the job's charges and its history."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from holon.domain.events import HistoryEvent
 from holon.domain.task import job_of
 from holon.ports import Handback, Result, Superseded
 
-# The status of what was given back, in its line.
+# The status of a late handback in its line of history.
 REJECTED = "rejected"
 
 
 def late_result(tables: Tables, task: TaskRow, result: Result, worker_id: str, now: int) -> Superseded:
-    """Tell of a result that is not applied, if it may be told; answers why it is not."""
+    """Charge for a result that is not applied, with a line of history if allowed; returns why it is not applied."""
     reason = why_not(tables, task.id, task, result.lease_id)
     owner = tables.job(task.job_id)
     if owner is not None:
         charged = reported(tables, owner, result.lease_id, result.cost)
-        # What is charged is told in any case: who knows a job by its history alone knows what it cost.
+        # A charge always gets a line, so that the history shows the full cost of the job.
         if _may_tell(tables, owner, task, worker_id) or charged:
             cost = result.cost if charged is None else charged
             _tell(tables, owner, task, worker_id, reason, result.outcome.status, cost, now)
@@ -31,7 +31,7 @@ def late_result(tables: Tables, task: TaskRow, result: Result, worker_id: str, n
 
 
 def late_handback(tables: Tables, handback: Handback, now: int) -> None:
-    """Charge for what is given back after its lease, which is told if it cost anything."""
+    """Charge for a handback that arrives after its lease; a charge gets a line of history."""
     ref = handback.lease
     task, owner = tables.task(ref.task_id), tables.job(job_of(ref.task_id))
     charged = owner and reported(tables, owner, ref.lease_id, handback.cost or 0)
@@ -58,9 +58,9 @@ def _tell(
 
 
 def _may_tell(tables: Tables, owner: JobRow, task: TaskRow, worker_id: str) -> bool:
-    """Whether a late result is to be told: of a worker that had the task, once for each time.
+    """Whether a late result gets a line of history: one for each attempt that the worker had.
 
-    A history is its client's: nobody may fill it with what never was, or say the same again and again.
+    This keeps a worker from filling a client's history with false or repeated reports.
     """
     had = sum(attempt.worker_id == worker_id for attempt in task.attempts)
     if not had:

@@ -1,4 +1,4 @@
-"""The core: sessions, and the leases that they get within their credits."""
+"""The core: sessions of workers, and leases within their credits."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from holon.domain.attempts import Loss, Unfinished
 from holon.domain.task import job_of
 from holon.ports import Attempt, Leased, Offer, Opened, Opening, Seat, Superseded
 
-# Of a task so many attempts are known, the newest; nothing else bounds how often it is leased.
+# A task keeps this many of its newest attempts. Nothing else limits how often it is leased.
 MOST_ATTEMPTS = 1_000
-# So many tasks at most end in one call as their worker is too dear.
+# At most this many tasks end in one call because their worker's price is above the rest of the budget.
 MOST_TOO_DEAR = 1_000
 
 
 def lease(tables: Tables, seats: Sequence[Seat], now: int) -> Leased:
-    """Lease the heads of the backlog to these seats, in their order, within the credits of their workers.
+    """Lease the first tasks of the backlog to seats, in the order of the seats, within the credits of their workers.
 
-    A task ends instead where what is left of its job's budget does not cover what its worker declares.
+    If the rest of its job's budget does not cover the worker's price, a task ends instead.
+
+    Returns:
+        the offers, and the match keys of the seats that still have waiting tasks.
     """
     offers: list[Offer] = []
     most_too_dear = MOST_TOO_DEAR
@@ -31,7 +34,7 @@ def lease(tables: Tables, seats: Sequence[Seat], now: int) -> Leased:
         if worker is None or worker.session_id != seat.session_id or not worker.live:
             continue
         room = min(seat.n, worker.credits - len(worker.held))
-        # One that ends may end others of its job: these are not to be at hand already.
+        # A task that ends may end other tasks of its job, so with prices only one task is taken at a time.
         at_once = 1 if seat.prices else room
         while (
             room > 0
@@ -51,7 +54,7 @@ def lease(tables: Tables, seats: Sequence[Seat], now: int) -> Leased:
                 most_too_dear -= 1
     left = frozenset([key for seat in seats for key in seat.keys if tables.backlog.waiting.get(key)])
     if not most_too_dear:
-        # Nothing else may ever bring the seats to those that this call was not to end.
+        # This call left tasks because of its limit; without a hint no other call might reach them.
         for key in left:
             tables.hint_key(key)
     return Leased(tuple(offers), left)
@@ -74,26 +77,26 @@ def _granted(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> Offe
 
 
 def execution(tables: Tables, task: TaskRow) -> int:
-    """How long a task's worker may execute it, in milliseconds."""
+    """The execution timeout of a task with its worker, in milliseconds."""
     worker = tables.workers.get(task.worker_id)
     own = worker.execution if worker is not None else None
     return task.execution_timeout or own or tables.settings.execution
 
 
 def keeps_for(tables: Tables, task: TaskRow) -> int:
-    """How long a task stays its worker's after the last word of it, in milliseconds."""
+    """How long a lease lasts after the worker's last message about it, in milliseconds."""
     if task.lost_after:
         return max(task.lost_after, tables.settings.lease)
     return task.lease_lasts or tables.settings.lease
 
 
 def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
-    """A task under its lease, as its worker gets it."""
+    """The offer of a task under its current lease."""
     until = now + execution(tables, task) if task.execution_due is None else task.execution_due
     if task.result_due is not None:
         until = min(until, task.result_due)
     need = task.need
-    # In the order of its fields: so many names take longer to match than all the rest.
+    # Positional, in field order: keyword arguments would take longer than the rest of the call.
     return Offer(
         task.worker_id,
         task.session_id,
@@ -122,15 +125,19 @@ def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
 
 
 def open_session(tables: Tables, opening: Opening, now: int) -> Opened:
-    """Make a session its worker's current one. Leases that it does not resume go back to the queue at once."""
+    """Make a session the current one of its worker.
+
+    Leases of the earlier session that it does not resume are lost: their tasks are queued again, or end.
+    """
     worker = tables.worker(opening.worker_id)
     if worker.live and worker.proof > opening.proof:
         return Opened(None, outranked=True)
     replaced = worker.session_id if worker.live and worker.session_id != opening.session_id else None
     old = worker.held
-    # The same process may have been offered what did not reach it. Another one has lost what the earlier one had.
+    # If the process is the same, an offer may not have reached it. If it is another, the earlier process may have begun
+    # any offer.
     other = bool(worker.instance_id and opening.instance_id) and worker.instance_id != opening.instance_id
-    # Of a worker nothing is durable.
+    # Worker rows are in memory only, so the tables need not learn of these changes.
     worker.session_id, worker.live, worker.credits = opening.session_id, True, opening.credits
     worker.lease, worker.execution, worker.instance_id = opening.lease, opening.execution, opening.instance_id
     worker.proof = opening.proof
@@ -153,9 +160,9 @@ def open_session(tables: Tables, opening: Opening, now: int) -> Opened:
 
 
 def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
-    """Move a lease to its worker's current session, also one that ran out but went to nobody else.
+    """Move a lease to its worker's current session; returns whether it did.
 
-    One whose final word was taken, or that was given back, has ended, even while nobody else has the task.
+    An expired lease can be resumed while no other worker has the task. A lease with a result or a handback cannot.
     """
     ended = task.applied_lease == task.lease_id or task.state in (OVER, BACK_OFF)
     if ended or not task.session_id or task.worker_id != worker.id:
@@ -169,7 +176,7 @@ def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
             Attempt(worker.id, task.attempts[-1].offered, task.attempts[-1].leased, None),
         )
         resumed(tables, task)
-        # Its worker may have stopped since it ran out, and says so only now.
+        # Marks that the lease had expired: its worker may have stopped the task, and report that only now.
         task.over_reason = Superseded.STALE_TASK
     task.session_id = worker.session_id
     tables.take_hold(worker, task.lease_id, task.id)
@@ -178,12 +185,12 @@ def resume(tables: Tables, task: TaskRow, worker: WorkerRow, now: int) -> bool:
 
 
 def hold(tables: Tables, task: TaskRow, now: int, ago: int = 0) -> None:
-    """A task's worker has it: its lease runs from now, its execution from the first time.
+    """Extend the lease of a task from now. The first call for a lease also starts its execution timeout.
 
-    That its lease lasts longer is in memory only.
+    The new end of the lease is in memory only.
 
     Arguments:
-        ago: how long before the worker took it, in milliseconds.
+        ago: how many milliseconds ago the worker accepted the lease.
     """
     worker = tables.workers.get(task.worker_id)
     lasts, last = (worker.lease if worker is not None else None) or 0, task.attempts[-1]
@@ -201,19 +208,19 @@ def hold(tables: Tables, task: TaskRow, now: int, ago: int = 0) -> None:
 
 
 def why_not(tables: Tables, task_id: str, task: TaskRow | None, lease_id: str) -> Superseded:
-    """Why a lease is not, or no longer, its holder's."""
+    """Why a lease is not valid, or no longer valid, for the caller that named it."""
     if task is None:
         return Superseded.JOB_NOT_FOUND if tables.job(job_of(task_id)) is None else Superseded.STALE_TASK
     if task.applied_lease == lease_id or task.state in (OVER, BACK_OFF):
         return task.over_reason or Superseded.STALE_TASK
     if task.lease_id != lease_id:
         return Superseded.STALE_TASK
-    # Of one that has ended a repeat hears the same.
+    # A lease that has ended has no session; a repeat gets the reason for its end again.
     return Superseded.WORKER_MISMATCH if task.session_id else task.over_reason or Superseded.STALE_TASK
 
 
 def close_session(tables: Tables, worker_id: str, session_id: str) -> None:
-    """A session has ended. Its leases live on until their deadline; what it was to stop is over with it."""
+    """Mark a session as ended. Its leases stay until their deadline; its pending stops are dropped."""
     worker = tables.workers.get(worker_id)
     if worker is None or worker.session_id != session_id or not worker.live:
         return

@@ -1,4 +1,4 @@
-"""The core: results of workers. Applied at most once, and only under the current lease."""
+"""The core: applies the results of workers, each at most once and only under the current lease."""
 
 from __future__ import annotations
 
@@ -30,9 +30,11 @@ def complete(
     seats: Sequence[Seat],
     now: int,
 ) -> Completed:
-    """Apply results of one worker; each is its worker's final word about its lease, whatever the verdict.
+    """Apply results of one worker. Each ends its lease for the worker, even if the result is not applied.
 
-    With each comes the encoded state after its step, if it has one.
+    Arguments:
+        results: results, each with the encoded state after its step; empty if it has no step.
+        want: the most jobs to claim.
     """
     landed: set[str] = set()
     verdicts = tuple([_complete(tables, result, state, worker_id, landed, now) for result, state in results])
@@ -49,7 +51,7 @@ def _complete(
         return why_not(tables, result.task_id, None, result.lease_id)
     if task.applied_lease == result.lease_id and task.applied_worker == worker_id:
         return None
-    # One that was given back is over, while nobody else has the task too.
+    # A lease that was given back has no session: it is over even if no other worker has the task.
     current = task.lease_id == result.lease_id and task.worker_id == worker_id and bool(task.session_id)
     current = current and task.state not in (OVER, BACK_OFF)
     ran_out = task.state is QUEUED or task.over_reason is not None
@@ -71,20 +73,20 @@ def _complete(
 
 
 def _stopped(tables: Tables, task: TaskRow, result: Result, now: int) -> None:
-    """The worker of an edited task has stopped since its lease ran out, whether or not that was taken up again since.
+    """Queue an edited task for another worker after its worker stopped because the lease had expired.
 
-    Nobody cancelled the task, so it is for another.
+    The task itself was not cancelled. The lease may have been resumed since.
     """
     if task.state is QUEUED:
         task.session_id = ""
         return
     cost = settle(tables, task, result.cost)
-    # Its result is told as one that came too late.
+    # The caller writes the line of history, as for a late result.
     given_back(tables, task, now, None, avoid_until=now + tables.settings.lease, cost=cost)
 
 
 def _as_decided_upon(row: JobRow, task: TaskRow, step: Step) -> bool:
-    """Whether a job still is as it was when a step was decided upon the outcome of its only task."""
+    """Whether a job is unchanged since a step was decided upon the outcome of its only task."""
     alone = not task.branch and task.step == row.open_step and task.step == row.step - 1
     if not alone or row.over or row.due or row.claim_id or row.inbox or step.job.step != row.step + 1:
         return False
@@ -92,11 +94,11 @@ def _as_decided_upon(row: JobRow, task: TaskRow, step: Step) -> bool:
 
 
 def _land(tables: Tables, row: JobRow, task: TaskRow, result: Result, cost: Cost, state: bytes, now: int) -> None:
-    """End an edited task and write what its job decided upon that, together."""
+    """End an edited task and write the step that its job decided upon the outcome, in one operation."""
     step = result.step
     assert step is not None  # noqa: S101  whoever calls has looked
     close_attempt(task, now)
-    # The step was decided upon the outcome before this transaction began, and its lines come after this one.
+    # The step was decided before this operation began, but its lines follow this one: take the earlier time.
     told_at = min(map(_time, step.history), default=now)
     line = finished_line(task, result.outcome, min(told_at, now), result.took, cost)
     end_task(tables, task, result.outcome, now)
@@ -117,9 +119,13 @@ def apply(
     *,
     share_lost: bool = False,
 ) -> None:
-    """Apply the outcome of an edited task's current attempt: it runs again after a while, or is over.
+    """Apply the outcome of an edited task's current attempt: the task is retried later, or ends.
 
-    `cost` is what the attempt was charged, if that is known. `share_lost` is as in `Result`.
+    Arguments:
+        retry_after: the delay of the retry in milliseconds; None: the outcome is final.
+        took: as in `finished_line`.
+        cost: what the job was charged for the attempt, if known.
+        share_lost: as in `Result`.
     """
     close_attempt(task, now)
     if retry_after is not None and not again(tables, task):
@@ -134,7 +140,7 @@ def apply(
         queued_changed(tables, task, 1, now)
     unsay(tables, task)
     task.state = BACK_OFF
-    # Whoever ends an attempt had begun it, whether that was said or not.
+    # A worker that ends an attempt had begun it, even if no acceptance was reported.
     task.accepted = True
     task.generation += 1
     if share_lost:

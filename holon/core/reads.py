@@ -1,4 +1,4 @@
-"""The core: how its rows look to those who read them."""
+"""The core: reads its rows as records for clients and the engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from holon.domain.task import task_id
 from holon.ports import JobFilter, JobRecord, TaskRecord
 from holon.stores.records import decode_job
 
-# Of a fan-out so many branches are looked at for one that waits: from both ends, where nearly always one of those is.
+# The search for a waiting branch of a fan-out looks at this many, from both ends. Nearly always a waiting branch is
+# near one of the ends.
 LOOK_AT = 50
 
 
@@ -26,8 +27,8 @@ def job_record(tables: Tables, row: JobRow) -> JobRecord:
 
 
 def copied(tables: Tables, row: JobRow) -> Callable[[], JobRecord]:
-    """The same of the job as it is now, made when that is called, whatever became of the row by then."""
-    # Of a job without open tasks, as of most that are over, none waits.
+    """A function that returns the record of the job as it is now, even if the row has changed before the call."""
+    # A job without open tasks has no waiting task; nearly all jobs that are over have none.
     queued_need, branch_need = _needs(tables, row) if row.open_count else (None, None)
     return partial(
         _job_record,
@@ -58,7 +59,7 @@ def _again_at(tables: Tables, row: JobRow) -> int | None:
 
 
 def _needs(tables: Tables, row: JobRow) -> tuple[Need | None, Need | None]:
-    """What is told as `queued_need`, and what as `branch_need`."""
+    """`queued_need` and `branch_need` of the job's `JobRecord`."""
     fan = row.fan
     if fan is None:
         return _queued_need(tables, row), None
@@ -82,12 +83,12 @@ def _job_record(state: bytes, deliveries: int, **rest: Any) -> JobRecord:
 
 
 def status_seen(row: JobRow) -> Status:
-    """A job's status as clients see it; its state is not looked into for that."""
+    """A job's status as clients see it, without decoding its state."""
     return Status.RUNNING if row.status == Status.PENDING and row.deliveries else Status(row.status)
 
 
 def task_counts(tables: Tables) -> tuple[int, int, dict[str, int]]:
-    """How many tasks wait for a lease, how many are held by workers, and how many wait of each skill."""
+    """The number of tasks that wait for a lease, the number that workers hold, and the waiting tasks of each skill."""
     waiting: dict[str, int] = {}
     for key, count in tables.backlog.waiting.items():
         if count:
@@ -97,7 +98,7 @@ def task_counts(tables: Tables) -> tuple[int, int, dict[str, int]]:
 
 
 def passes(row: JobRow, which: JobFilter) -> bool:
-    """Whether a list shows this job, whatever the page."""
+    """Whether a job matches the filter of a list."""
     return (
         row.owner == which.owner
         and which.blueprint in (None, row.blueprint)
@@ -107,19 +108,19 @@ def passes(row: JobRow, which: JobFilter) -> bool:
 
 
 def unread(tables: Tables, job_id: str) -> Sequence[InboxEvent]:
-    """What waits in a job's inbox, in order of arrival."""
+    """The events in a job's inbox, in order of arrival; empty if the job is unknown."""
     row = tables.job(job_id)
     return [event for _, event in row.inbox] if row is not None else ()
 
 
 def task(tables: Tables, wanted: str) -> TaskRecord | None:
-    """A task as those who decide about it see it."""
+    """A task's record, for decisions of the engine; None if the task is unknown."""
     row = tables.task(wanted)
     return _task_record(row) if row is not None else None
 
 
 def queued_tasks(tables: Tables, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
-    """The next waiting tasks of a match key, in the order of its queue."""
+    """The next `limit` waiting tasks of a match key in queue order, after the task id `after`; empty: the first."""
     return [_task_record(row) for row in tables.backlog.page(key, tables.task(after) if after else None, limit)]
 
 

@@ -1,4 +1,4 @@
-"""What every row in memory has in common."""
+"""The base class of all rows in memory."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from msgspec import Struct
 class Row(Struct, eq=False, gc=False):
     """A row. Its fields hold values that are replaced, never changed in place.
 
-    The garbage collector does not look at rows, for nothing that one has leads back to it: else it would walk hundreds
-    of thousands each time, and everybody would wait.
+    The garbage collector skips rows: it would stop the process while it walks hundreds of thousands of them. Therefore
+    no field of a row may refer back to the row.
 
-    `job_id` is the job that it is, or belongs to; empty: to none.
+    `job_id` is the id of the row's job; empty if the row belongs to no job.
     """
 
     job_id = ""
 
     def __repr__(self) -> str:
-        # Not what it holds: a job's data, or a key that signs tokens.
+        # Leave the fields out: they may hold a job's data, or a key that signs tokens.
         return f"{type(self).__name__}({self.job_id})"

@@ -1,4 +1,4 @@
-"""The core: its rows, as they are kept in memory while they live."""
+"""The core: the rows that it keeps in memory."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from holon.ports import SAID_WITHIN, Attempt, Committed, NewTask, Stop, Supersed
 
 
 class FanOut(Row):
-    """The count of a fan-out, a part of its job. `queued` of its branches wait for a lease: they are counted anew when
-    a shard is loaded. `chunks` are not tasks yet.
+    """The counts of a job's fan-out.
 
-    The timeouts of all its branches count from when it was `dispatched`.
+    Attributes:
+        chunks: branches that are not tasks yet.
+        dispatched: when the timeouts of all branches began, epoch milliseconds.
+        pending: the number of branches that are not over.
+        spawned: the number of branches that became tasks.
+        queued: the number of tasks that wait for a lease or a retry; counted anew when a shard is loaded.
     """
 
     job_id: str
@@ -38,13 +42,13 @@ class FanOut(Row):
 
 
 class Stored(Struct, gc=False):
-    """What of a job is in the store, or in a batch on its way there.
+    """What the store has of a job, or will have after the batch in flight.
 
     Attributes:
-        state, inbox: those that were written last, by identity.
-        fan: whether there is a fan-out, and of which step.
-        chunks: how many chunks it has.
-        place: which indexes the job is in; see `holon.core.shard`.
+        state, inbox: the objects that were written last; a change is found by identity.
+        fan: the step of the stored fan-out; None: none is stored.
+        chunks: the number of stored chunks.
+        place: decides which index entries the job has; see `holon.core.shard._place`. None: not written yet.
     """
 
     state: bytes = b""
@@ -55,13 +59,18 @@ class Stored(Struct, gc=False):
 
 
 class JobRow(Row):
-    """A job: what the store reads of it, and its state as opaque bytes.
+    """A job: the fields that rules read, and its state as opaque bytes. Times are epoch milliseconds.
 
-    `due` says that a handler is to be run without any event. The open tasks are those of `open_step`, by index.
-    `budget` bounds what it is charged, `cost`, with what is reserved for tasks that are open, and for leases that are
-    over and of which nobody has said yet what they cost: `unreported`. `end_due` says when its end is to be told next,
-    `events_due` the same of its events, which are lines after `events_after` up to `events_last`. `stored` is what of
-    it is in the store.
+    Attributes:
+        due: whether a handler must run even without an event.
+        open_step, open_count: the step of the open tasks, and their number; their indexes count from 0.
+        budget: the limit of `cost`, `reserved` and `unreported` together; None: no limit.
+        cost: what the job was charged so far.
+        reserved: the amount reserved for its open tasks.
+        unreported: (lease id, amount) of each ended lease whose cost is not reported yet.
+        end_due: when to notify the webhook of the job's end next; None: no notification is pending.
+        events_due: the same for its events, which are in the lines of history from `events_after` + 1 to `events_last`.
+        stored: what the store has of the job; None: nothing yet.
     """
 
     n: int
@@ -110,11 +119,11 @@ class JobRow(Row):
 
     @property
     def job_id(self) -> str:  # type: ignore[override]
-        """Its own id."""
+        """The job's own id."""
         return self.id
 
     def next_time(self) -> int | None:
-        """When the job is to be looked at next: its claim is over, its timer fires, or a chunk is to be spawned."""
+        """When to process the job next: its claim expires, its timer fires, or its next chunk becomes tasks."""
         if self.over:
             return None
         due = self.claim_until if self.claim_id else None
@@ -124,7 +133,7 @@ class JobRow(Row):
 
 
 class TaskState(StrEnum):
-    """Where a task stands."""
+    """The state of a task."""
 
     QUEUED = "queued"
     OFFERED = "offered"
@@ -133,29 +142,37 @@ class TaskState(StrEnum):
     OVER = "over"
 
 
-# Up to Python 3.11 a member that is looked up in its class costs as much as a call, and a task needs a score of them.
+# Up to Python 3.11, reading an enum member from its class costs as much as a call. One task needs about 20 such reads.
 QUEUED: Final = TaskState.QUEUED
 OFFERED: Final = TaskState.OFFERED
 LEASED: Final = TaskState.LEASED
 BACK_OFF: Final = TaskState.BACK_OFF
 OVER: Final = TaskState.OVER
 
-# How a task avoids a worker: in any case; only while another could take it; in any case, as nobody below it can do it.
+# How a task avoids a worker. HARD: always. SOFT: only while another worker could take the task. UNSERVED: always,
+# because no worker below this one can do the task.
 HARD: Final = 0
 SOFT: Final = 1
 UNSERVED: Final = 2
 
 
 class TaskRow(Row):
-    """A task. Its `lease_id` and worker stay after the lease ran out, until the next lease, and its session too,
-    unless it was given back.
+    """A task. Times are epoch milliseconds.
 
-    `reserves` is as in `NewTask`, `price` what its newest attempt may cost where that says nothing, `reserved` what its
-    job holds for it now. `at_once` counts how often it was given back without avoiding who did that. `written_off` says
-    that its last lease was charged before its attempt ended.
-    `lease_lasts` is how long the leases last of who took it last, in milliseconds; 0: as long as the node says.
-    `execution_due` is that of its newest attempt, also while nobody has it: who takes it back has what was left.
-    `over_reason` says why its last lease is over, or was: it stays where one that ran out is taken up again.
+    Attributes:
+        n: the task's arrival number.
+        reserves: as in `NewTask`.
+        reserved: the amount that its job reserves for it now.
+        price: what its newest attempt may cost; used if `reserves` is None.
+        lease_id, worker_id: those of the last lease; kept after it ends, until the next lease.
+        session_id: the session of the last lease; emptied when the lease is given back, or its execution times out.
+        lease_lasts: how long leases of the last worker last, in milliseconds; 0: the node's setting.
+        execution_due: when the execution timeout of the newest attempt ends. A resumed lease keeps it.
+        until: when the retry is due, in state BACK_OFF.
+        at_once: how many handbacks let the same worker have the task again sooner than after one lease.
+        written_off: whether the last lease was charged in full before its attempt ended.
+        avoid: (worker id, end, how) of each worker that the task avoids.
+        over_reason: why the last lease ended. It stays if the lease is resumed after that.
     """
 
     n: int
@@ -229,9 +246,9 @@ class TaskRow(Row):
 
     @property
     def undispatched_until(self) -> int | None:
-        """When its dispatch timeout ends it, if nobody has begun it until then; None: nothing does.
+        """When the dispatch timeout ends the task; None if it has no such timeout, or a worker has begun it.
 
-        That an offer was accepted reaches the store a batch later.
+        While the task is offered, `SAID_WITHIN` is added, because the acceptance reaches the store a batch later.
         """
         if self.dispatch_due is None or self.accepted:
             return None
@@ -239,11 +256,11 @@ class TaskRow(Row):
 
     @property
     def may_cost(self) -> int:
-        """What its newest attempt may cost, of the budget of its job."""
+        """What the newest attempt may cost of its job's budget."""
         return self.price if self.reserves is None else self.reserves
 
     def next_time(self) -> int | None:
-        """When the task is to be looked at next: the first of its limits is reached."""
+        """When to process the task next: when the first of its time limits is reached."""
         state = self.state
         if state is OVER:
             return None
@@ -265,9 +282,9 @@ def _sooner(due: int | None, other: int) -> int:
 
 
 class LateRow(Row):
-    """How often it was told in a job's history that a worker's result for a task came too late.
+    """The number of lines in a job's history about late results of one worker for one task: `told`.
 
-    `job` and `task` are their numbers.
+    `job` and `task` are arrival numbers.
     """
 
     job_id: str
@@ -278,11 +295,14 @@ class LateRow(Row):
 
 
 class WorkerRow(Row):
-    """A worker's session: how many tasks it may hold, which leases count against that, and what it is to stop.
+    """A worker's session. It is in memory only.
 
-    `lease`, `execution`, `instance_id` and `proof` are as in `Opening`.
-
-    `held` alone is changed in place, by the tables, which take that back themselves: a worker may hold thousands.
+    Attributes:
+        credits: how many tasks the worker may hold.
+        lease, execution, instance_id, proof: as in `Opening`.
+        held: the task id of each lease that counts against the credits, by lease id. Changed in place, because a worker
+            may hold thousands.
+        stops: leases that the worker must be told to stop.
     """
 
     id: str

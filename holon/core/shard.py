@@ -1,4 +1,4 @@
-"""A shard: its rows in memory, what of them is to be written, and how they are read when a node becomes the owner."""
+"""A shard: its rows in memory, their changes for the next batch, and the load when a node becomes the owner."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 
 AnyRow = TypeVar("AnyRow", JobRow, TaskRow, LateRow)
 
-# Indexes: jobs that are not over, by arrival, of all and of an owner; all jobs of an owner; jobs that are over, by
-# owner and status, and by when they ended; ends and events that are to be told, by when they are due; and pages of
-# history that are to be moved.
+# Indexes. LIVE: jobs that are not over, by arrival. ENDED: jobs that are over, by their end. ENDS and EVENTS: jobs with
+# pending webhook notifications of their end or events, by due time. HISTORY: pages of history to move to the database
+# of history. The functions below name the indexes of one owner.
 LIVE, ENDED, ENDS, EVENTS, HISTORY = "live", "ended", "ends", "events", "history"
-# Jobs that are read together when a shard is loaded, and rows that are read together elsewhere.
+# How many jobs one read loads while a shard is loaded, and how many rows one read has elsewhere.
 LOAD_JOBS = 200
 READ_ROWS = 1_000
-# Rows of jobs and tasks that are over stay in memory while they are among the last so many that were asked for.
+# At most this many rows that are over stay in memory: the last that were written or fetched.
 KEPT_OVER = 2_000
 
 
@@ -57,26 +57,28 @@ def over_of(owner: str, status: str) -> str:
 
 
 def page_member(job_id: str, first: int, size: int) -> str:
-    """The member of a page of history in the index of those that are to be moved."""
+    """The member of a page of history in the HISTORY index; `size` is in bytes."""
     return f"{job_id}:{first}:{size}"
 
 
 def page_of(member: str) -> tuple[str, int, int]:
-    """The job, the first line and the bytes of such a page."""
+    """The job id, the number of the first line and the size in bytes of a page, from its `page_member`."""
     job_id, first, size = member.rsplit(":", 2)
     return job_id, int(first), int(size)
 
 
 class Shard:
-    """The rows of one shard, in the hands of its owner.
+    """The rows of one shard, in the memory of its owner.
 
     Arguments:
-        settings: durations and limits that rules go by.
-        seal: what rows are sealed with.
+        settings: durations and limits for the rules.
+        seal: seals and opens rows.
 
     Attributes:
-        ended: how many of its jobs are over.
-        unmoved: how many bytes of history wait to be moved; `unmoved_pages` how many pages, by job.
+        ended: the number of jobs that are over.
+        unmoved: the bytes of history that wait to be moved.
+        unmoved_pages: the number of pages that wait, by job id.
+        lost_because: why the shard was lost; empty while it is owned.
     """
 
     def __init__(self, settings: StoreSettings, seal: Seal) -> None:
@@ -88,20 +90,20 @@ class Shard:
         self.lost_because = ""
         self._moving = settings.history_backlog is not None
         self._stamp = 0
-        # The last number of arrival that is written.
+        # The last arrival number in a cut.
         self._numbered = 0
-        # What changed since the last cut, and what of that is new lines and deletes.
+        # Changes since the last cut: rows, lines of history (by job, with the number of the first), puts, deletes.
         self._dirty: dict[Row, None] = {}
         self._lines: dict[JobRow, tuple[int, list[HistoryEvent]]] = {}
         self._puts: list[StoredRow] = []
         self._deletes: list[RowKey] = []
         self._new_entries: list[Entry] = []
-        # Jobs that are deleted in no batch yet, and in the one in flight; and how many ever were.
+        # Purged jobs that are in no batch yet, and those in the batch in flight. `_purges` counts all purges.
         self._purged: dict[str, None] = {}
         self._going: dict[str, None] = {}
         self._purges = 0
         self._removed: list[Entry] = []
-        # Rows of the batch in flight; those of them that are over leave memory once it is durable.
+        # Rows of the batch in flight. `_flying` are those that leave memory once the batch is durable.
         self._in_flight: dict[Row, None] = {}
         self._flying: list[JobRow | TaskRow | LateRow] = []
         self._over: OrderedDict[object, JobRow | TaskRow | LateRow] = OrderedDict()
@@ -115,10 +117,10 @@ class Shard:
     def __repr__(self) -> str:
         return f"Shard(jobs={len(self.tables.jobs)}, tasks={len(self.tables.tasks)}, dirty={len(self._dirty)})"
 
-    # What is to be written -------------------------------------------------------------------------------------
+    # Changes to write ------------------------------------------------------------------------------------------
 
     def collect(self, now: int) -> bool:
-        """Take over what an operation changed; answers whether that is anything. Before `tables.done()`."""
+        """Collect the changes of an operation; returns whether there are any. Call it before `tables.done()`."""
         tables = self.tables
         if not tables.touched:
             return False
@@ -139,7 +141,7 @@ class Shard:
         return True
 
     def purge(self, row: JobRow) -> None:
-        """Delete a job that is over, with all that is its."""
+        """Delete a job that is over, with all its rows and index entries."""
         self._purged[row.id] = None
         self._purges += 1
         self._removed += _entries(row, _place(row))
@@ -153,20 +155,20 @@ class Shard:
         self.ended -= 1
 
     def moved(self, job_id: str, first: int, size: int, score: int) -> None:
-        """A page of history is kept elsewhere now."""
+        """Delete a page of history that has been moved; `score` is that of its HISTORY entry."""
         self._deletes.append((job_id, names.page_name(first)))
         self._removed.append((HISTORY, score, page_member(job_id, first, size)))
         self._count_page(job_id, -1, -size)
 
     def note_moved(self, *, moved: bool) -> None:
-        """Whether history is moved elsewhere from now on."""
+        """Write, or delete, the mark that all pages of history have HISTORY entries."""
         if moved:
             self._puts.append(("", names.MOVED, b"1"))
         else:
             self._deletes.append(("", names.MOVED))
 
     async def index_history(self, store: RowStore, job_id: str) -> None:
-        """Have the history of a job moved that was written while history was not."""
+        """Add HISTORY entries for the pages of a job, which were written while history was not moved."""
         pages = [name for name in await store.names(0, job_id) if name.startswith(names.PAGE)]
         for name, page in zip(pages, await store.read(0, [(job_id, name) for name in pages]), strict=True):
             if page is not None:
@@ -175,7 +177,7 @@ class Shard:
                 self._count_page(job_id, 1, len(page))
 
     def count_entry(self, member: str) -> None:
-        """Count a page of history that was found in its index."""
+        """Count a page of history that was found in the HISTORY index."""
         job_id, _, size = page_of(member)
         self._count_page(job_id, 1, size)
 
@@ -186,7 +188,7 @@ class Shard:
             del self.unmoved_pages[job_id]
 
     def is_durable(self, row: JobRow) -> bool:
-        """Whether a job is in the store as it is in memory."""
+        """Whether the store has a job's row as it is in memory."""
         return row not in self._dirty and row not in self._in_flight
 
     def cut(self) -> Cut:
@@ -289,7 +291,7 @@ class Shard:
         stored.fan, stored.chunks = fan.step, left
 
     def written(self, head: Head) -> None:  # noqa: ARG002  the time is the clock's
-        """A batch is durable: rows in it that are over leave memory, unless they changed again."""
+        """A batch is durable: move its rows that are over out of the tables, unless they changed again."""
         self._in_flight, self._going = {}, {}
         flying, self._flying = self._flying, []
         for row in flying:
@@ -300,7 +302,7 @@ class Shard:
             self._keep(row)
 
     def lost(self, why: str) -> None:
-        """The shard is no longer this node's, or is loaded again."""
+        """The shard is no longer this node's, or must be loaded again; `why` is for error messages."""
         self.lost_because = why
 
     # Rows that are over ----------------------------------------------------------------------------------------
@@ -330,10 +332,10 @@ class Shard:
     async def fetch(
         self, store: RowStore, jobs: Iterable[str] = (), tasks: Iterable[str] = ()
     ) -> Mapping[str, SealBroken]:
-        """Have rows at hand that may be over, for an operation that comes next. Ids of nothing stay unknown.
+        """Read jobs and tasks into memory that may be over, for the next operation. Unknown ids are ignored.
 
         Returns:
-            the jobs of which a row cannot be opened; such a row is not at hand.
+            the errors, by job id, of rows that cannot be opened. Those rows are not in memory.
         """
         tables, broken = self.tables, dict[str, SealBroken]()
         some_tasks = [one for one in dict.fromkeys(tasks) if tables.task(one) is None and _is_task_id(one)]
@@ -358,8 +360,12 @@ class Shard:
     async def _read_kept(
         self, store: RowStore, jobs: list[str], tasks: list[str]
     ) -> tuple[list[str], list[str], Sequence[bytes | None]]:
-        """Which of some jobs and tasks are not being deleted, and what is stored of them: head and state of each job,
-        then the tasks."""
+        """Read jobs and tasks, except those of jobs that are being purged.
+
+        Returns:
+            the ids of the jobs, the ids of the tasks, and their stored rows: head and state of each job, then the
+            tasks.
+        """
         while True:
             jobs = [one for one in jobs if one not in self._purged and one not in self._going]
             tasks = [one for one in tasks if job_of(one) not in self._purged and job_of(one) not in self._going]
@@ -367,15 +373,15 @@ class Shard:
             keys += [(job_of(one), names.task_name(*_place_of(one))) for one in tasks]
             purges = self._purges
             values = await store.read(0, keys) if keys else ()
-            # What was deleted meanwhile may have been read before that.
+            # A job purged during the read may be among the values: then read again without it.
             if purges == self._purges:
                 return jobs, tasks, values
 
     async def fetch_requests(self, store: RowStore, requests: Iterable[tuple[str, str]]) -> None:
-        """Have the jobs at hand that requests made earlier.
+        """Read jobs into memory by the (owner, request id) pairs that created them.
 
         Raises:
-            SealBroken: one of them cannot be opened.
+            SealBroken: a job cannot be opened.
         """
         tables = self.tables
         some = [one for one in dict.fromkeys(requests) if tables.request(*one) is None]
@@ -386,7 +392,7 @@ class Shard:
             raise error
 
     async def fetch_lates(self, store: RowStore, wanted: Iterable[tuple[str, int, str]]) -> None:
-        """Have at hand what is known of late results: by job, number of the task, and worker."""
+        """Read counts of late results into memory, by (job id, arrival number of the task, worker id)."""
         some = [one for one in dict.fromkeys(wanted) if (one[1], one[2]) not in self.tables.lates]
         some = [one for one in some if (one[1], one[2]) not in self._over]
         if some:
@@ -403,7 +409,11 @@ def _key(row: JobRow | TaskRow | LateRow) -> object:
 
 
 def _place(row: JobRow) -> tuple[object, ...]:
-    """In which indexes a job is, beside that of all: whether it is over, how and when, and what is to be told of it."""
+    """The values that decide a job's index entries, except that in `all_of`; `_entries` makes the entries.
+
+    Returns:
+        (False, end_due, events_due), or (True, status, finished_at, end_due, events_due) for a job that is over.
+    """
     over = (row.over, str(row.status), row.finished_at) if row.over else (False,)
     return (*over, row.end_due, row.events_due)
 
@@ -425,7 +435,7 @@ def _entries(row: JobRow, place: Sequence[object]) -> list[Entry]:
 
 
 def _as_stored(row: JobRow) -> JobRow:
-    """A job's row as it was read: nothing of it is to be written."""
+    """A job's row that was just read, marked so that nothing of it is written."""
     stored = row.stored = Stored()
     stored.state, stored.inbox, stored.place = row.state, row.inbox, _place(row)
     if row.fan is not None:
@@ -446,7 +456,7 @@ def _place_of(task: str) -> tuple[int, int]:
 async def entries_of(
     store: RowStore, index: str, *, low: int = 0, high: int = MAX_SCORE, page: int = 1_000
 ) -> AsyncIterator[Sequence[Found]]:
-    """All entries of an index of shard 0 in pages, the lowest score first."""
+    """Yield all entries of an index of shard 0, in pages of about `page`, lowest score first, each entry once."""
     seen: set[str] = set()
     size = page
     while True:
@@ -456,20 +466,20 @@ async def entries_of(
             yield fresh
         if len(found) < size:
             return
-        # The next page begins at the last score, of which there may be more.
+        # More entries may have the last score, so the next page starts at that score and skips those seen.
         last = found[-1].score
         seen = {one.member for one in found if one.score == last}
         low, size = last, page + len(seen)
 
 
 async def load(store: RowStore, shard: Shard, now: int) -> set[str]:
-    """Read all rows that live into an empty shard: as they were, but that nobody has a claim or a session.
+    """Read all jobs and tasks that are not over, documents and quotas into an empty shard. Claims and sessions end.
 
-    Jobs with something to do are ready, in the order of their arrival. Leases and offers run from now, and what a
-    worker has is not timed out before its lease is over.
+    Jobs with something to do are ready, in order of arrival. Leases and offers start anew from `now`. No execution
+    timeout ends before its lease.
 
     Returns:
-        the jobs that are left out, since something of theirs cannot be opened; they stay in the store as they are.
+        the ids of jobs that are left out because a row cannot be opened; their rows stay in the store.
     """
     tables, left_out = shard.tables, set[str]()
     [numbers] = await store.read(0, [("", names.NUMBERS)])
@@ -479,7 +489,7 @@ async def load(store: RowStore, shard: Shard, now: int) -> set[str]:
     shard.ended = await store.count(ENDED, [0])
     jobs: list[JobRow] = []
     tasks: list[TaskRow] = []
-    # The next jobs are read while some are opened.
+    # The next page of jobs is read while the last one is opened.
     reading: asyncio.Task[_Stored] | None = None
     try:
         async for page in entries_of(store, LIVE, page=LOAD_JOBS):
@@ -529,7 +539,7 @@ async def _load_shared(store: RowStore, shard: Shard) -> None:
 
 
 _OF_A_JOB = (names.HEAD, names.STATE, names.INBOX, names.FAN)
-# Jobs, and of each the rows of these names, one job after the other.
+# Job ids, and the rows of these four names for each job, one job after the other.
 _Stored: TypeAlias = tuple[Sequence[str], Sequence[bytes | None]]
 
 
@@ -540,7 +550,7 @@ async def _read_jobs(store: RowStore, ids: Sequence[str]) -> _Stored:
 async def _open_jobs(
     store: RowStore, codec: Codec, stored: _Stored, left_out: set[str], jobs: list[JobRow], tasks: list[TaskRow]
 ) -> None:
-    """Open live jobs, and read their open tasks."""
+    """Open jobs into `jobs`, and their open tasks into `tasks`. A job that cannot be opened goes into `left_out`."""
     ids, values = stored
     for at, job_id in enumerate(ids):
         head, state, inbox, fan = values[4 * at : 4 * at + 4]
@@ -589,7 +599,7 @@ def _take_in(tables: Tables, task: TaskRow, now: int) -> None:
         tables.worker(task.worker_id).held[task.lease_id] = task.id
         if task.state is LEASED:
             task.lease_until = now + keeps_for(tables, task)
-            # What was done in time could not be told while there was nobody to tell it to.
+            # The worker may have finished in time, but could not report it while no node owned the shard.
             if task.execution_due is not None:
                 task.execution_due = max(task.execution_due, task.lease_until)
         else:
@@ -599,7 +609,7 @@ def _take_in(tables: Tables, task: TaskRow, now: int) -> None:
 
 
 def _repeat_offer(tables: Tables, task: TaskRow) -> None:
-    """A commit that is repeated offers again what it offered; its tasks tell that."""
+    """Add a task to the reply of its job's last commit, if that commit offered it: a repeat must offer it again."""
     row = tables.jobs[task.job_id]
     offered = task.attempts[-1].offered
     if offered == row.updated_at and task.step == row.open_step:
@@ -608,7 +618,11 @@ def _repeat_offer(tables: Tables, task: TaskRow) -> None:
 
 
 async def branches(store: RowStore, shard: Shard, row: JobRow, step: int) -> list[tuple[str, Outcome]]:
-    """The outcomes of a fan-out's branches, in order of their index."""
+    """The (task id, outcome) pairs of a fan-out's ended branches, by index; empty if `step` is not the fan-out's.
+
+    Raises:
+        SealBroken: a task cannot be opened.
+    """
     total = row.fan.total if row.fan is not None and row.fan.step == step else 0
     found: list[tuple[str, Outcome]] = []
     for first in range(0, total, READ_ROWS):

@@ -1,4 +1,4 @@
-"""The core: what nodes share beside jobs: documents, and the quotas that jobs count against."""
+"""The core: documents, and the quotas that jobs count against."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from holon.core.shared_rows import DocumentRow, QuotaRow
 from holon.core.tables import Tables
 from holon.ports import MAX_DOCUMENTS, Document, Quota
 
-# So many of what has expired are deleted at a time, at most.
+# At most this many expired documents and counts are deleted in one call.
 AT_A_TIME = 1_000
 
 
 def document(tables: Tables, kind: str, key: str, now: int) -> Document | None:
-    """One document, if it can be seen."""
+    """One document; None if it is unknown or has expired."""
     row = tables.documents.get(kind, {}).get(key)
     return _seen(row) if row is not None and row.there(now) else None
 
 
 def documents(tables: Tables, kind: str, now: int) -> Sequence[Document]:
-    """All of a kind that can be seen, in the order of their keys."""
+    """All documents of a kind that have not expired, ordered by key."""
     rows = sorted(tables.documents.get(kind, {}).items())
     return [_seen(row) for _, row in rows if row.there(now)]
 
@@ -29,7 +29,16 @@ def documents(tables: Tables, kind: str, now: int) -> Sequence[Document]:
 def put_document(
     tables: Tables, kind: str, key: str, value: bytes | None, version: int, expires_in: int | None, now: int
 ) -> int | None:
-    """Write a document, or delete it, if it still has this version; answers with the new one."""
+    """Write a document, or delete it if `value` is None.
+
+    Arguments:
+        version: the version that it must still have; 0: there is no such document.
+        expires_in: milliseconds; None: never.
+    Returns:
+        the new version; None if the document has another version, and nothing is changed.
+    Raises:
+        ResourceExhausted: a new document would be one too many of its kind.
+    """
     of_kind = tables.documents.setdefault(kind, {})
     row = of_kind.get(key)
     if row is not None and not row.there(now):
@@ -54,10 +63,10 @@ def put_document(
 
 
 def forget_expired(tables: Tables, now: int) -> bool:
-    """Delete what nobody can see any more, of every kind, and the counts of periods that are over: some of it.
+    """Delete some expired documents, and some counts of quota periods that are over.
 
     Returns:
-        whether to ask again: there may be more.
+        whether there may be more, so that the caller should repeat this.
     """
     left = AT_A_TIME
     for of_kind in tables.documents.values():
@@ -69,7 +78,7 @@ def forget_expired(tables: Tables, now: int) -> bool:
 
 
 def count_job(tables: Tables, quota: Quota) -> bool:
-    """Count one more job against a quota, if it is not used up."""
+    """Count one more job against a quota; returns False, and counts nothing, if the quota is used up."""
     key = (quota.key, quota.period)
     row = tables.quotas.get(key)
     if (row.used or 0 if row is not None else 0) >= quota.limit:
@@ -98,7 +107,7 @@ def _make_room(tables: Tables, kind: str, of_kind: dict[str, DocumentRow], now: 
 
 
 def _delete_expired(tables: Tables, of_kind: dict[str, DocumentRow], now: int, most: int) -> int:
-    """Delete at most so many; how many it were."""
+    """Delete at most `most` expired documents of one kind; returns how many were deleted."""
     expired = list(islice((row for row in of_kind.values() if not row.there(now)), most))
     for row in expired:
         _delete(tables, of_kind, row)

@@ -1,4 +1,4 @@
-"""The core: the rows of what nodes share beside jobs."""
+"""The core: the rows of documents and quotas."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from holon.core.row import Row
 
 
 class DocumentRow(Row):
-    """A document; one without a value has been deleted."""
+    """A document. If its value is None, it has been deleted."""
 
     kind: str
     key: str
@@ -15,12 +15,12 @@ class DocumentRow(Row):
     expires_at: int | None = None
 
     def there(self, now: int) -> bool:
-        """Whether it can be seen."""
+        """Whether the document is neither deleted nor expired."""
         return self.value is not None and (self.expires_at is None or self.expires_at > now)
 
 
 class QuotaRow(Row):
-    """How much of a quota was used in a period; None: its count is forgotten."""
+    """How much of a quota was used in a period. If `used` is None, the count has been deleted."""
 
     key: str
     period: str

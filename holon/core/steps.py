@@ -1,4 +1,4 @@
-"""The core: commits. A step's state and all its effects, under its claim, or nothing."""
+"""The core: commits. A commit writes a step's state and all its effects under the job's claim, or nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from holon.ports import Committed, Leased, NewTask, Seat, Step
 
 
 def commit(tables: Tables, step: Step, state: bytes, want: int, seats: Sequence[Seat], now: int) -> Committed:
-    """Write a step. `state` is the job's new state, encoded."""
+    """Commit a step. A repeat of the last commit gets the same reply again.
+
+    Arguments:
+        state: the job's new state, encoded.
+        want: the most jobs to claim.
+        seats: where to lease tasks.
+    """
     row = tables.job(step.job.id)
     if row is not None and row.commit_id == step.commit_id:
         return row.reply or Committed(cancel_pending=row.cancel_pending)
@@ -38,11 +44,11 @@ def commit(tables: Tables, step: Step, state: bytes, want: int, seats: Sequence[
 
 
 def land(tables: Tables, row: JobRow, step: Step, state: bytes, before: tuple[HistoryEvent, ...], now: int) -> None:
-    """Write a step and its effects; whoever calls has made sure that it may, and sees to the claim.
+    """Write a step and its effects. The caller has checked that the step is allowed, and handles the claim.
 
     Arguments:
         state: the job's new state, encoded.
-        before: lines of history that go before the step's own.
+        before: lines of history to write before the step's own.
     """
     _write(tables, row, step, state, before, now)
     if (why := step.ends_open) is not None:
@@ -106,9 +112,9 @@ def _create(tables: Tables, row: JobRow, tasks: Sequence[NewTask], dispatched: i
 
 
 def spawn(tables: Tables, job_id: str, step: int, now: int) -> None:
-    """Turn the next chunk of a fan-out into tasks, if few enough of its branches wait for a lease.
+    """Turn the next chunk of a fan-out into tasks, if fewer than `SPAWN_BELOW` of its branches wait for a lease.
 
-    A branch whose time is over by then ends at once; it may be the one that ends the others.
+    A branch whose timeout is already over ends at once. Its end may end the fan-out, and so the other branches.
     """
     row = tables.job(job_id)
     fan = row.fan if row else None

@@ -1,4 +1,4 @@
-"""The rows of a shard in memory, the indexes over them, and what the operation at hand changed."""
+"""The rows of a shard in memory, the indexes over them, and the changes of the current operation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AnyRow = TypeVar("AnyRow", bound=Row)
 Key = TypeVar("Key")
 
 _NONE: frozenset[str] = frozenset()
-# Stale timers are dropped when there are so many beside twice those that may count.
+# Stale timers are dropped when there are more than this many timers plus twice the number of jobs and tasks.
 MOST_STALE = 1_000
 
 
@@ -27,16 +27,19 @@ class Tables:
     """All rows that live in memory, and the indexes over them.
 
     Indexes are cleaned lazily: an entry counts only while its row agrees with it, so a row may change without a search
-    for its entries. Rows of jobs and tasks that are over are not in memory; `load_job` and the like give those
-    that were fetched for the operation at hand. There is no undo: an operation checks first and changes after.
+    for its entries. Rows that are over leave the tables once they are durable. `load_job`, `load_task`, `load_request`
+    and `load_late` return those that the shard fetched. There is no undo: an operation checks first and changes after.
 
     Attributes:
-        ready, suspects: queues of jobs that wait for a claim, and of those that may run only alone.
-        changed: every row that this operation made or changed, in that order.
-        made: those of them that are new.
-        notices: lines of history that it wrote: the job, the number of the first line, the lines.
-        ends: jobs that ended in it, and whose end is to be told.
-        happened: jobs with new events that are to be told: the number of the newest line before, and of the last event.
+        ready: the queue of jobs that wait for a claim.
+        suspects: the queue of jobs that may run only alone; see `holon.core.jobs.claim`.
+        claimed: the ids of claimed jobs.
+        alone: the id of the claimed suspect; None: there is none.
+        changed: every row that the current operation made or changed, in order.
+        made: those of `changed` that are new.
+        notices: lines of history of the operation: (job, number of the first line, lines).
+        ends: jobs that ended in the operation and whose webhook must be notified.
+        happened: jobs with new events for their webhook: (job, number of the newest line before, of the last event).
     """
 
     def __init__(self, settings: StoreSettings) -> None:
@@ -70,23 +73,27 @@ class Tables:
         self.backlog = Backlog(self.tasks, self.hint_key)
 
     def owner(self, task: TaskRow) -> JobRow:
-        """The job of a task that is there, which goes with it."""
+        """The job of a task. It exists as long as the task does."""
         row = self.job(task.job_id)
         assert row is not None  # noqa: S101  tasks are purged with their jobs
         return row
 
     def edit(self, row: AnyRow) -> AnyRow:
-        """The row, of which the operation changes something durable."""
+        """Note that the operation changes this row, and return it."""
         self.changed[row] = None
         return row
 
     @property
     def touched(self) -> bool:
-        """Whether the operation has changed anything that is written."""
+        """Whether the operation has changed a row or written a line of history."""
         return bool(self.changed or self.notices)
 
     def done(self) -> Hint | None:
-        """The operation is over: forget what it changed. Answers with the hint to give once that is durable."""
+        """End the operation and clear its changes.
+
+        Returns:
+            the hint to give once the changes are durable; None: there is nothing to hint at.
+        """
         jobs = frozenset([row.job_id for row in self.changed])
         told, ends = bool(self.notices) and self.settings.history_backlog is not None, bool(self.ends)
         happened = bool(self.happened)
@@ -112,17 +119,17 @@ class Tables:
         return Hint(ready, stops, due, keys, spawns, jobs, told, kinds, ends, events=happened)
 
     def number(self) -> int:
-        """The next number of arrival."""
+        """A new arrival number."""
         self._number += 1
         return self._number
 
     @property
     def last_number(self) -> int:
-        """The last that was given out."""
+        """The last arrival number that was given out."""
         return self._number
 
     def number_from(self, last: int) -> None:
-        """Go on after the last number that an earlier owner used."""
+        """Continue after the last arrival number of an earlier owner."""
         self._number = max(self._number, last)
 
     @staticmethod
@@ -133,31 +140,31 @@ class Tables:
     # Rows ------------------------------------------------------------------------------------------------------
 
     def job(self, job_id: str) -> JobRow | None:
-        """A job's row."""
+        """A job's row; None if it is unknown, or over and not fetched."""
         return self.jobs.get(job_id) or self.load_job(job_id)
 
     def task(self, task_id: str) -> TaskRow | None:
-        """A task's row."""
+        """A task's row; None if it is unknown, or over and not fetched."""
         return self.tasks.get(task_id) or self.load_task(task_id)
 
     def request(self, owner: str, request_id: str) -> str | None:
-        """The job that a request id of an owner made."""
+        """The id of the job that an owner's request created; None if it is unknown, or over and not fetched."""
         return self.requests.get((owner, request_id)) or self.load_request(owner, request_id)
 
     def add_job(self, row: JobRow) -> None:
-        """Take in a new job."""
+        """Add a new job."""
         self.jobs[row.id] = row
         self._add(row)
         if row.request_id is not None:
             self.requests[row.owner, row.request_id] = row.id
 
     def add_task(self, row: TaskRow) -> None:
-        """Take in a new task."""
+        """Add a new task."""
         self.tasks[row.id] = row
         self._add(row)
 
     def forget(self, row: Row) -> None:
-        """Drop a row from memory that is over, and durable."""
+        """Remove a durable row that is over from the tables."""
         if isinstance(row, TaskRow):
             self.tasks.pop(row.id, None)
         elif isinstance(row, JobRow):
@@ -168,14 +175,14 @@ class Tables:
             self.lates.pop((row.task, row.worker_id), None)
 
     def worker(self, worker_id: str) -> WorkerRow:
-        """A worker's row, made if it is not known yet."""
+        """A worker's row; a new one if the worker is unknown."""
         row = self.workers.get(worker_id)
         if row is None:
             row = self.workers[worker_id] = WorkerRow(worker_id)
         return row
 
     def keep_sessions(self, before: Tables) -> None:
-        """Know the live sessions that this process had when it dropped its rows. What they hold, the tasks say."""
+        """Copy the live sessions from tables that this process dropped. Loaded tasks restore the leases they hold."""
         for old in before.workers.values():
             if old.live:
                 new = self.worker(old.id)
@@ -184,20 +191,20 @@ class Tables:
                 new.instance_id, new.proof = old.instance_id, old.proof
 
     def drop_worker(self, row: WorkerRow) -> None:
-        """Forget a worker that has no session, and whose leases have all ended."""
+        """Remove a worker that has no live session and no leases."""
         del self.workers[row.id]
 
     def put(self, where: dict[Key, AnyRow], key: Key, row: AnyRow) -> None:
-        """Take in a new row of another kind."""
+        """Add a new row of any other kind to its table."""
         where[key] = row
         self._add(row)
 
     def drop(self, where: dict[Key, AnyRow], key: Key) -> AnyRow:
-        """Forget a row of another kind, which the operation is about to delete."""
+        """Remove a row from its table, note the change, and return the row. The caller marks it as deleted."""
         return self.edit(where.pop(key))
 
     def late(self, owner: JobRow, task: TaskRow, worker_id: str) -> LateRow:
-        """What is known of a worker's late results for a task, made if nothing is."""
+        """The count of a worker's late results for a task; a new row if there is none."""
         key = task.n, worker_id
         row = self.lates.get(key) or self.load_late(*key)
         if row is None:
@@ -206,7 +213,7 @@ class Tables:
         return row
 
     def tell(self, row: JobRow, events: Iterable[HistoryEvent]) -> None:
-        """Write lines of a job's history."""
+        """Add lines to a job's history."""
         lines = tuple(events)
         if lines:
             self.notices.append((row, row.history_seq + 1, lines))
@@ -219,14 +226,14 @@ class Tables:
     # Ready jobs ------------------------------------------------------------------------------------------------
 
     def mark_ready(self, row: JobRow) -> None:
-        """Queue a job for a claim, once, unless somebody has it."""
+        """Queue a job for a claim, unless it is queued, claimed or over."""
         if row.ready_seq or row.claim_id or row.over:
             return
         row.ready_seq = self.number()
         (self.suspects if row.deliveries else self.ready).append((row.id, row.ready_seq))
 
     def next_ready(self, *, suspect: bool) -> JobRow | None:
-        """Take the job that has been ready longest out of its queue."""
+        """Take the job that has been ready longest out of its queue; None if the queue is empty."""
         queue = self.suspects if suspect else self.ready
         while queue:
             job_id, ready_seq = queue.popleft()
@@ -236,13 +243,13 @@ class Tables:
         return None
 
     def _claimable(self) -> bool:
-        """Whether a claim would take a job; a hint that says so in vain would come back again and again."""
+        """Whether a claim would take a job. A wrong True would make `done` repeat its hint without end."""
         if self.alone is not None:
             return False
         return not self.claimed if self.suspects and self.has_suspects() else bool(self.ready)
 
     def has_suspects(self) -> bool:
-        """Whether a job waits that may run only alone."""
+        """Whether a suspect, a job that may run only alone, waits for a claim."""
         while self.suspects:
             job_id, ready_seq = self.suspects[0]
             row = self.jobs.get(job_id)
@@ -252,31 +259,31 @@ class Tables:
         return False
 
     def hold(self, row: JobRow) -> None:
-        """This node has claimed a job; a suspect keeps it from claiming another."""
+        """Note the claim on a job. While a suspect is claimed, no other job can be claimed."""
         self.claimed.add(row.id)
         if row.deliveries > 1:
             self.alone = row.id
 
     def let_go(self, row: JobRow) -> None:
-        """This node's claim on a job has ended."""
+        """Note the end of the claim on a job."""
         self.claimed.discard(row.id)
         if self.alone == row.id:
             self.alone = None
 
     @staticmethod
     def take_hold(worker: WorkerRow, lease_id: str, task_id: str) -> None:
-        """A lease counts against its worker's credits from now on."""
+        """Count a lease against its worker's credits."""
         worker.held[lease_id] = task_id
 
     @staticmethod
     def lose_hold(worker: WorkerRow, lease_id: str) -> None:
-        """A lease no longer counts against its worker's credits."""
+        """Stop counting a lease against its worker's credits."""
         del worker.held[lease_id]
 
     # Timers and wake-ups ---------------------------------------------------------------------------------------
 
     def arm(self, row: JobRow | TaskRow) -> None:
-        """See to it that a row is looked at when its next time has come, or before."""
+        """Set a row's timer, so that the row is processed at its `next_time` at the latest."""
         due = row.next_time()
         if due is not None and (row.timer_at is None or due < row.timer_at):
             self._set_timer(row, due)
@@ -286,7 +293,7 @@ class Tables:
         heappush(self._timers, (due, row.n, isinstance(row, JobRow), row.id))
 
     def next_due(self) -> int | None:
-        """When the earliest timer is due. A timer that its row no longer wants is moved, or dropped, on the way."""
+        """When the earliest timer is due; None: there is none. Outdated timers before it are moved or dropped."""
         while self._timers:
             entry = self._timers[0]
             row = self._armed(entry)
@@ -301,12 +308,12 @@ class Tables:
         return None
 
     def _armed(self, entry: tuple[int, int, bool, str]) -> JobRow | TaskRow | None:
-        """The row that an entry of the timers still counts for."""
+        """The row of a timer entry; None if the entry is stale."""
         row = self.jobs.get(entry[3]) if entry[2] else self.tasks.get(entry[3])
         return row if row is not None and row.timer_at == entry[0] else None
 
     def pop_due(self, now: int) -> JobRow | TaskRow | None:
-        """Take the next row whose timer is due, disarmed."""
+        """The next row whose timer is due, with the timer removed; None if none is due."""
         due = self.next_due()
         if due is None or due > now:
             return None
@@ -316,17 +323,17 @@ class Tables:
         return row
 
     def hint_key(self, key: str) -> None:
-        """A task of this match key may be leased."""
+        """Hint that a task of this match key may be leased."""
         self._keys.add(key)
 
     def hint_stop(self) -> None:
-        """Somebody is to be told to stop."""
+        """Hint that a worker must be told to stop a task."""
         self._stops = True
 
     def hint_spawn(self, job_id: str, step: int) -> None:
-        """The next chunk of a fan-out is wanted."""
+        """Hint that the next chunk of a fan-out should become tasks."""
         self._spawns.add((job_id, step))
 
     def hint_documents(self, kind: str) -> None:
-        """A document of this kind changed."""
+        """Hint that a document of this kind changed."""
         self._kinds.add(kind)

@@ -1,4 +1,4 @@
-"""The core: what is done to a task's row by all who change where it stands."""
+"""The core: changes of task rows that several rules share."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from holon.core.rows import HARD, LEASED, OFFERED, QUEUED, SOFT, UNSERVED, FanOu
 from holon.core.tables import Tables
 from holon.ports import Attempt, LeaseRef, Stop, StopReason
 
-# A chunk of a large fan-out becomes tasks when fewer than this many of its branches wait for a lease; a hint says so
-# at once, and a timer sees to it when the hint is lost.
+# If fewer than this many branches of a fan-out wait for a lease, its next chunk becomes tasks. A hint asks for the
+# chunk at once; a timer asks again in case the hint is lost.
 SPAWN_BELOW = 100
 SPAWN_CHECK_MS = 5_000
 
 
 def want_spawn(tables: Tables, row: JobRow, now: int) -> None:
-    """Ask for the next chunk of a job's fan-out, if it is time."""
+    """Ask for the next chunk of a job's fan-out, if fewer than `SPAWN_BELOW` branches wait for a lease."""
     fan = row.fan
     if fan is not None and fan.chunks and not fan.over and fan.queued < SPAWN_BELOW:
         tables.hint_spawn(row.id, fan.step)
@@ -26,7 +26,7 @@ def want_spawn(tables: Tables, row: JobRow, now: int) -> None:
 
 
 def queued_changed(tables: Tables, task: TaskRow, by: int, now: int) -> None:
-    """A branch began or ceased to wait for a lease: its fan-out counts them."""
+    """Add `by` to the waiting branches of a task's fan-out; nothing if the task is no branch."""
     if not task.branch:
         return
     row = tables.job(task.job_id)
@@ -37,16 +37,16 @@ def queued_changed(tables: Tables, task: TaskRow, by: int, now: int) -> None:
 
 
 def progressed(row: JobRow, fan: FanOut, by: float) -> None:
-    """A branch of an edited job's fan-out is so much further than it was, in percent; or less far."""
+    """Add the change of one branch's progress to an edited job's fan-out; `by` is in percent, and may be negative."""
     fan.progress += by
-    # Taking away what was added leaves a little less than nothing, at times.
+    # Rounding errors can make the sum slightly negative.
     row.progress = max(0.0, round(fan.progress / fan.total, 1))
 
 
 def unsay(tables: Tables, task: TaskRow) -> None:
-    """An edited task's attempt is over, and it is not: what that said of its progress is not that of the next one.
+    """Reset the progress of an edited task, which runs again after its attempt.
 
-    Of a fan-out the newest message stays: it may be that of any branch.
+    A fan-out keeps its newest message, which may be that of another branch.
     """
     row = tables.job(task.job_id)
     if row is None:
@@ -60,16 +60,16 @@ def unsay(tables: Tables, task: TaskRow) -> None:
 
 
 def queued_fewer(tables: Tables, tasks: Sequence[TaskRow], now: int) -> None:
-    """Branches ceased to wait for a lease, many at a time."""
+    """Count tasks that no longer wait for a lease; consecutive tasks of a fan-out are counted together."""
     for _, some in groupby(tasks, attrgetter("job_id", "step")):
         first, *others = some
         queued_changed(tables, first, -1 - len(others), now)
 
 
 def stop_holder(tables: Tables, task: TaskRow, reason: StopReason) -> None:
-    """Tell the worker that holds a task to stop; the lease counts against its credits until its final word.
+    """Tell the worker that holds a task to stop. Its lease counts against its credits until it reports the end.
 
-    One whose session has ended is told nothing, and has nothing more to say.
+    If the session of the worker has ended, the lease stops counting at once.
     """
     if task.state not in (OFFERED, LEASED):
         return
@@ -82,12 +82,12 @@ def stop_holder(tables: Tables, task: TaskRow, reason: StopReason) -> None:
 
 
 def lease_ref(task: TaskRow) -> LeaseRef:
-    """The lease that a task is under, or was last."""
+    """The current or last lease of a task."""
     return LeaseRef(task.worker_id, task.session_id, task.id, task.lease_id)
 
 
 def held_by(tables: Tables, task: TaskRow, session_id: str) -> WorkerRow | None:
-    """The worker of a task's lease, if this is its session and that is its current one."""
+    """The worker of a task's lease, if the session is both the lease's and the worker's current one; else None."""
     worker = tables.workers.get(task.worker_id)
     if worker is None or worker.session_id != session_id or task.session_id != session_id:
         return None
@@ -95,7 +95,7 @@ def held_by(tables: Tables, task: TaskRow, session_id: str) -> WorkerRow | None:
 
 
 def give_up(tables: Tables, worker_id: str, lease_id: str) -> None:
-    """A worker has spoken its final word about a lease: it no longer counts against its credits."""
+    """Stop counting a lease against its worker's credits; remove the worker if it has no session and no leases."""
     worker = tables.workers.get(worker_id)
     if worker is not None and lease_id in worker.held:
         tables.lose_hold(worker, lease_id)
@@ -104,14 +104,19 @@ def give_up(tables: Tables, worker_id: str, lease_id: str) -> None:
 
 
 def close_attempt(task: TaskRow, now: int) -> None:
-    """Note when the last attempt of an edited task ended."""
+    """Record when the last attempt of an edited task ended, unless that is recorded already."""
     attempts = task.attempts
     if attempts and (last := attempts[-1]).ended is None:
         task.attempts = (*attempts[:-1], Attempt(last.worker_id, last.offered, last.leased, now))
 
 
 def requeue(tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None = None, how: int = HARD) -> None:
-    """Put an edited task back into its queue under its first arrival; until that time it avoids its last worker."""
+    """Put an edited task back into its queue, under its first arrival number.
+
+    Arguments:
+        avoid_until: until when the task avoids its last worker, epoch milliseconds; None: it does not.
+        how: HARD, SOFT or UNSERVED.
+    """
     close_attempt(task, now)
     unsay(tables, task)
     task.state = QUEUED
@@ -123,10 +128,11 @@ def requeue(tables: Tables, task: TaskRow, now: int, *, avoid_until: int | None 
 
 
 def avoid(task: TaskRow, until: int, now: int, how: int) -> None:
-    """Keep an edited task from its last worker until then.
+    """Make an edited task avoid its last worker until a time, in epoch milliseconds.
 
-    Of those who failed it that is the last alone: else it would wait once each of a few workers has failed it. Those
-    below whom nobody can do it are asked again together: else it would go round among a few of them for ever.
+    Only one SOFT entry is kept, for the last worker that failed the task: otherwise the task would have to wait once
+    each of a few workers has failed it. All UNSERVED entries end together, at the latest time: otherwise the task would
+    circulate among those workers for ever.
     """
     together = until if how == UNSERVED else 0
     entries = ((who, max(ends, together) if why == UNSERVED else ends, why) for who, ends, why in task.avoid)
@@ -137,7 +143,7 @@ def avoid(task: TaskRow, until: int, now: int, how: int) -> None:
 
 
 def clear_fan_out(row: JobRow) -> None:
-    """An edited job's fan-out makes no more tasks."""
+    """End the fan-out of an edited job: its remaining chunks never become tasks."""
     if row.fan is not None:
         row.fan.over = True
         row.fan.chunks = ()

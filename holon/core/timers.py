@@ -1,4 +1,4 @@
-"""The core: what happens when time has passed."""
+"""The core: handles the timers of jobs and tasks that are due."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from holon.ports import Fired, StopReason, Superseded
 
 
 def fire(tables: Tables, limit: int, want: int, chance: Callable[[], float], now: int) -> Fired:
-    """Do what is due, at most `limit` timers. `chance` gives random numbers in [0, 1) for the jitter of retries."""
+    """Handle at most `limit` due timers. `chance` gives random numbers in [0, 1) for the jitter of retries."""
     spawns: list[tuple[str, int]] = []
     losses: list[Loss] = []
     for _ in range(limit):
@@ -75,7 +75,7 @@ def _task(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) 
 def _timed_out(tables: Tables, task: TaskRow, chance: Callable[[], float], now: int) -> None:
     stop_holder(tables, task, StopReason.DEADLINE)
     leave(tables, task)
-    # The lease has ended as if its worker had said so: it is no session's, and no later one goes on with it.
+    # The lease has ended as if its worker had ended it: it leaves its session, and no later session can resume it.
     task.session_id = ""
     message = f"Worker task timed out: no result within {execution(tables, task) / 1000:g} s of its start"
     outcome = Outcome.failed(TIMEOUT_ERROR, message, task.worker_id)
@@ -86,7 +86,7 @@ def _timed_out(tables: Tables, task: TaskRow, chance: Callable[[], float], now: 
 def _lease_over(tables: Tables, task: TaskRow, now: int) -> Loss | None:
     worker, taken = tables.workers.get(task.worker_id), task.state is LEASED
     if worker is None or not worker.live or worker.session_id != task.session_id:
-        # A worker says a moment later that it took a task, and may have died before.
+        # A worker reports its acceptance a moment after it begins, and may have crashed before the report.
         return lost(tables, task, Unfinished.WORKER_LOST, now, begun=worker is not None and bool(worker.instance_id))
     loss = loss_of(task, LEASE_EXPIRED) if taken else None
     stop_holder(tables, task, StopReason.LEASE_LOST)

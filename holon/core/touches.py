@@ -1,4 +1,4 @@
-"""The core: what sessions say that needs no answer of its own, taken in batches."""
+"""The core: messages of sessions that need no reply of their own, handled in batches."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from holon.core.tasks import give_up, held_by, progressed
 from holon.domain.children import is_nodes_own
 from holon.ports import Attempt, Handback, LeaseRef, Progress, Seat, Stop, StopReason, Touch, Touched
 
-# So often a task may go back to who gave it back at once. Who always does that would have it round and round, for ever.
+# This many handbacks of a task may let the same worker have it again sooner than after one lease. Without a limit, a
+# worker that always hands it back would get it again for ever.
 MOST_AT_ONCE = 5
 
 
 def touch(tables: Tables, said: Touch, seats: Sequence[Seat], now: int) -> Touched:
-    """Take what sessions said, in this order: credits, leases accepted and extended, given back, progress."""
+    """Apply messages of sessions in this order: credits, acceptances, extensions, handbacks, progress."""
     for worker_id, session_id, granted in said.credits:
         worker = tables.workers.get(worker_id)
         if worker is not None and worker.session_id == session_id:
@@ -35,7 +36,7 @@ def touch(tables: Tables, said: Touch, seats: Sequence[Seat], now: int) -> Touch
 
 
 def _current(tables: Tables, ref: LeaseRef) -> TaskRow | None:
-    # One that is over is nobody's any more, so those in memory are all that matter.
+    # No session has a task that is over, so tasks that are not in the tables need no look-up.
     task = tables.tasks.get(ref.task_id)
     if task is None or task.lease_id != ref.lease_id or held_by(tables, task, ref.session_id) is None:
         return None
@@ -64,7 +65,7 @@ def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
         if after is None or after >= lease or task.at_once >= MOST_AT_ONCE:
             after = lease
         elif not is_nodes_own(ref.worker_id):
-            # What a node does by itself it gives back when it leaves, and may last longer than many nodes do.
+            # A node hands its own tasks back when it leaves, and such a task may outlast many nodes: not counted.
             task.at_once += 1
         charged = None
         if handback.cost is not None:
@@ -81,14 +82,14 @@ def _hand_back(tables: Tables, handback: Handback, now: int) -> None:
 
 
 def _not_begun(task: TaskRow) -> None:
-    """Nobody has begun an edited task under its last lease: its dispatch timeout goes on if nobody has before."""
+    """Mark an edited task as not begun under its last lease. Its dispatch timeout continues if it never was begun."""
     last = task.attempts[-1]
     task.attempts = (*task.attempts[:-1], Attempt(last.worker_id, last.offered, None, last.ended))
     task.accepted = task.generation > 1 or any(one.leased is not None for one in task.attempts)
 
 
 def _moved(tables: Tables, ref: LeaseRef) -> bool:
-    """Whether a later session of the worker goes on with the lease: what an earlier one still says is of no account."""
+    """Whether a later session of the worker has resumed the lease; then messages of the earlier one are ignored."""
     task = tables.tasks.get(ref.task_id)
     return (
         task is not None
@@ -125,6 +126,6 @@ def _take_stops(tables: Tables) -> tuple[Stop, ...]:
 
 
 def _taken_up(tables: Tables, stop: Stop) -> bool:
-    """Whether what is to be stopped, since its lease ran out, is under that lease again: nobody is told that now."""
+    """Whether a task to stop because its lease expired has that lease again; then the stop must not be sent."""
     task = tables.tasks.get(stop.lease.task_id) if stop.reason is StopReason.LEASE_LOST else None
     return task is not None and task.lease_id == stop.lease.lease_id and task.state in (OFFERED, LEASED)
