@@ -55,6 +55,16 @@ class Backlog:
             self._count(key, len(queue) - before)
             self._hint(key)
 
+    def absorb(self, other: Backlog) -> None:
+        """Add all queues of another backlog, whose tasks are among this one's now."""
+        for key, entries in other._queues.items():
+            queue = self._queues.setdefault(key, [])
+            queue += entries
+            heapify(queue)
+            self.needs[key] = other.needs[key]
+            self.waiting[key] = self.waiting.get(key, 0) + other.waiting[key]
+            self._hint(key)
+
     def dequeued(self, row: TaskRow) -> None:
         """Count a task that has left its queue."""
         self._count(row.key, -1)

@@ -67,7 +67,7 @@ def create_jobs(
         if new.quota is not None and not count_job(tables, new.quota):
             replies.append((job.id, Creation.OVER_QUOTA))
             continue
-        row = JobRow(tables.number(), job.id, job.owner, job.blueprint, job.status, state, now, now)
+        row = JobRow(tables.number(job.id), job.id, job.owner, job.blueprint, job.status, state, now, now)
         row.request_id = new.request_id
         row.request_digest = new.request_digest
         row.budget = job.budget

@@ -11,10 +11,10 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from holon.core.writer import Gate, Rows, Writer
+from holon.core.writer import Ownership, Rows, Writer
 from holon.errors import ConfigError, StoreUnavailable
 from holon.stores.port import NOBODY, Head, RowStore
 
@@ -31,11 +31,9 @@ LOOK_S = 1.0
 class Loader(Protocol):
     """Reads a shard's rows into memory."""
 
-    async def __call__(self, head: Head, again: bool) -> Rows:
+    async def __call__(self, head: Head) -> Rows:
         """The rows of a shard that this node owns now.
 
-        Arguments:
-            again: whether this process owned it before, and dropped it.
         Raises:
             StoreUnavailable: the store is away.
         """
@@ -50,7 +48,7 @@ class Owner:
         node: the name of this node. Two processes of one name would take each other's shards.
         writer: writes for the shards.
         load: reads a shard's rows.
-        begin: called with each shard whose rows are in memory, and its gate; it may run rules from then on.
+        begin: called with each shard whose rows are in memory, and its ownership; rules may run on it from then on.
         taken: called with the name of a node that has taken a shard of this one.
     """
 
@@ -60,10 +58,10 @@ class Owner:
         node: str,
         writer: Writer,
         load: Loader,
-        begin: Callable[[Rows, Gate], None],
+        begin: Callable[[Rows, Ownership], Awaitable[None]],
         taken: Callable[[str], object],
     ) -> None:
-        self.gates: dict[int, Gate] = {}
+        self.owned: dict[int, Ownership] = {}
         self._store = store
         self._node = node
         self._writer = writer
@@ -72,12 +70,11 @@ class Owner:
         self._taken = taken
         # Heads of shards that others own, and since when each is as it is, by the loop's time.
         self._seen: dict[int, tuple[Head, float]] = {}
-        self._dropped: set[int] = set()
         self._draining = False
         self._look = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"Owner({self._node}, shards={sorted(self.gates)})"
+        return f"Owner({self._node}, shards={sorted(self.owned)})"
 
     async def start(self) -> None:
         """Own every shard that may be taken at once.
@@ -97,7 +94,7 @@ class Owner:
             except TimeoutError:
                 pass
             self._look.clear()
-            if self._draining or len(self.gates) == self._store.shards:
+            if self._draining or len(self.owned) == self._store.shards:
                 continue
             try:
                 await self._take_what_may_be_taken()
@@ -107,13 +104,14 @@ class Owner:
     async def drain(self) -> None:
         """Give all shards back, each after its last batch."""
         self._draining = True
-        for shard, gate in list(self.gates.items()):
+        for shard, owned in list(self.owned.items()):
             try:
-                await gate.passed()
-                await self._store.release(gate.head, gate.batch)
+                await self._writer.gate.passed(owned)
+                await self._store.release(owned.head, owned.batch)
             except StoreUnavailable as error:
                 log.warning("shard %d is not handed over, another node takes it later: %s", shard, error.message)
-            self._forget(shard, gate)
+            del self.owned[shard]
+            self._writer.drop(owned, "it was handed over")
 
     def resign(self) -> None:
         """Take no shard any more, not even one whose head has this node's name: another process may have it."""
@@ -121,28 +119,22 @@ class Owner:
 
     def drop(self, shard: int, why: str) -> None:
         """Throw the rows of a shard away and load them again: a rule failed half-way, and there is no undo."""
-        gate = self.gates.get(shard)
-        if gate is not None:
-            self._writer.remove(shard)
-            gate.drop(why)
+        owned = self.owned.get(shard)
+        if owned is not None:
+            self._writer.drop(owned, why)
 
     def _lost(self, head: Head, taken: str) -> None:
         """A shard was dropped; it is taken again if nobody else has it."""
-        if self.gates.pop(head.shard, None) is not None:
-            self._dropped.add(head.shard)
+        if self.owned.pop(head.shard, None) is not None:
             self._look.set()
             if taken:
                 log.warning("node %r has taken shard %d, which was this node's", taken, head.shard)
                 self._taken(taken)
 
-    def _forget(self, shard: int, gate: Gate) -> None:
-        self._writer.remove(shard)
-        self.gates.pop(shard, None)
-        gate.drop("it was handed over")
-
     async def _take_what_may_be_taken(self) -> None:
         for head in await self._store.heads():
-            if head.shard not in self.gates and self._may_take(head):
+            # Who has the first shard takes them all.
+            if head.shard not in self.owned and (head.shard == 0 or 0 in self.owned) and self._may_take(head):
                 await self._take(head)
 
     def _may_take(self, head: Head) -> bool:
@@ -165,12 +157,14 @@ class Owner:
         if head is None:
             self._seen.pop(seen.shard, None)
             return
-        again = head.shard in self._dropped
-        rows = await self._load(head, again)
+        rows = await self._load(head)
         if self._draining:
             await self._store.release(head, head.batch)
             return
-        self._dropped.discard(head.shard)
-        gate = self.gates[head.shard] = self._writer.add(head, rows, self._lost)
+        owned = self.owned[head.shard] = self._writer.add(head, rows, self._lost)
         log.info("shard %d is owned (epoch %d, was %r)", head.shard, head.epoch, seen.node)
-        self._begin(rows, gate)
+        try:
+            await self._begin(rows, owned)
+        except StoreUnavailable as error:
+            self.drop(head.shard, error.message)
+            raise

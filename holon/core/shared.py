@@ -50,7 +50,7 @@ def put_document(
         _make_room(tables, kind, of_kind, now)
         row = DocumentRow(kind, key)
         tables.put(of_kind, key, row)
-    new = tables.number()
+    new = tables.number("")
     if value is None:
         if row is not None:
             _delete(tables, of_kind, row)

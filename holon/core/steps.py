@@ -103,7 +103,7 @@ def _create_tasks(tables: Tables, row: JobRow, step: Step, now: int) -> None:
 
 def _create(tables: Tables, row: JobRow, tasks: Sequence[NewTask], dispatched: int) -> list[TaskRow]:
     branch = row.fan is not None
-    made = [TaskRow.made(tables.number(), row.id, row.open_step, new, branch, dispatched) for new in tasks]
+    made = [TaskRow.made(tables.number(row.id), row.id, row.open_step, new, branch, dispatched) for new in tasks]
     for task in made:
         tables.add_task(task)
         tables.arm(task)

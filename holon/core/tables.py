@@ -1,4 +1,4 @@
-"""The rows of a shard in memory, the indexes over them, and the changes of the current operation."""
+"""The rows of all shards of a node in memory, the indexes over them, and the changes of the current operation."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from heapq import heapify, heappop, heappush
 from typing import TypeVar
 
 from holon.core.backlog import Backlog
-from holon.core.row import Row
-from holon.core.rows import JobRow, LateRow, TaskRow, WorkerRow
+from holon.core.row import Row, shard_of
+from holon.core.rows import QUEUED, JobRow, LateRow, TaskRow, WorkerRow
 from holon.core.shared_rows import DocumentRow, QuotaRow
 from holon.domain.events import HistoryEvent
 from holon.ports import Hint, StoreSettings
@@ -19,16 +19,23 @@ AnyRow = TypeVar("AnyRow", bound=Row)
 Key = TypeVar("Key")
 
 _NONE: frozenset[str] = frozenset()
+# Arrival numbers go on from the time: so many of them a millisecond, so that numbers of different nodes are in order of
+# time, and fit into 53 bits until the year 2100.
+NUMBERS_A_MS = 2_048
 # Stale timers are dropped when there are more than this many timers plus twice the number of jobs and tasks.
 MOST_STALE = 1_000
 
 
 class Tables:
-    """All rows that live in memory, and the indexes over them.
+    """All rows that live in memory, of every shard that this node owns, and the indexes over them.
 
     Indexes are cleaned lazily: an entry counts only while its row agrees with it, so a row may change without a search
     for its entries. Rows that are over leave the tables once they are durable. `load_job`, `load_task`, `load_request`
     and `load_late` return those that the shard fetched. There is no undo: an operation checks first and changes after.
+
+    Arguments:
+        settings: durations and limits for the rules.
+        shards: how many shards the store has.
 
     Attributes:
         ready: the queue of jobs that wait for a claim.
@@ -42,8 +49,11 @@ class Tables:
         happened: jobs with new events for their webhook: (job, number of the newest line before, of the last event).
     """
 
-    def __init__(self, settings: StoreSettings) -> None:
+    def __init__(self, settings: StoreSettings, shards: int = 1) -> None:
         self.settings = settings
+        self.shards = shards
+        # The time of the current operation, epoch milliseconds.
+        self.now = 0
         self.jobs: dict[str, JobRow] = {}
         self.tasks: dict[str, TaskRow] = {}
         self.workers: dict[str, WorkerRow] = {}
@@ -61,6 +71,7 @@ class Tables:
         self.suspects: deque[tuple[str, int]] = deque()
         self._timers: list[tuple[int, int, bool, str]] = []
         self._number = 0
+        self._ready_number = 0
         self.changed: dict[Row, None] = {}
         self.made: set[Row] = set()
         self.notices: list[tuple[JobRow, int, tuple[HistoryEvent, ...]]] = []
@@ -118,19 +129,14 @@ class Tables:
             return None
         return Hint(ready, stops, due, keys, spawns, jobs, told, kinds, ends, events=happened)
 
-    def number(self) -> int:
-        """A new arrival number."""
-        self._number += 1
-        return self._number
-
-    @property
-    def last_number(self) -> int:
-        """The last arrival number that was given out."""
-        return self._number
+    def number(self, job_id: str) -> int:
+        """A new arrival number for a row of a job. No other row of the store ever has it, in whatever shard."""
+        self._number = max(self._number + 1, self.now * NUMBERS_A_MS // self.shards)
+        return self._number * self.shards + shard_of(job_id)
 
     def number_from(self, last: int) -> None:
-        """Continue after the last arrival number of an earlier owner."""
-        self._number = max(self._number, last)
+        """Continue after the last arrival number of an earlier owner of a shard."""
+        self._number = max(self._number, last // self.shards)
 
     @staticmethod
     def token() -> str:
@@ -181,14 +187,41 @@ class Tables:
             row = self.workers[worker_id] = WorkerRow(worker_id)
         return row
 
-    def keep_sessions(self, before: Tables) -> None:
-        """Copy the live sessions from tables that this process dropped. Loaded tasks restore the leases they hold."""
-        for old in before.workers.values():
-            if old.live:
-                new = self.worker(old.id)
-                new.session_id, new.live, new.credits = old.session_id, True, old.credits
-                new.lease, new.execution = old.lease, old.execution
-                new.instance_id, new.proof = old.instance_id, old.proof
+    def absorb(self, loaded: Tables) -> None:
+        """Add the rows of a shard that was loaded into tables of its own."""
+        self.jobs.update(loaded.jobs)
+        self.tasks.update(loaded.tasks)
+        self.requests.update(loaded.requests)
+        self.documents.update(loaded.documents)
+        self.quotas.update(loaded.quotas)
+        for other in loaded.workers.values():
+            self.worker(other.id).held.update(other.held)
+        self.number_from(loaded._number * self.shards)
+        self._ready_number = max(self._ready_number, loaded._ready_number)
+        self.ready += loaded.ready
+        self.suspects += loaded.suspects
+        # A heap already; most shards are loaded while there is no other.
+        self._timers, others = loaded._timers, self._timers
+        if others:
+            self._timers += others
+            heapify(self._timers)
+        self._spawns |= loaded._spawns
+        self.backlog.absorb(loaded.backlog)
+
+    def expel(self, shard: int) -> None:
+        """Forget all rows of a shard that is lost. Indexes are cleaned lazily, as ever."""
+        for row in [one for one in self.jobs.values() if shard_of(one.id) == shard]:
+            self.let_go(row)
+            self.forget(row)
+        for task in [one for one in self.tasks.values() if shard_of(one.id) == shard]:
+            if task.state is QUEUED:
+                self.backlog.dequeued(task)
+            self.forget(task)
+        for late in [one for one in self.lates.values() if shard_of(one.job_id) == shard]:
+            self.forget(late)
+        for worker in self.workers.values():
+            for lease_id in [lease for lease, task_id in worker.held.items() if shard_of(task_id) == shard]:
+                del worker.held[lease_id]
 
     def drop_worker(self, row: WorkerRow) -> None:
         """Remove a worker that has no live session and no leases."""
@@ -229,7 +262,8 @@ class Tables:
         """Queue a job for a claim, unless it is queued, claimed or over."""
         if row.ready_seq or row.claim_id or row.over:
             return
-        row.ready_seq = self.number()
+        self._ready_number += 1
+        row.ready_seq = self._ready_number
         (self.suspects if row.deliveries else self.ready).append((row.id, row.ready_seq))
 
     def next_ready(self, *, suspect: bool) -> JobRow | None:

@@ -1,8 +1,9 @@
 """The writer: changes of shards are written in batches, and nothing leaves before its batch is durable.
 
-The rules change rows in memory and hand everything that is to leave the process (answers, offers, mail) to the gate of
-their shard. The writer cuts the changes of all shards into one batch each, writes them in one round trip, and opens the
-gates. What changes meanwhile forms the next batches, so one batch of a shard is in flight at a time.
+The rules change rows in memory and hand everything that is to leave the process (answers, offers, mail) to the gate.
+The writer cuts the changes of all shards into one batch each, writes them in one round trip (a flight), and opens the
+gate for what waits for them. What changes meanwhile forms the next flight, so one batch of a shard is in flight at a
+time.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain, repeat
 from time import perf_counter
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -22,8 +23,10 @@ from holon.stores.port import Batch, Entry, Head, Row, RowKey, RowStore, Word
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Act: TypeAlias = tuple[Callable[[Any], object], Any]
-Answer: TypeAlias = tuple["asyncio.Future[Any]", Any]
+# What to call, its argument, and the ownerships that it rests on.
+Act: TypeAlias = tuple[Callable[[Any], object], Any, "On"]
+# A future, its result, and the ownerships that it rests on.
+Answer: TypeAlias = tuple["asyncio.Future[Any]", Any, "On"]
 
 # Pauses between tries of a write whose outcome is unknown, in seconds; the last one repeats.
 RETRY_S = (0.02, 0.05, 0.1, 0.2, 0.5)
@@ -37,6 +40,8 @@ AWAY_S_PER_BYTE = 1e-7
 # An owner with nothing to write writes an empty batch this often (seconds). After 10 s without a batch, another node
 # takes the shard.
 RENEW_S = 2.5
+# A timer waits for so long at least (seconds), so that rounding cannot make it fire again and again.
+LEAST_S = 0.001
 # The newest batches are kept, because a failover of the store may lose them: at most this number, and this many bytes.
 KEPT_BATCHES = 64
 KEPT_BYTES = 16 * 2**20
@@ -65,8 +70,8 @@ class Rows(Protocol):
         """All changes since the last cut. Never raises: what could fail has failed in the turn that changed it."""
         ...
 
-    def written(self, head: Head) -> None:
-        """A batch is durable; the head says the shard's time."""
+    def written(self) -> None:
+        """The last cut is durable."""
         ...
 
     def lost(self, why: str) -> None:
@@ -74,188 +79,248 @@ class Rows(Protocol):
         ...
 
 
-class Gate:
-    """Where everything that leaves the process waits for the batch that it rests on. One for each owned shard."""
+class Ownership:
+    """This process's ownership of one shard.
 
-    def __init__(
-        self,
-        head: Head,
-        rows: Rows,
-        wake: Callable[[], None],
-        check: Callable[[], None],
-        dropped: Callable[[Head, str], object],
-    ) -> None:
+    Attributes:
+        head: the shard's head as it was acquired.
+        batch: the number of the last batch that was cut.
+        lost: whether the ownership has ended.
+        dirty: whether rows changed that are in no batch yet.
+        written_at: when the last applied batch was sent, by the loop's time.
+        kept: the newest batches, for a store that loses some at a failover.
+    """
+
+    def __init__(self, head: Head, rows: Rows, dropped: Callable[[Head, str], object], now: float) -> None:
         self.head = head
         self.rows = rows
-        self._check = check
-        self._dropped = dropped
-        self.lost = False
-        # Batches that were cut; the last of them may be in flight.
+        self.dropped = dropped
         self.batch = head.batch
+        self.lost = False
+        self.dirty = False
+        self.written_at = now
         self.kept: deque[Batch] = deque()
         self.kept_bytes = 0
-        self._wake = wake
-        self._dirty = False
-        self._acts: list[Act] = []
-        self._answers: list[Answer] = []
-        # Whether futures have their results, and those who wait for them have not run yet.
-        self.answering = False
-        # Those of the batch in flight.
-        self.in_flight = False
-        self._flying_acts: list[Act] = []
-        self.flying_answers: list[Answer] = []
 
     def __repr__(self) -> str:
-        return f"Gate(shard={self.head.shard}, batch={self.batch}, {'lost' if self.lost else 'open'})"
+        return f"Ownership(shard={self.head.shard}, batch={self.batch}, {'lost' if self.lost else 'held'})"
 
-    @property
-    def dirty(self) -> bool:
-        """Whether something changed that is in no batch yet."""
-        return self._dirty
-
-    def changed(self) -> None:
-        """Rows changed: they are to be written."""
-        if not self._dirty:
-            self._dirty = True
-            self._wake()
-
-    def then(self, act: Callable[[T], object], argument: T) -> None:
-        """Call this once all changes so far are durable; never, if they are lost. It must not raise."""
-        if self._all_in_flight:
-            self._flying_acts.append((act, argument))
-        else:
-            self._acts.append((act, argument))
-            self.changed()
-
-    def answer(self, future: asyncio.Future[T], value: T) -> None:
-        """Set the result of a future once all changes so far are durable, and after all earlier acts.
-
-        If the changes are lost, or may be, the future gets StoreUnavailable.
-        """
-        if self._all_in_flight:
-            self.flying_answers.append((future, value))
-        else:
-            self._answers.append((future, value))
-            self.changed()
-
-    @property
-    def _all_in_flight(self) -> bool:
-        """Whether the batch in flight has all changes so far."""
-        return self.in_flight and not self._dirty
-
-    async def passed(self) -> None:
-        """Wait until all changes so far are durable.
-
-        Raises:
-            StoreUnavailable: they were lost, or may have been, or the store is away.
-        """
-        if self.lost:
-            raise not_confirmed()
-        self._check()
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.answer(future, None)
-        await future
-
-    async def confirmed(self, *, exclusive: bool) -> None:
-        """Wait until what memory shows now is durable, and certainly this node's.
-
-        Where one process locks the store, memory is right once no change is unwritten. Elsewhere another node may have
-        taken the shard, so the next batch has to be applied, an empty one if need be.
-        """
-        if not exclusive:
-            self.changed()
-        if self._dirty or self.in_flight:
-            await self.passed()
-
-    def take(self) -> tuple[Batch, list[Act], list[Answer]]:
-        """Cut a batch, with all that waits for it."""
-        self._dirty, self.in_flight = False, True
+    def cut(self) -> Batch:
+        """The next batch."""
+        self.dirty = False
         cut = self.rows.cut()
         self.batch += 1
-        batch = Batch(
+        return Batch(
             self.head.shard, self.head.epoch, self.head.token, self.batch, cut.stamp,
             cut.puts, cut.deletes, cut.purged, cut.entries, cut.removed, cut.consumed,
         )  # fmt: skip
-        acts, self._acts = self._acts, []
-        answers, self._answers = self._answers, []
-        self._flying_acts, self.flying_answers = acts, answers
-        return batch, acts, answers
 
-    def give(self, answers: Sequence[Answer]) -> None:
-        """The changes that these wait for are durable."""
-        for future, value in answers:
-            if not future.done():
+    def keep(self, batch: Batch) -> None:
+        """Keep a batch that was applied, and forget the oldest beyond the limits."""
+        self.kept.append(batch)
+        self.kept_bytes += _size(batch)
+        while len(self.kept) > KEPT_BATCHES or self.kept_bytes > KEPT_BYTES:
+            self.kept_bytes -= _size(self.kept.popleft())
+
+
+# What an act or an answer rests on: it leaves only if all of these are still held after its flight.
+On: TypeAlias = Collection[Ownership]
+
+
+class Flight:
+    """The batches that are written together, one of each changed shard, and what waits for them."""
+
+    def __init__(self, owned: Sequence[Ownership], acts: list[Act], answers: list[Answer]) -> None:
+        self.owned = owned
+        self.acts = acts
+        self.answers = answers
+
+    def __repr__(self) -> str:
+        return f"Flight({self.owned})"
+
+    def refuse(self, why: str) -> None:
+        """Refuse all who wait for it, without waiting for its end."""
+        _refuse(self.answers, why)
+
+
+class Gate:
+    """Where everything that leaves the process waits for the batches that it rests on.
+
+    Answers leave in the order of their calls.
+
+    Arguments:
+        exclusive: whether no other process can take the shards.
+        check: raises StoreUnavailable while the store is away.
+    """
+
+    def __init__(self, *, exclusive: bool, check: Callable[[], None]) -> None:
+        self._exclusive = exclusive
+        self._check = check
+        self.woken = asyncio.Event()
+        # Shards with changes that are in no batch yet.
+        self._dirty: dict[Ownership, None] = {}
+        self._acts: list[Act] = []
+        self._answers: list[Answer] = []
+        self.flight: Flight | None = None
+        # Whether futures have their results, and those who wait for them have not run yet.
+        self.answering = False
+
+    def __repr__(self) -> str:
+        return f"Gate(dirty={len(self._dirty)}, answers={len(self._answers)})"
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything changed that is not durable yet, or waits for that."""
+        return bool(self._dirty or self.flight is not None or self._acts or self._answers)
+
+    def changed(self, *owned: Ownership) -> None:
+        """Rows of these shards changed: they are to be written."""
+        for one in owned:
+            if not one.dirty and not one.lost:
+                one.dirty = True
+                self._dirty[one] = None
+                self.woken.set()
+
+    def then(self, act: Callable[[T], object], argument: T, on: On) -> None:
+        """Call this once all changes so far are durable; never, if a shard of `on` is lost. It must not raise."""
+        if self.flight is not None and not self._waiting:
+            self.flight.acts.append((act, argument, on))
+        else:
+            self._acts.append((act, argument, on))
+            self.woken.set()
+
+    def answer(self, future: asyncio.Future[T], value: T, on: On) -> None:
+        """Set the result of a future once all changes so far are durable, and after all earlier acts.
+
+        If a shard of `on` is lost before, the future gets StoreUnavailable.
+        """
+        if self.flight is not None and not self._waiting:
+            self.flight.answers.append((future, value, on))
+        else:
+            self._answers.append((future, value, on))
+            self.woken.set()
+
+    @property
+    def _waiting(self) -> bool:
+        """Whether something waits for the flight after the one that is under way."""
+        return bool(self._dirty or self._acts or self._answers)
+
+    async def passed(self, *on: Ownership) -> None:
+        """Wait until all changes so far are durable.
+
+        Raises:
+            StoreUnavailable: changes of these shards were lost, or may have been, or the store is away.
+        """
+        if any(one.lost for one in on):
+            raise not_confirmed()
+        self._check()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.answer(future, None, on)
+        await future
+
+    async def confirmed(self, *on: Ownership) -> None:
+        """Wait until what memory shows of these shards now is durable, and they are certainly this node's.
+
+        Where one process locks the store, memory is right once no change is unwritten. Elsewhere another node may have
+        taken a shard, so the next batch has to be applied, an empty one if need be.
+        """
+        if not self._exclusive:
+            self.changed(*on)
+        if self.busy:
+            await self.passed(*on)
+
+    def take(self) -> Flight | None:
+        """Begin a flight with all that changed, and all that waits; None if there is nothing."""
+        if not self._waiting:
+            return None
+        self.flight = Flight([*self._dirty], self._acts, self._answers)
+        self._dirty, self._acts, self._answers = {}, [], []
+        return self.flight
+
+    def open(self, flight: Flight) -> None:
+        """A flight has ended: let out all that waits for it, except what rests on a shard that is lost."""
+        self.flight = None
+        for act, argument, on in flight.acts:
+            if not _any_lost(on):
+                act(argument)
+        for answer in flight.answers:
+            future, value, on = answer
+            if future.done():
+                continue
+            if _any_lost(on):
+                _refuse((answer,))
+            else:
                 future.set_result(value)
-        if answers:
+        if flight.answers:
             self.answering = True
             asyncio.get_running_loop().call_soon(self._answered)
 
     def _answered(self) -> None:
         self.answering = False
 
-    def refuse_waiting(self, why: str) -> None:
-        """Refuse all who wait for a batch that is not cut yet; their changes stay."""
+    def refuse(self, why: str) -> None:
+        """Refuse all who wait; their changes stay."""
+        if self.flight is not None:
+            self.flight.refuse(why)
         answers, self._answers = self._answers, []
-        refuse(answers, why)
+        _refuse(answers, why)
 
-    def drop(self, why: str, taken: str = "") -> None:
-        """The shard is lost: nothing that waits leaves any more.
-
-        Arguments:
-            taken: the name of the node that has taken it, if one has.
-        """
-        if self.lost:
-            return
-        self.lost = True
-        self._acts = []
-        self.refuse_waiting(NOT_CONFIRMED)
-        self.rows.lost(why)
-        self._dropped(self.head, taken)
+    def drop(self, owned: Ownership) -> None:
+        """A shard is lost: nothing that rests on it leaves any more."""
+        owned.lost, owned.dirty = True, False
+        self._dirty.pop(owned, None)
+        self._acts = [one for one in self._acts if not _any_lost(one[2])]
+        answers = self._answers
+        self._answers = [one for one in answers if not _any_lost(one[2])]
+        _refuse(one for one in answers if _any_lost(one[2]))
 
 
 class Writer:
-    """Writes the changes of shards that share a server.
+    """Writes the changes of all shards that this process owns.
 
     Arguments:
         store: where to write.
-        keeps: whether batches are kept for a store that loses some at a failover.
         flown: called after each write with how many callers waited for it, and how many seconds it took.
     """
 
     def __init__(
-        self,
-        store: RowStore,
-        *,
-        keeps: bool = False,
-        flown: Callable[[int, float], object] = lambda _waited, _seconds: None,
+        self, store: RowStore, *, flown: Callable[[int, float], object] = lambda _waited, _seconds: None
     ) -> None:
         self._store = store
-        self._keeps = keeps
         self._flown = flown
-        self._gates: dict[int, Gate] = {}
-        self._woken = asyncio.Event()
+        self._owned: dict[int, Ownership] = {}
         # Whether the store confirms nothing: then no mutation begins, and timers stand still.
         self.away = False
-        # Shards whose batches are in flight.
-        self._flying: Sequence[Gate] = ()
         self._why = ""
         self._leaving: asyncio.TimerHandle
+        self.gate = Gate(exclusive=store.exclusive, check=self.check)
 
     def __repr__(self) -> str:
-        return f"Writer({list(self._gates.values())})"
+        return f"Writer({list(self._owned.values())})"
 
-    def add(self, head: Head, rows: Rows, dropped: Callable[[Head, str], object]) -> Gate:
+    def add(self, head: Head, rows: Rows, dropped: Callable[[Head, str], object]) -> Ownership:
         """Write for a shard that this node owns from now on.
 
         Arguments:
             dropped: called when it is lost, with the node that has taken it; empty: none has.
         """
-        gate = self._gates[head.shard] = Gate(head, rows, self._woken.set, self.check, dropped)
-        return gate
+        owned = Ownership(head, rows, dropped, asyncio.get_running_loop().time())
+        self._owned[head.shard] = owned
+        # The next look for shards to renew counts it.
+        self.gate.woken.set()
+        return owned
 
-    def remove(self, shard: int) -> None:
-        """Write no more for a shard."""
-        self._gates.pop(shard, None)
+    def drop(self, owned: Ownership, why: str, taken: str = "") -> None:
+        """A shard is lost: nothing is written for it any more, and nothing that rests on it leaves.
+
+        Arguments:
+            taken: the name of the node that has taken it, if one has.
+        """
+        if not owned.lost:
+            self._owned.pop(owned.head.shard, None)
+            self.gate.drop(owned)
+            owned.rows.lost(why)
+            owned.dropped(owned.head, taken)
 
     def check(self) -> None:
         """Raise StoreUnavailable while the store is away."""
@@ -274,48 +339,58 @@ class Writer:
         """
         while True:
             try:
-                async with asyncio.timeout(RENEW_S):
-                    await self._woken.wait()
+                async with asyncio.timeout(self._renew()):
+                    await self.gate.woken.wait()
             except TimeoutError:
-                # What others may take over unless it is renewed.
-                for gate in () if self._store.exclusive else self._gates.values():
-                    gate.changed()
-            self._woken.clear()
-            dirty = [gate for gate in self._gates.values() if gate.dirty and not gate.lost]
-            if dirty:
-                await self._flight(dirty)
+                pass
+            self.gate.woken.clear()
+            self._renew()
+            flight = self.gate.take()
+            if flight is not None:
+                await self._fly(flight)
 
-    async def _flight(self, gates: Sequence[Gate]) -> None:
-        """Write one batch for each of these."""
-        taken = [(gate, *gate.take()) for gate in gates]
-        self._flying, began = gates, perf_counter()
-        try:
-            words = [*await self._apply([batch for _, batch, _, _ in taken])]
-            for at, (word, head) in enumerate(words):
-                if word is Word.GAP:
-                    words[at] = await self._repair(gates[at], taken[at][1], head)
-        except BaseException:
-            self._refuse_flying()
-            raise
-        finally:
-            self._flying = ()
-        self._flown(sum(len(answers) for _, _, _, answers in taken), perf_counter() - began)
-        for (gate, batch, acts, answers), (word, head) in zip(taken, words, strict=True):
-            gate.in_flight = False
-            if word is Word.APPLIED and not gate.lost:
-                self._keep(gate, batch)
-                gate.rows.written(head)
-                for act, argument in acts:
-                    act(argument)
-                gate.give(answers)
+    def _renew(self) -> float | None:
+        """Have an empty batch written for each shard that has had none for `RENEW_S`.
+
+        Returns:
+            after how many seconds the next shard needs one; None: none ever does.
+        """
+        if self._store.exclusive or not self._owned:
+            return None
+        now = asyncio.get_running_loop().time()
+        self.gate.changed(*(one for one in self._owned.values() if now - one.written_at >= RENEW_S))
+        return max(LEAST_S, min(one.written_at for one in self._owned.values()) + RENEW_S - now)
+
+    async def _fly(self, flight: Flight) -> None:
+        """Write a batch of each shard of a flight in one round trip, and let out what waits for them."""
+        batches = [owned.cut() for owned in flight.owned]
+        waited, began = len(flight.answers), asyncio.get_running_loop().time()
+        clock = perf_counter()
+        words: Sequence[tuple[Word, Head]] = ()
+        if batches:
+            try:
+                words = [*await self._apply(batches)]
+                for at, (word, head) in enumerate(words):
+                    if word is Word.GAP:
+                        words[at] = await self._repair(flight.owned[at], batches[at], head)
+            except BaseException:
+                flight.refuse(NOT_CONFIRMED)
+                raise
+            self._flown(waited, perf_counter() - clock)
+        for owned, batch, (word, head) in zip(flight.owned, batches, words, strict=True):
+            if owned.lost:
                 continue
-            refuse(answers)
-            if not gate.lost:
-                self.remove(gate.head.shard)
-                if word is Word.FENCED:
-                    gate.drop(f"node {head.node!r} has taken it", head.node)
-                else:
-                    gate.drop("the store lost batches, and it is loaded again")
+            if word is Word.APPLIED:
+                owned.written_at = began
+                if not self._store.exclusive:
+                    owned.keep(batch)
+                owned.rows.written()
+                continue
+            if word is Word.FENCED:
+                self.drop(owned, f"node {head.node!r} has taken it", head.node)
+            else:
+                self.drop(owned, "the store lost batches, and it is loaded again")
+        self.gate.open(flight)
 
     async def _apply(self, batches: Sequence[Batch]) -> Sequence[tuple[Word, Head]]:
         """Send batches, unchanged, until there is a definite word about all of them."""
@@ -350,33 +425,19 @@ class Writer:
     def _leave(self) -> None:
         """The store confirms nothing for `AWAY_S`: callers hear of it, and can ask elsewhere or again."""
         self.away = True
-        why = f"the store does not confirm writes ({self._because}): this one may yet be carried out; repeat it"
-        self._refuse_flying(why)
-        for gate in self._gates.values():
-            gate.refuse_waiting(why)
+        self.gate.refuse(
+            f"the store does not confirm writes ({self._because}): this one may yet be carried out; repeat it"
+        )
 
-    def _refuse_flying(self, why: str = NOT_CONFIRMED) -> None:
-        for gate in self._flying:
-            refuse(gate.flying_answers, why)
-
-    def _keep(self, gate: Gate, batch: Batch) -> None:
-        if self._keeps:
-            gate.kept.append(batch)
-            gate.kept_bytes += _size(batch)
-            while len(gate.kept) > KEPT_BATCHES or gate.kept_bytes > KEPT_BYTES:
-                gate.kept_bytes -= _size(gate.kept.popleft())
-
-    async def _repair(self, gate: Gate, batch: Batch, head: Head) -> tuple[Word, Head]:
+    async def _repair(self, owned: Ownership, batch: Batch, head: Head) -> tuple[Word, Head]:
         """The store went back in time: send again what it lost, as far as that is kept."""
-        kept, word = [*gate.kept, batch], Word.GAP
+        kept, word = [*owned.kept, batch], Word.GAP
         while word is Word.GAP:
             missing = [one for one in kept if one.number > head.batch]
             if not missing or missing[0].number != head.batch + 1:
                 break
             # It may do so once more meanwhile.
-            log.warning(
-                "shard %d of the store lost %d batches; they are written again", gate.head.shard, len(missing) - 1
-            )
+            log.warning("shard %d of the store lost %d batches; they are written again", head.shard, len(missing) - 1)
             for one in missing:
                 [(word, head)] = await self._apply([one])
                 if word is not Word.APPLIED:
@@ -385,7 +446,7 @@ class Writer:
             log.error(
                 "shard %d of the store went back from batch %d to %d, as after a restored backup or a failover to a "
                 "replica that was behind: what was acknowledged in between is lost",
-                gate.head.shard, batch.number - 1, head.batch,
+                head.shard, batch.number - 1, head.batch,
             )  # fmt: skip
         return word, head
 
@@ -395,9 +456,13 @@ def not_confirmed(why: str = NOT_CONFIRMED) -> StoreUnavailable:
     return StoreUnavailable(why, retry_after=1.0)
 
 
-def refuse(answers: Sequence[Answer], why: str = NOT_CONFIRMED) -> None:
+def _any_lost(on: On) -> bool:
+    return any(owned.lost for owned in on)
+
+
+def _refuse(answers: Iterable[Answer], why: str = NOT_CONFIRMED) -> None:
     """Tell those who wait for a batch that it may or may not have been written."""
-    for future, _ in answers:
+    for future, _, _ in answers:
         if not future.done():
             future.set_exception(not_confirmed(why))
             # Nobody may be waiting any more.

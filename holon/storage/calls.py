@@ -38,7 +38,6 @@ from holon.ports import (
     Touch,
     Touched,
 )
-from holon.randomness import ordered_id
 from holon.storage.hints import Hints
 from holon.storage.outbox import Outbox, too_much_waits
 from holon.storage.windows import Windows
@@ -71,10 +70,13 @@ class CoreCalls(ABC):
         self._windows = Windows()
 
     @abstractmethod
-    async def _do(self, operation: Callable[[Tables, int], T], *, new_work: bool = False) -> T:
+    async def _do(
+        self, operation: Callable[[Tables, int], T], ids: Collection[str] = (), *, new_work: bool = False
+    ) -> T:
         """Run an operation of the core at the store's time; durable when this returns.
 
         Arguments:
+            ids: jobs and tasks that it is about.
             new_work: whether it only adds work, and is the first to be refused.
         """
 
@@ -108,21 +110,21 @@ class CoreCalls(ABC):
 
     # Steps -----------------------------------------------------------------------------------------------------
 
-    def new_job_id(self, owner: str, request_id: str | None = None) -> str:  # noqa: ARG002  all jobs are at one place
-        return f"0-{ordered_id(self.now())}"
-
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
         for new in items:
             if new.note is not None:
                 check_document(new.note.kind, new.note.put.key, new.note.put.value)
         if self._outbox.full:
-            known = await self._do(lambda tables, now: creations.repeats(tables, items, seats, now))
+            ids = [one.job.id for one in items]
+            known = await self._do(lambda tables, now: creations.repeats(tables, items, seats, now), ids)
             if known is None:
                 raise too_much_waits(self._outbox.bytes)
             return known
         encoded = with_states(items, self._settings.max_state_bytes)
         return await self._do(
-            lambda tables, now: creations.create_jobs(tables, encoded, want, seats, now), new_work=True
+            lambda tables, now: creations.create_jobs(tables, encoded, want, seats, now),
+            [one.job.id for one in items],
+            new_work=True,
         )
 
     async def made(self, owner: str, request_id: str) -> tuple[str, bytes] | None:
@@ -138,32 +140,34 @@ class CoreCalls(ABC):
         most: int | None = None,
     ) -> tuple[Appended, Sequence[Claim]]:
         return await self._do(
-            lambda tables, now: jobs.append(tables, job_id, event, (dedup_key, request_key), want, most, now)
+            lambda tables, now: jobs.append(tables, job_id, event, (dedup_key, request_key), want, most, now), [job_id]
         )
 
     async def unread(self, job_id: str) -> Sequence[InboxEvent]:
-        return await self._do(lambda tables, _: reads.unread(tables, job_id))
+        return await self._do(lambda tables, _: reads.unread(tables, job_id), [job_id])
 
     async def claim(self, want: int) -> Sequence[Claim]:
         return await self._do(lambda tables, now: jobs.claim(tables, want, now))
 
     async def keep(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
-        return await self._do(lambda tables, now: jobs.keep(tables, claims, now))
+        return await self._do(lambda tables, now: jobs.keep(tables, claims, now), [one for one, _ in claims])
 
     async def release(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
-        return await self._do(lambda tables, _: jobs.release(tables, claims))
+        return await self._do(lambda tables, _: jobs.release(tables, claims), [one for one, _ in claims])
 
     async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
         state = encode_state(step.job, self._settings.max_state_bytes, as_it_was=step.as_it_was)
-        return await self._do(lambda tables, now: steps.commit(tables, step, state, want, seats, now))
+        return await self._do(lambda tables, now: steps.commit(tables, step, state, want, seats, now), [step.job.id])
 
     async def spawn(self, job_id: str, step: int) -> None:
-        await self._do(lambda tables, now: steps.spawn(tables, job_id, step, now))
+        await self._do(lambda tables, now: steps.spawn(tables, job_id, step, now), [job_id])
 
     # Leases ----------------------------------------------------------------------------------------------------
 
     async def open_session(self, opening: Opening) -> Opened:
-        return await self._do(lambda tables, now: leases.open_session(tables, opening, now))
+        return await self._do(
+            lambda tables, now: leases.open_session(tables, opening, now), [one for one, _ in opening.resumed]
+        )
 
     async def close_session(self, worker_id: str, session_id: str) -> None:
         await self._do(lambda tables, _: leases.close_session(tables, worker_id, session_id))
@@ -172,11 +176,12 @@ class CoreCalls(ABC):
         return await self._do(lambda tables, now: leases.lease(tables, seats, now))
 
     async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
-        return await self._do(lambda tables, now: touches.touch(tables, touch, seats, now))
+        return await self._do(lambda tables, now: touches.touch(tables, touch, seats, now), _named(touch))
 
     async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
         encoded = with_step_states(results, self._settings.max_state_bytes)
-        return await self._do(lambda tables, now: outcomes.complete(tables, encoded, worker_id, want, seats, now))
+        ids = [one.task_id for one in results]
+        return await self._do(lambda tables, now: outcomes.complete(tables, encoded, worker_id, want, seats, now), ids)
 
     async def fire(self, limit: int, want: int) -> Fired:
         return await self._do(lambda tables, now: timers.fire(tables, limit, want, random.random, now))
@@ -191,16 +196,16 @@ class CoreCalls(ABC):
         return await self._do(lambda tables, _: reads.queued_tasks(tables, key, after, limit))
 
     async def task(self, task_id: str) -> TaskRecord | None:
-        return await self._do(lambda tables, _: reads.task(tables, task_id))
+        return await self._do(lambda tables, _: reads.task(tables, task_id), [task_id])
 
     async def needs(self, keys: Collection[str] | None = None) -> Mapping[str, Need]:
         return await self._do(lambda tables, _: rekeying.needs(tables, keys))
 
     async def rekey(self, moves: Sequence[tuple[str, Need]]) -> None:
-        await self._do(lambda tables, _: rekeying.rekey(tables, moves))
+        await self._do(lambda tables, _: rekeying.rekey(tables, moves), [one for one, _ in moves])
 
     async def end_queued(self, key: str, ends: Sequence[tuple[str, Outcome]]) -> None:
-        await self._do(lambda tables, now: endings.end_queued(tables, key, ends, now))
+        await self._do(lambda tables, now: endings.end_queued(tables, key, ends, now), [one for one, _ in ends])
 
     # What nodes share ------------------------------------------------------------------------------------------
 
@@ -233,3 +238,9 @@ class CoreCalls(ABC):
         # One process owns the store, so this is all of them.
         now = self.now()
         return [self._windows.count(item, now) for item in items]
+
+
+def _named(said: Touch) -> list[str]:
+    """The tasks that messages of sessions are about."""
+    refs = (*said.extends, *(one.lease for part in (said.accepts, said.handbacks, said.progress) for one in part))
+    return [ref.task_id for ref in refs]

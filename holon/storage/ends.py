@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
+from holon.core.row import shard_of
+
 # Entries that count no more go when there are so many, beside twice those that count.
 MOST_STALE = 1_000
 
@@ -37,6 +39,11 @@ class EndsToTell:
     def forget(self, job_id: str) -> None:
         """It is to be told no more; nothing, where it is not."""
         self._due.pop(job_id, None)
+
+    def expel(self, shard: int) -> None:
+        """Forget all jobs of a shard that is lost."""
+        for job_id in [one for one in self._due if shard_of(one) == shard]:
+            self.forget(job_id)
 
     def take(self, now: int, limit: int) -> list[str]:
         """Take out the jobs that are due, those that were first before the others, so many at most."""
@@ -74,6 +81,11 @@ class EventsToTell(EndsToTell):
         else:
             self.put(job_id, now)
         self._lines[job_id] = after, last
+
+    def expel(self, shard: int) -> None:
+        super().expel(shard)
+        for job_id in [one for one in self._lines if shard_of(one) == shard]:
+            del self._lines[job_id]
 
     def after(self, job_id: str) -> int:
         """The line after which those begin that are to be told."""

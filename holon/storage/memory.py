@@ -22,7 +22,7 @@ class MemoryStorage(OwnedStorage):
         self._kept = MemoryRows(1, self._clock)
 
     def __repr__(self) -> str:
-        return f"MemoryStorage({self._shard})"
+        return f"MemoryStorage({len(self._shards)} shards)"
 
     def _open_rows(self) -> RowStore:
         return self._kept

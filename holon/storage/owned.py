@@ -1,4 +1,4 @@
-"""A store whose only shard this process owns: today's calls of a store, over the core and a row store."""
+"""A store whose shards this process owns: today's calls of a store, over the core and a row store."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ from datetime import UTC, datetime
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from zlib import crc32
 
 from holon.clock import Clock
 from holon.core import codec as names
 from holon.core import shard as shards
+from holon.core.codec import Codec
+from holon.core.finished import Finished
+from holon.core.load import branches, entries_of, load, load_shared
 from holon.core.owner import TAKE_OVER_S, Owner
 from holon.core.reads import copied, job_record, passes, status_seen, task_counts
+from holon.core.row import shard_of
 from holon.core.rows import LEASED, JobRow
-from holon.core.shard import ENDED, EVENTS, HISTORY, Shard, all_of, entries_of, live_of, over_of
+from holon.core.shard import ENDED, EVENTS, HISTORY, Shard, all_of, live_of, over_of
 from holon.core.shared import documents, forget_expired
 from holon.core.tables import Tables
-from holon.core.writer import Gate, Rows, Writer
+from holon.core.writer import Ownership, Rows, Writer
 from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.task import Outcome
-from holon.domain.value import replace
+from holon.domain.value import Value, replace
 from holon.errors import ConfigError, StoreBroken, StoreUnavailable
 from holon.ports import (
     MAX_PAGE_BYTES,
@@ -52,13 +57,13 @@ from holon.ports import (
     Touch,
     Touched,
 )
-from holon.randomness import times_of
+from holon.randomness import ordered_id, times_of
 from holon.storage.calls import CoreCalls
 from holon.storage.ends import EndsToTell, EventsToTell
 from holon.storage.outbox import TAKE_BYTES
 from holon.storage.promises import Promise, Promises
 from holon.storage.waiting import MAX_WAITING, MAX_WAITING_TO_CREATE, RETRY_AFTER_S, too_many_wait
-from holon.stores.port import MAX_SCORE, Head, RowStore
+from holon.stores.port import MAX_SCORE, Found, Head, RowStore
 from holon.stores.records import decode_history, encode_history
 from holon.stores.sealing import Seal, SealBroken, marks
 from holon.telemetry.metrics import StoreMetrics
@@ -79,6 +84,8 @@ PURGED_ROWS = 10
 AHEAD_S = 60.0
 # So many expected jobs have their history at hand.
 MOST_EXPECTED = 1_000
+# New jobs without a request id come into the same shard for so long (milliseconds).
+SHARD_FOR = 1_000
 # Ids of jobs are looked through so many at a time. A job is created at most so long after the time in its id
 # (milliseconds).
 IDS_AT_A_TIME = 1_000
@@ -99,8 +106,10 @@ class OwnedStorage(CoreCalls):
 
     def __init__(self, settings: StoreSettings, clock: Clock, seal: Seal | None = None) -> None:
         super().__init__(settings, clock, seal)
-        self._gate: Gate | None = None
-        self._shard: Shard | None = None
+        self._shards: dict[int, Shard] = {}
+        self._loaded: dict[int, _Loaded] = {}
+        self._lost_because = ""
+        self._open = False
         self._counted = StoreMetrics()
         # Calls that wait for their batch.
         self.waiting = 0
@@ -123,21 +132,19 @@ class OwnedStorage(CoreCalls):
         self._owned = asyncio.Event()
         await self._rows.__aenter__()
         try:
-            self._writer = Writer(self._rows, keeps=not self.exclusive, flown=self._flown)
+            self._tables = Tables(self._settings, self._rows.shards)
+            self._codec = Codec(self._seal)
+            self._finished = Finished(self._tables, self._shards, self._rows)
+            self._ends, self._events = EndsToTell(), EventsToTell()
+            self._outbox.count = lambda: sum(shard.unmoved for shard in self._shards.values())
+            self._writer = Writer(self._rows, flown=self._flown)
+            self._gate = self._writer.gate
             self._owner = Owner(self._rows, self._settings.node_id, self._writer, self._load, self._begin, self._taken)
+            self._open = True
+            self._loops = [asyncio.create_task(self._keep(self._writer.run), name="store-writer")]
             await self._owner.start()
-        except StoreUnavailable as error:
-            await self._rows.__aexit__()
-            raise ConfigError(error.message) from error
-        except BaseException:
-            await self._rows.__aexit__()
-            raise
-        self._loops = [
-            asyncio.create_task(self._keep(self._writer.run), name="store-writer"),
-            asyncio.create_task(self._keep(self._owner.run), name="store-owner"),
-        ]
-        try:
-            if self._shard is None:
+            self._loops.append(asyncio.create_task(self._keep(self._owner.run), name="store-owner"))
+            if not self._owned.is_set():
                 log.warning(
                     "another node has the store: this one waits until that one ends, or is silent for %.0f s",
                     TAKE_OVER_S,
@@ -145,27 +152,34 @@ class OwnedStorage(CoreCalls):
                 await self._owned.wait()
                 if self._broken.done():
                     raise self._broken.result()
-            await self._index_history()
+        except StoreUnavailable as error:
+            await self.__aexit__(None, None, None)
+            if isinstance(error, StoreBroken):
+                raise
+            raise ConfigError(error.message) from error
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
         return self
 
-    async def _index_history(self) -> None:
+    async def _index_history(self, shard: Shard) -> None:
         """Have history moved that was written while it was not, and note whether it is."""
-        shard, gate = self._owned_shard()
-        [moved] = await self._rows.read(0, [("", names.MOVED)])
+        [moved] = await self._rows.read(shard.number, [("", names.MOVED)])
         if self._outbox.moving and moved is None:
             for index in (shards.LIVE, ENDED):
-                async for page in entries_of(self._rows, index):
+                async for page in entries_of(self._rows, index, [shard.number]):
                     for one in page:
                         await shard.index_history(self._rows, one.member)
-                    gate.changed()
-                    await gate.passed()
+                    await self._written(shard)
         if self._outbox.moving is (moved is None):
             shard.note_moved(moved=self._outbox.moving)
-            gate.changed()
-            await gate.passed()
+            await self._written(shard)
+
+    async def _written(self, *changed: Shard) -> None:
+        """Have the changes of shards written, and wait until they are."""
+        on = [shard.owned for shard in changed]
+        self._gate.changed(*on)
+        await self._gate.passed(*on)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -173,15 +187,15 @@ class OwnedStorage(CoreCalls):
         """Write what was asked for, and close the row store. A cancel ends only the waiting."""
         try:
             # Without its loops nothing is written any more.
-            if self._gate is not None and not any(loop.done() for loop in self._loops):
+            if self._loops and not any(loop.done() for loop in self._loops):
                 await self._owner.drain()
         finally:
             for loop in self._loops:
                 loop.cancel()
             await asyncio.gather(*self._loops, return_exceptions=True)
-            if self._gate is not None:
-                self._gate.drop("the store is closed")
-            self._gate = self._shard = None
+            self._open = False
+            for shard in list(self._shards.values()):
+                self._writer.drop(shard.owned, "the store is closed")
             await self._rows.__aexit__()
 
     async def _keep(self, run: Callable[[], Any]) -> None:
@@ -198,8 +212,8 @@ class OwnedStorage(CoreCalls):
         if not self._broken.done():
             self._broken.set_result(error)
         self._owner.resign()
-        if self._gate is not None:
-            self._gate.drop(error.message)
+        for shard in list(self._shards.values()):
+            self._writer.drop(shard.owned, error.message)
         self._owned.set()
 
     def _taken(self, node: str) -> None:
@@ -212,27 +226,27 @@ class OwnedStorage(CoreCalls):
             )
         )
 
-    async def _load(self, head: Head, again: bool) -> Rows:
-        shard = Shard(self._settings, self._seal)
+    async def _load(self, head: Head) -> Rows:
+        shard = Shard(head.shard, self._tables, self._codec, self._finished.keep, self._lost)
+        tables = Tables(self._settings, self._rows.shards)
+        ends, events = list[Found](), list[tuple[Found, JobRow]]()
         self._go_on_from(head.time)
-        await shards.load(self._rows, shard, self.now())
-        if again and self._shard is not None:
-            shard.tables.keep_sessions(self._shard.tables)
-        marks.check(documents(shard.tables, marks.KIND, self.now()), self._seal)
-        self._ends, self._events = EndsToTell(), EventsToTell()
-        async for page in entries_of(self._rows, shards.ENDS):
+        if head.shard == 0:
+            await load_shared(self._rows, self._codec, tables)
+            marks.check(documents(tables, marks.KIND, self.now()), self._seal)
+        await load(self._rows, shard, tables, self.now())
+        async for page in entries_of(self._rows, shards.ENDS, [head.shard]):
+            ends += page
+        async for page in entries_of(self._rows, EVENTS, [head.shard]):
             for one in page:
-                self._ends.put(one.member, one.score)
-        async for page in entries_of(self._rows, EVENTS):
-            await shard.fetch(self._rows, [one.member for one in page])
-            for one in page:
-                row = shard.tables.job(one.member)
+                row = tables.job(one.member) or await self._finished.read_job(shard, one.member)
                 if row is not None:
-                    self._events.happened(row.id, row.events_after, row.events_last, one.score)
+                    events.append((one, row))
         if self._outbox.moving:
-            async for page in entries_of(self._rows, HISTORY):
+            async for page in entries_of(self._rows, HISTORY, [head.shard]):
                 for one in page:
                     shard.count_entry(one.member)
+        self._loaded[head.shard] = _Loaded(tables, ends, events)
         return shard
 
     def _go_on_from(self, written: int) -> None:
@@ -248,11 +262,50 @@ class OwnedStorage(CoreCalls):
                 ahead_s,
             )
 
-    def _begin(self, rows: Rows, gate: Gate) -> None:
+    async def _begin(self, rows: Rows, owned: Ownership) -> None:
         assert isinstance(rows, Shard)  # noqa: S101  as `_load` made it
-        self._shard, self._gate = rows, gate
-        self._outbox.count = lambda: rows.unmoved
-        self._owned.set()
+        shard, loaded = rows, self._loaded.pop(rows.number)
+        shard.owned = owned
+        self._shards[shard.number] = shard
+        self._tables.absorb(loaded.tables)
+        for one in loaded.ends:
+            self._ends.put(one.member, one.score)
+        for one, row in loaded.events:
+            self._events.happened(row.id, row.events_after, row.events_last, one.score)
+        hint = self._tables.done()
+        if hint is not None:
+            self._give_soon(hint)
+        await self._index_history(shard)
+        if len(self._shards) == self._rows.shards:
+            self._owned.set()
+
+    def _lost(self, shard: Shard) -> None:
+        """Forget all rows of a shard that is lost."""
+        self._lost_because = shard.lost_because
+        if self._shards.get(shard.number) is shard:
+            del self._shards[shard.number]
+        self._tables.expel(shard.number)
+        self._finished.expel(shard.number)
+        for told in (self._ends, self._events):
+            told.expel(shard.number)
+
+    @property
+    def _all(self) -> range:
+        """All shards of the store."""
+        return range(self._rows.shards)
+
+    def _shard_for(self, owner: str, request_id: str) -> int:
+        """The shard of the job that a request creates."""
+        return crc32(f"{len(owner)}.{owner}.{request_id}".encode()) % self._rows.shards
+
+    def new_job_id(self, owner: str, request_id: str | None = None) -> str:
+        now = self.now()
+        if request_id is not None:
+            shard = self._shard_for(owner, request_id)
+        else:
+            # The same one for a while, so that batches are few.
+            shard = now // SHARD_FOR % self._rows.shards
+        return f"{shard}-{ordered_id(now)}"
 
     def hurry(self) -> None:
         """Nothing is to be done: who waits for a store that is away is refused after a second in any case."""
@@ -262,39 +315,54 @@ class OwnedStorage(CoreCalls):
 
     # Operations ------------------------------------------------------------------------------------------------
 
-    def _owned_shard(self) -> tuple[Shard, Gate]:
-        shard, gate = self._shard, self._gate
-        if shard is None or gate is None:
+    def _check_open(self) -> None:
+        if not self._open:
             raise StoreUnavailable("the store is not open")
         if self._broken.done():
             raise self._broken.result()
-        if gate.lost:
-            why = f"the store cannot be used at the moment: {shard.lost_because}; try again"
-            raise StoreUnavailable(why, retry_after=RETRY_AFTER_S)
-        return shard, gate
 
-    async def _do(self, operation: Callable[[Tables, int], T], *, new_work: bool = False) -> T:
-        self._owned_shard()
+    def _on(self, ids: Iterable[str]) -> list[Ownership]:
+        """The ownerships of the shards of jobs and tasks. Ids that are in no shard are ignored.
+
+        Raises:
+            StoreUnavailable: this node does not own one of them at the moment.
+        """
+        self._check_open()
+        on: dict[Ownership, None] = {}
+        for one in ids:
+            number = shard_of(one)
+            shard = self._shards.get(number)
+            if shard is not None:
+                on[shard.owned] = None
+            elif number < self._rows.shards:
+                why = f"the store cannot be used at the moment: {self._lost_because}; try again"
+                raise StoreUnavailable(why, retry_after=RETRY_AFTER_S)
+        return list(on)
+
+    async def _do(
+        self, operation: Callable[[Tables, int], T], ids: Collection[str] = (), *, new_work: bool = False
+    ) -> T:
+        self._check_open()
         if self._promises.cancelled:
             await self._promises.cancel_first()
-        shard, gate = self._owned_shard()
+        on = self._on(ids)
         if self.waiting >= (MAX_WAITING_TO_CREATE if new_work else MAX_WAITING):
             self._counted.failures.add()
             raise too_many_wait(self.waiting)
         self._writer.check()
-        now, tables = self.now(), shard.tables
+        now, tables, gate = self.now(), self._tables, self._gate
+        tables.now = now
         try:
             reply = operation(tables, now)
         except BaseException as error:
-            if tables.touched:
-                log.exception("an operation of the store failed half-way; its rows are read again")
-                self._drop(f"an operation failed: {error}")
-            else:
-                tables.done()
+            self._failed(error)
             raise
-        changed = self._collect(shard, gate, now)
+        on += [owned for owned in self._collect(now) if owned not in on]
         hint = tables.done()
-        if not (changed or gate.dirty or gate.in_flight):
+        if not self._rows.exclusive:
+            # Another process may have taken a shard: the reply is right only if its next batch is applied.
+            gate.changed(*on)
+        if not gate.busy:
             if hint is not None:
                 self._give_soon(hint)
             if gate.answering:
@@ -306,11 +374,11 @@ class OwnedStorage(CoreCalls):
         if hint is not None:
             if hint.jobs:
                 # Those who wait for a job hear of it before the caller, all others after.
-                gate.then(self._hints.give, Hint(jobs=hint.jobs))
-            gate.then(self._give_soon, replace(hint, jobs=frozenset()))
+                gate.then(self._hints.give, Hint(jobs=hint.jobs), on)
+            gate.then(self._give_soon, replace(hint, jobs=frozenset()), on)
         promise: Promise[T] = Promise()
         self.waiting += 1
-        gate.answer(promise, reply)
+        gate.answer(promise, reply, on)
         began = perf_counter()
         try:
             return await self._promises.kept(promise)
@@ -321,23 +389,44 @@ class OwnedStorage(CoreCalls):
             self.waiting -= 1
             self._counted.calls.observe(perf_counter() - began)
 
-    def _collect(self, shard: Shard, gate: Gate, now: int) -> bool:
-        """Have what an operation changed written."""
-        tables = shard.tables
-        changed = tables.touched
+    def _failed(self, error: BaseException) -> None:
+        """An operation has raised: the shards that it had changed already are thrown away, and read again."""
+        tables = self._tables
+        changed = {shard_of(row.job_id) for row in (*tables.changed, *(row for row, _, _ in tables.notices))}
         if changed:
-            gate.changed()
-        for job in tables.ends:
-            gate.then(lambda job_id: self._ends.put(job_id, now), job.id)
-        for job, after, last in tables.happened:
-            gate.then(lambda told: self._events.happened(*told, now), (job.id, after, last))
+            log.error("an operation of the store failed half-way; its rows are read again", exc_info=error)
+        tables.done()
+        for number in changed:
+            self._owner.drop(number, f"an operation failed: {error}")
+
+    def _collect(self, now: int) -> list[Ownership]:
+        """Have what an operation changed written; returns the ownerships of the shards that it changed."""
+        tables, gate, found = self._tables, self._gate, self._shards
+        changed: dict[Ownership, None] = {}
+        for changed_row in tables.changed:
+            shard = found[shard_of(changed_row.job_id)]
+            shard.change(changed_row, now)
+            gate.changed(shard.owned)
+            changed[shard.owned] = None
         for job, first, lines in tables.notices:
+            shard = found[shard_of(job.id)]
+            shard.tell(job, first, lines)
+            gate.changed(shard.owned)
+            changed[shard.owned] = None
             self._counted.history.add(by=len(lines))
             if (known := self._lines.get(job.id)) is not None and first == len(known) + 1:
                 # As they are stored, whatever they were made of.
-                gate.then(known.extend, decode_history(encode_history(lines)))
-        shard.collect(now)
-        return changed
+                gate.then(known.extend, decode_history(encode_history(lines)), (shard.owned,))
+        for job in tables.ends:
+            job.end_due = now
+            gate.then(lambda job_id: self._ends.put(job_id, now), job.id, (found[shard_of(job.id)].owned,))
+        for job, before, last in tables.happened:
+            if job.events_due is None:
+                job.events_due, job.events_after = now, before
+            job.events_last = last
+            told = (job.id, before, last)
+            gate.then(lambda told: self._events.happened(*told, now), told, (found[shard_of(job.id)].owned,))
+        return list(changed)
 
     def _flown(self, waited: int, seconds: float) -> None:
         self._counted.groups.observe(waited)
@@ -355,33 +444,29 @@ class OwnedStorage(CoreCalls):
     def _give_soon(self, hint: Hint) -> None:
         asyncio.get_running_loop().call_soon(self._hints.give, hint)
 
-    def _drop(self, why: str) -> None:
-        """Throw the rows in memory away, and read them again."""
-        gate = self._gate
-        if gate is not None:
-            self._owner.drop(gate.head.shard, why)
-
     async def _fetch(self, jobs: Iterable[str] = (), tasks: Iterable[str] = ()) -> None:
         """Have rows at hand that may be over; those that cannot be opened are not."""
-        shard, _ = self._owned_shard()
-        await shard.fetch(self._rows, jobs, tasks)
+        self._check_open()
+        await self._finished.fetch(jobs, tasks)
 
     async def _fetch_job(self, job_id: str) -> None:
         """Have a job at hand that may be over. Raises SealBroken if it cannot be opened."""
-        shard, _ = self._owned_shard()
-        for error in (await shard.fetch(self._rows, [job_id])).values():
+        self._check_open()
+        for error in (await self._finished.fetch([job_id])).values():
             raise error
 
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
-        shard, _ = self._owned_shard()
-        requests = [(one.job.owner, one.request_id) for one in items if one.request_id is not None]
+        self._check_open()
+        requests = [
+            (shard_of(one.job.id), one.job.owner, one.request_id) for one in items if one.request_id is not None
+        ]
         if requests:
-            await shard.fetch_requests(self._rows, requests)
+            await self._finished.fetch_requests(requests)
         return await super().create_jobs(items, want, seats)
 
     async def made(self, owner: str, request_id: str) -> tuple[str, bytes] | None:
-        shard, _ = self._owned_shard()
-        await shard.fetch_requests(self._rows, [(owner, request_id)])
+        self._check_open()
+        await self._finished.fetch_requests([(self._shard_for(owner, request_id), owner, request_id)])
         return await super().made(owner, request_id)
 
     async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
@@ -414,8 +499,8 @@ class OwnedStorage(CoreCalls):
         return await super().touch(touch, seats)
 
     async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
-        shard, _ = self._owned_shard()
-        tables = shard.tables
+        self._check_open()
+        tables = self._tables
         late = [
             one
             for one in results
@@ -424,9 +509,9 @@ class OwnedStorage(CoreCalls):
             or task.lease_id != one.lease_id
         ]
         if late:
-            await shard.fetch(self._rows, tasks=[one.task_id for one in late])
+            await self._finished.fetch(tasks=[one.task_id for one in late])
             known = [task for one in late if (task := tables.task(one.task_id)) is not None]
-            await shard.fetch_lates(self._rows, [(task.job_id, task.n, worker_id) for task in known])
+            await self._finished.fetch_lates([(task.job_id, task.n, worker_id) for task in known])
         return await super().complete(results, worker_id, want, seats)
 
     async def task(self, task_id: str) -> TaskRecord | None:
@@ -439,35 +524,35 @@ class OwnedStorage(CoreCalls):
         return await super().queued_tasks(key, after, limit)
 
     async def branches(self, job_id: str, step: int) -> Sequence[tuple[str, Outcome]]:
-        shard, gate = self._owned_shard()
-        await gate.confirmed(exclusive=self.exclusive)
-        row = shard.tables.jobs.get(job_id)
+        on = self._on([job_id])
+        await self._gate.confirmed(*on)
+        row = self._tables.jobs.get(job_id)
         if row is None:
             return []
-        return await shards.branches(self._rows, shard, row, step)
+        return await branches(self._rows, self._shards[shard_of(job_id)], self._tables, row, step)
 
     # The outbox ------------------------------------------------------------------------------------------------
 
     async def take(self, limit: int) -> Sequence[Notice]:
         if not self._outbox.moving:
             return []
-        shard, _ = self._owned_shard()
+        self._check_open()
         found: list[tuple[Notice, int]] = []
         now, size = self.now(), 0
-        async for page in entries_of(self._rows, HISTORY):
+        async for page in entries_of(self._rows, HISTORY, list(self._shards)):
             free = [one for one in page if self._outbox.free(f"{one.score}:{one.member}", now)]
-            await shard.fetch(self._rows, [shards.page_of(one.member)[0] for one in free])
+            await self._fetch([shards.page_of(one.member)[0] for one in free])
             for one in free:
                 job_id, first, bytes_ = shards.page_of(one.member)
-                row = shard.tables.job(job_id)
-                [stored] = await self._rows.read(0, [(job_id, names.page_name(first))])
+                row = self._tables.job(job_id)
+                [stored] = await self._rows.read(one.shard, [(job_id, names.page_name(first))])
                 if row is None or stored is None:
                     continue
                 try:
-                    lines = tuple(shard.codec.opened_lines(job_id, first, stored))
+                    lines = tuple(self._codec.opened_lines(job_id, first, stored))
                 except SealBroken:
                     continue
-                record = job_record(shard.tables, row)
+                record = job_record(self._tables, row)
                 found.append((Notice(f"{one.score}:{one.member}", record, first, lines), bytes_))
                 size += bytes_ + len(row.state)
                 if len(found) >= limit or size >= TAKE_BYTES:
@@ -476,12 +561,15 @@ class OwnedStorage(CoreCalls):
 
     async def settle(self, notices: Sequence[str]) -> None:
         sizes = self._outbox.sizes(notices)
-        shard, gate = self._owned_shard()
+        changed: dict[Shard, None] = {}
         for notice in sizes:
             score, _, member = notice.partition(":")
-            shard.moved(*shards.page_of(member), int(score))
-        gate.changed()
-        await gate.passed()
+            job_id, first, size = shards.page_of(member)
+            [owned] = self._on([job_id])
+            shard = self._shards[owned.head.shard]
+            shard.moved(job_id, first, size, int(score))
+            changed[shard] = None
+        await self._written(*changed)
         self._outbox.settled(notices)
 
     async def take_ends(self, limit: int, hold: int) -> Ends:
@@ -531,7 +619,7 @@ class OwnedStorage(CoreCalls):
                     if due is not None:
                         self._ends.put(job_id, due)
 
-        await self._do(settle)
+        await self._do(settle, [*told, *(job_id for job_id, _ in again)])
 
     async def settle_events(self, heard: Sequence[tuple[str, int, int]]) -> None:
         await self._fetch([job_id for job_id, _, _ in heard])
@@ -545,7 +633,7 @@ class OwnedStorage(CoreCalls):
                 row.events_due = None if row.events_last <= through else now + after
                 self._events.heard(job_id, through, now + after)
 
-        await self._do(settle)
+        await self._do(settle, [job_id for job_id, _, _ in heard])
 
     # Reads -----------------------------------------------------------------------------------------------------
 
@@ -555,35 +643,39 @@ class OwnedStorage(CoreCalls):
 
     async def _record(self, job_id: str) -> tuple[JobRecord | None, int]:
         """A job as it is durable, and how many bytes its state has."""
-        shard, gate = self._owned_shard()
-        row = shard.tables.jobs.get(job_id)
+        on = self._on([job_id])
+        row = self._tables.jobs.get(job_id)
         if row is not None:
-            copy, size = copied(shard.tables, row), len(row.state)
-            await gate.confirmed(exclusive=self.exclusive)
+            copy, size = copied(self._tables, row), len(row.state)
+            await self._gate.confirmed(*on)
             return copy(), size
         await self._fetch_job(job_id)
-        row = shard.tables.job(job_id)
-        return (None, 0) if row is None else (job_record(shard.tables, row), len(row.state))
+        row = self._tables.job(job_id)
+        return (None, 0) if row is None else (job_record(self._tables, row), len(row.state))
+
+    async def _confirmed(self) -> None:
+        """Wait until what memory shows of all shards is durable, and certainly this node's."""
+        self._check_open()
+        await self._gate.confirmed(*(shard.owned for shard in self._shards.values()))
 
     async def jobs(self, which: JobFilter, limit: int) -> tuple[Sequence[JobRecord], int | None]:
         with self._reading():
-            shard, gate = self._owned_shard()
-            await gate.confirmed(exclusive=self.exclusive)
+            await self._confirmed()
             found: list[tuple[int, Callable[[], JobRecord]]] = []
-            more = await self._look(shard, which, limit, found)
+            more = await self._look(which, limit, found)
             # What was read while others went on is durable by then.
-            await gate.confirmed(exclusive=self.exclusive)
+            await self._confirmed()
             records = await one_by_one(lambda one: one[1](), found)
             return records, found[-1][0] if more else None
 
-    async def _look(
-        self, shard: Shard, which: JobFilter, limit: int, found: list[tuple[int, Callable[[], JobRecord]]]
-    ) -> bool:
+    async def _look(self, which: JobFilter, limit: int, found: list[tuple[int, Callable[[], JobRecord]]]) -> bool:
         """Copy the jobs of a page of a list; answers whether there are more behind it."""
         size, before = 0, MAX_SCORE if which.before is None else which.before - 1
         indexes = _indexes_of(which)
         while True:
-            pages = [await self._rows.range(index, [0], 0, before, LOOK_AT, newest_first=True) for index in indexes]
+            pages = [
+                await self._rows.range(index, self._all, 0, before, LOOK_AT, newest_first=True) for index in indexes
+            ]
             full = [page[-1].score for page in pages if len(page) == LOOK_AT]
             # Below this some of the indexes may have more.
             last = max(full, default=0)
@@ -592,9 +684,9 @@ class OwnedStorage(CoreCalls):
             )
             for at in range(0, len(some), FETCH_JOBS):
                 jobs = [job_id for _, job_id in some[at : at + FETCH_JOBS]]
-                await shard.fetch(self._rows, jobs)
+                await self._fetch(jobs)
                 for job_id in jobs:
-                    row = shard.tables.job(job_id)
+                    row = self._tables.job(job_id)
                     if row is None or not passes(row, which):
                         continue
                     if which.created_after is not None and row.created_at < which.created_after:
@@ -602,63 +694,62 @@ class OwnedStorage(CoreCalls):
                     size += len(row.state)
                     if len(found) == limit or (found and size > MAX_PAGE_BYTES):
                         return True
-                    found.append((row.n, copied(shard.tables, row)))
+                    found.append((row.n, copied(self._tables, row)))
             if not full:
                 return False
             before = last - 1
 
     async def job_ids(self, owner: str, prefix: str, limit: int) -> Sequence[str]:
         with self._reading():
-            shard, gate = self._owned_shard()
-            await gate.confirmed(exclusive=self.exclusive)
+            await self._confirmed()
             first, last = times_of(prefix.partition("-")[2])
-            low = await self._first_created(shard, owner, first)
+            low = await self._first_created(owner, first)
             found: list[str] = []
-            while page := await self._rows.range(all_of(owner), [0], low, MAX_SCORE, IDS_AT_A_TIME):
+            while page := await self._rows.range(all_of(owner), self._all, low, MAX_SCORE, IDS_AT_A_TIME):
                 found = sorted([*found, *(one.member for one in page if one.member.startswith(prefix))])[:limit]
                 if len(found) == limit:
                     last = min(last, times_of(found[-1].partition("-")[2])[1])
-                created_at = await self._created_at(shard, page[-1].member)
+                created_at = await self._created_at(page[-1].member)
                 if created_at is not None and created_at > last + CREATED_WITHIN:
                     break
                 low = page[-1].score + 1
             return found
 
-    async def _first_created(self, shard: Shard, owner: str, time: int) -> int:
+    async def _first_created(self, owner: str, time: int) -> int:
         """A number of arrival below which no job of an owner was created at that time or later."""
-        newest = await self._rows.range(all_of(owner), [0], 0, MAX_SCORE, 1, newest_first=True)
+        newest = await self._rows.range(all_of(owner), self._all, 0, MAX_SCORE, 1, newest_first=True)
         low, high = 0, newest[0].score if newest else 0
         while low < high:
             middle = (low + high) // 2
-            found = await self._rows.range(all_of(owner), [0], middle, MAX_SCORE, 1)
-            created_at = await self._created_at(shard, found[0].member) if found else None
+            found = await self._rows.range(all_of(owner), self._all, middle, MAX_SCORE, 1)
+            created_at = await self._created_at(found[0].member) if found else None
             if created_at is not None and created_at < time:
                 low = found[0].score + 1
             else:
                 high = middle
         return low
 
-    async def _created_at(self, shard: Shard, job_id: str) -> int | None:
-        await shard.fetch(self._rows, [job_id])
-        row = shard.tables.job(job_id)
+    async def _created_at(self, job_id: str) -> int | None:
+        await self._fetch([job_id])
+        row = self._tables.job(job_id)
         return None if row is None else row.created_at
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         with self._reading():
-            shard, gate = self._owned_shard()
-            await gate.confirmed(exclusive=self.exclusive)
+            await self._gate.confirmed(*self._on([job_id]))
+            number = shard_of(job_id)
             pages = sorted(
                 int(name.removeprefix(names.PAGE))
-                for name in await self._rows.names(0, job_id)
+                for name in await self._rows.names(number, job_id)
                 if name.startswith(names.PAGE)
             )
             # Of the pages that begin before, the last one may hold what comes after.
             first = max((at for at, one in enumerate(pages) if one <= after + 1), default=0)
             found: list[tuple[int, HistoryEvent]] = []
             for begins in pages[first:]:
-                [stored] = await self._rows.read(0, [(job_id, names.page_name(begins))])
+                [stored] = await self._rows.read(number, [(job_id, names.page_name(begins))])
                 if stored is not None:
-                    lines = shard.codec.opened_lines(job_id, begins, stored)
+                    lines = self._codec.opened_lines(job_id, begins, stored)
                     found += [line for line in enumerate(lines, begins) if line[0] > after]
                 if len(found) >= limit:
                     break
@@ -666,24 +757,22 @@ class OwnedStorage(CoreCalls):
 
     def _row_at_hand(self, job_id: str) -> JobRow | None:
         """A job's row, if it is in memory as it is in the store."""
-        shard, gate = self._shard, self._gate
         # Where another process may have taken the store, nothing is known without a batch.
-        if shard is None or gate is None or gate.lost or not self.exclusive:
+        if not self.exclusive or not self._open or (shard := self._shards.get(shard_of(job_id))) is None:
             return None
-        row = shard.tables.job(job_id)
+        row = self._tables.job(job_id)
         return row if row is not None and shard.is_durable(row) else None
 
     def at_hand(self, job_id: str) -> JobRecord | None:
-        row, shard = self._row_at_hand(job_id), self._shard
-        return job_record(shard.tables, row) if row is not None and shard is not None else None
+        row = self._row_at_hand(job_id)
+        return None if row is None else job_record(self._tables, row)
 
     def over_at_hand(self, job_id: str) -> bool | None:
         row = self._row_at_hand(job_id)
         if row is not None:
             return row.over
         # What is not durable yet is hinted at once it is, also an end.
-        known = self._shard is not None and job_id in self._shard.tables.jobs
-        return False if known else None
+        return False if self._open and job_id in self._tables.jobs else None
 
     def history_at_hand(self, job_id: str) -> Sequence[tuple[int, HistoryEvent]] | None:
         lines = self._lines.get(job_id)
@@ -701,48 +790,53 @@ class OwnedStorage(CoreCalls):
         super().unwatch(job_id)
 
     async def counts(self) -> Counts:
-        shard, gate = self._owned_shard()
-        await gate.confirmed(exclusive=self.exclusive)
-        jobs = Counter([status_seen(row) for row in shard.tables.jobs.values() if not row.over])
-        return Counts(jobs, *task_counts(shard.tables))
+        await self._confirmed()
+        jobs = Counter([status_seen(row) for row in self._tables.jobs.values() if not row.over])
+        return Counts(jobs, *task_counts(self._tables))
 
     async def surplus(self, keep: int) -> int | None:
-        shard, gate = self._owned_shard()
-        await gate.confirmed(exclusive=self.exclusive)
-        more = shard.ended - keep
+        await self._confirmed()
+        more = sum(shard.ended for shard in self._shards.values()) - keep
         if more <= 0:
             return None
-        found = await self._rows.range(ENDED, [0], 0, MAX_SCORE, min(more, LOOK_AT))
+        found = await self._rows.range(ENDED, list(self._shards), 0, MAX_SCORE, min(more, LOOK_AT))
         return found[-1].score if found else None
 
     async def purge(self, finished_before: int, limit: int, spared: Collection[str] = ()) -> int:
         while await self._do(lambda tables, now: forget_expired(tables, now)):
             pass
         purged = weight = 0
-        async for page in entries_of(self._rows, ENDED, high=finished_before - 1):
-            shard, gate = self._owned_shard()
+        async for page in entries_of(self._rows, ENDED, list(self._shards), high=finished_before - 1):
             for at in range(0, len(page), FETCH_JOBS):
-                jobs = [one.member for one in page[at : at + FETCH_JOBS]]
-                await shard.fetch(self._rows, jobs)
-                for job_id in jobs:
-                    row = shard.tables.job(job_id)
-                    if row is None or job_id in spared or not _may_go(shard, row):
+                some = [one for one in page[at : at + FETCH_JOBS] if one.member not in spared]
+                await self._fetch([one.member for one in some])
+                for one in some:
+                    shard, row = self._shards.get(one.shard), self._tables.job(one.member)
+                    if shard is None or row is None or not _may_go(shard, row):
                         continue
                     shard.purge(row)
+                    self._finished.forget(row.id)
+                    self._gate.changed(shard.owned)
                     purged, weight = purged + 1, weight + PURGED_ROWS + row.history_seq
                     if purged == limit:
                         break
                     if weight >= PURGE_AT_A_TIME:
                         weight = 0
-                        gate.changed()
-                        await gate.passed()
+                        await self._gate.passed(shard.owned)
                 if purged == limit:
                     break
-            gate.changed()
-            await gate.passed()
+            await self._gate.passed(*(shard.owned for shard in self._shards.values()))
             if purged == limit:
                 break
         return purged
+
+
+class _Loaded(Value, gc=True):
+    """What was read of a shard."""
+
+    tables: Tables
+    ends: list[Found]
+    events: list[tuple[Found, JobRow]]
 
 
 def _may_go(shard: Shard, row: JobRow) -> bool:

@@ -30,7 +30,7 @@ class PostgresStorage(OwnedStorage):
         self.metrics = self._counted
 
     def __repr__(self) -> str:
-        return f"PostgresStorage({self._shard})"
+        return f"PostgresStorage({len(self._shards)} shards)"
 
     def _open_rows(self) -> RowStore:
         return PostgresRows(self._uri, shards=1)

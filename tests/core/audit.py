@@ -1,4 +1,4 @@
-"""What a shard keeps beside its rows, and in the store, held against the rows: counts, queues, holds, timers."""
+"""What a node keeps beside its rows, and in the store, held against the rows: counts, queues, holds, timers."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 from holon.core.row import Row
 from holon.core.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, JobRow, TaskRow
-from holon.core.shard import ENDED, HISTORY, LIVE, Shard, load
+from holon.core.load import load, load_shared
+from holon.core.shard import ENDED, HISTORY, LIVE, Shard
 from holon.core.tables import Tables
-from holon.stores.port import RowStore
-from holon.stores.sealing import Seal
+from holon.storage.owned import OwnedStorage
 
 # What lives in memory only; a fan-out is compared as a row of its own.
 MEMORY_ONLY = {"claim_id", "claim_until", "fan", "lease_until", "ready_seq", "reply", "spawn_at", "stored", "timer_at"}
 
 
-async def audit(store: RowStore, shard: Shard, now: int) -> None:
+async def audit(storage: OwnedStorage) -> None:
     """Check all of it, while nothing is to be written."""
-    tables = shard.tables
+    tables, now = storage._tables, storage.now()
     assert not tables.touched
     _only_what_lives(tables)
     _queues(tables)
@@ -27,40 +27,48 @@ async def audit(store: RowStore, shard: Shard, now: int) -> None:
     _holds(tables)
     for row in tables.jobs.values():
         _counts(tables, row)
-    loaded = Shard(tables.settings, Seal())
-    await load(store, loaded, 0)
-    for task in loaded.tables.tasks.values():
+    loaded = Tables(tables.settings, tables.shards)
+    ended = 0
+    await load_shared(storage._rows, storage._codec, loaded)
+    for number in storage._shards:
+        shard = Shard(number, loaded, storage._codec, lambda _: None, lambda _: None)
+        part = Tables(tables.settings, tables.shards)
+        await load(storage._rows, shard, part, 0)
+        loaded.absorb(part)
+        ended += shard.ended
+    for task in loaded.tasks.values():
         # A start gave what was held time to be heard of; that is stored once the task is written for something else.
         here = tables.tasks.get(task.id)
         if task.execution_due is not None and here is not None and here.execution_due is not None:
             task.execution_due = max(task.execution_due, here.execution_due)
-    stored, known = _everything(loaded.tables, now), _everything(tables, now)
+    stored, known = _everything(loaded, now), _everything(tables, now)
     for what in known:
         assert stored[what].keys() == known[what].keys()
         for name in known[what]:
             assert stored[what][name] == known[what][name], name
     ready = {row.id for row in tables.jobs.values() if row.ready_seq or row.claim_id}
-    other = {row.id for row in loaded.tables.jobs.values() if row.ready_seq}
+    other = {row.id for row in loaded.jobs.values() if row.ready_seq}
     assert other == ready, [_everything(tables, 0)["rows"][one] for one in other ^ ready]
-    assert loaded.ended == shard.ended
-    await _left_behind(store, shard)
+    assert ended == sum(shard.ended for shard in storage._shards.values())
+    await _left_behind(storage)
 
 
-async def _left_behind(store: RowStore, shard: Shard) -> None:
+async def _left_behind(storage: OwnedStorage) -> None:
     """Every job is in the indexes where it belongs, and each page of history that is to be moved is there."""
-    live = {one.member for one in await store.range(LIVE, [0], 0, 2**53, 10_000)}
-    assert live == shard.tables.jobs.keys()
-    over = {one.member for one in await store.range(ENDED, [0], 0, 2**53, 10_000)}
-    assert len(over) == shard.ended
+    store, shards = storage._rows, storage._shards
+    live = {one.member for one in await store.range(LIVE, list(shards), 0, 2**53, 10_000)}
+    assert live == storage._tables.jobs.keys()
+    over = {one.member for one in await store.range(ENDED, list(shards), 0, 2**53, 10_000)}
+    assert len(over) == sum(shard.ended for shard in shards.values())
     assert not live & over
     unmoved = 0
-    for one in await store.range(HISTORY, [0], 0, 2**53, 10_000):
+    for one in await store.range(HISTORY, list(shards), 0, 2**53, 10_000):
         job_id, first, size = one.member.rsplit(":", 2)
-        [page] = await store.read(0, [(job_id, f"lines.{first}")])
+        [page] = await store.read(one.shard, [(job_id, f"lines.{first}")])
         assert page is not None
         assert len(page) == int(size)
         unmoved += len(page)
-    assert shard.unmoved == unmoved
+    assert sum(shard.unmoved for shard in shards.values()) == unmoved
 
 
 def _everything(tables: Tables, now: int) -> dict[str, Any]:

@@ -226,8 +226,7 @@ async def test_what_is_over_does_not_stay_in_memory(world: World) -> None:
         await world.finish(await world.start(request_id=str(number)))
         assert await world.append(offer.job_id, Woken(9)) is Appended.OVER
         assert await world.complete(offer) is None
-    assert store._shard is not None
-    tables = store._shard.tables
+    tables = store._tables
     assert [tables.jobs, tables.tasks, tables.requests, tables.lates] == [{}] * 4
 
 

@@ -25,9 +25,8 @@ ROUNDS = 120
 async def check(crowd: Crowd) -> None:
     """What is in memory is what would be loaded, what is counted is what there is, and reads from memory are right."""
     store = crowd.store
-    shard, gate = store._owned_shard()
-    await gate.passed()
-    await audit(store._rows, shard, store.now())
+    await store._gate.passed()
+    await audit(store)
     for job_id in crowd.programs:
         known = store.at_hand(job_id)
         if known is not None:

@@ -21,9 +21,8 @@ ACTIONS = 250
 
 async def compare(store: FaultyStorage) -> None:
     """What would be loaded now is what is in memory, and lists tell the same as reads of each job."""
-    shard, gate = store._owned_shard()
-    await gate.passed()
-    await audit(store._rows, shard, store.now())
+    await store._gate.passed()
+    await audit(store)
     records, _ = await store.jobs(JobFilter("ann"), 1_000)
     for record in records:
         assert await store.job(record.job.id) == record

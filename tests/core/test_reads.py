@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holon.core import shard
+from holon.core import finished
 from holon.domain.job import Status
 from holon.domain.value import replace
 from holon.ports import JobFilter
@@ -28,7 +28,7 @@ async def test_what_was_answered_is_seen_by_every_read_after_it_however_many_rea
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So small that jobs that are over come and go all the time.
-    monkeypatch.setattr(shard, "KEPT_OVER", 3)
+    monkeypatch.setattr(finished, "KEPT_OVER", 3)
     chance = random.Random(1)
     steps: dict[str, int] = {}
     writing = True

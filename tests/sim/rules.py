@@ -8,15 +8,15 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest import mock
 
-from holon.core.writer import Gate, Writer
+from holon.core.writer import Gate, On, Ownership, Writer
 from holon.domain.value import replace
 from holon.errors import StoreUnavailable
 from holon.stores.memory import MemoryRows
 from holon.stores.port import Batch, Head, Word
 
 
-def _answer_at_once(gate: Gate, future: asyncio.Future[Any], value: Any) -> None:
-    gate.changed()
+def _answer_at_once(gate: Gate, future: asyncio.Future[Any], value: Any, on: On) -> None:
+    gate.changed(*on)
 
     def answer() -> None:
         if not future.done():
@@ -41,10 +41,10 @@ async def _apply_once(writer: Writer, batches: Sequence[Batch]) -> Sequence[tupl
     try:
         return await writer._store.apply(batches)
     except StoreUnavailable:
-        return [(Word.APPLIED, writer._gates[batch.shard].head) for batch in batches]
+        return [(Word.APPLIED, writer._owned[batch.shard].head) for batch in batches]
 
 
-async def _no_repair(writer: Writer, gate: Gate, batch: Batch, head: Head) -> tuple[Word, Head]:
+async def _no_repair(writer: Writer, owned: Ownership, batch: Batch, head: Head) -> tuple[Word, Head]:
     return Word.GAP, head
 
 

@@ -32,6 +32,7 @@ T = TypeVar("T")
 ME = Client(DEFAULT)
 NODES = ("a", "b")
 CLIENTS, JOBS = 3, 6
+SHARDS = 4
 # So long everything fails, and so long all jobs may then take to end (seconds).
 STORM_S, CALM_S = 40.0, 90.0
 # So long a run may take, whatever happens (seconds).
@@ -100,7 +101,7 @@ class World:
 
     async def _run(self) -> list[str]:
         outside = copy_context()
-        self.server = Server(MemoryRows(1, SimClock(self.loop, 0)), self.dice)
+        self.server = Server(MemoryRows(SHARDS, SimClock(self.loop, 0)), self.dice)
         self.nodes = [Node(name, self.server, self.dice, outside) for name in NODES]
         self.workers = [Worker(f"w{number}", self.nodes, self.dice, outside) for number in range(3)]
         self.failed: list[BaseException] = []

@@ -1,0 +1,193 @@
+"""Rows of jobs and tasks that are over: those last written or asked for stay in memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from holon.core import codec as names
+from holon.core.row import shard_of
+from holon.core.rows import JobRow, LateRow, TaskRow
+from holon.core.shard import Shard, as_stored, task_place
+from holon.core.tables import Tables
+from holon.domain.task import job_of
+from holon.stores.port import RowKey, RowStore
+from holon.stores.sealing import SealBroken
+
+AnyRow = TypeVar("AnyRow", JobRow, TaskRow, LateRow)
+
+# At most this many rows that are over stay in memory: the last that were written or fetched.
+KEPT_OVER = 2_000
+
+
+class Finished:
+    """Rows that are over, of all shards of a node. They are read from the store when an operation needs them.
+
+    Arguments:
+        tables: those of the node; they find these rows here.
+        shards: the shards that the node owns, by their numbers.
+        store: where rows are read.
+    """
+
+    def __init__(self, tables: Tables, shards: Mapping[int, Shard], store: RowStore) -> None:
+        self._tables = tables
+        self._shards = shards
+        self._store = store
+        self._over: OrderedDict[object, JobRow | TaskRow | LateRow] = OrderedDict()
+        self._over_of: defaultdict[str, set[object]] = defaultdict(set)
+        self._requests: dict[tuple[str, str], str] = {}
+        tables.load_job = lambda job_id: self._kept(job_id, JobRow)
+        tables.load_task = lambda wanted: self._kept(wanted, TaskRow)
+        tables.load_late = lambda task, worker: self._kept((task, worker), LateRow)
+        tables.load_request = lambda owner, request: self._requests.get((owner, request))
+
+    def __repr__(self) -> str:
+        return f"Finished({len(self._over)})"
+
+    def keep(self, row: JobRow | TaskRow | LateRow) -> None:
+        """Keep a row that is over, and forget the oldest beyond the limit."""
+        self._over[_key(row)] = row
+        self._over_of[row.job_id].add(_key(row))
+        if isinstance(row, JobRow) and row.request_id is not None:
+            self._requests[row.owner, row.request_id] = row.id
+        while len(self._over) > KEPT_OVER:
+            key, oldest = next(iter(self._over.items()))
+            if self._shards[shard_of(oldest.job_id)].is_changing(oldest):
+                self._over.move_to_end(key)
+                return
+            del self._over[key]
+            of_job = self._over_of[oldest.job_id]
+            of_job.discard(key)
+            if not of_job:
+                del self._over_of[oldest.job_id]
+            self._forget_request(oldest)
+
+    def forget(self, job_id: str) -> None:
+        """Forget all rows of a job."""
+        for key in self._over_of.pop(job_id, ()):
+            row = self._over.pop(key, None)
+            if row is not None:
+                self._forget_request(row)
+
+    def expel(self, shard: int) -> None:
+        """Forget all rows of a shard that is lost."""
+        for job_id in [one for one in self._over_of if shard_of(one) == shard]:
+            self.forget(job_id)
+
+    def _forget_request(self, row: JobRow | TaskRow | LateRow) -> None:
+        if isinstance(row, JobRow) and row.request_id is not None:
+            self._requests.pop((row.owner, row.request_id), None)
+
+    def _kept(self, key: object, kind: type[AnyRow]) -> AnyRow | None:
+        row = self._over.get(key)
+        return row if isinstance(row, kind) else None
+
+    async def fetch(self, jobs: Iterable[str] = (), tasks: Iterable[str] = ()) -> Mapping[str, SealBroken]:
+        """Read jobs and tasks into memory that may be over, for the next operation. Unknown ids are ignored.
+
+        Returns:
+            the errors, by job id, of rows that cannot be opened. Those rows are not in memory.
+        """
+        tables, broken = self._tables, dict[str, SealBroken]()
+        some_tasks = [one for one in dict.fromkeys(tasks) if tables.task(one) is None and _is_task_id(one)]
+        wanted = dict.fromkeys((*jobs, *(job_of(one) for one in some_tasks)))
+        some_jobs = [one for one in wanted if one and tables.job(one) is None]
+        for number in dict.fromkeys(map(shard_of, (*some_jobs, *some_tasks))):
+            shard = self._shards.get(number)
+            if shard is not None:
+                await self._fetch(
+                    shard,
+                    [one for one in some_jobs if shard_of(one) == number],
+                    [one for one in some_tasks if shard_of(one) == number],
+                    broken,
+                )
+        return broken
+
+    async def read_job(self, shard: Shard, job_id: str) -> JobRow | None:
+        """Read a job of a shard that is not loaded yet; None if there is none, or it cannot be opened."""
+        head, state = await self._store.read(shard.number, [(job_id, names.HEAD), (job_id, names.STATE)])
+        if head is None or state is None:
+            return None
+        try:
+            return as_stored(shard.codec.job(head, state, None))
+        except SealBroken:
+            return None
+
+    async def _fetch(self, shard: Shard, jobs: list[str], tasks: list[str], broken: dict[str, SealBroken]) -> None:
+        tables, codec = self._tables, shard.codec
+        jobs, tasks, values = await self._read(shard, jobs, tasks)
+        if self._shards.get(shard.number) is not shard:
+            return
+        for at, job_id in enumerate(jobs):
+            head, state = values[2 * at], values[2 * at + 1]
+            if head is not None and state is not None and tables.job(job_id) is None:
+                try:
+                    self.keep(as_stored(codec.job(head, state, None)))
+                except SealBroken as error:
+                    broken[job_id] = error
+        for one, value in zip(tasks, values[2 * len(jobs) :], strict=True):
+            if value is not None and tables.task(one) is None and tables.job(job_of(one)) is not None:
+                try:
+                    self.keep(codec.opened_task(job_of(one), *task_place(one), value))
+                except SealBroken as error:
+                    broken[job_of(one)] = error
+
+    async def _read(
+        self, shard: Shard, jobs: list[str], tasks: list[str]
+    ) -> tuple[list[str], list[str], Sequence[bytes | None]]:
+        """Read jobs and tasks, except those of jobs that are being purged.
+
+        Returns:
+            the ids of the jobs, the ids of the tasks, and their stored rows: head and state of each job, then the
+            tasks.
+        """
+        while True:
+            jobs = [one for one in jobs if not shard.is_going(one)]
+            tasks = [one for one in tasks if not shard.is_going(job_of(one))]
+            keys: list[RowKey] = [(one, name) for one in jobs for name in (names.HEAD, names.STATE)]
+            keys += [(job_of(one), names.task_name(*task_place(one))) for one in tasks]
+            purges = shard.purges
+            values = await self._store.read(shard.number, keys) if keys else ()
+            # A job purged during the read may be among the values: then read again without it.
+            if purges == shard.purges:
+                return jobs, tasks, values
+
+    async def fetch_requests(self, requests: Iterable[tuple[int, str, str]]) -> None:
+        """Read jobs into memory by the requests that created them.
+
+        Arguments:
+            requests: the shard, the owner and the request id of each.
+        Raises:
+            SealBroken: a job cannot be opened.
+        """
+        some = [one for one in dict.fromkeys(requests) if self._tables.request(*one[1:]) is None]
+        found: list[str] = []
+        for number in dict.fromkeys(one[0] for one in some):
+            keys = [("", names.request_name(*one[1:])) for one in some if one[0] == number]
+            found += [value.decode() for value in await self._store.read(number, keys) if value is not None]
+        for error in (await self.fetch(found)).values():
+            raise error
+
+    async def fetch_lates(self, wanted: Iterable[tuple[str, int, str]]) -> None:
+        """Read counts of late results into memory, by (job id, arrival number of the task, worker id)."""
+        some = [one for one in dict.fromkeys(wanted) if one[1:] not in self._tables.lates]
+        some = [one for one in some if one[1:] not in self._over]
+        for number in dict.fromkeys(shard_of(one[0]) for one in some):
+            keys = [(job, names.late_name(task, worker)) for job, task, worker in some if shard_of(job) == number]
+            values = await self._store.read(number, keys)
+            shard = self._shards.get(number)
+            for value in values:
+                if value is not None and shard is not None:
+                    row = shard.codec.opened_late(value)
+                    if (row.task, row.worker_id) not in self._tables.lates:
+                        self.keep(row)
+
+
+def _key(row: JobRow | TaskRow | LateRow) -> object:
+    return (row.task, row.worker_id) if isinstance(row, LateRow) else row.id
+
+
+def _is_task_id(text: str) -> bool:
+    parts = text.rsplit("-", 2)
+    return len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal()
