@@ -132,6 +132,7 @@ class OwnedStorage(CoreCalls):
         self._owned = asyncio.Event()
         await self._rows.__aenter__()
         try:
+            self.at_one_place = self._rows.shards == 1
             self._tables = Tables(self._settings, self._rows.shards)
             self._codec = Codec(self._seal)
             self._finished = Finished(self._tables, self._shards, self._rows)

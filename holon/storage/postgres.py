@@ -33,4 +33,4 @@ class PostgresStorage(OwnedStorage):
         return f"PostgresStorage({len(self._shards)} shards)"
 
     def _open_rows(self) -> RowStore:
-        return PostgresRows(self._uri, shards=1)
+        return PostgresRows(self._uri)

@@ -19,6 +19,7 @@ from holon.storage.postgres import PostgresStorage
 from holon.storage.redis import RedisStorage
 from holon.storage.redis.arguments import quota_name
 from holon.storage.redis.partition import Partition
+from holon.stores.postgres import SHARDS
 from holon.stores.sealing import Seal
 from tests.history.postgres import Server, serving
 from tests.redis_cluster import RedisCluster
@@ -233,7 +234,7 @@ class Postgres:
 
     name = "postgresql"
     durable = True
-    partitions = 1
+    partitions = SHARDS
 
     def __init__(self) -> None:
         self._stack = ExitStack()
