@@ -92,6 +92,11 @@ class Codec:
         """A job's head as bytes."""
         return pack(*_head(row)[:-1], self._seal.seal_text("row", row.id, "message", row.message))
 
+    @staticmethod
+    def number_of(head: bytes) -> int:
+        """The arrival number of a job, from its stored head."""
+        return int(unpack("head", head)[0])
+
     def job(self, head: bytes, state: bytes, inbox: bytes | None) -> JobRow:
         """A job's row, without its fan-out, from its stored rows. Raises SealBroken if one cannot be opened."""
         fields = dict(zip(_HEAD_FIELDS, unpack("head", head), strict=True))

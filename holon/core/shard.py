@@ -57,8 +57,11 @@ def over_of(owner: str, status: str) -> str:
 
 
 def page_member(job_id: str, first: int, size: int) -> str:
-    """The member of a page of history in the HISTORY index; `size` is in bytes."""
-    return f"{job_id}:{first}:{size}"
+    """The member of a page of history in the HISTORY index; `size` is in bytes.
+
+    `first` is padded, so that the pages of a job that have one score stand in order.
+    """
+    return f"{job_id}:{first:010}:{size}"
 
 
 def page_of(member: str) -> tuple[str, int, int]:
@@ -168,12 +171,17 @@ class Shard:
             self._deletes.append(("", names.MOVED))
 
     async def index_history(self, store: RowStore, job_id: str) -> None:
-        """Add HISTORY entries for the pages of a job, which were written while history was not moved."""
+        """Add HISTORY entries for the pages of a job, which were written while history was not moved.
+
+        Their score is the job's arrival number, which is lower than the time of any page that is written later.
+        """
         pages = [name for name in await store.names(0, job_id) if name.startswith(names.PAGE)]
-        for name, page in zip(pages, await store.read(0, [(job_id, name) for name in pages]), strict=True):
-            if page is not None:
+        head, *values = await store.read(0, [(job_id, name) for name in (names.HEAD, *pages)])
+        for name, page in zip(pages, values, strict=True):
+            if head is not None and page is not None:
                 first = int(name.removeprefix(names.PAGE))
-                self._new_entries.append((HISTORY, self._stamp, page_member(job_id, first, len(page))))
+                member = page_member(job_id, first, len(page))
+                self._new_entries.append((HISTORY, self.codec.number_of(head), member))
                 self._count_page(job_id, 1, len(page))
 
     def count_entry(self, member: str) -> None:

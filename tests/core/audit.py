@@ -56,7 +56,7 @@ async def _left_behind(store: RowStore, shard: Shard) -> None:
     unmoved = 0
     for one in await store.range(HISTORY, [0], 0, 2**53, 10_000):
         job_id, first, size = one.member.rsplit(":", 2)
-        [page] = await store.read(0, [(job_id, f"lines.{first}")])
+        [page] = await store.read(0, [(job_id, f"lines.{int(first)}")])
         assert page is not None
         assert len(page) == int(size)
         unmoved += len(page)
