@@ -160,7 +160,12 @@ class Shard:
     def moved(self, job_id: str, first: int, size: int, score: int) -> None:
         """Delete a page of history that has been moved; `score` is that of its HISTORY entry."""
         self._deletes.append((job_id, names.page_name(first)))
-        self._removed.append((HISTORY, score, page_member(job_id, first, size)))
+        self.drop_entry(page_member(job_id, first, size), score)
+
+    def drop_entry(self, member: str, score: int) -> None:
+        """Delete a counted HISTORY entry. Its page, if there is one, stays."""
+        self._removed.append((HISTORY, score, member))
+        job_id, _, size = page_of(member)
         self._count_page(job_id, -1, -size)
 
     def note_moved(self, *, moved: bool) -> None:

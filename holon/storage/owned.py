@@ -156,6 +156,12 @@ class OwnedStorage(CoreCalls):
         shard, gate = self._owned_shard()
         [moved] = await self._rows.read(0, [("", names.MOVED)])
         if self._outbox.moving and moved is None:
+            # Entries of an earlier time: meanwhile jobs may have been purged, and the other pages get new ones.
+            async for page in entries_of(self._rows, HISTORY):
+                for one in page:
+                    shard.drop_entry(one.member, one.score)
+                gate.changed()
+                await gate.passed()
             for index in (shards.LIVE, ENDED):
                 async for page in entries_of(self._rows, index):
                     for one in page:

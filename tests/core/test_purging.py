@@ -9,8 +9,9 @@ from contextlib import closing
 import pytest
 
 from holon.domain.value import replace
-from holon.ports import JobFilter, Put, Quota
+from holon.ports import JobFilter, Notice, Put, Quota
 from holon.storage import owned
+from tests.contract.test_outbox import ended, settle, tell, told
 from tests.contract.world import World
 from tests.core.faults import Faults, settled
 
@@ -111,13 +112,36 @@ async def test_a_job_whose_history_is_not_moved_stays_until_it_is(world: World) 
     for _ in range(23):
         await world.finish(await world.start())
     storage, at = world.storage, world.now + 1
-    told = await storage.take(100)
-    last = told[-1].record.job.id
-    await storage.settle([one.id for one in told if one.record.job.id == last])
+    notices = await storage.take(100)
+    last = notices[-1].record.job.id
+    await storage.settle([one.id for one in notices if one.record.job.id == last])
     assert await storage.purge(at, 10) == 1
     await world.restart()
     assert await world.storage.purge(at, 100) == 0
-    told = await world.storage.take(100)
-    await world.storage.settle([one.id for one in told])
+    await settle(world, await world.storage.take(100))
     assert await world.storage.purge(at, 100) == 22
     assert rows(world) == set()
+
+
+async def test_history_is_counted_once_when_it_is_moved_again_after_it_was_not(world: World) -> None:
+    world.settings = replace(world.settings, history_backlog=2_000)
+    await world.restart()
+    deleted, late = await ended(world), await tell(world, 200)
+    world.settings = replace(world.settings, history_backlog=None)
+    await world.restart()
+    assert await world.storage.purge(world.now + 1, 10) == 1
+    alive = await world.create()
+    world.settings = replace(world.settings, history_backlog=2_000)
+    await world.restart()
+    seen: list[Notice] = []
+    while notices := await world.storage.take(5):
+        seen += notices
+        await settle(world, notices)
+    assert told(seen, deleted) == []
+    assert [number for number, _ in told(seen, late)] == list(range(1, 201))
+    # Nothing waits any more, so jobs are made and deleted again.
+    assert world.storage.history_backlog == 0  # type: ignore[attr-defined]
+    await world.create()
+    await world.finish(await world.claim_of(alive))
+    await settle(world, await world.storage.take(10))
+    assert await world.storage.purge(world.now + 1, 10) == 1
