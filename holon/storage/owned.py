@@ -55,7 +55,7 @@ from holon.ports import (
 from holon.randomness import times_of
 from holon.storage.calls import CoreCalls
 from holon.storage.ends import EndsToTell, EventsToTell
-from holon.storage.outbox import TAKE_BYTES
+from holon.storage.outbox import TAKE_BYTES, Outbox
 from holon.storage.promises import Promise, Promises
 from holon.storage.waiting import MAX_WAITING, MAX_WAITING_TO_CREATE, RETRY_AFTER_S, too_many_wait
 from holon.stores.port import MAX_SCORE, Head, RowStore
@@ -119,6 +119,8 @@ class OwnedStorage(CoreCalls):
         self._promises = Promises()
         # The history of jobs that are watched from their creation on, by id.
         self._lines: dict[str, list[HistoryEvent]] = {}
+        # Held while notices are taken or settled.
+        self._moving = asyncio.Lock()
         self._broken: asyncio.Future[StoreBroken] = asyncio.get_running_loop().create_future()
         self._owned = asyncio.Event()
         await self._rows.__aenter__()
@@ -257,6 +259,8 @@ class OwnedStorage(CoreCalls):
     def _begin(self, rows: Rows, gate: Gate) -> None:
         assert isinstance(rows, Shard)  # noqa: S101  as `_load` made it
         self._shard, self._gate = rows, gate
+        # It is not known which of the notices that were taken are settled, so they are taken again.
+        self._outbox = Outbox(self._settings)
         self._outbox.count = lambda: rows.unmoved
         self._owned.set()
 
@@ -457,7 +461,13 @@ class OwnedStorage(CoreCalls):
     async def take(self, limit: int) -> Sequence[Notice]:
         if not self._outbox.moving:
             return []
-        shard, _ = self._owned_shard()
+        async with self._moving:
+            return await self._take(limit)
+
+    async def _take(self, limit: int) -> Sequence[Notice]:
+        shard, gate = self._owned_shard()
+        # The store then has no entries of settled pages any more.
+        await gate.confirmed(exclusive=True)
         found: list[tuple[Notice, int]] = []
         now, size = self.now(), 0
         async for page in entries_of(self._rows, HISTORY):
@@ -467,7 +477,11 @@ class OwnedStorage(CoreCalls):
                 job_id, first, bytes_ = shards.page_of(one.member)
                 row = shard.tables.job(job_id)
                 [stored] = await self._rows.read(0, [(job_id, names.page_name(first))])
-                if row is None or stored is None:
+                if stored is None:
+                    shard.drop_entry(one.member, one.score)
+                    gate.changed()
+                    continue
+                if row is None:
                     continue
                 try:
                     lines = tuple(shard.codec.opened_lines(job_id, first, stored))
@@ -481,14 +495,16 @@ class OwnedStorage(CoreCalls):
         return self._outbox.take(found, now)
 
     async def settle(self, notices: Sequence[str]) -> None:
-        sizes = self._outbox.sizes(notices)
-        shard, gate = self._owned_shard()
-        for notice in sizes:
-            score, _, member = notice.partition(":")
-            shard.moved(*shards.page_of(member), int(score))
-        gate.changed()
-        await gate.passed()
-        self._outbox.settled(notices)
+        async with self._moving:
+            shard, gate = self._owned_shard()
+            # A try before may have been refused, and its changes may yet be written.
+            await gate.confirmed(exclusive=True)
+            for notice in self._outbox.sizes(notices):
+                score, _, member = notice.partition(":")
+                shard.moved(*shards.page_of(member), int(score))
+            gate.changed()
+            gate.then(self._outbox.settled, notices)
+            await gate.passed()
 
     async def take_ends(self, limit: int, hold: int) -> Ends:
         return Ends(*await self._due(self._ends, limit, hold))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
+from holon.core import writer
 from holon.domain.value import replace
+from holon.errors import StoreUnavailable
 from holon.ports import JobFilter, Notice, Put, Quota
 from holon.storage import owned
 from tests.contract.test_outbox import ended, settle, tell, told
@@ -144,4 +146,44 @@ async def test_history_is_counted_once_when_it_is_moved_again_after_it_was_not(w
     await world.create()
     await world.finish(await world.claim_of(alive))
     await settle(world, await world.storage.take(10))
+    assert await world.storage.purge(world.now + 1, 10) == 1
+
+
+async def test_an_entry_of_history_whose_page_is_gone_is_deleted(world: World) -> None:
+    world.settings = replace(world.settings, history_backlog=2**20)
+    await world.restart()
+    job, other = await ended(world), await ended(world)
+    await world.close()
+    with closing(sqlite3.connect(world._place / "holon.db", isolation_level=None)) as db:
+        db.execute("DELETE FROM row WHERE job = ? AND name = 'lines.1'", (job,))
+    await world.open()
+    notices = await world.storage.take(10)
+    assert [number for number, _ in told(notices, job)] == [2, 3]
+    assert [number for number, _ in told(notices, other)] == [1, 2, 3]
+    await settle(world, notices)
+    assert world.storage.history_backlog == 0  # type: ignore[attr-defined]
+    assert await world.storage.purge(world.now + 1, 10) == 2
+
+
+async def test_history_that_is_settled_again_after_a_refusal_is_counted_once(
+    world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.settings = replace(world.settings, history_backlog=2**20)
+    await world.restart()
+    await ended(world)
+    notices = await world.storage.take(10)
+    faults.go_on.clear()
+    with monkeypatch.context() as impatient:
+        impatient.setattr(writer, "AWAY_S", 0.0)
+        with pytest.raises(StoreUnavailable):
+            await settle(world, notices)
+    with pytest.raises(StoreUnavailable):
+        await settle(world, notices)
+    faults.go_on.set()
+    while True:
+        with suppress(StoreUnavailable):
+            await settle(world, notices)
+            break
+        await asyncio.sleep(0)
+    assert world.storage.history_backlog == 0  # type: ignore[attr-defined]
     assert await world.storage.purge(world.now + 1, 10) == 1
