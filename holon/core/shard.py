@@ -144,17 +144,17 @@ class Shard:
         return True
 
     def purge(self, row: JobRow) -> None:
-        """Delete a job that is over, with all its rows and index entries."""
+        """Delete a durable job that is over, with all its rows and index entries."""
+        assert row.stored is not None  # noqa: S101  as it is durable
+        assert row.stored.place is not None  # noqa: S101  likewise
         self._purged[row.id] = None
         self._purges += 1
-        self._removed += _entries(row, _place(row))
+        self._removed += _entries(row, row.stored.place)
         if row.request_id is not None:
             self._deletes.append(("", names.request_name(row.owner, row.request_id)))
             self._over_requests.pop((row.owner, row.request_id), None)
         for key in self._over_of.pop(row.id, ()):
             self._over.pop(key, None)
-        self._dirty.pop(row, None)
-        self._lines.pop(row, None)
         self.ended -= 1
 
     def moved(self, job_id: str, first: int, size: int, score: int) -> None:

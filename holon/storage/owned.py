@@ -768,8 +768,10 @@ class OwnedStorage(CoreCalls):
 
 
 def _may_go(shard: Shard, row: JobRow) -> bool:
-    """Whether nothing of a job that is over is still to be told, or moved."""
-    return row.end_due is None and row.events_due is None and row.id not in shard.unmoved_pages
+    """Whether nothing of a job that is over is still to be written, told or moved."""
+    if row.end_due is not None or row.events_due is not None or row.id in shard.unmoved_pages:
+        return False
+    return shard.is_durable(row)
 
 
 def _indexes_of(which: JobFilter) -> list[str]:

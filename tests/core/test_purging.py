@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 
 from holon.core import writer
+from holon.core.shard import ENDED
 from holon.domain.value import replace
 from holon.errors import StoreUnavailable
-from holon.ports import JobFilter, Notice, Put, Quota
+from holon.ports import Ends, JobFilter, Notice, Put, Quota
 from holon.storage import owned
+from holon.storage.owned import OwnedStorage
+from holon.stores.sqlite import SqliteRows
+from tests.contract.test_ends import HOLD, HOOK
 from tests.contract.test_outbox import ended, settle, tell, told
 from tests.contract.world import World
 from tests.core.faults import Faults, settled
+from tests.history.waiting import until
 
 
 async def over(world: World, branches: int, request_id: str | None = None) -> str:
@@ -91,6 +97,49 @@ async def test_a_job_that_is_being_deleted_is_there_for_nobody(world: World, fau
     assert await world.storage.job(again) is not None
     assert await world.storage.job(job) is None
     assert await world.create(request_id="r1") == again
+
+
+@pytest.mark.parametrize("change", ["its end is told", "a late result"])
+async def test_a_job_of_which_something_is_to_be_written_stays_until_it_is(
+    world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    late, other = await world.hand("w1"), await world.hand("w2")
+    await world.fan_out(1, claim=(claim := await world.start(webhook=HOOK)))
+    [offer] = await world.lease(late.seat())
+    await world.hand_back(late, offer)
+    [again] = await world.lease(other.seat())
+    await world.complete(again)
+    await world.finish(await world.claim_of(job := claim.job.id))
+    if change == "a late result":
+        await world.storage.settle_ends([job])
+    store = world.storage
+    assert isinstance(store, OwnedStorage)
+    looked, changing, entries = asyncio.Event(), list[asyncio.Task[object]](), SqliteRows.range
+
+    async def look(rows: SqliteRows, index: str, *arguments: Any, **more: Any) -> Any:
+        found = await entries(rows, index, *arguments, **more)
+        if index == ENDED and not looked.is_set():
+            faults.go_on.clear()
+            faults.reached.clear()
+            changing.append(asyncio.create_task(world.create()))
+            await faults.reached.wait()
+            changed = store.settle_ends([job]) if change == "its end is told" else world.complete(offer)
+            changing.append(asyncio.create_task(changed))
+            await until(lambda: store.waiting == 2)
+            looked.set()
+        return found
+
+    monkeypatch.setattr(SqliteRows, "range", look)
+    purging = asyncio.create_task(store.purge(world.now + 1, 10))
+    await looked.wait()
+    await settled()
+    faults.go_on.set()
+    await asyncio.gather(*changing)
+    assert await purging == 0
+    assert await store.purge(world.now + 1, 10) == 1
+    assert job not in rows(world)
+    await world.restart()
+    assert await world.storage.take_ends(10, HOLD) == Ends()
 
 
 async def test_what_has_expired_is_deleted_a_few_at_a_time(world: World, faults: Faults) -> None:
