@@ -58,7 +58,7 @@ from holon.storage.ends import EndsToTell, EventsToTell
 from holon.storage.outbox import TAKE_BYTES, Outbox
 from holon.storage.promises import Promise, Promises
 from holon.storage.waiting import MAX_WAITING, MAX_WAITING_TO_CREATE, RETRY_AFTER_S, too_many_wait
-from holon.stores.port import MAX_SCORE, Head, RowStore
+from holon.stores.port import MAX_SCORE, Found, Head, RowStore
 from holon.stores.records import decode_history, encode_history
 from holon.stores.sealing import Seal, SealBroken, marks
 from holon.telemetry.metrics import StoreMetrics
@@ -472,26 +472,30 @@ class OwnedStorage(CoreCalls):
         now, size = self.now(), 0
         async for page in entries_of(self._rows, HISTORY):
             free = [one for one in page if self._outbox.free(f"{one.score}:{one.member}", now)]
-            await shard.fetch(self._rows, [shards.page_of(one.member)[0] for one in free])
-            for one in free:
-                job_id, first, bytes_ = shards.page_of(one.member)
-                row = shard.tables.job(job_id)
-                [stored] = await self._rows.read(0, [(job_id, names.page_name(first))])
-                if stored is None:
-                    shard.drop_entry(one.member, one.score)
-                    gate.changed()
-                    continue
-                if row is None:
-                    continue
-                try:
-                    lines = tuple(shard.codec.opened_lines(job_id, first, stored))
-                except SealBroken:
-                    continue
-                record = job_record(shard.tables, row)
-                found.append((Notice(f"{one.score}:{one.member}", record, first, lines), bytes_))
-                size += bytes_ + len(row.state)
-                if len(found) >= limit or size >= TAKE_BYTES:
-                    return self._outbox.take(found, now)
+            while free:
+                some = _read_together(free, limit - len(found), TAKE_BYTES - size)
+                free = free[len(some) :]
+                pages = [shards.page_of(one.member) for one in some]
+                await shard.fetch(self._rows, [job_id for job_id, _, _ in pages])
+                keys = [(job_id, names.page_name(first)) for job_id, first, _ in pages]
+                values = await self._rows.read(0, keys)
+                for one, (job_id, first, bytes_), stored in zip(some, pages, values, strict=True):
+                    if stored is None:
+                        shard.drop_entry(one.member, one.score)
+                        gate.changed()
+                        continue
+                    row = shard.tables.job(job_id)
+                    if row is None:
+                        continue
+                    try:
+                        lines = tuple(shard.codec.opened_lines(job_id, first, stored))
+                    except SealBroken:
+                        continue
+                    record = job_record(shard.tables, row)
+                    found.append((Notice(f"{one.score}:{one.member}", record, first, lines), bytes_))
+                    size += bytes_ + len(row.state)
+                    if len(found) >= limit or size >= TAKE_BYTES:
+                        return self._outbox.take(found, now)
         return self._outbox.take(found, now)
 
     async def settle(self, notices: Sequence[str]) -> None:
@@ -677,13 +681,17 @@ class OwnedStorage(CoreCalls):
             # Of the pages that begin before, the last one may hold what comes after.
             first = max((at for at, one in enumerate(pages) if one <= after + 1), default=0)
             found: list[tuple[int, HistoryEvent]] = []
-            for begins in pages[first:]:
-                [stored] = await self._rows.read(0, [(job_id, names.page_name(begins))])
-                if stored is not None:
-                    lines = shard.codec.opened_lines(job_id, begins, stored)
-                    found += [line for line in enumerate(lines, begins) if line[0] > after]
-                if len(found) >= limit:
-                    break
+            pages = pages[first:]
+            while pages and len(found) < limit:
+                # A page ends where the next one begins, or before. So no page is read that is not needed.
+                last = max(after, pages[0] - 1) + limit - len(found)
+                some = [begins for begins in pages if begins <= last][: shards.READ_ROWS]
+                pages = pages[len(some) :]
+                values = await self._rows.read(0, [(job_id, names.page_name(begins)) for begins in some])
+                for begins, stored in zip(some, values, strict=True):
+                    if stored is not None:
+                        lines = shard.codec.opened_lines(job_id, begins, stored)
+                        found += [line for line in enumerate(lines, begins) if line[0] > after]
             return found[:limit]
 
     def _row_at_hand(self, job_id: str) -> JobRow | None:
@@ -765,6 +773,18 @@ class OwnedStorage(CoreCalls):
             if purged == limit:
                 break
         return purged
+
+
+def _read_together(entries: Sequence[Found], most: int, most_bytes: int) -> Sequence[Found]:
+    """The first HISTORY entries whose pages one read may have: at least one, and few enough jobs and bytes."""
+    jobs, size = set[str](), 0
+    for at, one in enumerate(entries[: min(most, shards.READ_ROWS)]):
+        job_id, _, bytes_ = shards.page_of(one.member)
+        jobs.add(job_id)
+        size += bytes_
+        if at and (len(jobs) > FETCH_JOBS or size > most_bytes):
+            return entries[:at]
+    return entries[: min(most, shards.READ_ROWS)]
 
 
 def _may_go(shard: Shard, row: JobRow) -> bool:
