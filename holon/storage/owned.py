@@ -90,12 +90,7 @@ class OwnedStorage(CoreCalls):
 
     Everything that changes runs on the event loop, in the order of the calls. What changed while a batch was written
     forms the next one.
-
-    Attributes:
-        exclusive: whether no other process can take the store while this one has it.
     """
-
-    exclusive = True
 
     def __init__(self, settings: StoreSettings, clock: Clock, seal: Seal | None = None) -> None:
         super().__init__(settings, clock, seal)
@@ -108,6 +103,11 @@ class OwnedStorage(CoreCalls):
     @abstractmethod
     def _open_rows(self) -> RowStore:
         """The row store, which is not entered yet."""
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether no other process can take the store while this one has it open."""
+        return self._rows.exclusive
 
     async def __aenter__(self) -> Self:
         """Open the row store, and read what lives. While another node has the store, this waits.

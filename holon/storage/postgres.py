@@ -20,8 +20,6 @@ class PostgresStorage(OwnedStorage):
         seal: what is secret of the rows is sealed with it.
     """
 
-    exclusive = False
-
     def __init__(
         self, uri: str, settings: StoreSettings, clock: Clock | None = None, *, seal: Seal | None = None
     ) -> None:
