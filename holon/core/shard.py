@@ -20,7 +20,7 @@ from holon.core.writer import Cut
 from holon.domain.events import HistoryEvent
 from holon.domain.task import Outcome, job_of, task_id
 from holon.ports import Committed, Leased, StoreSettings
-from holon.stores.port import MAX_SCORE, Entry, Found, Head, RowKey, RowStore
+from holon.stores.port import MAX_SCORE, Entry, Found, RowKey, RowStore
 from holon.stores.port import Row as StoredRow
 from holon.stores.records import pack, unpack
 from holon.stores.sealing import Seal, SealBroken
@@ -122,11 +122,11 @@ class Shard:
 
     # Changes to write ------------------------------------------------------------------------------------------
 
-    def collect(self, now: int) -> bool:
-        """Collect the changes of an operation; returns whether there are any. Call it before `tables.done()`."""
+    def collect(self, now: int) -> None:
+        """Collect the changes of an operation, if there are any. Call it before `tables.done()`."""
         tables = self.tables
         if not tables.touched:
-            return False
+            return
         self._stamp = max(self._stamp, now)
         self._dirty.update(tables.changed)
         for row, first, lines in tables.notices:
@@ -141,7 +141,6 @@ class Shard:
             if row.events_due is None:
                 row.events_due, row.events_after = now, before
             row.events_last = last
-        return True
 
     def purge(self, row: JobRow) -> None:
         """Delete a durable job that is over, with all its rows and index entries."""
@@ -303,7 +302,7 @@ class Shard:
             deletes += [(row.id, names.chunk_name(place)) for place in range(left + 1, stored.chunks + 1)]
         stored.fan, stored.chunks = fan.step, left
 
-    def written(self, head: Head) -> None:  # noqa: ARG002  the time is the clock's
+    def written(self) -> None:
         """A batch is durable: move its rows that are over out of the tables, unless they changed again."""
         self._in_flight, self._going = {}, {}
         flying, self._flying = self._flying, []

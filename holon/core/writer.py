@@ -65,8 +65,8 @@ class Rows(Protocol):
         """All changes since the last cut. Never raises: what could fail has failed in the turn that changed it."""
         ...
 
-    def written(self, head: Head) -> None:
-        """A batch is durable; the head says the shard's time."""
+    def written(self) -> None:
+        """A batch is durable."""
         ...
 
     def lost(self, why: str) -> None:
@@ -304,7 +304,7 @@ class Writer:
             gate.in_flight = False
             if word is Word.APPLIED and not gate.lost:
                 self._keep(gate, batch)
-                gate.rows.written(head)
+                gate.rows.written()
                 for act, argument in acts:
                     act(argument)
                 gate.give(answers)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from holon.errors import ResourceExhausted
 from holon.ports import Notice, StoreSettings
-
-T = TypeVar("T")
 
 # About how much one `take` may hand over.
 TAKE_BYTES = 4 * 2**20
@@ -50,11 +47,6 @@ class Outbox:
     def moving(self) -> bool:
         """Whether history is moved out of this store."""
         return self._limit is not None
-
-    @property
-    def taken(self) -> int:
-        """How many notices are taken and not settled."""
-        return len(self._taken)
 
     @property
     def full(self) -> bool:
