@@ -30,12 +30,13 @@ log = logging.getLogger(__name__)
 
 AnyRow = TypeVar("AnyRow", JobRow, TaskRow, LateRow)
 
-# Indexes. LIVE: jobs that are not over, by arrival. ENDED: jobs that are over, by their end. ENDS and EVENTS: jobs with
-# pending webhook notifications of their end or events, by due time. HISTORY: pages of history to move to the database
-# of history. The functions below name the indexes of one owner.
+# Indexes of all owners. LIVE: jobs that are not over, by arrival. ENDED: jobs that are over, by their end. ENDS and
+# EVENTS: jobs with pending webhook notifications of their end or events, by due time. HISTORY: pages of history to move
+# to the database of history, by the time of their batch.
 LIVE, ENDED, ENDS, EVENTS, HISTORY = "live", "ended", "ends", "events", "history"
-# How many jobs one read loads while a shard is loaded, and how many rows one read has elsewhere.
+# While a shard is loaded, one read has the rows of at most this many jobs.
 LOAD_JOBS = 200
+# One read has at most this many rows of a kind of which there may be many: tasks, pages of history, documents.
 READ_ROWS = 1_000
 # At most this many rows that are over stay in memory: the last that were written or fetched.
 KEPT_OVER = 2_000
