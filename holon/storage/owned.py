@@ -90,14 +90,17 @@ class OwnedStorage(CoreCalls):
 
     Everything that changes runs on the event loop, in the order of the calls. What changed while a batch was written
     forms the next one.
+
+    Attributes:
+        metrics: its calls, reads and batches.
+        waiting: how many calls wait for their batch.
     """
 
     def __init__(self, settings: StoreSettings, clock: Clock, seal: Seal | None = None) -> None:
         super().__init__(settings, clock, seal)
         self._gate: Gate | None = None
         self._shard: Shard | None = None
-        self._counted = StoreMetrics()
-        # Calls that wait for their batch.
+        self.metrics = StoreMetrics()
         self.waiting = 0
 
     @abstractmethod
@@ -289,7 +292,7 @@ class OwnedStorage(CoreCalls):
             await self._promises.cancel_first()
         shard, gate = self._owned_shard()
         if self.waiting >= (MAX_WAITING_TO_CREATE if new_work else MAX_WAITING):
-            self._counted.failures.add()
+            self.metrics.failures.add()
             raise too_many_wait(self.waiting)
         self._writer.check()
         now, tables = self.now(), shard.tables
@@ -325,11 +328,11 @@ class OwnedStorage(CoreCalls):
         try:
             return await self._promises.kept(promise)
         except StoreUnavailable:
-            self._counted.failures.add()
+            self.metrics.failures.add()
             raise
         finally:
             self.waiting -= 1
-            self._counted.calls.observe(perf_counter() - began)
+            self.metrics.calls.observe(perf_counter() - began)
 
     def _collect(self, shard: Shard, gate: Gate, now: int) -> bool:
         """Have what an operation changed written."""
@@ -342,7 +345,7 @@ class OwnedStorage(CoreCalls):
         for job, after, last in tables.happened:
             gate.then(lambda told: self._events.happened(*told, now), (job.id, after, last))
         for job, first, lines in tables.notices:
-            self._counted.history.add(by=len(lines))
+            self.metrics.history.add(by=len(lines))
             if (known := self._lines.get(job.id)) is not None and first == len(known) + 1:
                 # As they are stored, whatever they were made of.
                 gate.then(known.extend, decode_history(encode_history(lines)))
@@ -350,8 +353,8 @@ class OwnedStorage(CoreCalls):
         return changed
 
     def _flown(self, waited: int, seconds: float) -> None:
-        self._counted.groups.observe(waited)
-        self._counted.writes.observe(seconds)
+        self.metrics.groups.observe(waited)
+        self.metrics.writes.observe(seconds)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -360,7 +363,7 @@ class OwnedStorage(CoreCalls):
         try:
             yield
         finally:
-            self._counted.reads.observe(perf_counter() - began)
+            self.metrics.reads.observe(perf_counter() - began)
 
     def _give_soon(self, hint: Hint) -> None:
         asyncio.get_running_loop().call_soon(self._hints.give, hint)

@@ -25,7 +25,6 @@ class PostgresStorage(OwnedStorage):
     ) -> None:
         super().__init__(settings, clock or SystemClock(), seal)
         self._uri = uri
-        self.metrics = self._counted
 
     def __repr__(self) -> str:
         return f"PostgresStorage({self._shard})"
