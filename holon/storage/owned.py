@@ -122,7 +122,7 @@ class OwnedStorage(CoreCalls):
         self._promises = Promises()
         # The history of jobs that are watched from their creation on, by id.
         self._lines: dict[str, list[HistoryEvent]] = {}
-        # Held while notices are taken or settled.
+        # One call of `take` or `settle` runs at a time.
         self._moving = asyncio.Lock()
         self._broken: asyncio.Future[StoreBroken] = asyncio.get_running_loop().create_future()
         self._owned = asyncio.Event()
@@ -161,7 +161,7 @@ class OwnedStorage(CoreCalls):
         shard, gate = self._owned_shard()
         [moved] = await self._rows.read(0, [("", names.MOVED)])
         if self._outbox.moving and moved is None:
-            # Entries of an earlier time: meanwhile jobs may have been purged, and the other pages get new ones.
+            # Delete old entries. Some may be of purged jobs, and all pages that exist get new ones below.
             async for page in entries_of(self._rows, HISTORY):
                 for one in page:
                     shard.drop_entry(one.member, one.score)
@@ -262,7 +262,7 @@ class OwnedStorage(CoreCalls):
     def _begin(self, rows: Rows, gate: Gate) -> None:
         assert isinstance(rows, Shard)  # noqa: S101  as `_load` made it
         self._shard, self._gate = rows, gate
-        # It is not known which of the notices that were taken are settled, so they are taken again.
+        # A shard that was dropped may have settled the notices that are taken, or not. All of them become free.
         self._outbox = Outbox(self._settings)
         self._outbox.count = lambda: rows.unmoved
         self._owned.set()
@@ -469,13 +469,13 @@ class OwnedStorage(CoreCalls):
 
     async def _take(self, limit: int) -> Sequence[Notice]:
         shard, gate = self._owned_shard()
-        # The store then has no entries of settled pages any more.
+        # Wait until settled pages have left the index. Then an entry without a page is stale.
         await gate.confirmed(exclusive=True)
         found: list[tuple[Notice, int]] = []
         now, size = self.now(), 0
         async for page in entries_of(self._rows, HISTORY):
             free = [one for one in page if self._outbox.free(f"{one.score}:{one.member}", now)]
-            while free:
+            while free and len(found) < limit:
                 some = _read_together(free, limit - len(found), TAKE_BYTES - size)
                 free = free[len(some) :]
                 pages = [shards.page_of(one.member) for one in some]
@@ -504,7 +504,7 @@ class OwnedStorage(CoreCalls):
     async def settle(self, notices: Sequence[str]) -> None:
         async with self._moving:
             shard, gate = self._owned_shard()
-            # A try before may have been refused, and its changes may yet be written.
+            # An earlier call may have been refused although its changes are still to be written.
             await gate.confirmed(exclusive=True)
             for notice in self._outbox.sizes(notices):
                 score, _, member = notice.partition(":")
@@ -686,7 +686,7 @@ class OwnedStorage(CoreCalls):
             found: list[tuple[int, HistoryEvent]] = []
             pages = pages[first:]
             while pages and len(found) < limit:
-                # A page ends where the next one begins, or before. So no page is read that is not needed.
+                # A page ends before the next one begins. Pages that begin after `last` are not needed yet.
                 last = max(after, pages[0] - 1) + limit - len(found)
                 some = [begins for begins in pages if begins <= last][: shards.READ_ROWS]
                 pages = pages[len(some) :]
@@ -779,7 +779,12 @@ class OwnedStorage(CoreCalls):
 
 
 def _read_together(entries: Sequence[Found], most: int, most_bytes: int) -> Sequence[Found]:
-    """The first HISTORY entries whose pages one read may have: at least one, and few enough jobs and bytes."""
+    """The first HISTORY entries whose pages fit into one read; at least one.
+
+    Arguments:
+        most: the most entries.
+        most_bytes: about the most bytes of their pages.
+    """
     jobs, size = set[str](), 0
     for at, one in enumerate(entries[: min(most, shards.READ_ROWS)]):
         job_id, _, bytes_ = shards.page_of(one.member)
@@ -791,7 +796,7 @@ def _read_together(entries: Sequence[Found], most: int, most_bytes: int) -> Sequ
 
 
 def _may_go(shard: Shard, row: JobRow) -> bool:
-    """Whether nothing of a job that is over is still to be written, told or moved."""
+    """Whether a job that is over has nothing left to write, to notify of, or to move."""
     if row.end_due is not None or row.events_due is not None or row.id in shard.unmoved_pages:
         return False
     return shard.is_durable(row)
