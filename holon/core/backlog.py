@@ -175,13 +175,9 @@ class Backlog:
             heapify(self._queues[key])
 
     def _row(self, key: str, entry: _Entry) -> TaskRow | None:
-        """The task of a queue entry; None if the entry is stale.
-
-        A task of a failed transaction is made again under the same id. The arrival number tells the two apart.
-        """
+        """The task of a queue entry; None if the entry is stale."""
         row = self._tasks.get(entry[2])
-        counts = row is not None and row.n == entry[1] and row.state is QUEUED and row.key == key
-        return row if counts else None
+        return row if row is not None and row.state is QUEUED and row.key == key else None
 
 
 def _place(row: TaskRow) -> _Entry:

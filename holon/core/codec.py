@@ -33,11 +33,14 @@ from holon.stores.records import (
 from holon.stores.sealing import Seal
 
 HEAD, STATE, INBOX, FAN = "head", "state", "inbox", "fan"
-# A row of the shard itself, with an empty job id.
-NUMBERS = "numbers"
-# This row exists while every page of history has an entry in the HISTORY index (pages to move).
-MOVED = "moved"
-DOCUMENT, QUOTA, PAGE = "document.", "quota.", "lines."
+# The names of pages of history begin with this.
+PAGE = "lines."
+
+# The rows of the shard itself have an empty job id. NUMBERS holds the last arrival number. MOVED exists while every
+# page of history has an entry in the HISTORY index (pages to move). The names of documents and of counts of quotas
+# begin with DOCUMENT and QUOTA.
+NUMBERS, MOVED = "numbers", "moved"
+DOCUMENT, QUOTA = "document.", "quota."
 
 
 def task_name(step: int, index: int) -> str:
@@ -91,6 +94,11 @@ class Codec:
     def head(self, row: JobRow) -> bytes:
         """A job's head as bytes."""
         return pack(*_head(row)[:-1], self._seal.seal_text("row", row.id, "message", row.message))
+
+    @staticmethod
+    def number_of(head: bytes) -> int:
+        """The arrival number of a job, from its stored head."""
+        return int(unpack("head", head)[0])
 
     def job(self, head: bytes, state: bytes, inbox: bytes | None) -> JobRow:
         """A job's row, without its fan-out, from its stored rows. Raises SealBroken if one cannot be opened."""

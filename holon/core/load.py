@@ -23,8 +23,9 @@ from holon.turns import in_chunks
 
 log = logging.getLogger(__name__)
 
-# How many jobs one read loads, and how many rows one read has elsewhere.
+# While a shard is loaded, one read has the rows of at most this many jobs.
 LOAD_JOBS = 200
+# One read has at most this many rows of a kind of which there may be many: tasks, pages of history, documents.
 READ_ROWS = 1_000
 
 

@@ -300,8 +300,8 @@ class WorkerRow(Row):
     Attributes:
         credits: how many tasks the worker may hold.
         lease, execution, instance_id, proof: as in `Opening`.
-        held: the task id of each lease that counts against the credits, by lease id. Changed in place, because a worker
-            may hold thousands.
+        held: task ids by lease id, for the leases that count against `credits`. The dict is changed in place, because a
+            worker may hold thousands of leases.
         stops: leases that the worker must be told to stop.
     """
 

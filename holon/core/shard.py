@@ -10,16 +10,16 @@ from holon.core.codec import Codec
 from holon.core.row import Row
 from holon.core.rows import OVER, JobRow, LateRow, Stored, TaskRow
 from holon.core.shared_rows import DocumentRow, QuotaRow
-from holon.core.tables import Tables
+from holon.core.tables import NUMBERS_A_MS, Tables
 from holon.core.writer import Cut, Ownership
 from holon.domain.events import HistoryEvent
 from holon.stores.port import Entry, RowKey, RowStore
 from holon.stores.port import Row as StoredRow
 from holon.stores.records import pack
 
-# Indexes. LIVE: jobs that are not over, by arrival. ENDED: jobs that are over, by their end. ENDS and EVENTS: jobs with
-# pending webhook notifications of their end or events, by due time. HISTORY: pages of history to move to the database
-# of history. The functions below name the indexes of one owner.
+# Indexes of all owners. LIVE: jobs that are not over, by arrival. ENDED: jobs that are over, by their end. ENDS and
+# EVENTS: jobs with pending webhook notifications of their end or events, by due time. HISTORY: pages of history to move
+# to the database of history, by the time of their batch.
 LIVE, ENDED, ENDS, EVENTS, HISTORY = "live", "ended", "ends", "events", "history"
 
 
@@ -39,8 +39,11 @@ def over_of(owner: str, status: str) -> str:
 
 
 def page_member(job_id: str, first: int, size: int) -> str:
-    """The member of a page of history in the HISTORY index; `size` is in bytes."""
-    return f"{job_id}:{first}:{size}"
+    """The member of a page of history in the HISTORY index; `size` is in bytes.
+
+    `first` is padded, so that the pages of a job that have one score stand in order.
+    """
+    return f"{job_id}:{first:010}:{size}"
 
 
 def page_of(member: str) -> tuple[str, int, int]:
@@ -125,14 +128,14 @@ class Shard:
             known[1].extend(lines)
 
     def purge(self, row: JobRow) -> None:
-        """Delete a job that is over, with all its rows and index entries. Its rows leave memory at once."""
+        """Delete a durable job that is over, with all its rows and index entries."""
+        assert row.stored is not None  # noqa: S101  as it is durable
+        assert row.stored.place is not None  # noqa: S101  likewise
         self._purged[row.id] = None
         self.purges += 1
-        self._removed += _entries(row, _place(row))
+        self._removed += _entries(row, row.stored.place)
         if row.request_id is not None:
             self._deletes.append(("", names.request_name(row.owner, row.request_id)))
-        self._dirty.pop(row, None)
-        self._lines.pop(row, None)
         self.ended -= 1
 
     def is_going(self, job_id: str) -> bool:
@@ -142,7 +145,12 @@ class Shard:
     def moved(self, job_id: str, first: int, size: int, score: int) -> None:
         """Delete a page of history that has been moved; `score` is that of its HISTORY entry."""
         self._deletes.append((job_id, names.page_name(first)))
-        self._removed.append((HISTORY, score, page_member(job_id, first, size)))
+        self.drop_entry(page_member(job_id, first, size), score)
+
+    def drop_entry(self, member: str, score: int) -> None:
+        """Delete a counted HISTORY entry. Its page, if there is one, stays."""
+        self._removed.append((HISTORY, score, member))
+        job_id, _, size = page_of(member)
         self._count_page(job_id, -1, -size)
 
     def note_moved(self, *, moved: bool) -> None:
@@ -153,12 +161,17 @@ class Shard:
             self._deletes.append(("", names.MOVED))
 
     async def index_history(self, store: RowStore, job_id: str) -> None:
-        """Add HISTORY entries for the pages of a job, which were written while history was not moved."""
+        """Add HISTORY entries for the pages of a job, which were written while history was not moved.
+
+        Their score is the time of the job's arrival, which is before that of any page that is written later.
+        """
         pages = [name for name in await store.names(self.number, job_id) if name.startswith(names.PAGE)]
-        for name, page in zip(pages, await store.read(self.number, [(job_id, name) for name in pages]), strict=True):
-            if page is not None:
+        head, *values = await store.read(self.number, [(job_id, name) for name in (names.HEAD, *pages)])
+        for name, page in zip(pages, values, strict=True):
+            if head is not None and page is not None:
                 first = int(name.removeprefix(names.PAGE))
-                self._new_entries.append((HISTORY, self._stamp, page_member(job_id, first, len(page))))
+                member = page_member(job_id, first, len(page))
+                self._new_entries.append((HISTORY, self.codec.number_of(head) // NUMBERS_A_MS, member))
                 self._count_page(job_id, 1, len(page))
 
     def numbered(self, last: int) -> None:

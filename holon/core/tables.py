@@ -43,7 +43,6 @@ class Tables:
         claimed: the ids of claimed jobs.
         alone: the id of the claimed suspect; None: there is none.
         changed: every row that the current operation made or changed, in order.
-        made: those of `changed` that are new.
         notices: lines of history of the operation: (job, number of the first line, lines).
         ends: jobs that ended in the operation and whose webhook must be notified.
         happened: jobs with new events for their webhook: (job, number of the newest line before, of the last event).
@@ -73,7 +72,6 @@ class Tables:
         self._number = 0
         self._ready_number = 0
         self.changed: dict[Row, None] = {}
-        self.made: set[Row] = set()
         self.notices: list[tuple[JobRow, int, tuple[HistoryEvent, ...]]] = []
         self.ends: list[JobRow] = []
         self.happened: list[tuple[JobRow, int, int]] = []
@@ -110,7 +108,6 @@ class Tables:
         happened = bool(self.happened)
         ready = self._claimable()
         self.changed.clear()
-        self.made.clear()
         self.notices.clear()
         self.ends.clear()
         self.happened.clear()
@@ -159,15 +156,13 @@ class Tables:
 
     def add_job(self, row: JobRow) -> None:
         """Add a new job."""
-        self.jobs[row.id] = row
-        self._add(row)
+        self.jobs[row.id] = self.edit(row)
         if row.request_id is not None:
             self.requests[row.owner, row.request_id] = row.id
 
     def add_task(self, row: TaskRow) -> None:
         """Add a new task."""
-        self.tasks[row.id] = row
-        self._add(row)
+        self.tasks[row.id] = self.edit(row)
 
     def forget(self, row: Row) -> None:
         """Remove a durable row that is over from the tables."""
@@ -229,8 +224,7 @@ class Tables:
 
     def put(self, where: dict[Key, AnyRow], key: Key, row: AnyRow) -> None:
         """Add a new row of any other kind to its table."""
-        where[key] = row
-        self._add(row)
+        where[key] = self.edit(row)
 
     def drop(self, where: dict[Key, AnyRow], key: Key) -> AnyRow:
         """Remove a row from its table, note the change, and return the row. The caller marks it as deleted."""
@@ -251,10 +245,6 @@ class Tables:
         if lines:
             self.notices.append((row, row.history_seq + 1, lines))
             row.history_seq += len(lines)
-
-    def _add(self, row: Row) -> None:
-        self.changed[row] = None
-        self.made.add(row)
 
     # Ready jobs ------------------------------------------------------------------------------------------------
 

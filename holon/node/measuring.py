@@ -17,7 +17,7 @@ from holon.engine.holarchy import Holarchy
 from holon.engine.reloading import Reloading
 from holon.engine.scheduler import Scheduler
 from holon.errors import StoreUnavailable
-from holon.node.stores import Measured, Store
+from holon.node.stores import Store
 from holon.ports import Counts
 from holon.security.clients import Clients
 from holon.security.endings import OwnCertificate
@@ -69,9 +69,8 @@ class Measuring:
             reloading.metrics,
             rates,
             lag,
+            store.metrics,
         ]
-        if isinstance(store, Measured):
-            parts.append(store.metrics)
         if engine.mover is not None:
             parts.append(engine.mover.metrics)
         if engine.files is not None:
@@ -122,8 +121,7 @@ class Measuring:
             )
         if engine.files is not None:
             shown.gauge("holon_files_up", "1 if S3 answered the last call.", lambda: blobs.up)
-        if isinstance(store, Measured):
-            shown.gauge("holon_store_queue_length", "Store calls that wait.", lambda: store.waiting)
+        shown.gauge("holon_store_queue_length", "Store calls that wait.", lambda: store.waiting)
 
     def __repr__(self) -> str:
         return f"Measuring({self._shown!r})"

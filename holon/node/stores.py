@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from holon.clock import Clock
 from holon.config import StorageURI
@@ -16,7 +16,13 @@ from holon.telemetry.metrics import StoreMetrics
 
 
 class Store(Storage, AbstractAsyncContextManager[Any], Protocol):
-    """A store as a node has it: it is told who runs it, and then opened."""
+    """A store as a node has it: it is told who runs it, and then opened.
+
+    Attributes:
+        metrics: what it counts of its calls.
+    """
+
+    metrics: StoreMetrics
 
     def configure(self, settings: StoreSettings, seal: Seal) -> None:
         """Take the node's settings, and what it seals with; before the store is opened."""
@@ -30,13 +36,6 @@ class Store(Storage, AbstractAsyncContextManager[Any], Protocol):
     def history_backlog(self) -> int:
         """How many bytes of history wait to be moved."""
         ...
-
-
-@runtime_checkable
-class Measured(Protocol):
-    """A store whose calls wait for something, and are counted."""
-
-    metrics: StoreMetrics
 
     @property
     def waiting(self) -> int:

@@ -22,9 +22,6 @@ class EndsToTell:
     def __repr__(self) -> str:
         return f"EndsToTell({len(self._due)})"
 
-    def __contains__(self, job_id: str) -> bool:
-        return job_id in self._due
-
     def put(self, job_id: str, due: int) -> None:
         """Something of a job is to be told, from this time on and not before."""
         if self._due.get(job_id) == due:

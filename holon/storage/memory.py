@@ -19,7 +19,7 @@ class MemoryStorage(OwnedStorage):
 
     def __init__(self, settings: StoreSettings | None = None, clock: Clock | None = None) -> None:
         super().__init__(settings or StoreSettings(node_id="memory"), clock or SystemClock())
-        self._kept = MemoryRows(1, self._clock)
+        self._kept = MemoryRows(1, self._clock, exclusive=True)
 
     def __repr__(self) -> str:
         return f"MemoryStorage({len(self._shards)} shards)"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
+from holon.core.row import shard_of
 from holon.errors import ResourceExhausted
 from holon.ports import Notice, StoreSettings
-
-T = TypeVar("T")
 
 # About how much one `take` may hand over.
 TAKE_BYTES = 4 * 2**20
@@ -52,11 +50,6 @@ class Outbox:
         return self._limit is not None
 
     @property
-    def taken(self) -> int:
-        """How many notices are taken and not settled."""
-        return len(self._taken)
-
-    @property
     def full(self) -> bool:
         """Whether so much waits that new jobs are refused."""
         return self._limit is not None and self.bytes >= self._limit
@@ -79,3 +72,8 @@ class Outbox:
         """These are no longer there."""
         for one in notices:
             self._taken.pop(one, None)
+
+    def expel(self, shard: int) -> None:
+        """The notices of a lost shard are free: it may have settled them, or not."""
+        for one in [one for one in self._taken if shard_of(one.partition(":")[2]) == shard]:
+            del self._taken[one]

@@ -19,7 +19,7 @@ from holon.core import codec as names
 from holon.core import shard as shards
 from holon.core.codec import Codec
 from holon.core.finished import Finished
-from holon.core.load import branches, entries_of, load, load_shared
+from holon.core.load import READ_ROWS, branches, entries_of, load, load_shared
 from holon.core.owner import TAKE_OVER_S, Owner
 from holon.core.reads import copied, job_record, passes, status_seen, task_counts
 from holon.core.row import shard_of
@@ -63,7 +63,7 @@ from holon.storage.ends import EndsToTell, EventsToTell
 from holon.storage.outbox import TAKE_BYTES
 from holon.storage.promises import Promise, Promises
 from holon.storage.waiting import MAX_WAITING, MAX_WAITING_TO_CREATE, RETRY_AFTER_S, too_many_wait
-from holon.stores.port import MAX_SCORE, Found, Head, RowStore
+from holon.stores.port import MAX_SCORE, Found, Head, RowKey, RowStore
 from holon.stores.records import decode_history, encode_history
 from holon.stores.sealing import Seal, SealBroken, marks
 from holon.telemetry.metrics import StoreMetrics
@@ -99,10 +99,9 @@ class OwnedStorage(CoreCalls):
     forms the next one.
 
     Attributes:
-        exclusive: whether no other process can take the store while this one has it.
+        metrics: its calls, reads and batches.
+        waiting: how many calls wait for their batch.
     """
-
-    exclusive = True
 
     def __init__(self, settings: StoreSettings, clock: Clock, seal: Seal | None = None) -> None:
         super().__init__(settings, clock, seal)
@@ -110,13 +109,17 @@ class OwnedStorage(CoreCalls):
         self._loaded: dict[int, _Loaded] = {}
         self._lost_because = ""
         self._open = False
-        self._counted = StoreMetrics()
-        # Calls that wait for their batch.
+        self.metrics = StoreMetrics()
         self.waiting = 0
 
     @abstractmethod
     def _open_rows(self) -> RowStore:
         """The row store, which is not entered yet."""
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether no other process can take the store while this one has it open."""
+        return self._rows.exclusive
 
     async def __aenter__(self) -> Self:
         """Open the row store, and read what lives. While another node has the store, this waits.
@@ -128,6 +131,8 @@ class OwnedStorage(CoreCalls):
         self._promises = Promises()
         # The history of jobs that are watched from their creation on, by id.
         self._lines: dict[str, list[HistoryEvent]] = {}
+        # One call of `take` or `settle` runs at a time.
+        self._moving = asyncio.Lock()
         self._broken: asyncio.Future[StoreBroken] = asyncio.get_running_loop().create_future()
         self._owned = asyncio.Event()
         await self._rows.__aenter__()
@@ -167,6 +172,11 @@ class OwnedStorage(CoreCalls):
         """Have history moved that was written while it was not, and note whether it is."""
         [moved] = await self._rows.read(shard.number, [("", names.MOVED)])
         if self._outbox.moving and moved is None:
+            # Delete old entries. Some may be of purged jobs, and all pages that exist get new ones below.
+            async for page in entries_of(self._rows, HISTORY, [shard.number]):
+                for one in page:
+                    shard.drop_entry(one.member, one.score)
+                await self._written(shard)
             for index in (shards.LIVE, ENDED):
                 async for page in entries_of(self._rows, index, [shard.number]):
                     for one in page:
@@ -289,6 +299,7 @@ class OwnedStorage(CoreCalls):
         self._finished.expel(shard.number)
         for told in (self._ends, self._events):
             told.expel(shard.number)
+        self._outbox.expel(shard.number)
 
     @property
     def _all(self) -> range:
@@ -348,7 +359,7 @@ class OwnedStorage(CoreCalls):
             await self._promises.cancel_first()
         on = self._on(ids)
         if self.waiting >= (MAX_WAITING_TO_CREATE if new_work else MAX_WAITING):
-            self._counted.failures.add()
+            self.metrics.failures.add()
             raise too_many_wait(self.waiting)
         self._writer.check()
         now, tables, gate = self.now(), self._tables, self._gate
@@ -384,11 +395,11 @@ class OwnedStorage(CoreCalls):
         try:
             return await self._promises.kept(promise)
         except StoreUnavailable:
-            self._counted.failures.add()
+            self.metrics.failures.add()
             raise
         finally:
             self.waiting -= 1
-            self._counted.calls.observe(perf_counter() - began)
+            self.metrics.calls.observe(perf_counter() - began)
 
     def _failed(self, error: BaseException) -> None:
         """An operation has raised: the shards that it had changed already are thrown away, and read again."""
@@ -414,7 +425,7 @@ class OwnedStorage(CoreCalls):
             shard.tell(job, first, lines)
             gate.changed(shard.owned)
             changed[shard.owned] = None
-            self._counted.history.add(by=len(lines))
+            self.metrics.history.add(by=len(lines))
             if (known := self._lines.get(job.id)) is not None and first == len(known) + 1:
                 # As they are stored, whatever they were made of.
                 gate.then(known.extend, decode_history(encode_history(lines)), (shard.owned,))
@@ -430,8 +441,8 @@ class OwnedStorage(CoreCalls):
         return list(changed)
 
     def _flown(self, waited: int, seconds: float) -> None:
-        self._counted.groups.observe(waited)
-        self._counted.writes.observe(seconds)
+        self.metrics.groups.observe(waited)
+        self.metrics.writes.observe(seconds)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -440,7 +451,7 @@ class OwnedStorage(CoreCalls):
         try:
             yield
         finally:
-            self._counted.reads.observe(perf_counter() - began)
+            self.metrics.reads.observe(perf_counter() - began)
 
     def _give_soon(self, hint: Hint) -> None:
         asyncio.get_running_loop().call_soon(self._hints.give, hint)
@@ -537,41 +548,66 @@ class OwnedStorage(CoreCalls):
     async def take(self, limit: int) -> Sequence[Notice]:
         if not self._outbox.moving:
             return []
-        self._check_open()
+        async with self._moving:
+            return await self._take(limit)
+
+    async def _take(self, limit: int) -> Sequence[Notice]:
+        # Wait until settled pages have left the index. Then an entry without a page is stale.
+        await self._settled()
         found: list[tuple[Notice, int]] = []
         now, size = self.now(), 0
         async for page in entries_of(self._rows, HISTORY, list(self._shards)):
             free = [one for one in page if self._outbox.free(f"{one.score}:{one.member}", now)]
-            await self._fetch([shards.page_of(one.member)[0] for one in free])
-            for one in free:
-                job_id, first, bytes_ = shards.page_of(one.member)
-                row = self._tables.job(job_id)
-                [stored] = await self._rows.read(one.shard, [(job_id, names.page_name(first))])
-                if row is None or stored is None:
-                    continue
-                try:
-                    lines = tuple(self._codec.opened_lines(job_id, first, stored))
-                except SealBroken:
-                    continue
-                record = job_record(self._tables, row)
-                found.append((Notice(f"{one.score}:{one.member}", record, first, lines), bytes_))
-                size += bytes_ + len(row.state)
-                if len(found) >= limit or size >= TAKE_BYTES:
-                    return self._outbox.take(found, now)
+            while free and len(found) < limit:
+                some = _read_together(free, limit - len(found), TAKE_BYTES - size)
+                free = free[len(some) :]
+                pages = [shards.page_of(one.member) for one in some]
+                await self._fetch([job_id for job_id, _, _ in pages])
+                values = await self._read([(job_id, names.page_name(first)) for job_id, first, _ in pages])
+                for one, (job_id, first, bytes_), stored in zip(some, pages, values, strict=True):
+                    shard, row = self._shards.get(one.shard), self._tables.job(job_id)
+                    if stored is None and shard is not None:
+                        shard.drop_entry(one.member, one.score)
+                        self._gate.changed(shard.owned)
+                    if stored is None or row is None:
+                        continue
+                    try:
+                        lines = tuple(self._codec.opened_lines(job_id, first, stored))
+                    except SealBroken:
+                        continue
+                    record = job_record(self._tables, row)
+                    found.append((Notice(f"{one.score}:{one.member}", record, first, lines), bytes_))
+                    size += bytes_ + len(row.state)
+                    if len(found) >= limit or size >= TAKE_BYTES:
+                        return self._outbox.take(found, now)
         return self._outbox.take(found, now)
 
     async def settle(self, notices: Sequence[str]) -> None:
-        sizes = self._outbox.sizes(notices)
-        changed: dict[Shard, None] = {}
-        for notice in sizes:
-            score, _, member = notice.partition(":")
-            job_id, first, size = shards.page_of(member)
-            [owned] = self._on([job_id])
-            shard = self._shards[owned.head.shard]
-            shard.moved(job_id, first, size, int(score))
-            changed[shard] = None
-        await self._written(*changed)
-        self._outbox.settled(notices)
+        async with self._moving:
+            # An earlier call may have been refused although its changes are still to be written.
+            await self._settled()
+            taken = [(one, shards.page_of(one.partition(":")[2])) for one in self._outbox.sizes(notices)]
+            on = self._on(job_id for _, (job_id, _, _) in taken)
+            for notice, (job_id, first, size) in taken:
+                score = int(notice.partition(":")[0])
+                self._shards[shard_of(job_id)].moved(job_id, first, size, score)
+            self._gate.changed(*on)
+            self._gate.then(self._outbox.settled, notices, on)
+            await self._gate.passed(*on)
+
+    async def _settled(self) -> None:
+        """Wait until all changes so far are durable."""
+        self._check_open()
+        if self._gate.busy:
+            await self._gate.passed()
+
+    async def _read(self, keys: Sequence[RowKey]) -> list[bytes | None]:
+        """Rows of several shards, in the order of their keys."""
+        found: dict[RowKey, bytes | None] = {}
+        for number in dict.fromkeys(shard_of(job_id) for job_id, _ in keys):
+            some = [key for key in keys if shard_of(key[0]) == number]
+            found.update(zip(some, await self._rows.read(number, some), strict=True))
+        return [found[key] for key in keys]
 
     async def take_ends(self, limit: int, hold: int) -> Ends:
         return Ends(*await self._due(self._ends, limit, hold))
@@ -747,13 +783,17 @@ class OwnedStorage(CoreCalls):
             # Of the pages that begin before, the last one may hold what comes after.
             first = max((at for at, one in enumerate(pages) if one <= after + 1), default=0)
             found: list[tuple[int, HistoryEvent]] = []
-            for begins in pages[first:]:
-                [stored] = await self._rows.read(number, [(job_id, names.page_name(begins))])
-                if stored is not None:
-                    lines = self._codec.opened_lines(job_id, begins, stored)
-                    found += [line for line in enumerate(lines, begins) if line[0] > after]
-                if len(found) >= limit:
-                    break
+            pages = pages[first:]
+            while pages and len(found) < limit:
+                # A page ends before the next one begins. Pages that begin after `last` are not needed yet.
+                last = max(after, pages[0] - 1) + limit - len(found)
+                some = [begins for begins in pages if begins <= last][:READ_ROWS]
+                pages = pages[len(some) :]
+                values = await self._rows.read(number, [(job_id, names.page_name(begins)) for begins in some])
+                for begins, stored in zip(some, values, strict=True):
+                    if stored is not None:
+                        lines = self._codec.opened_lines(job_id, begins, stored)
+                        found += [line for line in enumerate(lines, begins) if line[0] > after]
             return found[:limit]
 
     def _row_at_hand(self, job_id: str) -> JobRow | None:
@@ -840,9 +880,28 @@ class _Loaded(Value, gc=True):
     events: list[tuple[Found, JobRow]]
 
 
+def _read_together(entries: Sequence[Found], most: int, most_bytes: int) -> Sequence[Found]:
+    """The first HISTORY entries whose pages fit into one read; at least one.
+
+    Arguments:
+        most: the most entries.
+        most_bytes: about the most bytes of their pages.
+    """
+    jobs, size = set[str](), 0
+    for at, one in enumerate(entries[: min(most, READ_ROWS)]):
+        job_id, _, bytes_ = shards.page_of(one.member)
+        jobs.add(job_id)
+        size += bytes_
+        if at and (len(jobs) > FETCH_JOBS or size > most_bytes):
+            return entries[:at]
+    return entries[: min(most, READ_ROWS)]
+
+
 def _may_go(shard: Shard, row: JobRow) -> bool:
-    """Whether nothing of a job that is over is still to be told, or moved."""
-    return row.end_due is None and row.events_due is None and row.id not in shard.unmoved_pages
+    """Whether a job that is over has nothing left to write, to notify of, or to move."""
+    if row.end_due is not None or row.events_due is not None or row.id in shard.unmoved_pages:
+        return False
+    return shard.is_durable(row)
 
 
 def _indexes_of(which: JobFilter) -> list[str]:

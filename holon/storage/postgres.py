@@ -20,14 +20,11 @@ class PostgresStorage(OwnedStorage):
         seal: what is secret of the rows is sealed with it.
     """
 
-    exclusive = False
-
     def __init__(
         self, uri: str, settings: StoreSettings, clock: Clock | None = None, *, seal: Seal | None = None
     ) -> None:
         super().__init__(settings, clock or SystemClock(), seal)
         self._uri = uri
-        self.metrics = self._counted
 
     def __repr__(self) -> str:
         return f"PostgresStorage({len(self._shards)} shards)"

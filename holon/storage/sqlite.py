@@ -37,7 +37,6 @@ class SqliteStorage(OwnedStorage):
         super().__init__(settings or StoreSettings(node_id="sqlite"), clock or SystemClock(), seal)
         self._path = Path(path)
         self._synchronous = synchronous
-        self.metrics = self._counted
 
     def __repr__(self) -> str:
         return f"SqliteStorage({self._path})"

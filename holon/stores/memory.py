@@ -31,16 +31,16 @@ RECEIVE_S = 1.0
 
 
 class MemoryRows:
-    """A row store in memory; see `RowStore`. Several nodes of one process may share it.
+    """A row store in memory; see `RowStore`. Several nodes of one process may share one that is not exclusive.
 
     Arguments:
         shards: how many.
         clock: the store's clock.
+        exclusive: as in `RowStore`.
     """
 
-    exclusive = False
-
-    def __init__(self, shards: int = 1, clock: Clock | None = None) -> None:
+    def __init__(self, shards: int = 1, clock: Clock | None = None, *, exclusive: bool = False) -> None:
+        self.exclusive = exclusive
         self.id = secrets.token_hex(8)
         self.shards = shards
         self.generation = 1

@@ -185,7 +185,7 @@ BEGIN
     );
     INSERT INTO holon_counter VALUES (k, name, 0, moment + ttl) ON CONFLICT (kind, key) DO UPDATE
         SET value = CASE WHEN holon_counter.expires_at <= moment THEN 0 ELSE holon_counter.value END,
-            expires_at = CASE WHEN holon_counter.expires_at <= moment THEN moment + excluded.expires_at - moment
+            expires_at = CASE WHEN holon_counter.expires_at <= moment THEN excluded.expires_at
                 ELSE holon_counter.expires_at END
         RETURNING value, expires_at INTO total, ends;
     granted := total + amount <= most;

@@ -227,6 +227,24 @@ async def test_lines_of_before_move_too_when_history_is_first_moved(durable: Fac
     assert list(await world.storage.take(5)) == []
 
 
+async def test_lines_of_before_move_in_order_when_history_is_first_moved(durable: Factory) -> None:
+    world = await durable()
+    claims = [await world.start() for _ in range(3)]
+    for number in range(12):
+        for at, claim in enumerate(claims):
+            step = world.step(claim, keep=True, history=(HistoryEvent(f"line-{number}", world.now),))
+            assert not (await world.commit(step)).conflict
+            claims[at] = replace(claim, job=step.job, events=())
+    world.settings = replace(world.settings, history_backlog=ROOM)
+    await world.restart()
+    seen: list[Notice] = []
+    while notices := await world.storage.take(5):
+        seen += notices
+        await settle(world, notices)
+    for claim in claims:
+        assert [number for number, _ in told(seen, claim.job.id)] == list(range(1, 14))
+
+
 async def test_jobs_are_listed_by_the_time_of_their_creation(world: World) -> None:
     jobs = []
     for _ in range(6):

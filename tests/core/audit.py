@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from holon.core.load import load, load_shared
 from holon.core.row import Row
 from holon.core.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, JobRow, TaskRow
-from holon.core.load import load, load_shared
 from holon.core.shard import ENDED, HISTORY, LIVE, Shard
 from holon.core.tables import Tables
 from holon.storage.owned import OwnedStorage
@@ -64,7 +64,7 @@ async def _left_behind(storage: OwnedStorage) -> None:
     unmoved = 0
     for one in await store.range(HISTORY, list(shards), 0, 2**53, 10_000):
         job_id, first, size = one.member.rsplit(":", 2)
-        [page] = await store.read(one.shard, [(job_id, f"lines.{first}")])
+        [page] = await store.read(one.shard, [(job_id, f"lines.{int(first)}")])
         assert page is not None
         assert len(page) == int(size)
         unmoved += len(page)

@@ -12,16 +12,22 @@ from holon.clock import Clock
 from holon.errors import StoreUnavailable
 from holon.ports import StoreSettings
 from holon.storage.sqlite import SqliteStorage
-from holon.stores.port import Batch, Head, RowStore, Word
+from holon.stores.port import Batch, Head, RowKey, RowStore, Word
 from holon.stores.sqlite import SqliteRows
 from tests.contract.world import World
 
 
 class Faults:
-    """What happens to writes. `writes` counts those that were tried, `rows` what each had."""
+    """What happens to writes. `writes` counts those that were tried.
+
+    Attributes:
+        rows: how many rows each write had.
+        read: how many rows each read asked for.
+    """
 
     def __init__(self) -> None:
         self.rows: list[int] = []
+        self.read: list[int] = []
         self.before: Callable[[], None] = lambda: None
         self.after: Callable[[], None] = lambda: None
         self.go_on = asyncio.Event()
@@ -79,6 +85,10 @@ class FaultyRows(SqliteRows):
         words = await super().apply(batches)
         faults.after()
         return words
+
+    async def read(self, shard: int, keys: Sequence[RowKey]) -> Sequence[bytes | None]:
+        self.faults.read.append(len(keys))
+        return await super().read(shard, keys)
 
 
 class FaultyStorage(SqliteStorage):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from holon.domain.job import Status
 from holon.domain.value import replace
 from holon.errors import StoreBroken, StoreUnavailable
 from holon.ports import Appended, Created, Creation, Hint, JobFilter, Quota, Touch
+from holon.storage.memory import MemoryStorage
 from holon.storage.owned import OwnedStorage
 from holon.storage.waiting import MAX_WAITING, MAX_WAITING_TO_CREATE, RETRY_AFTER_S
+from holon.stores.memory import MemoryRows
+from holon.stores.port import Batch, Head, Word
 from tests.contract.world import World
 from tests.core.faults import Faults, FaultyBackend, settled
 
@@ -123,6 +127,26 @@ async def test_what_changes_nothing_waits_for_the_batch_in_flight_and_makes_none
         assert not any(read.done() for read in reads)
     await asyncio.gather(*reads)
     assert faults.writes == before
+
+
+async def test_a_store_in_memory_is_not_written_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "RENEW_S", 0.0)
+    writes = 0
+    apply = MemoryRows.apply
+
+    async def counted(rows: MemoryRows, batches: Sequence[Batch]) -> Sequence[tuple[Word, Head]]:
+        nonlocal writes
+        writes += 1
+        return await apply(rows, batches)
+
+    monkeypatch.setattr(MemoryRows, "apply", counted)
+    async with MemoryStorage() as store:
+        before = writes
+        for _ in range(10):
+            await settled()
+        assert writes == before
+        await store.put_document("keys", "a", b"x", version=0)
+        assert writes == before + 1
 
 
 async def test_a_file_that_nobody_else_can_take_over_is_not_written_while_nothing_changes(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from holon.core import finished
+from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
 from holon.domain.value import replace
 from holon.ports import JobFilter
@@ -16,6 +17,7 @@ from holon.storage import owned
 from holon.storage.owned import OwnedStorage
 from holon.stores.sqlite import SqliteRows
 from tests.contract.world import World
+from tests.core.faults import Faults
 
 
 async def test_a_job_that_lives_is_read_from_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,3 +98,55 @@ async def test_those_that_are_not_over_are_found_without_going_through_all_that_
     assert len(ended) == 60
     rare, more = await world.storage.jobs(JobFilter("bob"), 10)
     assert ([one.job.id for one in rare], more) == ([live[1]], None)
+
+
+async def many_pages(world: World, pages: int) -> str:
+    """The id of a job whose history has so many pages of two lines, and one of one line before them."""
+    claim = await world.start()
+    for number in range(pages):
+        history = tuple(HistoryEvent(f"line-{number}-{at}", world.now) for at in range(2))
+        step = world.step(claim, keep=True, history=history)
+        assert not (await world.commit(step)).conflict
+        claim = replace(claim, job=step.job, events=())
+    return claim.job.id
+
+
+async def test_pages_of_history_are_read_together(
+    world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await many_pages(world, 30)
+
+    async def read(after: int, limit: int) -> tuple[list[int], list[int]]:
+        faults.read.clear()
+        lines = [number for number, _ in await world.storage.history(job, after, limit)]
+        return lines, [*faults.read]
+
+    assert await read(0, 1_000) == ([*range(1, 62)], [31])
+    assert await read(0, 1) == ([1], [1])
+    assert await read(2, 4) == ([3, 4, 5, 6], [3])
+    assert await read(61, 10) == ([], [1])
+    monkeypatch.setattr(owned, "READ_ROWS", 10)
+    assert await read(0, 1_000) == ([*range(1, 62)], [10, 10, 10, 1])
+
+
+async def test_history_to_move_is_read_together_and_not_much_at_once(
+    world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.settings = replace(world.settings, history_backlog=2**20)
+    await world.restart()
+    for _ in range(4):
+        await many_pages(world, 9)
+
+    async def take(limit: int) -> tuple[int, list[int]]:
+        """How many notices were taken, and how many rows each read had."""
+        faults.read.clear()
+        return len(await world.storage.take(limit)), [*faults.read]
+
+    assert await take(8) == (8, [8])
+    monkeypatch.setattr(owned, "FETCH_JOBS", 1)
+    assert await take(15) == (15, [2, 10, 3])
+    monkeypatch.setattr(owned, "TAKE_BYTES", 1)
+    assert await take(100) == (1, [1])
+    monkeypatch.undo()
+    assert await take(100) == (16, [16])
+    assert await take(100) == (0, [])

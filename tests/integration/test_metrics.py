@@ -314,10 +314,9 @@ async def test_a_worker_that_falls_silent_is_counted() -> None:
         await scraped_until(node, "holon_sessions_ended_total", reason="SILENT")
 
 
-async def test_the_store_shows_its_calls_transactions_and_history(tmp_path: Path) -> None:
-    async with running_node(work, STORAGE_URI=f"sqlite:///{tmp_path / 'holon.db'}") as node:
-        await node.run("work", {"break": True})
-        figures = await figures_of(node)
+async def test_the_store_shows_its_calls_transactions_and_history(node: RunningNode) -> None:
+    await node.run("work", {"break": True})
+    figures = await figures_of(node)
     assert figure(figures, "holon_store_call_seconds_count") >= 2
     assert figure(figures, "holon_store_transaction_seconds_count") >= 2
     assert figure(figures, "holon_store_group_calls_sum") >= 2

@@ -84,8 +84,6 @@ class SimClock:
 class SimStorage(OwnedStorage):
     """The store of a process, over its way to the server."""
 
-    exclusive = False
-
     def __init__(self, settings: StoreSettings, clock: SimClock, rows: SimRows) -> None:
         super().__init__(settings, clock)
         self._way = rows

@@ -45,6 +45,9 @@ class Ended:
         self._events = EventsToTell()
         self._lines: dict[str, list[HistoryEvent]] = {}
         self._jobs: dict[str, JobRecord] = {}
+        # Jobs whose ends are to be told still, and by job the line of the last event that is.
+        self._open: set[str] = set()
+        self._untold: dict[str, int] = {}
         self._hear: list[Callable[[Hint], None]] = []
 
     def now(self) -> int:
@@ -68,6 +71,7 @@ class Ended:
         lines = self._lines.get(job_id, [])
         self._jobs[job_id] = JobRecord(job, now - ago, now, now - ago, None, "", sequence=len(lines))
         self._ends.put(job_id, now)
+        self._open.add(job_id)
         self.poke()
 
     def happen(
@@ -85,17 +89,18 @@ class Ended:
         self._jobs[job_id] = replace(known, sequence=len(lines))
         last = max(n for n, line in enumerate(lines, 1) if tells_event(line))
         self._events.happened(job_id, before, last, now)
+        self._untold[job_id] = last
         self.poke()
 
     @property
     def open(self) -> list[str]:
         """Those whose end is to be told still."""
-        return [job_id for job_id in self._jobs if job_id in self._ends]
+        return [job_id for job_id in self._jobs if job_id in self._open]
 
     @property
     def untold(self) -> list[str]:
         """Those of which events are to be told still."""
-        return [job_id for job_id in self._jobs if job_id in self._events]
+        return [job_id for job_id in self._jobs if job_id in self._untold]
 
     async def take_ends(self, limit: int, hold: int) -> Ends:
         assert limit > 0
@@ -113,6 +118,7 @@ class Ended:
         self.settled.append((list(told), list(again)))
         for job_id in told:
             self._ends.forget(job_id)
+            self._open.discard(job_id)
         for job_id, after in again:
             self._ends.put(job_id, self.now() + after)
         self.left.set()
@@ -131,6 +137,8 @@ class Ended:
         for job_id, through, after in heard:
             self.heard.setdefault(job_id, []).append((through, after))
             self._events.heard(job_id, through, self.now() + after)
+            if through >= self._untold.get(job_id, 0):
+                self._untold.pop(job_id, None)
         self.left.set()
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:

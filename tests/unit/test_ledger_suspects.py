@@ -22,7 +22,7 @@ def add(tables: Tables, name: str, deliveries: int = 0) -> None:
 
 
 def hinted(tables: Tables) -> bool:
-    """Whether what the last transaction did is told as a job that is ready."""
+    """Whether what the last operation did is told as a job that is ready."""
     hint = tables.done()
     return hint is not None and hint.ready
 
