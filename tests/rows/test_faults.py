@@ -257,6 +257,20 @@ async def test_a_file_that_was_removed_ends_the_process(tmp_path: Path) -> None:
             await store.apply([batch(head, 1)])
 
 
+async def test_an_unexpected_error_of_a_transaction_ends_the_process(tmp_path: Path) -> None:
+    async with SqliteRows(tmp_path / "holon.db") as store:
+        head = await owned(store)
+        too_large = batch(head, 1, ("1", "head", b"x"), entries=(("all", 2**63, "1"),))
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreBroken, match=r"OverflowError.*restart the node") as broken:
+                await store.apply([too_large])
+            assert isinstance(broken.value.__cause__, OverflowError)
+            with pytest.raises(StoreBroken, match="OverflowError"):
+                await store.apply([batch(head, 1)])
+    async with SqliteRows(tmp_path / "holon.db") as store:
+        assert await value(store, "1", "head") is None
+
+
 async def test_with_a_full_disk_the_batch_waits_and_is_applied_when_there_is_room(tmp_path: Path) -> None:
     async with SqliteRows(tmp_path / "holon.db") as store:
         head = await owned(store)
