@@ -257,6 +257,17 @@ async def test_a_file_that_was_removed_ends_the_process(tmp_path: Path) -> None:
             await store.apply([batch(head, 1)])
 
 
+async def test_a_file_whose_folder_is_no_folder_any_more_ends_the_process(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    async with SqliteRows(folder / "holon.db") as store:
+        head = await owned(store)
+        folder.rename(tmp_path / "moved")
+        folder.touch()
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreBroken, match=r"was removed while the node ran, or cannot be reached any more"):
+                await store.apply([batch(head, 1)])
+
+
 async def test_an_unexpected_error_of_a_transaction_ends_the_process(tmp_path: Path) -> None:
     async with SqliteRows(tmp_path / "holon.db") as store:
         head = await owned(store)
