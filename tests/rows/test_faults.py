@@ -20,7 +20,7 @@ from holon.stores.port import Batch, Head, RowStore, Word
 from holon.stores.postgres import PostgresRows
 from holon.stores.redis import RedisRows
 from holon.stores.sqlite import SqliteRows
-from tests.history.postgres import Server, serving
+from tests.history.postgres import Server, serving, serving_pair, uri_of
 from tests.redis_server import RedisServer
 from tests.rows.test_contract import batch, owned, value, word
 
@@ -155,6 +155,45 @@ async def test_a_full_redis_takes_batches_again_when_there_is_room(redis: RedisS
         await client.config_set("maxmemory", "1mb")
         # Work under way may go beyond the limit.
         assert await word(store, batch(head, 1, ("1", "head", b"x"))) is Word.APPLIED
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Server, Server]]:
+    """A PostgreSQL primary and its standby."""
+    with serving_pair() as servers:
+        yield servers
+
+
+def database_of(pair: tuple[Server, Server], *order: int) -> str:
+    """The URI of a new database that names both servers, in this order."""
+    database = pair[0].database()
+    return uri_of(database.partition("?")[0].rpartition("/")[2], *(pair[place] for place in order))
+
+
+async def test_a_standby_that_the_uri_names_first_is_not_used(pair: tuple[Server, Server]) -> None:
+    async with PostgresRows(database_of(pair, 1, 0)) as store:
+        head = await owned(store)
+        assert await word(store, batch(head, 1, ("1", "head", b"x"))) is Word.APPLIED
+        assert await value(store, "1", "head") == b"x"
+        assert await store.post(0, [b"message"], 10)
+        received = await store.receive("n1", {0: ()})
+        assert [one.body for one in received.messages] == [b"message"]
+
+
+async def test_after_a_failover_nothing_is_read_from_the_old_primary(pair: tuple[Server, Server]) -> None:
+    primary, standby = pair
+    async with PostgresRows(database_of(pair, 0, 1)) as store:
+        head = await owned(store)
+        await store.apply([batch(head, 1, ("1", "head", b"old"))])
+        assert await value(store, "1", "head") == b"old"
+        assert standby.sql("SELECT pg_promote()") == ["t"]
+        # It still answers those who read.
+        primary.sql("ALTER SYSTEM SET default_transaction_read_only = on")
+        primary.sql("SELECT pg_reload_conf()")
+        while primary.sql("SHOW default_transaction_read_only") != ["on"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert await applied(store, batch(head, 2, ("1", "head", b"new"))) is Word.APPLIED
+        assert await value(store, "1", "head") == b"new"
 
 
 @pytest.mark.parametrize(
