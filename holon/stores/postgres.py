@@ -416,7 +416,9 @@ class PostgresRows:
 
     async def _rows(self, query: str, *arguments: Any) -> Sequence[Any]:
         try:
-            rows: Sequence[Any] = await self._readers.fetch(query, *arguments)
+            # Without a limit, a read would wait for all earlier reads that a silent server does not answer.
+            async with self._readers.acquire(timeout=TIMEOUT_S) as connection:
+                rows: Sequence[Any] = await connection.fetch(query, *arguments)
         except _ERRORS as error:
             raise _unavailable(error) from error
         return rows

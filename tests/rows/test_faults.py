@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -77,6 +78,24 @@ async def test_i1_batches_go_on_when_a_killed_server_is_back(mortal: tuple[RowSt
     await asyncio.to_thread(server.start)
     assert await applied(store, batch(head, 2, ("1", "head", b"2"))) is Word.APPLIED
     assert await value(store, "1", "head") == b"2"
+
+
+async def test_reads_of_a_silent_postgresql_end_however_many_there_are(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_module, "TIMEOUT_S", 1.0)
+    async with PostgresRows(postgres.database()) as store:
+        await asyncio.gather(*(store.heads() for _ in range(10)))
+        with postgres.silent():
+            # They would take longer if each four waited for the four before.
+            async with asyncio.timeout(20):
+                reads = [store.heads() for _ in range(200)]
+                answers = await asyncio.gather(*reads, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {StoreUnavailable}
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                assert len(await store.heads()) == store.shards
+                break
 
 
 async def test_a_batch_whose_reply_was_lost_is_applied_once(mortal: tuple[RowStore, RedisServer | Server]) -> None:
