@@ -271,6 +271,8 @@ class OwnedStorage(CoreCalls):
         if gate.lost:
             why = f"the store cannot be used at the moment: {shard.lost_because}; try again"
             raise StoreUnavailable(why, retry_after=RETRY_AFTER_S)
+        # A store that is away does not answer reads either.
+        self._writer.check()
         return shard, gate
 
     async def _do(self, operation: Callable[[Tables, int], T], *, new_work: bool = False) -> T:
@@ -281,7 +283,6 @@ class OwnedStorage(CoreCalls):
         if self.waiting >= (MAX_WAITING_TO_CREATE if new_work else MAX_WAITING):
             self._counted.failures.add()
             raise too_many_wait(self.waiting)
-        self._writer.check()
         now, tables = self.now(), shard.tables
         try:
             reply = operation(tables, now)
