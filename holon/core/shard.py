@@ -300,6 +300,7 @@ class Shard:
                 continue
             self.tables.forget(row)
             self._keep(row)
+        self._evict()
 
     def lost(self, why: str) -> None:
         """The shard is no longer this node's, or must be loaded again; `why` is for error messages."""
@@ -308,15 +309,21 @@ class Shard:
     # Rows that are over ----------------------------------------------------------------------------------------
 
     def _keep(self, row: JobRow | TaskRow | LateRow) -> None:
-        self._over[_key(row)] = row
-        self._over_of[row.job_id].add(_key(row))
+        key = _key(row)
+        self._over[key] = row
+        self._over.move_to_end(key)
+        self._over_of[row.job_id].add(key)
         if isinstance(row, JobRow) and row.request_id is not None:
             self._over_requests[row.owner, row.request_id] = row.id
-        while len(self._over) > KEPT_OVER:
+
+    def _evict(self, spared: int = 0) -> None:
+        """Evict the oldest rows that are over until the limits hold, but not the newest `spared`."""
+        while len(self._over) > max(KEPT_OVER, spared):
             key, oldest = next(iter(self._over.items()))
             if oldest in self._dirty or oldest in self._flying:
                 self._over.move_to_end(key)
-                return
+                spared += 1
+                continue
             del self._over[key]
             of_job = self._over_of[oldest.job_id]
             of_job.discard(key)
@@ -332,30 +339,56 @@ class Shard:
     async def fetch(
         self, store: RowStore, jobs: Iterable[str] = (), tasks: Iterable[str] = ()
     ) -> Mapping[str, SealBroken]:
-        """Read jobs and tasks into memory that may be over, for the next operation. Unknown ids are ignored.
+        """Read jobs and tasks into memory that may be over, with the jobs of the tasks. Unknown ids are ignored.
+
+        All of them are in memory when this returns. They may be evicted as soon as the caller waits.
 
         Returns:
             the errors, by job id, of rows that cannot be opened. Those rows are not in memory.
         """
         tables, broken = self.tables, dict[str, SealBroken]()
-        some_tasks = [one for one in dict.fromkeys(tasks) if tables.task(one) is None and _is_task_id(one)]
-        wanted = dict.fromkeys((*jobs, *(job_of(one) for one in some_tasks)))
-        some_jobs = [one for one in wanted if one and tables.job(one) is None]
-        some_jobs, some_tasks, values = await self._read_kept(store, some_jobs, some_tasks)
-        for at, job_id in enumerate(some_jobs):
+        wanted_tasks = dict.fromkeys(one for one in tasks if _is_task_id(one))
+        wanted_jobs = dict.fromkeys(one for one in (*jobs, *map(job_of, wanted_tasks)) if one)
+        no_jobs, no_tasks = set[str](), set[str]()
+        # Rows in memory may be evicted while others are read. Then they are read, too.
+        while True:
+            some_jobs = [one for one in wanted_jobs if one not in no_jobs and tables.job(one) is None]
+            some_tasks = [one for one in wanted_tasks if one not in no_tasks and tables.task(one) is None]
+            if not (some_jobs or some_tasks):
+                break
+            await self._fetch_missing(store, some_jobs, some_tasks, broken)
+            no_jobs.update(one for one in some_jobs if tables.job(one) is None)
+            # Without its job, a task is not kept.
+            no_tasks.update(
+                one
+                for one in some_tasks
+                if tables.task(one) is None and (job_of(one) in no_jobs or tables.job(job_of(one)) is not None)
+            )
+        over = [one for one in (*wanted_jobs, *wanted_tasks) if one in self._over]
+        for one in over:
+            self._over.move_to_end(one)
+        self._evict(len(over))
+        return broken
+
+    async def _fetch_missing(
+        self, store: RowStore, jobs: list[str], tasks: list[str], broken: dict[str, SealBroken]
+    ) -> None:
+        """Read jobs and tasks that are not in memory. Errors of rows that cannot be opened go into `broken`."""
+        tables = self.tables
+        jobs, tasks, values = await self._read_kept(store, jobs, tasks)
+        for at, job_id in enumerate(jobs):
             head, state = values[2 * at], values[2 * at + 1]
             if head is not None and state is not None and tables.job(job_id) is None:
                 try:
                     self._keep(_as_stored(self.codec.job(head, state, None)))
                 except SealBroken as error:
                     broken[job_id] = error
-        for one, value in zip(some_tasks, values[2 * len(some_jobs) :], strict=True):
+        for one, value in zip(tasks, values[2 * len(jobs) :], strict=True):
             if value is not None and tables.task(one) is None and tables.job(job_of(one)) is not None:
                 try:
                     self._keep(self.codec.opened_task(job_of(one), *_place_of(one), value))
                 except SealBroken as error:
                     broken[job_of(one)] = error
-        return broken
 
     async def _read_kept(
         self, store: RowStore, jobs: list[str], tasks: list[str]
@@ -383,13 +416,17 @@ class Shard:
         Raises:
             SealBroken: a job cannot be opened.
         """
-        tables = self.tables
-        some = [one for one in dict.fromkeys(requests) if tables.request(*one) is None]
-        if not some:
-            return
-        found = await store.read(0, [("", names.request_name(*one)) for one in some])
-        for error in (await self.fetch(store, [value.decode() for value in found if value is not None])).values():
-            raise error
+        tables, wanted = self.tables, dict.fromkeys(requests)
+        unknown: set[tuple[str, str]] = set()
+        # Jobs in memory may be evicted while others are read. Then they are read, too.
+        while some := [one for one in wanted if one not in unknown and tables.request(*one) is None]:
+            found = await store.read(0, [("", names.request_name(*one)) for one in some])
+            # One fetch for all: the next one could evict them.
+            known = [job_id for one in wanted if (job_id := tables.request(*one)) is not None]
+            jobs = [value.decode() for value in found if value is not None]
+            for error in (await self.fetch(store, [*known, *jobs])).values():
+                raise error
+            unknown.update(one for one in some if tables.request(*one) is None)
 
     async def fetch_lates(self, store: RowStore, wanted: Iterable[tuple[str, int, str]]) -> None:
         """Read counts of late results into memory, by (job id, arrival number of the task, worker id)."""

@@ -96,3 +96,37 @@ async def test_those_that_are_not_over_are_found_without_going_through_all_that_
     assert len(ended) == 60
     rare, more = await world.storage.jobs(JobFilter("bob"), 10)
     assert ([one.job.id for one in rare], more) == ([live[1]], None)
+
+
+async def test_a_list_shows_all_jobs_however_few_of_those_that_are_over_stay_in_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = []
+    for _ in range(10):
+        claim = await world.start()
+        await world.finish(claim)
+        jobs.append(claim.job.id)
+    await world.restart()
+    # The page reads the older half while the newer half is the first to be evicted.
+    for job_id in jobs[5:]:
+        await world.record(job_id)
+    monkeypatch.setattr(shard, "KEPT_OVER", 5)
+    shown, _ = await world.storage.jobs(JobFilter("ann"), 10)
+    assert [one.job.id for one in shown] == jobs[::-1]
+
+
+async def test_repeated_requests_find_their_jobs_however_few_of_those_that_are_over_stay_in_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [f"request-{number}" for number in range(10)]
+    for request_id in requests:
+        await world.finish(await world.start(request_id=request_id))
+    made = {one.job.id for one in (await world.storage.jobs(JobFilter("ann"), 100))[0]}
+    await world.restart()
+    for request_id in requests[:5]:
+        assert await world.storage.made("ann", request_id)
+    monkeypatch.setattr(shard, "KEPT_OVER", 5)
+    repeats = [world.new_job(request_id=request_id) for request_id in requests]
+    created = await world.storage.create_jobs(repeats, 0)
+    assert {job_id for job_id, _ in created.jobs} == made
+    assert len(made) == 10
