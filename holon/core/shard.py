@@ -37,8 +37,9 @@ LIVE, ENDED, ENDS, EVENTS, HISTORY = "live", "ended", "ends", "events", "history
 # How many jobs one read loads while a shard is loaded, and how many rows one read has elsewhere.
 LOAD_JOBS = 200
 READ_ROWS = 1_000
-# At most this many rows that are over stay in memory: the last that were written or fetched.
+# At most this many rows that are over stay in memory, with this many bytes: the last that were written or fetched.
 KEPT_OVER = 2_000
+KEPT_OVER_BYTES = 64 * 2**20
 
 
 def all_of(owner: str) -> str:
@@ -106,7 +107,9 @@ class Shard:
         # Rows of the batch in flight. `_flying` are those that leave memory once the batch is durable.
         self._in_flight: dict[Row, None] = {}
         self._flying: list[JobRow | TaskRow | LateRow] = []
-        self._over: OrderedDict[object, JobRow | TaskRow | LateRow] = OrderedDict()
+        # Rows that are over, each with its size. `_over_bytes` is the sum of the sizes.
+        self._over: OrderedDict[object, tuple[JobRow | TaskRow | LateRow, int]] = OrderedDict()
+        self._over_bytes = 0
         self._over_of: defaultdict[str, set[object]] = defaultdict(set)
         self._over_requests: dict[tuple[str, str], str] = {}
         self.tables.load_job = lambda job_id: self._kept(job_id, JobRow)
@@ -149,7 +152,7 @@ class Shard:
             self._deletes.append(("", names.request_name(row.owner, row.request_id)))
             self._over_requests.pop((row.owner, row.request_id), None)
         for key in self._over_of.pop(row.id, ()):
-            self._over.pop(key, None)
+            self._remove_over(key)
         self._dirty.pop(row, None)
         self._lines.pop(row, None)
         self.ended -= 1
@@ -309,22 +312,27 @@ class Shard:
     # Rows that are over ----------------------------------------------------------------------------------------
 
     def _keep(self, row: JobRow | TaskRow | LateRow) -> None:
-        key = _key(row)
-        self._over[key] = row
-        self._over.move_to_end(key)
+        key, size = _key(row), _size(row)
+        self._remove_over(key)
+        self._over[key] = row, size
+        self._over_bytes += size
         self._over_of[row.job_id].add(key)
         if isinstance(row, JobRow) and row.request_id is not None:
             self._over_requests[row.owner, row.request_id] = row.id
 
+    def _remove_over(self, key: object) -> None:
+        _, size = self._over.pop(key, (None, 0))
+        self._over_bytes -= size
+
     def _evict(self, spared: int = 0) -> None:
         """Evict the oldest rows that are over until the limits hold, but not the newest `spared`."""
-        while len(self._over) > max(KEPT_OVER, spared):
-            key, oldest = next(iter(self._over.items()))
+        while len(self._over) > spared and (len(self._over) > KEPT_OVER or self._over_bytes > KEPT_OVER_BYTES):
+            key, (oldest, _) = next(iter(self._over.items()))
             if oldest in self._dirty or oldest in self._flying:
                 self._over.move_to_end(key)
                 spared += 1
                 continue
-            del self._over[key]
+            self._remove_over(key)
             of_job = self._over_of[oldest.job_id]
             of_job.discard(key)
             if not of_job:
@@ -333,7 +341,7 @@ class Shard:
                 self._over_requests.pop((oldest.owner, oldest.request_id), None)
 
     def _kept(self, key: object, kind: type[AnyRow]) -> AnyRow | None:
-        row = self._over.get(key)
+        row, _ = self._over.get(key, (None, 0))
         return row if isinstance(row, kind) else None
 
     async def fetch(
@@ -443,6 +451,13 @@ class Shard:
 
 def _key(row: JobRow | TaskRow | LateRow) -> object:
     return (row.task, row.worker_id) if isinstance(row, LateRow) else row.id
+
+
+def _size(row: JobRow | TaskRow | LateRow) -> int:
+    """The size in bytes of the large parts of a row that is over. Such a task has no params."""
+    if isinstance(row, JobRow):
+        return len(row.state)
+    return row.outcome.size if isinstance(row, TaskRow) and row.outcome is not None else 0
 
 
 def _place(row: JobRow) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from holon.core import shard
 from holon.domain.job import Status
+from holon.domain.task import SUCCESS, Outcome
 from holon.domain.value import replace
 from holon.ports import JobFilter
 from holon.storage import owned
@@ -130,3 +132,40 @@ async def test_repeated_requests_find_their_jobs_however_few_of_those_that_are_o
     created = await world.storage.create_jobs(repeats, 0)
     assert {job_id for job_id, _ in created.jobs} == made
     assert len(made) == 10
+
+
+@pytest.mark.parametrize(("large", "kept"), [("state", 3), ("outcome", 4), ("params", 10)])
+async def test_rows_that_are_over_stay_in_memory_up_to_a_number_of_bytes(
+    world: World, monkeypatch: pytest.MonkeyPatch, large: str, kept: int
+) -> None:
+    # Three large rows have room. A task's row is older than that of its job, and an ended task has no params.
+    monkeypatch.setattr(shard, "KEPT_OVER_BYTES", 100_000)
+    text = "x" * 30_000
+    hand = await world.hand()
+    jobs = []
+    for _ in range(10):
+        claim = await world.start(data={"text": text} if large == "state" else {})
+        task = world.task(claim, params=json.dumps(text if large == "params" else "").encode())
+        await world.commit(world.step(claim, Status.WAITING_FOR_WORKER, tasks=(task,)))
+        [offer] = await world.lease(hand.seat())
+        assert not (await world.touch(accepts=(hand.ref(offer),))).lost
+        outcome = Outcome(SUCCESS, json.dumps({"text": text if large == "outcome" else ""}).encode())
+        assert await world.complete(offer, outcome) is None
+        await world.finish(await world.claim_of(claim.job.id))
+        jobs.append(claim.job.id)
+    store = world.storage
+    assert isinstance(store, OwnedStorage)
+
+    def in_memory() -> list[str]:
+        return [job_id for job_id in jobs if store.at_hand(job_id) is not None]
+
+    assert in_memory() == jobs[-kept:]
+    # What is read takes the place of what was there before.
+    for job_id in jobs:
+        assert (await world.record(job_id)).job.status is Status.FINISHED
+    assert in_memory() == (jobs[-3:] if large == "state" else jobs)
+    # A page is shown as a whole, whatever it takes.
+    shown, _ = await store.jobs(JobFilter("ann"), 10)
+    assert [one.job.id for one in shown] == jobs[::-1]
+    assert await store.purge(world.now + 1, 100) == 10
+    assert in_memory() == []
