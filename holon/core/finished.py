@@ -17,8 +17,9 @@ from holon.stores.sealing import SealBroken
 
 AnyRow = TypeVar("AnyRow", JobRow, TaskRow, LateRow)
 
-# At most this many rows that are over stay in memory: the last that were written or fetched.
+# At most this many rows that are over stay in memory, with this many bytes: the last that were written or fetched.
 KEPT_OVER = 2_000
+KEPT_OVER_BYTES = 64 * 2**20
 
 
 class Finished:
@@ -34,7 +35,9 @@ class Finished:
         self._tables = tables
         self._shards = shards
         self._store = store
-        self._over: OrderedDict[object, JobRow | TaskRow | LateRow] = OrderedDict()
+        # Each row with its size. `_bytes` is the sum of the sizes.
+        self._over: OrderedDict[object, tuple[JobRow | TaskRow | LateRow, int]] = OrderedDict()
+        self._bytes = 0
         self._over_of: defaultdict[str, set[object]] = defaultdict(set)
         self._requests: dict[tuple[str, str], str] = {}
         tables.load_job = lambda job_id: self._kept(job_id, JobRow)
@@ -46,63 +49,89 @@ class Finished:
         return f"Finished({len(self._over)})"
 
     def keep(self, row: JobRow | TaskRow | LateRow) -> None:
-        """Keep a row that is over, and forget the oldest beyond the limit."""
-        self._over[_key(row)] = row
-        self._over_of[row.job_id].add(_key(row))
+        """Keep a row that is over."""
+        key, size = _key(row), _size(row)
+        self._remove(key)
+        self._over[key] = row, size
+        self._bytes += size
+        self._over_of[row.job_id].add(key)
         if isinstance(row, JobRow) and row.request_id is not None:
             self._requests[row.owner, row.request_id] = row.id
-        while len(self._over) > KEPT_OVER:
-            key, oldest = next(iter(self._over.items()))
+
+    def evict(self, spared: int = 0) -> None:
+        """Forget the oldest rows until the limits hold, but not the newest `spared`, nor those still to be written."""
+        while len(self._over) > spared and (len(self._over) > KEPT_OVER or self._bytes > KEPT_OVER_BYTES):
+            key, (oldest, _) = next(iter(self._over.items()))
             if self._shards[shard_of(oldest.job_id)].is_changing(oldest):
                 self._over.move_to_end(key)
-                return
-            del self._over[key]
+                spared += 1
+                continue
+            self._remove(key)
             of_job = self._over_of[oldest.job_id]
             of_job.discard(key)
             if not of_job:
                 del self._over_of[oldest.job_id]
-            self._forget_request(oldest)
 
     def forget(self, job_id: str) -> None:
         """Forget all rows of a job."""
         for key in self._over_of.pop(job_id, ()):
-            row = self._over.pop(key, None)
-            if row is not None:
-                self._forget_request(row)
+            self._remove(key)
 
     def expel(self, shard: int) -> None:
         """Forget all rows of a shard that is lost."""
         for job_id in [one for one in self._over_of if shard_of(one) == shard]:
             self.forget(job_id)
 
-    def _forget_request(self, row: JobRow | TaskRow | LateRow) -> None:
+    def _remove(self, key: object) -> None:
+        row, size = self._over.pop(key, (None, 0))
+        self._bytes -= size
         if isinstance(row, JobRow) and row.request_id is not None:
             self._requests.pop((row.owner, row.request_id), None)
 
     def _kept(self, key: object, kind: type[AnyRow]) -> AnyRow | None:
-        row = self._over.get(key)
+        row, _ = self._over.get(key, (None, 0))
         return row if isinstance(row, kind) else None
 
     async def fetch(self, jobs: Iterable[str] = (), tasks: Iterable[str] = ()) -> Mapping[str, SealBroken]:
-        """Read jobs and tasks into memory that may be over, for the next operation. Unknown ids are ignored.
+        """Read jobs and tasks into memory that may be over, with the jobs of the tasks. Unknown ids are ignored.
+
+        All of them are in memory when this returns. They may be evicted as soon as the caller waits.
 
         Returns:
             the errors, by job id, of rows that cannot be opened. Those rows are not in memory.
         """
         tables, broken = self._tables, dict[str, SealBroken]()
-        some_tasks = [one for one in dict.fromkeys(tasks) if tables.task(one) is None and _is_task_id(one)]
-        wanted = dict.fromkeys((*jobs, *(job_of(one) for one in some_tasks)))
-        some_jobs = [one for one in wanted if one and tables.job(one) is None]
-        for number in dict.fromkeys(map(shard_of, (*some_jobs, *some_tasks))):
+        wanted_tasks = dict.fromkeys(one for one in tasks if _is_task_id(one))
+        wanted_jobs = dict.fromkeys(one for one in (*jobs, *map(job_of, wanted_tasks)) if one)
+        no_jobs, no_tasks = set[str](), set[str]()
+        # Rows in memory may be evicted while others are read. Then they are read, too.
+        while True:
+            some_jobs = [one for one in wanted_jobs if one not in no_jobs and tables.job(one) is None]
+            some_tasks = [one for one in wanted_tasks if one not in no_tasks and tables.task(one) is None]
+            if not (some_jobs or some_tasks):
+                break
+            await self._fetch_missing(some_jobs, some_tasks, broken)
+            no_jobs.update(one for one in some_jobs if tables.job(one) is None)
+            # Without its job, a task is not kept.
+            no_tasks.update(
+                one
+                for one in some_tasks
+                if tables.task(one) is None and (job_of(one) in no_jobs or tables.job(job_of(one)) is not None)
+            )
+        over = [one for one in (*wanted_jobs, *wanted_tasks) if one in self._over]
+        for one in over:
+            self._over.move_to_end(one)
+        self.evict(len(over))
+        return broken
+
+    async def _fetch_missing(self, jobs: Sequence[str], tasks: Sequence[str], broken: dict[str, SealBroken]) -> None:
+        """Read jobs and tasks that are not in memory. Errors of rows that cannot be opened go into `broken`."""
+        for number in dict.fromkeys(map(shard_of, (*jobs, *tasks))):
             shard = self._shards.get(number)
             if shard is not None:
-                await self._fetch(
-                    shard,
-                    [one for one in some_jobs if shard_of(one) == number],
-                    [one for one in some_tasks if shard_of(one) == number],
-                    broken,
-                )
-        return broken
+                some_jobs = [one for one in jobs if shard_of(one) == number]
+                some_tasks = [one for one in tasks if shard_of(one) == number]
+                await self._fetch(shard, some_jobs, some_tasks, broken)
 
     async def read_job(self, shard: Shard, job_id: str) -> JobRow | None:
         """Read a job of a shard that is not loaded yet; None if there is none, or it cannot be opened."""
@@ -161,13 +190,19 @@ class Finished:
         Raises:
             SealBroken: a job cannot be opened.
         """
-        some = [one for one in dict.fromkeys(requests) if self._tables.request(*one[1:]) is None]
-        found: list[str] = []
-        for number in dict.fromkeys(one[0] for one in some):
-            keys = [("", names.request_name(*one[1:])) for one in some if one[0] == number]
-            found += [value.decode() for value in await self._store.read(number, keys) if value is not None]
-        for error in (await self.fetch(found)).values():
-            raise error
+        tables, wanted = self._tables, dict.fromkeys(requests)
+        unknown: set[tuple[int, str, str]] = set()
+        # Jobs in memory may be evicted while others are read. Then they are read, too.
+        while some := [one for one in wanted if one not in unknown and tables.request(*one[1:]) is None]:
+            found: list[str] = []
+            for number in dict.fromkeys(one[0] for one in some):
+                keys = [("", names.request_name(*one[1:])) for one in some if one[0] == number]
+                found += [value.decode() for value in await self._store.read(number, keys) if value is not None]
+            # One fetch for all: the next one could evict them.
+            known = [job_id for one in wanted if (job_id := tables.request(*one[1:])) is not None]
+            for error in (await self.fetch([*known, *found])).values():
+                raise error
+            unknown.update(one for one in some if tables.request(*one[1:]) is None)
 
     async def fetch_lates(self, wanted: Iterable[tuple[str, int, str]]) -> None:
         """Read counts of late results into memory, by (job id, arrival number of the task, worker id)."""
@@ -186,6 +221,13 @@ class Finished:
 
 def _key(row: JobRow | TaskRow | LateRow) -> object:
     return (row.task, row.worker_id) if isinstance(row, LateRow) else row.id
+
+
+def _size(row: JobRow | TaskRow | LateRow) -> int:
+    """The size in bytes of the large parts of a row that is over. Such a task has no params."""
+    if isinstance(row, JobRow):
+        return len(row.state)
+    return row.outcome.size if isinstance(row, TaskRow) and row.outcome is not None else 0
 
 
 def _is_task_id(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from holon.core import codec as names
 from holon.core.codec import Codec
@@ -52,6 +53,18 @@ def page_of(member: str) -> tuple[str, int, int]:
     return job_id, int(first), int(size)
 
 
+class Over(Protocol):
+    """Where durable rows go that are over; they leave the tables."""
+
+    def keep(self, row: JobRow | TaskRow | LateRow) -> None:
+        """Keep a row."""
+        ...
+
+    def evict(self) -> None:
+        """Forget rows beyond the limits."""
+        ...
+
+
 class Shard:
     """What is to be written of one shard, whose rows are in the tables of the node.
 
@@ -59,7 +72,7 @@ class Shard:
         number: which shard it is.
         tables: where its rows are.
         codec: packs its rows.
-        finished: called with each durable row that is over: it leaves the tables.
+        finished: where its durable rows go that are over.
         lost: called with the shard when it is lost.
 
     Attributes:
@@ -78,7 +91,7 @@ class Shard:
         number: int,
         tables: Tables,
         codec: Codec,
-        finished: Callable[[JobRow | TaskRow | LateRow], object],
+        finished: Over,
         lost: Callable[[Shard], object],
     ) -> None:
         self.number = number
@@ -308,12 +321,20 @@ class Shard:
                 self._flying[row] = None
                 continue
             self._tables.forget(row)
-            self._finished(row)
+            self._finished.keep(row)
+        self._finished.evict()
 
     def lost(self, why: str) -> None:
         """The shard is no longer this node's, or must be loaded again; `why` is for error messages."""
         self.lost_because = why
         self._lost(self)
+
+
+def _size(row: JobRow | TaskRow | LateRow) -> int:
+    """The size in bytes of the large parts of a row that is over. Such a task has no params."""
+    if isinstance(row, JobRow):
+        return len(row.state)
+    return row.outcome.size if isinstance(row, TaskRow) and row.outcome is not None else 0
 
 
 def _place(row: JobRow) -> tuple[object, ...]:

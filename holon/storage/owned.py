@@ -238,7 +238,7 @@ class OwnedStorage(CoreCalls):
         )
 
     async def _load(self, head: Head) -> Rows:
-        shard = Shard(head.shard, self._tables, self._codec, self._finished.keep, self._lost)
+        shard = Shard(head.shard, self._tables, self._codec, self._finished, self._lost)
         tables = Tables(self._settings, self._rows.shards)
         ends, events = list[Found](), list[tuple[Found, JobRow]]()
         self._go_on_from(head.time)
@@ -332,6 +332,8 @@ class OwnedStorage(CoreCalls):
             raise StoreUnavailable("the store is not open")
         if self._broken.done():
             raise self._broken.result()
+        # A store that is away does not answer reads either.
+        self._writer.check()
 
     def _on(self, ids: Iterable[str]) -> list[Ownership]:
         """The ownerships of the shards of jobs and tasks. Ids that are in no shard are ignored.
@@ -361,7 +363,6 @@ class OwnedStorage(CoreCalls):
         if self.waiting >= (MAX_WAITING_TO_CREATE if new_work else MAX_WAITING):
             self.metrics.failures.add()
             raise too_many_wait(self.waiting)
-        self._writer.check()
         now, tables, gate = self.now(), self._tables, self._gate
         tables.now = now
         try:

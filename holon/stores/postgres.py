@@ -240,7 +240,12 @@ class PostgresRows:
         """
         try:
             self._readers = await asyncpg.create_pool(
-                self._uri, min_size=0, max_size=_READERS, command_timeout=TIMEOUT_S, timeout=TIMEOUT_S
+                self._uri,
+                min_size=0,
+                max_size=_READERS,
+                command_timeout=TIMEOUT_S,
+                timeout=TIMEOUT_S,
+                target_session_attrs=SessionAttribute.read_write,
             )
             await self._open(await self._connected_writer())
         except _ERRORS as error:
@@ -275,6 +280,8 @@ class PostgresRows:
                 connection.terminate()
                 raise
             self._writer = connection
+            # After a failover, reads of the old server would not have what is written from now on.
+            await self._readers.expire_connections()
         return self._writer
 
     async def _check(self, connection: asyncpg.Connection) -> None:
@@ -409,7 +416,9 @@ class PostgresRows:
 
     async def _rows(self, query: str, *arguments: Any) -> Sequence[Any]:
         try:
-            rows: Sequence[Any] = await self._readers.fetch(query, *arguments)
+            # Without a limit, a read would wait for all earlier reads that a silent server does not answer.
+            async with self._readers.acquire(timeout=TIMEOUT_S) as connection:
+                rows: Sequence[Any] = await connection.fetch(query, *arguments)
         except _ERRORS as error:
             raise _unavailable(error) from error
         return rows
@@ -465,7 +474,12 @@ class PostgresRows:
         if self._listener is not None and not self._listener.is_closed():
             return
         try:
-            self._listener = await asyncpg.connect(self._uri, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S)
+            self._listener = await asyncpg.connect(
+                self._uri,
+                timeout=TIMEOUT_S,
+                command_timeout=TIMEOUT_S,
+                target_session_attrs=SessionAttribute.read_write,
+            )
             await self._listener.add_listener("holon", self._heard)
         except _ERRORS as error:
             raise _unavailable(error) from error

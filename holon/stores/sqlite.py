@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain, islice
@@ -32,6 +33,8 @@ from holon.stores.port import (
     Word,
 )
 from holon.stores.sqlite_file import StoreFile
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -331,21 +334,24 @@ class SqliteRows:
 
     def _transact(self, jobs: Sequence[_Job]) -> None:
         """Run all in one transaction; an error of one is the error of all, and nothing is written."""
-        db, answers = self._db, []
+        answers: Sequence[Any] = ()
         error: HolonError | None = None
         try:
             self._file.check()
-            db.execute("BEGIN IMMEDIATE")
-            answers = [job.act() for job in jobs]
-            db.execute("COMMIT")
+            # It commits, or rolls back after an error.
+            with self._db as db:
+                db.execute("BEGIN IMMEDIATE")
+                answers = [job.act() for job in jobs]
             self._file.grown(sum(job.rows for job in jobs))
         except sqlite3.Error as failure:
             error = self._file.error(failure)
         except StoreBroken as failure:
             error = failure
-        if error is not None and db.in_transaction:
-            # A full disk may have ended it already.
-            db.execute("ROLLBACK")
+        except Exception as failure:
+            # Without an answer, all callers would wait for ever.
+            log.exception("a transaction of the store failed")
+            error = StoreBroken(f"the store's file {self._path}: a transaction failed: {failure!r}; restart the node")
+            error.__cause__ = failure
         self._loop.call_soon_threadsafe(self._answer, jobs, answers, error)
 
     def _answer(self, jobs: Sequence[_Job], answers: Sequence[Any], error: HolonError | None) -> None:

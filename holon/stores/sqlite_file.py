@@ -131,12 +131,15 @@ class StoreFile:
         return f"{self.path.absolute().as_uri()}?mode=ro"
 
     def check(self) -> None:
-        """Raise StoreBroken if somebody removed the file or its log: SQLite would write on into unnamed files."""
+        """Raise StoreBroken if the file or its log was removed, or cannot be reached by its name.
+
+        SQLite would go on writing to files without a name.
+        """
         for file, inode in self._inodes.items():
             if _inode(file) != inode:
                 raise StoreBroken(
-                    f"{file} was removed while the node ran, so what it accepts now would be in no file. Restart the "
-                    "node, with a backup of the file if there is one"
+                    f"{file} was removed while the node ran, or cannot be reached any more, so what the node accepts "
+                    "now would be lost. Restart the node, with a backup of the file if there is one"
                 )
 
     def error(self, error: sqlite3.Error) -> StoreUnavailable | StoreBroken:
@@ -284,9 +287,10 @@ def make_private(path: Path) -> None:
 
 
 def _inode(file: Path) -> int | None:
+    """The inode of a file; None if the file is gone, or cannot be reached by its name."""
     try:
         return file.stat().st_ino
-    except FileNotFoundError:
+    except OSError:
         return None
 
 

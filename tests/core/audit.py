@@ -31,7 +31,7 @@ async def audit(storage: OwnedStorage) -> None:
     ended = 0
     await load_shared(storage._rows, storage._codec, loaded)
     for number in storage._shards:
-        shard = Shard(number, loaded, storage._codec, lambda _: None, lambda _: None)
+        shard = Shard(number, loaded, storage._codec, storage._finished, lambda _: None)
         part = Tables(tables.settings, tables.shards)
         await load(storage._rows, shard, part, 0)
         loaded.absorb(part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from holon.core import finished
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Status
+from holon.domain.task import SUCCESS, Outcome
 from holon.domain.value import replace
 from holon.ports import JobFilter
 from holon.storage import owned
@@ -150,3 +152,74 @@ async def test_history_to_move_is_read_together_and_not_much_at_once(
     monkeypatch.undo()
     assert await take(100) == (16, [16])
     assert await take(100) == (0, [])
+
+
+async def test_a_list_shows_all_jobs_however_few_of_those_that_are_over_stay_in_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = []
+    for _ in range(10):
+        claim = await world.start()
+        await world.finish(claim)
+        jobs.append(claim.job.id)
+    await world.restart()
+    # The page reads the older half while the newer half is the first to be evicted.
+    for job_id in jobs[5:]:
+        await world.record(job_id)
+    monkeypatch.setattr(finished, "KEPT_OVER", 5)
+    shown, _ = await world.storage.jobs(JobFilter("ann"), 10)
+    assert [one.job.id for one in shown] == jobs[::-1]
+
+
+async def test_repeated_requests_find_their_jobs_however_few_of_those_that_are_over_stay_in_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [f"request-{number}" for number in range(10)]
+    for request_id in requests:
+        await world.finish(await world.start(request_id=request_id))
+    made = {one.job.id for one in (await world.storage.jobs(JobFilter("ann"), 100))[0]}
+    await world.restart()
+    for request_id in requests[:5]:
+        assert await world.storage.made("ann", request_id)
+    monkeypatch.setattr(finished, "KEPT_OVER", 5)
+    repeats = [world.new_job(request_id=request_id) for request_id in requests]
+    created = await world.storage.create_jobs(repeats, 0)
+    assert {job_id for job_id, _ in created.jobs} == made
+    assert len(made) == 10
+
+
+@pytest.mark.parametrize(("large", "kept"), [("state", 3), ("outcome", 4), ("params", 10)])
+async def test_rows_that_are_over_stay_in_memory_up_to_a_number_of_bytes(
+    world: World, monkeypatch: pytest.MonkeyPatch, large: str, kept: int
+) -> None:
+    # Three large rows have room. A task's row is older than that of its job, and an ended task has no params.
+    monkeypatch.setattr(finished, "KEPT_OVER_BYTES", 100_000)
+    text = "x" * 30_000
+    hand = await world.hand()
+    jobs = []
+    for _ in range(10):
+        claim = await world.start(data={"text": text} if large == "state" else {})
+        task = world.task(claim, params=json.dumps(text if large == "params" else "").encode())
+        await world.commit(world.step(claim, Status.WAITING_FOR_WORKER, tasks=(task,)))
+        [offer] = await world.lease(hand.seat())
+        assert not (await world.touch(accepts=(hand.ref(offer),))).lost
+        outcome = Outcome(SUCCESS, json.dumps({"text": text if large == "outcome" else ""}).encode())
+        assert await world.complete(offer, outcome) is None
+        await world.finish(await world.claim_of(claim.job.id))
+        jobs.append(claim.job.id)
+    store = world.storage
+    assert isinstance(store, OwnedStorage)
+
+    def in_memory() -> list[str]:
+        return [job_id for job_id in jobs if store.at_hand(job_id) is not None]
+
+    assert in_memory() == jobs[-kept:]
+    # What is read takes the place of what was there before.
+    for job_id in jobs:
+        assert (await world.record(job_id)).job.status is Status.FINISHED
+    assert in_memory() == (jobs[-3:] if large == "state" else jobs)
+    # A page is shown as a whole, whatever it takes.
+    shown, _ = await store.jobs(JobFilter("ann"), 10)
+    assert [one.job.id for one in shown] == jobs[::-1]
+    assert await store.purge(world.now + 1, 100) == 10
+    assert in_memory() == []

@@ -13,10 +13,11 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 # PostgreSQL refuses to run as root.
@@ -36,6 +37,10 @@ SETTINGS = {
     # In its own folder: one that is killed would leave its memory in /dev/shm for good.
     "dynamic_shared_memory_type": "mmap",
 }
+# What standbys can replicate. They need limits no lower than those that `initdb` ran with.
+WAL = {"wal_level": "replica", "max_wal_senders": "10", "max_connections": "100"}
+# A primary that confirms what its standby shows.
+REPLICATED = {**WAL, "synchronous_standby_names": "*", "synchronous_commit": "remote_apply"}
 
 
 def find_programs() -> Path:
@@ -67,33 +72,40 @@ class Server:
     def __init__(self, programs: Path, place: Path) -> None:
         self._programs = programs
         self._data = place / "data"
-        self._place = place
+        self.place = place
         self._databases = 0
         self._process: subprocess.Popen[Any] | None = None
 
     def uri(self, database: str = "postgres") -> str:
         """Where clients find a database of it."""
-        return f"postgresql://holon@/{database}?host={self._place}"
+        return uri_of(database, self)
 
-    def make(self, *, durable: bool = False) -> None:
+    def make(self, *, durable: bool = False, settings: Mapping[str, str] = MappingProxyType({})) -> None:
         """Lay its files out, which takes the server's own program a second; every other is a copy of the first.
 
         Arguments:
             durable: with the settings of a server that survives a power cut.
+            settings: more settings.
         """
         _run("cp", "-a", _template(), self._data)
-        with (self._data / "postgresql.conf").open("a") as settings:
-            settings.write(f"unix_socket_directories = '{self._place}'\n")
+        with (self._data / "postgresql.conf").open("a") as file:
+            file.write(f"unix_socket_directories = '{self.place}'\n")
             if durable:
-                settings.writelines(f"{name} = on\n" for name in ("fsync", "full_page_writes", "autovacuum"))
+                file.writelines(f"{name} = on\n" for name in ("fsync", "full_page_writes", "autovacuum"))
+            file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+
+    def make_standby(self, primary: Server) -> None:
+        """Lay its files out as those of a standby of a primary that was made with `REPLICATED` and has not started."""
+        self.make(settings={**WAL, "primary_conninfo": f"host={primary.place} user=holon"})
+        (self._data / "standby.signal").touch()
 
     def start(self) -> None:
         """Start it, and wait until it answers; what the last one left of its memory may have to go first."""
         ends = time.monotonic() + START_S
-        while subprocess.run([self._programs / "pg_isready", "-q", "-h", self._place], check=False).returncode:
-            assert time.monotonic() < ends, (self._place / "log").read_text()
+        while subprocess.run([self._programs / "pg_isready", "-q", "-h", self.place], check=False).returncode:
+            assert time.monotonic() < ends, (self.place / "log").read_text()
             if self._process is None or self._process.poll() is not None:
-                with (self._place / "log").open("a") as log:
+                with (self.place / "log").open("a") as log:
                     command = [str(self._programs / "postgres"), "-D", str(self._data)]
                     self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **_as_user())
             time.sleep(0.02)
@@ -143,6 +155,11 @@ class Server:
         return _run(self._programs / "psql", "-X", "-A", "-t", "-d", uri or self.uri(), "-c", statement).splitlines()
 
 
+def uri_of(database: str, *servers: Server) -> str:
+    """Where clients find a database that several servers have."""
+    return f"postgresql://holon@/{database}?host={','.join(str(one.place) for one in servers)}"
+
+
 def _signal(processes: list[int], number: signal.Signals) -> None:
     for process in processes:
         with suppress(ProcessLookupError):
@@ -160,6 +177,22 @@ def serving(*, durable: bool = False) -> Iterator[Server]:
             yield server
         finally:
             server.kill()
+
+
+@contextmanager
+def serving_pair() -> Iterator[tuple[Server, Server]]:
+    """A new primary and its standby. The standby has all that the primary confirmed."""
+    with _folder() as one, _folder() as other:
+        primary, standby = Server(_programs(), one), Server(_programs(), other)
+        primary.make(settings=REPLICATED)
+        standby.make_standby(primary)
+        try:
+            primary.start()
+            standby.start()
+            yield primary, standby
+        finally:
+            standby.kill()
+            primary.kill()
 
 
 @contextmanager

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from holon.core import owner
+from holon.domain.events import CancelRequested
+from holon.domain.job import Job
 from holon.errors import StoreBroken, StoreUnavailable
-from holon.ports import StoreSettings
+from holon.ports import NewJob, StoreSettings
 from holon.storage.postgres import PostgresStorage
 from holon.testing import RunningNode, running_node
 from tests.history.postgres import Server, serving
@@ -121,6 +124,30 @@ async def test_i10_a_node_whose_store_is_away_refuses_reads_and_ends(server: Ser
         with pytest.raises(StoreUnavailable, match="does not confirm writes"):
             await store.counts()
         await store.__aexit__(None, None, None)
+
+
+async def test_i10_calls_that_read_rows_are_refused_while_the_store_is_silent(server: Server) -> None:
+    new = NewJob(Job("0-a", "bp", "ann", {}, "start"), (), request_id="again")
+    async with storage(server.database(), "one") as store:
+        with server.silent():
+            with pytest.raises(StoreUnavailable):
+                await store.put_document("keys", "a", b"1", version=0)
+            calls: list[Callable[[], Awaitable[object]]] = [
+                lambda: store.job("0-unknown"),
+                lambda: store.task("0-unknown-0-0"),
+                lambda: store.append("0-unknown", CancelRequested("ann"), "key", 0),
+                lambda: store.create_jobs([new], 0),
+                lambda: store.made("ann", "again"),
+                lambda: store.settle_ends(["0-unknown"]),
+            ]
+            for call in calls:
+                with pytest.raises(StoreUnavailable, match="does not confirm writes"):
+                    await call()
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                assert (await store.create_jobs([new], 0)).jobs
+                break
+            await asyncio.sleep(0.01)
 
 
 async def test_i10_a_node_that_waits_for_the_store_can_be_told_to_end(server: Server) -> None:

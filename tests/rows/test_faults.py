@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -20,7 +21,7 @@ from holon.stores.port import Batch, Head, RowStore, Word
 from holon.stores.postgres import PostgresRows
 from holon.stores.redis import RedisRows
 from holon.stores.sqlite import SqliteRows
-from tests.history.postgres import Server, serving
+from tests.history.postgres import Server, serving, serving_pair, uri_of
 from tests.redis_server import RedisServer
 from tests.rows.test_contract import batch, owned, value, word
 
@@ -77,6 +78,24 @@ async def test_i1_batches_go_on_when_a_killed_server_is_back(mortal: tuple[RowSt
     await asyncio.to_thread(server.start)
     assert await applied(store, batch(head, 2, ("1", "head", b"2"))) is Word.APPLIED
     assert await value(store, "1", "head") == b"2"
+
+
+async def test_reads_of_a_silent_postgresql_end_however_many_there_are(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_module, "TIMEOUT_S", 1.0)
+    async with PostgresRows(postgres.database()) as store:
+        await asyncio.gather(*(store.heads() for _ in range(10)))
+        with postgres.silent():
+            # They would take longer if each four waited for the four before.
+            async with asyncio.timeout(20):
+                reads = [store.heads() for _ in range(200)]
+                answers = await asyncio.gather(*reads, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {StoreUnavailable}
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                assert len(await store.heads()) == store.shards
+                break
 
 
 async def test_a_batch_whose_reply_was_lost_is_applied_once(mortal: tuple[RowStore, RedisServer | Server]) -> None:
@@ -155,6 +174,45 @@ async def test_a_full_redis_takes_batches_again_when_there_is_room(redis: RedisS
         await client.config_set("maxmemory", "1mb")
         # Work under way may go beyond the limit.
         assert await word(store, batch(head, 1, ("1", "head", b"x"))) is Word.APPLIED
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Server, Server]]:
+    """A PostgreSQL primary and its standby."""
+    with serving_pair() as servers:
+        yield servers
+
+
+def database_of(pair: tuple[Server, Server], *order: int) -> str:
+    """The URI of a new database that names both servers, in this order."""
+    database = pair[0].database()
+    return uri_of(database.partition("?")[0].rpartition("/")[2], *(pair[place] for place in order))
+
+
+async def test_a_standby_that_the_uri_names_first_is_not_used(pair: tuple[Server, Server]) -> None:
+    async with PostgresRows(database_of(pair, 1, 0)) as store:
+        head = await owned(store)
+        assert await word(store, batch(head, 1, ("1", "head", b"x"))) is Word.APPLIED
+        assert await value(store, "1", "head") == b"x"
+        assert await store.post(0, [b"message"], 10)
+        received = await store.receive("n1", {0: ()})
+        assert [one.body for one in received.messages] == [b"message"]
+
+
+async def test_after_a_failover_nothing_is_read_from_the_old_primary(pair: tuple[Server, Server]) -> None:
+    primary, standby = pair
+    async with PostgresRows(database_of(pair, 0, 1)) as store:
+        head = await owned(store)
+        await store.apply([batch(head, 1, ("1", "head", b"old"))])
+        assert await value(store, "1", "head") == b"old"
+        assert standby.sql("SELECT pg_promote()") == ["t"]
+        # It still answers those who read.
+        primary.sql("ALTER SYSTEM SET default_transaction_read_only = on")
+        primary.sql("SELECT pg_reload_conf()")
+        while primary.sql("SHOW default_transaction_read_only") != ["on"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert await applied(store, batch(head, 2, ("1", "head", b"new"))) is Word.APPLIED
+        assert await value(store, "1", "head") == b"new"
 
 
 @pytest.mark.parametrize(
@@ -255,6 +313,31 @@ async def test_a_file_that_was_removed_ends_the_process(tmp_path: Path) -> None:
         (tmp_path / "holon.db").unlink()
         with pytest.raises(StoreBroken, match="was removed while the node ran"):
             await store.apply([batch(head, 1)])
+
+
+async def test_a_file_whose_folder_is_no_folder_any_more_ends_the_process(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    async with SqliteRows(folder / "holon.db") as store:
+        head = await owned(store)
+        folder.rename(tmp_path / "moved")
+        folder.touch()
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreBroken, match=r"was removed while the node ran, or cannot be reached any more"):
+                await store.apply([batch(head, 1)])
+
+
+async def test_an_unexpected_error_of_a_transaction_ends_the_process(tmp_path: Path) -> None:
+    async with SqliteRows(tmp_path / "holon.db") as store:
+        head = await owned(store)
+        too_large = batch(head, 1, ("1", "head", b"x"), entries=(("all", 2**63, "1"),))
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreBroken, match=r"OverflowError.*restart the node") as broken:
+                await store.apply([too_large])
+            assert isinstance(broken.value.__cause__, OverflowError)
+            with pytest.raises(StoreBroken, match="OverflowError"):
+                await store.apply([batch(head, 1)])
+    async with SqliteRows(tmp_path / "holon.db") as store:
+        assert await value(store, "1", "head") is None
 
 
 async def test_with_a_full_disk_the_batch_waits_and_is_applied_when_there_is_room(tmp_path: Path) -> None:
