@@ -1,8 +1,9 @@
 """The owner: which shards this node owns, and how it comes by them.
 
 A shard may be taken if no other process has the store, if it is free, if its head names this very node, or if its head
-did not change for ten seconds of this node's own clock. A shard is never given up because time passed: if its next
-batch is applied, nobody else wrote.
+did not change for ten seconds of this node's own clock. Only time in which the store answers counts: an owner that
+cannot reach the store is not silent. A shard is never given up because time passed: if its next batch is applied,
+nobody else wrote.
 """
 
 from __future__ import annotations
@@ -102,6 +103,8 @@ class Owner:
             try:
                 await self._take_what_may_be_taken()
             except StoreUnavailable as error:
+                # Their owners may not reach the store either. Once it is back, each has the whole ten seconds again.
+                self._seen.clear()
                 log.warning("shards of others cannot be looked at: %s", error.message)
 
     async def drain(self) -> None:
@@ -141,11 +144,13 @@ class Owner:
         gate.drop("it was handed over")
 
     async def _take_what_may_be_taken(self) -> None:
+        asked = asyncio.get_running_loop().time()
         for head in await self._store.heads():
-            if head.shard not in self.gates and self._may_take(head):
+            if head.shard not in self.gates and self._may_take(head, asked):
                 await self._take(head)
 
-    def _may_take(self, head: Head) -> bool:
+    def _may_take(self, head: Head, asked: float) -> bool:
+        """Whether this node may take a shard whose head the store was asked for at that time of the loop."""
         if head.schema > SCHEMA:
             raise ConfigError(
                 f"shard {head.shard} of the store has rows of format {head.schema}, and this version reads {SCHEMA} at "
@@ -153,12 +158,12 @@ class Owner:
             )
         if self._store.exclusive or head.token == NOBODY or head.node == self._node:
             return True
-        now = asyncio.get_running_loop().time()
-        seen, since = self._seen.get(head.shard, (None, now))
+        seen, since = self._seen.get(head.shard, (None, asked))
         if seen is None or seen.seen() != head.seen():
-            self._seen[head.shard] = head, now
+            self._seen[head.shard] = head, asyncio.get_running_loop().time()
             return False
-        return now - since >= TAKE_OVER_S
+        # The time that the store took to answer is not the owner's silence.
+        return asked - since >= TAKE_OVER_S
 
     async def _take(self, seen: Head) -> None:
         head = await self._store.acquire(seen, secrets.token_hex(16), self._node, max(seen.schema, SCHEMA))
