@@ -34,8 +34,8 @@ AWAY_S = 1.0
 STALL_S = 0.05
 # A large write takes longer: this much for each byte (seconds).
 AWAY_S_PER_BYTE = 1e-7
-# An owner with nothing to write writes an empty batch this often (seconds). After 10 s without a batch, another node
-# takes the shard.
+# A shard with nothing to write gets an empty batch this long after its last one (seconds). After 10 s without a batch,
+# another node takes it. Shards whose last batch is half as old go along, so that many shards share a round trip.
 RENEW_S = 2.5
 # The newest batches are kept, because a failover of the store may lose them: at most this number, and this many bytes.
 KEPT_BATCHES = 64
@@ -90,8 +90,9 @@ class Gate:
         self._check = check
         self._dropped = dropped
         self.lost = False
-        # Batches that were cut; the last of them may be in flight.
+        # Batches that were cut; the last of them may be in flight. When it was cut, by the loop's time.
         self.batch = head.batch
+        self.cut_at = asyncio.get_running_loop().time()
         self.kept: deque[Batch] = deque()
         self.kept_bytes = 0
         self._wake = wake
@@ -170,6 +171,7 @@ class Gate:
     def take(self) -> tuple[Batch, list[Act], list[Answer]]:
         """Cut a batch, with all that waits for it."""
         self._dirty, self.in_flight = False, True
+        self.cut_at = asyncio.get_running_loop().time()
         cut = self.rows.cut()
         self.batch += 1
         batch = Batch(
@@ -251,6 +253,7 @@ class Writer:
             dropped: called when it is lost, with the node that has taken it; empty: none has.
         """
         gate = self._gates[head.shard] = Gate(head, rows, self._woken.set, self.check, dropped)
+        self._woken.set()
         return gate
 
     def remove(self, shard: int) -> None:
@@ -274,16 +277,32 @@ class Writer:
         """
         while True:
             try:
-                async with asyncio.timeout(RENEW_S):
+                async with asyncio.timeout_at(self._renew_at()):
                     await self._woken.wait()
             except TimeoutError:
-                # What others may take over unless it is renewed.
-                for gate in () if self._store.exclusive else self._gates.values():
-                    gate.changed()
+                pass
+            self._renew()
             self._woken.clear()
-            dirty = [gate for gate in self._gates.values() if gate.dirty and not gate.lost]
+            dirty = [gate for gate in self._owned() if gate.dirty]
             if dirty:
                 await self._flight(dirty)
+
+    def _owned(self) -> Sequence[Gate]:
+        return [gate for gate in self._gates.values() if not gate.lost]
+
+    def _renew_at(self) -> float | None:
+        """When a shard must have its next batch, by the loop's time; None: none must."""
+        if self._store.exclusive:
+            return None
+        return min((gate.cut_at + RENEW_S for gate in self._owned()), default=None)
+
+    def _renew(self) -> None:
+        """Have a batch written, empty or not, for each shard that must have one now, or will soon."""
+        due, now = self._renew_at(), asyncio.get_running_loop().time()
+        if due is not None and now >= due:
+            for gate in self._owned():
+                if now - gate.cut_at >= RENEW_S / 2:
+                    gate.changed()
 
     async def _flight(self, gates: Sequence[Gate]) -> None:
         """Write one batch for each of these."""

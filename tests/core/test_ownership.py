@@ -7,9 +7,13 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 
+from holon.core.owner import Owner
+from holon.core.shard import Shard
+from holon.core.writer import RENEW_S, Rows, Writer
 from holon.ports import StoreSettings
 from holon.stores.memory import MemoryRows
-from holon.stores.port import Head
+from holon.stores.port import Batch, Head, Word
+from holon.stores.sealing import Seal
 from tests.sim.loop import VirtualLoop
 from tests.sim.node import SimClock, SimStorage
 from tests.sim.store import Server, SimRows
@@ -41,6 +45,32 @@ class Way(SimRows):
         heads = await super().heads()
         await asyncio.sleep(self.heads_at - asyncio.get_running_loop().time())
         return heads
+
+
+class Counting(MemoryRows):
+    """A store of many shards that counts writes.
+
+    Attributes:
+        shards_written: how many shards each write had.
+    """
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__(32, SimClock(loop, 0))
+        self.shards_written: list[int] = []
+
+    async def apply(self, batches: Sequence[Batch]) -> Sequence[tuple[Word, Head]]:
+        self.shards_written.append(len(batches))
+        return await super().apply(batches)
+
+
+def owner(store: MemoryRows, name: str) -> tuple[Owner, Writer]:
+    """A node that may own shards, and its writer."""
+
+    async def load(head: Head, again: bool) -> Rows:
+        return Shard(StoreSettings(name), Seal())
+
+    writer = Writer(store)
+    return Owner(store, name, writer, load, lambda _rows, _gate: None, lambda _node: None), writer
 
 
 def run(story: Callable[[Site], Awaitable[None]]) -> None:
@@ -87,5 +117,44 @@ def test_an_answer_that_takes_long_is_no_silence_of_the_owner() -> None:
             await asyncio.sleep(30)
             assert await one.put_document("keys", "a", b"1", version=0)
             await stopped(waiting)
+
+    run(story)
+
+
+def test_shards_with_nothing_to_write_are_kept_while_another_keeps_the_writer_busy() -> None:
+    async def story(site: Site) -> None:
+        store = Counting(site.loop)
+        one, writer = owner(store, "one")
+        other, _ = owner(store, "other")
+        await one.start()
+        loops = [asyncio.create_task(run()) for run in (writer.run, one.run, other.run)]
+        for _ in range(600):
+            one.gates[0].changed()
+            await asyncio.sleep(0.1)
+        assert (len(one.gates), other.gates) == (32, {})
+        # Each renewal has all the others in one write.
+        renewals = [shards for shards in store.shards_written if shards > 1]
+        assert len(renewals) <= 60 / RENEW_S
+        assert min(renewals) >= 31
+        for loop in loops:
+            loop.cancel()
+
+    run(story)
+
+
+def test_shards_with_nothing_to_write_share_their_renewals() -> None:
+    async def story(site: Site) -> None:
+        store = Counting(site.loop)
+        one, writer = owner(store, "one")
+        await one.start()
+        writing = asyncio.create_task(writer.run())
+        # Their last batches are of different times.
+        for gate in one.gates.values():
+            gate.changed()
+            await asyncio.sleep(0.07)
+        before = len(store.shards_written)
+        await asyncio.sleep(60)
+        assert len(store.shards_written) - before <= 2 * 60 / RENEW_S
+        writing.cancel()
 
     run(story)
