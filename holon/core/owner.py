@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol
 
-from holon.core.writer import Gate, Rows, Writer
+from holon.core.writer import Cut, Gate, Rows, Writer
 from holon.errors import ConfigError, StoreUnavailable
 from holon.stores.port import NOBODY, Head, RowStore
 
@@ -43,13 +43,29 @@ class Loader(Protocol):
         ...
 
 
+class _NotLoaded:
+    """The rows of a shard that is being loaded: they do not change, so its batches are empty."""
+
+    def __init__(self, head: Head) -> None:
+        self._time = head.time
+
+    def cut(self) -> Cut:
+        return Cut(self._time)
+
+    def written(self, head: Head) -> None:
+        pass
+
+    def lost(self, why: str) -> None:
+        pass
+
+
 class Owner:
     """Owns shards for a node: takes them, hands their rows to the writer, and gives them back at a drain.
 
     Arguments:
         store: the row store.
         node: the name of this node. Two processes of one name would take each other's shards.
-        writer: writes for the shards.
+        writer: writes for the shards. It must run before `start`, to keep a shard while it is loaded.
         load: reads a shard's rows.
         begin: called with each shard whose rows are in memory, and its gate; it may run rules from then on.
         taken: called with the name of a node that has taken a shard of this one.
@@ -116,7 +132,7 @@ class Owner:
                 await self._store.release(gate.head, gate.batch)
             except StoreUnavailable as error:
                 log.warning("shard %d is not handed over, another node takes it later: %s", shard, error.message)
-            self._forget(shard, gate)
+            self._forget(shard, gate, "it was handed over")
 
     def resign(self) -> None:
         """Take no shard any more, not even one whose head has this node's name: another process may have it."""
@@ -138,10 +154,10 @@ class Owner:
                 log.warning("node %r has taken shard %d, which was this node's", taken, head.shard)
                 self._taken(taken)
 
-    def _forget(self, shard: int, gate: Gate) -> None:
+    def _forget(self, shard: int, gate: Gate, why: str) -> None:
         self._writer.remove(shard)
         self.gates.pop(shard, None)
-        gate.drop("it was handed over")
+        gate.drop(why)
 
     async def _take_what_may_be_taken(self) -> None:
         asked = asyncio.get_running_loop().time()
@@ -170,12 +186,27 @@ class Owner:
         if head is None:
             self._seen.pop(seen.shard, None)
             return
-        again = head.shard in self._dropped
-        rows = await self._load(head, again)
         if self._draining:
             await self._store.release(head, head.batch)
+        else:
+            await self._bring_in(head, seen.node)
+
+    async def _bring_in(self, head: Head, before: str) -> None:
+        """Load a shard that this node owns now, and begin. Loading may take longer than other nodes wait.
+
+        Arguments:
+            before: the name of the node that owned it before.
+        """
+        # The writer writes empty batches meanwhile, so that other nodes see that the shard has an owner.
+        gate = self.gates[head.shard] = self._writer.add(head, _NotLoaded(head), self._lost)
+        try:
+            rows = await self._load(head, head.shard in self._dropped)
+        except BaseException:
+            self._forget(head.shard, gate, "it could not be loaded")
+            raise
+        if self._draining or gate.lost:
             return
         self._dropped.discard(head.shard)
-        gate = self.gates[head.shard] = self._writer.add(head, rows, self._lost)
-        log.info("shard %d is owned (epoch %d, was %r)", head.shard, head.epoch, seen.node)
+        gate.rows = rows
+        log.info("shard %d is owned (epoch %d, was %r)", head.shard, head.epoch, before)
         self._begin(rows, gate)

@@ -122,29 +122,23 @@ class OwnedStorage(CoreCalls):
         self._broken: asyncio.Future[StoreBroken] = asyncio.get_running_loop().create_future()
         self._owned = asyncio.Event()
         await self._rows.__aenter__()
+        self._writer = Writer(self._rows, keeps=not self.exclusive, flown=self._flown)
+        self._owner = Owner(self._rows, self._settings.node_id, self._writer, self._load, self._begin, self._taken)
+        self._loops = [asyncio.create_task(self._keep(self._writer.run), name="store-writer")]
         try:
-            self._writer = Writer(self._rows, keeps=not self.exclusive, flown=self._flown)
-            self._owner = Owner(self._rows, self._settings.node_id, self._writer, self._load, self._begin, self._taken)
-            await self._owner.start()
-        except StoreUnavailable as error:
-            await self._rows.__aexit__()
-            raise ConfigError(error.message) from error
-        except BaseException:
-            await self._rows.__aexit__()
-            raise
-        self._loops = [
-            asyncio.create_task(self._keep(self._writer.run), name="store-writer"),
-            asyncio.create_task(self._keep(self._owner.run), name="store-owner"),
-        ]
-        try:
-            if self._shard is None:
+            try:
+                await self._owner.start()
+            except StoreUnavailable as error:
+                raise ConfigError(error.message) from error
+            self._loops.append(asyncio.create_task(self._keep(self._owner.run), name="store-owner"))
+            if self._shard is None and not self._broken.done():
                 log.warning(
                     "another node has the store: this one waits until that one ends, or is silent for %.0f s",
                     TAKE_OVER_S,
                 )
                 await self._owned.wait()
-                if self._broken.done():
-                    raise self._broken.result()
+            if self._broken.done():
+                raise self._broken.result()
             await self._index_history()
         except BaseException:
             await self.__aexit__(None, None, None)

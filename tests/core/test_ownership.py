@@ -7,12 +7,15 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 
+import pytest
+
 from holon.core.owner import Owner
 from holon.core.shard import Shard
 from holon.core.writer import RENEW_S, Rows, Writer
+from holon.errors import StoreBroken
 from holon.ports import StoreSettings
 from holon.stores.memory import MemoryRows
-from holon.stores.port import Batch, Head, Word
+from holon.stores.port import Batch, Head, RowKey, Word
 from holon.stores.sealing import Seal
 from tests.sim.loop import VirtualLoop
 from tests.sim.node import SimClock, SimStorage
@@ -37,14 +40,19 @@ class Way(SimRows):
 
     Attributes:
         heads_at: heads arrive at this time of the loop at the earliest.
+        read_s: how long each read takes (seconds).
     """
 
-    heads_at = 0.0
+    heads_at = read_s = 0.0
 
     async def heads(self) -> Sequence[Head]:
         heads = await super().heads()
         await asyncio.sleep(self.heads_at - asyncio.get_running_loop().time())
         return heads
+
+    async def read(self, shard: int, keys: Sequence[RowKey]) -> Sequence[bytes | None]:
+        await asyncio.sleep(self.read_s)
+        return await super().read(shard, keys)
 
 
 class Counting(MemoryRows):
@@ -117,6 +125,64 @@ def test_an_answer_that_takes_long_is_no_silence_of_the_owner() -> None:
             await asyncio.sleep(30)
             assert await one.put_document("keys", "a", b"1", version=0)
             await stopped(waiting)
+
+    run(story)
+
+
+def test_a_store_that_takes_long_to_load_is_not_taken_meanwhile() -> None:
+    async def story(site: Site) -> None:
+        first, _ = site.node("first")
+        async with first:
+            assert await first.put_document("keys", "a", b"1", version=0)
+        one, slow = site.node("one")
+        other, _ = site.node("other")
+        slow.read_s = 20.0
+        starting = asyncio.create_task(one.__aenter__())
+        await asyncio.sleep(1)
+        waiting = asyncio.create_task(other.__aenter__())
+        await starting
+        slow.read_s = 0.0
+        assert [document.value for document in await one.documents("keys")] == [b"1"]
+        assert await one.put_document("keys", "b", b"2", version=0)
+        await stopped(waiting)
+        await one.__aexit__(None, None, None)
+        # It numbered its batches on, so nothing is missing.
+        async with other:
+            assert [document.key for document in await other.documents("keys")] == ["a", "b"]
+
+    run(story)
+
+
+def test_a_store_that_another_node_takes_while_it_is_loaded_is_left_to_that_node() -> None:
+    async def story(site: Site) -> None:
+        one, slow = site.node("one")
+        other, _ = site.node("other")
+        slow.read_s = 20.0
+        starting = asyncio.create_task(one.__aenter__())
+        await asyncio.sleep(1)
+        slow.cut_until = site.loop.time() + 15
+        async with other:
+            with pytest.raises(StoreBroken, match="node 'other' has taken the store"):
+                await starting
+            assert await other.put_document("keys", "a", b"1", version=0)
+
+    run(story)
+
+
+def test_a_store_that_is_away_while_it_is_loaded_is_taken_again_once_it_is_back() -> None:
+    async def story(site: Site) -> None:
+        async with site.node("first")[0] as first:
+            one, slow = site.node("one")
+            waiting = asyncio.create_task(one.__aenter__())
+            await asyncio.sleep(1)
+            slow.read_s = 5.0
+            assert await first.put_document("keys", "a", b"1", version=0)
+        await asyncio.sleep(3)
+        site.server.down_until = site.loop.time() + 20
+        await waiting
+        slow.read_s = 0.0
+        assert [document.value for document in await one.documents("keys")] == [b"1"]
+        await one.__aexit__(None, None, None)
 
     run(story)
 
