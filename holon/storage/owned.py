@@ -288,7 +288,10 @@ class OwnedStorage(CoreCalls):
             raise
         changed = self._collect(shard, gate, now)
         hint = tables.done()
-        if not (changed or gate.dirty or gate.in_flight):
+        if not (changed or self.exclusive):
+            # Another node may have taken the store: only the next batch shows that it has not, so there must be one.
+            gate.changed()
+        if not (gate.dirty or gate.in_flight):
             if hint is not None:
                 self._give_soon(hint)
             if gate.answering:

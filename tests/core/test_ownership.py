@@ -12,8 +12,8 @@ import pytest
 from holon.core.owner import Owner
 from holon.core.shard import Shard
 from holon.core.writer import RENEW_S, Rows, Writer
-from holon.errors import StoreBroken
-from holon.ports import StoreSettings
+from holon.errors import StoreBroken, StoreUnavailable
+from holon.ports import StoreSettings, Touch
 from holon.stores.memory import MemoryRows
 from holon.stores.port import Batch, Head, RowKey, Word
 from holon.stores.sealing import Seal
@@ -183,6 +183,39 @@ def test_a_store_that_is_away_while_it_is_loaded_is_taken_again_once_it_is_back(
         slow.read_s = 0.0
         assert [document.value for document in await one.documents("keys")] == [b"1"]
         await one.__aexit__(None, None, None)
+
+    run(story)
+
+
+async def another_takes(site: Site) -> None:
+    """Another node takes the store, as it may while its owner stands still."""
+    [head] = await site.server.rows.heads()
+    assert await site.server.rows.acquire(head, "another", "other", head.schema)
+
+
+ANSWERED_FROM_MEMORY: dict[str, Callable[[SimStorage], Awaitable[object]]] = {
+    "document": lambda store: store.document("keys", "a"),
+    "documents": lambda store: store.documents("keys"),
+    "claim": lambda store: store.claim(1),
+    "touch": lambda store: store.touch(Touch(), ()),
+    "task": lambda store: store.task("0-unknown-1-0"),
+}
+
+
+@pytest.mark.parametrize("call", ANSWERED_FROM_MEMORY.values(), ids=ANSWERED_FROM_MEMORY)
+def test_nothing_is_answered_from_memory_once_another_node_has_the_store(
+    call: Callable[[SimStorage], Awaitable[object]],
+) -> None:
+    async def story(site: Site) -> None:
+        one, _ = site.node("one")
+        async with one:
+            assert await one.put_document("keys", "a", b"1", version=0)
+            await call(one)
+            await another_takes(site)
+            with pytest.raises(StoreUnavailable):
+                await call(one)
+            with pytest.raises(StoreBroken, match="node 'other' has taken the store"):
+                await one.failure()
 
     run(story)
 
