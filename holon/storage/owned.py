@@ -491,26 +491,36 @@ class OwnedStorage(CoreCalls):
     async def _due(self, to_tell: EndsToTell, limit: int, hold: int) -> tuple[tuple[JobRecord, ...], int | None]:
         """The jobs of which something is to be told now, the caller's from here on; and when the next is due."""
         now, size = self.now(), 0
-        page: list[JobRecord] = []
+        page: list[Callable[[], JobRecord]] = []
         mine: list[str] = []
+        gates = set[Gate]()
         try:
-            while len(page) < limit and (due := to_tell.take(now, limit - len(page))):
+            full = False
+            while not full and len(page) < limit and (due := to_tell.take(now, limit - len(page))):
                 mine += due
                 for job_id in due:
                     try:
-                        record, bytes_ = await self._record(job_id)
+                        copy, bytes_, gate = await self._copied(job_id)
                     except SealBroken:
                         continue
+                    if copy is None:
+                        continue
                     size += bytes_
-                    if record is not None and page and size > MAX_PAGE_BYTES:
+                    if page and size > MAX_PAGE_BYTES:
                         behind = due[due.index(job_id) :]
                         mine = mine[: -len(behind)]
                         for one in behind:
                             to_tell.put(one, now)
-                        return tuple(page), now
-                    if record is not None:
-                        page.append(record)
-            return tuple(page), to_tell.next_due()
+                        full = True
+                        break
+                    page.append(copy)
+                    if gate is not None:
+                        gates.add(gate)
+            # All of them wait for the same batch.
+            for gate in gates:
+                await gate.confirmed(exclusive=self.exclusive)
+            records = await one_by_one(lambda make: make(), page)
+            return tuple(records), now if full else to_tell.next_due()
         finally:
             # Those that cannot be read now are looked at again then, too.
             for job_id in mine:
@@ -548,19 +558,29 @@ class OwnedStorage(CoreCalls):
 
     async def job(self, job_id: str) -> JobRecord | None:
         with self._reading():
-            return (await self._record(job_id))[0]
+            copy, _, gate = await self._copied(job_id)
+            if gate is not None:
+                await gate.confirmed(exclusive=self.exclusive)
+            return None if copy is None else copy()
 
-    async def _record(self, job_id: str) -> tuple[JobRecord | None, int]:
-        """A job as it is durable, and how many bytes its state has."""
+    async def _copied(self, job_id: str) -> tuple[Callable[[], JobRecord] | None, int, Gate | None]:
+        """A job as it is now, from memory or else from the store.
+
+        Returns:
+            what makes its record (None: there is no such job), how many bytes its state has, and the gate that must
+            confirm the job before it is shown (None: it may be shown at once).
+        """
         shard, gate = self._owned_shard()
-        row = shard.tables.jobs.get(job_id)
-        if row is not None:
-            copy, size = copied(shard.tables, row), len(row.state)
-            await gate.confirmed(exclusive=self.exclusive)
-            return copy(), size
-        await self._fetch_job(job_id)
         row = shard.tables.job(job_id)
-        return (None, 0) if row is None else (job_record(shard.tables, row), len(row.state))
+        in_memory = row is not None
+        if row is None:
+            await self._fetch_job(job_id)
+            row = shard.tables.job(job_id)
+            if row is None:
+                return None, 0, None
+        # A job that is over needs no batch if the store has this very row, and no other node can have changed it since.
+        as_stored = row.over and shard.is_durable(row) and (self.exclusive or not in_memory)
+        return copied(shard.tables, row), len(row.state), None if as_stored else gate
 
     async def jobs(self, which: JobFilter, limit: int) -> tuple[Sequence[JobRecord], int | None]:
         with self._reading():

@@ -12,8 +12,10 @@ import pytest
 from holon.core.owner import Owner
 from holon.core.shard import Shard
 from holon.core.writer import RENEW_S, Rows, Writer
+from holon.domain.job import Job, Status
+from holon.domain.value import replace
 from holon.errors import StoreBroken, StoreUnavailable
-from holon.ports import StoreSettings, Touch
+from holon.ports import NewJob, Step, StoreSettings, Touch
 from holon.stores.memory import MemoryRows
 from holon.stores.port import Batch, Head, RowKey, Word
 from holon.stores.sealing import Seal
@@ -216,6 +218,51 @@ def test_nothing_is_answered_from_memory_once_another_node_has_the_store(
                 await call(one)
             with pytest.raises(StoreBroken, match="node 'other' has taken the store"):
                 await one.failure()
+
+    run(story)
+
+
+async def finished(store: SimStorage) -> str:
+    """The id of a new job that is over; its webhook is to be told."""
+    job_id = store.new_job_id("ann")
+    new = NewJob(Job(job_id, "bp", "ann", {}, "start", webhook="https://example.org"), ())
+    [claim] = (await store.create_jobs([new], 1)).claims
+    job = replace(claim.job, step=1, status=Status.FINISHED)
+    assert not (await store.commit(Step(claim.claim_id, "commit", job), 0, ())).conflict
+    return job_id
+
+
+def test_a_job_that_is_over_is_not_shown_from_memory_once_another_node_has_the_store() -> None:
+    async def story(site: Site) -> None:
+        one, _ = site.node("one")
+        async with one:
+            job_id = await finished(one)
+            assert await one.job(job_id)
+            await another_takes(site)
+            with pytest.raises(StoreUnavailable):
+                await one.job(job_id)
+
+    run(story)
+
+
+def test_jobs_that_are_over_cost_no_batch_where_they_are_read_and_share_one_where_they_are_told_of() -> None:
+    async def story(site: Site) -> None:
+        rows = site.server.rows
+        one, _ = site.node("one")
+        async with one:
+            jobs = [await finished(one) for _ in range(20)]
+        one, _ = site.node("one")
+        async with one:
+            [before] = await rows.heads()
+            assert await one.job(jobs[0])
+            [after] = await rows.heads()
+            assert after.batch == before.batch
+            for told in (1, 2):
+                # The first time most of them are read from the store, the second time all are in memory.
+                assert [record.job.id for record in (await one.take_ends(100, 1_000)).jobs] == jobs
+                [after] = await rows.heads()
+                assert after.batch == before.batch + told
+                await asyncio.sleep(1)
 
     run(story)
 
