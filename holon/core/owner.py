@@ -1,8 +1,9 @@
 """The owner: which shards this node owns, and how it comes by them.
 
 A shard may be taken if no other process has the store, if it is free, if its head names this very node, or if its head
-did not change for ten seconds of this node's own clock. A shard is never given up because time passed: if its next
-batch is applied, nobody else wrote.
+did not change for ten seconds of this node's own clock. Only time in which the store answers counts: an owner that
+cannot reach the store is not silent. A shard is never given up because time passed: if its next batch is applied,
+nobody else wrote.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from holon.core.writer import Ownership, Rows, Writer
+from holon.core.writer import Cut, Ownership, Rows, Writer
 from holon.errors import ConfigError, StoreUnavailable
 from holon.stores.port import NOBODY, Head, RowStore
 
@@ -40,13 +41,29 @@ class Loader(Protocol):
         ...
 
 
+class _NotLoaded:
+    """The rows of a shard that is being loaded: they do not change, so its batches are empty."""
+
+    def __init__(self, head: Head) -> None:
+        self._time = head.time
+
+    def cut(self) -> Cut:
+        return Cut(self._time)
+
+    def written(self) -> None:
+        pass
+
+    def lost(self, why: str) -> None:
+        pass
+
+
 class Owner:
     """Owns shards for a node: takes them, hands their rows to the writer, and gives them back at a drain.
 
     Arguments:
         store: the row store.
         node: the name of this node. Two processes of one name would take each other's shards.
-        writer: writes for the shards.
+        writer: writes for the shards. It must run before `start`, to keep a shard while it is loaded.
         load: reads a shard's rows.
         begin: called with each shard whose rows are in memory, and its ownership; rules may run on it from then on.
         taken: called with the name of a node that has taken a shard of this one.
@@ -99,6 +116,8 @@ class Owner:
             try:
                 await self._take_what_may_be_taken()
             except StoreUnavailable as error:
+                # Their owners may not reach the store either. Once it is back, each has the whole ten seconds again.
+                self._seen.clear()
                 log.warning("shards of others cannot be looked at: %s", error.message)
 
     async def drain(self) -> None:
@@ -132,12 +151,15 @@ class Owner:
                 self._taken(taken)
 
     async def _take_what_may_be_taken(self) -> None:
+        asked = asyncio.get_running_loop().time()
         for head in await self._store.heads():
             # Who has the first shard takes them all.
-            if head.shard not in self.owned and (head.shard == 0 or 0 in self.owned) and self._may_take(head):
+            mine = head.shard == 0 or 0 in self.owned
+            if head.shard not in self.owned and mine and self._may_take(head, asked):
                 await self._take(head)
 
-    def _may_take(self, head: Head) -> bool:
+    def _may_take(self, head: Head, asked: float) -> bool:
+        """Whether this node may take a shard whose head the store was asked for at that time of the loop."""
         if head.schema > SCHEMA:
             raise ConfigError(
                 f"shard {head.shard} of the store has rows of format {head.schema}, and this version reads {SCHEMA} at "
@@ -145,26 +167,38 @@ class Owner:
             )
         if self._store.exclusive or head.token == NOBODY or head.node == self._node:
             return True
-        now = asyncio.get_running_loop().time()
-        seen, since = self._seen.get(head.shard, (None, now))
+        seen, since = self._seen.get(head.shard, (None, asked))
         if seen is None or seen.seen() != head.seen():
-            self._seen[head.shard] = head, now
+            self._seen[head.shard] = head, asyncio.get_running_loop().time()
             return False
-        return now - since >= TAKE_OVER_S
+        # The time that the store took to answer is not the owner's silence.
+        return asked - since >= TAKE_OVER_S
 
     async def _take(self, seen: Head) -> None:
         head = await self._store.acquire(seen, secrets.token_hex(16), self._node, max(seen.schema, SCHEMA))
         if head is None:
             self._seen.pop(seen.shard, None)
             return
-        rows = await self._load(head)
         if self._draining:
             await self._store.release(head, head.batch)
-            return
-        owned = self.owned[head.shard] = self._writer.add(head, rows, self._lost)
-        log.info("shard %d is owned (epoch %d, was %r)", head.shard, head.epoch, seen.node)
+        else:
+            await self._bring_in(head, seen.node)
+
+    async def _bring_in(self, head: Head, before: str) -> None:
+        """Load a shard that this node owns now, and begin. Loading may take longer than other nodes wait.
+
+        Arguments:
+            before: the name of the node that owned it before.
+        """
+        # The writer writes empty batches meanwhile, so that other nodes see that the shard has an owner.
+        owned = self.owned[head.shard] = self._writer.add(head, _NotLoaded(head), self._lost)
         try:
+            rows = await self._load(head)
+            if self._draining or owned.lost:
+                return
+            owned.rows = rows
             await self._begin(rows, owned)
-        except StoreUnavailable as error:
-            self.drop(head.shard, error.message)
+        except BaseException:
+            self.drop(head.shard, "it could not be loaded")
             raise
+        log.info("shard %d is owned (epoch %d, was %r)", head.shard, head.epoch, before)

@@ -37,11 +37,9 @@ AWAY_S = 1.0
 STALL_S = 0.05
 # A large write takes longer: this much for each byte (seconds).
 AWAY_S_PER_BYTE = 1e-7
-# An owner with nothing to write writes an empty batch this often (seconds). After 10 s without a batch, another node
-# takes the shard.
+# A shard with nothing to write gets an empty batch this long after its last one (seconds). After 10 s without a batch,
+# another node takes it. Shards whose last batch is half as old go along, so that many shards share a round trip.
 RENEW_S = 2.5
-# A timer waits for so long at least (seconds), so that rounding cannot make it fire again and again.
-LEAST_S = 0.001
 # The newest batches are kept, because a failover of the store may lose them: at most this number, and this many bytes.
 KEPT_BATCHES = 64
 KEPT_BYTES = 16 * 2**20
@@ -87,18 +85,18 @@ class Ownership:
         batch: the number of the last batch that was cut.
         lost: whether the ownership has ended.
         dirty: whether rows changed that are in no batch yet.
-        written_at: when the last applied batch was sent, by the loop's time.
+        cut_at: when the last batch was cut, by the loop's time.
         kept: the newest batches, for a store that loses some at a failover.
     """
 
-    def __init__(self, head: Head, rows: Rows, dropped: Callable[[Head, str], object], now: float) -> None:
+    def __init__(self, head: Head, rows: Rows, dropped: Callable[[Head, str], object]) -> None:
         self.head = head
         self.rows = rows
         self.dropped = dropped
         self.batch = head.batch
         self.lost = False
         self.dirty = False
-        self.written_at = now
+        self.cut_at = asyncio.get_running_loop().time()
         self.kept: deque[Batch] = deque()
         self.kept_bytes = 0
 
@@ -108,6 +106,7 @@ class Ownership:
     def cut(self) -> Batch:
         """The next batch."""
         self.dirty = False
+        self.cut_at = asyncio.get_running_loop().time()
         cut = self.rows.cut()
         self.batch += 1
         return Batch(
@@ -304,8 +303,7 @@ class Writer:
         Arguments:
             dropped: called when it is lost, with the node that has taken it; empty: none has.
         """
-        owned = Ownership(head, rows, dropped, asyncio.get_running_loop().time())
-        self._owned[head.shard] = owned
+        owned = self._owned[head.shard] = Ownership(head, rows, dropped)
         # The next look for shards to renew counts it.
         self.gate.woken.set()
         return owned
@@ -339,7 +337,7 @@ class Writer:
         """
         while True:
             try:
-                async with asyncio.timeout(self._renew()):
+                async with asyncio.timeout_at(self._renew()):
                     await self.gate.woken.wait()
             except TimeoutError:
                 pass
@@ -350,22 +348,22 @@ class Writer:
                 await self._fly(flight)
 
     def _renew(self) -> float | None:
-        """Have an empty batch written for each shard that has had none for `RENEW_S`.
+        """Have a batch written, empty or not, for each shard that must have one now, or will soon.
 
         Returns:
-            after how many seconds the next shard needs one; None: none ever does.
+            when the next shard must have one, by the loop's time; None: none ever must.
         """
         if self._store.exclusive or not self._owned:
             return None
-        now = asyncio.get_running_loop().time()
-        self.gate.changed(*(one for one in self._owned.values() if now - one.written_at >= RENEW_S))
-        return max(LEAST_S, min(one.written_at for one in self._owned.values()) + RENEW_S - now)
+        now, oldest = asyncio.get_running_loop().time(), min(one.cut_at for one in self._owned.values())
+        if now >= oldest + RENEW_S:
+            self.gate.changed(*(one for one in self._owned.values() if now - one.cut_at >= RENEW_S / 2))
+        return oldest + RENEW_S
 
     async def _fly(self, flight: Flight) -> None:
         """Write a batch of each shard of a flight in one round trip, and let out what waits for them."""
         batches = [owned.cut() for owned in flight.owned]
-        waited, began = len(flight.answers), asyncio.get_running_loop().time()
-        clock = perf_counter()
+        waited, began = len(flight.answers), perf_counter()
         words: Sequence[tuple[Word, Head]] = ()
         if batches:
             try:
@@ -376,12 +374,11 @@ class Writer:
             except BaseException:
                 flight.refuse(NOT_CONFIRMED)
                 raise
-            self._flown(waited, perf_counter() - clock)
+            self._flown(waited, perf_counter() - began)
         for owned, batch, (word, head) in zip(flight.owned, batches, words, strict=True):
             if owned.lost:
                 continue
             if word is Word.APPLIED:
-                owned.written_at = began
                 if not self._store.exclusive:
                     owned.keep(batch)
                 owned.rows.written()

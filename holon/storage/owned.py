@@ -136,28 +136,28 @@ class OwnedStorage(CoreCalls):
         self._broken: asyncio.Future[StoreBroken] = asyncio.get_running_loop().create_future()
         self._owned = asyncio.Event()
         await self._rows.__aenter__()
+        self.at_one_place = self._rows.shards == 1
+        self._tables = Tables(self._settings, self._rows.shards)
+        self._codec = Codec(self._seal)
+        self._finished = Finished(self._tables, self._shards, self._rows)
+        self._ends, self._events = EndsToTell(), EventsToTell()
+        self._outbox.count = lambda: sum(shard.unmoved for shard in self._shards.values())
+        self._writer = Writer(self._rows, flown=self._flown)
+        self._gate = self._writer.gate
+        self._owner = Owner(self._rows, self._settings.node_id, self._writer, self._load, self._begin, self._taken)
+        self._open = True
+        self._loops = [asyncio.create_task(self._keep(self._writer.run), name="store-writer")]
         try:
-            self.at_one_place = self._rows.shards == 1
-            self._tables = Tables(self._settings, self._rows.shards)
-            self._codec = Codec(self._seal)
-            self._finished = Finished(self._tables, self._shards, self._rows)
-            self._ends, self._events = EndsToTell(), EventsToTell()
-            self._outbox.count = lambda: sum(shard.unmoved for shard in self._shards.values())
-            self._writer = Writer(self._rows, flown=self._flown)
-            self._gate = self._writer.gate
-            self._owner = Owner(self._rows, self._settings.node_id, self._writer, self._load, self._begin, self._taken)
-            self._open = True
-            self._loops = [asyncio.create_task(self._keep(self._writer.run), name="store-writer")]
             await self._owner.start()
             self._loops.append(asyncio.create_task(self._keep(self._owner.run), name="store-owner"))
-            if not self._owned.is_set():
+            if not (self._owned.is_set() or self._broken.done()):
                 log.warning(
                     "another node has the store: this one waits until that one ends, or is silent for %.0f s",
                     TAKE_OVER_S,
                 )
                 await self._owned.wait()
-                if self._broken.done():
-                    raise self._broken.result()
+            if self._broken.done():
+                raise self._broken.result()
         except StoreUnavailable as error:
             await self.__aexit__(None, None, None)
             if isinstance(error, StoreBroken):
@@ -620,26 +620,35 @@ class OwnedStorage(CoreCalls):
     async def _due(self, to_tell: EndsToTell, limit: int, hold: int) -> tuple[tuple[JobRecord, ...], int | None]:
         """The jobs of which something is to be told now, the caller's from here on; and when the next is due."""
         now, size = self.now(), 0
-        page: list[JobRecord] = []
+        page: list[Callable[[], JobRecord]] = []
         mine: list[str] = []
+        on: dict[Ownership, None] = {}
         try:
-            while len(page) < limit and (due := to_tell.take(now, limit - len(page))):
+            full = False
+            while not full and len(page) < limit and (due := to_tell.take(now, limit - len(page))):
                 mine += due
                 for job_id in due:
                     try:
-                        record, bytes_ = await self._record(job_id)
+                        copy, bytes_, owned = await self._copied(job_id)
                     except SealBroken:
                         continue
+                    if copy is None:
+                        continue
                     size += bytes_
-                    if record is not None and page and size > MAX_PAGE_BYTES:
+                    if page and size > MAX_PAGE_BYTES:
                         behind = due[due.index(job_id) :]
                         mine = mine[: -len(behind)]
                         for one in behind:
                             to_tell.put(one, now)
-                        return tuple(page), now
-                    if record is not None:
-                        page.append(record)
-            return tuple(page), to_tell.next_due()
+                        full = True
+                        break
+                    page.append(copy)
+                    on.update(dict.fromkeys(owned))
+            # All of them wait for the same batches.
+            if on:
+                await self._gate.confirmed(*on)
+            records = await one_by_one(lambda make: make(), page)
+            return tuple(records), now if full else to_tell.next_due()
         finally:
             # Those that cannot be read now are looked at again then, too.
             for job_id in mine:
@@ -677,19 +686,30 @@ class OwnedStorage(CoreCalls):
 
     async def job(self, job_id: str) -> JobRecord | None:
         with self._reading():
-            return (await self._record(job_id))[0]
+            copy, _, on = await self._copied(job_id)
+            if on:
+                await self._gate.confirmed(*on)
+            return None if copy is None else copy()
 
-    async def _record(self, job_id: str) -> tuple[JobRecord | None, int]:
-        """A job as it is durable, and how many bytes its state has."""
+    async def _copied(self, job_id: str) -> tuple[Callable[[], JobRecord] | None, int, Sequence[Ownership]]:
+        """A job as it is now, from memory or else from the store.
+
+        Returns:
+            what makes its record (None: there is no such job), how many bytes its state has, and the ownership that
+            must be confirmed before it is shown (empty: it may be shown at once).
+        """
         on = self._on([job_id])
-        row = self._tables.jobs.get(job_id)
-        if row is not None:
-            copy, size = copied(self._tables, row), len(row.state)
-            await self._gate.confirmed(*on)
-            return copy(), size
-        await self._fetch_job(job_id)
         row = self._tables.job(job_id)
-        return (None, 0) if row is None else (job_record(self._tables, row), len(row.state))
+        in_memory = row is not None
+        if row is None:
+            await self._fetch_job(job_id)
+            row = self._tables.job(job_id)
+            if row is None:
+                return None, 0, ()
+        # A job that is over needs no batch if the store has this very row, and no other node can have changed it since.
+        durable = row.over and self._shards[shard_of(job_id)].is_durable(row)
+        as_stored = durable and (self.exclusive or not in_memory)
+        return copied(self._tables, row), len(row.state), () if as_stored else on
 
     async def _confirmed(self) -> None:
         """Wait until what memory shows of all shards is durable, and certainly this node's."""

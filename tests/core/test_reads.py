@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from holon.core import finished
-from holon.domain.events import HistoryEvent
+from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Status
 from holon.domain.task import SUCCESS, Outcome
 from holon.domain.value import replace
@@ -18,8 +18,9 @@ from holon.ports import JobFilter
 from holon.storage import owned
 from holon.storage.owned import OwnedStorage
 from holon.stores.sqlite import SqliteRows
+from tests.contract.costs import ends, given
 from tests.contract.world import World
-from tests.core.faults import Faults
+from tests.core.faults import Faults, settled
 
 
 async def test_a_job_that_lives_is_read_from_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +61,26 @@ async def test_what_was_answered_is_seen_by_every_read_after_it_however_many_rea
     await asyncio.gather(*readers)
     for job_id in steps:
         assert (await world.record(job_id)).job.status is Status.FINISHED
+
+
+async def test_what_a_job_that_is_over_is_charged_is_shown_once_it_is_durable(world: World, faults: Faults) -> None:
+    offer = await given(world, await world.hand())
+    await world.append(offer.job_id, CancelRequested("ann"))
+    await world.commit(world.step(await world.claim_of(offer.job_id), Status.CANCELLED, end_tasks=True))
+    store = world.storage
+    assert isinstance(store, OwnedStorage)
+    assert (await world.record(offer.job_id)).cost is None
+    async with faults.held_up(world):
+        ending = asyncio.create_task(ends(world, offer, 5))
+        # It reads of the store what it has to know, and waits for its batch beside the job that is created.
+        while store.waiting < 2:  # noqa: ASYNC110  nobody says when
+            await asyncio.sleep(0)
+        reading = asyncio.create_task(world.record(offer.job_id))
+        await settled()
+        assert not ending.done()
+        assert not reading.done()
+    await ending
+    assert (await reading).cost == 5
 
 
 async def test_what_is_deleted_while_it_is_read_is_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
