@@ -11,7 +11,7 @@ from holon.domain.task import Outcome
 from holon.domain.value import Value, field
 
 
-class TaskEnded(Value):
+class TaskEnded(Value, tag_field="kind", tag="task"):
     """The single task of a step is over; `tries` counts its applied outcomes."""
 
     step: int
@@ -20,7 +20,7 @@ class TaskEnded(Value):
     tries: int = 1
 
 
-class BranchesDone(Value):
+class BranchesDone(Value, tag_field="kind", tag="branches"):
     """A fan-out is over: all its branches reported, or the first failed under `fail_fast`, or their data is too big.
 
     `failed` counts the branches without success; `fail_fast` says that one of them ended the rest.
@@ -32,7 +32,7 @@ class BranchesDone(Value):
     too_large: bool = False
 
 
-class Woken(Value):
+class Woken(Value, tag_field="kind", tag="woken"):
     """The timer that a step started has fired."""
 
     step: int
@@ -42,7 +42,7 @@ class Woken(Value):
 OUT_OF_TIME = "end of its time"
 
 
-class CancelRequested(Value):
+class CancelRequested(Value, tag_field="kind", tag="cancel"):
     """Somebody who may asked for the job to end; `by` names them, or says why it is, in words that follow a `the`.
 
     `insist`: whether one that cleans up after an earlier cancel is ended at once; else that goes on. `reason` is what
@@ -59,7 +59,7 @@ WORKER_EVENT = "worker_event:"
 BLUEPRINT_EVENT = "blueprint_event:"
 
 
-class TaskEvent(Value):
+class TaskEvent(Value, tag_field="kind", tag="event"):
     """Something that a worker wants a job to know while its task runs.
 
     `payload` is a JSON object, or empty; `time` is epoch milliseconds of the clock where it happened. What a holon
@@ -93,7 +93,7 @@ class Occurred(Value):
     origin_worker_id: str = ""
 
 
-class ApprovalResolved(Value):
+class ApprovalResolved(Value, tag_field="kind", tag="approval"):
     """Somebody who may has decided a question; `by` names them, as in `CancelRequested`.
 
     `data` is a JSON object for the job's state, as text; empty: nothing. `comment` says why. `request_id` is the
@@ -111,6 +111,7 @@ class ApprovalResolved(Value):
     decided_at: int = 0
 
 
+# In an encoded event, the tag of its class comes first.
 InboxEvent = TaskEnded | BranchesDone | Woken | CancelRequested | ApprovalResolved | Signal | TaskEvent
 
 

@@ -88,7 +88,7 @@ class Asking(Protocol):
     def resources(self) -> str: ...
 
 
-class Offering(Value):
+class Offering(Value, array_like=False):
     """One skill that a worker offers, as far as matching is concerned. `contract` is the id of its input schema.
 
     `keeps_limits`: whoever does a task for it uses no other skills than the task allows; a plain worker uses none.

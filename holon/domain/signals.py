@@ -33,7 +33,7 @@ class KeptSignal(Value, gc=True):
     size: int
 
 
-class Signal(Value):
+class Signal(Value, tag_field="kind", tag="signal"):
     """Somebody who may tells a job that something has happened; `by` names them.
 
     `data` is a JSON object for the job's state, as text; empty: nothing. `request_id` is the client's name for this

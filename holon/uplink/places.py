@@ -28,7 +28,7 @@ GOOD_MS = 10_000
 MAX_JOBS = 5_000
 
 
-class Room(Value, gc=True):
+class Room(Value, gc=True, array_like=False):
     """How many places of a node are idle for a job of each offering, and of which jobs its workers have tasks."""
 
     idle: Mapping[str, int] = {}

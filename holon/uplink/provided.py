@@ -21,21 +21,21 @@ from holon.uplink.fitting import MAX_PROFILES
 _MOST_BYTES = 16 * 1024 * 1024
 
 
-class Passed(Value, gc=True):
+class Passed(Value, gc=True, array_like=False):
     """A skill that is passed on to the parent, as so many workers of a node offer it."""
 
     skill: Skill
     workers: int
 
 
-class Holons(Value, gc=True):
+class Holons(Value, gc=True, array_like=False):
     """Workers that are holons, by id, and what each of them takes; nothing, where they take no tasks."""
 
     workers: frozenset[str]
     offers: frozenset[Offering]
 
 
-class Equipped(Value, gc=True):
+class Equipped(Value, gc=True, array_like=False):
     """What those take who have one of some machines, by their places among those of their node.
 
     `holon` is the id of the worker, where that is a holon.
@@ -46,7 +46,7 @@ class Equipped(Value, gc=True):
     holon: str = ""
 
 
-class Provided(Value, gc=True):
+class Provided(Value, gc=True, array_like=False):
     """What the workers of a node offer.
 
     `skills` are the names of all that they offer, `offers` what those take who take tasks, each once; `holons` are

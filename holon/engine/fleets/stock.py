@@ -19,7 +19,7 @@ MOST_BYTES = 1024 * 1024
 MOST_PACKED = 32 * 1024
 
 
-class Stock(Value, gc=True):
+class Stock(Value, gc=True, array_like=False):
     """The skills that a worker offers, as they are listed, and as they are matched.
 
     `keeps_resources`: what is required of a machine is done on one that has it.
