@@ -90,6 +90,9 @@ def _as_decided_upon(row: JobRow, task: TaskRow, step: Step) -> bool:
     alone = not task.branch and task.step == row.open_step and task.step == row.step - 1
     if not alone or row.over or row.due or row.claim_id or row.inbox or step.job.step != row.step + 1:
         return False
+    # Other lines may have been written while the step was decided; its own must not be older than those.
+    if min(map(_time, step.history), default=row.updated_at) < row.updated_at:
+        return False
     return row.budget is None or affords(row, step.reserves)
 
 

@@ -18,11 +18,11 @@ OTHER = Need("other")
 def tables_with(*needs: Need) -> tuple[Tables, list[TaskRow]]:
     """Tables with a queued task for each need."""
     tables = Tables(StoreSettings(node_id="n"))
-    tables.add_job(JobRow(tables.number(), "0-a", "ann", "bp", "running", b"", 0, 0))
+    tables.add_job(JobRow(tables.number("0-a"), "0-a", "ann", "bp", "running", b"", 0, 0))
     rows = []
     for index, need in enumerate(needs):
         new = NewTask(f"0-a-0-{index}", index, need, b"{}", 0.0, 0, None, None, RetryPolicy())
-        rows.append(TaskRow.made(tables.number(), "0-a", 0, new, True, 0))
+        rows.append(TaskRow.made(tables.number("0-a"), "0-a", 0, new, True, 0))
         tables.add_task(rows[-1])
     tables.backlog.enqueue(*rows)
     return tables, rows

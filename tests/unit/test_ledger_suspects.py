@@ -15,7 +15,7 @@ NOW = 0
 def add(tables: Tables, name: str, deliveries: int = 0) -> None:
     """A job that is ready, and was delivered so often without a commit."""
     job = Job(f"0-{name}", "bp", "ann", {}, "start")
-    row = JobRow(tables.number(), job.id, job.owner, job.blueprint, str(job.status), encode_job(job), NOW, NOW)
+    row = JobRow(tables.number(job.id), job.id, job.owner, job.blueprint, str(job.status), encode_job(job), NOW, NOW)
     row.due, row.deliveries = True, deliveries
     tables.add_job(row)
     tables.mark_ready(row)

@@ -32,9 +32,9 @@ def test_later_ids_sort_behind_earlier_ones() -> None:
     assert ids == sorted(ids)
 
 
-def test_the_ids_of_a_store_are_such() -> None:
-    store = MemoryStorage()
-    before, job_id, after = store.now(), store.new_job_id("somebody"), store.now()
+async def test_the_ids_of_a_store_are_such() -> None:
+    async with MemoryStorage() as store:
+        before, job_id, after = store.now(), store.new_job_id("somebody"), store.now()
     partition, _, rest = job_id.partition("-")
     assert partition == "0"
     assert before <= UUID(hex=rest).int >> 80 <= after
