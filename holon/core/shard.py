@@ -13,7 +13,6 @@ from holon.core.codec import Codec
 from holon.core.leases import keeps_for, offer_of
 from holon.core.row import Row
 from holon.core.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, FanOut, JobRow, LateRow, Stored, TaskRow
-from holon.core.shared_rows import DocumentRow, QuotaRow
 from holon.core.tables import Tables
 from holon.core.tasks import want_spawn
 from holon.core.writer import Cut
@@ -207,18 +206,6 @@ class Shard:
             elif isinstance(row, LateRow):
                 puts.append((row.job_id, names.late_name(row.task, row.worker_id), self.codec.late(row)))
                 self._flying.append(row)
-            elif isinstance(row, DocumentRow):
-                name = f"{names.DOCUMENT}{row.kind}.{row.key}"
-                if row.value is None:
-                    deletes.append(("", name))
-                else:
-                    puts.append(("", name, self.codec.document(row)))
-            elif isinstance(row, QuotaRow):
-                name = f"{names.QUOTA}{row.period}.{row.key}"
-                if row.used is None:
-                    deletes.append(("", name))
-                else:
-                    puts.append(("", name, self.codec.quota(row)))
         for job, (first, lines) in self._lines.items():
             page = self.codec.lines(job.id, first, lines)
             puts.append((job.id, names.page_name(first), page))
@@ -473,7 +460,7 @@ async def entries_of(
 
 
 async def load(store: RowStore, shard: Shard, now: int) -> set[str]:
-    """Read all jobs and tasks that are not over, documents and quotas into an empty shard. Claims and sessions end.
+    """Read all jobs and tasks that are not over into an empty shard. Claims and sessions end.
 
     Jobs with something to do are ready, in order of arrival. Leases and offers start anew from `now`. No execution
     timeout ends before its lease.
@@ -485,7 +472,6 @@ async def load(store: RowStore, shard: Shard, now: int) -> set[str]:
     [numbers] = await store.read(0, [("", names.NUMBERS)])
     if numbers is not None:
         tables.number_from(unpack("numbers", numbers)[0])
-    await _load_shared(store, shard)
     shard.ended = await store.count(ENDED, [0])
     jobs: list[JobRow] = []
     tasks: list[TaskRow] = []
@@ -521,21 +507,6 @@ async def load(store: RowStore, shard: Shard, now: int) -> set[str]:
             want_spawn(tables, row, now)
     tables.done()
     return left_out
-
-
-async def _load_shared(store: RowStore, shard: Shard) -> None:
-    shared = [name for name in await store.names(0, "") if name.startswith((names.DOCUMENT, names.QUOTA))]
-    for first in range(0, len(shared), READ_ROWS):
-        some = shared[first : first + READ_ROWS]
-        for name, value in zip(some, await store.read(0, [("", name) for name in some]), strict=True):
-            if value is None:
-                continue
-            if name.startswith(names.DOCUMENT):
-                document = shard.codec.opened_document(value)
-                shard.tables.documents.setdefault(document.kind, {})[document.key] = document
-            else:
-                quota = shard.codec.opened_quota(value)
-                shard.tables.quotas[quota.key, quota.period] = quota
 
 
 _OF_A_JOB = (names.HEAD, names.STATE, names.INBOX, names.FAN)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import perf_counter
@@ -20,7 +20,6 @@ from holon.core.owner import TAKE_OVER_S, Owner
 from holon.core.reads import copied, job_record, passes, status_seen, task_counts
 from holon.core.rows import LEASED, JobRow
 from holon.core.shard import ENDED, EVENTS, HISTORY, Shard, all_of, entries_of, live_of, over_of
-from holon.core.shared import documents, forget_expired
 from holon.core.tables import Tables
 from holon.core.writer import Gate, Rows, Writer
 from holon.domain.events import HistoryEvent, InboxEvent
@@ -34,7 +33,6 @@ from holon.ports import (
     Committed,
     Completed,
     Counts,
-    Created,
     Ends,
     Happened,
     Hint,
@@ -77,6 +75,8 @@ PURGE_AT_A_TIME = 2_000
 PURGED_ROWS = 10
 # A clock that is further behind the last write than this many seconds is told of.
 AHEAD_S = 60.0
+# A call that concerns no shard is answered in this time (seconds); else nothing is known of it.
+PATIENCE_S = 5.0
 # So many expected jobs have their history at hand.
 MOST_EXPECTED = 1_000
 # Ids of jobs are looked through so many at a time. A job is created at most so long after the time in its id
@@ -102,6 +102,7 @@ class OwnedStorage(CoreCalls):
         self._gate: Gate | None = None
         self._shard: Shard | None = None
         self._counted = StoreMetrics()
+        self._open = False
         # Calls that wait for their batch.
         self.waiting = 0
 
@@ -122,6 +123,7 @@ class OwnedStorage(CoreCalls):
         self._broken: asyncio.Future[StoreBroken] = asyncio.get_running_loop().create_future()
         self._owned = asyncio.Event()
         await self._rows.__aenter__()
+        self._open = True
         try:
             self._writer = Writer(self._rows, keeps=not self.exclusive, flown=self._flown)
             self._owner = Owner(self._rows, self._settings.node_id, self._writer, self._load, self._begin, self._taken)
@@ -182,6 +184,7 @@ class OwnedStorage(CoreCalls):
             if self._gate is not None:
                 self._gate.drop("the store is closed")
             self._gate = self._shard = None
+            self._open = False
             await self._rows.__aexit__()
 
     async def _keep(self, run: Callable[[], Any]) -> None:
@@ -218,7 +221,7 @@ class OwnedStorage(CoreCalls):
         await shards.load(self._rows, shard, self.now())
         if again and self._shard is not None:
             shard.tables.keep_sessions(self._shard.tables)
-        marks.check(documents(shard.tables, marks.KIND, self.now()), self._seal)
+        marks.check(await self.documents(marks.KIND), self._seal)
         self._ends, self._events = EndsToTell(), EventsToTell()
         async for page in entries_of(self._rows, shards.ENDS):
             for one in page:
@@ -273,15 +276,49 @@ class OwnedStorage(CoreCalls):
             raise StoreUnavailable(why, retry_after=RETRY_AFTER_S)
         return shard, gate
 
-    async def _do(self, operation: Callable[[Tables, int], T], *, new_work: bool = False) -> T:
-        self._owned_shard()
-        if self._promises.cancelled:
-            await self._promises.cancel_first()
+    def _admitted(self, *, new_work: bool) -> tuple[Shard, Gate]:
+        """The shard, for a call that is not refused."""
         shard, gate = self._owned_shard()
         if self.waiting >= (MAX_WAITING_TO_CREATE if new_work else MAX_WAITING):
             self._counted.failures.add()
             raise too_many_wait(self.waiting)
         self._writer.check()
+        return shard, gate
+
+    def _tables(self, *, new_work: bool = False) -> Tables:
+        return self._admitted(new_work=new_work)[0].tables
+
+    async def _ask(self, call: Callable[[RowStore], Awaitable[T]], /) -> T:
+        if not self._open:
+            raise StoreUnavailable("the store is not open")
+        if self._broken.done():
+            raise self._broken.result()
+        self._writer.check()
+        began = perf_counter()
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await call(self._rows)
+        except TimeoutError:
+            self._counted.failures.add()
+            raise StoreUnavailable(
+                "the store does not answer: this one may yet be carried out; repeat it", retry_after=RETRY_AFTER_S
+            ) from None
+        except StoreUnavailable as error:
+            self._counted.failures.add()
+            if isinstance(error, StoreBroken):
+                self._break(error)
+            raise
+        finally:
+            self._counted.calls.observe(perf_counter() - began)
+
+    def _changed(self, kinds: frozenset[str]) -> None:
+        self._give_soon(Hint(documents=kinds))
+
+    async def _do(self, operation: Callable[[Tables, int], T], *, new_work: bool = False) -> T:
+        self._owned_shard()
+        if self._promises.cancelled:
+            await self._promises.cancel_first()
+        shard, gate = self._admitted(new_work=new_work)
         now, tables = self.now(), shard.tables
         try:
             reply = operation(tables, now)
@@ -372,12 +409,11 @@ class OwnedStorage(CoreCalls):
         for error in (await shard.fetch(self._rows, [job_id])).values():
             raise error
 
-    async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
+    async def _fetch_requests(self, items: Sequence[NewJob]) -> None:
         shard, _ = self._owned_shard()
         requests = [(one.job.owner, one.request_id) for one in items if one.request_id is not None]
         if requests:
             await shard.fetch_requests(self._rows, requests)
-        return await super().create_jobs(items, want, seats)
 
     async def made(self, owner: str, request_id: str) -> tuple[str, bytes] | None:
         shard, _ = self._owned_shard()
@@ -716,8 +752,7 @@ class OwnedStorage(CoreCalls):
         return found[-1].score if found else None
 
     async def purge(self, finished_before: int, limit: int, spared: Collection[str] = ()) -> int:
-        while await self._do(lambda tables, now: forget_expired(tables, now)):
-            pass
+        await self._shared.expire()
         purged = weight = 0
         async for page in entries_of(self._rows, ENDED, high=finished_before - 1):
             shard, gate = self._owned_shard()

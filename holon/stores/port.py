@@ -99,8 +99,8 @@ class Found(Value):
 class Record(Value):
     """A shared record.
 
-    `version` is greater after each change, also after it was deleted and made again. It is above 0, and no record of the
-    store gets it again. `expires_at` is epoch milliseconds, None: it stays.
+    `version` is greater after each change, also after it was deleted and made again. It is above 0, and no record of
+    the store gets it again. `expires_at` is epoch milliseconds, None: it stays.
     """
 
     kind: str
@@ -129,8 +129,8 @@ class Change(Value):
 class Draw(Value):
     """Adds to a counter, unless the sum would be above its limit.
 
-    The counter starts at 0 and expires `ttl` milliseconds after its first draw. If it is aligned, it expires at the next
-    multiple of `ttl` on the store's clock.
+    The counter starts at 0 and expires `ttl` milliseconds after its first draw. If it is aligned, it expires at the
+    next multiple of `ttl` on the store's clock.
     """
 
     kind: str

@@ -555,7 +555,7 @@ SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM counters)
 
 
 def _in_order(items: Sequence[Change | Draw]) -> list[int]:
-    """The places of items in the order of their keys: transactions that lock rows in one order never wait in a circle."""
+    """The places of items in the order of their keys: so no two transactions wait for each other's rows."""
     return sorted(range(len(items)), key=lambda place: (items[place].kind, items[place].key))
 
 

@@ -122,8 +122,8 @@ class StoreFile:
         if not tables:
             db.executescript(
                 f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {LAYOUT}; {TABLES}"
-                f"INSERT INTO store VALUES ('{secrets.token_hex(8)}', 1, 0); INSERT INTO head VALUES (0, '', 0, 0, '', 0);"
-                "COMMIT;"
+                f"INSERT INTO store VALUES ('{secrets.token_hex(8)}', 1, 0);"
+                "INSERT INTO head VALUES (0, '', 0, 0, '', 0); COMMIT;"
             )
 
     def reader(self) -> str:

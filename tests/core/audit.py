@@ -74,7 +74,7 @@ def _everything(tables: Tables, now: int) -> dict[str, Any]:
     fields = {name: _fields(row) for name, row in rows.items()}
     for task in tables.tasks.values():
         fields[task.id]["avoid"] = tuple(one for one in task.avoid if one[1] > now)
-    return {"rows": fields, "fans": fans, "waiting": waiting, "shared": _shared(tables)}
+    return {"rows": fields, "fans": fans, "waiting": waiting}
 
 
 def _fields(row: Row) -> dict[str, object]:
@@ -134,10 +134,3 @@ def _counts(tables: Tables, row: JobRow) -> None:
         assert fan.queued == sum(task.state in (QUEUED, BACK_OFF) for task in tasks)
         assert fan.pending == len(tasks) + len(later)
         assert fan.spawned == fan.total - len(later)
-
-
-def _shared(tables: Tables) -> dict[tuple[str, ...], dict[str, object]]:
-    documents = [row for of_kind in tables.documents.values() for row in of_kind.values()]
-    rows: dict[tuple[str, ...], Row] = {("document", row.kind, row.key): row for row in documents}
-    rows |= {("quota", row.key, row.period): row for row in tables.quotas.values()}
-    return {name: _fields(row) for name, row in rows.items()}

@@ -118,7 +118,7 @@ async def test_what_changes_nothing_waits_for_the_batch_in_flight_and_makes_none
     known = await world.create()
     async with faults.held_up(world):
         before = faults.writes
-        reads = [asyncio.create_task(read) for read in (world.storage.job(known), world.storage.documents("keys"))]
+        reads = [asyncio.create_task(read) for read in (world.storage.job(known), world.storage.needs())]
         await settled()
         assert not any(read.done() for read in reads)
     await asyncio.gather(*reads)
