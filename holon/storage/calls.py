@@ -266,11 +266,14 @@ class CoreCalls(ABC):
     async def put_document(
         self, kind: str, key: str, value: bytes | None, *, version: int, expires_in: int | None = None
     ) -> int | None:
-        [version_now] = await self.put_documents(kind, [Put(key, value, version, expires_in)])
-        return version_now
+        [written] = await self._write(kind, [Put(key, value, version, expires_in)])
+        return written
 
     async def put_documents(self, kind: str, puts: Sequence[Put]) -> Sequence[int | None]:
-        # A writer that is cancelled still learns of the version.
+        return await self._write(kind, puts)
+
+    async def _write(self, kind: str, puts: Sequence[Put]) -> Sequence[int | None]:
+        # A writer that is cancelled still learns of the new versions.
         return await self._promises.whole(self._shared.write([Note(kind, put) for put in puts]))
 
     async def count(self, items: Sequence[Count]) -> Sequence[Counted]:

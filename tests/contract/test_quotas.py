@@ -102,6 +102,15 @@ async def test_many_who_create_at_once_share_a_quota_exactly(world: World) -> No
     assert await world.quota_used("ann", "2026-11") == 7
 
 
+async def test_items_of_one_request_count_once(world: World) -> None:
+    limited = quota(world, 5)
+    items = [replace(job(world, limited, request_id="r"), request_digest=b"d") for _ in range(3)]
+    assert await create(world, items) == [CREATED, EXISTING, EXISTING]
+    assert await world.quota_used("ann", "2026-11") == 1
+    spent = [job(world, quota(world, 1), request_id="s") for _ in range(2)]
+    assert await create(world, spent) == [OVER, OVER]
+
+
 async def test_a_call_that_is_refused_counts_nothing(store: Factory) -> None:
     world = await store(max_state_bytes=1_000)
     limited = quota(world, 5)
