@@ -142,7 +142,7 @@ class CoreCalls(ABC):
             raise too_much_waits(self._outbox.bytes)
         encoded = with_states(items, self._settings.max_state_bytes)
         if any(new.note is not None or new.quota is not None for new in items):
-            return await self._promises.whole(self._create_noted(encoded, want, seats, new_work=not repeats))
+            return await self._promises.whole(lambda: self._create_noted(encoded, want, seats, new_work=not repeats))
         return await self._do(
             lambda tables, now: creations.create_jobs(tables, encoded, want, seats, now), new_work=not repeats
         )
@@ -274,7 +274,7 @@ class CoreCalls(ABC):
 
     async def _write(self, kind: str, puts: Sequence[Put]) -> Sequence[int | None]:
         # A writer that is cancelled still learns of the new versions.
-        return await self._promises.whole(self._shared.write([Note(kind, put) for put in puts]))
+        return await self._promises.whole(lambda: self._shared.write([Note(kind, put) for put in puts]))
 
     async def count(self, items: Sequence[Count]) -> Sequence[Counted]:
         return await self._shared.count(items)

@@ -276,17 +276,16 @@ class OwnedStorage(CoreCalls):
             raise StoreUnavailable(why, retry_after=RETRY_AFTER_S)
         return shard, gate
 
-    def _admitted(self, *, new_work: bool) -> tuple[Shard, Gate]:
-        """The shard, for a call that is not refused."""
-        shard, gate = self._owned_shard()
+    def _tables(self, *, new_work: bool = False) -> Tables:
+        shard, _ = self._owned_shard()
+        self._refuse_one_too_many(new_work=new_work)
+        self._writer.check()
+        return shard.tables
+
+    def _refuse_one_too_many(self, *, new_work: bool) -> None:
         if self.waiting >= (MAX_WAITING_TO_CREATE if new_work else MAX_WAITING):
             self._counted.failures.add()
             raise too_many_wait(self.waiting)
-        self._writer.check()
-        return shard, gate
-
-    def _tables(self, *, new_work: bool = False) -> Tables:
-        return self._admitted(new_work=new_work)[0].tables
 
     async def _ask(self, call: Callable[[RowStore], Awaitable[T]], /) -> T:
         if not self._open:
@@ -318,7 +317,10 @@ class OwnedStorage(CoreCalls):
         self._owned_shard()
         if self._promises.cancelled:
             await self._promises.cancel_first()
-        shard, gate = self._admitted(new_work=new_work)
+        shard, gate = self._owned_shard()
+        if self.waiting >= MAX_WAITING_TO_CREATE:
+            self._refuse_one_too_many(new_work=new_work)
+        self._writer.check()
         now, tables = self.now(), shard.tables
         try:
             reply = operation(tables, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -50,10 +50,12 @@ class Promises:
                 task.get_loop().call_soon(self._cancel, task, min(before, task.cancelling() - 1))
             return promise.result()
 
-    async def whole(self, act: Coroutine[Any, Any, T]) -> T:
+    async def whole(self, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run something to its end, whatever becomes of the caller; the reply is given as `kept` gives it."""
+        if self.cancelled:
+            await self.cancel_first()
         promise: Promise[T] = Promise()
-        running = asyncio.create_task(act)
+        running = asyncio.create_task(act())
         running.add_done_callback(lambda _: _settle(promise, running))
         return await self.kept(promise)
 
