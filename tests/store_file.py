@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from holon.core.codec import DOCUMENT, FAN, HEAD, INBOX, STATE, Codec
+from holon.core.codec import FAN, HEAD, INBOX, STATE, Codec
 from holon.core.rows import OVER, JobRow, TaskRow
-from holon.core.shared_rows import DocumentRow
+from holon.ports import Document
+from holon.storage.shared_records import DOCUMENT
 from holon.stores.sealing import Seal
 
 
@@ -37,10 +38,13 @@ def flipped(value: bytes) -> bytes:
     return value[:-1] + bytes([value[-1] ^ 1])
 
 
-def documents(file: Path, kind: str = "*") -> list[DocumentRow]:
+def documents(file: Path, kind: str = "*") -> list[Document]:
     """The documents of a kind, as they are stored."""
-    codec = Codec(Seal())
-    return [codec.opened_document(value) for value in rows(file, f"{DOCUMENT}{kind}.*").values()]
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
+        found = db.execute(
+            "SELECT kind, key, version, value, expires_at FROM record WHERE kind GLOB ?", (DOCUMENT + kind,)
+        )
+        return [Document(of_kind.removeprefix(DOCUMENT), *rest) for of_kind, *rest in found]
 
 
 def jobs(file: Path) -> list[JobRow]:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from holon.core.rows import FanOut, JobRow, LateRow, TaskRow, TaskState
-from holon.core.shared_rows import DocumentRow, QuotaRow
 from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Status
 from holon.domain.task import Outcome, RetryPolicy
@@ -37,10 +36,8 @@ HEAD, STATE, INBOX, FAN = "head", "state", "inbox", "fan"
 PAGE = "lines."
 
 # The rows of the shard itself have an empty job id. NUMBERS holds the last arrival number. MOVED exists while every
-# page of history has an entry in the HISTORY index (pages to move). The names of documents and of counts of quotas
-# begin with DOCUMENT and QUOTA.
+# page of history has an entry in the HISTORY index (pages to move).
 NUMBERS, MOVED = "numbers", "moved"
-DOCUMENT, QUOTA = "document.", "quota."
 
 
 def task_name(step: int, index: int) -> str:
@@ -204,26 +201,6 @@ class Codec:
     def opened_late(stored: bytes) -> LateRow:
         """The row of `late` from its bytes."""
         return LateRow(*unpack("late", stored))
-
-    @staticmethod
-    def document(row: DocumentRow) -> bytes:
-        """A document as bytes. Its value is not sealed here: the code that writes it seals secrets."""
-        return pack(row.kind, row.key, row.version, row.value, row.expires_at)
-
-    @staticmethod
-    def opened_document(stored: bytes) -> DocumentRow:
-        """The row of `document` from its bytes."""
-        return DocumentRow(*unpack("document", stored))
-
-    @staticmethod
-    def quota(row: QuotaRow) -> bytes:
-        """The count of a quota as bytes."""
-        return pack(row.key, row.period, row.expires_at, row.used)
-
-    @staticmethod
-    def opened_quota(stored: bytes) -> QuotaRow:
-        """The row of `quota` from its bytes."""
-        return QuotaRow(*unpack("quota", stored))
 
 
 # Statuses as text, as heads store them.

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from holon.core.jobs import claim
 from holon.core.leases import lease
 from holon.core.rows import JobRow
-from holon.core.shared import count_job, put_document
 from holon.core.steps import land
 from holon.core.tables import Tables
-from holon.ports import Created, Creation, NewJob, Note, Seat
+from holon.ports import Created, Creation, NewJob, Seat
 
 
-def repeats(tables: Tables, items: Sequence[NewJob], seats: Sequence[Seat], now: int) -> Created | None:
-    """The reply to items that all repeat known request ids; None if at least one would create a job."""
-    if any(_repeat(tables, new) is None for new in items):
-        return None
-    return create_jobs(tables, [(new, b"") for new in items], 0, seats, now)
-
-
-def _written(tables: Tables, note: Note | None, now: int) -> int | None:
-    """Write a note; returns its new version, None if there is no note or its document has another version."""
-    if note is None:
-        return None
-    put = note.put
-    return put_document(tables, note.kind, put.key, put.value, put.version, put.expires_in, now)
+def is_repeat(tables: Tables, new: NewJob) -> bool:
+    """Whether an item repeats a known request id."""
+    return new.request_id is not None and made(tables, new.job.owner, new.request_id) is not None
 
 
 def made(tables: Tables, owner: str, request_id: str) -> tuple[str, bytes] | None:
@@ -46,25 +35,32 @@ def _repeat(tables: Tables, new: NewJob) -> tuple[str, Creation] | None:
 
 
 def create_jobs(
-    tables: Tables, items: Sequence[tuple[NewJob, bytes]], want: int, seats: Sequence[Seat], now: int
+    tables: Tables,
+    items: Sequence[tuple[NewJob, bytes]],
+    want: int,
+    seats: Sequence[Seat],
+    now: int,
+    notes: Sequence[int | None] = (),
+    over_quota: Collection[int] = (),
 ) -> Created:
     """Create jobs in one operation, with one reply for each item.
 
     Arguments:
         items: new jobs, each with its encoded state: after its first step, if it has one.
         want: the most jobs to claim.
+        notes: for each item the new version of its note, None if that was not written; empty if no item has one.
+        over_quota: the places of items whose quota is used up.
     """
     replies: list[tuple[str, Creation]] = []
-    notes = [_written(tables, new.note, now) for new, _ in items]
-    for (new, state), noted in zip(items, notes, strict=True):
+    for place, (new, state) in enumerate(items):
         job = new.job
-        if new.note is not None and noted is None:
+        if new.note is not None and notes[place] is None:
             replies.append((job.id, Creation.OUTDATED))
             continue
         if (reply := _repeat(tables, new)) is not None:
             replies.append(reply)
             continue
-        if new.quota is not None and not count_job(tables, new.quota):
+        if place in over_quota:
             replies.append((job.id, Creation.OVER_QUOTA))
             continue
         row = JobRow(tables.number(job.id), job.id, job.owner, job.blueprint, job.status, state, now, now)
@@ -80,5 +76,4 @@ def create_jobs(
             tables.mark_ready(row)
         replies.append((row.id, Creation.CREATED))
     leased = lease(tables, seats, now)
-    has_notes = any(new.note is not None for new, _ in items)
-    return Created(tuple(replies), claim(tables, want, now), leased, tuple(notes) if has_notes else ())
+    return Created(tuple(replies), claim(tables, want, now), leased, tuple(notes))

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from typing import TypeAlias
 
 from holon.core import codec as names
-from holon.core.codec import Codec
 from holon.core.leases import keeps_for, offer_of
 from holon.core.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, FanOut, JobRow, TaskRow
 from holon.core.shard import ENDED, LIVE, Shard, as_stored
@@ -98,22 +97,6 @@ async def load(store: RowStore, shard: Shard, tables: Tables, now: int) -> set[s
             tables.arm(row)
             want_spawn(tables, row, now)
     return left_out
-
-
-async def load_shared(store: RowStore, codec: Codec, tables: Tables) -> None:
-    """Read documents and quotas, which are rows of the first shard."""
-    shared = [name for name in await store.names(0, "") if name.startswith((names.DOCUMENT, names.QUOTA))]
-    for first in range(0, len(shared), READ_ROWS):
-        some = shared[first : first + READ_ROWS]
-        for name, value in zip(some, await store.read(0, [("", name) for name in some]), strict=True):
-            if value is None:
-                continue
-            if name.startswith(names.DOCUMENT):
-                document = codec.opened_document(value)
-                tables.documents.setdefault(document.kind, {})[document.key] = document
-            else:
-                quota = codec.opened_quota(value)
-                tables.quotas[quota.key, quota.period] = quota
 
 
 _OF_A_JOB = (names.HEAD, names.STATE, names.INBOX, names.FAN)

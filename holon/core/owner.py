@@ -129,7 +129,7 @@ class Owner:
                 await self._store.release(owned.head, owned.batch)
             except StoreUnavailable as error:
                 log.warning("shard %d is not handed over, another node takes it later: %s", shard, error.message)
-            del self.owned[shard]
+            self.owned.pop(shard, None)
             self._writer.drop(owned, "it was handed over")
 
     def resign(self) -> None:

@@ -10,7 +10,6 @@ from holon.core import codec as names
 from holon.core.codec import Codec
 from holon.core.row import Row
 from holon.core.rows import OVER, JobRow, LateRow, Stored, TaskRow
-from holon.core.shared_rows import DocumentRow, QuotaRow
 from holon.core.tables import NUMBERS_A_MS, Tables
 from holon.core.writer import Cut, Ownership
 from holon.domain.events import HistoryEvent
@@ -229,18 +228,6 @@ class Shard:
             elif isinstance(row, LateRow):
                 puts.append((row.job_id, names.late_name(row.task, row.worker_id), self.codec.late(row)))
                 self._flying[row] = None
-            elif isinstance(row, DocumentRow):
-                name = f"{names.DOCUMENT}{row.kind}.{row.key}"
-                if row.value is None:
-                    deletes.append(("", name))
-                else:
-                    puts.append(("", name, self.codec.document(row)))
-            elif isinstance(row, QuotaRow):
-                name = f"{names.QUOTA}{row.period}.{row.key}"
-                if row.used is None:
-                    deletes.append(("", name))
-                else:
-                    puts.append(("", name, self.codec.quota(row)))
         for job, (first, lines) in self._lines.items():
             page = self.codec.lines(job.id, first, lines)
             puts.append((job.id, names.page_name(first), page))

@@ -10,7 +10,6 @@ from typing import TypeVar
 from holon.core.backlog import Backlog
 from holon.core.row import Row, shard_of
 from holon.core.rows import QUEUED, JobRow, LateRow, TaskRow, WorkerRow
-from holon.core.shared_rows import DocumentRow, QuotaRow
 from holon.domain.events import HistoryEvent
 from holon.ports import Hint, StoreSettings
 from holon.randomness import random_id
@@ -57,8 +56,6 @@ class Tables:
         self.tasks: dict[str, TaskRow] = {}
         self.workers: dict[str, WorkerRow] = {}
         self.requests: dict[tuple[str, str], str] = {}
-        self.documents: dict[str, dict[str, DocumentRow]] = {}
-        self.quotas: dict[tuple[str, str], QuotaRow] = {}
         self.lates: dict[tuple[int, str], LateRow] = {}
         self.claimed: set[str] = set()
         self.alone: str | None = None
@@ -77,7 +74,6 @@ class Tables:
         self.happened: list[tuple[JobRow, int, int]] = []
         self._keys: set[str] = set()
         self._spawns: set[tuple[str, int]] = set()
-        self._kinds: set[str] = set()
         self._stops = False
         self.backlog = Backlog(self.tasks, self.hint_key)
 
@@ -111,10 +107,10 @@ class Tables:
         self.notices.clear()
         self.ends.clear()
         self.happened.clear()
-        keys, spawns, kinds, stops = _NONE, frozenset(self._spawns), frozenset(self._kinds), self._stops
+        keys, spawns, stops = _NONE, frozenset(self._spawns), self._stops
         if self._keys:
             keys = frozenset([key for key in self._keys if self.backlog.waiting.get(key)])
-        for hints in (self._keys, self._spawns, self._kinds):
+        for hints in (self._keys, self._spawns):
             if hints:
                 hints.clear()
         self._stops = False
@@ -122,9 +118,9 @@ class Tables:
         if len(self._timers) > MOST_STALE + 2 * (len(self.jobs) + len(self.tasks)):
             self._timers = [entry for entry in self._timers if self._armed(entry)]
             heapify(self._timers)
-        if not (keys or spawns or kinds or stops or jobs or told or ready or due):
+        if not (keys or spawns or stops or jobs or told or ready or due):
             return None
-        return Hint(ready, stops, due, keys, spawns, jobs, told, kinds, ends, events=happened)
+        return Hint(ready, stops, due, keys, spawns, jobs, told, ends=ends, events=happened)
 
     def number(self, job_id: str) -> int:
         """A new arrival number for a row of a job. No other row of the store ever has it, in whatever shard."""
@@ -187,8 +183,6 @@ class Tables:
         self.jobs.update(loaded.jobs)
         self.tasks.update(loaded.tasks)
         self.requests.update(loaded.requests)
-        self.documents.update(loaded.documents)
-        self.quotas.update(loaded.quotas)
         for other in loaded.workers.values():
             self.worker(other.id).held.update(other.held)
         self.number_from(loaded._number * self.shards)
@@ -225,10 +219,6 @@ class Tables:
     def put(self, where: dict[Key, AnyRow], key: Key, row: AnyRow) -> None:
         """Add a new row of any other kind to its table."""
         where[key] = self.edit(row)
-
-    def drop(self, where: dict[Key, AnyRow], key: Key) -> AnyRow:
-        """Remove a row from its table, note the change, and return the row. The caller marks it as deleted."""
-        return self.edit(where.pop(key))
 
     def late(self, owner: JobRow, task: TaskRow, worker_id: str) -> LateRow:
         """The count of a worker's late results for a task; a new row if there is none."""
@@ -357,7 +347,3 @@ class Tables:
     def hint_spawn(self, job_id: str, step: int) -> None:
         """Hint that the next chunk of a fan-out should become tasks."""
         self._spawns.add((job_id, step))
-
-    def hint_documents(self, kind: str) -> None:
-        """Hint that a document of this kind changed."""
-        self._kinds.add(kind)

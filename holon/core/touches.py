@@ -125,6 +125,15 @@ def _take_stops(tables: Tables) -> tuple[Stop, ...]:
     return tuple(stops)
 
 
+def put_back(tables: Tables, stops: Sequence[Stop]) -> None:
+    """Keep stops that `touch` gave out, because they reached nobody."""
+    for stop in stops:
+        worker = tables.workers.get(stop.lease.worker_id)
+        if worker is not None and worker.session_id == stop.lease.session_id and stop.lease.lease_id in worker.held:
+            worker.stops += (stop,)
+            tables.hint_stop()
+
+
 def _taken_up(tables: Tables, stop: Stop) -> bool:
     """Whether a task to stop because its lease expired has that lease again; then the stop must not be sent."""
     task = tables.tasks.get(stop.lease.task_id) if stop.reason is StopReason.LEASE_LOST else None

@@ -106,7 +106,7 @@ class Shared(Protocol):
             version: the one that it has; 0: there is none yet.
             expires_in: after how many milliseconds it is gone by itself; None: never.
         Returns:
-            its new version, also of one that was deleted; None: it has another, and nothing was written.
+            its new version, a negative number if it was deleted; None: it has another, and nothing was written.
         Raises:
             TooLarge: (LIMIT_EXCEEDED) the value is over the limit.
             ResourceExhausted: (TOO_MANY_DOCUMENTS) there are MAX_DOCUMENTS of this kind.

@@ -87,7 +87,8 @@ class Steps(Protocol):
         """Create jobs, all or none of those at one place; a repeat of a request id answers with the job that it made.
 
         What has used up its quota is answered so, and not made; that does not keep the others from being made. A job
-        is counted together with its making, and nothing else is.
+        that is made has been counted. One that was counted may not be made, if the call fails or the node dies, or if
+        another call makes the job of the same request at the same time.
 
         Arguments:
             items: their jobs have ids that `new_job_id` made, for the same owners and request ids.
@@ -95,6 +96,7 @@ class Steps(Protocol):
             ResourceExhausted: (HISTORY_BACKLOG) too much history waits to be moved; nothing was created.
                 (TOO_MANY_DOCUMENTS) there is no room for a note.
             TooLarge: (LIMIT_EXCEEDED) a note is over the limit of a document.
+            StoreUnavailable: some jobs may be made, some notes written and some jobs counted.
         """
         ...
 
@@ -261,8 +263,8 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
     Attributes:
         spread: a timer that is due may wait this long, in milliseconds, for `fire`: other nodes have the same one, and
             each takes a part of it at random, so that they do not all come at once. 0: there is one node.
-        at_one_place: whether all jobs and documents are: then those that one call creates are made together, with their
-            notes, or nothing is where it raises.
+        at_one_place: whether all jobs are: then those that one call creates are made together. Where it raises
+            InvalidArgument or ResourceExhausted, nothing was written.
     """
 
     spread: int

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from holon.clock import Clock
-from holon.core import creations, endings, jobs, leases, outcomes, reads, rekeying, shared, steps, timers, touches
-from holon.core.documents import check_document
+from holon.core import creations, endings, jobs, leases, outcomes, reads, rekeying, steps, timers, touches
 from holon.core.tables import Tables
 from holon.domain.events import InboxEvent
 from holon.domain.matching import Need
 from holon.domain.task import Outcome
+from holon.errors import StoreUnavailable
 from holon.ports import (
     Appended,
     Claim,
@@ -27,12 +27,14 @@ from holon.ports import (
     Hint,
     Leased,
     NewJob,
+    Note,
     Opened,
     Opening,
     Put,
     Result,
     Seat,
     Step,
+    Stop,
     StoreSettings,
     TaskRecord,
     Touch,
@@ -40,7 +42,9 @@ from holon.ports import (
 )
 from holon.storage.hints import Hints
 from holon.storage.outbox import Outbox, too_much_waits
-from holon.storage.windows import Windows
+from holon.storage.promises import Promises
+from holon.storage.shared_records import SharedRecords
+from holon.stores.port import RowStore
 from holon.stores.sealing import Seal
 from holon.stores.states import encode_state, with_states, with_step_states
 
@@ -58,6 +62,8 @@ class CoreCalls(ABC):
 
     spread = 0
     at_one_place = True
+    _promises: Promises
+    _tables: Tables
 
     def __init__(self, settings: StoreSettings, clock: Clock, seal: Seal | None = None) -> None:
         self._settings = settings
@@ -67,7 +73,12 @@ class CoreCalls(ABC):
         self._seal = seal or Seal()
         self._hints = Hints()
         self._outbox = Outbox(settings)
-        self._windows = Windows()
+        self._shared = SharedRecords(self._ask, self._changed, self.now, alone=lambda: self.exclusive)
+
+    @property
+    @abstractmethod
+    def exclusive(self) -> bool:
+        """Whether no other process can take the store while this one has it open."""
 
     @abstractmethod
     async def _do(
@@ -79,6 +90,26 @@ class CoreCalls(ABC):
             ids: jobs and tasks that it is about.
             new_work: whether it only adds work, and is the first to be refused.
         """
+
+    @abstractmethod
+    def _checked(self, *, new_work: bool = False) -> Tables:
+        """The rows in memory. Raises StoreUnavailable if `_do` would."""
+
+    @abstractmethod
+    async def _ask(self, call: Callable[[RowStore], Awaitable[T]], /) -> T:
+        """The reply of the row store to a call that concerns no shard.
+
+        Raises:
+            StoreUnavailable: there is none in time; it may have been carried out.
+        """
+
+    @abstractmethod
+    def _changed(self, kinds: frozenset[str]) -> None:
+        """Documents of these kinds have changed."""
+
+    @abstractmethod
+    async def _fetch_requests(self, items: Sequence[NewJob]) -> None:
+        """Have the jobs at hand that the request ids of these items have made."""
 
     def configure(self, settings: StoreSettings, seal: Seal | None = None) -> None:
         """Take the node's settings, and its seal if there is one; before the store is opened."""
@@ -111,21 +142,50 @@ class CoreCalls(ABC):
     # Steps -----------------------------------------------------------------------------------------------------
 
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
-        for new in items:
-            if new.note is not None:
-                check_document(new.note.kind, new.note.put.key, new.note.put.value)
-        if self._outbox.full:
-            ids = [one.job.id for one in items]
-            known = await self._do(lambda tables, now: creations.repeats(tables, items, seats, now), ids)
-            if known is None:
-                raise too_much_waits(self._outbox.bytes)
-            return known
+        await self._fetch_requests(items)
+        repeats = self._outbox.full
+        if repeats and not all(creations.is_repeat(self._checked(), new) for new in items):
+            raise too_much_waits(self._outbox.bytes)
         encoded = with_states(items, self._settings.max_state_bytes)
+        if any(new.note is not None or new.quota is not None for new in items):
+            return await self._promises.whole(lambda: self._create_noted(encoded, want, seats, new_work=not repeats))
         return await self._do(
             lambda tables, now: creations.create_jobs(tables, encoded, want, seats, now),
             [one.job.id for one in items],
-            new_work=True,
+            new_work=not repeats,
         )
+
+    async def _create_noted(
+        self, encoded: Sequence[tuple[NewJob, bytes]], want: int, seats: Sequence[Seat], *, new_work: bool
+    ) -> Created:
+        """Create jobs of which some have a note or a quota: those are in the store before the jobs."""
+        items = [new for new, _ in encoded]
+        # A call that is refused counts nothing.
+        self._checked(new_work=new_work)
+        notes: Sequence[int | None] = ()
+        if any(new.note is not None for new in items):
+            notes = await self._shared.write([new.note for new in items])
+        over = await self._over_quota(items, notes)
+        # What they have made may have left memory meanwhile.
+        await self._fetch_requests(items)
+        return await self._do(
+            lambda tables, now: creations.create_jobs(tables, encoded, want, seats, now, notes, over),
+            [one.job.id for one in items],
+            new_work=new_work,
+        )
+
+    async def _over_quota(self, items: Sequence[NewJob], notes: Sequence[int | None]) -> Collection[int]:
+        """Count jobs against their quotas; the places of those whose quota is used up."""
+        tables, places = self._checked(), dict[object, list[int]]()
+        for place, new in enumerate(items):
+            outdated = new.note is not None and notes[place] is None
+            if new.quota is not None and not outdated and not creations.is_repeat(tables, new):
+                # Items of one request make one job.
+                name = place if new.request_id is None else (new.job.owner, new.request_id)
+                places.setdefault(name, []).append(place)
+        quotas = [quota for some in places.values() if (quota := items[some[0]].quota) is not None]
+        granted = await self._shared.count_jobs(quotas)
+        return {place for some, one in zip(places.values(), granted, strict=True) if not one for place in some}
 
     async def made(self, owner: str, request_id: str) -> tuple[str, bytes] | None:
         return await self._do(lambda tables, _: creations.made(tables, owner, request_id))
@@ -176,7 +236,19 @@ class CoreCalls(ABC):
         return await self._do(lambda tables, now: leases.lease(tables, seats, now))
 
     async def touch(self, touch: Touch, seats: Sequence[Seat]) -> Touched:
-        return await self._do(lambda tables, now: touches.touch(tables, touch, seats, now), _named(touch))
+        stops: list[Stop] = []
+
+        def operation(tables: Tables, now: int) -> Touched:
+            touched = touches.touch(tables, touch, seats, now)
+            stops.extend(touched.stops)
+            return touched
+
+        try:
+            return await self._do(operation, _named(touch))
+        except StoreUnavailable:
+            # The caller did not get them, so the next call has them again.
+            touches.put_back(self._tables, stops)
+            raise
 
     async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
         encoded = with_step_states(results, self._settings.max_state_bytes)
@@ -210,34 +282,26 @@ class CoreCalls(ABC):
     # What nodes share ------------------------------------------------------------------------------------------
 
     async def document(self, kind: str, key: str) -> Document | None:
-        check_document(kind, key)
-        return await self._do(lambda tables, now: shared.document(tables, kind, key, now))
+        return await self._shared.document(kind, key)
 
     async def documents(self, kind: str) -> Sequence[Document]:
-        check_document(kind)
-        return await self._do(lambda tables, now: shared.documents(tables, kind, now))
+        return await self._shared.documents(kind)
 
     async def put_document(
         self, kind: str, key: str, value: bytes | None, *, version: int, expires_in: int | None = None
     ) -> int | None:
-        check_document(kind, key, value)
-        return await self._do(
-            lambda tables, now: shared.put_document(tables, kind, key, value, version, expires_in, now)
-        )
+        [written] = await self._write(kind, [Put(key, value, version, expires_in)])
+        return written
 
     async def put_documents(self, kind: str, puts: Sequence[Put]) -> Sequence[int | None]:
-        for one in puts:
-            check_document(kind, one.key, one.value)
-        return await self._do(
-            lambda tables, now: [
-                shared.put_document(tables, kind, one.key, one.value, one.version, one.expires_in, now) for one in puts
-            ]
-        )
+        return await self._write(kind, puts)
+
+    async def _write(self, kind: str, puts: Sequence[Put]) -> Sequence[int | None]:
+        # A writer that is cancelled still learns of the new versions.
+        return await self._promises.whole(lambda: self._shared.write([Note(kind, put) for put in puts]))
 
     async def count(self, items: Sequence[Count]) -> Sequence[Counted]:
-        # One process owns the store, so this is all of them.
-        now = self.now()
-        return [self._windows.count(item, now) for item in items]
+        return await self._shared.count(items)
 
 
 def _named(said: Touch) -> list[str]:

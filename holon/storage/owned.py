@@ -6,7 +6,7 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import perf_counter
@@ -19,13 +19,12 @@ from holon.core import codec as names
 from holon.core import shard as shards
 from holon.core.codec import Codec
 from holon.core.finished import Finished
-from holon.core.load import READ_ROWS, branches, entries_of, load, load_shared
+from holon.core.load import READ_ROWS, branches, entries_of, load
 from holon.core.owner import TAKE_OVER_S, Owner
 from holon.core.reads import copied, job_record, passes, status_seen, task_counts
 from holon.core.row import shard_of
 from holon.core.rows import LEASED, JobRow
 from holon.core.shard import ENDED, EVENTS, HISTORY, Shard, all_of, live_of, over_of
-from holon.core.shared import documents, forget_expired
 from holon.core.tables import Tables
 from holon.core.writer import Ownership, Rows, Writer
 from holon.domain.events import HistoryEvent, InboxEvent
@@ -39,7 +38,6 @@ from holon.ports import (
     Committed,
     Completed,
     Counts,
-    Created,
     Ends,
     Happened,
     Hint,
@@ -82,6 +80,8 @@ PURGE_AT_A_TIME = 2_000
 PURGED_ROWS = 10
 # A clock that is further behind the last write than this many seconds is told of.
 AHEAD_S = 60.0
+# A call that concerns no shard is answered in this time (seconds); else nothing is known of it.
+PATIENCE_S = 5.0
 # So many expected jobs have their history at hand.
 MOST_EXPECTED = 1_000
 # New jobs without a request id come into the same shard for so long (milliseconds).
@@ -243,8 +243,7 @@ class OwnedStorage(CoreCalls):
         ends, events = list[Found](), list[tuple[Found, JobRow]]()
         self._go_on_from(head.time)
         if head.shard == 0:
-            await load_shared(self._rows, self._codec, tables)
-            marks.check(documents(tables, marks.KIND, self.now()), self._seal)
+            marks.check(await self.documents(marks.KIND), self._seal)
         await load(self._rows, shard, tables, self.now())
         async for page in entries_of(self._rows, shards.ENDS, [head.shard]):
             ends += page
@@ -353,6 +352,38 @@ class OwnedStorage(CoreCalls):
                 raise StoreUnavailable(why, retry_after=RETRY_AFTER_S)
         return list(on)
 
+    def _checked(self, *, new_work: bool = False) -> Tables:
+        self._check_open()
+        self._refuse_one_too_many(new_work=new_work)
+        return self._tables
+
+    def _refuse_one_too_many(self, *, new_work: bool) -> None:
+        if self.waiting >= (MAX_WAITING_TO_CREATE if new_work else MAX_WAITING):
+            self.metrics.failures.add()
+            raise too_many_wait(self.waiting)
+
+    async def _ask(self, call: Callable[[RowStore], Awaitable[T]], /) -> T:
+        self._check_open()
+        began = perf_counter()
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await call(self._rows)
+        except TimeoutError:
+            self.metrics.failures.add()
+            raise StoreUnavailable(
+                "the store does not answer: this one may yet be carried out; repeat it", retry_after=RETRY_AFTER_S
+            ) from None
+        except StoreUnavailable as error:
+            self.metrics.failures.add()
+            if isinstance(error, StoreBroken):
+                self._break(error)
+            raise
+        finally:
+            self.metrics.calls.observe(perf_counter() - began)
+
+    def _changed(self, kinds: frozenset[str]) -> None:
+        self._give_soon(Hint(documents=kinds))
+
     async def _do(
         self, operation: Callable[[Tables, int], T], ids: Collection[str] = (), *, new_work: bool = False
     ) -> T:
@@ -360,9 +391,8 @@ class OwnedStorage(CoreCalls):
         if self._promises.cancelled:
             await self._promises.cancel_first()
         on = self._on(ids)
-        if self.waiting >= (MAX_WAITING_TO_CREATE if new_work else MAX_WAITING):
-            self.metrics.failures.add()
-            raise too_many_wait(self.waiting)
+        if self.waiting >= MAX_WAITING_TO_CREATE:
+            self._refuse_one_too_many(new_work=new_work)
         now, tables, gate = self.now(), self._tables, self._gate
         tables.now = now
         try:
@@ -468,14 +498,13 @@ class OwnedStorage(CoreCalls):
         for error in (await self._finished.fetch([job_id])).values():
             raise error
 
-    async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
+    async def _fetch_requests(self, items: Sequence[NewJob]) -> None:
         self._check_open()
         requests = [
             (shard_of(one.job.id), one.job.owner, one.request_id) for one in items if one.request_id is not None
         ]
         if requests:
             await self._finished.fetch_requests(requests)
-        return await super().create_jobs(items, want, seats)
 
     async def made(self, owner: str, request_id: str) -> tuple[str, bytes] | None:
         self._check_open()
@@ -865,8 +894,7 @@ class OwnedStorage(CoreCalls):
         return found[-1].score if found else None
 
     async def purge(self, finished_before: int, limit: int, spared: Collection[str] = ()) -> int:
-        while await self._do(lambda tables, now: forget_expired(tables, now)):
-            pass
+        await self._shared.expire()
         purged = weight = 0
         async for page in entries_of(self._rows, ENDED, list(self._shards), high=finished_before - 1):
             for at in range(0, len(page), FETCH_JOBS):

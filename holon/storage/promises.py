@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -49,6 +50,15 @@ class Promises:
                 task.get_loop().call_soon(self._cancel, task, min(before, task.cancelling() - 1))
             return promise.result()
 
+    async def whole(self, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run something to its end, whatever becomes of the caller; the reply is given as `kept` gives it."""
+        if self.cancelled:
+            await self.cancel_first()
+        promise: Promise[T] = Promise()
+        running = asyncio.create_task(act())
+        running.add_done_callback(lambda _: _settle(promise, running))
+        return await self.kept(promise)
+
     def _cancel(self, task: asyncio.Task[Any], before: int) -> None:
         """Cancel a task that was to be cancelled more often than before, unless all of that was taken back."""
         self.cancelled.discard(task)
@@ -56,3 +66,15 @@ class Promises:
             task.cancel()
             # It is no further one.
             task.uncancel()
+
+
+def _settle(promise: Promise[T], done: asyncio.Task[T]) -> None:
+    """Give a promise what a task came to."""
+    if promise.done():
+        return
+    if done.cancelled():
+        promise.set_exception(asyncio.CancelledError())
+    elif (error := done.exception()) is not None:
+        promise.set_exception(error)
+    else:
+        promise.set_result(done.result())

@@ -113,7 +113,8 @@ local function post(keys, args)
   return 1
 end
 
--- A shared record is 'version expiry value' in a hash of its kind; an expiry of 0 is none. Expiries stand in a sorted set.
+-- A shared record is 'version expiry value' in a hash of its kind; an expiry of 0 is none. Expiries of all kinds stand in
+-- one sorted set, whose members are 'kind key'. The store has the last version.
 local function record_of(hash, key, now)
   local stored = redis.call('HGET', hash, key)
   if not stored then return nil end
@@ -122,30 +123,25 @@ local function record_of(hash, key, now)
   return {version = tonumber(version), expiry = tonumber(expiry), value = value}
 end
 
--- KEYS hash and expiries of each change. ARGV for each: key, version, time to live or '', '1' and value or '0' and ''.
+-- KEYS store, expiries, the hash of each change. ARGV for each change: kind, key, version, time to live or '', '1' and value
+-- or '0' and ''.
 local function exchange(keys, args)
-  local now, answers = now_ms(), {}
-  for change = 1, #args / 5 do
-    local hash, expiries, at = keys[2 * change - 1], keys[2 * change], 5 * change - 4
-    local key, version, ttl, put, value = unpack(args, at, at + 4)
-    for _, expired in ipairs(redis.call('ZRANGE', expiries, '-inf', text(now), 'BYSCORE', 'LIMIT', 0, 100)) do
-      redis.call('HDEL', hash, expired)
-      redis.call('ZREM', expiries, expired)
-    end
+  local now, answers, expiries = now_ms(), {}, keys[2]
+  for change = 1, #args / 6 do
+    local hash, at = keys[2 + change], 6 * change - 5
+    local kind, key, version, ttl, put, value = unpack(args, at, at + 5)
+    local member = kind .. ' ' .. key
     local record = record_of(hash, key, now)
     local made = (record and record.version or 0) == tonumber(version)
     if made and put == '1' then
-      record = {version = math.max(tonumber(version) + 1, now), expiry = ttl == '' and 0 or now + tonumber(ttl), value = value}
+      record = {version = redis.call('HINCRBY', keys[1], 'version', 1), expiry = ttl == '' and 0 or now + tonumber(ttl),
+        value = value}
       redis.call('HSET', hash, key, string.format('%.0f %.0f %s', record.version, record.expiry, value))
-      if ttl == '' then redis.call('ZREM', expiries, key) else redis.call('ZADD', expiries, text(record.expiry), key) end
+      if ttl == '' then redis.call('ZREM', expiries, member) else redis.call('ZADD', expiries, text(record.expiry), member) end
     elseif made then
       record = nil
       redis.call('HDEL', hash, key)
-      redis.call('ZREM', expiries, key)
-    elseif put == '1' then
-      made = record ~= nil and record.version > tonumber(version) and record.value == value
-    else
-      made = record == nil
+      redis.call('ZREM', expiries, member)
     end
     answers[change] = {made and 1 or 0, record and text(record.version) or '0', record and text(record.expiry) or '0',
       record and record.value or ''}
@@ -153,11 +149,32 @@ local function exchange(keys, args)
   return answers
 end
 
--- KEYS a counter for each draw. ARGV for each: amount, limit, time to live.
+-- KEYS expiries. ARGV most: members that have expired.
+local function expired(keys, args)
+  return redis.call('ZRANGE', keys[1], '-inf', text(now_ms()), 'BYSCORE', 'LIMIT', 0, args[1])
+end
+
+-- KEYS expiries, the hash of each member. ARGV for each: kind, key. Deletes those that have expired.
+local function expire(keys, args)
+  local now, deleted = now_ms(), 0
+  for place = 1, #args / 2 do
+    local kind, key = args[2 * place - 1], args[2 * place]
+    local expiry = redis.call('ZSCORE', keys[1], kind .. ' ' .. key)
+    if expiry and tonumber(expiry) <= now then
+      redis.call('HDEL', keys[1 + place], key)
+      redis.call('ZREM', keys[1], kind .. ' ' .. key)
+      deleted = deleted + 1
+    end
+  end
+  return deleted
+end
+
+-- KEYS a counter for each draw. ARGV for each: amount, limit, time to live, '1' if that is aligned.
 local function draw(keys, args)
   local now, answers = now_ms(), {}
   for place, key in ipairs(keys) do
-    local amount, limit, ttl = tonumber(args[3 * place - 2]), tonumber(args[3 * place - 1]), tonumber(args[3 * place])
+    local amount, limit, ttl = tonumber(args[4 * place - 3]), tonumber(args[4 * place - 2]), tonumber(args[4 * place - 1])
+    if args[4 * place] == '1' then ttl = ttl - now % ttl end
     local value = tonumber(redis.call('GET', key) or 0)
     local granted = value + amount <= limit
     if granted then
@@ -166,7 +183,7 @@ local function draw(keys, args)
       redis.call('SET', key, text(value), 'PX', left > 0 and left or ttl)
     end
     local left = redis.call('PTTL', key)
-    answers[place] = {granted and 1 or 0, text(value), text(now + (left > 0 and left or ttl))}
+    answers[place] = {granted and 1 or 0, text(value), text(left > 0 and left or ttl)}
   end
   return answers
 end
@@ -184,4 +201,6 @@ register('apply', apply)
 register('barrier', barrier)
 register('post', post)
 register('exchange', exchange)
+register('expired', expired, true)
+register('expire', expire)
 register('draw', draw)

@@ -7,6 +7,7 @@ import secrets
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from typing import Self
 
 from holon.clock import Clock, SystemClock
@@ -49,7 +50,9 @@ class MemoryRows:
         self._mail: defaultdict[str, list[bytes]] = defaultdict(list)
         self._wakes: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._records: defaultdict[str, dict[str, Record]] = defaultdict(dict)
-        self._counters: dict[tuple[str, str], Drawn] = {}
+        # By (kind, key): the counter's value, and when it expires.
+        self._counters: dict[tuple[str, str], tuple[int, int]] = {}
+        self._version = 0
 
     def __repr__(self) -> str:
         return f"MemoryRows({self.shards} shards, {sum(len(one.rows) for one in self._shards)} rows)"
@@ -168,12 +171,13 @@ class MemoryRows:
         if record is not None and record.expires_at is not None and record.expires_at <= now:
             record = None
         if (record.version if record else 0) != change.version:
-            return is_repeat(record, change), record
+            return False, record
         if change.value is None:
             known.pop(change.key, None)
             return True, None
+        self._version += 1
         expires_at = None if change.ttl is None else now + change.ttl
-        known[change.key] = Record(change.kind, change.key, max(change.version + 1, now), change.value, expires_at)
+        known[change.key] = Record(change.kind, change.key, self._version, change.value, expires_at)
         return True, known[change.key]
 
     async def draw(self, draws: Sequence[Draw]) -> Sequence[Drawn]:
@@ -181,13 +185,26 @@ class MemoryRows:
 
     def _draw(self, draw: Draw) -> Drawn:
         now, name = self._clock.now_ms(), (draw.kind, draw.key)
-        counter = self._counters.get(name)
-        if counter is None or counter.expires_at <= now:
-            counter = Drawn(False, 0, now + draw.ttl)
-        granted = counter.value + draw.amount <= draw.limit
-        value = counter.value + draw.amount * granted
-        self._counters[name] = Drawn(granted, value, counter.expires_at)
-        return self._counters[name]
+        value, ends = self._counters.get(name, (0, 0))
+        if ends <= now:
+            value, ends = 0, expiry_of(draw, now)
+        granted = value + draw.amount <= draw.limit
+        self._counters[name] = value + draw.amount * granted, ends
+        return Drawn(granted, self._counters[name][0], ends - now)
+
+    async def count_records(self, kind: str) -> int:
+        return len(self._records[kind])
+
+    async def expire(self, limit: int) -> int:
+        now = self._clock.now_ms()
+        records = (one for of_kind in self._records.values() for one in of_kind.values())
+        over = [*islice((one for one in records if one.expires_at is not None and one.expires_at <= now), limit)]
+        for one in over:
+            del self._records[one.kind][one.key]
+        ended = [*islice((name for name, (_, ends) in self._counters.items() if ends <= now), limit)]
+        for name in ended:
+            del self._counters[name]
+        return len(over) + len(ended)
 
     def _now(self, shard: _Shard) -> Head:
         """The head with the time of now."""
@@ -195,11 +212,9 @@ class MemoryRows:
         return replace(shard.head, time=now) if now > shard.head.time else shard.head
 
 
-def is_repeat(record: Record | None, change: Change) -> bool:
-    """Whether a record is what an earlier try of the same change made of it."""
-    if record is None or change.value is None:
-        return record is None and change.value is None
-    return record.version > change.version and record.value == change.value
+def expiry_of(draw: Draw, now: int) -> int:
+    """When a counter expires whose first draw is this one."""
+    return now + draw.ttl - (now % draw.ttl if draw.aligned else 0)
 
 
 class _Shard:

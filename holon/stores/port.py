@@ -99,8 +99,8 @@ class Found(Value):
 class Record(Value):
     """A shared record.
 
-    `version` is greater after each change, also after it was deleted and made again; it is never 0. `expires_at` is
-    epoch milliseconds, None: it stays.
+    `version` is greater after each change, also after it was deleted and made again. It is above 0, and no record of
+    the store gets it again. `expires_at` is epoch milliseconds, None: it stays.
     """
 
     kind: str
@@ -129,7 +129,8 @@ class Change(Value):
 class Draw(Value):
     """Adds to a counter, unless the sum would be above its limit.
 
-    The counter starts at 0 and expires `ttl` milliseconds after its first draw.
+    The counter starts at 0 and expires `ttl` milliseconds after its first draw. If it is aligned, it expires at the
+    next multiple of `ttl` on the store's clock.
     """
 
     kind: str
@@ -137,14 +138,15 @@ class Draw(Value):
     amount: int
     limit: int
     ttl: int
+    aligned: bool = False
 
 
 class Drawn(Value):
-    """The answer to a draw: whether it was granted, the counter's value now, and when it expires."""
+    """The answer to a draw: whether it was granted, the counter's value now, and how long it lasts, in milliseconds."""
 
     granted: bool
     value: int
-    expires_at: int
+    expires_in: int
 
 
 class Message(Value):
@@ -252,10 +254,13 @@ class RowStore(Protocol):
         ...
 
     async def exchange(self, changes: Sequence[Change]) -> Sequence[tuple[bool, Record | None]]:
-        """Make changes of shared records, each by itself.
+        """Make changes of shared records, each by itself, in their order.
+
+        A caller that repeats a change after StoreUnavailable may find that it is not made: an earlier try made it. The
+        record says so.
 
         Returns:
-            for each, whether it was made (now, or by an earlier try of the same change), and the record as it is now.
+            for each, whether this call made it, and the record as it is now.
         """
         ...
 
@@ -264,5 +269,13 @@ class RowStore(Protocol):
         ...
 
     async def draw(self, draws: Sequence[Draw]) -> Sequence[Drawn]:
-        """Add to counters, each by itself. A repeat counts again."""
+        """Add to counters, each by itself, in their order. A repeat counts again."""
+        ...
+
+    async def count_records(self, kind: str) -> int:
+        """How many shared records a kind has, with those that have expired and are not deleted yet."""
+        ...
+
+    async def expire(self, limit: int) -> int:
+        """Delete shared records and counters that have expired, at most `limit` of each; returns how many."""
         ...

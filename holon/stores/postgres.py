@@ -73,6 +73,7 @@ CREATE TABLE holon_record (
 CREATE TABLE holon_counter (
     kind text, key text, value bigint NOT NULL, expires_at bigint NOT NULL, PRIMARY KEY (kind, key)
 ) WITH (fillfactor = 50);
+CREATE SEQUENCE holon_version;
 CREATE INDEX holon_record_expiry ON holon_record (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX holon_counter_expiry ON holon_counter (expires_at);
 
@@ -149,45 +150,40 @@ CREATE FUNCTION holon_exchange(
 DECLARE
     moment bigint := holon_now();
 BEGIN
-    DELETE FROM holon_record WHERE (kind, key) IN (
-        SELECT kind, key FROM holon_record WHERE expires_at <= moment LIMIT 100 FOR UPDATE SKIP LOCKED
-    );
     IF seen = 0 AND content IS NOT NULL THEN
-        INSERT INTO holon_record VALUES (k, name, moment, content, moment + ttl)
+        INSERT INTO holon_record VALUES (k, name, nextval('holon_version'), content, moment + ttl)
             ON CONFLICT (kind, key) DO UPDATE
-                SET version = greatest(holon_record.version + 1, moment), value = excluded.value,
-                    expires_at = excluded.expires_at
+                SET version = excluded.version, value = excluded.value, expires_at = excluded.expires_at
                 WHERE holon_record.expires_at <= moment
             RETURNING * INTO record;
     ELSIF content IS NULL THEN
-        DELETE FROM holon_record WHERE kind = k AND key = name AND version = seen;
+        DELETE FROM holon_record
+            WHERE kind = k AND key = name AND version = seen AND coalesce(expires_at > moment, true);
     ELSE
-        UPDATE holon_record SET version = greatest(version + 1, moment), value = content, expires_at = moment + ttl
+        UPDATE holon_record SET version = nextval('holon_version'), value = content, expires_at = moment + ttl
             WHERE kind = k AND key = name AND version = seen AND coalesce(expires_at > moment, true)
             RETURNING * INTO record;
     END IF;
     made := FOUND;
     IF NOT made THEN
         SELECT * INTO record FROM holon_record WHERE kind = k AND key = name AND coalesce(expires_at > moment, true);
-        made := CASE WHEN content IS NULL THEN NOT FOUND
-            ELSE coalesce(record.version > seen AND record.value = content, false) END;
+        made := content IS NULL AND seen = 0 AND NOT FOUND;
     END IF;
 END $$;
 
 CREATE FUNCTION holon_draw(
-    k text, name text, amount bigint, most bigint, ttl bigint, OUT granted boolean, OUT total bigint, OUT ends bigint
+    k text, name text, amount bigint, most bigint, ttl bigint, aligned boolean,
+    OUT granted boolean, OUT total bigint, OUT rest bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
     moment bigint := holon_now();
 BEGIN
-    DELETE FROM holon_counter WHERE (kind, key) IN (
-        SELECT kind, key FROM holon_counter WHERE expires_at <= moment LIMIT 100 FOR UPDATE SKIP LOCKED
-    );
-    INSERT INTO holon_counter VALUES (k, name, 0, moment + ttl) ON CONFLICT (kind, key) DO UPDATE
-        SET value = CASE WHEN holon_counter.expires_at <= moment THEN 0 ELSE holon_counter.value END,
-            expires_at = CASE WHEN holon_counter.expires_at <= moment THEN excluded.expires_at
-                ELSE holon_counter.expires_at END
-        RETURNING value, expires_at INTO total, ends;
+    INSERT INTO holon_counter VALUES (k, name, 0, moment + ttl - CASE WHEN aligned THEN moment % ttl ELSE 0 END)
+        ON CONFLICT (kind, key) DO UPDATE
+            SET value = CASE WHEN holon_counter.expires_at <= moment THEN 0 ELSE holon_counter.value END,
+                expires_at = CASE WHEN holon_counter.expires_at <= moment THEN excluded.expires_at
+                    ELSE holon_counter.expires_at END
+        RETURNING value, expires_at - moment INTO total, rest;
     granted := total + amount <= most;
     IF granted THEN
         total := total + amount;
@@ -516,23 +512,60 @@ class PostgresRows:
         return [Record(*row) for row in rows]
 
     async def exchange(self, changes: Sequence[Change]) -> Sequence[tuple[bool, Record | None]]:
-        answers: list[tuple[bool, Record | None]] = []
-        for one in changes:
-            [(made, *record)] = await self._rows(
-                "SELECT made, (record).* FROM holon_exchange($1, $2, $3, $4, $5)",
-                one.kind, one.key, one.version, one.value, one.ttl,
-            )  # fmt: skip
-            answers.append((made, Record(*record) if record[0] is not None else None))
-        return answers
+        places = _in_order(changes)
+        some = [changes[place] for place in places]
+        rows = await self._rows(
+            "SELECT e.made, (e.record).* FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[], $5::bigint[]) "
+            "AS c (kind, key, version, content, ttl) "
+            "CROSS JOIN LATERAL holon_exchange(c.kind, c.key, c.version, c.content, c.ttl) AS e",
+            [one.kind for one in some], [one.key for one in some], [one.version for one in some],
+            [one.value for one in some], [one.ttl for one in some],
+        )  # fmt: skip
+        answers = {
+            place: (made, Record(*record) if record[0] is not None else None)
+            for place, (made, *record) in zip(places, rows, strict=True)
+        }
+        return [answers[place] for place in range(len(changes))]
 
     async def draw(self, draws: Sequence[Draw]) -> Sequence[Drawn]:
-        rows = [
-            await self._rows(
-                "SELECT * FROM holon_draw($1, $2, $3, $4, $5)", one.kind, one.key, one.amount, one.limit, one.ttl
-            )
-            for one in draws
-        ]
-        return [Drawn(*row) for [row] in rows]
+        places = _in_order(draws)
+        some = [draws[place] for place in places]
+        rows = await self._rows(
+            "SELECT d.* FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[]) "
+            "AS c (kind, key, amount, most, ttl, aligned) "
+            "CROSS JOIN LATERAL holon_draw(c.kind, c.key, c.amount, c.most, c.ttl, c.aligned) AS d",
+            [one.kind for one in some], [one.key for one in some], [one.amount for one in some],
+            [one.limit for one in some], [one.ttl for one in some], [one.aligned for one in some],
+        )  # fmt: skip
+        answers = {place: Drawn(*row) for place, row in zip(places, rows, strict=True)}
+        return [answers[place] for place in range(len(draws))]
+
+    async def count_records(self, kind: str) -> int:
+        [(count,)] = await self._rows("SELECT count(*) FROM holon_record WHERE kind = $1", kind)
+        return int(count)
+
+    async def expire(self, limit: int) -> int:
+        [(count,)] = await self._rows(_EXPIRE, limit)
+        return int(count)
+
+
+_EXPIRE = """
+WITH records AS (
+    DELETE FROM holon_record WHERE (kind, key) IN (
+        SELECT kind, key FROM holon_record WHERE expires_at <= holon_now() LIMIT $1 FOR UPDATE SKIP LOCKED
+    ) RETURNING 1
+), counters AS (
+    DELETE FROM holon_counter WHERE (kind, key) IN (
+        SELECT kind, key FROM holon_counter WHERE expires_at <= holon_now() LIMIT $1 FOR UPDATE SKIP LOCKED
+    ) RETURNING 1
+)
+SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM counters)
+"""
+
+
+def _in_order(items: Sequence[Change | Draw]) -> list[int]:
+    """The places of items in the order of their keys: so no two transactions wait for each other's rows."""
+    return sorted(range(len(items)), key=lambda place: (items[place].kind, items[place].key))
 
 
 def _apply_statement(count: int) -> str:

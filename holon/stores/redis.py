@@ -70,7 +70,7 @@ _MAIL_MS = 3_600_000
 _FLIGHT = 256
 
 _LOST = "the Redis of STORAGE_URI has lost the store, or holds another; restore it and start the node again"
-_STORE, _SHARED = "{holon}:store", "{holon}"
+_STORE, _SHARED, _EXPIRIES = "{holon}:store", "{holon}", "{holon}:expiries"
 # The server may have got over these, or another may have taken its place, by the next call.
 _PASSING = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, AskError, MovedError)
 
@@ -295,9 +295,10 @@ class RedisRows:
         return [one for one in found if one.expires_at is None or one.expires_at > now_ms]
 
     async def exchange(self, changes: Sequence[Change]) -> Sequence[tuple[bool, Record | None]]:
-        keys = list(chain.from_iterable((_kind(one.kind), f"{_kind(one.kind)}:expiries") for one in changes))
+        keys = [_STORE, _EXPIRIES, *(_kind(one.kind) for one in changes)]
         words = chain.from_iterable(
             (
+                one.kind,
                 one.key,
                 one.version,
                 "" if one.ttl is None else one.ttl,
@@ -313,9 +314,21 @@ class RedisRows:
 
     async def draw(self, draws: Sequence[Draw]) -> Sequence[Drawn]:
         keys = [f"{_SHARED}:c:{one.kind}:{one.key}" for one in draws]
-        words = chain.from_iterable((one.amount, one.limit, one.ttl) for one in draws)
+        words = chain.from_iterable((one.amount, one.limit, one.ttl, int(one.aligned)) for one in draws)
         replies = await self._shared.function("draw", keys, *words)
-        return [Drawn(bool(granted), int(value), int(expires)) for granted, value, expires in replies]
+        return [Drawn(bool(granted), int(value), int(left)) for granted, value, left in replies]
+
+    async def count_records(self, kind: str) -> int:
+        [count] = await self._shared.calls(("HLEN", _kind(kind)))
+        return int(count)
+
+    async def expire(self, limit: int) -> int:
+        # The server lets counters go by itself.
+        members = await self._shared.function("expired", [_EXPIRIES], limit)
+        some = [member.decode().partition(" ") for member in members]
+        keys = [_EXPIRIES, *(_kind(kind) for kind, _, _ in some)]
+        words = chain.from_iterable((kind, key) for kind, _, key in some)
+        return int(await self._shared.function("expire", keys, *words)) if some else 0
 
 
 class _Lane:

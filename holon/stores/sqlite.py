@@ -17,7 +17,7 @@ import aiosqlite
 
 from holon.clock import Clock, SystemClock
 from holon.errors import ConfigError, HolonError, StoreBroken
-from holon.stores.memory import RECEIVE_S, is_repeat
+from holon.stores.memory import RECEIVE_S, expiry_of
 from holon.stores.port import (
     NOBODY,
     Batch,
@@ -43,8 +43,6 @@ _CHUNKS = (256, 64, 16, 4, 1)
 # Without work for so long, the writer moves the log into the file.
 _IDLE_S = 1.0
 _READ_KEYS = 400
-# Expired records and counters are deleted so many at a time.
-_EXPIRED = 100
 
 _RANGE = (
     "SELECT score, member FROM entry WHERE name = ? AND score BETWEEN ? AND ? ORDER BY score {0}, member {0} LIMIT ?"
@@ -260,19 +258,20 @@ class SqliteRows:
 
     def _exchange(self, change: Change) -> tuple[bool, Record | None]:
         now = self._clock.now_ms()
-        self._expire("record", now)
         row = self._db.execute(
             "SELECT version, value, expires_at FROM record WHERE kind = ? AND key = ? AND coalesce(expires_at > ?, 1)",
             (change.kind, change.key, now),
         ).fetchone()
         record = None if row is None else Record(change.kind, change.key, *row)
         if (record.version if record else 0) != change.version:
-            return is_repeat(record, change), record
+            return False, record
         if change.value is None:
             self._db.execute("DELETE FROM record WHERE kind = ? AND key = ?", (change.kind, change.key))
             return True, None
         expires_at = None if change.ttl is None else now + change.ttl
-        made = Record(change.kind, change.key, max(change.version + 1, now), change.value, expires_at)
+        self._db.execute("UPDATE store SET version = version + 1")
+        (version,) = self._db.execute("SELECT version FROM store").fetchone()
+        made = Record(change.kind, change.key, version, change.value, expires_at)
         self._db.execute(
             "REPLACE INTO record VALUES (?, ?, ?, ?, ?)", (made.kind, made.key, made.version, made.value, expires_at)
         )
@@ -283,26 +282,28 @@ class SqliteRows:
 
     def _draw(self, draw: Draw) -> Drawn:
         now = self._clock.now_ms()
-        self._expire("counter", now)
         value, expires_at = self._db.execute(
             "SELECT value, expires_at FROM counter WHERE kind = ? AND key = ? AND expires_at > ?",
             (draw.kind, draw.key, now),
-        ).fetchone() or (0, now + draw.ttl)
+        ).fetchone() or (0, expiry_of(draw, now))
         granted = value + draw.amount <= draw.limit
-        drawn = Drawn(granted, value + draw.amount * granted, expires_at)
-        self._db.execute(
-            "REPLACE INTO counter VALUES (?, ?, ?, ?)", (draw.kind, draw.key, drawn.value, drawn.expires_at)
-        )
+        drawn = Drawn(granted, value + draw.amount * granted, expires_at - now)
+        self._db.execute("REPLACE INTO counter VALUES (?, ?, ?, ?)", (draw.kind, draw.key, drawn.value, expires_at))
         return drawn
 
-    def _expire(self, table: str, now: int) -> None:
-        self._db.execute(
-            f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE expires_at <= ? LIMIT {_EXPIRED})"
-            if table == "record"
-            else f"DELETE FROM {table} WHERE (kind, key) IN "
-            f"(SELECT kind, key FROM {table} WHERE expires_at <= ? LIMIT {_EXPIRED})",
-            (now,),
+    async def count_records(self, kind: str) -> int:
+        [(count,)] = await self._rows("SELECT count(*) FROM record WHERE kind = ?", (kind,))
+        return int(count)
+
+    async def expire(self, limit: int) -> int:
+        return await self._write(lambda: self._expire("record", limit) + self._expire("counter", limit), limit)
+
+    def _expire(self, table: str, limit: int) -> int:
+        deleted = self._db.execute(
+            f"DELETE FROM {table} WHERE (kind, key) IN (SELECT kind, key FROM {table} WHERE expires_at <= ? LIMIT ?)",
+            (self._clock.now_ms(), limit),
         )
+        return deleted.rowcount
 
     # The writer's thread -------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ LARGE_LOG_PAGES = 4 * CHECKPOINT_PAGES
 LARGEST_LOG_BYTES = 64 * 2**20
 
 TABLES = """
-CREATE TABLE store (id TEXT NOT NULL, generation INTEGER NOT NULL);
+CREATE TABLE store (id TEXT NOT NULL, generation INTEGER NOT NULL, version INTEGER NOT NULL);
 CREATE TABLE head (
     epoch INTEGER NOT NULL, token TEXT NOT NULL, batch INTEGER NOT NULL, time INTEGER NOT NULL, node TEXT NOT NULL,
     schema INTEGER NOT NULL
@@ -122,8 +122,8 @@ class StoreFile:
         if not tables:
             db.executescript(
                 f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {LAYOUT}; {TABLES}"
-                f"INSERT INTO store VALUES ('{secrets.token_hex(8)}', 1); INSERT INTO head VALUES (0, '', 0, 0, '', 0);"
-                "COMMIT;"
+                f"INSERT INTO store VALUES ('{secrets.token_hex(8)}', 1, 0);"
+                "INSERT INTO head VALUES (0, '', 0, 0, '', 0); COMMIT;"
             )
 
     def reader(self) -> str:

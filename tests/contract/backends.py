@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 from redis.asyncio import Redis as Client
 
@@ -19,7 +19,9 @@ from holon.storage.postgres import PostgresStorage
 from holon.storage.redis import RedisStorage
 from holon.storage.redis.arguments import quota_name
 from holon.storage.redis.partition import Partition
-from holon.stores.postgres import SHARDS
+from holon.storage.shared_records import DOCUMENT, QUOTA
+from holon.stores.port import Draw, RowStore
+from holon.stores.postgres import SHARDS, PostgresRows
 from holon.stores.sealing import Seal
 from tests.history.postgres import Server, serving
 from tests.redis_cluster import RedisCluster
@@ -63,10 +65,11 @@ async def _kept_by_the_core(storage: Storage) -> dict[str, int]:
             "counts": len(core.backlog.waiting),
             "entries": core.backlog.entries,
             "timers": len(core._timers) if len(core._timers) > tables.MOST_STALE + 4 else 0,
-            "documents": sum(map(len, core.documents.values())),
         }
     )
-    return kept
+    rows: RowStore = storage._rows  # type: ignore[attr-defined]
+    documents = [await rows.count_records(f"{DOCUMENT}{kind}") for kind in ("keys", "a_kind", "another")]
+    return {**kept, "documents": sum(documents)}
 
 
 @asynccontextmanager
@@ -105,8 +108,9 @@ async def _kept_in_redis(storage: RedisStorage) -> dict[str, int]:
 async def quota_used(storage: Storage, key: str, period: str) -> int:
     """How many jobs an open store has counted against a quota in this period."""
     if not isinstance(storage, RedisStorage):
-        rows = await storage._do(lambda core, _: dict(core.quotas))  # type: ignore[attr-defined]
-        return rows[key, period].used if (key, period) in rows else 0
+        rows: RowStore = storage._rows  # type: ignore[attr-defined]
+        [drawn] = await rows.draw([Draw(QUOTA, f"{period}/{key}", 0, 2**53, 1)])
+        return drawn.value
     made = 0
     for partition in storage._partitions:
         async with client_of(partition, decode_responses=True) as redis:
@@ -229,6 +233,37 @@ class Clustered:
             self._cluster = None
 
 
+class _ClockedRows(PostgresRows):
+    """Rows whose server tells the time of a test's clock."""
+
+    clock: Clock
+    _told = 0
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        await super()._rows("CREATE TABLE IF NOT EXISTS test_clock AS SELECT 0::bigint AS ms")
+        await super()._rows(
+            "CREATE OR REPLACE FUNCTION holon_now() RETURNS bigint LANGUAGE sql VOLATILE "
+            "AS $$ SELECT ms FROM test_clock $$"
+        )
+        return self
+
+    async def _rows(self, query: str, *arguments: Any) -> Sequence[Any]:
+        if (now := self.clock.now_ms()) != self._told:
+            self._told = now
+            await super()._rows("UPDATE test_clock SET ms = greatest(ms, $1)", now)
+        return await super()._rows(query, *arguments)
+
+
+class _ClockedStorage(PostgresStorage):
+    """A store over such rows."""
+
+    def _open_rows(self) -> RowStore:
+        rows = _ClockedRows(self._uri, shards=1)
+        rows.clock = self._clock
+        return rows
+
+
 class Postgres:
     """The store in PostgreSQL: each place is a database of its own, on one server for all tests."""
 
@@ -245,7 +280,7 @@ class Postgres:
         if self._server is None:
             self._server = self._stack.enter_context(serving())
         uri = self._databases.get(place) or self._databases.setdefault(place, self._server.database())
-        return PostgresStorage(uri, settings, clock, seal=Seal(()))
+        return _ClockedStorage(uri, settings, clock, seal=Seal(()))
 
     def killed(self, place: Path) -> Path:
         # The server lives on; what is left of the node is what is there.

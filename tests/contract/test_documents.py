@@ -91,6 +91,15 @@ async def test_of_many_who_change_the_same_version_one_succeeds(world: World) ->
     assert (found.value, found.version) == (b"%d" % winner, versions[winner])
 
 
+async def test_of_many_who_write_the_same_over_the_same_version_one_succeeds(world: World) -> None:
+    first = await world.storage.put_document("keys", "a", b"1", version=0)
+    assert first
+    tries = (world.storage.put_document("keys", "a", b"2", version=first) for _ in range(20))
+    [second] = [version for version in await asyncio.gather(*tries) if version is not None]
+    deletes = (world.storage.put_document("keys", "a", None, version=second) for _ in range(20))
+    assert sum(version is not None for version in await asyncio.gather(*deletes)) == 1
+
+
 async def test_a_document_is_deleted_under_its_version_alone(world: World) -> None:
     first = await world.storage.put_document("keys", "a", b"1", version=0)
     assert first

@@ -1,4 +1,4 @@
-"""Quotas: a job counts once, together with its making, and what has used up its quota is not made."""
+"""Quotas: a job that is made has been counted, never more are made, and what has used up its quota is not made."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from holon.domain.value import replace
 from holon.errors import TooLarge
 from holon.ports import Creation, NewJob, Quota
+from holon.storage.shared_records import KEPT_LONGER
 from tests.contract.world import Factory, World
 
 CREATED, EXISTING, OVER = Creation.CREATED, Creation.EXISTING, Creation.OVER_QUOTA
@@ -101,6 +102,15 @@ async def test_many_who_create_at_once_share_a_quota_exactly(world: World) -> No
     assert await world.quota_used("ann", "2026-11") == 7
 
 
+async def test_items_of_one_request_count_once(world: World) -> None:
+    limited = quota(world, 5)
+    items = [replace(job(world, limited, request_id="r"), request_digest=b"d") for _ in range(3)]
+    assert await create(world, items) == [CREATED, EXISTING, EXISTING]
+    assert await world.quota_used("ann", "2026-11") == 1
+    spent = [job(world, quota(world, 1), request_id="s") for _ in range(2)]
+    assert await create(world, spent) == [OVER, OVER]
+
+
 async def test_a_call_that_is_refused_counts_nothing(store: Factory) -> None:
     world = await store(max_state_bytes=1_000)
     limited = quota(world, 5)
@@ -112,8 +122,8 @@ async def test_a_call_that_is_refused_counts_nothing(store: Factory) -> None:
 
 async def test_the_count_of_a_period_that_is_over_is_forgotten(world: World) -> None:
     await create(world, [job(world, quota(world, 1, left=1_000))])
-    await create(world, [job(world, quota(world, 1, period="2026-12", left=60_000))])
-    world.clock.advance(1_000)
+    await create(world, [job(world, quota(world, 1, period="2026-12", left=60_000 + KEPT_LONGER))])
+    world.clock.advance(1_000 + KEPT_LONGER)
     await world.storage.purge(0, 1)
     assert await world.quota_used("ann", "2026-11") == 0
     assert await world.quota_used("ann", "2026-12") == 1

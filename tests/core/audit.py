@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from holon.core.load import load, load_shared
+from holon.core.load import load
 from holon.core.row import Row
 from holon.core.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, JobRow, TaskRow
 from holon.core.shard import ENDED, HISTORY, LIVE, Shard
@@ -29,7 +29,6 @@ async def audit(storage: OwnedStorage) -> None:
         _counts(tables, row)
     loaded = Tables(tables.settings, tables.shards)
     ended = 0
-    await load_shared(storage._rows, storage._codec, loaded)
     for number in storage._shards:
         shard = Shard(number, loaded, storage._codec, storage._finished, lambda _: None)
         part = Tables(tables.settings, tables.shards)
@@ -82,7 +81,7 @@ def _everything(tables: Tables, now: int) -> dict[str, Any]:
     fields = {name: _fields(row) for name, row in rows.items()}
     for task in tables.tasks.values():
         fields[task.id]["avoid"] = tuple(one for one in task.avoid if one[1] > now)
-    return {"rows": fields, "fans": fans, "waiting": waiting, "shared": _shared(tables)}
+    return {"rows": fields, "fans": fans, "waiting": waiting}
 
 
 def _fields(row: Row) -> dict[str, object]:
@@ -142,10 +141,3 @@ def _counts(tables: Tables, row: JobRow) -> None:
         assert fan.queued == sum(task.state in (QUEUED, BACK_OFF) for task in tasks)
         assert fan.pending == len(tasks) + len(later)
         assert fan.spawned == fan.total - len(later)
-
-
-def _shared(tables: Tables) -> dict[tuple[str, ...], dict[str, object]]:
-    documents = [row for of_kind in tables.documents.values() for row in of_kind.values()]
-    rows: dict[tuple[str, ...], Row] = {("document", row.kind, row.key): row for row in documents}
-    rows |= {("quota", row.key, row.period): row for row in tables.quotas.values()}
-    return {name: _fields(row) for name, row in rows.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import pytest
 from holon.core import writer
 from holon.core.tables import Tables
 from holon.domain.events import CancelRequested, Woken
-from holon.domain.job import Status
+from holon.domain.job import Job, Status
 from holon.domain.value import replace
 from holon.errors import StoreBroken, StoreUnavailable
-from holon.ports import Appended, Created, Creation, Hint, JobFilter, Quota, Touch
+from holon.ports import Appended, Created, Creation, Hint, JobFilter, NewJob, Note, Put, Quota, Touch
+from holon.storage import owned
 from holon.storage.memory import MemoryStorage
 from holon.storage.owned import OwnedStorage
 from holon.storage.waiting import MAX_WAITING, MAX_WAITING_TO_CREATE, RETRY_AFTER_S
@@ -118,11 +119,73 @@ async def test_a_store_that_confirms_nothing_takes_no_more_and_goes_on_when_it_d
     assert await world.storage.job(waiting.job.id)
 
 
+async def test_a_job_whose_note_is_outdated_counts_nothing(world: World) -> None:
+    quota = Quota("ann", 5, "period", world.now + 60_000)
+    new = replace(world.new_job(), quota=quota, note=Note("notes", Put("n", b"1", 7)))
+    assert (await world.storage.create_jobs([new], 0)).jobs == ((new.job.id, Creation.OUTDATED),)
+    assert await world.quota_used("ann", "period") == 0
+
+
+@pytest.mark.parametrize("what", ["records", "exchange", "draw"])
+async def test_i10_who_asks_for_what_is_in_no_shard_is_refused_while_the_store_does_not_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    async def silent(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    storage = world.storage
+    assert isinstance(storage, OwnedStorage)
+    monkeypatch.setattr(owned, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(storage._rows, what, silent)
+    new = replace(world.new_job(), quota=Quota("ann", 5, "period", world.now + 60_000))
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "records": lambda: storage.document("keys", "a"),
+        "exchange": lambda: storage.put_document("keys", "a", b"1", version=0),
+        "draw": lambda: storage.create_jobs([new], 0),
+    }
+    async with asyncio.timeout(10):
+        with pytest.raises(StoreUnavailable, match="does not answer"):
+            await calls[what]()
+    assert await storage.job(new.job.id) is None
+
+
+async def test_a_file_that_is_lost_under_a_document_ends_the_store(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: object) -> None:
+        raise StoreBroken("the file is gone")
+
+    storage = world.storage
+    assert isinstance(storage, OwnedStorage)
+    monkeypatch.setattr(storage._rows, "exchange", lost)
+    for _ in range(2):
+        with pytest.raises(StoreBroken, match="the file is gone"):
+            await storage.put_document("keys", "a", b"1", version=0)
+    with pytest.raises(StoreBroken, match="the file is gone"):
+        await storage.failure()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_i6_a_writer_of_a_document_that_is_cancelled_learns_of_its_version(world: World, turns: int) -> None:
+    written: list[int | None] = []
+
+    async def write() -> None:
+        written.append(await world.storage.put_document("keys", "a", b"1", version=0))
+
+    call = asyncio.create_task(write())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.wait([call])
+    document = await world.storage.document("keys", "a")
+    assert written == ([] if document is None else [document.version])
+
+
 async def test_what_changes_nothing_waits_for_the_batch_in_flight_and_makes_none(world: World, faults: Faults) -> None:
     known = await world.create()
     async with faults.held_up(world):
         before = faults.writes
-        reads = [asyncio.create_task(read) for read in (world.storage.job(known), world.storage.documents("keys"))]
+        reads = [asyncio.create_task(read) for read in (world.storage.job(known), world.storage.needs())]
         await settled()
         assert not any(read.done() for read in reads)
     await asyncio.gather(*reads)
@@ -145,7 +208,7 @@ async def test_a_store_in_memory_is_not_written_while_nothing_changes(monkeypatc
         for _ in range(10):
             await settled()
         assert writes == before
-        await store.put_document("keys", "a", b"x", version=0)
+        await store.create_jobs([NewJob(Job(store.new_job_id("ann"), "bp", "ann", {}, "start"), ())], 0)
         assert writes == before + 1
 
 

@@ -207,8 +207,6 @@ async def another_takes(site: Site) -> None:
 
 
 ANSWERED_FROM_MEMORY: dict[str, Callable[[SimStorage], Awaitable[object]]] = {
-    "document": lambda store: store.document("keys", "a"),
-    "documents": lambda store: store.documents("keys"),
     "task": lambda store: store.task("0-unknown-1-0"),
 }
 

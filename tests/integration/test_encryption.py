@@ -15,9 +15,8 @@ import pytest
 from redis.asyncio import Redis
 
 from holon.clock import SystemClock
-from holon.core.shared_rows import DocumentRow
 from holon.errors import ConfigError, FailedPrecondition
-from holon.ports import place_of
+from holon.ports import Document, place_of
 from holon.stores.sealing import Seal, key_id
 from holon.stores.sealing.seal import MARK
 from holon.testing import RunningNode
@@ -74,7 +73,7 @@ async def test_what_makes_tokens_is_sealed_and_without_a_key_the_log_says_that_i
             # Whoever opens a session with a token has been given it.
             async with late_hand(node, sts=True):
                 await node.run("waiting", {})
-            stored = [(one.kind, one.value or b"") for one in documents(file.file)]
+            stored = [(one.kind, one.value) for one in documents(file.file)]
         sealed = {kind: value[:1] == MARK for kind, value in stored if kind in ("signing_keys", "token_families")}
         found.append((sealed, caplog.text.count("are stored unencrypted")))
     assert found == [
@@ -86,7 +85,7 @@ async def test_what_makes_tokens_is_sealed_and_without_a_key_the_log_says_that_i
 async def test_what_makes_tokens_follows_the_key_and_what_lasts_has_it_kept_as_long(file: Place) -> None:
     lasts = 20 * 86_400
     before = SystemClock().now_ms()
-    stored: dict[tuple[str, str], DocumentRow] = {}
+    stored: dict[tuple[str, str], Document] = {}
     settings: dict[str, str | float]
     for keys in ((OLD,), (NEW, OLD)):
         settings = {"ENCRYPTION_KEY_FILE": file.write(*keys), "REFRESH_TOKEN_SECONDS": lasts}
@@ -94,7 +93,7 @@ async def test_what_makes_tokens_follows_the_key_and_what_lasts_has_it_kept_as_l
         async with node_at(file, **settings) as node, late_hand(node, sts=True):
             await node.run("waiting", {})
         stored = {(one.kind, one.key): one for one in documents(file.file)}
-    assert Seal((NEW,)).open(*place_of("signing_keys", "ring"), stored["signing_keys", "ring"].value or b"")
+    assert Seal((NEW,)).open(*place_of("signing_keys", "ring"), stored["signing_keys", "ring"].value)
     assert (stored["encryption_keys", key_id(OLD)].expires_at or 0) >= before + (lasts + 86_400) * 1000
 
 

@@ -12,7 +12,7 @@ from holon.core import owner
 from holon.domain.events import CancelRequested
 from holon.domain.job import Job
 from holon.errors import StoreBroken, StoreUnavailable
-from holon.ports import NewJob, StoreSettings
+from holon.ports import JobFilter, NewJob, StoreSettings
 from holon.storage.postgres import PostgresStorage
 from holon.testing import RunningNode, running_node
 from tests.history.postgres import Server, serving
@@ -96,14 +96,17 @@ async def test_a_node_that_was_silent_for_too_long_ends_and_says_who_has_the_sto
 
 async def test_batches_that_a_failover_lost_are_written_again(server: Server) -> None:
     uri = server.database()
+    jobs = [NewJob(Job(f"0-{name}", "bp", "ann", {}, "start"), ()) for name in "abcd"]
     async with storage(uri, "one") as store:
-        versions = [await store.put_document("keys", key, b"1", version=0) for key in "abc"]
+        for new in jobs[:3]:
+            await store.create_jobs([new], 0)
         # As a replica that did not have the last two.
-        server.sql("DELETE FROM holon_row WHERE name IN ('document.keys.b', 'document.keys.c')", uri)
+        server.sql("DELETE FROM holon_row WHERE job IN ('0-b', '0-c')", uri)
+        server.sql("DELETE FROM holon_entry WHERE member IN ('0-b', '0-c')", uri)
         server.sql("UPDATE holon_head SET batch = batch - 2", uri)
-        assert await store.put_document("keys", "a", b"2", version=versions[0] or 0)
+        await store.create_jobs(jobs[3:], 0)
     async with storage(uri, "one") as store:
-        assert [one.key for one in await store.documents("keys")] == ["a", "b", "c"]
+        assert [one.job.id for one in (await store.jobs(JobFilter("ann"), 10))[0]] == ["0-d", "0-c", "0-b", "0-a"]
 
 
 async def test_of_two_nodes_with_one_name_the_older_ends_and_says_what_to_change(server: Server) -> None:

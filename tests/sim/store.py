@@ -179,3 +179,9 @@ class SimRows:
 
     async def draw(self, draws: Sequence[Draw]) -> Sequence[Drawn]:
         return await self._call(lambda rows: rows.draw(draws))
+
+    async def count_records(self, kind: str) -> int:
+        return await self._call(lambda rows: rows.count_records(kind))
+
+    async def expire(self, limit: int) -> int:
+        return await self._call(lambda rows: rows.expire(limit))

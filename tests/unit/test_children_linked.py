@@ -56,7 +56,7 @@ async def test_a_child_whose_stream_is_cancelled_makes_way_too(tmp_path: Path, c
             task = asyncio.current_task()
             assert task is not None
             task.cancel()
-            await store.document("any", "any")
+            await store.put_document("any", "any", b"", version=0)
             await ours.left("w", first)
 
         ending = asyncio.create_task(end())

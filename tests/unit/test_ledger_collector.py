@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from msgspec import Struct
 
-from holon.core import late, rows, shared_rows  # noqa: F401  all rows are defined then
+from holon.core import late, rows  # noqa: F401  all rows are defined then
 from holon.core.row import Row
 from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, Status

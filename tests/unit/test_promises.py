@@ -125,3 +125,25 @@ async def test_the_failure_of_another_task_of_its_group_cancels_nobody_behind_th
         return "went on"
 
     assert (await ended(calling, cancels=1)).result() == "went on"
+
+
+async def test_one_call_after_the_other_that_runs_whole_does_not_put_a_cancel_off() -> None:
+    promises, ended = Promises(), 0
+
+    async def act() -> None:
+        nonlocal ended
+        await asyncio.sleep(0)
+        ended += 1
+
+    async def calling() -> None:
+        while True:
+            await promises.whole(act)
+
+    caller = asyncio.create_task(calling())
+    while not ended:  # noqa: ASYNC110  it is the next turn of the loop
+        await asyncio.sleep(0)
+    caller.cancel()
+    async with asyncio.timeout(10):
+        await asyncio.wait([caller])
+    assert caller.cancelled()
+    assert not promises.cancelled

@@ -6,12 +6,12 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from holon.core.documents import check_document, too_many_documents
 from holon.ports import MAX_DOCUMENTS, Count, Counted, Document, Put
 from holon.randomness import random_id
 from holon.storage.hints import Hints
 from holon.storage.redis.arguments import Argument, maybe
 from holon.storage.redis.calls import Calls
+from holon.storage.shared_records import check_document, too_many_documents
 
 # A page of a list has so many documents, or a few more.
 PAGE = 100

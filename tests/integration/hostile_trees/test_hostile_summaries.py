@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from holon.core import shared
 from holon.domain.events import HistoryEvent
 from holon.domain.tally import Tally
 from holon.domain.task import task_id
@@ -15,6 +14,7 @@ from holon.domain.tree import Summary, Trouble
 from holon.engine import below
 from holon.engine.kept import KIND
 from holon.rxon.v1 import types_pb2, worker_pb2
+from holon.storage import shared_records
 from holon.stores.sealing import Seal
 from holon.wire.trees import read_summary
 from tests.integration.grpc_node import GUARD, Node, result, update, updates
@@ -111,7 +111,9 @@ async def test_of_so_many_jobs_below_is_kept_what_they_told_and_the_oldest_make_
     await after.ended([("t9", "lease", told(11), 1)])
     await until_only("t2", "t5", "t9")
     running.cancel()
-    monkeypatch.setattr(shared, "MAX_DOCUMENTS", 3)
+    monkeypatch.setattr(shared_records, "MAX_DOCUMENTS", 3)
+    # How much room it had under the old limit is forgotten.
+    store._shared._rooms.clear()  # type: ignore[attr-defined]
     await after.ended([("t99", "lease", told(12), 1)])
     await until_only("t5", "t9", "t99")
 
