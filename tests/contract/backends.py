@@ -259,7 +259,7 @@ class _ClockedStorage(PostgresStorage):
     """A store over such rows."""
 
     def _open_rows(self) -> RowStore:
-        rows = _ClockedRows(self._uri, shards=1)
+        rows = _ClockedRows(self._uri)
         rows.clock = self._clock
         return rows
 
