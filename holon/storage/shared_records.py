@@ -22,8 +22,8 @@ _WORD = re.compile(r"[a-z0-9_]{1,64}")
 DOCUMENT, QUOTA = "document.", "quota"
 # At most this many expired records and counters are deleted in one call.
 AT_A_TIME = 1_000
-# A node that is not alone uses this part of what a kind has left before it counts again. So up to this many nodes never
-# make too many documents together.
+# A node that is not alone uses this part of what a kind has left before it counts again. So this many nodes make at
+# most one document each too many.
 PART = 16
 # Clocks of nodes differ. The count of a quota is kept for this long after its period (milliseconds).
 KEPT_LONGER = 3_600_000

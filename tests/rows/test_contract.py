@@ -357,14 +357,16 @@ async def test_calls_of_several_nodes_about_the_same_records_do_not_wait_in_a_ci
     store: RowStore, stores: Stores
 ) -> None:
     other = await stores.open()
-    keys = [f"{n:02}" for n in range(30)]
-    for order in (keys, list(reversed(keys))):
-        one, two = order, list(reversed(order))
-        await asyncio.gather(
-            *(at.draw([Draw("q", key, 1, 1_000, 60_000) for key in some]) for at, some in ((store, one), (other, two))),
-            *(at.exchange([Change("doc", key, 0, b"") for key in some]) for at, some in ((store, two), (other, one))),
-        )
-    assert {one.value for one in await store.draw([Draw("q", key, 0, 1_000, 60_000) for key in keys])} == {4}
+    keys = [f"{n:03}" for n in range(200)]
+    back = list(reversed(keys))
+
+    async def all_of(node: RowStore, some: list[str]) -> None:
+        await node.draw([Draw("q", key, 1, 1_000, 60_000) for key in some])
+        await node.exchange([Change("doc", key, 0, b"") for key in reversed(some)])
+
+    for _ in range(5):
+        await asyncio.gather(all_of(store, keys), all_of(other, back))
+    assert {one.value for one in await store.draw([Draw("q", key, 0, 1_000, 60_000) for key in keys])} == {10}
     assert await store.count_records("doc") == len(keys)
 
 
