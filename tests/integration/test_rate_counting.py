@@ -37,13 +37,14 @@ class Hurt(MemoryStorage):
 
 @asynccontextmanager
 async def counting(store: Hurt, limit: int = 3) -> AsyncIterator[RateLimits]:
-    limits = RateLimits(store, Rates(limit))
-    running = asyncio.create_task(limits.run())
-    try:
-        yield limits
-    finally:
-        running.cancel()
-        await asyncio.wait((running,))
+    async with store:
+        limits = RateLimits(store, Rates(limit))
+        running = asyncio.create_task(limits.run())
+        try:
+            yield limits
+        finally:
+            running.cancel()
+            await asyncio.wait((running,))
 
 
 async def test_calls_of_one_moment_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
