@@ -133,8 +133,6 @@ class Owner:
         self._untaken: dict[int, float] = {}
         # Shards that were taken and are not loaded yet, each with the node that owned it before.
         self._unloaded: dict[int, tuple[Ownership, str]] = {}
-        # Shards that other nodes freed for this one since the last look.
-        self._freed: set[int] = set()
         # Hand-overs that other nodes asked for, by shard.
         self._handing: dict[int, asyncio.Task[None]] = {}
         # Shards whose last batch is written, and that are freed now.
@@ -214,9 +212,8 @@ class Owner:
             self._hand_at = now + HAND_S
             self._handing[shard] = asyncio.create_task(self._hand(shard, node), name="store-hand-over")
 
-    def freed(self, shard: int) -> None:
+    def freed(self, _shard: int) -> None:
         """A node freed a shard for this one: look at once."""
-        self._freed.add(shard)
         self._look.set()
 
     def _lost(self, head: Head, taken: str) -> None:
@@ -257,7 +254,6 @@ class Owner:
         if loop.time() < self._take_at:
             return
         chosen = self._choose(heads, asked)
-        self._freed.clear()
         try:
             try:
                 for head in chosen:
@@ -291,7 +287,6 @@ class Owner:
                 (own if head.token != NOBODY and head.node == self._node else others).append(head)
         # Nodes that look at the same time want different ones.
         random.shuffle(others)
-        others.sort(key=lambda head: head.shard not in self._freed)
         self._left = {shard: until for shard, until in self._left.items() if now < until}
         offered = [head for head in others if head.shard not in self._left]
         room = max(0, self._shares()[1] - len(self.owned) - len(own))
@@ -377,13 +372,13 @@ class Owner:
         return shards
 
     def _ask_for_one(self) -> None:
-        """Ask the node that has most shards for one, if this node has too few."""
-        least, _ = self._shares()
-        if len(self.owned) >= least or asyncio.get_running_loop().time() < self._ask_at:
+        """Ask the node that has most shards for one, if this node may have more, and that one has two more at least."""
+        least, most = self._shares()
+        if len(self.owned) >= most or asyncio.get_running_loop().time() < self._ask_at:
             return
         others = self._by_node()
         richest = max(others, key=lambda node: len(others[node]), default="")
-        if richest and len(others[richest]) > least:
+        if richest and len(others[richest]) > max(least, len(self.owned) + 1):
             self._ask(richest, random.choice(others[richest]))  # noqa: S311  no secret
 
     def _heirs(self) -> Iterator[str]:

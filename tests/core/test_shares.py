@@ -223,7 +223,7 @@ def run(story: Callable[[Site], Awaitable[None]], seed: int = 1) -> None:
 def test_nodes_that_start_together_have_equal_shares_at_once(names: tuple[str, ...]) -> None:
     async def story(site: Site) -> None:
         nodes = site.start(*names)
-        await asyncio.sleep(4)
+        await asyncio.sleep(2.5)
         await site.shared(*nodes)
         assert [node.lost for node in nodes] == [[] for _ in nodes]
 
@@ -249,6 +249,18 @@ def test_a_node_that_comes_later_gets_its_share_one_by_one_and_then_all_is_quiet
         # One epoch for each shard, and one for each that was handed over: no shard went there and back.
         assert sum(before) == SHARDS + SHARDS // 2 + SHARDS // 3
         assert a.lost == b.lost == c.lost == []
+
+    run(story)
+
+
+def test_a_node_that_has_no_more_than_its_share_keeps_it() -> None:
+    async def story(site: Site) -> None:
+        a, b = site.start("a", "b")
+        await asyncio.sleep(5)
+        a.owner.asked(min(a.shards), "b")
+        await asyncio.sleep(5)
+        assert a.handed == []
+        await site.shared(a, b)
 
     run(story)
 
