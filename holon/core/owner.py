@@ -133,6 +133,8 @@ class Owner:
         self._untaken: dict[int, float] = {}
         # Shards that were taken and are not loaded yet, each with the node that owned it before.
         self._unloaded: dict[int, tuple[Ownership, str]] = {}
+        # Shards that other nodes freed for this one since the last look.
+        self._freed: set[int] = set()
         # Hand-overs that other nodes asked for, by shard.
         self._handing: dict[int, asyncio.Task[None]] = {}
         # Shards whose last batch is written, and that are freed now.
@@ -212,8 +214,9 @@ class Owner:
             self._hand_at = now + HAND_S
             self._handing[shard] = asyncio.create_task(self._hand(shard, node), name="store-hand-over")
 
-    def freed(self, _shard: int) -> None:
+    def freed(self, shard: int) -> None:
         """A node freed a shard for this one: look at once."""
+        self._freed.add(shard)
         self._look.set()
 
     def _lost(self, head: Head, taken: str) -> None:
@@ -254,6 +257,7 @@ class Owner:
         if loop.time() < self._take_at:
             return
         chosen = self._choose(heads, asked)
+        self._freed.clear()
         try:
             try:
                 for head in chosen:
@@ -287,6 +291,7 @@ class Owner:
                 (own if head.token != NOBODY and head.node == self._node else others).append(head)
         # Nodes that look at the same time want different ones.
         random.shuffle(others)
+        others.sort(key=lambda head: head.shard not in self._freed)
         self._left = {shard: until for shard, until in self._left.items() if now < until}
         offered = [head for head in others if head.shard not in self._left]
         room = max(0, self._shares()[1] - len(self.owned) - len(own))

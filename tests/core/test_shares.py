@@ -223,7 +223,10 @@ def run(story: Callable[[Site], Awaitable[None]], seed: int = 1) -> None:
 def test_nodes_that_start_together_have_equal_shares_at_once(names: tuple[str, ...]) -> None:
     async def story(site: Site) -> None:
         nodes = site.start(*names)
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(2.9)
+        counts = sorted(len(node.shards) for node in nodes)
+        assert (sum(counts), counts[-1] - counts[0] <= 1) == (SHARDS, True)
+        await asyncio.sleep(2)
         await site.shared(*nodes)
         assert [node.lost for node in nodes] == [[] for _ in nodes]
 
