@@ -52,7 +52,8 @@ def lease(tables: Tables, seats: Sequence[Seat], now: int) -> Leased:
             if not granted:
                 too_dear(tables, tasks[0], seat.prices[tasks[0].key], now)
                 most_too_dear -= 1
-    left = frozenset([key for seat in seats for key in seat.keys if tables.backlog.waiting.get(key)])
+    waiting, elsewhere = tables.backlog.waiting, tables.elsewhere
+    left = frozenset([key for seat in seats for key in seat.keys if waiting.get(key) or key in elsewhere])
     if not most_too_dear:
         # This call left tasks because of its limit; without a hint no other call might reach them.
         for key in left:

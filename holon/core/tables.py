@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from heapq import heapify, heappop, heappush
 from typing import TypeVar
 
@@ -58,6 +58,9 @@ class Tables:
         self.requests: dict[tuple[str, str], str] = {}
         self.lates: dict[tuple[int, str], LateRow] = {}
         self.claimed: set[str] = set()
+        # Match keys that wait at other nodes, and shards whose jobs are not claimed any more.
+        self.elsewhere: Collection[str] = ()
+        self.closing: set[int] = set()
         self.alone: str | None = None
         self.load_job: Callable[[str], JobRow | None] = lambda _: None
         self.load_task: Callable[[str], TaskRow | None] = lambda _: None
@@ -197,8 +200,13 @@ class Tables:
         self._spawns |= loaded._spawns
         self.backlog.absorb(loaded.backlog)
 
-    def expel(self, shard: int) -> None:
-        """Forget all rows of a shard that is lost. Indexes are cleaned lazily, as ever."""
+    def expel(self, shard: int, hosted: Container[str] = ()) -> None:
+        """Forget all rows of a shard that is lost. Indexes are cleaned lazily, as ever.
+
+        Arguments:
+            hosted: workers whose leases of the shard's tasks still count, because their sessions are at this node.
+        """
+        self.closing.discard(shard)
         for row in [one for one in self.jobs.values() if shard_of(one.id) == shard]:
             self.let_go(row)
             self.forget(row)
@@ -209,6 +217,8 @@ class Tables:
         for late in [one for one in self.lates.values() if shard_of(one.job_id) == shard]:
             self.forget(late)
         for worker in self.workers.values():
+            if worker.id in hosted:
+                continue
             for lease_id in [lease for lease, task_id in worker.held.items() if shard_of(task_id) == shard]:
                 del worker.held[lease_id]
 
@@ -252,7 +262,11 @@ class Tables:
         while queue:
             job_id, ready_seq = queue.popleft()
             row = self.jobs.get(job_id)
-            if row is not None and row.ready_seq == ready_seq:
+            if (
+                row is not None
+                and row.ready_seq == ready_seq
+                and not (self.closing and shard_of(job_id) in self.closing)
+            ):
                 return row
         return None
 

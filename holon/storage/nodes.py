@@ -10,8 +10,12 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from holon.core import jobs as core_jobs
+from holon.core.members import Members
 from holon.core.messages import MalformedMessage, pack, unpack
+from holon.core.owner import Owner
 from holon.core.row import shard_of
+from holon.core.shard import Shard
+from holon.core.writer import Ownership, Rows
 from holon.domain.events import InboxEvent
 from holon.domain.matching import Need
 from holon.domain.task import Outcome
@@ -47,7 +51,7 @@ from holon.storage.owned import OwnedStorage
 from holon.storage.post import Post
 from holon.storage.sayings import Sayings
 from holon.storage.waiting import RETRY_AFTER_S
-from holon.stores.port import Change
+from holon.stores.port import Change, Record
 from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
@@ -87,7 +91,10 @@ class NodesStorage(OwnedStorage):
     # Other nodes have timers of their own; what engines ask is whether there are other nodes.
     spread = 1
 
-    def _reset(self) -> None:
+    _alone = False
+
+    def _new_owner(self) -> Owner:
+        self._members = Members(self._rows, self._settings.node_id)
         self._hosted: dict[str, Guest] = {}
         # Sessions at other nodes that have, or had, leases of tasks here: the node and the session, by worker.
         self._guests: dict[str, tuple[str, Guest]] = {}
@@ -107,6 +114,54 @@ class NodesStorage(OwnedStorage):
         self._far = Seldom(log)
         self._post = Post(self._rows, self._settings.node_id, self._seal, self._serve, self._hear_word)
         self._sayings = Sayings(self._say, self._said, self._node_of)
+        return Owner(
+            self._rows,
+            self._settings.node_id,
+            self._writer,
+            self._load,
+            self._begin,
+            self._taken,
+            members=self._members,
+            ask=lambda node, shard: self._tell_node(node, between.GIVE, shard),
+            told=lambda node, shard: self._tell_node(node, between.FREED, shard),
+            settle=self._settle_shard,
+        )
+
+    def _more_loops(self) -> Sequence[Callable[[], Any]]:
+        return self._post.run, self._sayings.run, self._members.run, self._tick
+
+    async def _leave(self) -> None:
+        await self._members.leave()
+        # What was told last is on its way before this node is gone.
+        await self._post.sent()
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
+
+    def _taken(self, node: str, shard: int) -> None:
+        # Another node may take a shard. A node of this name is a second process of it.
+        if node == self._settings.node_id:
+            super()._taken(node, shard)
+
+    async def _begin(self, rows: Rows, owned: Ownership) -> None:
+        assert isinstance(rows, Shard)  # noqa: S101  as `_load` made it
+        loaded = self._loaded[rows.number].tables
+        for row in self._tables.workers.values():
+            there = loaded.workers.get(row.id)
+            for lease_id, task_id in list(row.held.items()):
+                if shard_of(task_id) == rows.number and (there is None or lease_id not in there.held):
+                    del row.held[lease_id]
+        await super()._begin(rows, owned)
+
+    @property
+    def _hosts(self) -> Collection[str]:
+        return self._hosted
+
+    def _hear_give(self, shard: int, node: str) -> None:
+        self._owner.asked(shard, node)
+
+    def _hear_freed(self, shard: int, node: str) -> None:  # noqa: ARG002
+        self._owner.freed(shard)
 
     # Other nodes -----------------------------------------------------------------------------------------------
 
@@ -123,7 +178,7 @@ class NodesStorage(OwnedStorage):
         number = shard_of(item_id)
         if number in self._shards or number >= self._rows.shards:
             return None
-        node = self._owner.of(number)
+        node: str = self._owner.of(number)
         if not node or node == self._settings.node_id:
             raise StoreUnavailable(
                 "no node has this part of the store at the moment; try again", retry_after=RETRY_AFTER_S
@@ -185,15 +240,12 @@ class NodesStorage(OwnedStorage):
 
     # Jobs ------------------------------------------------------------------------------------------------------
 
-    def new_job_id(self, owner: str, request_id: str | None = None) -> str:
-        return super().new_job_id(owner, request_id)
-
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
         places = list(enumerate(items))
         mine, others = self._split(places, lambda one: one[1].job.id)
         if not others:
             return await super().create_jobs(items, want, seats)
-        parts: list[tuple[Sequence[tuple[int, NewJob]], Created]] = []
+        parts: list[tuple[list[tuple[int, NewJob]], Created]] = []
         for node, some in others.items():
             parts.append((some, await self._call(node, between.CREATE, between.Create(tuple(new for _, new in some)))))
         own = Created(())
@@ -236,13 +288,19 @@ class NodesStorage(OwnedStorage):
     async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
         if not self._has(step.job.id):
             return Committed(conflict=True)
-        return await super().commit(step, want, seats)
+        try:
+            return await super().commit(step, want, seats)
+        finally:
+            self._claims_end.set()
 
     async def keep(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
         return await self._of_here(claims, super().keep)
 
     async def release(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
-        return await self._of_here(claims, super().release)
+        try:
+            return await self._of_here(claims, super().release)
+        finally:
+            self._claims_end.set()
 
     async def _of_here(
         self, claims: Sequence[tuple[str, str]], call: Callable[[Sequence[tuple[str, str]]], Any]
@@ -303,10 +361,13 @@ class NodesStorage(OwnedStorage):
             if found and self._outranks(found[0].value, opening):
                 return None
             change = Change(SESSION, opening.worker_id, found[0].version if found else 0, value, SESSION_TTL)
-            [(made, record)] = await self._ask(lambda rows, change=change: rows.exchange([change]))
+            [(made, record)] = await self._exchange(change)
             if record is not None and (made or record.value == value):
                 return record.version
         raise StoreUnavailable("other sessions of this worker open all the time; try again", retry_after=RETRY_AFTER_S)
+
+    async def _exchange(self, change: Change) -> Sequence[tuple[bool, Record | None]]:
+        return await self._ask(lambda rows: rows.exchange([change]))
 
     def _outranks(self, value: bytes, opening: Opening) -> bool:
         node, process, session_id, proof = unpack(tuple[str, str, str, int], value)
@@ -350,13 +411,10 @@ class NodesStorage(OwnedStorage):
         await super().close_session(worker_id, session_id)
         guest = self._hosted.get(worker_id)
         if guest is not None and guest.session_id == session_id:
-            del self._hosted[worker_id]
-            self._aside(self._drop_session(guest))
+            await self._exchange(Change(SESSION, worker_id, guest.sequence, None))
+            if self._hosted.get(worker_id) is guest:
+                del self._hosted[worker_id]
         self._tell_all(between.CLOSED, (worker_id, session_id))
-
-    async def _drop_session(self, guest: Guest) -> None:
-        change = Change(SESSION, guest.worker_id, guest.sequence, None)
-        await self._ask(lambda rows: rows.exchange([change]))
 
     def _hear_closed(self, closed: tuple[str, str], node: str) -> None:
         worker_id, session_id = closed
@@ -439,15 +497,21 @@ class NodesStorage(OwnedStorage):
             self._let_go(handback.lease.worker_id, handback.lease.lease_id, handback.lease.task_id)
         touched = await super().touch(mine, seats)
         self._sayings.soon()
-        stops = [one for one in touched.stops if not self._is_guests(one)]
-        for stop in touched.stops:
-            if self._is_guests(stop):
-                self._stopping[stop.lease.lease_id] = stop
-        self._tell_stops()
-        stops, self._stops = [*stops, *self._stops], []
+        stops, self._stops = [*self._here(touched.stops), *self._stops], []
         lost, self._lost_leases = (*touched.lost, *self._lost_leases), []
         replaced, self._replaced = tuple(self._replaced), []
         return Touched(lost, tuple(stops), touched.leased, replaced)
+
+    def _here(self, stops: Iterable[Stop]) -> tuple[Stop, ...]:
+        """The stops of sessions here; the hosts of the others are told."""
+        here: list[Stop] = []
+        for stop in stops:
+            if self._is_guests(stop):
+                self._stopping[stop.lease.lease_id] = stop
+            else:
+                here.append(stop)
+        self._tell_stops()
+        return tuple(here)
 
     def _is_guests(self, stop: Stop) -> bool:
         _, guest = self._guests.get(stop.lease.worker_id, ("", None))
@@ -470,14 +534,17 @@ class NodesStorage(OwnedStorage):
         self._hints.give(Hint(stops=True))
 
     async def _say(self, node: str, touch: Touch) -> Touched:
-        """Tell an owner what workers here say of its tasks."""
+        """Tell an owner what workers here say of its tasks; the name is empty for tasks that are this node's by now."""
+        if not node:
+            touched = await super().touch(touch, ())
+            return replace(touched, stops=self._here(touched.stops))
         refs = (
             *touch.extends,
             *(one.lease for part in (touch.accepts, touch.handbacks, touch.progress) for one in part),
         )
         guests = self._guests_of(ref.worker_id for ref in refs)
-        touched: Touched = await self._call(node, between.SAY, between.Say(guests, touch))
-        return touched
+        told: Touched = await self._call(node, between.SAY, between.Say(guests, touch))
+        return told
 
     def _said(self, touched: Touched) -> None:
         self._lost_leases += touched.lost
@@ -489,14 +556,9 @@ class NodesStorage(OwnedStorage):
         for guest in asked.guests:
             self._welcome(guest, node)
         touched = await super().touch(asked.touch, ())
-        here = [one for one in touched.stops if not self._is_guests(one)]
-        for stop in touched.stops:
-            if self._is_guests(stop):
-                self._stopping[stop.lease.lease_id] = stop
-        if here:
+        if here := self._here(touched.stops):
             self._stops += here
             self._hints.give(Hint(stops=True))
-        self._tell_stops()
         return Touched(touched.lost)
 
     async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
@@ -609,7 +671,7 @@ class NodesStorage(OwnedStorage):
                 page = await self._call(node, between.PAGE, between.Page(key, since, limit))
             if page:
                 return page
-        return ()
+        return []
 
     async def _serve_page(self, page: between.Page, node: str) -> tuple[TaskRecord, ...]:  # noqa: ARG002
         return tuple(await super().queued_tasks(page.key, page.after, page.limit))
@@ -754,9 +816,10 @@ class NodesStorage(OwnedStorage):
         """Claim no more jobs of a shard that is to be handed over, and wait for those that run, for a while."""
         tables = self._tables
         tables.closing.add(shard)
+        # Whoever had claims has ended before the store does.
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S):
-                while any(shard_of(one) == shard for one in tables.claimed):
+                while not self._ending and any(shard_of(one) == shard for one in tables.claimed):
                     self._claims_end.clear()
                     await self._claims_end.wait()
         cut = [(one, tables.jobs[one].claim_id) for one in tables.claimed if shard_of(one) == shard]

@@ -103,12 +103,15 @@ class OwnedStorage(CoreCalls):
         waiting: how many calls wait for their batch.
     """
 
+    # Whether this node owns all shards: it begins once it has them, and ends when it loses one.
+    _alone = True
+
     def __init__(self, settings: StoreSettings, clock: Clock, seal: Seal | None = None) -> None:
         super().__init__(settings, clock, seal)
         self._shards: dict[int, Shard] = {}
         self._loaded: dict[int, _Loaded] = {}
         self._lost_because = ""
-        self._open = False
+        self._open = self._ending = False
         self.metrics = StoreMetrics()
         self.waiting = 0
 
@@ -144,13 +147,13 @@ class OwnedStorage(CoreCalls):
         self._outbox.count = lambda: sum(shard.unmoved for shard in self._shards.values())
         self._writer = Writer(self._rows, flown=self._flown)
         self._gate = self._writer.gate
-        self._owner = Owner(self._rows, self._settings.node_id, self._writer, self._load, self._begin, self._taken)
+        self._owner = self._new_owner()
         self._open = True
-        self._loops = [asyncio.create_task(self._keep(self._writer.run), name="store-writer")]
+        self._loops = [asyncio.create_task(self._keep(run)) for run in (self._writer.run, *self._more_loops())]
         try:
             await self._owner.start()
-            self._loops.append(asyncio.create_task(self._keep(self._owner.run), name="store-owner"))
-            if not (self._owned.is_set() or self._broken.done()):
+            self._loops.append(asyncio.create_task(self._keep(self._owner.run)))
+            if self._alone and not (self._owned.is_set() or self._broken.done()):
                 log.warning(
                     "another node has the store: this one waits until that one ends, or is silent for %.0f s",
                     TAKE_OVER_S,
@@ -167,6 +170,16 @@ class OwnedStorage(CoreCalls):
             await self.__aexit__(None, None, None)
             raise
         return self
+
+    def _new_owner(self) -> Owner:
+        return Owner(self._rows, self._settings.node_id, self._writer, self._load, self._begin, self._taken)
+
+    def _more_loops(self) -> Sequence[Callable[[], Any]]:
+        """What else runs while the store is open."""
+        return ()
+
+    async def _leave(self) -> None:
+        """All shards are handed over."""
 
     async def _index_history(self, shard: Shard) -> None:
         """Have history moved that was written while it was not, and note whether it is."""
@@ -196,10 +209,12 @@ class OwnedStorage(CoreCalls):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Write what was asked for, and close the row store. A cancel ends only the waiting."""
+        self._ending = True
         try:
             # Without its loops nothing is written any more.
             if self._loops and not any(loop.done() for loop in self._loops):
                 await self._owner.drain()
+                await self._leave()
         finally:
             for loop in self._loops:
                 loop.cancel()
@@ -289,12 +304,17 @@ class OwnedStorage(CoreCalls):
         if len(self._shards) == self._rows.shards:
             self._owned.set()
 
+    @property
+    def _hosts(self) -> Collection[str]:
+        """Workers whose sessions are here and hold leases of other nodes' tasks."""
+        return ()
+
     def _lost(self, shard: Shard) -> None:
         """Forget all rows of a shard that is lost."""
         self._lost_because = shard.lost_because
         if self._shards.get(shard.number) is shard:
             del self._shards[shard.number]
-        self._tables.expel(shard.number)
+        self._tables.expel(shard.number, self._hosts)
         self._finished.expel(shard.number)
         for told in (self._ends, self._events):
             told.expel(shard.number)
@@ -417,7 +437,7 @@ class OwnedStorage(CoreCalls):
         if hint is not None:
             if hint.jobs:
                 # Those who wait for a job hear of it before the caller, all others after.
-                gate.then(self._hints.give, Hint(jobs=hint.jobs), on)
+                gate.then(self._jobs_changed, hint.jobs, on)
             gate.then(self._give_soon, replace(hint, jobs=frozenset()), on)
         promise: Promise[T] = Promise()
         self.waiting += 1
@@ -483,6 +503,10 @@ class OwnedStorage(CoreCalls):
             yield
         finally:
             self.metrics.reads.observe(perf_counter() - began)
+
+    def _jobs_changed(self, jobs: frozenset[str]) -> None:
+        """Changes of these jobs are durable."""
+        self._hints.give(Hint(jobs=jobs))
 
     def _give_soon(self, hint: Hint) -> None:
         asyncio.get_running_loop().call_soon(self._hints.give, hint)

@@ -32,6 +32,8 @@ PATIENCE_S = 5.0
 PAUSE_S = 0.5
 # At most this many calls of other nodes run at once; more are refused.
 MOST_SERVED = 10_000
+# The name of tasks that send.
+SENDING = "store-send"
 
 
 class _Kind(IntEnum):
@@ -157,11 +159,16 @@ class Post:
         """Send a word to another node; it may be lost."""
         self._send(node, _Letter(_Kind.WORD, self._node, self._process, 0, name, body))
 
+    async def sent(self) -> None:
+        """Wait until what was to be sent so far is sent, or lost."""
+        while self._sending:
+            await asyncio.gather(*[task for task in self._tasks if task.get_name() == SENDING])
+
     def _send(self, node: str, letter: _Letter) -> None:
         self._out[node].append(self._seal.seal("mail", node, "", pack(letter)))
         if node not in self._sending:
             self._sending.add(node)
-            self._start(self._send_all(node))
+            self._start(self._send_all(node), SENDING)
 
     async def _send_all(self, node: str) -> None:
         """Send what waits for a node, all that came meanwhile together."""
@@ -175,8 +182,8 @@ class Post:
         finally:
             self._sending.discard(node)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name="store-post")
+    def _start(self, work: Coroutine[Any, Any, None], name: str = "store-post") -> None:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

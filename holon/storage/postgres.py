@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from holon.clock import Clock, SystemClock
 from holon.ports import StoreSettings
-from holon.storage.owned import OwnedStorage
+from holon.storage.nodes import NodesStorage
 from holon.stores.port import RowStore
 from holon.stores.postgres import PostgresRows
 from holon.stores.sealing import Seal
 
 
-class PostgresStorage(OwnedStorage):
-    """A store in a PostgreSQL database, for one node at a time. A second node waits until the first ends or is silent.
+class PostgresStorage(NodesStorage):
+    """A store in a PostgreSQL database, which several nodes share.
 
     Arguments:
         uri: as `PostgresRows` takes it.

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
 
 from holon.errors import HolonError, StoreUnavailable
 from holon.ports import Accept, Handback, LeaseRef, Progress, Touch, Touched
 
 # An owner that did not answer is told again after this time (seconds).
 AGAIN_S = 1.0
-
-_Word: TypeAlias = Accept | LeaseRef | Handback | Progress
 
 
 class Sayings:
@@ -87,6 +84,7 @@ class Sayings:
         parts: defaultdict[str, tuple[list[Accept], list[LeaseRef], list[Handback], list[Progress]]] = defaultdict(
             lambda: ([], [], [], [])
         )
+        # The key is empty for what is this node's by now.
         waits = False
         for at, words in enumerate((self._accepts, self._extends, self._handbacks, self._progress)):
             for lease_id, word in list(words.items()):  # type: ignore[attr-defined]
@@ -99,11 +97,10 @@ class Sayings:
                 if node in self._under_way:
                     continue
                 del words[lease_id]  # type: ignore[attr-defined]
-                # What is this node's by now is told again by its worker, but for what is told once.
                 parts[node or ""][at].append(word)
         if waits:
             asyncio.get_running_loop().call_later(AGAIN_S, self._some.set)
-        return {node: Touch(*map(tuple, some)) for node, some in parts.items()}
+        return {node: Touch(tuple(a), tuple(e), tuple(h), tuple(p)) for node, (a, e, h, p) in parts.items()}
 
     async def _carry(self, node: str, touch: Touch) -> None:
         try:
