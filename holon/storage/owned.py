@@ -227,7 +227,7 @@ class OwnedStorage(CoreCalls):
             self._writer.drop(shard.owned, error.message)
         self._owned.set()
 
-    def _taken(self, node: str) -> None:
+    def _taken(self, node: str, _shard: int) -> None:
         """Another node has the store. Workers and clients are to go there, so this one ends."""
         same = "; give every node a name of its own in INSTANCE_ID" if node == self._settings.node_id else ""
         self._break(

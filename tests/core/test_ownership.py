@@ -91,7 +91,7 @@ def owner(store: MemoryRows, name: str) -> tuple[Owner, Writer]:
         pass
 
     writer = Writer(store)
-    return Owner(store, name, writer, load, begin, lambda _node: None), writer
+    return Owner(store, name, writer, load, begin, lambda _node, _shard: None), writer
 
 
 def run(story: Callable[[Site], Awaitable[None]]) -> None:
