@@ -139,8 +139,6 @@ class Owner:
         self._handing: dict[int, asyncio.Task[None]] = {}
         # Shards whose last batch is written, and that are freed now.
         self._freeing: set[int] = set()
-        # Shards that this node handed over, and until when it leaves them to others, by the loop's time.
-        self._left: dict[int, float] = {}
         # When this node may hand over the next shard, take the next, and ask for the next, by the loop's time.
         self._hand_at = self._take_at = self._ask_at = float("-inf")
         self._draining = False
@@ -179,7 +177,7 @@ class Owner:
                 # Their owners may not reach the store either. Once it is back, each has the whole ten seconds again.
                 self._seen.clear()
                 self._untaken.clear()
-                log.warning("shards of others cannot be looked at: %s", error.message)
+                log.warning("shards cannot be looked at or taken: %s", error.message)
 
     async def drain(self) -> None:
         """Give all shards back, each after its last batch."""
@@ -292,11 +290,9 @@ class Owner:
         # Nodes that look at the same time want different ones.
         random.shuffle(others)
         others.sort(key=lambda head: head.shard not in self._freed)
-        self._left = {shard: until for shard, until in self._left.items() if now < until}
-        offered = [head for head in others if head.shard not in self._left]
         room = max(0, self._shares()[1] - len(self.owned) - len(own))
-        beyond = [head for head in offered[room:] if now - self._untaken[head.shard] >= UNTAKEN_S]
-        return own + offered[:room] + beyond
+        beyond = [head for head in others[room:] if now - self._untaken[head.shard] >= UNTAKEN_S]
+        return own + others[:room] + beyond
 
     def _may_take(self, head: Head, asked: float) -> bool:
         """Whether this node may take a shard whose head the store was asked for at that time of the loop."""
@@ -326,6 +322,7 @@ class Owner:
         # The writer writes empty batches while it is loaded, so that other nodes see that the shard has an owner.
         owned = self.owned[head.shard] = self._writer.add(head, _NotLoaded(head), self._lost)
         self._unloaded[head.shard] = owned, seen.node
+        self._owners[head.shard] = self._node
         self._count()
         return True
 
@@ -352,9 +349,12 @@ class Owner:
             owned.rows = rows
             await self._begin(rows, owned)
         except BaseException as error:
-            # Where nodes share the store, another one may be able to load it: it is freed.
             if self._members is None or not isinstance(error, StoreUnavailable):
                 self._writer.drop(owned, "it could not be loaded")
+            elif owned.lost:
+                # It was handed over meanwhile, or taken.
+                return
+            # Another node that shares the store may be able to load it: the caller frees it.
             raise
         log.info("shard %d is owned (epoch %d, was %r)", head.shard, head.epoch, before)
 
@@ -433,7 +433,6 @@ class Owner:
             self._forget(owned)
         finally:
             self._freeing.discard(shard)
-        self._left[shard] = asyncio.get_running_loop().time() + UNTAKEN_S
         return freed
 
     def _forget(self, owned: Ownership) -> None:

@@ -10,13 +10,14 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 
 import pytest
+from msgspec.msgpack import Encoder
 
-from holon.core.members import Members
+from holon.core.members import KIND, Member, Members
 from holon.core.owner import TAKE_OVER_S, Owner
 from holon.core.writer import RENEW_S, Cut, Ownership, Rows, Writer
 from holon.errors import StoreUnavailable
 from holon.stores.memory import MemoryRows
-from holon.stores.port import NOBODY, Batch, Head, Word
+from holon.stores.port import NOBODY, Batch, Change, Head, Word
 from tests.sim.loop import Process, VirtualLoop
 from tests.sim.node import SimClock
 from tests.sim.store import Server, SimRows
@@ -72,12 +73,14 @@ class Way(SimRows):
 
     Attributes:
         failing: names of calls that fail.
+        slow: how long a call takes to get to the store, and its answer to come back (seconds).
         acquired: when each shard was acquired last, by the loop's time.
     """
 
     def __init__(self, server: Server) -> None:
         super().__init__(server, copy_context())
         self.failing: set[str] = set()
+        self.slow: dict[str, float] = {}
         self.acquired: dict[int, float] = {}
 
     async def acquire(self, seen: Head, token: str, node: str, schema: int) -> Head | None:
@@ -86,6 +89,16 @@ class Way(SimRows):
         if head is not None:
             self.acquired[head.shard] = asyncio.get_running_loop().time()
         return head
+
+    async def apply(self, batches: Sequence[Batch]) -> Sequence[tuple[Word, Head]]:
+        await asyncio.sleep(self.slow.get("apply", 0))
+        return await super().apply(batches)
+
+    async def release(self, head: Head, batch: int) -> bool:
+        await asyncio.sleep(self.slow.get("release", 0))
+        released = await super().release(head, batch)
+        await asyncio.sleep(self.slow.get("release", 0))
+        return released
 
     def check(self, call: str) -> None:
         if call in self.failing:
@@ -100,6 +113,7 @@ class Node:
         handed: when it handed over shards that it was asked for, by the loop's time.
         asks: how often it asked for a shard.
         settle_s: how long work on a shard takes to end (seconds).
+        work_s: how often shards change (seconds).
     """
 
     def __init__(self, site: Site, name: str) -> None:
@@ -110,6 +124,7 @@ class Node:
         self.handed: list[float] = []
         self.asks = 0
         self.settle_s = 0.0
+        self.work_s = 0.1
         self._site = site
         self._tasks: list[asyncio.Task[None]] = []
         self.writer = self.process.context.run(Writer, self.way)
@@ -132,18 +147,21 @@ class Node:
 
     async def _work(self) -> None:
         while True:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(self.work_s)
             for owned in [*self.owner.owned.values()]:
                 if random.random() < 0.2:
                     self.writer.gate.changed(owned)
 
     async def _load(self, head: Head) -> Rows:
+        if "load" in self.way.failing:
+            await asyncio.sleep(2)
         self.way.check("load")
         [value] = await self.way.read(head.shard, [("", "count")])
         return Count(int(value or b"0"))
 
     async def _begin(self, rows: Rows, owned: Ownership) -> None:
-        pass
+        await asyncio.sleep(self.way.slow.get("begin", 0))
+        await self.writer.gate.passed(owned)
 
     async def _settle(self, shard: int) -> None:
         await asyncio.sleep(self.settle_s)
@@ -163,6 +181,8 @@ class Node:
             began = self._site.loop.time()
             await self.owner.drain()
             took = self._site.loop.time() - began
+            # A node that ends has more to do.
+            await asyncio.sleep(0.5)
             await self.members.leave()
             return took
 
@@ -271,6 +291,9 @@ def test_a_node_that_has_no_more_than_its_share_keeps_it() -> None:
 def test_more_nodes_than_shards_are_quiet() -> None:
     async def story(site: Site) -> None:
         nodes = site.start(*(f"n{n}" for n in range(SHARDS + 3)))
+        # Those who look at the same time want different shards.
+        await asyncio.sleep(0.3)
+        assert sum(len(node.shards) for node in nodes) > SHARDS / 3
         await asyncio.sleep(120)
         assert sum(len(node.shards) for node in nodes) == SHARDS
         before = [head.epoch for head in await site.heads()]
@@ -319,10 +342,11 @@ def test_a_node_that_drains_hands_all_shards_over_in_a_second() -> None:
         await asyncio.sleep(10)
         # Work on all shards ends at the same time.
         c.settle_s = 0.4
-        assert await c.drain() < 1
-        await asyncio.sleep(0.2)
+        ending = asyncio.create_task(c.drain())
+        await asyncio.sleep(0.8)
         assert not c.shards
         assert len(a.shards) == len(b.shards) == SHARDS / 2
+        assert await ending < 1
         await asyncio.sleep(2)
         await site.shared(a, b)
         assert a.lost == b.lost == c.lost == []
@@ -373,6 +397,52 @@ def test_a_shard_that_is_handed_over_while_the_store_is_away_keeps_what_changed(
     run(story)
 
 
+def test_a_hand_over_that_takes_long_is_no_twin_and_not_taken_back() -> None:
+    async def story(site: Site) -> None:
+        [a] = site.start("a")
+        await asyncio.sleep(5)
+        a.way.slow["release"] = 1.5
+        site.start("b")
+        await asyncio.sleep(30)
+        assert a.lost == []
+        assert len(a.handed) >= 5
+        assert sum(head.epoch for head in await site.heads()) in (SHARDS + len(a.handed), SHARDS + len(a.handed) + 1)
+
+    run(story)
+
+
+def test_a_shard_on_which_work_goes_on_is_handed_over_after_its_last_batch() -> None:
+    async def story(site: Site) -> None:
+        [a] = site.start("a")
+        await asyncio.sleep(5)
+        a.work_s, a.way.slow["apply"] = 0.01, 0.05
+        [b] = site.start("b")
+        await asyncio.sleep(40)
+        assert len(a.handed) == len(b.shards) == SHARDS / 2
+        assert sum(head.epoch for head in await site.heads()) == SHARDS + SHARDS / 2
+        assert a.lost == []
+
+    run(story)
+
+
+def test_a_shard_that_is_loaded_may_be_handed_over() -> None:
+    async def story(site: Site) -> None:
+        [a] = site.start("a")
+        a.way.slow["begin"] = 1.0
+        await asyncio.sleep(2.5)
+        [b] = site.start("b")
+        b.owner._ask_at = float("inf")
+        await asyncio.sleep(3)
+        shard = next(iter(a.owner._unloaded))
+        a.owner.asked(shard, "b")
+        await asyncio.sleep(2)
+        # It loads the others.
+        assert len(a.shards) == SHARDS - 1
+        assert b.shards == {shard}
+
+    run(story)
+
+
 def test_a_node_that_is_cut_off_from_the_store_loses_its_shards_to_silence_and_gets_its_share_again() -> None:
     async def story(site: Site) -> None:
         a, b, c = site.start("a", "b", "c")
@@ -410,12 +480,28 @@ def test_a_store_that_is_away_changes_no_owner_and_no_member() -> None:
     run(story)
 
 
+def test_records_of_newer_nodes_are_read_and_others_left_out() -> None:
+    async def story(site: Site) -> None:
+        newer = Encoder().encode(["process", 5, False, b"said", "more"])
+        changes = [Change(KIND, name, 0, value) for name, value in {"newer": newer, "broken": b"\xc1"}.items()]
+        await site.server.rows.exchange(changes)
+        [a] = site.start("a")
+        await asyncio.sleep(3)
+        assert {*a.members.live} == {"a", "newer"}
+        assert a.members.live["newer"] == Member("process", 5, False, b"said")
+        a.members.publish(said=b"words")
+        await asyncio.sleep(0.1)
+        assert a.members.live["a"] == Member(a.members.process, len(a.shards), False, b"words")
+
+    run(story)
+
+
 @pytest.mark.parametrize("call", ["acquire", "load"])
 def test_shards_that_their_fair_owner_cannot_take_are_taken_by_another(call: str) -> None:
     async def story(site: Site) -> None:
         a, b = site.start("a", "b")
         b.way.failing.add(call)
-        await asyncio.sleep(8)
+        await asyncio.sleep(10)
         assert len(a.shards) == SHARDS
         # That lasts: the other one is not given any, as it failed just now.
         await asyncio.sleep(30)
