@@ -76,7 +76,7 @@ class _NotLoaded:
         pass
 
 
-def _nothing(_node: str, _shard: int) -> None:
+def _nothing(_one: object, _other: object) -> None:
     pass
 
 
@@ -97,6 +97,7 @@ class Owner:
         members: the nodes that share the store; None: whoever owns the first shard takes them all.
         ask: asks a node for one of its shards; `asked` is to be called there.
         told: tells a node that a shard was freed for it; `freed` is to be called there.
+        timed: called with the store's time (epoch milliseconds), and how long it took to ask for it (seconds).
         settle: called with a shard before it is handed over: no new work begins on it, and what runs ends.
     """
 
@@ -113,6 +114,7 @@ class Owner:
         ask: Callable[[str, int], object] = _nothing,
         told: Callable[[str, int], object] = _nothing,
         settle: Callable[[int], Awaitable[None]] = _at_once,
+        timed: Callable[[int, float], object] = _nothing,
     ) -> None:
         self.owned: dict[int, Ownership] = {}
         self._store = store
@@ -125,6 +127,7 @@ class Owner:
         self._ask = ask
         self._told = told
         self._settle = settle
+        self._timed = timed
         # The owners of shards by the last look at the heads.
         self._owners: dict[int, str] = {}
         # Heads of shards that others own, and since when each is as it is, by the loop's time.
@@ -273,7 +276,11 @@ class Owner:
         self._ask_for_one()
 
     async def _heads(self) -> Sequence[Head]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         heads = await self._store.heads()
+        # A shard's time may be ahead of the store's clock, which has been set back then.
+        self._timed(min(head.time for head in heads), loop.time() - began)
         self._owners = {head.shard: head.node for head in heads if head.token != NOBODY}
         return heads
 

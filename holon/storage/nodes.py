@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from holon.clock import Clock
 from holon.core import jobs as core_jobs
 from holon.core.members import Members
 from holon.core.messages import MalformedMessage, pack, unpack
@@ -40,6 +41,7 @@ from holon.ports import (
     Seat,
     Step,
     Stop,
+    StoreSettings,
     Superseded,
     TaskRecord,
     Touch,
@@ -50,8 +52,10 @@ from holon.storage.between import Guest
 from holon.storage.owned import OwnedStorage
 from holon.storage.post import Post
 from holon.storage.sayings import Sayings
+from holon.storage.store_time import StoreTime
 from holon.storage.waiting import RETRY_AFTER_S
 from holon.stores.port import Change, Record
+from holon.stores.sealing import Seal
 from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
@@ -93,6 +97,10 @@ class NodesStorage(OwnedStorage):
 
     _alone = False
 
+    def __init__(self, settings: StoreSettings, clock: Clock, seal: Seal | None = None) -> None:
+        self._time = StoreTime(clock)
+        super().__init__(settings, self._time, seal)
+
     def _new_owner(self) -> Owner:
         self._members = Members(self._rows, self._settings.node_id)
         self._hosted: dict[str, Guest] = {}
@@ -112,7 +120,7 @@ class NodesStorage(OwnedStorage):
         self._beside: set[asyncio.Task[Any]] = set()
         self._claims_end = asyncio.Event()
         self._far = Seldom(log)
-        self._post = Post(self._rows, self._settings.node_id, self._seal, self._serve, self._hear_word)
+        self._post = Post(self._rows, self._settings.node_id, self._seal, self._time, self._serve, self._hear_word)
         self._sayings = Sayings(self._say, self._said, self._node_of)
         return Owner(
             self._rows,
@@ -125,6 +133,7 @@ class NodesStorage(OwnedStorage):
             ask=lambda node, shard: self._tell_node(node, between.GIVE, shard),
             told=lambda node, shard: self._tell_node(node, between.FREED, shard),
             settle=self._settle_shard,
+            timed=self._time.heard,
         )
 
     def _more_loops(self) -> Sequence[Callable[[], Any]]:
@@ -151,6 +160,7 @@ class NodesStorage(OwnedStorage):
             for lease_id, task_id in list(row.held.items()):
                 if shard_of(task_id) == rows.number and (there is None or lease_id not in there.held):
                     del row.held[lease_id]
+        self._tables.closing.discard(rows.number)
         await super()._begin(rows, owned)
 
     @property

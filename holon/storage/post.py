@@ -15,8 +15,9 @@ from itertools import count
 from typing import Any
 
 from holon import errors
+from holon.clock import Clock
 from holon.core.messages import MalformedMessage, pack, unpack
-from holon.domain.value import Value
+from holon.domain.value import Value, replace
 from holon.errors import HolonError, SealBroken, StoreBroken, StoreUnavailable
 from holon.randomness import random_id
 from holon.storage.waiting import RETRY_AFTER_S
@@ -32,6 +33,8 @@ PATIENCE_S = 5.0
 PAUSE_S = 0.5
 # At most this many calls of other nodes run at once; more are refused.
 MOST_SERVED = 10_000
+# Nodes that follow the store's clock differ by less than this (milliseconds).
+SKEW_MS = 2_000
 # The name of tasks that send.
 SENDING = "store-send"
 
@@ -51,6 +54,7 @@ class _Letter(Value):
         node, process: who sent it; of a reply, `process` is whose call it answers.
         number: of the call, at the process that made it.
         name: what is called.
+        time: the sender's time, epoch milliseconds.
         body: arguments, or the reply.
     """
 
@@ -60,6 +64,7 @@ class _Letter(Value):
     number: int
     name: str
     body: bytes
+    time: int = 0
 
 
 class _Failure(Value):
@@ -80,6 +85,7 @@ class Post:
         store: carries the mail.
         node: the name of this node.
         seal: seals what is in a letter.
+        clock: the store's time as this node knows it. It is never behind a letter that came, by up to `SKEW_MS`.
         serve: carries out a call of another node: its name, its arguments and the caller's node; gives the reply.
         hear: hears of a word of another node: its name, its content and the sender. It must not raise.
     """
@@ -89,12 +95,14 @@ class Post:
         store: RowStore,
         node: str,
         seal: Seal,
+        clock: Clock,
         serve: Callable[[str, bytes, str], Awaitable[bytes]],
         hear: Callable[[str, bytes, str], object],
     ) -> None:
         self._store = store
         self._node = node
         self._seal = seal
+        self._clock = clock
         self._serve = serve
         self._hear = hear
         self._process = random_id()
@@ -165,6 +173,7 @@ class Post:
             await asyncio.gather(*[task for task in self._tasks if task.get_name() == SENDING])
 
     def _send(self, node: str, letter: _Letter) -> None:
+        letter = replace(letter, time=self._clock.now_ms())
         self._out[node].append(self._seal.seal("mail", node, "", pack(letter)))
         if node not in self._sending:
             self._sending.add(node)
@@ -195,6 +204,9 @@ class Post:
         except (MalformedMessage, SealBroken) as error:
             self._away.warn("a message of another node cannot be read", why=str(error))
             return
+        # What this node writes because of it is not older than it.
+        if letter.time - self._clock.now_ms() <= SKEW_MS:
+            self._clock.not_before(letter.time)
         if letter.kind == _Kind.CALL:
             self._start(self._answer(letter))
         elif letter.kind == _Kind.WORD:

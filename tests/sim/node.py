@@ -20,7 +20,7 @@ from holon.engine.holarchy import Holarchy
 from holon.errors import ConfigError, StoreBroken, Unavailable
 from holon.ports import StoreSettings
 from holon.security.admission import Admission
-from holon.storage.owned import OwnedStorage
+from holon.storage.nodes import NodesStorage
 from holon.stores.port import RowStore
 from holon.transports.grpc.caller import called_by
 from holon.transports.grpc.settings import WorkerDoorSettings
@@ -81,7 +81,7 @@ class SimClock:
         pass
 
 
-class SimStorage(OwnedStorage):
+class SimStorage(NodesStorage):
     """The store of a process, over its way to the server."""
 
     def __init__(self, settings: StoreSettings, clock: SimClock, rows: SimRows) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import random
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
@@ -169,7 +170,18 @@ class SimRows:
         await self._call(lambda rows: rows.send(node, bodies))
 
     async def receive(self, node: str, shards: Mapping[int, Collection[str]]) -> Received:
-        raise AssertionError("messages between nodes are not simulated")
+        wake = self._server.rows._wakes[node]
+        wake.clear()
+
+        async def read(rows: MemoryRows) -> Received:
+            return rows._received(node, {})
+
+        received = await self._call(read)
+        if not received.mail:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await wake.wait()
+        return received
 
     async def records(self, kind: str, keys: Sequence[str] | None = None) -> Sequence[Record]:
         return await self._call(lambda rows: rows.records(kind, keys))

@@ -1,0 +1,56 @@
+"""The time of a store that nodes share: its server's, as far as this node knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from holon.clock import Clock
+
+# An answer of the store that took longer than this (seconds) tells only that its time is no earlier.
+PROMPT_S = 0.1
+
+
+class StoreTime:
+    """A clock that follows the store's clock, by this machine's, and never goes back.
+
+    Arguments:
+        clock: this machine's clock.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset: int | None = None
+        self._last = 0
+
+    def __repr__(self) -> str:
+        return f"StoreTime(offset={self._offset})"
+
+    def heard(self, store_ms: int, took_s: float) -> None:
+        """The store told its time.
+
+        Arguments:
+            store_ms: its time, epoch milliseconds.
+            took_s: how long its answer took (seconds).
+        """
+        # It is that late now at least.
+        least = store_ms - self._clock.now_ms()
+        if took_s <= PROMPT_S:
+            self._offset = least + int(took_s * 500)
+        elif self._offset is None or self._offset < least:
+            self._offset = least
+
+    def now_ms(self) -> int:
+        if self._offset is None:
+            # Nothing is written before the store has told its time.
+            return max(self._last, self._clock.now_ms())
+        self._last = max(self._last, self._clock.now_ms() + self._offset)
+        return self._last
+
+    def not_before(self, floor_ms: int) -> None:
+        self._last = max(self._last, floor_ms)
+
+    def wall_ms(self) -> int:
+        return self._clock.wall_ms()
+
+    def on_jump(self, listener: Callable[[], object]) -> None:
+        self._clock.on_jump(listener)
