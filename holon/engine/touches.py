@@ -51,6 +51,8 @@ class Touches:
         dispatcher.undelivered = self._undelivered
         # Called with sessions that were replaced.
         self.replaced: Callable[[Replaced], None] = lambda _: None
+        # Called with sessions at other nodes that replaced one here, and have ended.
+        self.newer_ended: Callable[[str], object] = lambda _: None
 
     def __repr__(self) -> str:
         return f"Touches(accepts={len(self._accepts)}, extends={len(self._extends)}, handbacks={len(self._handbacks)})"
@@ -182,6 +184,8 @@ class Touches:
         if touched is not None:
             for one in touched.replaced:
                 self.replaced(one)
+            for session_id in touched.ended:
+                self.newer_ended(session_id)
             # Of one whose result went to the store before this call, nobody is to be told anything.
             lost = (Stop(lease, StopReason.LEASE_LOST) for lease in touched.lost if self._matters(lease))
             for lease in self._dispatcher.stop([*touched.stops, *lost]):

@@ -79,6 +79,7 @@ class Workers:
         # By the session that replaced it, one of the same process whose stream is still open.
         self._moved: dict[str, Session] = {}
         touches.replaced = self._replace
+        touches.newer_ended = self._newer_ended
 
     def __repr__(self) -> str:
         sessions = len(list(self._dispatcher.sessions))
@@ -336,16 +337,22 @@ class Workers:
         self._fleet.left(session)
         self._dispatcher.remove(session)
         self._moved.pop(session.moved_to, None)
-        if (older := self._moved.pop(session.session_id, None)) is not None:
-            # Its Hello was late, and the worker had given it up for the older stream, which it still serves.
+        if (older := self._newer_ended(session.session_id)) is not None:
             older.past.update(session.leases)
-            older.connection.go_away("ROTATE", "a newer stream of this worker has ended; open another", 0)
         try:
             await self._store.close_session(session.worker_id, session.session_id)
         except StoreUnavailable as error:
             said, facts = session.session_id, {"worker_id": session.worker_id, "session_id": session.session_id}
             self._away.warn("the end of session %s is stored later", said, why=error.message, **facts)
             self._touches.ended(session.worker_id, session.session_id)
+
+    def _newer_ended(self, session_id: str) -> Session | None:
+        """A session has ended. The session here that it replaced, if there is one, is asked to open anew."""
+        older = self._moved.pop(session_id, None)
+        if older is not None:
+            # The Hello of the newer one was late, and the worker had given it up for the older stream, which it serves.
+            older.connection.go_away("ROTATE", "a newer stream of this worker has ended; open another", 0)
+        return older
 
     def drain_all(self, time_left: int) -> None:
         """This node goes: its sessions get no more offers and are asked to move within `time_left` milliseconds."""

@@ -202,13 +202,15 @@ class Replaced(Value):
 class Touched(Value):
     """The reply of `touch`: what could not be kept, and every stop that is due at this node's sessions.
 
-    `replaced` are sessions of this node, where nodes share a store.
+    `replaced` are sessions of this node, where nodes share a store. `ended` are sessions of other nodes that have ended
+    after they replaced one of this node.
     """
 
     lost: tuple[LeaseRef, ...] = ()
     stops: tuple[Stop, ...] = ()
     leased: Leased = Leased()
     replaced: tuple[Replaced, ...] = ()
+    ended: tuple[str, ...] = ()
 
 
 class Opening(Value):

@@ -117,6 +117,9 @@ class NodesStorage(OwnedStorage):
         self._stops: list[Stop] = []
         self._lost_leases: list[LeaseRef] = []
         self._replaced: list[Replaced] = []
+        # Sessions elsewhere that replaced one here, and those of them that have ended.
+        self._newer: set[str] = set()
+        self._newer_ended: list[str] = []
         self._beside: set[asyncio.Task[Any]] = set()
         self._claims_end = asyncio.Event()
         self._far = Seldom(log)
@@ -338,13 +341,32 @@ class NodesStorage(OwnedStorage):
             opening.worker_id, opening.session_id, sequence, opening.lease, opening.execution, opening.instance_id,
             opening.proof,
         )  # fmt: skip
+        hosted = self._hosted.get(opening.worker_id)
+        if hosted is not None and hosted.sequence > sequence:
+            raise StoreUnavailable("a newer session of this worker has opened", retry_after=RETRY_AFTER_S)
         self._guests.pop(opening.worker_id, None)
         row = self._tables.workers.get(opening.worker_id)
         if row is not None and opening.worker_id not in self._hosted:
             # It was a guest's, which this session replaces.
             row.live = False
-        opened = await super().open_session(replace(opening, resumed=tuple(mine)))
+        # From here on, what comes late of an older session is known to be older.
         self._hosted[opening.worker_id] = guest
+        try:
+            return await self._open_everywhere(guest, opening, mine, others)
+        except BaseException:
+            # Nobody will close it.
+            self._aside(self.close_session(opening.worker_id, opening.session_id))
+            raise
+
+    async def _open_everywhere(
+        self,
+        guest: Guest,
+        opening: Opening,
+        mine: Sequence[tuple[str, str]],
+        others: Mapping[str, Sequence[tuple[str, str]]],
+    ) -> Opened:
+        """Open a session here and at all other nodes; each is told which leases of its tasks it resumes."""
+        opened = await super().open_session(replace(opening, resumed=tuple(mine)))
         calls: list[Any] = []
         for node in {*self._others, *others}:
             asked = between.Open(guest, replace(opening, resumed=tuple(others.get(node, ()))))
@@ -387,6 +409,8 @@ class NodesStorage(OwnedStorage):
 
     async def _serve_open(self, asked: between.Open, node: str) -> Opened:
         guest, opening = asked.guest, asked.opening
+        # Then the rest is done in one turn.
+        await self._fetch(tasks=[task_id for task_id, _ in opening.resumed])
         if not self._welcome(guest, node, opens=True):
             stale = tuple((task, lease, Superseded.WORKER_MISMATCH) for task, lease in opening.resumed)
             return Opened(None, dropped=stale)
@@ -404,7 +428,13 @@ class NodesStorage(OwnedStorage):
             return False
         if hosted is not None:
             del self._hosted[worker_id]
+            self._newer.add(guest.session_id)
             self._replaced.append(Replaced(hosted.session_id, guest.session_id, guest.instance_id))
+            self._hints.give(Hint(stops=True))
+        if known is not None and known.session_id != guest.session_id and known.session_id in self._newer:
+            # The session here waits for the end of the newest now.
+            self._newer.discard(known.session_id)
+            self._newer_ended.append(known.session_id)
             self._hints.give(Hint(stops=True))
         self._guests[worker_id] = node, guest
         row = self._tables.worker(worker_id)
@@ -434,6 +464,10 @@ class NodesStorage(OwnedStorage):
 
     def _close_guest(self, worker_id: str, guest: Guest) -> None:
         del self._guests[worker_id]
+        if guest.session_id in self._newer:
+            self._newer.discard(guest.session_id)
+            self._newer_ended.append(guest.session_id)
+            self._hints.give(Hint(stops=True))
         self._aside(super().close_session(worker_id, guest.session_id))
 
     def _hear_replaced(self, replaced: tuple[Replaced, ...], node: str) -> None:  # noqa: ARG002
@@ -510,7 +544,8 @@ class NodesStorage(OwnedStorage):
         stops, self._stops = [*self._here(touched.stops), *self._stops], []
         lost, self._lost_leases = (*touched.lost, *self._lost_leases), []
         replaced, self._replaced = tuple(self._replaced), []
-        return Touched(lost, tuple(stops), touched.leased, replaced)
+        ended, self._newer_ended = tuple(self._newer_ended), []
+        return Touched(lost, tuple(stops), touched.leased, replaced, ended)
 
     def _here(self, stops: Iterable[Stop]) -> tuple[Stop, ...]:
         """The stops of sessions here; the hosts of the others are told."""

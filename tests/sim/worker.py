@@ -57,9 +57,9 @@ class Worker:
         self._heard.clear()
         self._send(stream, Request(hello=self._hello()))
         last, beats = loop.time(), 0
-        self._welcomed = False
+        self._welcomed = self._sent_away = False
         try:
-            while process.alive and stream.ended is None:
+            while process.alive and stream.ended is None and not self._sent_away:
                 try:
                     async with asyncio.timeout(HEARTBEAT_S):
                         await self._heard.wait()
@@ -108,6 +108,8 @@ class Worker:
         if stream is not self._stream:
             return
         self._heard.set()
+        if said.HasField("go_away"):
+            self._sent_away = True
         if said.HasField("welcome"):
             self._welcomed = True
             self._session = said.welcome.session_id
