@@ -18,7 +18,6 @@ from holon.ports import (
     NewJob,
     Opened,
     Opening,
-    Replaced,
     Result,
     Seat,
     Stop,
@@ -112,7 +111,8 @@ class End(Value, gc=True):
 
 # The calls: the type of the arguments, and of the reply.
 APPEND, CREATE, COMPLETE, SAY, LEASE, OPEN = "append", "create", "complete", "say", "lease", "open"
-QUEUED, PAGE, REKEY, END, COUNTS = "queued", "page", "rekey", "end", "counts"
+QUEUED, PAGE, REKEY, END_QUEUED, COUNTS = "queued", "page", "rekey", "end", "counts"
+WATCH, CONFIRM = "watch", "confirm"
 CALLS: Mapping[str, tuple[Any, Any]] = {
     APPEND: (Append, Appended),
     CREATE: (Create, Created),
@@ -123,21 +123,20 @@ CALLS: Mapping[str, tuple[Any, Any]] = {
     QUEUED: (str, dict[str, tuple[Need, int]]),
     PAGE: (Page, tuple[TaskRecord, ...]),
     REKEY: (Moves, None),
-    END: (End, None),
+    END_QUEUED: (End, None),
     COUNTS: (None, Counts),
+    WATCH: (tuple[str, ...], None),
+    CONFIRM: (str, None),
 }
 
 # Words, which need no reply: the type of their content.
-# CLOSED: (worker, session). REPLACED: sessions of the receiver. STOPS: at sessions of the receiver. WATCH: jobs whose
-# changes the sender wants to hear of. CHANGED: watched jobs that changed. SAID: what was passed on of a job.
+# CLOSED: (worker, session). STOPS: at sessions of the receiver. CHANGED: watched jobs that changed. SAID: what was passed on of a job.
 # DOCUMENTS: kinds that changed. DEMAND: all match keys that wait at the sender, with their needs. GIVE, FREED: a shard.
-CLOSED, REPLACED, STOPS, WATCH, CHANGED = "closed", "replaced", "stops", "watch", "changed"
+CLOSED, STOPS, CHANGED = "closed", "stops", "changed"
 SAID, DOCUMENTS, DEMAND, GIVE, FREED = "said", "documents", "demand", "give", "freed"
 WORDS: Mapping[str, Any] = {
     CLOSED: tuple[str, str],
-    REPLACED: tuple[Replaced, ...],
     STOPS: tuple[Stop, ...],
-    WATCH: tuple[str, ...],
     CHANGED: tuple[str, ...],
     SAID: tuple[tuple[str, bytes], ...],
     DOCUMENTS: frozenset[str],

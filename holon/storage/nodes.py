@@ -17,7 +17,7 @@ from holon.core.owner import Owner
 from holon.core.row import shard_of
 from holon.core.shard import Shard
 from holon.core.writer import Ownership, Rows
-from holon.domain.events import InboxEvent
+from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.matching import Need
 from holon.domain.task import Outcome
 from holon.domain.value import replace
@@ -30,6 +30,7 @@ from holon.ports import (
     Counts,
     Created,
     Hint,
+    JobRecord,
     Leased,
     LeaseRef,
     NewJob,
@@ -70,7 +71,7 @@ TICK_S = 1.0
 MOST_KEYS = 1_000
 # An owner of waiting tasks is asked for them no longer than this (seconds).
 LEASE_PATIENCE_S = 2.0
-COUNT_PATIENCE_S = 1.0
+COUNT_PATIENCE_S = CONFIRM_PATIENCE_S = 1.0
 # A node that watches a job says so again this often, and hears of its changes for that long (seconds).
 WATCH_AGAIN_S = 10.0
 WATCH_FOR_S = 30.0
@@ -470,10 +471,6 @@ class NodesStorage(OwnedStorage):
             self._hints.give(Hint(stops=True))
         self._aside(super().close_session(worker_id, guest.session_id))
 
-    def _hear_replaced(self, replaced: tuple[Replaced, ...], node: str) -> None:  # noqa: ARG002
-        self._replaced += replaced
-        self._hints.give(Hint(stops=True))
-
     # Leases ----------------------------------------------------------------------------------------------------
 
     async def lease(self, seats: Sequence[Seat]) -> Leased:
@@ -734,7 +731,7 @@ class NodesStorage(OwnedStorage):
         mine, others = self._split(ends, lambda one: one[0])
         await super().end_queued(key, mine)
         for node, some in others.items():
-            await self._call(node, between.END, between.End(key, tuple(some)))
+            await self._call(node, between.END_QUEUED, between.End(key, tuple(some)))
 
     async def _serve_end(self, asked: between.End, node: str) -> None:  # noqa: ARG002
         await super().end_queued(asked.key, asked.ends)
@@ -751,6 +748,30 @@ class NodesStorage(OwnedStorage):
 
     async def _serve_counts(self, nothing: None, node: str) -> Counts:  # noqa: ARG002
         return await super().counts()
+
+    # Reads -----------------------------------------------------------------------------------------------------
+
+    async def job(self, job_id: str) -> JobRecord | None:
+        await self._confirmed_by_owner(job_id)
+        return await super().job(job_id)
+
+    async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
+        await self._confirmed_by_owner(job_id)
+        return await super().history(job_id, after, limit)
+
+    async def _confirmed_by_owner(self, job_id: str) -> None:
+        """Have the owner of a job confirm its shard, so that a read shows all that was told of the job before.
+
+        A failover to a replica that is behind takes the store back in time, until the owner writes again what is
+        missing. If the owner does not answer, the read goes on without it.
+        """
+        with suppress(StoreUnavailable):
+            node = self._node_of(job_id)
+            if node is not None:
+                await self._call(node, between.CONFIRM, job_id, CONFIRM_PATIENCE_S)
+
+    async def _serve_confirm(self, job_id: str, node: str) -> None:  # noqa: ARG002
+        await self._gate.confirmed(*self._on([job_id]))
 
     # Watching --------------------------------------------------------------------------------------------------
 

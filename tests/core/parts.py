@@ -61,7 +61,7 @@ class PartStorage(OwnedStorage):
         self._owned.set()
         await super()._keep(run)
 
-    def _taken(self, node: str) -> None:
+    def _taken(self, node: str, _shard: int) -> None:
         pass
 
 

@@ -49,6 +49,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             stores.append("two nodes")
             if not asked():
                 stores.remove("redis")
+        if "postgresql" in stores and _APART.match(metafunc.function.__name__):
+            stores.append("two nodes, postgresql")
         if metafunc.definition.get_closest_marker("in_order"):
             stores = [one for one in stores if not one.endswith("partitions")]
         metafunc.parametrize("start", stores, indirect=True)
@@ -65,8 +67,9 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
         one_or_two = two_nodes if request.param.startswith("two nodes") else running_node
         partitions = "&partitions=3" if request.param.endswith("partitions") else ""
         return partial(one_or_two, STORAGE_URI=f"{server.uri(server.database())}{partitions}")
-    if request.param == "postgresql":
-        return partial(running_node, STORAGE_URI=request.getfixturevalue("postgres").database())
+    if request.param.endswith("postgresql"):
+        one_or_two = two_nodes if request.param.startswith("two nodes") else running_node
+        return partial(one_or_two, STORAGE_URI=request.getfixturevalue("postgres").database())
     # A killed process loses nothing of NORMAL either, and nothing here cuts the power.
     stores = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'holon.db'}?synchronous=NORMAL"}
     return partial(running_node, STORAGE_URI=stores[request.param])
