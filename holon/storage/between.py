@@ -130,10 +130,11 @@ CALLS: Mapping[str, tuple[Any, Any]] = {
 }
 
 # Words, which need no reply: the type of their content.
-# CLOSED: (worker, session). STOPS: at sessions of the receiver. CHANGED: watched jobs that changed. SAID: what was passed on of a job.
-# DOCUMENTS: kinds that changed. DEMAND: all match keys that wait at the sender, with their needs. GIVE, FREED: a shard.
+# CLOSED: (worker, session). STOPS: at sessions of the receiver. CHANGED: jobs that the receiver watches. SAID: what was
+# passed on of a job. DOCUMENTS: kinds that changed. DEMAND: all match keys that wait at the sender, with their needs.
+# GIVE, FREED: a shard. JOINED: the sender has begun.
 CLOSED, STOPS, CHANGED = "closed", "stops", "changed"
-SAID, DOCUMENTS, DEMAND, GIVE, FREED = "said", "documents", "demand", "give", "freed"
+SAID, DOCUMENTS, DEMAND, GIVE, FREED, JOINED = "said", "documents", "demand", "give", "freed", "joined"
 WORDS: Mapping[str, Any] = {
     CLOSED: tuple[str, str],
     STOPS: tuple[Stop, ...],
@@ -143,4 +144,5 @@ WORDS: Mapping[str, Any] = {
     DEMAND: dict[str, Need],
     GIVE: int,
     FREED: int,
+    JOINED: None,
 }

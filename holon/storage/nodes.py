@@ -143,6 +143,17 @@ class NodesStorage(OwnedStorage):
     def _more_loops(self) -> Sequence[Callable[[], Any]]:
         return self._post.run, self._sayings.run, self._members.run, self._tick
 
+    def _join(self) -> None:
+        self._tell_all(between.JOINED, None)
+
+    def _hear_joined(self, _: None, node: str) -> None:  # noqa: ARG002
+        self._aside(self._meet())
+
+    async def _meet(self) -> None:
+        """Know a new node at once."""
+        await self._members.look()
+        self._tell_demand()
+
     async def _leave(self) -> None:
         await self._members.leave()
         # What was told last is on its way before this node is gone.
@@ -245,7 +256,7 @@ class NodesStorage(OwnedStorage):
 
     def _hear_word(self, name: str, body: bytes, node: str) -> None:
         try:
-            content = unpack(between.WORDS[name], body)
+            content = unpack(between.WORDS[name] or type(None), body)
         except (MalformedMessage, KeyError) as error:
             self._far.warn("a word of another node cannot be read", why=str(error))
             return

@@ -154,6 +154,7 @@ class OwnedStorage(CoreCalls):
         self._loops = [asyncio.create_task(self._keep(run)) for run in (self._writer.run, *self._more_loops())]
         try:
             await self._owner.start()
+            self._join()
             self._loops.append(asyncio.create_task(self._keep(self._owner.run)))
             if self._alone and not (self._owned.is_set() or self._broken.done()):
                 log.warning(
@@ -179,6 +180,9 @@ class OwnedStorage(CoreCalls):
     def _more_loops(self) -> Sequence[Callable[[], Any]]:
         """What else runs while the store is open."""
         return ()
+
+    def _join(self) -> None:
+        """This node has what it may own at once."""
 
     async def _leave(self) -> None:
         """All shards are handed over."""
