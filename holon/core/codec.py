@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from holon.core.rows import FanOut, JobRow, LateRow, TaskRow, TaskState
-from holon.domain.events import CancelRequested, HistoryEvent
+from holon.domain.events import CancelRequested, HistoryEvent, InboxEvent
 from holon.domain.job import Status
 from holon.domain.task import Outcome, RetryPolicy
 from holon.ports import Attempt, NewTask, Superseded
@@ -97,6 +97,11 @@ class Codec:
         """The arrival number of a job, from its stored head."""
         return int(unpack("head", head)[0])
 
+    @staticmethod
+    def created_at_of(head: bytes) -> int:
+        """When a job was created, from its stored head."""
+        return int(unpack("head", head)[_HEAD_FIELDS.index("created_at")])
+
     def job(self, head: bytes, state: bytes, inbox: bytes | None) -> JobRow:
         """A job's row, without its fan-out, from its stored rows. Raises SealBroken if one cannot be opened."""
         fields = dict(zip(_HEAD_FIELDS, unpack("head", head), strict=True))
@@ -106,13 +111,17 @@ class Codec:
         row.unreported = tuple([(lease, kept) for lease, kept in row.unreported])
         row.message = self._seal.open_text("row", job_id, "message", row.message)
         if inbox:
-            row.inbox = decode_inbox(self.opened(job_id, INBOX, inbox))
+            row.inbox = self.opened_inbox(job_id, inbox)
             row.cancel_pending = any(isinstance(event, CancelRequested) for _, event in row.inbox)
         return row
 
     def inbox(self, row: JobRow) -> bytes:
         """The events in a job's inbox, as sealed bytes."""
         return self.sealed(row.id, INBOX, encode_inbox(row.inbox))
+
+    def opened_inbox(self, job_id: str, stored: bytes) -> tuple[tuple[int, InboxEvent], ...]:
+        """The events in a stored inbox, with their numbers. Raises SealBroken if it cannot be opened."""
+        return decode_inbox(self.opened(job_id, INBOX, stored))
 
     def lines(self, job_id: str, first: int, events: Sequence[HistoryEvent]) -> bytes:
         """A page of history as sealed bytes."""

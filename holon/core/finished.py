@@ -9,7 +9,7 @@ from typing import TypeVar
 from holon.core import codec as names
 from holon.core.row import shard_of
 from holon.core.rows import JobRow, LateRow, TaskRow
-from holon.core.shard import Shard, as_stored, task_place
+from holon.core.shard import Shard, as_stored, is_task_id, task_place
 from holon.core.tables import Tables
 from holon.domain.task import job_of
 from holon.stores.port import RowKey, RowStore
@@ -95,43 +95,42 @@ class Finished:
     async def fetch(self, jobs: Iterable[str] = (), tasks: Iterable[str] = ()) -> Mapping[str, SealBroken]:
         """Read jobs and tasks into memory that may be over, with the jobs of the tasks. Unknown ids are ignored.
 
-        All of them are in memory when this returns. They may be evicted as soon as the caller waits.
+        When this returns, all of them are in memory whose shards the node owns then. They may be evicted, or their
+        shards lost, as soon as the caller waits.
 
         Returns:
             the errors, by job id, of rows that cannot be opened. Those rows are not in memory.
         """
         tables, broken = self._tables, dict[str, SealBroken]()
-        wanted_tasks = dict.fromkeys(one for one in tasks if _is_task_id(one))
+        wanted_tasks = dict.fromkeys(one for one in tasks if is_task_id(one))
         wanted_jobs = dict.fromkeys(one for one in (*jobs, *map(job_of, wanted_tasks)) if one)
         no_jobs, no_tasks = set[str](), set[str]()
-        # Rows in memory may be evicted while others are read. Then they are read, too.
+        # Rows in memory may be evicted while others are read, and a shard may be lost and owned again. Then they are
+        # read again.
         while True:
             some_jobs = [one for one in wanted_jobs if one not in no_jobs and tables.job(one) is None]
             some_tasks = [one for one in wanted_tasks if one not in no_tasks and tables.task(one) is None]
-            if not (some_jobs or some_tasks):
+            owned = [one for one in dict.fromkeys(map(shard_of, (*some_jobs, *some_tasks))) if one in self._shards]
+            if not owned:
                 break
-            await self._fetch_missing(some_jobs, some_tasks, broken)
-            no_jobs.update(one for one in some_jobs if tables.job(one) is None)
-            # Without its job, a task is not kept.
-            no_tasks.update(
-                one
-                for one in some_tasks
-                if tables.task(one) is None and (job_of(one) in no_jobs or tables.job(job_of(one)) is not None)
-            )
+            for number in owned:
+                shard = self._shards.get(number)
+                jobs_here = [one for one in some_jobs if shard_of(one) == number]
+                tasks_here = [one for one in some_tasks if shard_of(one) == number]
+                if shard is None or not await self._fetch(shard, jobs_here, tasks_here, broken):
+                    continue
+                no_jobs.update(one for one in jobs_here if tables.job(one) is None)
+                # Without its job, a task is not kept.
+                no_tasks.update(
+                    one
+                    for one in tasks_here
+                    if tables.task(one) is None and (job_of(one) in no_jobs or tables.job(job_of(one)) is not None)
+                )
         over = [one for one in (*wanted_jobs, *wanted_tasks) if one in self._over]
         for one in over:
             self._over.move_to_end(one)
         self.evict(len(over))
         return broken
-
-    async def _fetch_missing(self, jobs: Sequence[str], tasks: Sequence[str], broken: dict[str, SealBroken]) -> None:
-        """Read jobs and tasks that are not in memory. Errors of rows that cannot be opened go into `broken`."""
-        for number in dict.fromkeys(map(shard_of, (*jobs, *tasks))):
-            shard = self._shards.get(number)
-            if shard is not None:
-                some_jobs = [one for one in jobs if shard_of(one) == number]
-                some_tasks = [one for one in tasks if shard_of(one) == number]
-                await self._fetch(shard, some_jobs, some_tasks, broken)
 
     async def read_job(self, shard: Shard, job_id: str) -> JobRow | None:
         """Read a job of a shard that is not loaded yet; None if there is none, or it cannot be opened."""
@@ -143,11 +142,16 @@ class Finished:
         except SealBroken:
             return None
 
-    async def _fetch(self, shard: Shard, jobs: list[str], tasks: list[str], broken: dict[str, SealBroken]) -> None:
+    async def _fetch(self, shard: Shard, jobs: list[str], tasks: list[str], broken: dict[str, SealBroken]) -> bool:
+        """Read jobs and tasks of a shard that are not in memory. Errors of rows that cannot be opened go into `broken`.
+
+        Returns:
+            whether the shard was this node's all the time; if not, nothing is known of them.
+        """
         tables, codec = self._tables, shard.codec
         jobs, tasks, values = await self._read(shard, jobs, tasks)
         if self._shards.get(shard.number) is not shard:
-            return
+            return False
         for at, job_id in enumerate(jobs):
             head, state = values[2 * at], values[2 * at + 1]
             if head is not None and state is not None and tables.job(job_id) is None:
@@ -161,6 +165,7 @@ class Finished:
                     self.keep(codec.opened_task(job_of(one), *task_place(one), value))
                 except SealBroken as error:
                     broken[job_of(one)] = error
+        return True
 
     async def _read(
         self, shard: Shard, jobs: list[str], tasks: list[str]
@@ -183,7 +188,7 @@ class Finished:
                 return jobs, tasks, values
 
     async def fetch_requests(self, requests: Iterable[tuple[int, str, str]]) -> None:
-        """Read jobs into memory by the requests that created them.
+        """Read jobs into memory by the requests that created them. Those of shards that are not owned are ignored.
 
         Arguments:
             requests: the shard, the owner and the request id of each.
@@ -193,7 +198,9 @@ class Finished:
         tables, wanted = self._tables, dict.fromkeys(requests)
         unknown: set[tuple[int, str, str]] = set()
         # Jobs in memory may be evicted while others are read. Then they are read, too.
-        while some := [one for one in wanted if one not in unknown and tables.request(*one[1:]) is None]:
+        while some := [
+            one for one in wanted if one[0] in self._shards and one not in unknown and tables.request(*one[1:]) is None
+        ]:
             found: list[str] = []
             for number in dict.fromkeys(one[0] for one in some):
                 keys = [("", names.request_name(*one[1:])) for one in some if one[0] == number]
@@ -228,8 +235,3 @@ def _size(row: JobRow | TaskRow | LateRow) -> int:
     if isinstance(row, JobRow):
         return len(row.state)
     return row.outcome.size if isinstance(row, TaskRow) and row.outcome is not None else 0
-
-
-def _is_task_id(text: str) -> bool:
-    parts = text.rsplit("-", 2)
-    return len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from holon.domain.events import InboxEvent
 from holon.domain.job import Status
 from holon.domain.matching import Need
 from holon.domain.task import task_id
-from holon.ports import JobFilter, JobRecord, TaskRecord
+from holon.ports import Counts, JobFilter, JobRecord, TaskRecord
 from holon.stores.records import decode_job
 
 # The search for a waiting branch of a fan-out looks at this many, from both ends. Nearly always a waiting branch is
@@ -69,10 +70,16 @@ def _needs(tables: Tables, row: JobRow) -> tuple[Need | None, Need | None]:
     return (need, None) if fan.queued == fan.spawned - (fan.total - fan.pending) else (None, need)
 
 
+def searched(open_count: int) -> Iterator[int]:
+    """The indexes of the open tasks of a job among which a waiting one is searched, in their order."""
+    last = open_count - 1
+    for n in range(min(open_count, LOOK_AT)):
+        yield last - n // 2 if n % 2 else n // 2
+
+
 def _queued_need(tables: Tables, row: JobRow) -> Need | None:
-    last = row.open_count - 1
-    for n in range(min(row.open_count, LOOK_AT)):
-        task = tables.tasks.get(task_id(row.id, row.open_step, last - n // 2 if n % 2 else n // 2))
+    for index in searched(row.open_count):
+        task = tables.tasks.get(task_id(row.id, row.open_step, index))
         if task is not None and task.state is QUEUED:
             return task.need
     return None
@@ -95,6 +102,12 @@ def task_counts(tables: Tables) -> tuple[int, int, dict[str, int]]:
             skill = tables.backlog.needs[key].skill
             waiting[skill] = waiting.get(skill, 0) + count
     return sum(waiting.values()), sum(len(worker.held) for worker in tables.workers.values()), waiting
+
+
+def counts(tables: Tables) -> Counts:
+    """How much there is, in these tables, of what is not over."""
+    jobs = Counter([status_seen(row) for row in tables.jobs.values() if not row.over])
+    return Counts(jobs, *task_counts(tables))
 
 
 def passes(row: JobRow, which: JobFilter) -> bool:

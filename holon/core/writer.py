@@ -210,7 +210,7 @@ class Gate:
         Raises:
             StoreUnavailable: changes of these shards were lost, or may have been, or the store is away.
         """
-        if any(one.lost for one in on):
+        if _any_lost(on):
             raise not_confirmed()
         self._check()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -222,7 +222,12 @@ class Gate:
 
         Where one process locks the store, memory is right once no change is unwritten. Elsewhere another node may have
         taken a shard, so the next batch has to be applied, an empty one if need be.
+
+        Raises:
+            StoreUnavailable: as `passed`.
         """
+        if _any_lost(on):
+            raise not_confirmed()
         if not self._exclusive:
             self.changed(*on)
         if self.busy:

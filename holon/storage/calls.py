@@ -187,9 +187,6 @@ class CoreCalls(ABC):
         granted = await self._shared.count_jobs(quotas)
         return {place for some, one in zip(places.values(), granted, strict=True) if not one for place in some}
 
-    async def made(self, owner: str, request_id: str) -> tuple[str, bytes] | None:
-        return await self._do(lambda tables, _: creations.made(tables, owner, request_id))
-
     async def append(
         self,
         job_id: str,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,12 +15,14 @@ from zlib import crc32
 
 from holon.clock import Clock
 from holon.core import codec as names
+from holon.core import creations, reads
 from holon.core import shard as shards
 from holon.core.codec import Codec
 from holon.core.finished import Finished
 from holon.core.load import READ_ROWS, branches, entries_of, load
+from holon.core.lookup import Lookup
 from holon.core.owner import TAKE_OVER_S, Owner
-from holon.core.reads import copied, job_record, passes, status_seen, task_counts
+from holon.core.reads import copied, job_record, passes
 from holon.core.row import shard_of
 from holon.core.rows import LEASED, JobRow
 from holon.core.shard import ENDED, EVENTS, HISTORY, Shard, all_of, live_of, over_of
@@ -140,6 +141,7 @@ class OwnedStorage(CoreCalls):
         self._tables = Tables(self._settings, self._rows.shards)
         self._codec = Codec(self._seal)
         self._finished = Finished(self._tables, self._shards, self._rows)
+        self._lookup = Lookup(self._rows, self._codec, self._settings)
         self._ends, self._events = EndsToTell(), EventsToTell()
         self._outbox.count = lambda: sum(shard.unmoved for shard in self._shards.values())
         self._writer = Writer(self._rows, flown=self._flown)
@@ -352,6 +354,10 @@ class OwnedStorage(CoreCalls):
                 raise StoreUnavailable(why, retry_after=RETRY_AFTER_S)
         return list(on)
 
+    def _is_elsewhere(self, item_id: str) -> bool:
+        """Whether a job or a task, if there is one of this id, is in a shard that this node does not own now."""
+        return (number := shard_of(item_id)) not in self._shards and number < self._rows.shards
+
     def _checked(self, *, new_work: bool = False) -> Tables:
         self._check_open()
         self._refuse_one_too_many(new_work=new_work)
@@ -508,8 +514,12 @@ class OwnedStorage(CoreCalls):
 
     async def made(self, owner: str, request_id: str) -> tuple[str, bytes] | None:
         self._check_open()
-        await self._finished.fetch_requests([(self._shard_for(owner, request_id), owner, request_id)])
-        return await super().made(owner, request_id)
+        number = self._shard_for(owner, request_id)
+        await self._finished.fetch_requests([(number, owner, request_id)])
+        if number not in self._shards:
+            return await self._lookup.made(number, owner, request_id)
+        # What begins with the shard's number is in that shard.
+        return await self._do(lambda tables, _: creations.made(tables, owner, request_id), [f"{number}-"])
 
     async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
         await self._fetch_job(step.job.id)
@@ -529,6 +539,8 @@ class OwnedStorage(CoreCalls):
 
     async def unread(self, job_id: str) -> Sequence[InboxEvent]:
         await self._fetch_job(job_id)
+        if self._is_elsewhere(job_id):
+            return await self._lookup.unread(job_id)
         return await super().unread(job_id)
 
     async def open_session(self, opening: Opening) -> Opened:
@@ -558,6 +570,8 @@ class OwnedStorage(CoreCalls):
 
     async def task(self, task_id: str) -> TaskRecord | None:
         await self._fetch(tasks=[task_id])
+        if self._is_elsewhere(task_id):
+            return await self._lookup.task(task_id)
         return await super().task(task_id)
 
     async def queued_tasks(self, key: str, after: str, limit: int) -> Sequence[TaskRecord]:
@@ -657,6 +671,8 @@ class OwnedStorage(CoreCalls):
             while not full and len(page) < limit and (due := to_tell.take(now, limit - len(page))):
                 mine += due
                 for job_id in due:
+                    if self._is_elsewhere(job_id):
+                        continue
                     try:
                         copy, bytes_, owned = await self._copied(job_id)
                     except SealBroken:
@@ -681,7 +697,8 @@ class OwnedStorage(CoreCalls):
         finally:
             # Those that cannot be read now are looked at again then, too.
             for job_id in mine:
-                to_tell.put(job_id, now + hold)
+                if not self._is_elsewhere(job_id):
+                    to_tell.put(job_id, now + hold)
 
     async def settle_ends(self, told: Sequence[str], again: Sequence[tuple[str, int]] = ()) -> None:
         await self._fetch([*told, *(job_id for job_id, _ in again)])
@@ -727,18 +744,27 @@ class OwnedStorage(CoreCalls):
             what makes its record (None: there is no such job), how many bytes its state has, and the ownership that
             must be confirmed before it is shown (empty: it may be shown at once).
         """
-        on = self._on([job_id])
+        self._check_open()
         row = self._tables.job(job_id)
         in_memory = row is not None
         if row is None:
             await self._fetch_job(job_id)
             row = self._tables.job(job_id)
             if row is None:
-                return None, 0, ()
+                return await self._copied_elsewhere(job_id) if self._is_elsewhere(job_id) else (None, 0, ())
+        shard = self._shards[shard_of(job_id)]
         # A job that is over needs no batch if the store has this very row, and no other node can have changed it since.
-        durable = row.over and self._shards[shard_of(job_id)].is_durable(row)
+        durable = row.over and shard.is_durable(row)
         as_stored = durable and (self.exclusive or not in_memory)
-        return copied(self._tables, row), len(row.state), () if as_stored else on
+        return copied(self._tables, row), len(row.state), () if as_stored else (shard.owned,)
+
+    async def _copied_elsewhere(self, job_id: str) -> tuple[Callable[[], JobRecord] | None, int, Sequence[Ownership]]:
+        """The same of a job in a shard that this node does not own: nothing is to be confirmed."""
+        tables = self._lookup.tables()
+        for error in (await self._lookup.read(tables, [job_id])).values():
+            raise error
+        row = tables.jobs.get(job_id)
+        return (None, 0, ()) if row is None else (copied(tables, row), len(row.state), ())
 
     async def _confirmed(self) -> None:
         """Wait until what memory shows of all shards is durable, and certainly this node's."""
@@ -749,14 +775,28 @@ class OwnedStorage(CoreCalls):
         with self._reading():
             await self._confirmed()
             found: list[tuple[int, Callable[[], JobRecord]]] = []
-            more = await self._look(which, limit, found)
+            on: dict[Ownership, None] = {}
+            more = await self._look(which, limit, found, on)
             # What was read while others went on is durable by then.
-            await self._confirmed()
+            await self._gate.confirmed(*on)
             records = await one_by_one(lambda one: one[1](), found)
             return records, found[-1][0] if more else None
 
-    async def _look(self, which: JobFilter, limit: int, found: list[tuple[int, Callable[[], JobRecord]]]) -> bool:
-        """Copy the jobs of a page of a list; answers whether there are more behind it."""
+    async def _look(
+        self,
+        which: JobFilter,
+        limit: int,
+        found: list[tuple[int, Callable[[], JobRecord]]],
+        on: dict[Ownership, None],
+    ) -> bool:
+        """Copy the jobs of a page of a list.
+
+        Arguments:
+            found: where the jobs go, each with its arrival number.
+            on: where the ownerships go that must be confirmed before the jobs are shown.
+        Returns:
+            whether there are more behind the page.
+        """
         size, before = 0, MAX_SCORE if which.before is None else which.before - 1
         indexes = _indexes_of(which)
         while True:
@@ -771,9 +811,11 @@ class OwnedStorage(CoreCalls):
             )
             for at in range(0, len(some), FETCH_JOBS):
                 jobs = [job_id for _, job_id in some[at : at + FETCH_JOBS]]
-                await self._fetch(jobs)
+                elsewhere = await self._fetch_all(jobs)
                 for job_id in jobs:
-                    row = self._tables.job(job_id)
+                    tables, row = elsewhere, elsewhere.jobs.get(job_id)
+                    if row is None:
+                        tables, row = self._tables, self._tables.job(job_id)
                     if row is None or not passes(row, which):
                         continue
                     if which.created_after is not None and row.created_at < which.created_after:
@@ -781,10 +823,29 @@ class OwnedStorage(CoreCalls):
                     size += len(row.state)
                     if len(found) == limit or (found and size > MAX_PAGE_BYTES):
                         return True
-                    found.append((row.n, copied(self._tables, row)))
+                    found.append((row.n, copied(tables, row)))
+                    if tables is not elsewhere:
+                        on[self._shards[shard_of(job_id)].owned] = None
             if not full:
                 return False
             before = last - 1
+
+    async def _fetch_all(self, jobs: Sequence[str]) -> Tables:
+        """Have jobs of all shards at hand; those that cannot be opened are not.
+
+        Returns:
+            tables of those that this node does not own. The others are in the node's own tables.
+        """
+        elsewhere, asked = self._lookup.tables(), set[str]()
+        while True:
+            # A shard may be lost while others are read.
+            ask = [one for one in jobs if one not in asked and self._is_elsewhere(one)]
+            if ask:
+                asked.update(ask)
+                await self._lookup.read(elsewhere, ask)
+            await self._fetch([one for one in jobs if one not in asked])
+            if not any(one not in asked and self._is_elsewhere(one) for one in jobs):
+                return elsewhere
 
     async def job_ids(self, owner: str, prefix: str, limit: int) -> Sequence[str]:
         with self._reading():
@@ -817,14 +878,21 @@ class OwnedStorage(CoreCalls):
         return low
 
     async def _created_at(self, job_id: str) -> int | None:
-        await self._fetch([job_id])
         row = self._tables.job(job_id)
-        return None if row is None else row.created_at
+        if row is not None:
+            return row.created_at
+        # It never changes, so it does not matter who owns the shard.
+        [head] = await self._rows.read(shard_of(job_id), [(job_id, names.HEAD)])
+        return None if head is None else self._codec.created_at_of(head)
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, HistoryEvent]]:
         with self._reading():
-            await self._gate.confirmed(*self._on([job_id]))
+            self._check_open()
             number = shard_of(job_id)
+            if number >= self._rows.shards:
+                return []
+            if (shard := self._shards.get(number)) is not None:
+                await self._gate.confirmed(shard.owned)
             pages = sorted(
                 int(name.removeprefix(names.PAGE))
                 for name in await self._rows.names(number, job_id)
@@ -882,8 +950,7 @@ class OwnedStorage(CoreCalls):
 
     async def counts(self) -> Counts:
         await self._confirmed()
-        jobs = Counter([status_seen(row) for row in self._tables.jobs.values() if not row.over])
-        return Counts(jobs, *task_counts(self._tables))
+        return reads.counts(self._tables)
 
     async def surplus(self, keep: int) -> int | None:
         await self._confirmed()
@@ -958,4 +1025,5 @@ def _indexes_of(which: JobFilter) -> list[str]:
     if not which.statuses:
         return [all_of(which.owner)]
     over = [over_of(which.owner, str(status)) for status in which.statuses if status.terminal]
-    return over + ([live_of(which.owner)] if len(over) < len(which.statuses) else [])
+    # In this order, a job that ends between the reads of two indexes is in one of them.
+    return ([live_of(which.owner)] if len(over) < len(which.statuses) else []) + over
