@@ -362,7 +362,7 @@ def as_stored(row: JobRow) -> JobRow:
 def is_task_id(text: str) -> bool:
     """Whether a text has the form of a task id."""
     parts = text.rsplit("-", 2)
-    return len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal()
+    return len(parts) == 3 and parts[0] != "" and parts[1].isdecimal() and parts[2].isdecimal()
 
 
 def task_place(task: str) -> tuple[int, int]:

@@ -90,7 +90,7 @@ async def test_every_node_shows_the_same_of_jobs_wherever_they_are(pair: Pair) -
     jobs = await all_kinds(pair.first)
     before = [await pair.first.record(job_id) for job_id in jobs]
     history = [await pair.first.told(job_id) for job_id in jobs]
-    inboxes = [await pair.first.storage.unread(job_id) for job_id in jobs]
+    inboxes = [list(await pair.first.storage.unread(job_id)) for job_id in jobs]
     tasks = [f"{job_id}-0-{index}" for job_id in jobs for index in range(12)]
     tasks_before = [await pair.first.storage.task(task) for task in tasks]
     assert any(inboxes)
@@ -101,7 +101,7 @@ async def test_every_node_shows_the_same_of_jobs_wherever_they_are(pair: Pair) -
     for world in (pair.first, pair.second):
         assert [await world.record(job_id) for job_id in jobs] == before
         assert [await world.told(job_id) for job_id in jobs] == history
-        assert [await world.storage.unread(job_id) for job_id in jobs] == inboxes
+        assert [list(await world.storage.unread(job_id)) for job_id in jobs] == inboxes
         assert [await world.storage.task(task) for task in tasks] == tasks_before
 
 
