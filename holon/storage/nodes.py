@@ -108,6 +108,8 @@ class NodesStorage(OwnedStorage):
         # Sessions at other nodes that have, or had, leases of tasks here: the node and the session, by worker.
         self._guests: dict[str, tuple[str, Guest]] = {}
         self._stopping: dict[str, Stop] = {}
+        # Leases of other nodes' tasks whose stop a worker here has heard, and not answered yet.
+        self._stopped: set[str] = set()
         self._demand: dict[str, Mapping[str, Need]] = {}
         self._told_demand = False
         self._demanding: asyncio.TimerHandle | None = None
@@ -183,7 +185,13 @@ class NodesStorage(OwnedStorage):
         return self._hosted
 
     def _hear_give(self, shard: int, node: str) -> None:
-        self._owner.asked(shard, node)
+        # A shard on which nothing runs goes at once, and cuts no handler short.
+        busy = {shard_of(job_id) for job_id in self._tables.claimed}
+        idle = [number for number in self._shards if number not in busy]
+        if shard not in idle and idle:
+            shard = idle[0]
+        if shard in idle:
+            self._owner.asked(shard, node)
 
     def _hear_freed(self, shard: int, node: str) -> None:  # noqa: ARG002
         self._owner.freed(shard)
@@ -462,6 +470,9 @@ class NodesStorage(OwnedStorage):
     async def close_session(self, worker_id: str, session_id: str) -> None:
         await super().close_session(worker_id, session_id)
         guest = self._hosted.get(worker_id)
+        row = self._tables.workers.get(worker_id)
+        if row is not None and row.session_id == session_id:
+            self._stopped.difference_update(row.held)
         if guest is not None and guest.session_id == session_id:
             await self._exchange(Change(SESSION, worker_id, guest.sequence, None))
             if self._hosted.get(worker_id) is guest:
@@ -536,6 +547,7 @@ class NodesStorage(OwnedStorage):
 
     def _let_go(self, worker_id: str, lease_id: str, task_id: str) -> None:
         """A worker's last word about a lease of another node's task is on its way."""
+        self._stopped.discard(lease_id)
         row = self._tables.workers.get(worker_id)
         if row is not None and not self._has(task_id):
             row.held.pop(lease_id, None)
@@ -549,8 +561,13 @@ class NodesStorage(OwnedStorage):
             self._let_go(handback.lease.worker_id, handback.lease.lease_id, handback.lease.task_id)
         touched = await super().touch(mine, seats)
         self._sayings.soon()
-        stops, self._stops = [*self._here(touched.stops), *self._stops], []
-        lost, self._lost_leases = (*touched.lost, *self._lost_leases), []
+        # The owner of a task repeats a stop until the worker's last word; the worker hears it once.
+        told = [one for one in self._stops if one.lease.lease_id not in self._stopped]
+        self._stopped.update(one.lease.lease_id for one in told)
+        stops, self._stops = [*self._here(touched.stops), *told], []
+        gone = [one for one in self._lost_leases if one.lease_id not in self._stopped]
+        self._stopped.update(one.lease_id for one in gone)
+        lost, self._lost_leases = (*touched.lost, *gone), []
         replaced, self._replaced = tuple(self._replaced), []
         ended, self._newer_ended = tuple(self._newer_ended), []
         return Touched(lost, tuple(stops), touched.leased, replaced, ended)

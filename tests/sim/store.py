@@ -78,6 +78,13 @@ class Server:
             return answer
         raise AssertionError("the store waits")
 
+    async def change(self, call: Coroutine[Any, Any, T]) -> T:
+        """A change of an owner, which no failover loses: nobody could write again what the new owner wrote."""
+        changed = await call
+        if self._replica is not None:
+            self.replicate()
+        return changed
+
     async def apply(self, rows: MemoryRows, batches: Sequence[Batch]) -> Sequence[tuple[Word, Head]]:
         """Write batches, and look at them first."""
         for batch in batches:
@@ -141,10 +148,10 @@ class SimRows:
         return await self._call(lambda rows: rows.heads())
 
     async def acquire(self, seen: Head, token: str, node: str, schema: int) -> Head | None:
-        return await self._call(lambda rows: rows.acquire(seen, token, node, schema))
+        return await self._call(lambda rows: self._server.change(rows.acquire(seen, token, node, schema)))
 
     async def release(self, head: Head, batch: int) -> bool:
-        return await self._call(lambda rows: rows.release(head, batch))
+        return await self._call(lambda rows: self._server.change(rows.release(head, batch)))
 
     async def apply(self, batches: Sequence[Batch]) -> Sequence[tuple[Word, Head]]:
         return await self._call(lambda rows: self._server.apply(rows, batches))
