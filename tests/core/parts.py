@@ -61,11 +61,7 @@ class PartStorage(OwnedStorage):
         self._owned.set()
         await super()._keep(run)
 
-<<<<<<< HEAD
     def _taken(self, node: str, _shard: int) -> None:
-=======
-    def _taken(self, node: str) -> None:
->>>>>>> far
         pass
 
 

@@ -485,10 +485,7 @@ async def test_an_end_is_told_by_the_node_that_has_the_shard_then(plain: Pair) -
     await take(two, [shard_of(job_id)])
     with pytest.raises(StoreUnavailable):
         await one.storage.take_ends(10, HOLD)
-<<<<<<< HEAD
-=======
     assert await one.storage.take_ends(10, HOLD) == Ends()
->>>>>>> far
     one.clock.advance(HOLD)
     assert await one.storage.take_ends(10, HOLD) == Ends()
     assert ids(await two.storage.take_ends(10, HOLD)) == [job_id]
