@@ -97,7 +97,7 @@ class Owner:
         members: the nodes that share the store; None: whoever owns the first shard takes them all.
         ask: asks a node for one of its shards; `asked` is to be called there.
         told: tells a node that a shard was freed for it; `freed` is to be called there.
-        timed: called with the store's time (epoch milliseconds), and how long it took to ask for it (seconds).
+        timed: called before the store is asked for its time; the answer is called with that time, epoch milliseconds.
         settle: called with a shard before it is handed over: no new work begins on it, and what runs ends.
     """
 
@@ -114,7 +114,7 @@ class Owner:
         ask: Callable[[str, int], object] = _nothing,
         told: Callable[[str, int], object] = _nothing,
         settle: Callable[[int], Awaitable[None]] = _at_once,
-        timed: Callable[[int, float], object] = _nothing,
+        timed: Callable[[], Callable[[int], object]] = lambda: lambda _: None,
     ) -> None:
         self.owned: dict[int, Ownership] = {}
         self._store = store
@@ -276,11 +276,10 @@ class Owner:
         self._ask_for_one()
 
     async def _heads(self) -> Sequence[Head]:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        heard = self._timed()
         heads = await self._store.heads()
         # A shard's time may be ahead of the store's clock, which has been set back then.
-        self._timed(min(head.time for head in heads), loop.time() - began)
+        heard(min(head.time for head in heads))
         self._owners = {head.shard: head.node for head in heads if head.token != NOBODY}
         return heads
 
@@ -335,10 +334,13 @@ class Owner:
 
     async def _load_taken(self) -> None:
         """Load the shards that were taken, one after the other. That may take longer than other nodes wait."""
+        taken = len(self._unloaded)
         while self._unloaded:
             shard, (owned, before) = next(iter(self._unloaded.items()))
             await self._bring_in(owned, before)
             del self._unloaded[shard]
+        if taken:
+            log.info("took %d shards; this node has %d of %d now", taken, len(self.owned), self._store.shards)
 
     async def _bring_in(self, owned: Ownership, before: str) -> None:
         """Load a shard that this node owns now, and begin.
@@ -363,7 +365,7 @@ class Owner:
                 return
             # Another node that shares the store may be able to load it: the caller frees it.
             raise
-        log.info("shard %d is owned (epoch %d, was %r)", head.shard, head.epoch, before)
+        log.debug("shard %d is owned (epoch %d, was %r)", head.shard, head.epoch, before)
 
     # Sharing -------------------------------------------------------------------------------------------------------
 

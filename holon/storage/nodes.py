@@ -139,7 +139,7 @@ class NodesStorage(OwnedStorage):
             ask=lambda node, shard: self._tell_node(node, between.GIVE, shard),
             told=lambda node, shard: self._tell_node(node, between.FREED, shard),
             settle=self._settle_shard,
-            timed=self._time.heard,
+            timed=self._time.ask,
         )
 
     def _more_loops(self) -> Sequence[Callable[[], Any]]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from holon.clock import Clock
 
-# An answer of the store that took longer than this (seconds) tells only that its time is no earlier.
-PROMPT_S = 0.1
+# An answer of the store that took longer than this (milliseconds) tells only that its time is no earlier.
+PROMPT_MS = 100
 
 
 class StoreTime:
@@ -25,19 +25,17 @@ class StoreTime:
     def __repr__(self) -> str:
         return f"StoreTime(offset={self._offset})"
 
-    def heard(self, store_ms: int, took_s: float) -> None:
-        """The store told its time.
+    def ask(self) -> Callable[[int], None]:
+        """The store is asked for its time now; call the answer with what it says, epoch milliseconds."""
+        asked = self._clock.now_ms()
 
-        Arguments:
-            store_ms: its time, epoch milliseconds.
-            took_s: how long its answer took (seconds).
-        """
-        # It is that late now at least.
-        least = store_ms - self._clock.now_ms()
-        if took_s <= PROMPT_S:
-            self._offset = least + int(took_s * 500)
-        elif self._offset is None or self._offset < least:
-            self._offset = least
+        def heard(store_ms: int) -> None:
+            now = self._clock.now_ms()
+            # It is that late at least.
+            if now - asked <= PROMPT_MS or self._offset is None or self._offset < store_ms - now:
+                self._offset = store_ms - now
+
+        return heard
 
     def now_ms(self) -> int:
         if self._offset is None:
