@@ -160,9 +160,15 @@ class NodesStorage(OwnedStorage):
         await self._members.leave()
         # What was told last is on its way before this node is gone.
         await self._post.sent()
+
+    async def _close(self) -> None:
+        if self._demanding is not None:
+            self._demanding.cancel()
         for task in self._beside:
             task.cancel()
         await asyncio.gather(*self._beside, return_exceptions=True)
+        await self._sayings.close()
+        await self._post.close()
 
     def _taken(self, node: str, shard: int) -> None:
         # Another node may take a shard. A node of this name is a second process of it.

@@ -181,6 +181,9 @@ class OwnedStorage(CoreCalls):
         """What else runs while the store is open."""
         return ()
 
+    async def _close(self) -> None:
+        """Nothing runs any more."""
+
     def _join(self) -> None:
         """This node has what it may own at once."""
 
@@ -225,6 +228,7 @@ class OwnedStorage(CoreCalls):
             for loop in self._loops:
                 loop.cancel()
             await asyncio.gather(*self._loops, return_exceptions=True)
+            await self._close()
             self._open = False
             for shard in list(self._shards.values()):
                 self._writer.drop(shard.owned, "the store is closed")

@@ -119,22 +119,23 @@ class Post:
 
     async def run(self) -> None:
         """Read the mail of this node, until cancelled."""
-        try:
-            while True:
-                try:
-                    received = await self._store.receive(self._node, {})
-                except StoreBroken:
-                    raise
-                except StoreUnavailable as error:
-                    self._away.warn("mail of other nodes cannot be read", why=error.message)
-                    await asyncio.sleep(PAUSE_S)
-                    continue
-                for sealed in received.mail:
-                    self._read(sealed)
-        finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        while True:
+            try:
+                received = await self._store.receive(self._node, {})
+            except StoreBroken:
+                raise
+            except StoreUnavailable as error:
+                self._away.warn("mail of other nodes cannot be read", why=error.message)
+                await asyncio.sleep(PAUSE_S)
+                continue
+            for sealed in received.mail:
+                self._read(sealed)
+
+    async def close(self) -> None:
+        """End all calls that are under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # Calls -----------------------------------------------------------------------------------------------------
 

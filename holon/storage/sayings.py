@@ -68,16 +68,18 @@ class Sayings:
 
     async def run(self) -> None:
         """Carry what is said, until cancelled."""
-        try:
-            while True:
-                await self._some.wait()
-                self._some.clear()
-                for node, touch in self._by_node().items():
-                    self._under_way[node] = asyncio.create_task(self._carry(node, touch), name="store-sayings")
-        finally:
-            for task in self._under_way.values():
-                task.cancel()
-            await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            for node, touch in self._by_node().items():
+                self._under_way[node] = asyncio.create_task(self._carry(node, touch), name="store-sayings")
+
+    async def close(self) -> None:
+        """End all calls that are under way."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _by_node(self) -> dict[str, Touch]:
         """Take out what is for owners that are not being called now."""
