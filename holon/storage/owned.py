@@ -110,6 +110,8 @@ class OwnedStorage(CoreCalls):
     def __init__(self, settings: StoreSettings, clock: Clock, seal: Seal | None = None) -> None:
         super().__init__(settings, clock, seal)
         self._shards: dict[int, Shard] = {}
+        # Their numbers in order.
+        self._homes: list[int] = []
         self._loaded: dict[int, _Loaded] = {}
         self._lost_because = ""
         self._open = self._ending = False
@@ -302,6 +304,7 @@ class OwnedStorage(CoreCalls):
         shard, loaded = rows, self._loaded.pop(rows.number)
         shard.owned = owned
         self._shards[shard.number] = shard
+        self._homes = sorted(self._shards)
         self._tables.absorb(loaded.tables)
         for one in loaded.ends:
             self._ends.put(one.member, one.score)
@@ -324,6 +327,7 @@ class OwnedStorage(CoreCalls):
         self._lost_because = shard.lost_because
         if self._shards.get(shard.number) is shard:
             del self._shards[shard.number]
+            self._homes = sorted(self._shards)
         self._tables.expel(shard.number, self._hosts)
         self._finished.expel(shard.number)
         for told in (self._ends, self._events):
@@ -344,8 +348,9 @@ class OwnedStorage(CoreCalls):
         if request_id is not None:
             shard = self._shard_for(owner, request_id)
         else:
-            # The same one for a while, so that batches are few.
-            shard = now // SHARD_FOR % self._rows.shards
+            # One of this node's, the same for a while, so that calls between nodes and batches are few.
+            homes = self._homes or self._all
+            shard = homes[now // SHARD_FOR % len(homes)]
         return f"{shard}-{ordered_id(now)}"
 
     def hurry(self) -> None:

@@ -1,4 +1,4 @@
-"""The store in PostgreSQL: one node has it, another waits for it, and its server may go away."""
+"""The store in PostgreSQL: nodes share it, and its server may go away."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from holon.core import owner
 from holon.domain.events import CancelRequested
 from holon.domain.job import Job
 from holon.errors import StoreBroken, StoreUnavailable
-from holon.ports import JobFilter, NewJob, StoreSettings
+from holon.ports import Appended, JobFilter, NewJob, StoreSettings
 from holon.storage.postgres import PostgresStorage
+from holon.stores.postgres import PostgresRows
 from holon.testing import RunningNode, running_node
 from tests.history.postgres import Server, serving
 from tests.history.site import working
@@ -63,35 +64,51 @@ async def test_i1_jobs_are_there_after_a_restart_of_the_node(server: Server) -> 
         assert (await node.client.wait_for(job_id)).status == "finished"
 
 
-async def test_a_second_node_waits_until_the_first_gives_the_store_back(server: Server) -> None:
+async def test_i1_a_node_has_the_jobs_of_another_that_has_ended(server: Server) -> None:
     uri = server.database()
-    first = storage(uri, "first")
-    await first.__aenter__()
-    await first.put_document("keys", "a", b"1", version=0)
-    second = storage(uri, "second")
-    waiting = asyncio.create_task(second.__aenter__())
-    done, _ = await asyncio.wait([waiting], timeout=0.3)
-    assert not done
-    await first.__aexit__(None, None, None)
-    await waiting
-    document = await second.document("keys", "a")
-    assert document is not None
-    assert document.value == b"1"
-    await second.__aexit__(None, None, None)
+    async with running_node(one_task(), STORAGE_URI=uri, INSTANCE_ID="second") as second:
+        async with running_node(one_task(), STORAGE_URI=uri, INSTANCE_ID="first") as first:
+            jobs = [(await first.client.create_job("one_task", {"n": n})).job_id for n in range(20)]
+            # Each node shows the jobs of both.
+            assert {(await second.client.get_job(job_id)).status for job_id in jobs} == {"waiting_for_worker"}
+        async with working(second, "w1"):
+            for job_id in jobs:
+                assert (await second.client.wait_for(job_id)).status == "finished"
 
 
-async def test_a_node_that_was_silent_for_too_long_ends_and_says_who_has_the_store(
+async def test_i1_workers_of_one_node_do_the_tasks_of_another(server: Server) -> None:
+    uri = server.database()
+    async with (
+        running_node(one_task(), STORAGE_URI=uri, INSTANCE_ID="first") as first,
+        running_node(one_task(), STORAGE_URI=uri, INSTANCE_ID="second") as second,
+        working(second, "w1"),
+    ):
+        for n in range(20):
+            assert (await first.run("one_task", {"n": n})).status == "finished"
+
+
+async def test_i1_shards_that_a_silent_node_lost_are_answered_by_the_other(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, "TAKE_OVER_S", 0.2)
     uri = server.database()
+    jobs = [NewJob(Job(f"{shard}-a", "bp", "ann", {}, "start"), ()) for shard in range(32)]
     # The first one writes nothing by itself for 2.5 s, as if it stood still.
-    async with storage(uri, "frozen") as frozen, storage(uri, "other") as other:
-        assert await other.put_document("keys", "a", b"1", version=0)
-        with pytest.raises(StoreBroken, match="node 'other' has taken the store"):
-            await frozen.failure()
-        with pytest.raises(StoreBroken, match="Start this node again"):
-            await frozen.put_document("keys", "a", b"2", version=0)
+    async with storage(uri, "frozen") as frozen:
+        await frozen.create_jobs(jobs, 0)
+        async with storage(uri, "other") as other, PostgresRows(uri) as rows:
+            while True:
+                if shards := [head.shard for head in await rows.heads() if head.node == "other"]:
+                    break
+                await asyncio.sleep(0.05)
+            taken = f"{shards[0]}-a"
+            while True:
+                with contextlib.suppress(StoreUnavailable):
+                    appended, _ = await frozen.append(taken, CancelRequested("ann"), "key", 0)
+                    break
+                await asyncio.sleep(0.05)
+            assert appended is Appended.APPENDED
+            assert len(await other.unread(taken)) == 1
 
 
 async def test_batches_that_a_failover_lost_are_written_again(server: Server) -> None:
@@ -151,14 +168,3 @@ async def test_i10_calls_that_read_rows_are_refused_while_the_store_is_silent(se
                 assert (await store.create_jobs([new], 0)).jobs
                 break
             await asyncio.sleep(0.01)
-
-
-async def test_i10_a_node_that_waits_for_the_store_can_be_told_to_end(server: Server) -> None:
-    uri = server.database()
-    async with storage(uri, "first"):
-        waiting = asyncio.create_task(storage(uri, "second").__aenter__())
-        await asyncio.wait([waiting], timeout=0.3)
-        waiting.cancel()
-        async with asyncio.timeout(10):
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
