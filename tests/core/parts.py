@@ -127,6 +127,7 @@ async def take(world: World, shards: Iterable[int]) -> None:
     heads = await store._rows.heads()
     for number in shards:
         await store._owner._take(heads[number])
+        await store._owner._load_taken()
         assert number in store._shards
 
 

@@ -15,11 +15,23 @@ from holon.domain.job import Job, Status
 from holon.domain.value import replace
 from holon.errors import StoreBroken, StoreUnavailable
 from holon.ports import NewJob, Step, StoreSettings
+from holon.storage.owned import OwnedStorage
 from holon.stores.memory import MemoryRows
-from holon.stores.port import Batch, Head, RowKey, Word
+from holon.stores.port import Batch, Head, RowKey, RowStore, Word
 from tests.sim.loop import VirtualLoop
-from tests.sim.node import SimClock, SimStorage
+from tests.sim.node import SimClock
 from tests.sim.store import Server, SimRows
+
+
+class AloneStorage(OwnedStorage):
+    """A store that one node has at a time, over its way to the server."""
+
+    def __init__(self, settings: StoreSettings, clock: SimClock, rows: SimRows) -> None:
+        super().__init__(settings, clock)
+        self._way = rows
+
+    def _open_rows(self) -> RowStore:
+        return self._way
 
 
 class Site:
@@ -29,10 +41,10 @@ class Site:
         self.loop = loop
         self.server = Server(MemoryRows(1, SimClock(loop, 0)), random.Random(1))
 
-    def node(self, name: str) -> tuple[SimStorage, Way]:
+    def node(self, name: str) -> tuple[AloneStorage, Way]:
         """A node that can be started, and its way to the store."""
         way = Way(self.server, copy_context())
-        return SimStorage(StoreSettings(name), SimClock(self.loop, 0), way), way
+        return AloneStorage(StoreSettings(name), SimClock(self.loop, 0), way), way
 
 
 class Way(SimRows):
@@ -102,7 +114,7 @@ def run(story: Callable[[Site], Awaitable[None]]) -> None:
         loop.end()
 
 
-async def stopped(waiting: asyncio.Task[SimStorage]) -> None:
+async def stopped(waiting: asyncio.Task[AloneStorage]) -> None:
     """End a node that still waits for the store."""
     assert not waiting.done()
     waiting.cancel()
@@ -206,14 +218,14 @@ async def another_takes(site: Site) -> None:
     assert await site.server.rows.acquire(head, "another", "other", head.schema)
 
 
-ANSWERED_FROM_MEMORY: dict[str, Callable[[SimStorage], Awaitable[object]]] = {
+ANSWERED_FROM_MEMORY: dict[str, Callable[[AloneStorage], Awaitable[object]]] = {
     "task": lambda store: store.task("0-unknown-1-0"),
 }
 
 
 @pytest.mark.parametrize("call", ANSWERED_FROM_MEMORY.values(), ids=ANSWERED_FROM_MEMORY)
 def test_nothing_is_answered_from_memory_once_another_node_has_the_store(
-    call: Callable[[SimStorage], Awaitable[object]],
+    call: Callable[[AloneStorage], Awaitable[object]],
 ) -> None:
     async def story(site: Site) -> None:
         one, _ = site.node("one")
@@ -229,7 +241,7 @@ def test_nothing_is_answered_from_memory_once_another_node_has_the_store(
     run(story)
 
 
-async def finished(store: SimStorage) -> str:
+async def finished(store: AloneStorage) -> str:
     """The id of a new job that is over; its webhook is to be told."""
     job_id = store.new_job_id("ann")
     new = NewJob(Job(job_id, "bp", "ann", {}, "start", webhook="https://example.org"), ())
