@@ -188,13 +188,14 @@ async def branches(store: RowStore, shard: Shard, tables: Tables, row: JobRow, s
     found: list[tuple[str, Outcome]] = []
     for first in range(0, total, READ_ROWS):
         places = range(first, min(first + READ_ROWS, total))
-        missing = [index for index in places if tables.task(task_id(row.id, step, index)) is None]
+        known = {index: task for index in places if (task := tables.task(task_id(row.id, step, index))) is not None}
+        # Those that are known may leave memory while the others are read.
+        missing = [index for index in places if index not in known]
         values = await store.read(shard.number, [(row.id, names.task_name(step, index)) for index in missing])
         stored = dict(zip(missing, values, strict=True))
         for index in places:
-            task = tables.task(task_id(row.id, step, index))
-            if task is not None:
-                outcome = task.outcome
+            if index in known:
+                outcome = known[index].outcome
             elif (value := stored.get(index)) is not None:
                 outcome = shard.codec.outcome(row.id, step, index, value)
             else:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from holon.clock import Clock
 from holon.domain.value import replace
@@ -121,13 +123,19 @@ def owned_by(world: World) -> set[int]:
     return set(store_of(world)._shards)
 
 
+# An owner takes one shard after the other.
+_taking: WeakKeyDictionary[OwnedStorage, asyncio.Lock] = WeakKeyDictionary()
+
+
 async def take(world: World, shards: Iterable[int]) -> None:
     """Have a node take shards, whoever has them: they do not hear of it."""
     store = store_of(world)
     heads = await store._rows.heads()
+    taking = _taking.setdefault(store, asyncio.Lock())
     for number in shards:
-        await store._owner._take(heads[number])
-        await store._owner._load_taken()
+        async with taking:
+            await store._owner._take(heads[number])
+            await store._owner._load_taken()
         assert number in store._shards
 
 
