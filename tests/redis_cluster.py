@@ -51,7 +51,7 @@ class RedisCluster:
         ]
         self.clients = [Redis(port=port, decode_responses=True) for port in self.ports]
         self.ids = [str(self.call(at, "CLUSTER", "MYID")) for at in range(len(self.ports))]
-        # So that the first partitions are at masters of their own.
+        # So that each master has some of the shards.
         bounds = (0, 10_000, 14_000, SLOTS)
         for at in range(MASTERS):
             self.call(at, "CLUSTER", "ADDSLOTS", *range(bounds[at], bounds[at + 1]))

@@ -15,7 +15,6 @@ _KINDS = {
     "unix": "redis",
     "redis+sentinel": "redis",
     "rediss+sentinel": "redis",
-    "redis-partitions": "redis-partitions",
     "redis-cluster": "redis-cluster",
     "redis+cluster": "redis-cluster",
     "rediss+cluster": "redis-cluster",
@@ -39,7 +38,7 @@ def asked() -> tuple[str, ...]:
     if wrong:
         raise ValueError(
             f"{VARIABLE}: {', '.join(wrong)} is no kind of store; there are memory, sqlite, redis and postgresql, "
-            "and for the suite of rules redis-partitions and redis-cluster"
+            "and for the suite of rules redis-cluster"
         )
     return tuple(dict.fromkeys(_KINDS[name] for name in names))
 

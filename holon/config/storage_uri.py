@@ -11,8 +11,6 @@ from holon.config import postgres_uri
 from holon.config.values import has_port, sqlite_instead
 from holon.errors import ConfigError, Violation
 
-# A node has two connections to each.
-MAX_PARTITIONS = 64
 _SYNCHRONOUS = ("FULL", "NORMAL")
 _SENTINELS = ("redis+sentinel", "rediss+sentinel")
 _HOSTS = re.compile(r"(?:[^@]*@)?[^,@/]+(?:,[^,@/]+)*")
@@ -37,7 +35,6 @@ class StorageURI:
         path: the database file; None for others than SQLite.
         synchronous: "FULL" (a commit survives a power cut) or "NORMAL" (it survives a crash of the process).
         server: the Redis server, as its client library takes it; empty for others. It may hold a password.
-        partitions: in how many partitions it keeps jobs.
         replicas: how many replicas must have a call before it is answered.
         synced: whether it must be on the disk too, there and at the server itself.
         postgres: the whole URI of a PostgreSQL database, with its password; empty for others.
@@ -47,7 +44,6 @@ class StorageURI:
     path: Path | None = None
     synchronous: str = "FULL"
     server: str = field(default="", repr=False)
-    partitions: int = 1
     replicas: int = 0
     synced: bool = False
     postgres: str = field(default="", repr=False)
@@ -56,7 +52,7 @@ class StorageURI:
     def parse(cls, text: str) -> StorageURI:
         """Read a URI: `memory://`; `sqlite:///relative.db`, `sqlite:////absolute.db`, with `?synchronous=FULL|NORMAL`;
         `redis://`, `rediss://`, `unix://`, and `+sentinel` or `+cluster` behind the first two, with
-        `?partitions=N`, `?replicas=N` and `?synced=true`; `postgresql://`.
+        `?replicas=N` and `?synced=true`; `postgresql://`.
 
         Raises:
             ConfigError: the text names no store of this version; the message says which forms there are.
@@ -126,11 +122,9 @@ def _redis(parts: SplitResult) -> StorageURI:
             "unix:///path/to/socket, as redis+sentinel://[user:password@]host:port,.../service[/database], or as "
             "redis+cluster://[user:password@]host:port,..., which has no database; rediss is the same over TLS"
         )
-    partitions, replicas, synced, kept = 1, 0, False, []
+    replicas, synced, kept = 0, False, []
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
-        if key == "partitions" and value.isdecimal() and 1 <= int(value) <= MAX_PARTITIONS:
-            partitions = int(value)
-        elif key == "replicas" and value.isdecimal():
+        if key == "replicas" and value.isdecimal():
             replicas = int(value)
         elif key == "synced" and value in ("true", "false"):
             synced = value == "true"
@@ -140,11 +134,11 @@ def _redis(parts: SplitResult) -> StorageURI:
             # Not shown: what is special in a password, and not percent-encoded, makes an option of the rest of it.
             raise _wrong(
                 f"{parts.scheme}:// has an unknown option, or an option with an invalid value. Options are "
-                f"partitions=1 to {MAX_PARTITIONS}, replicas=NUMBER, synced=true, db=NUMBER for a socket, and for "
-                f"rediss {', '.join(_TLS_FILES)}, each with a file"
+                f"replicas=NUMBER, synced=true, db=NUMBER for a socket, and for rediss {', '.join(_TLS_FILES)}, each "
+                "with a file"
             )
     server = f"{parts.scheme}://{parts.netloc}{parts.path}" + (f"?{'&'.join(kept)}" if kept else "")
-    return StorageURI("redis", server=server, partitions=partitions, replicas=replicas, synced=synced)
+    return StorageURI("redis", server=server, replicas=replicas, synced=synced)
 
 
 def _names_a_server(parts: SplitResult) -> bool:

@@ -66,9 +66,7 @@ def open_store(uri: StorageURI, settings: StoreSettings, clock: Clock, seal: Sea
         from holon.storage.redis import RedisStorage
     except ModuleNotFoundError as error:
         raise _not_installed("Redis", "redis", error) from error
-    return RedisStorage(
-        uri.server, settings, partitions=uri.partitions, replicas=uri.replicas, synced=uri.synced, seal=seal
-    )
+    return RedisStorage(uri.server, settings, clock, replicas=uri.replicas, synced=uri.synced, seal=seal)
 
 
 def _not_installed(store: str, extra: str, error: ModuleNotFoundError) -> ConfigError:

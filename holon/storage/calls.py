@@ -13,7 +13,7 @@ from holon.core.tables import Tables
 from holon.domain.events import InboxEvent
 from holon.domain.matching import Need
 from holon.domain.task import Outcome
-from holon.errors import StoreUnavailable
+from holon.errors import HolonError, StoreUnavailable
 from holon.ports import (
     Appended,
     Claim,
@@ -41,7 +41,7 @@ from holon.ports import (
     Touched,
 )
 from holon.storage.hints import Hints
-from holon.storage.outbox import Outbox, too_much_waits
+from holon.storage.outbox import Outbox
 from holon.storage.promises import Promises
 from holon.storage.shared_records import SharedRecords
 from holon.stores.port import RowStore
@@ -96,6 +96,10 @@ class CoreCalls(ABC):
         """The rows in memory. Raises StoreUnavailable if `_do` would."""
 
     @abstractmethod
+    def _no_new_jobs(self) -> HolonError | None:
+        """Why new jobs are refused at the moment; None if they are not."""
+
+    @abstractmethod
     async def _ask(self, call: Callable[[RowStore], Awaitable[T]], /) -> T:
         """The reply of the row store to a call that concerns no shard.
 
@@ -143,9 +147,10 @@ class CoreCalls(ABC):
 
     async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
         await self._fetch_requests(items)
-        repeats = self._outbox.full
-        if repeats and not all(creations.is_repeat(self._checked(), new) for new in items):
-            raise too_much_waits(self._outbox.bytes)
+        refusal = self._no_new_jobs()
+        repeats = refusal is not None
+        if refusal is not None and not all(creations.is_repeat(self._checked(), new) for new in items):
+            raise refusal
         encoded = with_states(items, self._settings.max_state_bytes)
         if any(new.note is not None or new.quota is not None for new in items):
             return await self._promises.whole(lambda: self._create_noted(encoded, want, seats, new_work=not repeats))

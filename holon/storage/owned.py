@@ -31,7 +31,7 @@ from holon.core.writer import Ownership, Rows, Writer
 from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.task import Outcome
 from holon.domain.value import Value, replace
-from holon.errors import ConfigError, StoreBroken, StoreUnavailable
+from holon.errors import ConfigError, HolonError, StoreBroken, StoreUnavailable
 from holon.ports import (
     MAX_PAGE_BYTES,
     Appended,
@@ -59,7 +59,7 @@ from holon.ports import (
 from holon.randomness import ordered_id, times_of
 from holon.storage.calls import CoreCalls
 from holon.storage.ends import EndsToTell, EventsToTell
-from holon.storage.outbox import TAKE_BYTES
+from holon.storage.outbox import TAKE_BYTES, too_much_waits
 from holon.storage.promises import Promise, Promises
 from holon.storage.waiting import MAX_WAITING, MAX_WAITING_TO_CREATE, RETRY_AFTER_S, too_many_wait
 from holon.stores.port import MAX_SCORE, Found, Head, RowKey, RowStore
@@ -395,6 +395,13 @@ class OwnedStorage(CoreCalls):
         self._check_open()
         self._refuse_one_too_many(new_work=new_work)
         return self._tables
+
+    def _no_new_jobs(self) -> HolonError | None:
+        if self._outbox.full:
+            return too_much_waits(self._outbox.bytes)
+        if self._rows.objection:
+            return StoreUnavailable(self._rows.objection, retry_after=RETRY_AFTER_S)
+        return None
 
     def _refuse_one_too_many(self, *, new_work: bool) -> None:
         if self.waiting >= (MAX_WAITING_TO_CREATE if new_work else MAX_WAITING):

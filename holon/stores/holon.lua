@@ -136,7 +136,7 @@ local function exchange(keys, args)
     if made and put == '1' then
       record = {version = redis.call('HINCRBY', keys[1], 'version', 1), expiry = ttl == '' and 0 or now + tonumber(ttl),
         value = value}
-      redis.call('HSET', hash, key, string.format('%.0f %.0f %s', record.version, record.expiry, value))
+      redis.call('HSET', hash, key, text(record.version) .. ' ' .. text(record.expiry) .. ' ' .. value)
       if ttl == '' then redis.call('ZREM', expiries, member) else redis.call('ZADD', expiries, text(record.expiry), member) end
     elseif made then
       record = nil
@@ -169,21 +169,21 @@ local function expire(keys, args)
   return deleted
 end
 
--- KEYS a counter for each draw. ARGV for each: amount, limit, time to live, '1' if that is aligned.
+-- A counter is 'value expiry'. KEYS a counter for each draw. ARGV for each: amount, limit, time to live, '1' if that is
+-- aligned.
 local function draw(keys, args)
   local now, answers = now_ms(), {}
   for place, key in ipairs(keys) do
     local amount, limit, ttl = tonumber(args[4 * place - 3]), tonumber(args[4 * place - 2]), tonumber(args[4 * place - 1])
-    if args[4 * place] == '1' then ttl = ttl - now % ttl end
-    local value = tonumber(redis.call('GET', key) or 0)
+    local value, expiry = string.match(redis.call('GET', key) or '0 0', '^(%d+) (%d+)$')
+    value, expiry = tonumber(value), tonumber(expiry)
+    if expiry <= now then value, expiry = 0, now + ttl - (args[4 * place] == '1' and now % ttl or 0) end
     local granted = value + amount <= limit
     if granted then
       value = value + amount
-      local left = redis.call('PTTL', key)
-      redis.call('SET', key, text(value), 'PX', left > 0 and left or ttl)
+      redis.call('SET', key, text(value) .. ' ' .. text(expiry), 'PX', text(expiry - now))
     end
-    local left = redis.call('PTTL', key)
-    answers[place] = {granted and 1 or 0, text(value), text(left > 0 and left or ttl)}
+    answers[place] = {granted and 1 or 0, text(value), text(expiry - now)}
   end
   return answers
 end
@@ -193,6 +193,7 @@ local function register(name, callback, reads)
   redis.register_function{function_name = LIBRARY .. '_' .. name, callback = callback,
     flags = {reads and 'no-writes' or 'allow-oom'}}
 end
+register('now', function() return text(now_ms()) end, true)
 register('open', open)
 register('heads', heads, true)
 register('acquire', acquire)

@@ -42,6 +42,7 @@ class MemoryRows:
 
     def __init__(self, shards: int = 1, clock: Clock | None = None, *, exclusive: bool = False) -> None:
         self.exclusive = exclusive
+        self.objection = ""
         self.id = secrets.token_hex(8)
         self.shards = shards
         self.generation = 1

@@ -175,12 +175,14 @@ class RowStore(Protocol):
         shards: how many shards it has, fixed when it was made.
         generation: one more each time that an operator says that a backup was restored.
         exclusive: whether only this process can have the store open.
+        objection: why the store should take no new jobs, as `heads` found last; empty if it may.
     """
 
     id: str
     shards: int
     generation: int
     exclusive: bool
+    objection: str
 
     async def __aenter__(self) -> Self: ...
 

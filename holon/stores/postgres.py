@@ -212,6 +212,7 @@ class PostgresRows:
     """
 
     exclusive = False
+    objection = ""
 
     def __init__(self, uri: str, shards: int = SHARDS) -> None:
         self._uri, self._wanted = uri, shards

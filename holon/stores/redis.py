@@ -7,13 +7,11 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cache
 from hashlib import sha256
 from heapq import merge
 from importlib.resources import files
 from itertools import chain, islice
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlencode
 
 from redis.exceptions import (
     AskError,
@@ -52,7 +50,9 @@ from holon.stores.redis_servers import (
     ask,
     check_server,
     explained,
+    hint_of,
     packed,
+    refusal_of,
     say,
 )
 
@@ -71,6 +71,7 @@ _FLIGHT = 256
 
 _LOST = "the Redis of STORAGE_URI has lost the store, or holds another; restore it and start the node again"
 _STORE, _SHARED, _EXPIRIES = "{holon}:store", "{holon}", "{holon}:expiries"
+_OLDER = "{h:0}:meta"
 # The server may have got over these, or another may have taken its place, by the next call.
 _PASSING = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, AskError, MovedError)
 
@@ -79,17 +80,20 @@ class RedisRows:
     """A row store in Redis or Valkey; see `RowStore`. Each shard has one hash tag, so it is at one server.
 
     Arguments:
-        uri: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://`. Of its query, `shards` is
-            the number of shards of a store that is made, `replicas` and `synced` say what a write must have reached
-            before it is answered; the rest is for the client library.
+        uri: where the server is: see `Server`, `Sentinels` and `Cluster`.
+        shards: how many shards a store has that is made; one that is there must have as many.
+        replicas: how many replicas must have a write before it is answered.
+        synced: whether it must be on the disk too, there and at the server itself.
     Raises:
         ConfigError: the URI is none of these.
     """
 
     exclusive = False
 
-    def __init__(self, uri: str) -> None:
-        uri, self._wanted, self._strictness = _options_of(uri)
+    def __init__(self, uri: str, shards: int = SHARDS, *, replicas: int = 0, synced: bool = False) -> None:
+        self.objection = ""
+        self._wanted, self._strictness = shards, Strictness(replicas=replicas, synced=synced)
+        self._library = Library(files(__package__).joinpath("holon.lua").read_text(encoding="utf-8"))
         self._cluster = Cluster(uri) if uri.startswith(Cluster.SCHEMES) else None
         self._server = None
         if self._cluster is None:
@@ -112,7 +116,7 @@ class RedisRows:
             await self._open()
         except StoreUnavailable as error:
             await self._close()
-            raise ConfigError(f"the Redis of STORAGE_URI cannot hold a store: {error.message}") from error
+            raise ConfigError(f"{error.message}{hint_of(error.__cause__)}") from error
         except BaseException:
             await self._close()
             raise
@@ -129,18 +133,23 @@ class RedisRows:
             await listener.close()
 
     async def _open(self) -> None:
-        opened = await self._shared.function("open", [_STORE], secrets.token_hex(8), self._wanted or SHARDS, LAYOUT)
+        opened = await self._shared.function("open", [_STORE], secrets.token_hex(8), self._wanted, LAYOUT)
         self.id, shards, layout, generation, whole = (part and part.decode() for part in opened)
         if int(layout) != LAYOUT:
             raise ConfigError(
                 f"the store in the Redis of STORAGE_URI has layout {layout}, and this version reads {LAYOUT}. Start "
                 "the version that made it, or begin anew in another database"
             )
-        self.shards, self.generation = int(shards), int(generation)
-        if self._wanted and self._wanted != self.shards:
+        if not whole and await self._is_older():
             raise ConfigError(
-                f"the store in the Redis of STORAGE_URI was made with shards={self.shards}, which stays; STORAGE_URI "
-                f"says shards={self._wanted}"
+                "the Redis of STORAGE_URI has the store of an older version, which this version cannot read. Start "
+                "that version to finish its jobs, then begin anew in another database"
+            )
+        self.shards, self.generation = int(shards), int(generation)
+        if self._wanted != self.shards:
+            raise ConfigError(
+                f"the store in the Redis of STORAGE_URI has {self.shards} shards, and this version takes one with "
+                f"{self._wanted}. Start the version that made it, or begin anew in another database"
             )
         # One server carries all shards in one flight. In a cluster each shard has a connection of its own.
         if self._cluster is None:
@@ -164,9 +173,20 @@ class RedisRows:
         for lane in {*self._lanes, self._shared}:
             lane.store = self.id
 
+    async def _is_older(self) -> bool:
+        """Whether there is a store of before the first layout. A user who may not look has none."""
+        lane = self._lane(_OLDER)
+        try:
+            [found] = await lane.calls(("EXISTS", _OLDER))
+        except StoreUnavailable:
+            return False
+        finally:
+            await lane.close()
+        return bool(found)
+
     def _lane(self, key: str) -> _Lane:
         """A lane to the server that has a key."""
-        return _Lane(self._place(key), key, self._strictness)
+        return _Lane(self._place(key), key, self._strictness, self._library)
 
     def _place(self, key: str) -> Place:
         return Slot(self._cluster, key) if self._cluster is not None else self._server  # type: ignore[return-value]
@@ -174,12 +194,16 @@ class RedisRows:
     # Ownership -----------------------------------------------------------------------------------------------------
 
     async def heads(self) -> Sequence[Head]:
-        shards = range(self.shards)
+        shards, memory = range(self.shards), ("INFO", "memory")
         if self._cluster is None:
-            replies = await self._shared.function("heads", [_head(shard) for shard in shards])
+            keys = [_head(shard) for shard in shards]
+            replies, info = await self._shared.calls(self._library.call("heads", keys), memory)
+            infos = [info]
         else:
-            each = (self._lanes[shard].function("heads", [_head(shard)]) for shard in shards)
-            replies = [one for [one] in await asyncio.gather(*each)]
+            each = (self._lanes[shard].calls(self._library.call("heads", [_head(shard)]), memory) for shard in shards)
+            pairs = await asyncio.gather(*each)
+            replies, infos = [head for [head], _ in pairs], [info for _, info in pairs]
+        self.objection = next(filter(None, map(refusal_of, infos)), "")
         return [_head_of(shard, reply) for shard, reply in zip(shards, replies, strict=True)]
 
     async def acquire(self, seen: Head, token: str, node: str, schema: int) -> Head | None:
@@ -283,16 +307,15 @@ class RedisRows:
     # Shared records ------------------------------------------------------------------------------------------------
 
     async def records(self, kind: str, keys: Sequence[str] | None = None) -> Sequence[Record]:
-        now: Command = ("TIME",)
+        now = self._library.call("now", ())
         if keys is None:
             pairs, time = await self._shared.calls(("HGETALL", _kind(kind)), now)
             stored = dict(zip(pairs[::2], pairs[1::2], strict=True))
         else:
             values, time = await self._shared.calls(("HMGET", _kind(kind), *keys), now)
             stored = dict(zip((key.encode() for key in keys), values, strict=True))
-        now_ms = int(time[0]) * 1000 + int(time[1]) // 1000
         found = (_record_of(kind, key.decode(), value) for key, value in stored.items() if value is not None)
-        return [one for one in found if one.expires_at is None or one.expires_at > now_ms]
+        return [one for one in found if one.expires_at is None or one.expires_at > int(time)]
 
     async def exchange(self, changes: Sequence[Change]) -> Sequence[tuple[bool, Record | None]]:
         keys = [_STORE, _EXPIRIES, *(_kind(one.kind) for one in changes)]
@@ -331,6 +354,22 @@ class RedisRows:
         return int(await self._shared.function("expire", keys, *words)) if some else 0
 
 
+class Library:
+    """The functions of the store at a server.
+
+    Arguments:
+        text: their code. Its digest is part of their names, so versions do not run each other's.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.name = f"holon{LAYOUT}_{sha256(text.encode()).hexdigest()[:12]}"
+        self.text = f"#!lua name={self.name}\nlocal LIBRARY = '{self.name}'\n{text}"
+
+    def call(self, name: str, keys: Sequence[str], *words: Any) -> tuple[Any, ...]:
+        """The command that runs a function."""
+        return ("FCALL", f"{self.name}_{name}", len(keys), *keys, *words)
+
+
 class _Lane:
     """One connection for calls. Those that come while a flight is out go together in the next one.
 
@@ -339,13 +378,15 @@ class _Lane:
         key: a key at that place that says which store is there, in its field `store` or `id`.
         strictness: what is waited for at the end of each flight. A flight that only reads then carries a write of its
             own, for WAIT asks the replicas about the connection's last write.
+        library: the functions.
 
     Attributes:
         store: the id of the store that must be at the place; empty until it is known.
     """
 
-    def __init__(self, place: Place, key: str, strictness: Strictness) -> None:
+    def __init__(self, place: Place, key: str, strictness: Strictness, library: Library) -> None:
         self.store = ""
+        self._library = library
         self._place = place
         self._key = key
         self._strictness = strictness
@@ -359,7 +400,7 @@ class _Lane:
 
     async def function(self, name: str, keys: Sequence[str], *words: Any) -> Any:
         """The reply of a function. Raises StoreUnavailable if it may or may not have run, or was refused."""
-        [reply] = await self.calls(("FCALL", f"{_library()[0]}_{name}", len(keys), *keys, *words))
+        [reply] = await self.calls(self._library.call(name, keys, *words))
         return reply
 
     async def calls(self, *commands: Command) -> list[Any]:
@@ -391,8 +432,17 @@ class _Lane:
                 _refuse(flight, error)
             except (RedisError, OSError, EOFError, ConfigError) as error:
                 await self._disconnect()
-                text = f"the Redis of STORAGE_URI gave no answer: {explained(error) or type(error).__name__}"
-                _refuse(flight, StoreUnavailable(text, retry_after=1.0))
+                text = explained(error) or type(error).__name__
+                if not isinstance(error, ConfigError):
+                    text = f"the Redis of STORAGE_URI cannot be reached: {text.rstrip('.')}"
+                refusal = StoreUnavailable(text, retry_after=1.0)
+                refusal.__cause__ = error
+                _refuse(flight, refusal)
+            except BaseException as error:
+                # Nobody awaits this task while callers wait.
+                await self._disconnect()
+                _refuse(flight, StoreUnavailable(f"the store failed: {error!r}", retry_after=1.0))
+                raise
             else:
                 if any(isinstance(one, _PASSING) or _is_unknown(one) for one in replies):
                     await self._disconnect()
@@ -405,7 +455,7 @@ class _Lane:
         question = self._strictness.question()
         if question is None:
             return await ask(self._connection, *commands)
-        barrier = ("FCALL", f"{_library()[0]}_barrier", 1, f"{self._key}:barrier")
+        barrier = self._library.call("barrier", (f"{self._key}:barrier",))
         *replies, _, kept = await ask(self._connection, *commands, barrier, question)
         if isinstance(kept, Exception) or not self._strictness.met(kept):
             raise RedisError(f"not as many replicas or disks have the write as STORAGE_URI asks for: {kept}")
@@ -414,12 +464,12 @@ class _Lane:
     async def _connect(self) -> Connection:
         connection = await self._place.connect()
         try:
-            await check_server(connection, self._strictness, self._place.clustered)
-            [known] = await ask(connection, ("FUNCTION", "LIST", "LIBRARYNAME", _library()[0]))
+            await check_server(connection, self._strictness, self._place.clustered, self._key)
+            [known] = await ask(connection, ("FUNCTION", "LIST", "LIBRARYNAME", self._library.name))
             if isinstance(known, ResponseError):
                 raise known
             if not known:
-                [loaded] = await ask(connection, ("FUNCTION", "LOAD", _library()[1]))
+                [loaded] = await ask(connection, ("FUNCTION", "LOAD", self._library.text))
                 if isinstance(loaded, ResponseError) and "already exists" not in str(loaded):
                     raise loaded
             [stores] = await ask(connection, ("HMGET", self._key, "store", "id"))
@@ -539,35 +589,9 @@ class _Listener:
             await connection.disconnect(nowait=True)
 
 
-@cache
-def _library() -> tuple[str, bytes]:
-    """The name of the library of functions, which says its text's digest, and the text."""
-    text = files(__package__).joinpath("holon.lua").read_text(encoding="utf-8")
-    name = f"holon{LAYOUT}_{sha256(text.encode()).hexdigest()[:12]}"
-    return name, f"#!lua name={name}\nlocal LIBRARY = '{name}'\n{text}".encode()
-
-
 def _is_unknown(reply: Any) -> bool:
     """Whether the server has lost the library; it is loaded again with the next connection."""
     return isinstance(reply, ResponseError) and "Function not found" in str(reply)
-
-
-def _options_of(uri: str) -> tuple[str, int, Strictness]:
-    """A URI without the store's own options: those are how many shards, 0 if it does not say, and the strictness."""
-    place, question, query = uri.partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    try:
-        shards, replicas = int(options.pop("shards", "0")), int(options.pop("replicas", "0"))
-        synced = {"true": True, "false": False}[options.pop("synced", "false")]
-    except (ValueError, KeyError):
-        raise ConfigError("STORAGE_URI: shards and replicas are numbers, synced is true or false") from None
-    if not 0 <= shards <= 1024 or replicas < 0:
-        raise ConfigError("STORAGE_URI: shards is a number from 1 to 1024, and replicas is 0 or more")
-    return (
-        f"{place}{question}{urlencode(options)}" if options else place,
-        shards,
-        Strictness(replicas=replicas, synced=synced),
-    )
 
 
 def _applied(batch: Batch) -> tuple[list[str], list[Any]]:

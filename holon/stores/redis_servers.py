@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from holon.domain.value import Value
 from holon.errors import ConfigError
@@ -39,8 +40,19 @@ SENTINEL_S = 1.0
 
 # What the user of STORAGE_URI must be allowed to do; docs/redis.md says when it needs more.
 RIGHTS = (
-    "~{h:* &* -@all +@read +@write +@connection +@pubsub +fcall +function|list +function|load "
-    "+select +info +role +time +acl|dryrun"
+    "~{holon* -@all +@read +@write +@connection +fcall +function|list +function|load +select +info +role +time "
+    "+acl|dryrun"
+)
+
+# What functions write in transactions, as the log has it: the command, and what follows its key.
+WRITES = (
+    ("HDEL", "1"),
+    ("HINCRBY", "1", "1"),
+    ("HSET", "1", "1"),
+    ("SET", "1", "PXAT", "1"),
+    ("UNLINK",),
+    ("ZADD", "1", "1"),
+    ("ZREM", "1"),
 )
 
 Connection: TypeAlias = AbstractConnection
@@ -364,11 +376,26 @@ def explained(error: Exception) -> str:
     return f"{text}; give the user of STORAGE_URI the rights that docs/redis.md lists: {RIGHTS}"
 
 
-async def check_server(connection: Connection, strictness: Strictness, clustered: bool) -> bool:
-    """Check that a server can hold a store. Returns whether it keeps a log of its writes (`appendonly`).
+def hint_of(error: BaseException | None) -> str:
+    """What to look at if a server breaks off or says nothing; empty for any other error."""
+    before = error and (error.__cause__ or error.__context__)
+    broken_off = isinstance(before, ConnectionResetError | BrokenPipeError) or str(error).startswith(
+        "Connection closed"
+    )
+    if broken_off or isinstance(error, RedisTimeoutError):
+        return (
+            "; see whether it speaks TLS as the URI says (rediss:// or redis://), and asks for a certificate "
+            "(ssl_certfile, ssl_keyfile)"
+        )
+    return ""
+
+
+async def check_server(connection: Connection, strictness: Strictness, clustered: bool, key: str) -> None:
+    """Check that a server can hold a store.
 
     Arguments:
         clustered: whether it must be a node of a cluster.
+        key: one of the keys that it has.
     Raises:
         ConfigError: it is too old, would delete rows when its memory is full, cannot be as strict, or is clustered and
             should not be, or the other way round.
@@ -394,9 +421,36 @@ async def check_server(connection: Connection, strictness: Strictness, clustered
     appends = facts.get("aof_enabled") == "1"
     if strictness.synced and not appends:
         raise ConfigError("synced=true needs appendonly yes in the settings of the Redis of STORAGE_URI")
-    if not appends:
+    if appends:
+        await _check_replay(connection, key)
+    else:
         log.warning("the Redis of the store has appendonly off: its last writes are lost if it crashes")
-    return appends
+
+
+async def _check_replay(connection: Connection, key: str) -> None:
+    """Check that a server would read back all that functions write.
+
+    A function's writes stand in the log as one transaction. When the server reads the log, it leaves out those commands
+    of a transaction that its user `default` may not run, even if that user is off.
+    """
+    if connection.username in (None, "", "default"):
+        # The server refuses this user's commands at once.
+        return
+    replies = await ask(connection, *(("ACL", "DRYRUN", "default", name, key, *rest) for name, *rest in WRITES))
+    if errors := [reply for reply in replies if isinstance(reply, RedisError)]:
+        log.warning(
+            "the Redis of STORAGE_URI does not say whether its user default may run what its log holds; if not, the "
+            "log is lost at the server's next start: %s; see docs/redis.md",
+            errors[0],
+        )
+        return
+    refused = sorted({name for (name, *_), reply in zip(WRITES, replies, strict=True) if reply != b"OK"})
+    if refused:
+        raise ConfigError(
+            "the Redis of STORAGE_URI reads its log (appendonly) with the rights of its user default, who may not run "
+            f"{', '.join(refused)} on the keys {{holon*: at its next start it loses what nodes have written. Give that "
+            "user these rights, also while it is off: ACL SETUSER default ~{holon* +@write"
+        )
 
 
 def refusal_of(info: Any) -> str:

@@ -60,6 +60,7 @@ class SqliteRows:
 
     shards = 1
     exclusive = True
+    objection = ""
 
     def __init__(self, path: Path, synchronous: str = "FULL", clock: Clock | None = None) -> None:
         self._path = path

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from redis.asyncio import Redis as Client
-
 from holon.clock import Clock
 from holon.core import tables
-from holon.ports import Quota, Storage, StoreSettings
+from holon.ports import Storage, StoreSettings
 from holon.storage.postgres import PostgresStorage
 from holon.storage.redis import RedisStorage
-from holon.storage.redis.arguments import quota_name
-from holon.storage.redis.partition import Partition
 from holon.storage.shared_records import DOCUMENT, QUOTA
+from holon.stores import postgres, redis
 from holon.stores.port import Draw, RowStore
-from holon.stores.postgres import SHARDS, PostgresRows
+from holon.stores.postgres import PostgresRows
+from holon.stores.redis import Library, RedisRows
 from holon.stores.sealing import Seal
 from tests.history.postgres import Server, serving
 from tests.redis_cluster import RedisCluster
@@ -34,14 +32,11 @@ KEYS = (bytes(range(32)),)
 
 
 class Backend(Protocol):
-    """One kind of store. `durable` ones outlive their process, at a place in the file system.
-
-    Jobs are in one of its `partitions`; what order is promised is that of each.
-    """
+    """One kind of store, of so many `shards`. `durable` ones outlive their process, at a place in the file system."""
 
     name: str
     durable: bool
-    partitions: int
+    shards: int
 
     def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
         """The store at a place that belongs to this test alone."""
@@ -54,10 +49,6 @@ class Backend(Protocol):
 
 async def kept(storage: Storage) -> dict[str, int]:
     """How much an open store keeps of workers, of queues, of documents and, when they are many, of timers."""
-    return await (_kept_in_redis(storage) if isinstance(storage, RedisStorage) else _kept_by_the_core(storage))
-
-
-async def _kept_by_the_core(storage: Storage) -> dict[str, int]:
     kept: dict[str, int] = await storage._do(  # type: ignore[attr-defined]
         lambda core, _: {
             "workers": len(core.workers),
@@ -72,51 +63,11 @@ async def _kept_by_the_core(storage: Storage) -> dict[str, int]:
     return {**kept, "documents": sum(documents)}
 
 
-@asynccontextmanager
-async def client_of(partition: Partition, *, decode_responses: bool = False) -> AsyncIterator[Client]:
-    """A client of the server that a partition is on."""
-    connection = await partition.link._server.connect()
-    try:
-        where = {name: getattr(connection, name) for name in ("host", "port") if hasattr(connection, name)}
-        path = {"unix_socket_path": connection.path} if hasattr(connection, "path") else {}
-        async with Client(**where, **path, db=connection.db, decode_responses=decode_responses) as client:
-            yield client
-    finally:
-        await connection.disconnect(nowait=True)
-
-
-async def _kept_in_redis(storage: RedisStorage) -> dict[str, int]:
-    kept: Counter[str] = Counter()
-    workers: set[str] = set()
-    for partition in storage._partitions:
-        prefix = partition._keys.prefix
-        async with client_of(partition, decode_responses=True) as redis:
-            keys = [str(key) for key in await redis.keys(f"{prefix}*")]
-            timers = await redis.zcard(f"{prefix}timers")
-            workers |= {key.split(":")[3] for key in keys if key.startswith((f"{prefix}w:", f"{prefix}held:"))}
-            kept["needs"] += await redis.hlen(f"{prefix}needs")
-            kept["counts"] += await redis.hlen(f"{prefix}waiting")
-            kept["entries"] += sum([await redis.zcard(key) for key in keys if key.startswith(f"{prefix}q:")])
-            kept["timers"] += timers if timers > tables.MOST_STALE + 4 else 0
-    documents = 0
-    for server in {repr(one.link._server): one for one in storage._partitions}.values():
-        async with client_of(server, decode_responses=True) as redis:
-            documents += sum([await redis.hlen(key) for key in await redis.keys("{h:r}:d:*")])
-    return {"workers": len(workers), **kept, "documents": documents}
-
-
 async def quota_used(storage: Storage, key: str, period: str) -> int:
     """How many jobs an open store has counted against a quota in this period."""
-    if not isinstance(storage, RedisStorage):
-        rows: RowStore = storage._rows  # type: ignore[attr-defined]
-        [drawn] = await rows.draw([Draw(QUOTA, f"{period}/{key}", 0, 2**53, 1)])
-        return drawn.value
-    made = 0
-    for partition in storage._partitions:
-        async with client_of(partition, decode_responses=True) as redis:
-            count = await redis.hget(f"{partition._keys.prefix}quotas", quota_name(Quota(key, 0, period, 0)))
-            made += int(str(count).partition(" ")[0]) if count is not None else 0
-    return made
+    rows: RowStore = storage._rows  # type: ignore[attr-defined]
+    [drawn] = await rows.draw([Draw(QUOTA, f"{period}/{key}", 0, 2**53, 1)])
+    return drawn.value
 
 
 class Memory:
@@ -124,7 +75,7 @@ class Memory:
 
     name = "memory"
     durable = False
-    partitions = 1
+    shards = 1
 
     def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
         from holon.storage.memory import MemoryStorage
@@ -139,7 +90,7 @@ class Sqlite:
     """The store in one SQLite file."""
 
     durable = True
-    partitions = 1
+    shards = 1
 
     def __init__(self, *, sealed: bool) -> None:
         self.name = "sqlite-sealed" if sealed else "sqlite"
@@ -158,14 +109,56 @@ class Sqlite:
         return copy
 
 
+# Has the functions of a server go by a time that they were told: the last one.
+_TOLD = """
+local told = 0
+local function tell(keys, args) told = tonumber(args[1]) return 1 end
+local function now_ms() return told end
+"""
+
+
+class _ToldLane(redis._Lane):
+    """A lane that tells the server the time of a test's clock first."""
+
+    clock: Clock
+
+    async def _round_trip(self, commands: list[bytes]) -> list[Any]:
+        told = redis.packed(self._library.call("tell", (), self.clock.now_ms()))
+        return (await super()._round_trip([told, *commands]))[1:]
+
+
+class _ToldRows(RedisRows):
+    """Rows whose servers tell the time of a test's clock."""
+
+    def __init__(self, uri: str, clock: Clock) -> None:
+        super().__init__(uri)
+        text = files("holon.stores").joinpath("holon.lua").read_text(encoding="utf-8")
+        before, _, rest = text.partition("local function now_ms()")
+        _, _, rest = rest.partition("\nend\n")
+        self._library = Library(f"{before}{_TOLD}{rest}register('tell', tell, true)\n")
+        self._clock = clock
+
+    def _lane(self, key: str) -> _ToldLane:
+        lane = _ToldLane(self._place(key), key, self._strictness, self._library)
+        lane.clock = self._clock
+        return lane
+
+
+class _ToldStorage(RedisStorage):
+    """A store over such rows."""
+
+    def _open_rows(self) -> RowStore:
+        return _ToldRows(self._uri, self._clock)
+
+
 class Redis:
     """The store in Redis: each place is a database of its own, on one server for all tests."""
 
     durable = True
+    shards = redis.SHARDS
 
-    def __init__(self, name: str, partitions: int, *, sealed: bool = False) -> None:
+    def __init__(self, name: str, *, sealed: bool = False) -> None:
         self.name = name
-        self.partitions = partitions
         self._keys = KEYS if sealed else ()
         self._server: RedisServer | None = None
         self._databases: dict[Path, int] = {}
@@ -179,8 +172,7 @@ class Redis:
 
     def open(self, place: Path, settings: StoreSettings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
         database = self._databases.get(place) or self._databases.setdefault(place, self.server.database())
-        uri, seal = self.server.uri(database), Seal(self._keys)
-        return RedisStorage(uri, settings, clock, partitions=self.partitions, seal=seal)
+        return _ToldStorage(self.server.uri(database), settings, clock, seal=Seal(self._keys))
 
     def killed(self, place: Path) -> Path:
         # The server lives on; what is left of the node is what is there.
@@ -195,20 +187,15 @@ class Redis:
 
 
 class Clustered:
-    """The store in a Redis Cluster of three masters, with a partition at each; every place is all of it."""
+    """The store in a Redis Cluster of three masters, with shards at each; every place is all of it."""
 
     name = "redis-cluster"
     durable = True
-    partitions = 3
+    shards = redis.SHARDS
 
     def __init__(self) -> None:
         self._cluster: RedisCluster | None = None
         self._place: Path | None = None
-
-    def use(self, cluster: RedisCluster) -> None:
-        """Take this cluster."""
-        self.close()
-        self._cluster, self._place = cluster, None
 
     @property
     def cluster(self) -> RedisCluster:
@@ -221,7 +208,7 @@ class Clustered:
         if self._place != place:
             self.cluster.flush()
             self._place = place
-        return RedisStorage(self.cluster.uri, settings, clock, partitions=self.partitions)
+        return _ToldStorage(self.cluster.uri, settings, clock)
 
     def killed(self, place: Path) -> Path:
         return place
@@ -269,7 +256,7 @@ class Postgres:
 
     name = "postgresql"
     durable = True
-    partitions = SHARDS
+    shards = postgres.SHARDS
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -293,14 +280,11 @@ class Postgres:
         self._databases.clear()
 
 
-REDIS = Redis("redis", 1)
+REDIS = Redis("redis")
 POSTGRES = Postgres()
-PARTITIONED = Redis("redis-partitions", 3)
 CLUSTERED = Clustered()
-SEALED_REDIS = Redis("redis-sealed", 1, sealed=True)
-_PLAIN: dict[str, Backend] = {
-    one.name: one for one in (Memory(), Sqlite(sealed=False), REDIS, POSTGRES, PARTITIONED, CLUSTERED)
-}
+SEALED_REDIS = Redis("redis-sealed", sealed=True)
+_PLAIN: dict[str, Backend] = {one.name: one for one in (Memory(), Sqlite(sealed=False), REDIS, POSTGRES, CLUSTERED)}
 _SEALED: dict[str, Backend] = {"sqlite": Sqlite(sealed=True), "redis": SEALED_REDIS}
 # What is sealed is what restarts find, so those are tested with both, and all the rest where that is asked for.
 _EVERYWHERE = _PLAIN | _SEALED if os.environ.get(ALL_SEALED) else _PLAIN

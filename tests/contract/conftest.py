@@ -11,7 +11,6 @@ from tests.contract.backends import (
     BACKENDS,
     CLUSTERED,
     DURABLE,
-    PARTITIONED,
     POSTGRES,
     REDIS,
     SEALED_REDIS,
@@ -25,7 +24,6 @@ from tests.contract.world import Factory, World
 def _servers() -> Iterator[None]:
     yield
     REDIS.close()
-    PARTITIONED.close()
     CLUSTERED.close()
     SEALED_REDIS.close()
     POSTGRES.close()
@@ -33,13 +31,12 @@ def _servers() -> Iterator[None]:
 
 async def _factory(request: pytest.FixtureRequest, place: Path) -> AsyncIterator[Factory]:
     backend: Backend = request.param
-    in_order = request.node.get_closest_marker("in_order") is not None
     worlds: list[World] = []
 
     async def build(**settings: int) -> World:
         home = place / f"world-{len(worlds)}"
         home.mkdir()
-        world = World(backend, home, settings, in_order=in_order)
+        world = World(backend, home, settings)
         worlds.append(world)
         await world.open()
         return world

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from holon.domain.events import BranchesDone, TaskEnded
 from holon.domain.job import Status
 from holon.domain.matching import Need
@@ -23,13 +21,11 @@ async def order(world: World, *needs: Need) -> list[str]:
     return found
 
 
-@pytest.mark.in_order
 async def test_tasks_are_leased_in_the_order_of_their_arrival(world: World) -> None:
     tasks = [await world.dispatch() for _ in range(10)]
     assert await order(world, T) == tasks
 
 
-@pytest.mark.in_order
 async def test_those_of_one_step_go_by_priority_and_arrival_also_when_they_are_offered_with_it(world: World) -> None:
     hand, claim = await world.hand(), await world.start()
     waiting = await world.dispatch(priority=1.0)
@@ -40,20 +36,17 @@ async def test_those_of_one_step_go_by_priority_and_arrival_also_when_they_are_o
     assert [one.task_id for one in await world.lease(hand.seat(4))] == [tasks[4].id, tasks[2].id]
 
 
-@pytest.mark.in_order
 async def test_higher_priority_goes_first_and_equals_by_arrival(world: World) -> None:
     low, first, high, second = [await world.dispatch(priority=p) for p in (-1.5, 0.0, 10.0, 0.0)]
     assert await order(world, T) == [high, first, second, low]
 
 
-@pytest.mark.in_order
 async def test_nothing_overtakes_across_the_match_keys_of_one_worker(world: World) -> None:
     tasks = [await world.dispatch(need) for need in (U, T, T, U, T)]
     urgent = await world.dispatch(U, priority=1.0)
     assert await order(world, T, U) == [urgent, *tasks]
 
 
-@pytest.mark.in_order
 async def test_one_call_leases_in_order_too(world: World) -> None:
     hand = await world.hand()
     tasks = [await world.dispatch(need) for need in (U, T, U, T)]
@@ -81,7 +74,6 @@ async def test_a_need_that_nobody_satisfies_blocks_nobody(world: World) -> None:
     assert await world.waiting(U) == 100
 
 
-@pytest.mark.in_order
 async def test_a_commits_new_task_does_not_overtake_what_waits(world: World) -> None:
     hand, waits = await world.hand(), await world.dispatch()
     claim = await world.start()
@@ -91,7 +83,6 @@ async def test_a_commits_new_task_does_not_overtake_what_waits(world: World) -> 
     assert done.leased.left == {T.key}
 
 
-@pytest.mark.in_order
 async def test_seats_are_filled_in_the_callers_order(world: World) -> None:
     first, second = await world.hand("w2"), await world.hand("w1")
     tasks = [await world.dispatch() for _ in range(2)]
@@ -108,7 +99,6 @@ async def test_left_names_the_keys_asked_for_that_still_have_tasks(world: World)
     assert (await world.storage.lease([hand.seat(0)])).left == {U.key}
 
 
-@pytest.mark.in_order
 async def test_a_task_that_comes_back_waits_under_its_first_arrival(world: World) -> None:
     hand = await world.hand()
     first, second, third = [await world.dispatch() for _ in range(3)]
@@ -120,7 +110,6 @@ async def test_a_task_that_comes_back_waits_under_its_first_arrival(world: World
     assert await order(world, T) == [first, second, third]
 
 
-@pytest.mark.in_order
 async def test_a_task_of_a_lost_session_waits_under_its_first_arrival(world: World) -> None:
     first = await world.offered(await world.hand())
     second = await world.dispatch()
@@ -162,7 +151,6 @@ async def test_the_tasks_of_a_key_are_read_in_pages(world: World) -> None:
     assert rest[0].params == b"{}"
 
 
-@pytest.mark.in_order
 async def test_a_task_with_a_new_need_waits_there_under_its_old_arrival(world: World) -> None:
     moved, later = await world.dispatch(OLD), await world.dispatch(NEW)
     await world.storage.rekey([(moved, NEW)])

@@ -162,7 +162,6 @@ async def test_an_offer_that_lapsed_avoids_its_worker(world: World) -> None:
     assert again.task_id == offer.task_id
 
 
-@pytest.mark.in_order
 async def test_tasks_that_avoid_a_worker_are_looked_past_and_keep_their_place(world: World) -> None:
     hand, other = await world.hand(), await world.hand("w2")
     avoiding = [await world.dispatch() for _ in range(16)]

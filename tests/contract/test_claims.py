@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from holon.domain.events import Woken
 from holon.domain.job import Status
 from holon.domain.signals import Signal
@@ -29,7 +27,6 @@ async def test_a_claimed_job_is_not_handed_over_again(world: World) -> None:
     assert await world.ready() == []
 
 
-@pytest.mark.in_order
 async def test_the_oldest_ready_job_is_claimed_first(world: World) -> None:
     waits, first = await world.start(), await world.create()
     await world.commit(world.step(waits, Status.WAITING_FOR_RETRY))

@@ -134,7 +134,6 @@ async def test_a_kept_claim_is_renewed_by_its_commit(world: World) -> None:
     assert (await world.claim_of(claim.job.id)).job == step.job
 
 
-@pytest.mark.in_order
 async def test_a_commit_hands_over_other_ready_jobs_up_to_what_is_wanted(world: World) -> None:
     claim = await world.start()
     others = [await world.create() for _ in range(3)]
@@ -177,7 +176,6 @@ async def test_a_state_over_the_limit_is_refused_and_nothing_of_its_step_happens
     assert not (await world.commit(step)).conflict
 
 
-@pytest.mark.in_order
 async def test_a_job_over_the_limit_is_refused_with_all_that_were_to_be_created_with_it(store: Factory) -> None:
     world = await store(max_state_bytes=10_000)
     items = [world.new_job(), world.new_job(data={"x": "x" * 20_000})]

@@ -14,7 +14,6 @@ from holon.ports import MAX_DOCUMENT_BYTES, Appended, Claim, Creation, Note, Put
 from tests.contract.world import OK, World
 
 
-@pytest.mark.in_order
 async def test_jobs_created_at_once_are_all_created(world: World) -> None:
     items = [world.new_job() for _ in range(100)]
     await asyncio.gather(*(world.storage.create_jobs([item], 0) for item in items))

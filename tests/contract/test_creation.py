@@ -27,7 +27,6 @@ async def test_an_unknown_job_reads_as_none(world: World) -> None:
     assert await world.storage.job("0-unknown") is None
 
 
-@pytest.mark.in_order
 async def test_many_jobs_are_created_in_one_call_and_answered_in_order(world: World) -> None:
     items = [world.new_job() for _ in range(50)]
     created = await world.storage.create_jobs(items, 0)
@@ -35,7 +34,6 @@ async def test_many_jobs_are_created_in_one_call_and_answered_in_order(world: Wo
     assert await world.ready() == [item.job.id for item in items]
 
 
-@pytest.mark.in_order
 async def test_creating_hands_over_as_many_claims_as_wanted(world: World) -> None:
     items = [world.new_job() for _ in range(5)]
     created = await world.storage.create_jobs(items, 3)
@@ -47,7 +45,6 @@ async def test_creating_with_no_free_slot_hands_over_nothing(world: World) -> No
     assert (await world.storage.create_jobs([world.new_job()], 0)).claims == ()
 
 
-@pytest.mark.in_order
 async def test_creating_hands_over_the_oldest_ready_job_and_not_its_own(world: World) -> None:
     first = await world.create()
     created = await world.storage.create_jobs([second := world.new_job()], 1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from holon.domain.events import CancelRequested
 from holon.domain.job import Status
 from holon.ports import Offer, Result
@@ -50,7 +48,6 @@ async def test_no_credits_no_work(world: World) -> None:
     assert await world.lease(hand.seat()) == []
 
 
-@pytest.mark.in_order
 async def test_a_result_frees_a_credit_and_its_own_call_fills_it(world: World) -> None:
     hand = await world.hand(credits=1)
     offer = await world.accepted(hand)

@@ -107,7 +107,6 @@ async def test_two_who_take_at_once_share(world: World) -> None:
     assert sorted(both[0] + both[1]) == sorted(jobs)
 
 
-@pytest.mark.in_order
 async def test_those_that_are_due_first_come_first_and_the_rest_is_said_to_be_due(world: World) -> None:
     jobs = []
     for _ in range(4):
@@ -197,7 +196,6 @@ async def test_a_job_is_not_deleted_before_its_end_is_told_and_holds_up_nobody_e
     assert await world.storage.job(stays) is None
 
 
-@pytest.mark.in_order
 async def test_behind_thousands_of_ends_that_nobody_takes_the_others_are_deleted(world: World) -> None:
     def over(new: NewJob) -> NewJob:
         job = replace(new.job, step=1, status=Status.FINISHED)

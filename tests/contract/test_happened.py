@@ -6,8 +6,6 @@ import asyncio
 from contextlib import aclosing
 from typing import Any
 
-import pytest
-
 from holon.domain.events import BLUEPRINT_EVENT, WORKER_EVENT, HistoryEvent
 from holon.domain.job import Status
 from holon.domain.value import replace
@@ -207,7 +205,6 @@ async def test_what_is_not_settled_outlives_the_process(durable: Factory) -> Non
     assert await world.storage.take_events(10, HOLD) == Happened()
 
 
-@pytest.mark.in_order
 async def test_those_that_are_due_first_come_first(world: World) -> None:
     jobs = []
     for _ in range(3):

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from holon.domain.events import CancelRequested, Woken
 from holon.domain.job import Status
-from holon.storage.redis import channel
 from tests.contract.costs import given
 from tests.contract.hinted import Hints
 from tests.contract.world import BROKEN, Factory, T, World
-from tests.hints import GUARD
-
-
-@pytest.fixture(autouse=True)
-def unpolled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that finds nothing by looking now and then; for what is opened after this."""
-    monkeypatch.setattr(channel, "LOOK_EVERY_S", 10 * GUARD)
 
 
 async def test_a_job_that_nobody_claimed_is_hinted_at(world: World) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from holon.domain.matching import Need
 from tests.contract.world import World
 
@@ -32,7 +30,6 @@ async def test_thousands_of_claims_are_given_back_in_one_call_and_handed_over_in
     assert len(await world.storage.claim(MANY)) == MANY
 
 
-@pytest.mark.in_order
 async def test_whoever_creates_a_job_may_be_handed_thousands(world: World) -> None:
     await many_ready(world)
     made = await world.storage.create_jobs([world.new_job()], MANY)

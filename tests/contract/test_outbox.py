@@ -137,7 +137,6 @@ async def test_news_of_history_wakes_the_mover(store: Factory) -> None:
         assert not (await anext(hints)).notices
 
 
-@pytest.mark.in_order
 async def test_too_much_history_that_waits_refuses_new_jobs_and_nothing_else(store: Factory) -> None:
     world = await store(history_backlog=2_000)
     hand = await world.hand()
@@ -155,7 +154,6 @@ async def test_too_much_history_that_waits_refuses_new_jobs_and_nothing_else(sto
     await world.create()
 
 
-@pytest.mark.in_order
 async def test_while_too_much_history_waits_a_repeat_is_answered_as_the_first_time(store: Factory) -> None:
     world = await store(history_backlog=2_000)
     hand, claim = await world.hand(), await world.start()
@@ -190,7 +188,6 @@ async def test_a_job_is_not_deleted_before_its_history_is_moved(store: Factory) 
     assert await world.storage.job(job) is None
 
 
-@pytest.mark.in_order
 async def test_what_was_not_settled_outlives_the_process(durable: Factory) -> None:
     world = await durable(history_backlog=2_000)
     moved, job = await ended(world), await ended(world)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from holon.domain.events import CancelRequested, TaskEnded, Woken
 from holon.domain.job import Status
 from holon.domain.retries import Verdict, verdict
@@ -75,7 +73,6 @@ async def test_a_quarantined_job_ends_its_open_tasks(world: World) -> None:
     assert await world.complete(offer) is Superseded.JOB_ALREADY_TERMINATED
 
 
-@pytest.mark.in_order
 async def test_a_suspect_is_handed_over_alone(world: World) -> None:
     jobs = [await world.create() for _ in range(4)]
     assert await world.ready() == jobs
@@ -113,7 +110,6 @@ async def test_what_comes_late_under_a_lost_claim_does_not_end_the_newer_one(wor
     assert sorted(await world.ready()) == sorted(others)
 
 
-@pytest.mark.in_order
 async def test_a_suspect_is_not_kept_waiting_by_jobs_that_came_later(world: World) -> None:
     suspect = await world.create()
     await world.claim_of(suspect)
@@ -128,7 +124,6 @@ async def test_a_suspect_is_not_kept_waiting_by_jobs_that_came_later(world: Worl
     assert await world.ready() == [later]
 
 
-@pytest.mark.in_order
 async def test_one_crashing_job_does_not_condemn_those_claimed_beside_it(world: World) -> None:
     good, bad = [await world.create(), await world.create()], await world.create()
     rounds = 0

@@ -25,13 +25,11 @@ async def listed(world: World, limit: int = 100, owner: str = "ann", **fields: A
             return found
 
 
-@pytest.mark.in_order
 async def test_jobs_are_listed_newest_first(world: World) -> None:
     jobs = [await world.create() for _ in range(5)]
     assert await listed(world) == jobs[::-1]
 
 
-@pytest.mark.in_order
 async def test_pages_hold_every_job_once_while_new_ones_come(world: World) -> None:
     jobs = [await world.create() for _ in range(7)]
     page, before = await world.storage.jobs(JobFilter("ann"), 3)
@@ -44,14 +42,12 @@ async def test_pages_hold_every_job_once_while_new_ones_come(world: World) -> No
     assert [record.job.id for record in (*page, *rest, *last)] == jobs[::-1]
 
 
-@pytest.mark.in_order
 async def test_a_page_that_holds_all_is_the_last(world: World) -> None:
     jobs = [await world.create() for _ in range(3)]
     assert await listed(world, limit=3) == jobs[::-1]
     assert await listed(world, limit=1) == jobs[::-1]
 
 
-@pytest.mark.in_order
 async def test_a_page_ends_before_it_has_too_many_bytes_and_the_next_goes_on(world: World) -> None:
     jobs = [await world.create(data={"pad": "x" * 900_000}) for _ in range(8)]
     page, before = await world.storage.jobs(JobFilter("ann"), 100)
@@ -68,7 +64,6 @@ async def test_each_owner_sees_its_own_jobs(world: World) -> None:
     assert await listed(world, owner="eve") == []
 
 
-@pytest.mark.in_order
 async def test_jobs_are_filtered_by_status_and_blueprint(world: World) -> None:
     waits, done = await world.start(blueprint="a"), await world.start(blueprint="b")
     await world.commit(world.step(waits, Status.WAITING_FOR_WORKER, tasks=(world.task(waits),)))
@@ -81,7 +76,6 @@ async def test_jobs_are_filtered_by_status_and_blueprint(world: World) -> None:
     assert await listed(world, blueprint="c") == []
 
 
-@pytest.mark.in_order
 async def test_filtered_pages_hold_every_job_once(world: World) -> None:
     wanted = []
     for number in range(20):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from holon.clock import ManualClock
 from holon.domain.events import CancelRequested, HistoryEvent, Woken
 from holon.domain.job import Status
@@ -39,7 +37,6 @@ async def test_what_a_lost_process_held_is_void(durable: Factory) -> None:
     assert not (await world.finish(holder)).conflict
 
 
-@pytest.mark.in_order
 async def test_jobs_claimed_beside_a_crashing_one_run_alone_after_the_restart(durable: Factory) -> None:
     world = await durable()
     jobs = [await world.create() for _ in range(3)]
@@ -107,7 +104,6 @@ async def test_a_repeated_last_commit_is_known_after_a_restart(durable: Factory)
     assert [event.type for event in await world.told(step.job.id)].count("job_completed") == 1
 
 
-@pytest.mark.in_order
 async def test_the_order_of_ready_jobs_survives(durable: Factory) -> None:
     world = await durable()
     jobs = [await world.create() for _ in range(10)]
@@ -116,7 +112,6 @@ async def test_the_order_of_ready_jobs_survives(durable: Factory) -> None:
     assert await world.ready() == [*jobs, late]
 
 
-@pytest.mark.in_order
 async def test_lists_go_on_where_they_were(durable: Factory) -> None:
     world = await durable()
     jobs = [await world.create() for _ in range(3)]

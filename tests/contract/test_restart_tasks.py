@@ -102,7 +102,6 @@ async def test_losses_are_counted_across_restarts(durable: Factory) -> None:
     assert await world.ready() == [offer.job_id]
 
 
-@pytest.mark.in_order
 async def test_the_order_of_the_backlog_survives_and_new_tasks_come_behind(durable: Factory) -> None:
     world = await durable()
     low, first, second, high = [await world.dispatch(priority=p) for p in (-1.0, 0.0, 0.0, 1.0)]

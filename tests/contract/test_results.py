@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from holon.domain.events import TaskEnded
 from holon.domain.task import SUCCESS, Outcome, TaskError
 from holon.ports import Result, Superseded
@@ -70,7 +68,6 @@ async def test_i3_a_repeated_result_is_committed_again_and_applied_once(world: W
     assert await world.ready() == []
 
 
-@pytest.mark.in_order
 async def test_results_of_a_batch_are_judged_one_by_one(world: World) -> None:
     hand = await world.hand()
     good, twice, stale = await world.accepted(hand), await world.accepted(hand), await world.accepted(hand)
@@ -86,7 +83,6 @@ async def test_results_of_a_batch_are_judged_one_by_one(world: World) -> None:
     assert await world.ready() == [good.job_id, twice.job_id]
 
 
-@pytest.mark.in_order
 async def test_results_hand_over_the_jobs_that_they_woke_up_to_what_is_wanted(world: World) -> None:
     hand = await world.hand()
     offers = [await world.accepted(hand) for _ in range(3)]

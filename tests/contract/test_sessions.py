@@ -70,7 +70,6 @@ async def test_leases_outlive_their_session_until_their_own_deadline(world: Worl
     assert await world.waiting() == 1
 
 
-@pytest.mark.in_order
 async def test_a_session_that_resumes_nothing_returns_every_lease_at_once(world: World) -> None:
     hand, other = await world.hand(), await world.hand("w2")
     offered, accepted = await world.offered(hand), await world.accepted(hand)

@@ -71,20 +71,14 @@ class Hand:
 
 
 class World:
-    """One store. `restart` leaves it as SIGKILL would and opens what is left.
+    """One store. `restart` leaves it as SIGKILL would and opens what is left."""
 
-    Arguments:
-        in_order: whether all jobs are to be in one partition, where the store has several: what came first is first in
-            each of them, and nothing is promised beyond.
-    """
-
-    def __init__(self, backend: Backend, place: Path, settings: dict[str, int], *, in_order: bool = False) -> None:
+    def __init__(self, backend: Backend, place: Path, settings: dict[str, int]) -> None:
         # In 2033: a store with a server goes on from the server's time, which must not be ahead.
         self.clock = ManualClock(2_000_000_000_000)
         self.settings = StoreSettings("node-1", **settings)
         self.storage: Storage
         self._backend = backend
-        self._in_order = in_order
         self._place = place
         self._opened = AsyncExitStack()
         self._made = 0
@@ -140,10 +134,10 @@ class World:
         return NewJob(job, (HistoryEvent("job_created", self.now, "start"),), request_id, digest)
 
     def job_id(self, owner: str, request_id: str | None = None) -> str:
-        """The id of a new job, in any partition."""
-        name, partitions = self.unique(), self._backend.partitions
-        if request_id is None or self._in_order:
-            return f"{partitions - 1 if self._in_order else int(name, 16) % partitions}-{name}"
+        """The id of a new job, in any shard."""
+        name = self.unique()
+        if request_id is None:
+            return f"{int(name, 16) % self._backend.shards}-{name}"
         return f"{self.storage.new_job_id(owner, request_id).partition('-')[0]}-{name}"
 
     async def create(self, **fields: Any) -> str:

@@ -107,7 +107,7 @@ class FaultyBackend:
 
     name = "sqlite"
     durable = True
-    partitions = 1
+    shards = 1
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults

@@ -72,7 +72,7 @@ class PartBackend:
 
     name = "parts"
     durable = False
-    partitions = SHARDS
+    shards = SHARDS
 
     def __init__(self, rows: RowStore, seal: Seal | None = None) -> None:
         self._rows = rows

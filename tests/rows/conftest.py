@@ -80,8 +80,8 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         make = lambda: SqliteRows(tmp_path / "holon.db", "NORMAL", clock)  # noqa: E731
     elif kind == "redis":
         server = request.getfixturevalue("redis_servers")(path)
-        uri = f"{server.uri(server.database())}&shards={SHARDS}"
-        make = lambda: RedisRows(uri)  # noqa: E731
+        uri = server.uri(server.database())
+        make = lambda: RedisRows(uri, SHARDS)  # noqa: E731
     else:
         uri = request.getfixturevalue("postgres").database()
         make = lambda: PostgresRows(uri, SHARDS)  # noqa: E731

@@ -154,9 +154,9 @@ async def test_a_write_that_its_replicas_do_not_have_is_not_confirmed(
 ) -> None:
     monkeypatch.setattr("holon.stores.redis_servers.WAIT_MS", 50)
     with pytest.raises(ConfigError, match="not as many replicas"):
-        async with RedisRows(f"{redis.uri(1)}&replicas=1"):
+        async with RedisRows(redis.uri(1), replicas=1):
             pass
-    async with RedisRows(f"{redis.uri(1)}&synced=true") as store:
+    async with RedisRows(redis.uri(1), synced=True) as store:
         assert await word(store, batch(await owned(store), 1)) is Word.APPLIED
 
 
@@ -254,10 +254,10 @@ async def test_another_number_of_shards_is_refused(mortal: tuple[RowStore, Redis
     store, server = mortal
     again: RowStore
     if isinstance(server, RedisServer):
-        again, said = RedisRows(f"{server.uri(1)}&shards=5"), rf"made with shards={store.shards}.*says shards=5"
+        again = RedisRows(server.uri(1), shards=5)
     else:
-        again, said = PostgresRows(server.uri("test_1"), shards=5), rf"has {store.shards} shards.*takes one with 5"
-    with pytest.raises(ConfigError, match=said):
+        again = PostgresRows(server.uri("test_1"), shards=5)
+    with pytest.raises(ConfigError, match=rf"has {store.shards} shards.*takes one with 5"):
         async with again:
             pass
 
@@ -265,7 +265,7 @@ async def test_another_number_of_shards_is_refused(mortal: tuple[RowStore, Redis
 @pytest.mark.parametrize("kind", [RedisRows, PostgresRows])
 async def test_a_server_that_cannot_be_reached_is_named(kind: type[RedisRows | PostgresRows], tmp_path: Path) -> None:
     uri = f"unix://{tmp_path}/socket" if kind is RedisRows else f"postgresql://holon@/holon?host={tmp_path}"
-    with pytest.raises(ConfigError, match="of STORAGE_URI cannot hold a store"):
+    with pytest.raises(ConfigError, match=r"of STORAGE_URI cannot (hold a store|be reached)"):
         async with kind(uri):
             pass
 

@@ -51,7 +51,7 @@ def test_what_is_shown_of_a_uri_has_no_password_in_it() -> None:
         ("redis:s3cr3t@host", "redis:(hidden)@host"),
         ("redis://host?password=s3cr3t", "redis://host?(hidden)"),
         ("redis://host#s3cr3t", "redis://host#(hidden)"),
-        ("redis://a:s3cr3t@host?partitions=2&synced=true", "redis://(hidden)@host?partitions=2&synced=true"),
+        ("redis://a:s3cr3t@host?replicas=2&synced=true", "redis://(hidden)@host?replicas=2&synced=true"),
         ("postgresql://a:s3cr3t@host/jobs", "postgresql://(hidden)@host/jobs"),
         ("postgresql://a@host/jobs?password=s3cr3t", "postgresql://(hidden)@host/jobs?(hidden)"),
         ("postgresql://host/jobs?sslpassword=s3cr3t", "postgresql://host/jobs?(hidden)"),

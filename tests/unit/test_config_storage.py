@@ -59,10 +59,9 @@ def test_what_is_said_of_a_redis_is_checked_where_it_counts() -> None:
         ("postgres://u@/jobs?host=/run", StorageURI("postgresql", postgres="postgres://u@/jobs?host=/run")),
         ("redis+cluster://u:p@a:1,b:2", StorageURI("redis", server="redis+cluster://u:p@a:1,b:2")),
         (
-            f"rediss+cluster://a:1?partitions=6&ssl_ca_certs={__file__}",
-            StorageURI("redis", server=f"rediss+cluster://a:1?ssl_ca_certs={__file__}", partitions=6),
+            f"rediss+cluster://a:1?ssl_ca_certs={__file__}&replicas=2",
+            StorageURI("redis", server=f"rediss+cluster://a:1?ssl_ca_certs={__file__}", replicas=2),
         ),
-        ("redis://localhost?partitions=8", StorageURI("redis", server="redis://localhost", partitions=8)),
         ("redis://a:b@[::1]:7000/3", StorageURI("redis", server="redis://a:b@[::1]:7000/3")),
         ("redis+sentinel://u:p@a:1,b:2/jobs/3", StorageURI("redis", server="redis+sentinel://u:p@a:1,b:2/jobs/3")),
         (
@@ -88,7 +87,7 @@ def test_a_storage_uri_says_which_store_and_where(text: str, expected: StorageUR
         "sqlite:///x.db?synchronous=OFF", "sqlite:///x.db?mode=ro", "sqlite:///x.db#y", "sqlite:///x%00.db", "http://[",
         "redis://", "redis://h/x", "redis://h?db=1", "redis://h?ssl_keyfile=k", "redis://h?replicas=-1", "unix://",
         "redis+sentinel://h:1", "redis+sentinel://h:1/jobs/x", "redis+sentinel:///jobs", "redis+cluster://",
-        "redis+cluster://h:1/1", "redis+cluster://h:1,,h:2", "redis://h?partitions=0", "redis://h?partitions=65",
+        "redis+cluster://h:1/1", "redis+cluster://h:1,,h:2", "redis://h?partitions=2", "redis://h?shards=2",
         "redis+cluster://h:1?ssl_keyfile=k", "redis://h:99999", "redis://h:x", "redis+sentinel://h:1,g:x/jobs",
         "postgresql://h:99999/jobs", "postgresql://h/jobs#x", "postgresql://u:p/w@h/jobs", "mysql://h/jobs",
         "postgresql://h/jobs?sslrootcert=/no/such/file",

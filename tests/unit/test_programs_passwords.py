@@ -10,7 +10,7 @@ import pytest
 from holon.client import Client
 from holon.config.history_uri import HistoryURI
 from holon.errors import ConfigError
-from holon.storage.redis import RedisStorage
+from holon.stores.redis import RedisRows
 from holon.wire.address import parse_url
 
 STORES = (
@@ -31,7 +31,7 @@ def told(make: Callable[[str], object], address: str) -> str:
 @pytest.mark.parametrize("password", ["s3c/r3t", "s3c#r3t", "s3c?r3t", "12/r3t", "s3c[r3t", "s3c\u2100r3t"])
 def test_a_password_that_is_not_percent_encoded_is_refused_and_not_shown(password: str) -> None:
     for uri in STORES:
-        said = told(RedisStorage, uri.format(password))
+        said = told(RedisRows, uri.format(password))
         assert "percent-encoded" in said
         assert "s3c" not in said
         assert "r3t" not in said

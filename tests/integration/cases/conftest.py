@@ -41,9 +41,7 @@ def postgres() -> Iterator[Server]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "start" in metafunc.fixturenames:
-        stores = chosen(("memory", "sqlite", "redis", "redis-partitions", "postgresql"), ("sqlite", "redis"))
-        if "redis-partitions" in stores and _APART.match(metafunc.function.__name__):
-            stores.append("two nodes, partitions")
+        stores = chosen(("memory", "sqlite", "redis", "postgresql"), ("sqlite", "redis"))
         if "redis" in stores and _APART.match(metafunc.function.__name__):
             # Asked for Redis, a run has the time for both.
             stores.append("two nodes")
@@ -51,8 +49,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 stores.remove("redis")
         if "postgresql" in stores and _APART.match(metafunc.function.__name__):
             stores.append("two nodes, postgresql")
-        if metafunc.definition.get_closest_marker("in_order"):
-            stores = [one for one in stores if not one.endswith("partitions")]
         metafunc.parametrize("start", stores, indirect=True)
 
 
@@ -62,11 +58,10 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
 
     With two nodes, clients are at one of them and workers at the other.
     """
-    if request.param in ("redis", "two nodes", "redis-partitions", "two nodes, partitions"):
+    if request.param in ("redis", "two nodes"):
         server: RedisServer = request.getfixturevalue("redis")
         one_or_two = two_nodes if request.param.startswith("two nodes") else running_node
-        partitions = "&partitions=3" if request.param.endswith("partitions") else ""
-        return partial(one_or_two, STORAGE_URI=f"{server.uri(server.database())}{partitions}")
+        return partial(one_or_two, STORAGE_URI=server.uri(server.database()))
     if request.param.endswith("postgresql"):
         one_or_two = two_nodes if request.param.startswith("two nodes") else running_node
         return partial(one_or_two, STORAGE_URI=request.getfixturevalue("postgres").database())

@@ -12,7 +12,6 @@ from holon import Blueprint
 from holon.context import ActionFactory
 from holon.domain import branches, specs
 from holon.engine import planning
-from holon.storage.redis import arguments
 from tests.integration.cases.site import Passes, Start, create, fan_out, numbered, waits
 
 BRANCH_RESULT = (branches, "branch_result")
@@ -47,9 +46,7 @@ async def test_a_large_fan_out_is_made_and_gathered_a_part_at_a_time_and_others_
     passes_of: Callable[..., Any],
 ) -> None:
     count = 4 * planning.CHUNK
-    # In Redis those that wait for their turn are sent as words, of which there are many.
-    in_parts = ((specs, "spec_of"), (planning, "encode"), BRANCH_RESULT, (arguments, "_stored_task"))
-    passes = await passes_of(count, *in_parts)
+    passes = await passes_of(count, (specs, "spec_of"), (planning, "encode"), BRANCH_RESULT)
     assert passes.all["spec_of"] == passes.all["branch_result"] == count
     assert max(passes.most.values()) <= planning.CHUNK + 1
 

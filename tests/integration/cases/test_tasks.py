@@ -218,7 +218,6 @@ async def order_of(node: RunningNode, jobs: Sequence[str]) -> str:
     return "".join(order)
 
 
-@pytest.mark.in_order
 async def test_what_waits_goes_by_priority_and_then_by_arrival(start: Start) -> None:
     bp = Blueprint("bp", api_endpoint="/jobs/bp")
 
@@ -237,7 +236,6 @@ async def test_what_waits_goes_by_priority_and_then_by_arrival(start: Start) -> 
         assert await order_of(node, jobs) == "fbdaec"
 
 
-@pytest.mark.in_order
 async def test_tasks_that_say_no_priority_have_that_of_their_job_in_parts_of_it_too(start: Start) -> None:
     said = one_task(name="said", priority=2), above("one_task"), one_task()
     async with start(*said) as node, http(node) as door:

@@ -46,7 +46,6 @@ async def test_c19_many_that_wait_are_all_delivered(start: Start) -> None:
         assert statuses == ["finished"] * 100
 
 
-@pytest.mark.in_order
 async def test_c20_a_task_waits_for_a_busy_worker_to_become_idle(start: Start) -> None:
     async with start(one_task()) as node:
         worker = node.new_worker("w1", max_concurrent=1)

@@ -1,7 +1,0 @@
--- Lease the heads of the backlog.
-
-local function operation()
-    read_seats()
-    local answer = lease()
-    return done(answer)
-end
