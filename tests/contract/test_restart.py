@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from holon.clock import ManualClock
+from holon.core.row import shard_of
 from holon.domain.events import CancelRequested, HistoryEvent, Woken
 from holon.domain.job import Status
 from holon.ports import Appended, Creation, JobFilter, Progress, Superseded
@@ -104,12 +105,16 @@ async def test_a_repeated_last_commit_is_known_after_a_restart(durable: Factory)
     assert [event.type for event in await world.told(step.job.id)].count("job_completed") == 1
 
 
-async def test_the_order_of_ready_jobs_survives(durable: Factory) -> None:
+async def test_the_order_of_ready_jobs_of_a_shard_survives(durable: Factory) -> None:
     world = await durable()
     jobs = [await world.create() for _ in range(10)]
     await world.restart()
     late = await world.create()
-    assert await world.ready() == [*jobs, late]
+    *ready, last = await world.ready()
+    assert last == late
+    for shard in {shard_of(job) for job in jobs}:
+        assert [job for job in ready if shard_of(job) == shard] == [job for job in jobs if shard_of(job) == shard]
+    assert len(ready) == len(jobs)
 
 
 async def test_lists_go_on_where_they_were(durable: Factory) -> None:

@@ -35,8 +35,3 @@ async def two_nodes(*blueprints: Blueprint, **settings: Any) -> AsyncIterator[Ru
         running_node(*blueprints, INSTANCE_ID="second", **settings) as second,
     ):
         yield Apart(first, second)
-
-
-def nodes(node: RunningNode) -> int:
-    """How many nodes there are."""
-    return 2 if isinstance(node, Apart) else 1

@@ -42,12 +42,13 @@ def postgres() -> Iterator[Server]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "start" in metafunc.fixturenames:
         stores = chosen(("memory", "sqlite", "redis", "postgresql"), ("sqlite", "redis"))
-        if "redis" in stores and _APART.match(metafunc.function.__name__):
+        apart = _APART.match(metafunc.function.__name__) and not metafunc.definition.get_closest_marker("one_node")
+        if "redis" in stores and apart:
             # Asked for Redis, a run has the time for both.
             stores.append("two nodes")
             if not asked():
                 stores.remove("redis")
-        if "postgresql" in stores and _APART.match(metafunc.function.__name__):
+        if "postgresql" in stores and apart:
             stores.append("two nodes, postgresql")
         metafunc.parametrize("start", stores, indirect=True)
 

@@ -302,7 +302,7 @@ async def test_a_job_whose_state_is_gone_waits_and_says_so_until_a_node_has_it_a
 async def _nothing() -> None: ...
 
 
-async def test_a_job_whose_blueprint_one_node_lacks_goes_on_at_another(redis: RedisServer) -> None:
+async def test_a_job_whose_blueprint_its_node_lacks_goes_on_when_another_takes_over(redis: RedisServer) -> None:
     store: Any = {"STORAGE_URI": redis.uri(redis.database()), "JOB_MAX_RETRIES": 0, **SOON}
     async with running_node(one_task(), **store) as first:
         job_id = await create(first, "one_task", {"n": 1})
@@ -310,6 +310,6 @@ async def test_a_job_whose_blueprint_one_node_lacks_goes_on_at_another(redis: Re
     async with running_node(one_task(name="other"), INSTANCE_ID="lacks", **store) as lacks, doing(lacks):
         job = await waits(lacks, job_id, "waiting_for_retry")
         assert (job.progress_message or "").startswith("waiting: blueprint 'one_task' is not loaded on this node; it")
-        async with running_node(one_task(), INSTANCE_ID="has", **store) as has:
-            assert (await ended(has, job_id)).result == {"n": 1}
-            assert not await history(has, job_id, "state_failed")
+    async with running_node(one_task(), INSTANCE_ID="has", **store) as has, doing(has):
+        assert (await ended(has, job_id)).result == {"n": 1}
+        assert not await history(has, job_id, "state_failed")
