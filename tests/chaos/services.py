@@ -221,7 +221,7 @@ def service_of(uri: str, folder: Path, nodes: int) -> Service:
     elif parts.scheme == "redis":
         service = RedisServer(folder, nodes)
     elif parts.scheme == "postgresql":
-        service = PostgresServer("STORAGE_URI", 1)
+        service = PostgresServer("STORAGE_URI", nodes)
     else:
         raise BenchError(f"chaos runs on sqlite://, redis:// and postgresql://, not on {uri!r}")
     if nodes > service.most_nodes:
