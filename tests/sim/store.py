@@ -102,6 +102,7 @@ class SimRows:
     """
 
     exclusive = False
+    objection = ""
 
     def __init__(self, server: Server, outside: Context) -> None:
         self._server = server
