@@ -58,7 +58,6 @@ class Cut(Value, gc=True):
     purged: Sequence[str] = ()
     entries: Sequence[Entry] = ()
     removed: Sequence[Entry] = ()
-    consumed: Sequence[str] = ()
 
 
 class Rows(Protocol):
@@ -111,7 +110,7 @@ class Ownership:
         self.batch += 1
         return Batch(
             self.head.shard, self.head.epoch, self.head.token, self.batch, cut.stamp,
-            cut.puts, cut.deletes, cut.purged, cut.entries, cut.removed, cut.consumed,
+            cut.puts, cut.deletes, cut.purged, cut.entries, cut.removed,
         )  # fmt: skip
 
     def keep(self, batch: Batch) -> None:

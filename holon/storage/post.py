@@ -121,14 +121,14 @@ class Post:
         """Read the mail of this node, until cancelled."""
         while True:
             try:
-                received = await self._store.receive(self._node, {})
+                mail = await self._store.receive(self._node)
             except StoreBroken:
                 raise
             except StoreUnavailable as error:
                 self._away.warn("mail of other nodes cannot be read", why=error.message)
                 await asyncio.sleep(PAUSE_S)
                 continue
-            for sealed in received.mail:
+            for sealed in mail:
                 self._read(sealed)
 
     async def close(self) -> None:

@@ -70,14 +70,13 @@ local function each(command, key, args, first, count)
   end
 end
 
--- KEYS head, inbox, then those that operations name by their place. ARGV epoch, token, number, newest stamp, operations:
+-- KEYS head, then those that operations name by their place. ARGV epoch, token, number, newest stamp, operations:
 --   D key                            a job goes with all its rows
 --   d key n name*n                   rows go
 --   p key n (name value)*n           rows are put
 --   Z key n member*n                 entries go
 --   z key n (score member)*n         entries are put
---   x 2 n id*n                       messages leave the inbox
-local COMMANDS = {d = 'HDEL', p = 'HSET', Z = 'ZREM', z = 'ZADD', x = 'XDEL'}
+local COMMANDS = {d = 'HDEL', p = 'HSET', Z = 'ZREM', z = 'ZADD'}
 local PAIRS = {p = true, z = true}
 local function apply(keys, args)
   local head = head_of(keys[1])
@@ -105,13 +104,6 @@ end
 
 -- KEYS any: a write, so that a WAIT behind a flight of reads asks the replicas anew.
 local function barrier(keys) return redis.call('INCR', keys[1]) end
-
--- KEYS inbox. ARGV most, messages.
-local function post(keys, args)
-  if redis.call('XLEN', keys[1]) >= tonumber(args[1]) then return 0 end
-  for place = 2, #args do redis.call('XADD', keys[1], '*', 'm', args[place]) end
-  return 1
-end
 
 -- A shared record is 'version expiry value' in a hash of its kind; an expiry of 0 is none. Expiries of all kinds stand in
 -- one sorted set, whose members are 'kind key'. The store has the last version.
@@ -200,7 +192,6 @@ register('acquire', acquire)
 register('release', release)
 register('apply', apply)
 register('barrier', barrier)
-register('post', post)
 register('exchange', exchange)
 register('expired', expired, true)
 register('expire', expire)

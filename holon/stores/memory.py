@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Self
 
@@ -20,8 +20,6 @@ from holon.stores.port import (
     Drawn,
     Found,
     Head,
-    Message,
-    Received,
     Record,
     RowKey,
     Word,
@@ -119,44 +117,22 @@ class MemoryRows:
     async def count(self, index: str, shards: Collection[int]) -> int:
         return sum(self._shards[number].count(index) for number in shards)
 
-    async def post(self, shard: int, bodies: Sequence[bytes], most: int) -> bool:
-        inbox = self._shards[shard].inbox
-        if len(inbox) >= most:
-            return False
-        for body in bodies:
-            self._shards[shard].posted += 1
-            inbox[str(self._shards[shard].posted)] = body
-        self._wake(self._shards[shard].head.node)
-        return True
-
     async def send(self, node: str, bodies: Sequence[bytes]) -> None:
         self._mail[node] += bodies
-        self._wake(node)
+        self._wakes[node].set()
 
-    async def receive(self, node: str, shards: Mapping[int, Collection[str]]) -> Received:
+    async def receive(self, node: str) -> Sequence[bytes]:
         wake = self._wakes[node]
-        received = self._received(node, shards)
-        if not (received.messages or received.mail):
+        mail = self._mail.pop(node, [])
+        if not mail:
             wake.clear()
             try:
                 async with asyncio.timeout(RECEIVE_S):
                     await wake.wait()
             except TimeoutError:
                 pass
-            received = self._received(node, shards)
-        return received
-
-    def _received(self, node: str, shards: Mapping[int, Collection[str]]) -> Received:
-        messages = [
-            Message(shard, message, body)
-            for shard, read in shards.items()
-            for message, body in self._shards[shard].inbox.items()
-            if message not in read
-        ]
-        return Received(messages, self._mail.pop(node, ()))
-
-    def _wake(self, node: str) -> None:
-        self._wakes[node].set()
+            mail = self._mail.pop(node, [])
+        return mail
 
     async def records(self, kind: str, keys: Sequence[str] | None = None) -> Sequence[Record]:
         now, known = self._clock.now_ms(), self._records[kind]
@@ -224,8 +200,6 @@ class _Shard:
     def __init__(self, number: int) -> None:
         self.head = Head(number)
         self.rows: dict[str, dict[str, bytes]] = {}
-        self.inbox: dict[str, bytes] = {}
-        self.posted = 0
         self._entries: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
 
     def write(self, batch: Batch) -> None:
@@ -246,8 +220,6 @@ class _Shard:
             entries, at = self._place(index, score, member)
             if at == len(entries) or entries[at] != (score, member):
                 entries.insert(at, (score, member))
-        for message in batch.consumed:
-            self.inbox.pop(message, None)
 
     def _place(self, index: str, score: int, member: str) -> tuple[list[tuple[int, str]], int]:
         entries = self._entries[index]

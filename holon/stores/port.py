@@ -1,15 +1,15 @@
 """The port below the core: shards of rows, which their owners change by numbered batches.
 
 A row store knows nothing of what a row means. It keeps, for each shard: a head (who owns it, and the number of its last
-batch), rows under (job, name), index entries under (index, score, member), and an inbox. Beside the shards it keeps
-shared records and counters, and carries mail between nodes.
+batch), rows under (job, name), and index entries under (index, score, member). Beside the shards it keeps shared
+records and counters, and carries mail between nodes.
 
 Times are epoch milliseconds of the store's clock. They never go back within a shard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 from typing import Protocol, Self
 
@@ -54,8 +54,8 @@ class Head(Value):
 class Batch(Value, gc=True):
     """What one write of a shard makes durable, all of it or nothing.
 
-    Deletes come before puts. `purged` are ids of jobs of which every row goes. `consumed` are ids of messages that
-    leave the inbox. `stamp` is the newest time that stands in the batch; the shard's time goes on from there.
+    Deletes come before puts. `purged` are ids of jobs of which every row goes. `stamp` is the newest time that stands
+    in the batch; the shard's time goes on from there.
     """
 
     shard: int
@@ -68,11 +68,9 @@ class Batch(Value, gc=True):
     purged: Sequence[str] = ()
     entries: Sequence[Entry] = ()
     removed: Sequence[Entry] = ()
-    consumed: Sequence[str] = ()
 
     def __len__(self) -> int:
-        parts = (self.puts, self.deletes, self.purged, self.entries, self.removed, self.consumed)
-        return sum(map(len, parts))
+        return sum(map(len, (self.puts, self.deletes, self.purged, self.entries, self.removed)))
 
 
 class Word(Enum):
@@ -149,21 +147,6 @@ class Drawn(Value):
     expires_in: int
 
 
-class Message(Value):
-    """A message in a shard's inbox. Ids of one shard are unique."""
-
-    shard: int
-    id: str
-    body: bytes
-
-
-class Received(Value, gc=True):
-    """What came for a node: messages for its shards, in the order of each inbox, and mail."""
-
-    messages: Sequence[Message] = ()
-    mail: Sequence[bytes] = ()
-
-
 class RowStore(Protocol):
     """One store. Enter it before use.
 
@@ -235,20 +218,12 @@ class RowStore(Protocol):
         """
         ...
 
-    async def post(self, shard: int, bodies: Sequence[bytes], most: int) -> bool:
-        """Add messages to the end of a shard's inbox. False, and none is added, if it holds `most` already."""
-        ...
-
     async def send(self, node: str, bodies: Sequence[bytes]) -> None:
         """Mail messages to a node. They are lost if it does not read them soon."""
         ...
 
-    async def receive(self, node: str, shards: Mapping[int, Collection[str]]) -> Received:
-        """Wait until there is something for a node, or for about a second.
-
-        Arguments:
-            shards: those that the node owns, and of each the ids of messages that it has read and not consumed.
-        """
+    async def receive(self, node: str) -> Sequence[bytes]:
+        """Wait until there is mail for a node, or for about a second. Returns the mail, in order."""
         ...
 
     async def records(self, kind: str, keys: Sequence[str] | None = None) -> Sequence[Record]:

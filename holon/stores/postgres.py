@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -20,8 +20,6 @@ from holon.stores.port import (
     Drawn,
     Found,
     Head,
-    Message,
-    Received,
     Record,
     RowKey,
     Word,
@@ -40,7 +38,6 @@ RECEIVE_S = 1.0
 _NOTIFY_S = 0.001
 _READERS = 4
 _MOST_MAIL = 10_000
-_READ_MESSAGES = 1_000
 _MAIL_MS = 60_000
 
 # What the client library raises where a call has no definite answer.
@@ -60,9 +57,6 @@ CREATE TABLE holon_row (
 ) WITH (fillfactor = 70);
 CREATE TABLE holon_entry (
     shard int, name text COLLATE "C", score bigint, member text COLLATE "C", PRIMARY KEY (name, shard, score, member)
-);
-CREATE TABLE holon_inbox (
-    shard int, id bigint GENERATED ALWAYS AS IDENTITY, body bytea NOT NULL, PRIMARY KEY (shard, id)
 );
 CREATE UNLOGGED TABLE holon_mail (
     node text, id bigint GENERATED ALWAYS AS IDENTITY, at bigint NOT NULL, body bytea NOT NULL, PRIMARY KEY (node, id)
@@ -105,7 +99,7 @@ END $$;
 CREATE FUNCTION holon_apply(
     s int, e bigint, t text, number bigint, stamp bigint, purged text[], deleted_jobs text[], deleted_names text[],
     jobs text[], names text[], contents bytea[], removed text[], removed_scores bigint[], removed_members text[],
-    entries text[], scores bigint[], members text[], consumed bigint[], OUT word text, OUT head holon_head
+    entries text[], scores bigint[], members text[], OUT word text, OUT head holon_head
 ) LANGUAGE plpgsql AS $$
 BEGIN
     SELECT * INTO head FROM holon_head WHERE shard = s FOR UPDATE;
@@ -135,9 +129,6 @@ BEGIN
         END IF;
         IF cardinality(entries) > 0 THEN
             INSERT INTO holon_entry SELECT s, * FROM unnest(entries, scores, members) ON CONFLICT DO NOTHING;
-        END IF;
-        IF cardinality(consumed) > 0 THEN
-            DELETE FROM holon_inbox i WHERE i.shard = s AND i.id = ANY (consumed);
         END IF;
     END IF;
     UPDATE holon_head SET batch = greatest(batch, number), time = greatest(time, stamp, holon_now())
@@ -196,7 +187,7 @@ _HEAD = (
     "(head).shard, (head).epoch, (head).token, (head).batch, greatest((head).time, holon_now()), (head).node, "
     "(head).schema"
 )
-_APPLY_ARGUMENTS = 18
+_APPLY_ARGUMENTS = 17
 
 
 class PostgresRows:
@@ -420,18 +411,7 @@ class PostgresRows:
             raise _unavailable(error) from error
         return rows
 
-    # Messages ------------------------------------------------------------------------------------------------------
-
-    async def post(self, shard: int, bodies: Sequence[bytes], most: int) -> bool:
-        posted = await self._rows(
-            "WITH posted AS (INSERT INTO holon_inbox (shard, body) SELECT $1, unnest($2::bytea[]) "
-            "WHERE (SELECT count(*) FROM holon_inbox WHERE shard = $1) < $3 RETURNING 1) "
-            "SELECT count(*), (SELECT node FROM holon_head WHERE shard = $1) FROM posted",
-            shard, list(bodies), most,
-        )  # fmt: skip
-        [(count, node)] = posted
-        self._notify(node)
-        return bool(count) or not bodies
+    # Mail ----------------------------------------------------------------------------------------------------------
 
     async def send(self, node: str, bodies: Sequence[bytes]) -> None:
         await self._rows(
@@ -454,18 +434,18 @@ class PostgresRows:
             except StoreUnavailable as error:
                 log.debug("nodes are not woken, and look by themselves: %s", error.message)
 
-    async def receive(self, node: str, shards: Mapping[int, Collection[str]]) -> Received:
+    async def receive(self, node: str) -> Sequence[bytes]:
         self._node = node
         await self._listen()
-        received = await self._received(node, shards)
-        if not (received.messages or received.mail):
+        mail = await self._received(node)
+        if not mail:
             try:
                 async with asyncio.timeout(RECEIVE_S):
                     await self._came.wait()
             except TimeoutError:
                 pass
-            received = await self._received(node, shards)
-        return received
+            mail = await self._received(node)
+        return mail
 
     async def _listen(self) -> None:
         if self._listener is not None and not self._listener.is_closed():
@@ -485,24 +465,14 @@ class PostgresRows:
         if heard[-1] == self._node:
             self._came.set()
 
-    async def _received(self, node: str, shards: Mapping[int, Collection[str]]) -> Received:
+    async def _received(self, node: str) -> Sequence[bytes]:
         self._came.clear()
         mail = await self._rows(
             "WITH gone AS (DELETE FROM holon_mail WHERE node = $1 OR at < holon_now() - $2 RETURNING node, id, body) "
             "SELECT body FROM gone WHERE node = $1 ORDER BY id",
             node, _MAIL_MS,
         )  # fmt: skip
-        messages: list[Message] = []
-        if shards:
-            # Ids become visible in the order of commits, so a page that begins after the last one could miss some.
-            known = [int(id_) for read in shards.values() for id_ in read]
-            rows = await self._rows(
-                "SELECT shard, id, body FROM holon_inbox WHERE shard = ANY ($1::int[]) AND id <> ALL ($2::bigint[]) "
-                "ORDER BY id LIMIT $3",
-                list(shards), known, _READ_MESSAGES,
-            )  # fmt: skip
-            messages = [Message(shard, str(id_), body) for shard, id_, body in rows]
-        return Received(messages, [body for (body,) in mail])
+        return [body for (body,) in mail]
 
     # Shared records ------------------------------------------------------------------------------------------------
 
@@ -590,7 +560,6 @@ def _arguments(batch: Batch) -> tuple[Any, ...]:
         [member for _, _, member in batch.removed],
         [index for index, _, _ in batch.entries], [score for _, score, _ in batch.entries],
         [member for _, _, member in batch.entries],
-        [int(message) for message in batch.consumed],
     )  # fmt: skip
 
 

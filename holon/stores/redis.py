@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
 from heapq import merge
 from importlib.resources import files
@@ -32,8 +32,6 @@ from holon.stores.port import (
     Drawn,
     Found,
     Head,
-    Message,
-    Received,
     Record,
     RowKey,
     Word,
@@ -60,7 +58,7 @@ log = logging.getLogger(__name__)
 
 LAYOUT = 1
 SHARDS = 32
-# How long `receive` waits for something to come, in milliseconds; and how much it reads at once of an inbox.
+# How long `receive` waits for mail, in milliseconds; and how many messages it reads at once.
 RECEIVE_MS = 1_000
 _READ_MESSAGES = 1_000
 # Mail of a node that nobody reads is cut to this length, and gone after an hour.
@@ -99,8 +97,7 @@ class RedisRows:
         if self._cluster is None:
             self._server = Sentinels(uri) if uri.startswith(Sentinels.SCHEMES) else Server(uri)
         self._lanes: list[_Lane] = []
-        # By the tag that the streams of one listener have in common; without a cluster there is one.
-        self._listeners: dict[str, _Listener] = {}
+        self._listener: _Listener | None = None
 
     def __repr__(self) -> str:
         return f"RedisRows({self._server or self._cluster})"
@@ -129,8 +126,8 @@ class RedisRows:
     async def _close(self) -> None:
         for lane in {*self._lanes, self._shared}:
             await lane.close()
-        for listener in self._listeners.values():
-            await listener.close()
+        if self._listener is not None:
+            await self._listener.close()
 
     async def _open(self) -> None:
         opened = await self._shared.function("open", [_STORE], secrets.token_hex(8), self._wanted, LAYOUT)
@@ -270,39 +267,20 @@ class RedisRows:
         counts = await asyncio.gather(*(self._lanes[shard].calls(("ZCARD", _index(shard, index))) for shard in shards))
         return sum(count for [count] in counts)
 
-    # Messages ------------------------------------------------------------------------------------------------------
-
-    async def post(self, shard: int, bodies: Sequence[bytes], most: int) -> bool:
-        return bool(await self._lanes[shard].function("post", [_inbox(shard)], most, *bodies))
+    # Mail ----------------------------------------------------------------------------------------------------------
 
     async def send(self, node: str, bodies: Sequence[bytes]) -> None:
         key = _mail(node)
         commands: list[Command] = [("XADD", key, "MAXLEN", "~", _MOST_MAIL, "*", "m", body) for body in bodies]
         await self._shared.calls(*commands, ("PEXPIRE", key, _MAIL_MS))
 
-    async def receive(self, node: str, shards: Mapping[int, Collection[str]]) -> Received:
-        # One connection waits at each server that has something of the node's.
-        wanted: dict[str, dict[str, Collection[str]]] = {_SHARED: {}}
-        for shard, read in shards.items():
-            wanted.setdefault(_tag(shard) if self._cluster is not None else _SHARED, {})[_inbox(shard)] = read
-        for tag in wanted:
-            if tag not in self._listeners:
-                self._listeners[tag] = _Listener(self._place(f"{tag}:head"), _mail(node) if tag == _SHARED else "")
-        reads = [
-            asyncio.create_task(self._listeners[tag].read(inboxes), name="store-receive")
-            for tag, inboxes in wanted.items()
-        ]
+    async def receive(self, node: str) -> Sequence[bytes]:
+        if self._listener is None:
+            self._listener = _Listener(self._place(_STORE), _mail(node))
         try:
-            await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in reads:
-                one.cancel()
-            ended = await asyncio.gather(*reads, return_exceptions=True)
-        came = dict(chain.from_iterable(one.items() for one in ended if not isinstance(one, BaseException)))
-        if not came and (errors := [one for one in ended if isinstance(one, Exception)]):
-            raise StoreUnavailable(f"messages cannot be read: {errors[0]}", retry_after=1.0)
-        messages = [Message(shard, id_, body) for shard in shards for id_, body in came.get(_inbox(shard), ())]
-        return Received(messages, [body for _, body in came.get(_mail(node), ())])
+            return await self._listener.read()
+        except (RedisError, OSError, EOFError, ConfigError) as error:
+            raise StoreUnavailable(f"mail cannot be read: {error}", retry_after=1.0) from error
 
     # Shared records ------------------------------------------------------------------------------------------------
 
@@ -508,80 +486,44 @@ def _refuse(flight: Iterable[tuple[Sequence[bytes], asyncio.Future[list[Any]]]],
 
 
 class _Listener:
-    """One connection that waits for streams to grow.
+    """One connection that waits for a stream to grow.
 
     Arguments:
         place: where to connect.
-        mail: the stream of the node's mail, if it is at that place.
+        stream: the stream of a node's mail.
     """
 
-    def __init__(self, place: Place, mail: str) -> None:
+    def __init__(self, place: Place, stream: str) -> None:
         self._place = place
-        self._mail = mail
+        self._stream = stream
         self._connection: Connection | None = None
-        # The id of what was read last, by stream.
-        self._last: dict[str, str] = {}
-        self._reads_all_at = 0.0
+        # The id of what was read last.
+        self._last = "0-0"
 
-    async def read(self, inboxes: Mapping[str, Collection[str]]) -> dict[str, list[tuple[str, bytes]]]:
-        """Wait for something in inboxes or mail, or for about a second.
+    async def read(self) -> list[bytes]:
+        """Wait for mail behind what was read last, or for about a second.
 
-        Each second all that the inboxes hold is read: a server that took another's place may give ids that are lower
-        than those read before, so reading on from the last one is not enough.
-
-        Arguments:
-            inboxes: the ids of messages that were read before, by stream.
         Raises:
-            RedisError, OSError: the connection is lost.
+            RedisError, OSError, EOFError: the connection is lost.
+            ConfigError: the server cannot be used.
         """
-        loop = asyncio.get_running_loop()
         try:
             if self._connection is None:
                 self._connection = await self._place.connect()
-            if loop.time() >= self._reads_all_at:
-                self._reads_all_at = loop.time() + RECEIVE_MS / 1000
-                if found := await self._held(self._connection, inboxes):
-                    return found
-            if not (found := await self._come(self._connection, inboxes)):
-                found = await self._held(self._connection, inboxes)
+            await say(
+                self._connection,
+                ("XREAD", "BLOCK", RECEIVE_MS, "COUNT", _READ_MESSAGES, "STREAMS", self._stream, self._last),
+            )
+            reply = await self._connection.read_response()
         except BaseException:
             # The reply of a read that is given up would be taken for the next one's.
             await self.close()
             raise
-        return found
-
-    async def _held(
-        self, connection: Connection, inboxes: Mapping[str, Collection[str]]
-    ) -> dict[str, list[tuple[str, bytes]]]:
-        """What inboxes hold that was not read."""
-        commands = [("XRANGE", key, "-", "+", "COUNT", _READ_MESSAGES + len(read)) for key, read in inboxes.items()]
-        replies = await ask(connection, *commands)
-        return self._unread(dict(zip(inboxes, replies, strict=True)), inboxes)
-
-    async def _come(
-        self, connection: Connection, inboxes: Mapping[str, Collection[str]]
-    ) -> dict[str, list[tuple[str, bytes]]]:
-        """What comes in the next second behind what was read last."""
-        keys = [*inboxes, self._mail] if self._mail else [*inboxes]
-        last = [self._last.get(key, "0-0") for key in keys]
-        await say(connection, ("XREAD", "BLOCK", RECEIVE_MS, "COUNT", _READ_MESSAGES, "STREAMS", *keys, *last))
-        reply = await connection.read_response()
-        return self._unread({key.decode(): entries for key, entries in reply or ()}, inboxes)
-
-    def _unread(
-        self, streams: Mapping[str, Any], inboxes: Mapping[str, Collection[str]]
-    ) -> dict[str, list[tuple[str, bytes]]]:
-        found = {}
-        for key, entries in streams.items():
-            if isinstance(entries, Exception):
-                raise entries
-            if entries:
-                self._last[key] = entries[-1][0].decode()
-            read = inboxes.get(key, ())
-            some = [(id_.decode(), fields[1]) for id_, fields in entries if fields and id_.decode() not in read]
-            if some:
-                found[key] = some
-        return found
+        if not reply:
+            return []
+        [[_, entries]] = reply
+        self._last = entries[-1][0].decode()
+        return [body for _, [_, body] in entries]
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -596,7 +538,7 @@ def _is_unknown(reply: Any) -> bool:
 
 def _applied(batch: Batch) -> tuple[list[str], list[Any]]:
     """The keys and words of `apply`."""
-    shard, places = batch.shard, {_head(batch.shard): 1, _inbox(batch.shard): 2}
+    shard, places = batch.shard, {_head(batch.shard): 1}
     words: list[Any] = [batch.epoch, batch.token, batch.number, batch.stamp]
 
     def place(key: str) -> int:
@@ -616,8 +558,6 @@ def _applied(batch: Batch) -> tuple[list[str], list[Any]]:
             by_index.setdefault(index, []).append((member,) if verb == "Z" else (score, member))
         for index, some in by_index.items():
             words += (verb, place(_index(shard, index)), len(some), *chain.from_iterable(some))
-    if batch.consumed:
-        words += ("x", 2, len(batch.consumed), *batch.consumed)
     return list(places), words
 
 
@@ -635,16 +575,8 @@ def _record_of(kind: str, key: str, stored: bytes) -> Record:
     return Record(kind, key, int(version), value, int(expiry) or None)
 
 
-def _tag(shard: int) -> str:
-    return f"{{holon:{shard}}}"
-
-
 def _head(shard: int) -> str:
     return f"{{holon:{shard}}}:head"
-
-
-def _inbox(shard: int) -> str:
-    return f"{{holon:{shard}}}:inbox"
 
 
 def _job(shard: int, job: str) -> str:

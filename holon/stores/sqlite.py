@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -26,8 +26,6 @@ from holon.stores.port import (
     Drawn,
     Found,
     Head,
-    Message,
-    Received,
     Record,
     RowKey,
     Word,
@@ -157,7 +155,6 @@ class SqliteRows:
                 flat(batch.removed),
             )  # fmt: skip
             self._many("REPLACE INTO entry VALUES ", "(?,?,?)", "", batch.entries, flat(batch.entries))
-            self._many("DELETE FROM inbox WHERE id IN (", "?", ")", batch.consumed, batch.consumed)
             time = max(head.time, batch.stamp)
             self._db.execute("UPDATE head SET batch = ?, time = ?", (batch.number, time))
         return Word.APPLIED, self._head()
@@ -208,41 +205,22 @@ class SqliteRows:
         except sqlite3.Error as error:
             raise self._file.error(error) from error
 
-    # Messages: from this process to itself -------------------------------------------------------------------------
-
-    async def post(self, shard: int, bodies: Sequence[bytes], most: int) -> bool:
-        def post() -> bool:
-            if self._db.execute("SELECT count(*) FROM inbox").fetchone()[0] >= most:
-                return False
-            self._db.executemany("INSERT INTO inbox (body) VALUES (?)", [(body,) for body in bodies])
-            return True
-
-        posted = await self._write(post, len(bodies))
-        self._came.set()
-        return posted
+    # Mail: from this process to itself -----------------------------------------------------------------------------
 
     async def send(self, node: str, bodies: Sequence[bytes]) -> None:
         self._mail += bodies
         self._came.set()
 
-    async def receive(self, node: str, shards: Mapping[int, Collection[str]]) -> Received:
-        received = await self._received(shards)
-        if not (received.messages or received.mail):
+    async def receive(self, node: str) -> Sequence[bytes]:
+        if not self._mail:
+            self._came.clear()
             try:
                 async with asyncio.timeout(RECEIVE_S):
                     await self._came.wait()
             except TimeoutError:
                 pass
-            received = await self._received(shards)
-        return received
-
-    async def _received(self, shards: Mapping[int, Collection[str]]) -> Received:
-        self._came.clear()
         mail, self._mail = self._mail, []
-        if not shards:
-            return Received((), mail)
-        rows = await self._rows("SELECT id, body FROM inbox ORDER BY id", ())
-        return Received([Message(0, str(id_), body) for id_, body in rows if str(id_) not in shards[0]], mail)
+        return mail
 
     # Shared records ------------------------------------------------------------------------------------------------
 

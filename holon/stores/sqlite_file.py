@@ -44,7 +44,6 @@ CREATE TABLE head (
 );
 CREATE TABLE row (job TEXT, name TEXT, value BLOB NOT NULL, PRIMARY KEY (job, name));
 CREATE TABLE entry (name TEXT, score INTEGER, member TEXT, PRIMARY KEY (name, score, member)) WITHOUT ROWID;
-CREATE TABLE inbox (id INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
 CREATE TABLE record (
     kind TEXT, key TEXT, version INTEGER NOT NULL, value BLOB NOT NULL, expires_at INTEGER, PRIMARY KEY (kind, key)
 );

@@ -29,11 +29,8 @@ def batch(
     purged: tuple[str, ...] = (),
     entries: tuple[Entry, ...] = (),
     removed: tuple[Entry, ...] = (),
-    consumed: tuple[str, ...] = (),
 ) -> Batch:
-    return Batch(
-        head.shard, head.epoch, head.token, number, stamp, puts, deletes, purged, entries, removed, consumed
-    )  # fmt: skip
+    return Batch(head.shard, head.epoch, head.token, number, stamp, puts, deletes, purged, entries, removed)
 
 
 async def word(store: RowStore, *batches: Batch) -> Word:
@@ -104,23 +101,20 @@ async def test_a_released_shard_is_free_and_its_owner_fenced(store: RowStore) ->
 # Batches -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_batch_changes_rows_entries_and_inbox_together(store: RowStore) -> None:
+async def test_a_batch_changes_rows_and_entries_together(store: RowStore) -> None:
     head = await owned(store)
-    await store.post(0, [b"m1", b"m2"], 10)
-    received = await store.receive("n1", {0: ()})
     entries: tuple[Entry, ...] = (("live", 5, "1"), ("live", 7, "2"), ("due", 9, "1.a"))
     first = batch(head, 1, ("1", "head", b"h"), ("1", "task.1", b"t"), ("2", "head", b""), entries=entries)
     assert await word(store, first) is Word.APPLIED
     assert await store.read(0, [("2", "head"), ("1", "task.1"), ("3", "head")]) == [b"", b"t", None]
     second = batch(
         head, 2, ("1", "head", b"new"), deletes=(("1", "task.1"), ("9", "nothing")), removed=(("live", 5, "1"),),
-        entries=(("over", 6, "1"),), consumed=(received.messages[0].id,),
+        entries=(("over", 6, "1"),),
     )  # fmt: skip
     assert await word(store, second) is Word.APPLIED
     assert await store.read(0, [("1", "head"), ("1", "task.1")]) == [b"new", None]
     assert [found.member for found in await store.range("live", [0], 0, 100, 10)] == ["2"]
     assert [found.member for found in await store.range("over", [0], 0, 100, 10)] == ["1"]
-    assert [one.body for one in (await store.receive("n1", {0: ()})).messages] == [b"m2"]
 
 
 async def test_a_purged_job_has_no_row_left(store: RowStore) -> None:
@@ -247,36 +241,7 @@ async def test_entries_of_one_score_are_ordered_by_member_in_both_directions(sto
     assert [one.member for one in newest] == ["00ff", "000a"]
 
 
-# Messages ----------------------------------------------------------------------------------------------------------
-
-
-async def test_messages_stay_until_they_are_consumed(store: RowStore) -> None:
-    head = await owned(store)
-    assert await store.post(0, [b"1", b"2"], 10)
-    first = await store.receive("n1", {0: ()})
-    assert [one.body for one in first.messages] == [b"1", b"2"]
-    assert await store.post(0, [b"3"], 10)
-    second = await store.receive("n1", {0: {one.id for one in first.messages}})
-    assert [(one.shard, one.body) for one in second.messages] == [(0, b"3")]
-    await store.apply([batch(head, 1, consumed=tuple(one.id for one in first.messages))])
-    again = await store.receive("n1", {0: ()})
-    assert [one.body for one in again.messages] == [b"3"]
-
-
-async def test_i8_a_full_inbox_takes_no_message(store: RowStore) -> None:
-    await owned(store)
-    assert await store.post(0, [b"1", b"2"], 2)
-    assert not await store.post(0, [b"3"], 2)
-    assert [one.body for one in (await store.receive("n1", {0: ()})).messages] == [b"1", b"2"]
-
-
-async def test_a_message_wakes_the_owner_of_its_shard(store: RowStore) -> None:
-    await owned(store)
-    await store.receive("n1", {0: ()})
-    waiting = asyncio.create_task(store.receive("n1", {0: ()}))
-    await asyncio.sleep(0)
-    await store.post(0, [b"wake"], 10)
-    assert [one.body for one in (await waiting).messages] == [b"wake"]
+# Mail --------------------------------------------------------------------------------------------------------------
 
 
 @shared_store
@@ -284,16 +249,22 @@ async def test_mail_goes_to_one_node_in_order_and_once(store: RowStore, stores: 
     other = await stores.open()
     await other.send("n1", [b"1", b"2"])
     await other.send("n2", [b"other"])
-    assert [*(await store.receive("n1", {})).mail] == [b"1", b"2"]
+    assert [*await store.receive("n1")] == [b"1", b"2"]
     await other.send("n1", [b"3"])
-    assert [*(await store.receive("n1", {})).mail] == [b"3"]
-    assert [*(await other.receive("n2", {})).mail] == [b"other"]
+    assert [*await store.receive("n1")] == [b"3"]
+    assert [*await other.receive("n2")] == [b"other"]
+
+
+async def test_mail_wakes_the_node_that_waits_for_it(store: RowStore) -> None:
+    await store.receive("n1")
+    waiting = asyncio.create_task(store.receive("n1"))
+    await asyncio.sleep(0)
+    await store.send("n1", [b"wake"])
+    assert [*await waiting] == [b"wake"]
 
 
 async def test_with_nothing_to_receive_the_wait_ends_by_itself(store: RowStore) -> None:
-    received = await store.receive("n1", {0: ()})
-    assert not received.messages
-    assert not received.mail
+    assert not await store.receive("n1")
 
 
 # Shared records ----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -20,7 +20,6 @@ from holon.stores.port import (
     Drawn,
     Found,
     Head,
-    Received,
     Record,
     RowKey,
     Word,
@@ -171,25 +170,22 @@ class SimRows:
     async def count(self, index: str, shards: Collection[int]) -> int:
         return await self._call(lambda rows: rows.count(index, shards))
 
-    async def post(self, shard: int, bodies: Sequence[bytes], most: int) -> bool:
-        return await self._call(lambda rows: rows.post(shard, bodies, most))
-
     async def send(self, node: str, bodies: Sequence[bytes]) -> None:
         await self._call(lambda rows: rows.send(node, bodies))
 
-    async def receive(self, node: str, shards: Mapping[int, Collection[str]]) -> Received:
+    async def receive(self, node: str) -> Sequence[bytes]:
         wake = self._server.rows._wakes[node]
         wake.clear()
 
-        async def read(rows: MemoryRows) -> Received:
-            return rows._received(node, {})
+        async def read(rows: MemoryRows) -> Sequence[bytes]:
+            return rows._mail.pop(node, ())
 
-        received = await self._call(read)
-        if not received.mail:
+        mail = await self._call(read)
+        if not mail:
             with suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await wake.wait()
-        return received
+        return mail
 
     async def records(self, kind: str, keys: Sequence[str] | None = None) -> Sequence[Record]:
         return await self._call(lambda rows: rows.records(kind, keys))
