@@ -134,7 +134,11 @@ def _parser() -> argparse.ArgumentParser:
         "started",
     )
     parser.add_argument(
-        "--nodes", type=_nodes, default=1, metavar="N", help="how many nodes share the store (Redis); 1 by default"
+        "--nodes",
+        type=_nodes,
+        default=1,
+        metavar="N",
+        help="how many nodes share the store; 1 by default",
     )
     parser.add_argument(
         "--seconds", type=_seconds, metavar="N", help="how long to measure; 5 by default, 10 with idle-workers"

@@ -184,8 +184,8 @@ def _check(uri: StorageURI, name: str, nodes: int, *, itself: bool) -> None:
         raise BenchError(f"{uri.path} is there already, and only a new store tells what a run did; name another file")
     if itself and (uri.scheme == "redis" or uri.postgres):
         raise BenchError("a node and what it is beside share no store; leave --storage out, or give memory://")
-    if uri.scheme != "redis" and (nodes > 1 or name == RECOVERY):
-        raise BenchError(f"several nodes share no {uri.scheme} store; give --storage redis://, or {OWN_REDIS}host:port")
+    if uri.scheme not in ("redis", "postgresql") and (nodes > 1 or name == RECOVERY):
+        raise BenchError(f"several nodes share no {uri.scheme} store; give --storage {OWN_REDIS} or {OWN_POSTGRES}")
 
 
 async def _loaded(sites: list[Site], jobs: Jobs, seconds: float) -> list[Figures]:

@@ -220,7 +220,7 @@ SCENARIOS = {
         Jobs(str(echo.path), 1, _echoed, _steady_and_full(200)),
     ),
     RECOVERY: Scenario(
-        "a node, and then a worker, gets a SIGKILL: how soon what it had goes on at another; several nodes on Redis",
+        "a node, and then a worker, gets a SIGKILL: how soon what it had goes on at another of two nodes",
         0.0,
         None,
     ),

@@ -20,6 +20,7 @@ from holon.stores import postgres, redis
 from holon.stores.port import Draw, RowStore
 from holon.stores.postgres import PostgresRows
 from holon.stores.redis import Library, RedisRows
+from holon.stores.redis_servers import packed
 from holon.stores.sealing import Seal
 from tests.history.postgres import Server, serving
 from tests.redis_cluster import RedisCluster
@@ -123,7 +124,7 @@ class _ToldLane(redis._Lane):
     clock: Clock
 
     async def _round_trip(self, commands: list[bytes]) -> list[Any]:
-        told = redis.packed(self._library.call("tell", (), self.clock.now_ms()))
+        told = packed(self._library.call("tell", (), self.clock.now_ms()))
         return (await super()._round_trip([told, *commands]))[1:]
 
 
