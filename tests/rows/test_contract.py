@@ -348,6 +348,18 @@ async def test_records_are_listed_by_kind_or_by_keys(store: RowStore) -> None:
     assert await store.records("c") == []
 
 
+async def test_a_record_keeps_every_byte_of_its_value(stores: Stores) -> None:
+    values = {"nul": b"\0", "both": b"a\0\0b\0", "all": bytes(range(256)), "line": b"\n 1 2 \r\n", "none": b""}
+    store = await stores.open()
+    answers = await store.exchange([Change("doc", key, 0, value) for key, value in values.items()])
+    assert [one.value for _, one in answers if one is not None] == [*values.values()]
+    other = await stores.open()
+    assert {one.key: one.value for one in await other.records("doc")} == values
+    # A change that is refused shows the whole record too.
+    refused = await other.exchange([Change("doc", key, 0, b"other") for key in values])
+    assert [(made, one.value) for made, one in refused if one is not None] == [(False, one) for one in values.values()]
+
+
 async def test_an_expired_record_is_gone(store: RowStore, stores: Stores) -> None:
     await store.exchange([Change("doc", "k", 0, b"1", 1)])
     await store.exchange([Change("doc", "long", 0, b"1", 60_000)])
@@ -380,6 +392,22 @@ async def test_a_counter_begins_anew_when_it_expires(store: RowStore, stores: St
         return
     [one] = await store.draw([Draw("rate", "ann", 1, 3, 1)])
     assert (one.granted, one.value) == (True, 1)
+
+
+async def test_a_counter_expires_at_the_same_time_whatever_is_drawn(store: RowStore, stores: Stores) -> None:
+    [first] = await store.draw([Draw("rate", "ann", 1, 3, 60_000)])
+    left = [first.expires_in]
+    # Two more are granted, one is refused, and one adds nothing; the later ones ask for other times.
+    for amount, ttl in ((1, 60_000), (1, 90_000), (1, 90_000), (0, 1), (0, 3_600_000)):
+        stores.later(1_000)
+        [one] = await store.draw([Draw("rate", "ann", amount, 3, ttl)])
+        left.append(one.expires_in)
+    assert one.value == 3
+    if stores.later(0):
+        assert left == [60_000, 59_000, 58_000, 57_000, 56_000, 55_000]
+    else:
+        assert left == sorted(left, reverse=True)
+        assert left[-1] > 50_000
 
 
 async def test_what_has_expired_is_deleted_some_at_a_time_and_nothing_else(store: RowStore, stores: Stores) -> None:

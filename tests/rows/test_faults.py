@@ -11,12 +11,15 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from holon.errors import ConfigError, StoreBroken, StoreUnavailable
 from holon.stores import postgres as postgres_module
+from holon.stores import redis_servers
 from holon.stores.port import Batch, Head, RowStore, Word
 from holon.stores.postgres import PostgresRows
 from holon.stores.redis import RedisRows
@@ -174,6 +177,66 @@ async def test_a_full_redis_takes_batches_again_when_there_is_room(redis: RedisS
         await client.config_set("maxmemory", "1mb")
         # Work under way may go beyond the limit.
         assert await word(store, batch(head, 1, ("1", "head", b"x"))) is Word.APPLIED
+
+
+async def test_the_store_of_an_older_version_is_refused_and_kept(redis: RedisServer) -> None:
+    async with Redis.from_url(redis.uri(1)) as client:
+        await client.hset("{h:0}:meta", "schema", "30")
+        with pytest.raises(ConfigError, match=r"store of an older version.*begin anew in another database"):
+            async with RedisRows(redis.uri(1)):
+                pass
+        # A second start does not take it for its own either.
+        with pytest.raises(ConfigError, match="store of an older version"):
+            async with RedisRows(redis.uri(1)):
+                pass
+        assert await client.hgetall("{h:0}:meta") == {b"schema": b"30"}
+
+
+# Connections to Redis ------------------------------------------------------------------------------------------------
+
+
+async def test_a_connection_that_was_closed_while_it_was_made_is_a_lost_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed:
+        async def connect(self) -> None:
+            # The text of uvloop.
+            raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+        async def disconnect(self, nowait: bool) -> None:
+            pass
+
+    monkeypatch.setattr(ConnectionPool, "make_connection", lambda _: Closed())
+    with pytest.raises(RedisConnectionError, match="closed"):
+        await redis_servers.Server("redis://127.0.0.1:1").connect()
+
+
+@pytest.mark.parametrize("what", ["connects", "sends"])
+async def test_a_cancel_that_the_client_library_keeps_to_itself_is_heard(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The library sends with `asyncio.wait_for`, which loses a cancel before Python 3.12 if it ends at that moment."""
+
+    class Deaf:
+        async def connect(self) -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+        async def send_packed_command(self, *_: object, **__: object) -> None:
+            await self.connect()
+
+        async def disconnect(self, nowait: bool) -> None:
+            pass
+
+    deaf: Any = Deaf()
+    monkeypatch.setattr(ConnectionPool, "make_connection", lambda _: deaf)
+    server = redis_servers.Server("redis://127.0.0.1:1")
+    asking = asyncio.create_task(server.connect() if what == "connects" else redis_servers.ask(deaf, ("PING",)))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait((asking,))
+    assert asking.cancelled()
+
+
+# PostgreSQL ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
