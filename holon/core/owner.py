@@ -21,7 +21,7 @@ from typing import Protocol
 
 from holon.core.members import Members
 from holon.core.writer import Cut, Ownership, Rows, Writer
-from holon.errors import ConfigError, StoreUnavailable
+from holon.errors import ConfigError, StoreBroken, StoreUnavailable
 from holon.stores.port import NOBODY, Head, RowStore
 
 log = logging.getLogger(__name__)
@@ -164,7 +164,11 @@ class Owner:
         await self._take_what_may_be_taken()
 
     async def run(self) -> None:
-        """Take shards whose owner is gone, those that this node dropped, and its share, until cancelled."""
+        """Take shards whose owner is gone, those that this node dropped, and its share, until cancelled.
+
+        Raises:
+            StoreBroken: this process can never use the store again.
+        """
         while True:
             try:
                 async with asyncio.timeout(LOOK_S * random.uniform(0.7, 1.3)):  # noqa: S311  no secret
@@ -176,6 +180,8 @@ class Owner:
                 continue
             try:
                 await self._take_what_may_be_taken()
+            except StoreBroken:
+                raise
             except StoreUnavailable as error:
                 # Their owners may not reach the store either. Once it is back, each has the whole ten seconds again.
                 self._seen.clear()

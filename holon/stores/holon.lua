@@ -27,7 +27,7 @@ local function owns(head, epoch, token) return head.epoch == tonumber(epoch) and
 
 -- KEYS store. ARGV id, shards, layout: makes the store unless it is there. `whole` says that all its shards were made.
 local function open(keys, args)
-  if redis.call('EXISTS', keys[1]) == 0 then
+  if redis.call('HEXISTS', keys[1], 'id') == 0 then
     redis.call('HSET', keys[1], 'id', args[1], 'shards', args[2], 'layout', args[3], 'generation', 1)
   end
   return redis.call('HMGET', keys[1], 'id', 'shards', 'layout', 'generation', 'whole')
@@ -115,12 +115,13 @@ local function record_of(hash, key, now)
   return {version = tonumber(version), expiry = tonumber(expiry), value = value}
 end
 
--- KEYS store, expiries, the hash of each change. ARGV for each change: kind, key, version, time to live or '', '1' and value
--- or '0' and ''.
+-- KEYS store, expiries, the hash of each change. ARGV the store's id, and for each change: kind, key, version, time to
+-- live or '', '1' and value or '0' and ''. The reply is nil if the server has lost the store.
 local function exchange(keys, args)
+  if redis.call('HGET', keys[1], 'id') ~= args[1] then return nil end
   local now, answers, expiries = now_ms(), {}, keys[2]
-  for change = 1, #args / 6 do
-    local hash, at = keys[2 + change], 6 * change - 5
+  for change = 1, (#args - 1) / 6 do
+    local hash, at = keys[2 + change], 6 * change - 4
     local kind, key, version, ttl, put, value = unpack(args, at, at + 5)
     local member = kind .. ' ' .. key
     local record = record_of(hash, key, now)

@@ -307,7 +307,9 @@ class RedisRows:
             )
             for one in changes
         )
-        replies = await self._shared.function("exchange", keys, *words)
+        replies = await self._shared.function("exchange", keys, self.id, *words)
+        if replies is None:
+            raise StoreBroken(_LOST)
         return [
             (bool(made), Record(one.kind, one.key, int(version), value, int(expiry) or None) if int(version) else None)
             for one, (made, version, expiry, value) in zip(changes, replies, strict=True)

@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from holon.errors import ConfigError, StoreBroken, StoreUnavailable
 from holon.stores import postgres as postgres_module
 from holon.stores import redis_servers
-from holon.stores.port import Batch, Head, RowStore, Word
+from holon.stores.port import Batch, Change, Head, RowStore, Word
 from holon.stores.postgres import PostgresRows
 from holon.stores.redis import RedisRows
 from holon.stores.sqlite import SqliteRows
@@ -150,6 +150,12 @@ async def test_a_flushed_redis_is_a_gap_and_not_a_new_store(redis: RedisServer) 
         assert await word(store, batch(head, 1)) is Word.FENCED
         with pytest.raises(StoreBroken, match="lost the store"):
             await store.acquire(Head(0), "b", "n1", 1)
+        with pytest.raises(StoreBroken, match="lost the store"):
+            await store.exchange([Change("doc", "k", 0, b"1")])
+        # Nothing is left of it there, and the next node makes a new store.
+        async with RedisRows(redis.uri(1)) as new:
+            assert new.id != store.id
+            assert not await new.records("doc")
 
 
 async def test_a_write_that_its_replicas_do_not_have_is_not_confirmed(

@@ -28,13 +28,13 @@ class Nodes:
         self._opened = opened
 
     async def add(self, name: str, settings: StoreSettings | None = None, **options: Any) -> World:
-        """One more node, under the same clock."""
-        world = World(REDIS, self.server.socket, {})
+        """One more node, under the same clock. Jobs that it creates are in shards that it owns then."""
+        world = OneOfSeveral(REDIS, self.server.socket, {})
         world.clock, world.settings = self.clock, settings or StoreSettings(name)
         world.storage = await self._opened.enter_async_context(
             RedisStorage(self.uri, world.settings, self.clock, **options)
         )
-        # What one node makes up must not be what another does.
+        # Each node makes names of its own.
         world._made = 1_000_000 * len(name) * ord(name[-1])
         return world
 
@@ -44,8 +44,9 @@ class Nodes:
             yield client
 
 
-async def look(world: World, *, watchful: bool = False) -> None:
-    """A node looks around, as it does once a second; a watchful one has done so for long."""
-    assert isinstance(world.storage, RedisStorage)
-    for partition in world.storage._partitions:
-        await partition.link.call("look", "1" if watchful else "")
+class OneOfSeveral(World):
+    """The world of one node: its own shards have its jobs."""
+
+    def job_id(self, owner: str, request_id: str | None = None) -> str:
+        shard, _, _ = self.storage.new_job_id(owner, request_id).partition("-")
+        return f"{shard}-{self.unique()}"
