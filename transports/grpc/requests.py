@@ -74,14 +74,7 @@ async def _answer(handler: Any, request: Any, context: Context) -> None:
     elif handler.response_streaming:
         await answers
     else:
-        await _write(context, await answers)
-
-
-async def _write(context: Context, answer: Any) -> None:
-    try:
-        await context.write(answer)
-    except grpc.aio.BaseError:
-        log.debug("a client disconnected before its answer")
+        await context.write(await answers)
 
 
 async def end(context: Context, problem: HolonError) -> None:
