@@ -198,6 +198,10 @@ class Clustered:
         self._cluster: RedisCluster | None = None
         self._place: Path | None = None
 
+    def use(self, cluster: RedisCluster) -> None:
+        """Take this cluster, and close it at the end."""
+        self._cluster, self._place = cluster, None
+
     @property
     def cluster(self) -> RedisCluster:
         """The cluster, started when it is asked for."""

@@ -1,4 +1,4 @@
-"""A store in a Redis Cluster: its masters have partitions, which move from one to another, and die with one."""
+"""A store in a Redis Cluster: its masters have shards, which move from one to another, and die with one."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ async def world(cluster: RedisCluster, tmp_path: Path) -> AsyncIterator[World]:
     await world.close()
 
 
-def meta(partition: int) -> str:
-    return f"{{h:{partition}}}:meta"
+def head(shard: int) -> str:
+    return f"{{holon:{shard}}}:head"
 
 
-async def test_each_master_has_a_partition_and_jobs_go_through_all_of_them(cluster: RedisCluster, world: World) -> None:
-    assert {cluster.owner(meta(number)) for number in range(CLUSTERED.partitions)} == set(range(MASTERS))
+async def test_each_master_has_shards_and_jobs_go_through_all_of_them(cluster: RedisCluster, world: World) -> None:
+    assert {cluster.owner(head(number)) for number in range(CLUSTERED.shards)} == set(range(MASTERS))
     jobs = [await world.create() for _ in range(30)]
-    assert len({job.partition("-")[0] for job in jobs}) == CLUSTERED.partitions
+    assert {cluster.owner(head(int(job.partition("-")[0]))) for job in jobs} == set(range(MASTERS))
     hand = await world.hand()
     for job in jobs:
         await world.dispatch(claim=await world.claim_of(job))
@@ -92,9 +92,9 @@ async def test_slots_that_move_under_load_lose_nothing_and_double_nothing(
     async def keep_moving() -> None:
         nonlocal moved
         while True:
-            number = random.randrange(CLUSTERED.partitions)
-            to = (cluster.owner(meta(number)) + 1) % MASTERS
-            await asyncio.to_thread(cluster.move, meta(number), to)
+            number = random.randrange(CLUSTERED.shards)
+            to = (cluster.owner(head(number)) + 1) % MASTERS
+            await asyncio.to_thread(cluster.move, head(number), to)
             moved += 1
             # A slot that never rests lets nothing through.
             await asyncio.sleep(0.1)
@@ -114,21 +114,19 @@ async def test_slots_that_move_under_load_lose_nothing_and_double_nothing(
 
 
 @pytest.mark.slow
-async def test_i1_when_a_master_dies_its_replica_goes_on_with_its_partition(tmp_path: Path) -> None:
+async def test_i1_when_a_master_dies_its_replica_goes_on_with_its_shards(tmp_path: Path) -> None:
     cluster = await asyncio.to_thread(RedisCluster, replicas=True)
     world = World(CLUSTERED, tmp_path, {})
 
     def storage(replicas: int) -> RedisStorage:
-        return RedisStorage(
-            cluster.uri, StoreSettings("a"), world.clock, partitions=CLUSTERED.partitions, replicas=replicas
-        )
+        return RedisStorage(cluster.uri, StoreSettings("a"), world.clock, replicas=replicas)
 
     try:
         async with storage(replicas=1) as world.storage:
             jobs = [await world.create() for _ in range(9)]
         async with storage(replicas=0) as world.storage:
-            cluster.servers[cluster.owner(meta(1))].kill()
-            # New jobs go to the partitions that are there.
+            cluster.servers[cluster.owner(head(1))].kill()
+            # New jobs go to the shards that are there.
             while len(jobs) < 15:
                 new = world.new_job()
                 force_setattr(new.job, "id", f"{world.storage.new_job_id('ann')}")
@@ -184,11 +182,5 @@ async def test_nodes_that_have_no_name_are_where_the_cluster_was_asked(
 
 async def test_a_cluster_that_is_not_there_is_told_at_the_start() -> None:
     with pytest.raises(ConfigError, match="cannot be reached"):
-        async with RedisStorage("redis+cluster://127.0.0.1:1,127.0.0.1:2"):
-            pass
-
-
-async def test_another_number_of_partitions_is_refused(cluster: RedisCluster, world: World) -> None:
-    with pytest.raises(ConfigError, match=r"partitions=3.*partitions=5"):
-        async with RedisStorage(cluster.uri, StoreSettings("b"), ManualClock(), partitions=5):
+        async with RedisStorage("redis+cluster://127.0.0.1:1,127.0.0.1:2", StoreSettings("a")):
             pass

@@ -76,13 +76,13 @@ def port() -> int:
 async def test_a_store_is_reached_over_tls_and_the_servers_certificate_is_checked(secured: Secured, port: int) -> None:
     server = secured.server(port)
     try:
-        async with RedisStorage(f"rediss://localhost:{port}{secured.query}") as storage:
+        async with RedisStorage(f"rediss://localhost:{port}{secured.query}", StoreSettings("a")) as storage:
             assert await storage.claim(1) == ()
         with pytest.raises(ConfigError, match=r"cannot be reached: .*certificate verify failed"):
-            async with RedisStorage(f"rediss://localhost:{port}"):
+            async with RedisStorage(f"rediss://localhost:{port}", StoreSettings("a")):
                 pass
         with pytest.raises(ConfigError, match=r"cannot be reached: .*see whether it speaks TLS"):
-            async with RedisStorage(f"redis://localhost:{port}"):
+            async with RedisStorage(f"redis://localhost:{port}", StoreSettings("a")):
                 pass
     finally:
         server.close()
@@ -120,7 +120,7 @@ async def test_sentinels_and_the_master_that_they_name_are_reached_over_tls(secu
     async with RedisStorage(f"{named}{secured.query}", StoreSettings("a")) as storage:
         assert await storage.claim(1) == ()
     with pytest.raises(ConfigError, match="no sentinel names a master"):
-        async with RedisStorage(named):
+        async with RedisStorage(named, StoreSettings("a")):
             pass
 
 
@@ -138,10 +138,10 @@ async def test_the_masters_of_a_cluster_are_reached_over_tls(secured: Secured) -
 
             await until(well, "the cluster has all its slots")
         named = f"rediss+cluster://127.0.0.1:{port}"
-        async with RedisStorage(f"{named}{secured.query}", StoreSettings("a"), partitions=2) as storage:
+        async with RedisStorage(f"{named}{secured.query}", StoreSettings("a")) as storage:
             assert await storage.claim(1) == ()
         with pytest.raises(ConfigError, match="cannot be reached"):
-            async with RedisStorage(named, partitions=2):
+            async with RedisStorage(named, StoreSettings("a")):
                 pass
     finally:
         server.close()

@@ -21,7 +21,8 @@ async def test_without_memory_new_jobs_are_refused_and_results_are_taken(nodes: 
     async with nodes.redis() as redis:
         await redis.config_set("maxmemory", "100kb")
         try:
-            with pytest.raises(StoreUnavailable, match="has no room: command not allowed"):
+            await world.storage._rows.heads()  # type: ignore[attr-defined]
+            with pytest.raises(StoreUnavailable, match="of its maxmemory; new jobs wait for room"):
                 await world.create()
             # Whoever starts or has to connect again can.
             await nodes.add("b")
@@ -41,47 +42,39 @@ async def test_a_server_that_evicts_is_refused(nodes: Nodes) -> None:
             await redis.config_set("maxmemory-policy", "noeviction")
 
 
-async def test_a_server_that_begins_to_evict_is_given_no_new_jobs(
-    nodes: Nodes, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
+async def test_a_server_that_begins_to_evict_is_given_no_new_jobs(nodes: Nodes) -> None:
     world = await nodes.add("a")
     assert isinstance(world.storage, RedisStorage)
     claim = await world.start()
     async with nodes.redis() as redis:
         await redis.config_set("maxmemory-policy", "allkeys-lru")
         try:
-            await world.storage._partitions.first.link._look(False)
+            await world.storage._rows.heads()
             with pytest.raises(StoreUnavailable, match="maxmemory-policy allkeys-lru") as refused:
                 await world.create()
             assert refused.value.retry_after
             assert not (await world.finish(claim)).conflict
         finally:
             await redis.config_set("maxmemory-policy", "noeviction")
-    await world.storage._partitions.first.link._look(False)
+    await world.storage._rows.heads()
     await world.create()
-    assert "the Redis of the store is given new jobs again" in caplog.messages
 
 
 @pytest.mark.parametrize(
     ("field", "value", "told"),
-    [
-        ("schema", 9, "of schema 9.* start anew with an empty database"),
-        ("schema", 3, "of schema 3.* start anew with an empty database"),
-        ("partitions", 4, "partitions=4"),
-    ],
+    [("layout", 9, "has layout 9.*begin anew in another database"), ("shards", 4, "has 4 shards.*takes one with 32")],
 )
 async def test_a_store_of_another_release_or_shape_is_refused(nodes: Nodes, field: str, value: int, told: str) -> None:
     await nodes.add("a")
     async with nodes.redis() as redis:
-        await redis.hset("{h:0}:meta", field, str(value))
+        await redis.hset("{holon}:store", field, str(value))
     with pytest.raises(ConfigError, match=told):
         await nodes.add("b")
 
 
 async def test_a_server_that_is_not_there_is_told_at_the_start() -> None:
     with pytest.raises(ConfigError, match="cannot be reached"):
-        async with RedisStorage("unix:///nowhere/at/all"):
+        async with RedisStorage("unix:///nowhere/at/all", StoreSettings("a")):
             pass
 
 
