@@ -49,6 +49,7 @@ WRITES = (
     ("HDEL", "1"),
     ("HINCRBY", "1", "1"),
     ("HSET", "1", "1"),
+    ("INCR",),
     ("SET", "1", "PXAT", "1"),
     ("UNLINK",),
     ("ZADD", "1", "1"),
