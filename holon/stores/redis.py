@@ -72,6 +72,10 @@ _STORE, _SHARED, _EXPIRIES = "{holon}:store", "{holon}", "{holon}:expiries"
 _OLDER = "{h:0}:meta"
 # The server may have got over these, or another may have taken its place, by the next call.
 _PASSING = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, AskError, MovedError)
+# A command that is answered so was not run, because its slot moves. It is given again, for so long (seconds).
+_MOVING = (TryAgainError, AskError, MovedError)
+_MOVING_S = 5.0
+_MOVING_PAUSE_S = 0.05
 
 
 class RedisRows:
@@ -406,7 +410,7 @@ class _Lane:
         while self._queue:
             flight = [self._queue.popleft() for _ in range(min(len(self._queue), _FLIGHT))]
             try:
-                replies = await self._round_trip(list(chain.from_iterable(commands for commands, _ in flight)))
+                replies = await self._replies(list(chain.from_iterable(commands for commands, _ in flight)))
             except StoreBroken as error:
                 self._broken = error
                 _refuse(flight, error)
@@ -428,6 +432,18 @@ class _Lane:
                     await self._disconnect()
                 self._land(flight, replies)
         self._flying = None
+
+    async def _replies(self, commands: list[bytes]) -> list[Any]:
+        """The replies to commands; those whose slot moves are given again until it has moved."""
+        replies = await self._round_trip(commands)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _MOVING_S
+        while (moving := [at for at, one in enumerate(replies) if isinstance(one, _MOVING)]) and loop.time() < end:
+            await self._disconnect()
+            await asyncio.sleep(_MOVING_PAUSE_S)
+            for at, reply in zip(moving, await self._round_trip([commands[at] for at in moving]), strict=True):
+                replies[at] = reply
+        return replies
 
     async def _round_trip(self, commands: list[bytes]) -> list[Any]:
         if self._connection is None:

@@ -9,6 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from holon.clock import ManualClock
+from holon.errors import StoreUnavailable
 from holon.ports import StoreSettings
 from holon.storage.redis import RedisStorage
 from tests.contract.backends import REDIS
@@ -50,3 +51,12 @@ class OneOfSeveral(World):
     def job_id(self, owner: str, request_id: str | None = None) -> str:
         shard, _, _ = self.storage.new_job_id(owner, request_id).partition("-")
         return f"{shard}-{self.unique()}"
+
+
+async def confirms(world: World, shard: int = 0) -> bool:
+    """Whether the store writes what a node changes in a shard."""
+    try:
+        await world.storage.keep([(f"{shard}-no-job", "no claim")])
+    except StoreUnavailable:
+        return False
+    return True

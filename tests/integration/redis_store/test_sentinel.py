@@ -10,12 +10,12 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from holon.errors import ConfigError, StoreUnavailable
+from holon.errors import ConfigError
 from holon.ports import StoreSettings
 from holon.storage.redis import RedisStorage
 from tests.contract.backends import REDIS
 from tests.e2e.processes import until
-from tests.integration.redis_store.nodes import OneOfSeveral
+from tests.integration.redis_store.nodes import OneOfSeveral, confirms
 from tests.ports import free_ports
 from tests.redis_server import RedisServer, binaries
 
@@ -71,16 +71,8 @@ async def test_the_store_goes_on_at_the_replica_when_the_master_dies(watched: Wa
         jobs = [await world.create() for _ in range(10)]
     async with RedisStorage(watched.uri, StoreSettings("a"), world.clock) as world.storage:
         watched.master.kill()
-        ready: list[str] = []
-
-        async def claimed() -> bool:
-            try:
-                ready.extend(claim.job.id for claim in await world.storage.claim(100))
-            except StoreUnavailable:
-                return False
-            return len(ready) == len(jobs)
-
-        await until(claimed, "the replica is the master")
+        await until(lambda: confirms(world), "the replica is the master")
+        ready = [claim.job.id for claim in await world.storage.claim(100)]
         assert sorted(ready) == sorted(jobs)
 
 
