@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
 from holon.clock import SystemClock
 from holon.errors import ConfigError, FailedPrecondition
@@ -20,7 +19,6 @@ from holon.ports import Document, place_of
 from holon.stores.sealing import Seal, key_id
 from holon.stores.sealing.seal import MARK
 from holon.testing import RunningNode
-from tests.integration.cases.site import seen
 from tests.integration.sealed_places import GUARD, KINDS, NEW, OLD, SECRET, Place, hand, late_hand, node_at, text, work
 from tests.redis_server import RedisServer
 from tests.store_file import documents, flipped, put, rows
@@ -181,28 +179,3 @@ async def test_what_was_changed_or_moved_in_the_file_stops_only_its_job_which_is
     async with node_at(file, ENCRYPTION_KEY=text(OLD)) as node, late_hand(node):
         ended = [await node.client.wait_for(job_id, timeout=GUARD) for job_id in (changed, moved)]
     assert [job.result["it"] for job in ended] == ["1", "2"]
-
-
-async def test_so_it_is_in_redis_where_the_job_goes_on_by_itself(
-    tmp_path: Path, server: RedisServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    place = Place("redis", tmp_path, server)
-    at = node_at(place, ENCRYPTION_KEY=text(OLD), JOB_CLAIM_SECONDS=0.4)
-    async with Redis.from_url(place.uri) as redis, at as node:
-        jobs = [(await node.client.create_job("waiting", {"it": name})).job_id for name in ("1", "2", "3")]
-        for job_id in jobs:
-            await seen(node, job_id, lambda job: job.status.startswith("waiting"))
-        keys = [f"{{h:0}}:s:{job_id}" for job_id in jobs]
-        states: list[Any] = [await redis.get(key) for key in keys]
-        await redis.set(keys[0], states[0][:-1] + bytes([states[0][-1] ^ 1]))
-        await redis.set(keys[1], states[2])
-        async with late_hand(node):
-            assert (await node.client.wait_for(jobs[2], timeout=GUARD)).result["it"] == "3"
-            for job_id in jobs[:2]:
-                assert await broken(node, f"/api/v1/jobs/{job_id}", f"jobs:{job_id}:state")
-            assert [job.id async for job in node.client.list_jobs()] == [jobs[2]]
-            for key, state in zip(keys[:2], states[:2], strict=True):
-                await redis.set(key, state)
-            ended = [await node.client.wait_for(job_id, timeout=GUARD) for job_id in jobs[:2]]
-    assert [job.result["it"] for job in ended] == ["1", "2"]
-    assert [job.status for job in ended] == ["finished", "finished"]

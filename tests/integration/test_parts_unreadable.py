@@ -92,10 +92,10 @@ async def test_a_job_that_does_not_open_keeps_no_part_of_another_from_beginning(
     async with node(uri) as it:
         unreadable, _ = await asked(it)
     async with Redis.from_url(uri) as store:
-        [key] = [key async for key in store.scan_iter(f"*:s:{unreadable}")]
-        state = await store.get(key)
+        [key] = [key async for key in store.scan_iter(f"*:j:{unreadable}")]
+        state = await store.hget(key, "state")
         assert isinstance(state, bytes)
-        await store.set(key, state[:-1] + bytes([state[-1] ^ 1]))
+        await store.hset(key, "state", flipped(state))
     async with node(uri) as it:
         job_id, part = await asked(it)
         await decide(it, part)
