@@ -62,7 +62,6 @@ from holon.telemetry.seldom import Seldom
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-U = TypeVar("U")
 
 # What waits here and has no worker here is told to the other nodes this soon (seconds), and again each second.
 DEMAND_SOON_S = 0.01

@@ -37,7 +37,6 @@ RECEIVE_S = 1.0
 # A notification wakes at most so often; what comes meanwhile is read with it (seconds).
 _NOTIFY_S = 0.001
 _READERS = 4
-_MOST_MAIL = 10_000
 _MAIL_MS = 60_000
 
 # What the client library raises where a call has no definite answer.

@@ -29,7 +29,7 @@ Request = token_pb2.ExchangeTokenRequest
 Given = token_pb2.ExchangeTokenResponse
 URL = parse_url("grpc://127.0.0.1:1", 7700)
 # As short as whole seconds allow where a busy machine may stand still for one.
-SHORT = TokenSettings(access=2_000)
+SHORT = TokenSettings(access=4_000)
 
 
 def worker_of(node: Node, *, secure: bool, timing: Timing = FAST) -> Worker:
