@@ -70,12 +70,13 @@ _FLIGHT = 256
 _LOST = "the Redis of STORAGE_URI has lost the store, or holds another; restore it and start the node again"
 _STORE, _SHARED, _EXPIRIES = "{holon}:store", "{holon}", "{holon}:expiries"
 _OLDER = "{h:0}:meta"
-# The server may have got over these, or another may have taken its place, by the next call.
-_PASSING = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, AskError, MovedError)
-# A command that is answered so was not run, because its slot moves. It is given again, for so long (seconds).
+# The server did not run the command, because the slot of its keys moves to another master.
 _MOVING = (TryAgainError, AskError, MovedError)
+# Such a command is sent again after each pause, for this time (seconds).
 _MOVING_S = 5.0
 _MOVING_PAUSE_S = 0.05
+# The server may have got over these, or another may have taken its place, by the next call.
+_PASSING = (ReadOnlyError, MasterDownError, ClusterDownError, *_MOVING)
 
 
 class RedisRows:
@@ -434,7 +435,7 @@ class _Lane:
         self._flying = None
 
     async def _replies(self, commands: list[bytes]) -> list[Any]:
-        """The replies to commands; those whose slot moves are given again until it has moved."""
+        """The replies to commands; those whose slot moves are sent again until it has moved, or for `_MOVING_S`."""
         replies = await self._round_trip(commands)
         loop = asyncio.get_running_loop()
         end = loop.time() + _MOVING_S

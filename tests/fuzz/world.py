@@ -98,7 +98,7 @@ class Errors(logging.Handler):
         logging.getLogger().removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        # A caller that goes away while the health service of the library writes: the end cannot go behind that write.
+        # A caller went away while the library's health service wrote: gRPC cannot send the end during that write.
         cut_off = record.exc_info is not None and "grpc_call_start_batch: 8" in str(record.exc_info[1])
         if not of_a_call_that_is_over(record) and not (cut_off and "Health/Watch" in record.getMessage()):
             self.seen.append(logging.Formatter().format(record))

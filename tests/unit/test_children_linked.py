@@ -62,7 +62,7 @@ async def test_a_child_whose_stream_is_cancelled_makes_way_too(tmp_path: Path, c
         ending = asyncio.create_task(end())
         await asyncio.wait((ending,))
         assert ending.cancelled()
-        # What was begun goes on beside the caller.
+        # The unlink runs on after its caller was cancelled.
         await asyncio.gather(*ours._unlinking)
         await ours.admit("w", child(2, "b"))
 

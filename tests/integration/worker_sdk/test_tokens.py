@@ -28,7 +28,7 @@ from tests.integration.scripted_node import FAST
 Request = token_pb2.ExchangeTokenRequest
 Given = token_pb2.ExchangeTokenResponse
 URL = parse_url("grpc://127.0.0.1:1", 7700)
-# As short as whole seconds allow where a busy machine may stand still for one.
+# Short, but long enough to be renewed in time on a machine that stands still for a second.
 SHORT = TokenSettings(access=4_000)
 
 
