@@ -440,7 +440,8 @@ class _Lane:
         loop = asyncio.get_running_loop()
         end = loop.time() + _MOVING_S
         while (moving := [at for at, one in enumerate(replies) if isinstance(one, _MOVING)]) and loop.time() < end:
-            await self._disconnect()
+            if any(isinstance(one, MovedError) for one in replies):
+                await self._disconnect()
             await asyncio.sleep(_MOVING_PAUSE_S)
             for at, reply in zip(moving, await self._round_trip([commands[at] for at in moving]), strict=True):
                 replies[at] = reply

@@ -23,8 +23,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from holon.domain.value import Value
 from holon.errors import ConfigError
+from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
+# Each connection checks its server, and a node has many of them.
+_seldom = Seldom(log)
 
 OLDEST = (7, 2)
 # A server that does not answer for so long is away (seconds).
@@ -425,7 +428,7 @@ async def check_server(connection: Connection, strictness: Strictness, clustered
     if appends:
         await _check_replay(connection, key)
     else:
-        log.warning("the Redis of the store has appendonly off: its last writes are lost if it crashes")
+        _seldom.warn("the Redis of STORAGE_URI loses its last writes if it crashes", why="it has appendonly off")
 
 
 async def _check_replay(connection: Connection, key: str) -> None:

@@ -13,6 +13,8 @@ from holon.clock import ManualClock
 from holon.errors import ConfigError
 from holon.ports import JobFilter, StoreSettings
 from holon.storage.redis import RedisStorage
+from holon.stores import redis_servers
+from holon.telemetry.seldom import Seldom
 from tests.contract.backends import CLUSTERED
 from tests.contract.judgement import judge, settle
 from tests.contract.model import Model
@@ -64,6 +66,16 @@ async def test_each_master_has_shards_and_jobs_go_through_all_of_them(cluster: R
     records, more = await world.storage.jobs(JobFilter("ann"), 100)
     assert (len(records), more) == (30, None)
     assert all(record.job.status.terminal for record in records)
+
+
+async def test_a_node_warns_once_that_a_crash_of_redis_loses_writes_however_many_connections_it_has(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(redis_servers, "_seldom", Seldom(redis_servers.log))
+    cluster.flush()
+    async with RedisStorage(cluster.uri, StoreSettings("a")):
+        pass
+    assert [one.levelname for one in caplog.records if "appendonly off" in one.message] == ["WARNING"]
 
 
 async def test_nodes_of_a_cluster_wake_each_other(world: World, tmp_path: Path) -> None:
