@@ -101,11 +101,20 @@ class RedisCluster:
 
     def move(self, key: str, to: int) -> None:
         """Move a key's slot to another node, a few keys at a time, as `redis-cli --cluster reshard` does it."""
+        self.end_move(key, to, self.begin_move(key, to))
+
+    def begin_move(self, key: str, to: int) -> int:
+        """Move the keys of a key's slot, and tell nobody yet; returns where they were."""
         slot, source = key_slot(key.encode()), self.owner(key)
         self.call(to, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.ids[source])
         self.call(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.ids[to])
         while keys := self.call(source, "CLUSTER", "GETKEYSINSLOT", slot, 5):
             self.call(source, "MIGRATE", "127.0.0.1", self.ports[to], "", 0, 5_000, "KEYS", *keys)
+        return source
+
+    def end_move(self, key: str, to: int, source: int) -> None:
+        """Tell all nodes where a key's slot is now."""
+        slot = key_slot(key.encode())
         for at in (to, source, *range(MASTERS)):
             self.call(at, "CLUSTER", "SETSLOT", slot, "NODE", self.ids[to])
 

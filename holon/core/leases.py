@@ -128,7 +128,8 @@ def offer_of(tables: Tables, task: TaskRow, now: int) -> Offer:
 def open_session(tables: Tables, opening: Opening, now: int) -> Opened:
     """Make a session the current one of its worker.
 
-    Leases of the earlier session that it does not resume are lost: their tasks are queued again, or end.
+    Leases of the earlier session that it does not resume are lost: their tasks are queued again, or end. A session may
+    be opened again, and keeps what it has.
     """
     worker = tables.worker(opening.worker_id)
     if worker.live and worker.proof > opening.proof:
@@ -154,7 +155,12 @@ def open_session(tables: Tables, opening: Opening, now: int) -> Opened:
             dropped.append((task_id, lease_id, why_not(tables, task_id, task, lease_id)))
     for lease_id, task_id in old.items():
         task = tables.task(task_id) if lease_id not in worker.held else None
-        if task is not None and task.lease_id == lease_id and task.state in (OFFERED, LEASED):
+        if task is None or task.lease_id != lease_id or task.state not in (OFFERED, LEASED):
+            continue
+        if task.session_id == worker.session_id:
+            # The session's own: its host asked for a task while this call was on its way.
+            tables.take_hold(worker, lease_id, task_id)
+        else:
             loss = lost(tables, tables.edit(task), Unfinished.WORKER_REPLACED, now, begun=other)
             losses += () if loss is None else (loss,)
     return Opened(replaced, tuple(kept), tuple(dropped), tuple(losses))

@@ -423,11 +423,11 @@ class _Lane:
                 refusal = StoreUnavailable(text, retry_after=1.0)
                 refusal.__cause__ = error
                 _refuse(flight, refusal)
-            except BaseException as error:
-                # Nobody awaits this task while callers wait.
+            except Exception as error:
+                # The calls of later flights wait for this task, so it goes on.
+                log.exception("the store failed")
                 await self._disconnect()
                 _refuse(flight, StoreUnavailable(f"the store failed: {error!r}", retry_after=1.0))
-                raise
             else:
                 if any(isinstance(one, _PASSING) or _is_unknown(one) for one in replies):
                     await self._disconnect()
@@ -449,7 +449,10 @@ class _Lane:
 
     async def _round_trip(self, commands: list[bytes]) -> list[Any]:
         if self._connection is None:
-            self._connection = await self._connect()
+            try:
+                self._connection = await self._connect()
+            except _MOVING as error:
+                return [error] * len(commands)
         question = self._strictness.question()
         if question is None:
             return await ask(self._connection, *commands)
@@ -471,6 +474,8 @@ class _Lane:
                 if isinstance(loaded, ResponseError) and "already exists" not in str(loaded):
                     raise loaded
             [stores] = await ask(connection, ("HMGET", self._key, "store", "id"))
+            if isinstance(stores, ResponseError):
+                raise stores
             if self.store and self.store.encode() not in stores:
                 raise StoreBroken(_LOST)
         except BaseException:

@@ -188,6 +188,18 @@ async def test_an_opening_whose_reply_was_lost_can_be_repeated(world: World) -> 
     assert len(await world.lease(Hand("w1", "session").seat(2))) == 2
 
 
+async def test_a_session_that_is_opened_again_keeps_what_it_was_offered_meanwhile(world: World) -> None:
+    opening = Opening("w1", "session", 10)
+    await world.storage.open_session(opening)
+    hand = Hand("w1", "session")
+    offer = await world.offered(hand)
+    await world.storage.open_session(opening)
+    assert await world.waiting() == 0
+    assert (await world.touch(accepts=(hand.ref(offer),))).lost == ()
+    assert (await world.task_record(offer.task_id)).attempt == 1
+    assert await world.complete(offer, OK) is None
+
+
 async def test_the_store_keeps_running_jobs_apart_from_their_workers_sessions(world: World) -> None:
     offer = await world.accepted(await world.hand())
     for _ in range(3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from holon.clock import ManualClock
-from holon.errors import ConfigError
+from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import JobFilter, StoreSettings
 from holon.storage.redis import RedisStorage
 from holon.stores import redis_servers
@@ -123,6 +124,30 @@ async def test_slots_that_move_under_load_lose_nothing_and_double_nothing(
         await asyncio.wait([moving])
     await settle(model)
     await judge(model)
+
+
+async def test_a_node_that_connects_again_while_a_slot_moves_waits_for_it(cluster: RedisCluster, world: World) -> None:
+    """Redis answers ASK for a slot whose keys are at its next master, and MOVED when it is told so."""
+    source = cluster.owner(head(0))
+    to = (source + 1) % MASTERS
+
+    def asked() -> bool:
+        return "errorstat_ASK" in cluster.clients[source].info("errorstats")
+
+    async def created() -> bool:
+        with contextlib.suppress(StoreUnavailable):
+            made.add((await world.create()).partition("-")[0])
+        return "0" in made
+
+    made: set[str] = set()
+    cluster.clients[source].config_resetstat()
+    cluster.begin_move(head(0), to)
+    cluster.call(source, "CLIENT", "KILL", "TYPE", "normal")
+    creating = asyncio.create_task(until(created, "a job is made in the shard", GUARD))
+    await until(asked, "Redis told the node to ask elsewhere")
+    cluster.end_move(head(0), to, source)
+    async with asyncio.timeout(GUARD):
+        await creating
 
 
 @pytest.mark.slow
