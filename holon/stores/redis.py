@@ -474,7 +474,7 @@ class _Lane:
                 if isinstance(loaded, ResponseError) and "already exists" not in str(loaded):
                     raise loaded
             [stores] = await ask(connection, ("HMGET", self._key, "store", "id"))
-            if isinstance(stores, ResponseError):
+            if self.store and isinstance(stores, ResponseError):
                 raise stores
             if self.store and self.store.encode() not in stores:
                 raise StoreBroken(_LOST)
