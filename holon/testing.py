@@ -47,13 +47,10 @@ WAITS: dict[str, str | int | float | bool] = {
     "WORKER_SILENCE_SECONDS": 10.0,
     "TASK_LEASE_SECONDS": 20.0,
     "TASK_OFFER_SECONDS": 10.0,
-    "JOB_CLAIM_SECONDS": 20.0,
     "RETRY_BACKOFF_MIN_SECONDS": 0.02,
     "RETRY_BACKOFF_MAX_SECONDS": 0.05,
     "SHUTDOWN_GRACE_SECONDS": 5.0,
 }
-# Where a test moves the time, no handler that runs is taken for one of a node that is gone: the longest that there is.
-CLAIM_BY_CLOCK_S = 31_622_400.0
 
 
 class RunningNode:
@@ -159,7 +156,6 @@ async def running_node(
                 "TLS_CA_PATH": str(folder / "ca.pem"),
                 "STORAGE_URI": "memory://",
                 **WAITS,
-                **({"JOB_CLAIM_SECONDS": CLAIM_BY_CLOCK_S} if clock is not None else {}),
                 **settings,
             },
         )

@@ -287,11 +287,6 @@ class Settings:
         "Fail a handler if its event does not match the blueprint's declarations; see [events](#events-that-do-not-"
         "match)",
     )
-    JOB_CLAIM_SECONDS: float = _seconds(
-        10,
-        "How long a silent node keeps its jobs before another node takes them. A node with a long handler is not "
-        "silent",
-    )
     WORKER_TIMEOUT_SECONDS: float = _seconds(300, "How long a task may run, if it sets no limit")
 
     WORKER_HELLO_SECONDS: float = _seconds(10, "How long a new session waits for its first message")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from holon.core.jobs import claim
 from holon.core.leases import lease
 from holon.core.rows import JobRow
 from holon.core.steps import land
@@ -37,7 +36,6 @@ def _repeat(tables: Tables, new: NewJob) -> tuple[str, Creation] | None:
 def create_jobs(
     tables: Tables,
     items: Sequence[tuple[NewJob, bytes]],
-    want: int,
     seats: Sequence[Seat],
     now: int,
     notes: Sequence[int | None] = (),
@@ -47,7 +45,6 @@ def create_jobs(
 
     Arguments:
         items: new jobs, each with its encoded state: after its first step, if it has one.
-        want: the most jobs to claim.
         notes: for each item the new version of its note, None if that was not written; empty if no item has one.
         over_quota: the places of items whose quota is used up.
     """
@@ -75,5 +72,4 @@ def create_jobs(
         if row.due:
             tables.mark_ready(row)
         replies.append((row.id, Creation.CREATED))
-    leased = lease(tables, seats, now)
-    return Created(tuple(replies), claim(tables, want, now), leased, tuple(notes))
+    return Created(tuple(replies), lease(tables, seats, now), tuple(notes))

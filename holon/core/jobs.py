@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from holon.core.rows import JobRow
 from holon.core.tables import Tables
 from holon.domain.events import CancelRequested, InboxEvent
@@ -11,10 +9,8 @@ from holon.ports import Appended, Claim
 from holon.stores.records import decode_job
 
 
-def append(
-    tables: Tables, job_id: str, event: InboxEvent, keys: tuple[str, str], want: int, most: int | None, now: int
-) -> tuple[Appended, tuple[Claim, ...]]:
-    """Put an event into a job's inbox, at most once for each key, and claim up to `want` ready jobs.
+def append(tables: Tables, job_id: str, event: InboxEvent, keys: tuple[str, str], most: int | None) -> Appended:
+    """Put an event into a job's inbox, at most once for each key.
 
     Arguments:
         keys: the event's deduplication key, and the request's key or an empty text.
@@ -22,20 +18,20 @@ def append(
     """
     row = tables.job(job_id)
     if row is None:
-        return Appended.UNKNOWN, ()
+        return Appended.UNKNOWN
     dedup_key, request_key = keys
     asked_before = bool(request_key) and request_key in row.dedups
     if asked_before or dedup_key in row.dedups:
         if request_key and not asked_before and not row.over:
             _remember(tables, row, request_key, dedup_key)
-        return Appended.DUPLICATE, claim(tables, want, now)
+        return Appended.DUPLICATE
     if row.over:
-        return Appended.OVER, ()
+        return Appended.OVER
     if len(row.inbox) >= (tables.settings.max_inbox if most is None else most):
-        return Appended.FULL, ()
+        return Appended.FULL
     _remember(tables, row, *filter(None, (request_key, dedup_key)))
     deliver(tables, row, event)
-    return Appended.APPENDED, claim(tables, want, now)
+    return Appended.APPENDED
 
 
 def _remember(tables: Tables, row: JobRow, *keys: str) -> None:
@@ -53,60 +49,47 @@ def deliver(tables: Tables, row: JobRow, event: InboxEvent) -> None:
     tables.mark_ready(row)
 
 
-def claim(tables: Tables, want: int, now: int) -> tuple[Claim, ...]:
-    """Claim up to `want` ready jobs, oldest first.
+def claim(tables: Tables, limit: int) -> tuple[Claim, ...]:
+    """Claim ready jobs, those first that have been ready longest, until `limit` jobs are claimed.
 
     A job that was delivered before without a commit is a suspect: its handler may have crashed the process. A suspect
     runs alone, so that a crash makes no other job a suspect.
     """
     claims: list[Claim] = []
-    while len(claims) < want and (tables.ready or tables.suspects) and not tables.alone:
+    while len(tables.claimed) < limit and (tables.ready or tables.suspects) and not tables.alone:
         if not tables.claimed and (row := tables.next_ready(suspect=True)) is not None:
-            claims.append(_claimed(tables, row, now))
+            claims.append(_claimed(tables, row))
             break
         if tables.has_suspects():
             break
         row = tables.next_ready(suspect=False)
         if row is None:
             break
-        claims.append(_claimed(tables, row, now))
+        claims.append(_claimed(tables, row))
     return tuple(claims)
 
 
-def _claimed(tables: Tables, row: JobRow, now: int) -> Claim:
+def _claimed(tables: Tables, row: JobRow) -> Claim:
     tables.edit(row)
     row.ready_seq = 0
     row.deliveries += 1
     row.claim_id = tables.token()
-    row.claim_until = now + tables.settings.claim
     tables.hold(row)
-    tables.arm(row)
     return Claim(decode_job(row.state), row.claim_id, row.inbox, row.deliveries)
 
 
-def keep(tables: Tables, claims: Sequence[tuple[str, str]], now: int) -> tuple[bool, ...]:
-    """Renew (job id, claim id) claims; returns for each whether it is still held."""
-    kept = []
-    for job_id, claim_id in claims:
-        row = tables.jobs.get(job_id)
-        ours = row is not None and row.claim_id == claim_id
-        if row is not None and ours:
-            row.claim_until = now + tables.settings.claim
-        kept.append(ours)
-    return tuple(kept)
+def release(tables: Tables, job_id: str, claim_id: str, *, counted: bool) -> None:
+    """Give back a claim without a commit, if it is still held.
 
-
-def release(tables: Tables, claims: Sequence[tuple[str, str]]) -> tuple[bool, ...]:
-    """Give back unused (job id, claim id) claims; returns for each whether it was held."""
-    released = []
-    for job_id, claim_id in claims:
-        row = tables.jobs.get(job_id)
-        ours = row is not None and row.claim_id == claim_id
-        if row is not None and ours:
-            tables.edit(row).deliveries = 0
-            unclaim(tables, row)
-        released.append(ours)
-    return tuple(released)
+    Arguments:
+        counted: whether the delivery counts, as if the process had ended.
+    """
+    row = tables.jobs.get(job_id)
+    if row is not None and row.claim_id == claim_id:
+        tables.edit(row)
+        if not counted:
+            row.deliveries = 0
+        unclaim(tables, row)
 
 
 def unclaim(tables: Tables, row: JobRow) -> None:

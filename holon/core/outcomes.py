@@ -7,7 +7,6 @@ from operator import attrgetter
 
 from holon.core.costs import affords, again, settle
 from holon.core.endings import end_task, finished_line, given_back, not_covered, task_over, went
-from holon.core.jobs import claim
 from holon.core.late import late_result
 from holon.core.leases import lease, why_not
 from holon.core.rows import BACK_OFF, OVER, QUEUED, SOFT, JobRow, TaskRow
@@ -26,7 +25,6 @@ def complete(
     tables: Tables,
     results: Sequence[tuple[Result, bytes]],
     worker_id: str,
-    want: int,
     seats: Sequence[Seat],
     now: int,
 ) -> Completed:
@@ -34,12 +32,10 @@ def complete(
 
     Arguments:
         results: results, each with the encoded state after its step; empty if it has no step.
-        want: the most jobs to claim.
     """
     landed: set[str] = set()
     verdicts = tuple([_complete(tables, result, state, worker_id, landed, now) for result, state in results])
-    leased = lease(tables, seats, now)
-    return Completed(verdicts, frozenset(landed), leased, claim(tables, want, now))
+    return Completed(verdicts, frozenset(landed), lease(tables, seats, now))
 
 
 def _complete(

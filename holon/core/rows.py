@@ -97,7 +97,6 @@ class JobRow(Row):
     dedups: tuple[str, ...] = ()
     cancel_pending: bool = False
     claim_id: str = ""
-    claim_until: int = 0
     deliveries: int = 0
     ready_seq: int = 0
     timer_at: int | None = None
@@ -123,13 +122,10 @@ class JobRow(Row):
         return self.id
 
     def next_time(self) -> int | None:
-        """When to process the job next: its claim expires, its timer fires, or its next chunk becomes tasks."""
+        """When to process the job next: its timer fires, or its next chunk becomes tasks."""
         if self.over:
             return None
-        due = self.claim_until if self.claim_id else None
-        if self.wake_at is not None:
-            due = _sooner(due, self.wake_at)
-        return due if self.spawn_at is None else _sooner(due, self.spawn_at)
+        return self.spawn_at if self.wake_at is None else _sooner(self.spawn_at, self.wake_at)
 
 
 class TaskState(StrEnum):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from holon.core.costs import affords
 from holon.core.endings import end_open_tasks, out_of_time
-from holon.core.jobs import claim, unclaim
+from holon.core.jobs import unclaim
 from holon.core.leases import lease
 from holon.core.rows import OVER, FanOut, JobRow, TaskRow
 from holon.core.tables import Tables
@@ -15,12 +15,11 @@ from holon.domain.events import CancelRequested, HistoryEvent, last_event
 from holon.ports import Committed, Leased, NewTask, Seat, Step
 
 
-def commit(tables: Tables, step: Step, state: bytes, want: int, seats: Sequence[Seat], now: int) -> Committed:
+def commit(tables: Tables, step: Step, state: bytes, seats: Sequence[Seat], now: int) -> Committed:
     """Commit a step. A repeat of the last commit gets the same reply again.
 
     Arguments:
         state: the job's new state, encoded.
-        want: the most jobs to claim.
         seats: where to lease tasks.
     """
     row = tables.job(step.job.id)
@@ -32,15 +31,13 @@ def commit(tables: Tables, step: Step, state: bytes, want: int, seats: Sequence[
         return Committed(over_budget=True)
     land(tables, row, step, state, (), now)
     if step.keep and not row.over:
-        row.claim_until = now + tables.settings.claim
         events = row.inbox
     else:
         unclaim(tables, row)
         events = ()
     leased = Leased() if row.cancel_pending else lease(tables, seats, now)
     row.reply = Committed(False, row.cancel_pending, events, leased)
-    claims = claim(tables, want, now)
-    return Committed(False, row.cancel_pending, events, leased, claims)
+    return row.reply
 
 
 def land(tables: Tables, row: JobRow, step: Step, state: bytes, before: tuple[HistoryEvent, ...], now: int) -> None:

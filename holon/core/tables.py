@@ -105,7 +105,6 @@ class Tables:
         jobs = frozenset([row.job_id for row in self.changed])
         told, ends = bool(self.notices) and self.settings.history_backlog is not None, bool(self.ends)
         happened = bool(self.happened)
-        ready = self._claimable()
         self.changed.clear()
         self.notices.clear()
         self.ends.clear()
@@ -121,9 +120,9 @@ class Tables:
         if len(self._timers) > MOST_STALE + 2 * (len(self.jobs) + len(self.tasks)):
             self._timers = [entry for entry in self._timers if self._armed(entry)]
             heapify(self._timers)
-        if not (keys or spawns or stops or jobs or told or ready or due):
+        if not (keys or spawns or stops or jobs or told or due):
             return None
-        return Hint(ready, stops, due, keys, spawns, jobs, told, ends=ends, events=happened)
+        return Hint(stops, due, keys, spawns, jobs, told, ends=ends, events=happened)
 
     def number(self, job_id: str) -> int:
         """A new arrival number for a row of a job. No other row of the store ever has it, in whatever shard."""
@@ -269,12 +268,6 @@ class Tables:
             ):
                 return row
         return None
-
-    def _claimable(self) -> bool:
-        """Whether a claim would take a job. A wrong True would make `done` repeat its hint without end."""
-        if self.alone is not None:
-            return False
-        return not self.claimed if self.suspects and self.has_suspects() else bool(self.ready)
 
     def has_suspects(self) -> bool:
         """Whether a suspect, a job that may run only alone, waits for a claim."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from holon.core.costs import leave, lose
 from holon.core.endings import loss_of, lost, out_of_time, run_again
-from holon.core.jobs import claim, deliver, unclaim
+from holon.core.jobs import deliver
 from holon.core.leases import execution
 from holon.core.outcomes import apply
 from holon.core.rows import BACK_OFF, LEASED, OFFERED, OVER, QUEUED, JobRow, TaskRow
@@ -19,7 +19,7 @@ from holon.domain.task import TIMEOUT_ERROR, Outcome
 from holon.ports import Fired, StopReason, Superseded
 
 
-def fire(tables: Tables, limit: int, want: int, chance: Callable[[], float], now: int) -> Fired:
+def fire(tables: Tables, limit: int, chance: Callable[[], float], now: int) -> Fired:
     """Handle at most `limit` due timers. `chance` gives random numbers in [0, 1) for the jitter of retries."""
     spawns: list[tuple[str, int]] = []
     losses: list[Loss] = []
@@ -31,15 +31,12 @@ def fire(tables: Tables, limit: int, want: int, chance: Callable[[], float], now
             _job(tables, row, spawns, now)
         elif (loss := _task(tables, row, chance, now)) is not None:
             losses.append(loss)
-    claims = claim(tables, want, now)
-    return Fired(tables.next_due(), claims, tuple(spawns), tuple(losses))
+    return Fired(tables.next_due(), tuple(spawns), tuple(losses))
 
 
 def _job(tables: Tables, row: JobRow, spawns: list[tuple[str, int]], now: int) -> None:
     if row.over:
         return
-    if row.claim_id and row.claim_until <= now:
-        unclaim(tables, row)
     if row.wake_at is not None and row.wake_at <= now:
         row.wake_at = None
         deliver(tables, row, Woken(row.wake_step))

@@ -16,7 +16,6 @@ from holon.engine.job_errors import inbox_full, not_found
 from holon.engine.passing_down import PassingDown
 from holon.engine.payloads import decode, encode_object
 from holon.engine.records import Records
-from holon.engine.slots import Slots
 from holon.engine.ways_down import Decision
 from holon.errors import (
     AlreadyExists,
@@ -64,9 +63,8 @@ class Approvals:
         passing: takes them to jobs below; None: there are none.
     """
 
-    def __init__(self, store: Storage, slots: Slots, records: Records, max_payload: int) -> None:
+    def __init__(self, store: Storage, records: Records, max_payload: int) -> None:
         self._store = store
-        self._slots = slots
         self._records = records
         self._max_payload = max_payload
         self.passing: PassingDown | None = None
@@ -136,10 +134,7 @@ class Approvals:
             question.id, given.decision, by, data, given.comment, request_id, given.above, given.decided_at
         )
         asked = f"decide-{given.request_id}" if given.request_id else ""
-        with self._slots.wanting(1) as wanted:
-            appended, wanted.claims = await self._store.append(
-                job_id, event, f"approval-{question.id}", wanted.n, asked
-            )
+        appended = await self._store.append(job_id, event, f"approval-{question.id}", asked)
         if appended is Appended.FULL:
             raise inbox_full(job_id)
         asked_at, record = record.sequence, await self._read(job_id)

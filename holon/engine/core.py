@@ -57,7 +57,6 @@ from holon.engine.retention import Retention
 from holon.engine.run import Tools
 from holon.engine.scheduler import Scheduler
 from holon.engine.sent_events import SentEvents
-from holon.engine.slots import Slots
 from holon.engine.status_check import StatusCheck
 from holon.engine.touches import Touches
 from holon.engine.trees import Trees
@@ -141,7 +140,6 @@ class Engine:
         if files is not None:
             self.files = JobFiles(files, store, self.blueprints, settings.job_retention)
             telemetry.ended_job = self.files.ended
-        self.slots = Slots(settings.concurrent_jobs)
         elsewhere = Elsewhere()
         self.dispatcher = Dispatcher(store, telemetry, settings.soft_limit, elsewhere)
         self.status_check = StatusCheck(self.dispatcher)
@@ -168,7 +166,6 @@ class Engine:
         fusing = Fusing(handlers, planner, settings.concurrent_jobs)
         results = Results(
             store,
-            self.slots,
             self.dispatcher,
             contracts,
             fusing,
@@ -178,7 +175,7 @@ class Engine:
         )
         catalogs = Catalogs(needs, contracts, self._rekeying)
         self.log_lines = LogLines(store, seal)
-        occurrences = Occurrences(store, self.slots, contracts, strict=settings.strict_events)
+        occurrences = Occurrences(store, contracts, strict=settings.strict_events)
         self.workers = Workers(
             store,
             self.dispatcher,
@@ -199,7 +196,6 @@ class Engine:
         self.rates = RateLimits(store, settings.rates) if settings.rates is not None else None
         self.jobs = Jobs(
             store,
-            self.slots,
             self.blueprints,
             contracts,
             self.dispatcher,
@@ -217,7 +213,6 @@ class Engine:
         self.scheduler = Scheduler(self.jobs, store, wall or store.now, settings.job_retention)
         tools = Tools(
             store,
-            self.slots,
             handlers,
             planner,
             self.dispatcher,
@@ -226,12 +221,10 @@ class Engine:
             store_settings.max_deliveries,
             telemetry,
         )
-        self._executor = Executor(tools, store_settings.claim)
+        self.executor = Executor(tools, settings.concurrent_jobs)
         watched = Watched(store)
         self.following = Following(store, watched)
-        # The jobs that do parts are claimed for as long, and no other node could go on with them before.
-        lease = max(store_settings.lease, store_settings.claim)
-        own = OwnSettings(store_settings.node_id, lease, settings.cleanup / 1000)
+        own = OwnSettings(store_settings.node_id, store_settings.lease, settings.cleanup / 1000)
         self._own = Own(
             store,
             self.dispatcher,
@@ -257,7 +250,6 @@ class Engine:
         told = self.mover.wake if self.mover is not None else lambda: None
         self._wakeups = Wakeups(
             store,
-            self.slots,
             self.dispatcher,
             self.touches,
             self._rekeying,
@@ -282,7 +274,7 @@ class Engine:
             self._retentions["history-retention"] = Retention(history.purge, store.now, settings.history_retention)
 
     def __repr__(self) -> str:
-        return f"Engine({self._executor!r}, {self.dispatcher!r})"
+        return f"Engine({self.executor!r}, {self.dispatcher!r})"
 
     async def _purge(self, finished_before: int, limit: int) -> int:
         return await self.store.purge(finished_before, limit, await self.spared())
@@ -292,7 +284,6 @@ class Engine:
             # What workers had taken by then is theirs; that they were still there is said of the time before.
             self._jumped = False
             await self.touches.flush(extends=False)
-        await self._executor.catch_up()
         await self._own.catch_up()
 
     def time_jumped(self) -> None:
@@ -332,7 +323,7 @@ class Engine:
     async def run(self) -> None:
         """Run the loops until cancelled; what was not committed then runs again."""
         async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._executor.run(), name="executor")
+            loops.create_task(self.executor.run(), name="executor")
             loops.create_task(self.dispatcher.run(), name="dispatcher")
             loops.create_task(self.touches.run(), name="touches")
             loops.create_task(self._wakeups.run(), name="wakeups")
@@ -362,9 +353,9 @@ class Engine:
     async def drain(self) -> None:
         """Take no new job; wait until those that run have committed, no worker holds a task, and no webhook is sent."""
         self.scheduler.close()
-        self.slots.close()
+        self.executor.close()
         self._own.close()
-        await self.slots.idle()
+        await self.executor.idle()
         await self.workers.quiet()
         await self.touches.flush()
         await self.reputations.drain()

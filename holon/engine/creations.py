@@ -14,7 +14,6 @@ from holon.domain.value import Value, replace
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
 from holon.engine.planning import Plan
-from holon.engine.slots import Slots
 from holon.errors import HolonError, InvalidArgument, ResourceExhausted
 from holon.ports import Created, Creation, NewJob, Quota, Storage
 from holon.telemetry.events import Telemetry
@@ -43,11 +42,8 @@ _Item: TypeAlias = tuple[NewJob, Plan | None]
 class Creations:
     """Writes new jobs. Where all of the store is at one place, those that come together are one call of it."""
 
-    def __init__(
-        self, store: Storage, slots: Slots, dispatcher: Dispatcher, fusing: Fusing, telemetry: Telemetry
-    ) -> None:
+    def __init__(self, store: Storage, dispatcher: Dispatcher, fusing: Fusing, telemetry: Telemetry) -> None:
         self._store = store
-        self._slots = slots
         self._dispatcher = dispatcher
         self._fusing = fusing
         self._telemetry = telemetry
@@ -105,11 +101,10 @@ class Creations:
     async def _write(self, items: Sequence[_Item]) -> Sequence[Made]:
         needs = _needs_of(items)
         rows = [new if plan is None else replace(new, history=(), step=plan.step) for new, plan in items]
-        with self._slots.wanting(len(items)) as wanted:
-            seats = self._dispatcher.seats_for(needs)
-            with self._dispatcher.naming(seats) as named:
-                reply = await self._store.create_jobs(rows, wanted.n, seats)
-                wanted.claims, named.leased = reply.claims, reply.leased
+        seats = self._dispatcher.seats_for(needs)
+        with self._dispatcher.naming(seats) as named:
+            reply = await self._store.create_jobs(rows, seats)
+            named.leased = reply.leased
         made = self._made(items, reply)
         if needs:
             await self._dispatcher.wait_without(seats, needs)

@@ -1,11 +1,11 @@
-"""The executor: runs claimed jobs, one lane each, and commits what their handlers decide."""
+"""The executor: runs claimed jobs, as far as their handlers decide."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Coroutine
+from typing import Any
 
 from holon.engine.run import Run, Tools
 from holon.errors import StoreUnavailable, Unavailable
@@ -14,118 +14,110 @@ from holon.telemetry.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
+# A job whose run failed by a fault of the node is tried again after this time (seconds).
+FAULT_PAUSE_S = 1.0
+
 
 class Executor:
-    """Long-lived lanes that run one claimed job after the other, and the keeper of their claims.
+    """Runs each claimed job in a task of its own.
 
     Arguments:
         tools: what the runs need.
-        claim_ms: how long a claim lasts; it is renewed after a third of that.
+        limit: how many jobs run at once, at most.
     """
 
-    def __init__(self, tools: Tools, claim_ms: int) -> None:
+    def __init__(self, tools: Tools, limit: int) -> None:
+        self.limit = limit
         self._tools = tools
-        self._claim_ms = claim_ms
         self._away = Seldom(log)
-        # Claims under way: job to claim id.
-        self._running: dict[str, str] = {}
-        # When the keeper last saw to them.
-        self._seen_to = time.monotonic()
+        self._open = True
+        self._runs: asyncio.TaskGroup | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"Executor(running={len(self._running)}, {self._tools.slots!r})"
+        return f"Executor(running={self.running}, limit={self.limit}, open={self._open})"
+
+    @property
+    def running(self) -> int:
+        """How many jobs run."""
+        return len(self._running)
+
+    @property
+    def free(self) -> int:
+        """How many more could."""
+        return max(0, self.limit - self.running)
 
     async def run(self) -> None:
-        """Run jobs until cancelled; what was not committed then is released or expires, and runs again."""
+        """Run jobs until cancelled; what was not committed then runs again."""
         ours = asyncio.current_task()
-        # Whoever ends the lanes has this task cancelled too, and before any of them hears of it.
+        # Whoever ends the runs has this task cancelled too, and before any of them hears of it.
         self._tools.handlers.ending = lambda: ours is not None and ours.cancelling() > 0
-        async with asyncio.TaskGroup() as lanes:
-            for number in range(self._tools.slots.limit):
-                lanes.create_task(self._lane(), name=f"lane-{number}")
-            lanes.create_task(self._keep(), name="keeper")
-
-    async def _lane(self) -> None:
-        slots, ending = self._tools.slots, self._tools.handlers.ending
-        # Of the cancel that ends a lane it may hear nothing: a handler may have taken it for itself.
-        while not ending():
-            claim = await slots.take()
+        async with asyncio.TaskGroup() as runs:
+            self._runs = runs
+            self._tools.store.run_jobs(self.limit if self._open else 0, self._begin)
             try:
-                await self._run(claim)
+                await asyncio.Event().wait()
             finally:
-                slots.done()
+                self._runs = None
+                self._tools.store.run_jobs(0, self._begin)
+
+    def close(self) -> None:
+        """Take no more jobs; those that are claimed already still run."""
+        self._open = False
+        self._tools.store.run_jobs(0, self._begin)
+
+    async def idle(self) -> None:
+        """Wait until no job runs."""
+        while self._running:
+            self._ended.clear()
+            await self._ended.wait()
+
+    def _begin(self, claim: Claim) -> None:
+        self._start(self._run(claim), claim)
+
+    def _start(self, work: Coroutine[Any, Any, None], claim: Claim) -> None:
+        if self._runs is None:
+            # The store takes back what is claimed when it closes.
+            work.close()
+            return
+        task = self._runs.create_task(work, name=f"job-{claim.job.id}")
+        self._running.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._ended.set()
 
     async def _run(self, claim: Claim) -> None:
-        job_id = claim.job.id
-        self._running[job_id] = claim.claim_id
-        try:
-            await self._go(claim)
-        except asyncio.CancelledError:
-            if not self._tools.handlers.ending():
-                # The claim expires: a handler that does this again and again is found out.
-                log.warning("job %s: the handler cancelled its own run", job_id, extra={"job_id": job_id})
-                return
-            await asyncio.shield(self._release(claim))
-            raise
-        except Exception:
-            log.exception("job %s: the run failed unexpectedly", job_id, extra={"job_id": job_id})
-        finally:
-            self._running.pop(job_id, None)
-            if not self._tools.handlers.ending():
-                _go_on()
-
-    async def _go(self, claim: Claim) -> None:
+        facts = {"job_id": claim.job.id}
+        pause, counted = FAULT_PAUSE_S, True
         try:
             await Run(self._tools, claim).go()
+        except asyncio.CancelledError:
+            if self._tools.handlers.ending():
+                raise
+            # It counts: a handler that does this again and again is found out.
+            log.warning("job %s: the handler cancelled its own run", claim.job.id, extra=facts)
+            pause = 0.0
         except Unavailable as error:
-            job_id = claim.job.id
-            self._away.warn("job %s: the step was not stored", job_id, why=error.message, job_id=job_id)
-            # Nothing of this run happened. A claim that expires counts as if its handler had ended the node.
-            await asyncio.sleep(error.again_after)
-            await self._release(claim)
+            self._away.warn("job %s: the step was not stored", claim.job.id, why=error.message, **facts)
+            # Nothing of this run happened.
+            pause, counted = error.again_after, False
+        except Exception:
+            log.exception("job %s: the run failed unexpectedly", claim.job.id, extra=facts)
+        else:
+            return
+        # A task of its own: this one may have been cancelled by its handler again.
+        self._start(self._release(claim, pause, counted=counted), claim)
 
-    async def _release(self, claim: Claim) -> None:
-        try:
-            await self._tools.store.release([(claim.job.id, claim.claim_id)])
-        except StoreUnavailable as error:
-            job_id = claim.job.id
-            self._away.warn("job %s: the claim was not released", job_id, why=error.message, job_id=job_id)
-
-    async def _keep(self) -> None:
+    async def _release(self, claim: Claim, pause: float, *, counted: bool) -> None:
+        """Give a claim back after a pause (seconds), for its job to be claimed again."""
         while True:
-            before = dict(self._running)
-            self._seen_to = time.monotonic()
-            await asyncio.sleep(self._claim_ms / 3000)
-            await self.catch_up()
-            await self._renew([(job, claim) for job, claim in self._running.items() if before.get(job) == claim])
-
-    async def catch_up(self) -> None:
-        """Renew all claims, if this node has stood still for so long that they may be over.
-
-        Before it does what is due: else it would take its own jobs for those of a node that is gone, and run them
-        again.
-        """
-        if time.monotonic() - self._seen_to > self._claim_ms / 2000:
-            await self._renew([*self._running.items()])
-
-    async def _renew(self, claims: Sequence[tuple[str, str]]) -> None:
-        if not claims:
-            return
-        try:
-            kept = await self._tools.store.keep(claims)
-        except StoreUnavailable as error:
-            self._away.warn("claims were not renewed", why=error.message)
-            return
-        for (job_id, _), ours in zip(claims, kept, strict=True):
-            if not ours:
-                facts = {"job_id": job_id}
-                log.warning(
-                    "job %s: the claim was lost, so the decision of its handler has no effect", job_id, extra=facts
-                )
-
-
-def _go_on() -> None:
-    """Whatever a handler has made of the task that ran it, the lane goes on."""
-    lane = asyncio.current_task()
-    while lane is not None and lane.cancelling():
-        lane.uncancel()
+            await asyncio.sleep(pause)
+            try:
+                return await self._tools.store.release(claim, counted=counted)
+            except StoreUnavailable as error:
+                job_id = claim.job.id
+                self._away.warn("job %s: the claim was not released", job_id, why=error.message, job_id=job_id)
+                pause = error.again_after

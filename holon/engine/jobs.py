@@ -40,7 +40,6 @@ from holon.engine.requests import (
     filter_of,
 )
 from holon.engine.signals import Signals
-from holon.engine.slots import Slots
 from holon.engine.waits import last_said, of_time
 from holon.errors import Aborted, HolonError, InvalidArgument, NotFound, invalid
 from holon.ports import Appended, Creation, JobRecord, NewJob, Storage
@@ -75,7 +74,6 @@ class Jobs:
     def __init__(
         self,
         store: Storage,
-        slots: Slots,
         blueprints: Blueprints,
         contracts: Contracts,
         dispatcher: Dispatcher,
@@ -91,7 +89,6 @@ class Jobs:
         self._store = store
         self._pages = pages
         self._needs = needs
-        self._slots = slots
         self._blueprints = blueprints
         self._dispatcher = dispatcher
         inputs = Inputs(contracts, max_payload)
@@ -100,9 +97,9 @@ class Jobs:
         self._records = records
         self.receivers = receivers
         self.max_transitions = max_transitions
-        self._creations = Creations(store, slots, dispatcher, fusing, telemetry)
-        self.approvals = Approvals(store, slots, records, max_payload)
-        self.signals = Signals(store, slots, records)
+        self._creations = Creations(store, dispatcher, fusing, telemetry)
+        self.approvals = Approvals(store, records, max_payload)
+        self.signals = Signals(store, records)
         self._repeats = Repeats(store, records, blueprints, max_payload)
 
     def new_id(self, client: Client, asked: Creating) -> str:
@@ -322,10 +319,7 @@ class Jobs:
         # A cancel that arrives while the job cleans up after an earlier one ends it at once.
         asked = "" if request_id is None else f"ask-{request_id}"
         key = asked if over else f"cancel-{int(record.job.cancelling)}"
-        with self._slots.wanting(1) as wanted:
-            appended, wanted.claims = await self._store.append(
-                job_id, CancelRequested(by or client.name, insist, reason), key, wanted.n, asked
-            )
+        appended = await self._store.append(job_id, CancelRequested(by or client.name, insist, reason), key, asked)
         if appended is Appended.OVER or (over and appended is Appended.UNKNOWN):
             raise terminated(job_id, (await self.get(client, job_id)).job.status)
         if appended is Appended.UNKNOWN:

@@ -13,7 +13,6 @@ from holon.engine.contracts import Contracts
 from holon.engine.job_errors import not_held
 from holon.engine.payloads import decode
 from holon.engine.session import Session
-from holon.engine.slots import Slots
 from holon.errors import HolonError, InvalidArgument, ResourceExhausted, StoreUnavailable, Unavailable, Violation
 from holon.ports import Appended, Offer, Steps
 from holon.turns import one_by_one
@@ -32,14 +31,13 @@ class Occurrences:
         strict: whether a skill that declares events may send no others.
     """
 
-    def __init__(self, store: Steps, slots: Slots, contracts: Contracts, *, strict: bool) -> None:
+    def __init__(self, store: Steps, contracts: Contracts, *, strict: bool) -> None:
         self._store = store
-        self._slots = slots
         self._contracts = contracts
         self._strict = strict
 
     def __repr__(self) -> str:
-        return f"Occurrences({self._slots!r})"
+        return f"Occurrences({self._store!r})"
 
     async def take(self, session: Session, events: Sequence[Occurred]) -> Mapping[str, HolonError | None]:
         """Put events into their jobs, in order; a repeat of one is put in once.
@@ -68,10 +66,7 @@ class Occurrences:
         if unfit is not None:
             return unfit
         try:
-            with self._slots.wanting(1) as wanted:
-                appended, wanted.claims = await self._store.append(
-                    offer.job_id, _inbox_event(event, offer), _key(event), wanted.n
-                )
+            appended = await self._store.append(offer.job_id, _inbox_event(event, offer), _key(event))
         except StoreUnavailable as error:
             return StoreUnavailable(
                 "the node's store is not available; send the event again", retry_after=error.again_after

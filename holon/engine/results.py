@@ -31,7 +31,6 @@ from holon.engine.fusing import Ended, Fusing
 from holon.engine.payloads import decode_within
 from holon.engine.planning import Plan
 from holon.engine.session import Session
-from holon.engine.slots import Slots, Wanted
 from holon.errors import RETRY_S, InvalidArgument, TooLarge, Unavailable
 from holon.ports import Completed, Offer, Result, Seat, Storage, Superseded
 from holon.telemetry.events import Telemetry
@@ -104,7 +103,6 @@ class Results:
     def __init__(
         self,
         store: Storage,
-        slots: Slots,
         dispatcher: Dispatcher,
         contracts: Contracts,
         fusing: Fusing,
@@ -113,7 +111,6 @@ class Results:
         judged: Callable[[Session, Iterable[tuple[str, Outcome, bool]]], None] = lambda *_: None,
     ) -> None:
         self._store = store
-        self._slots = slots
         self._dispatcher = dispatcher
         self._contracts = contracts
         self._fusing = fusing
@@ -142,8 +139,7 @@ class Results:
         taken = await one_by_one(lambda one: self._decided(session, one), taken)
         # Another stream of the worker's may have taken over its leases meanwhile.
         session = self._dispatcher.newest(session)
-        with self._slots.wanting(len(taken)) as wanted:
-            reply = await self._write(session, taken, wanted)
+        reply = await self._write(session, taken)
         if reply.unstored:
             facts = {"worker_id": session.worker_id}
             n = len(reply.unstored)
@@ -168,7 +164,7 @@ class Results:
         plan = self._fusing.after(offer.job_id, ended, self._store.now())
         return one if plan is None else replace(one, result=replace(result, step=plan.step), plan=plan)
 
-    async def _write(self, session: Session, taken: Sequence[_Taken], wanted: Wanted) -> Completed:
+    async def _write(self, session: Session, taken: Sequence[_Taken]) -> Completed:
         held = {one.sent.lease_id for one in taken if one.sent.lease_id in session.leases}
         needs: dict[Need, int] = {}
         planned = [(one, one.plan) for one in taken if one.plan is not None]
@@ -177,8 +173,8 @@ class Results:
                 needs[need] = needs.get(need, 0) + n
         seats = self._dispatcher.seats_at(session, session.free + len(held)) + self._dispatcher.seats_for(needs)
         with self._dispatcher.naming(seats) as named:
-            reply = await self._complete(session, taken, wanted.n, seats)
-            wanted.claims, named.leased = reply.claims, reply.leased
+            reply = await self._complete(session, taken, seats)
+            named.leased = reply.leased
             self._tell(session, taken, held, reply)
             stored = [one.sent.lease_id for one in taken if one.sent.lease_id not in reply.unstored]
             self._dispatcher.freed(session, *stored)
@@ -212,10 +208,10 @@ class Results:
         results = [(left[lease].skill, one.result.outcome, one.broken is not None) for lease, one in once.items()]
         self._judged(session, results)
 
-    async def _complete(self, session: Session, taken: Sequence[_Taken], want: int, seats: Sequence[Seat]) -> Completed:
+    async def _complete(self, session: Session, taken: Sequence[_Taken], seats: Sequence[Seat]) -> Completed:
         results = [one.result for one in taken]
         try:
-            return await self._store.complete(results, session.worker_id, want, seats)
+            return await self._store.complete(results, session.worker_id, seats)
         except InvalidArgument as error:
             if all(one.plan is None for one in taken):
                 raise
@@ -228,7 +224,7 @@ class Results:
                 extra=facts,
             )
         without_steps = [replace(one, step=None) for one in results]
-        return await self._store.complete(without_steps, session.worker_id, want, seats)
+        return await self._store.complete(without_steps, session.worker_id, seats)
 
     def _taken(self, session: Session, one: Reported) -> _Taken:
         """A result that was read; what cannot be used is a failure."""

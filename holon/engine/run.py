@@ -31,7 +31,6 @@ from holon.engine.fusing import Fusing
 from holon.engine.handlers import Handlers
 from holon.engine.payloads import decode
 from holon.engine.planning import Planner
-from holon.engine.slots import Slots
 from holon.engine.untaken import explained, is_untaken
 from holon.errors import InvalidArgument, TooLarge
 from holon.ports import Claim, Step, Storage
@@ -41,10 +40,9 @@ from holon.turns import in_chunks, one_by_one
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a run of a job needs of the node; one object for all lanes."""
+    """What a run of a job needs of the node; one object for all runs."""
 
     store: Storage
-    slots: Slots
     handlers: Handlers
     planner: Planner
     dispatcher: Dispatcher
@@ -84,7 +82,7 @@ class Run:
         while goes_on:
             goes_on = await self._step()
             if goes_on and self._tools.handlers.ending():
-                await self._tools.store.release([(self._job.id, self._claim.claim_id)])
+                await self._tools.store.release(self._claim)
                 return
             # Neither a store in memory nor most handlers wait for anything: a job that goes round lets others run.
             await asyncio.sleep(0)
@@ -95,7 +93,7 @@ class Run:
         if change is None and not self._job.status.due:
             if self._consumed:
                 return await self._commit(replace(self._tools.handlers.stays(self._job), as_it_was=True))
-            await self._tools.store.release([(self._job.id, self._claim.claim_id)])
+            await self._tools.store.release(self._claim)
             return False
         job = change.job if change else self._job
         before = change.history if change else ()
@@ -224,9 +222,8 @@ class Run:
             await tools.bonds.cut(self._job, change)
         step = plan.step
         seats = tools.dispatcher.seats_for(plan.needs)
-        with tools.dispatcher.naming(seats) as named, tools.slots.wanting(1) as wanted:
-            reply = await tools.store.commit(step, wanted.n, seats)
-            wanted.claims = reply.claims
+        with tools.dispatcher.naming(seats) as named:
+            reply = await tools.store.commit(step, seats)
             # Any other reply has leased nothing, and says nothing of what waits.
             if not (reply.conflict or reply.over_budget or reply.cancel_pending):
                 named.leased = reply.leased

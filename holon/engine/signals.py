@@ -22,7 +22,6 @@ from holon.engine.job_errors import inbox_full, not_found, signal_reused, termin
 from holon.engine.passing_signals import PassingSignals
 from holon.engine.payloads import encode_object
 from holon.engine.records import Records
-from holon.engine.slots import Slots
 from holon.errors import ResourceExhausted, invalid
 from holon.ports import Appended, JobRecord, Storage
 
@@ -55,9 +54,8 @@ class Signals:
         passing: takes them to jobs below; None: there are none.
     """
 
-    def __init__(self, store: Storage, slots: Slots, records: Records) -> None:
+    def __init__(self, store: Storage, records: Records) -> None:
         self._store = store
-        self._slots = slots
         self._records = records
         self.passing: PassingSignals | None = None
 
@@ -101,9 +99,7 @@ class Signals:
         # Without a place it is only asked whether it is a repeat, which the inbox may know, and is none to refuse.
         most = most_waiting(len(signal.data)) if has_place else 0
         key = f"signal-{signal.request_id or secrets.token_hex(8)}"
-        with self._slots.wanting(1) as wanted:
-            appended, wanted.claims = await self._store.append(job.id, signal, key, wanted.n, most=most)
-        match appended:
+        match await self._store.append(job.id, signal, key, most=most):
             case Appended.FULL:
                 raise inbox_full(job.id) if has_place else _full(job)
             case Appended.UNKNOWN:

@@ -11,7 +11,6 @@ from holon.domain.attempts import Loss
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.following import Following
 from holon.engine.rekeying import Rekeying
-from holon.engine.slots import Slots
 from holon.engine.touches import Touches
 from holon.engine.watching import Watching
 from holon.errors import StoreUnavailable
@@ -21,12 +20,10 @@ from holon.telemetry.seldom import Seldom
 log = logging.getLogger(__name__)
 
 FIRE_LIMIT = 500
-# A hint can be lost; this is how long a job can then wait for the next look.
-LOOK_EVERY_S = 10.0
 
 
 class Wakeups:
-    """Claims what is ready, fires what is due, spawns what is wanted, asks for stops, and wakes who watches.
+    """Fires what is due, spawns what is wanted, asks for stops, and wakes who watches.
 
     Arguments:
         told: called when there is history to be moved.
@@ -41,7 +38,6 @@ class Wakeups:
     def __init__(
         self,
         store: Storage,
-        slots: Slots,
         dispatcher: Dispatcher,
         touches: Touches,
         rekeying: Rekeying,
@@ -51,7 +47,6 @@ class Wakeups:
         catch_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
-        self._slots = slots
         self._dispatcher = dispatcher
         self._touches = touches
         self._rekeying = rekeying
@@ -63,7 +58,6 @@ class Wakeups:
         self.documents: list[Callable[[frozenset[str]], None]] = []
         self.said: Callable[[Sequence[tuple[str, bytes]]], None] = lambda _: None
         self.lost: Callable[[Sequence[Loss]], None] = lambda _: None
-        self._ready = asyncio.Event()
         self._timer = asyncio.Event()
         self._due: int | None = 0
         self._spawns: set[tuple[str, int]] = set()
@@ -73,7 +67,6 @@ class Wakeups:
 
     async def run(self) -> None:
         """Hear hints, and run all loops, until cancelled."""
-        self._ready.set()
         hear_no_more = self._store.hear(self._hear)
         try:
             await self._run()
@@ -83,7 +76,6 @@ class Wakeups:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._place(), name="placer")
-            loops.create_task(self._claim(), name="claimer")
             loops.create_task(self._fire(), name="timers")
             loops.create_task(self._spawn_chunks(), name="spawner")
 
@@ -104,8 +96,6 @@ class Wakeups:
         if hint.documents:
             for follow in self.documents:
                 follow(hint.documents)
-        if hint.ready:
-            self._ready.set()
         if hint.stops:
             self._touches.soon()
         if hint.due is not None and (self._due is None or hint.due < self._due):
@@ -137,22 +127,6 @@ class Wakeups:
                 self._waiting.set()
                 await self._wait_out("look up waiting jobs", error)
 
-    async def _claim(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._ready.wait()
-            except TimeoutError:
-                pass
-            self._ready.clear()
-            n = await self._slots.free()
-            try:
-                with self._slots.wanting(n) as wanted:
-                    wanted.claims = await self._store.claim(wanted.n)
-            except StoreUnavailable as error:
-                await self._wait_out("claim", error)
-                self._ready.set()
-
     async def _fire(self) -> None:
         while True:
             await self._until_due()
@@ -160,9 +134,7 @@ class Wakeups:
             await self._catch_up()
             fired: Fired | None = None
             try:
-                with self._slots.wanting(self._slots.limit) as wanted:
-                    fired = await self._store.fire(FIRE_LIMIT, wanted.n)
-                    wanted.claims = fired.claims
+                fired = await self._store.fire(FIRE_LIMIT)
             except StoreUnavailable as error:
                 await self._wait_out("fire timers", error)
                 self._due = 0

@@ -99,9 +99,9 @@ class Measuring:
         sessions = engine.dispatcher.sessions
         shown.gauge("holon_workers_distrusted", about_trust, lambda: sum(bool(one.distrusted) for one in sessions))
         shown.gauge(
-            "holon_executor_slots", "How many jobs may run a handler at the same time.", lambda: engine.slots.limit
+            "holon_executor_slots", "How many jobs may run a handler at the same time.", lambda: engine.executor.limit
         )
-        shown.gauge("holon_executor_slots_taken", "Jobs that run a handler, or wait to.", lambda: engine.slots.taken)
+        shown.gauge("holon_executor_slots_taken", "Jobs that run a handler.", lambda: engine.executor.running)
         shown.gauge(
             "holon_webhooks_telling", "Receivers to which webhooks are being sent.", lambda: engine.webhooks.telling
         )

@@ -52,7 +52,6 @@ def store_settings(config: Config) -> StoreSettings:
     """What the store needs of the settings."""
     return StoreSettings(
         node_id=config.INSTANCE_ID,
-        claim=_ms(config.JOB_CLAIM_SECONDS),
         lease=_ms(config.TASK_LEASE_SECONDS),
         offer=_ms(config.TASK_OFFER_SECONDS),
         execution=_ms(config.WORKER_TIMEOUT_SECONDS),

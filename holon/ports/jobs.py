@@ -134,7 +134,6 @@ class Created(Value, gc=True):
     """
 
     jobs: tuple[tuple[str, Creation], ...]
-    claims: tuple[Claim, ...] = ()
     leased: Leased = Leased()
     notes: tuple[int | None, ...] = ()
 
@@ -162,7 +161,6 @@ class Committed(Value, gc=True):
     cancel_pending: bool = False
     events: tuple[tuple[int, InboxEvent], ...] = ()
     leased: Leased = Leased()
-    claims: tuple[Claim, ...] = ()
     over_budget: bool = False
 
 
@@ -197,7 +195,6 @@ class Completed(Value, gc=True):
     verdicts: tuple[Superseded | None, ...]
     landed: frozenset[str] = frozenset()
     leased: Leased = Leased()
-    claims: tuple[Claim, ...] = ()
     unstored: frozenset[str] = frozenset()
 
 
@@ -209,6 +206,5 @@ class Fired(Value, gc=True):
     """
 
     next_due: int | None
-    claims: tuple[Claim, ...] = ()
     spawns: tuple[tuple[str, int], ...] = ()
     losses: tuple[Loss, ...] = ()

@@ -20,7 +20,7 @@ class Outbox(Protocol):
     async def take(self, limit: int) -> Sequence[Notice]:
         """Take at most `limit` notices that nobody has, in each job oldest first; empty where history stays.
 
-        They are the caller's for as long as a claim lasts; what is not settled then is given to whoever asks next.
+        They are the caller's for ten seconds; what is not settled then is given to whoever asks next.
         """
         ...
 

@@ -1,9 +1,8 @@
 """What the engine needs of the world: the store, its records, and the live connections of workers.
 
 The store's operations are atomic, durable before they return, and safe to repeat when a reply was lost. Times are
-epoch milliseconds of the store's clock; durations are milliseconds. A job can become ready in many of them: each of
-those takes `want`, how many jobs this node could start at once, and hands over that many claims at most. Those that
-make work, or free a worker, take `sessions`, and lease the heads of the backlog to them.
+epoch milliseconds of the store's clock; durations are milliseconds. Those that make work, or free a worker, take
+`seats`, and lease the heads of the backlog to them.
 
 Every operation raises `StoreUnavailable` when nothing of it happened or its reply was lost. A cancel comes
 before a call or after its reply, never between: what a call hands over is not lost because its caller is cancelled.
@@ -33,14 +32,13 @@ class StoreSettings(Value):
     """What every backend is built with: who this node is, and its durations (milliseconds) and limits.
 
     `execution` is how long a worker may execute a task that names no time of its own.
-    `claim` is how long a node may be silent before its jobs are taken over, `lease` the same for a worker's tasks,
-    `offer` how long a worker may leave an offer unanswered. A job is quarantined at its delivery after
+    `lease` is how long a worker may be silent before its tasks go to others, `offer` how long it may leave an offer
+    unanswered. A job is quarantined at its delivery after
     `max_deliveries`; a task after `max_losses` sessions that ended under it. `history_backlog` is how many bytes of
     history may wait to be moved to a database of its own before new jobs are refused; None: it stays in the store.
     """
 
     node_id: str
-    claim: int = 10_000
     lease: int = 30_000
     offer: int = 5_000
     execution: int = 300_000
@@ -55,7 +53,7 @@ class StoreSettings(Value):
 class Hint(Value):
     """That something may be worth a call. A hint can be lost or late: it is never the truth.
 
-    `ready`: jobs wait for a claim. `stops`: a stop is due. `due`: the earliest timer is now at this time.
+    `stops`: a stop is due. `due`: the earliest timer is now at this time.
     `keys`: match keys with tasks that wait for a lease. `spawns`: fan-outs whose next chunk is to be spawned.
     `jobs`: watched jobs that changed, or whose tasks did. `notices`: history waits to be moved. `documents`: kinds of
     which a document changed. `said`: what another node passed on of watched jobs; this is all there is of it. `ends`: a
@@ -63,7 +61,6 @@ class Hint(Value):
     same of events that are to be told.
     """
 
-    ready: bool = False
     stops: bool = False
     due: int | None = None
     keys: frozenset[str] = frozenset()
@@ -83,7 +80,7 @@ class Steps(Protocol):
         """An id for a new job. It says where in the store the job is: for one request always at the same place."""
         ...
 
-    async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
+    async def create_jobs(self, items: Sequence[NewJob], seats: Sequence[Seat] = ()) -> Created:
         """Create jobs, all or none of those at one place; a repeat of a request id answers with the job that it made.
 
         What has used up its quota is answered so, and not made; that does not keep the others from being made. A job
@@ -109,10 +106,9 @@ class Steps(Protocol):
         job_id: str,
         event: InboxEvent,
         dedup_key: str,
-        want: int,
         request_key: str = "",
         most: int | None = None,
-    ) -> tuple[Appended, Sequence[Claim]]:
+    ) -> Appended:
         """Put an event into a job's inbox; the same key is put in once.
 
         Arguments:
@@ -123,19 +119,27 @@ class Steps(Protocol):
         """
         ...
 
-    async def claim(self, want: int) -> Sequence[Claim]:
-        """Claim up to `want` ready jobs, oldest ready first. Never waits."""
+    def run_jobs(self, limit: int, begin: Callable[[Claim], object]) -> None:
+        """Claim jobs that are ready, from now on, while fewer than `limit` are claimed; those ready longest come first.
+
+        A claim lasts until a commit that does not keep it, or `release`, or until this node loses the job. It does not
+        outlive the process.
+
+        Arguments:
+            limit: 0: no job is claimed any more.
+            begin: called with each claim once it is stored, on the event loop; it neither waits nor raises.
+        """
         ...
 
-    async def keep(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
-        """Renew claims, given as (job, claim id): whether each is still ours."""
+    async def release(self, claim: Claim, *, counted: bool = False) -> None:
+        """Give a claim back without a commit: nothing was decided, and the job is ready again.
+
+        Arguments:
+            counted: whether this was a delivery all the same; a job is quarantined after `max_deliveries`.
+        """
         ...
 
-    async def release(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
-        """Give claims back without a commit: nothing was decided, and the job is ready again."""
-        ...
-
-    async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
+    async def commit(self, step: Step, seats: Sequence[Seat]) -> Committed:
         """Write a step: the job's new state and all its effects together, under its claim, or nothing."""
         ...
 
@@ -173,11 +177,11 @@ class Leases(Protocol):
         """Take a batch of what sessions said; answers with the stops that are due."""
         ...
 
-    async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
+    async def complete(self, results: Sequence[Result], worker_id: str, seats: Sequence[Seat]) -> Completed:
         """Apply results, each at most once and only under its task's current lease, held by this worker."""
         ...
 
-    async def fire(self, limit: int, want: int) -> Fired:
+    async def fire(self, limit: int) -> Fired:
         """Do what is due, at most `limit` timers.
 
         Tasks that wait again by it are hinted at, and leased by the calls that take seats.

@@ -45,7 +45,7 @@ class Guest(Value):
 
 
 class Append(Value, gc=True):
-    """The arguments of `Steps.append`, without the wish for claims."""
+    """The arguments of `Steps.append`."""
 
     job_id: str
     event: InboxEvent
@@ -55,13 +55,13 @@ class Append(Value, gc=True):
 
 
 class Create(Value, gc=True):
-    """The arguments of `Steps.create_jobs`, without the wish for claims and seats."""
+    """The arguments of `Steps.create_jobs`, without seats."""
 
     items: tuple[NewJob, ...]
 
 
 class Complete(Value, gc=True):
-    """The arguments of `Leases.complete`, without the wish for claims and seats. No result has a step."""
+    """The arguments of `Leases.complete`, without seats. No result has a step."""
 
     guest: Guest
     results: tuple[Result, ...]

@@ -145,7 +145,7 @@ class CoreCalls(ABC):
 
     # Steps -----------------------------------------------------------------------------------------------------
 
-    async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
+    async def create_jobs(self, items: Sequence[NewJob], seats: Sequence[Seat] = ()) -> Created:
         await self._fetch_requests(items)
         refusal = self._no_new_jobs()
         repeats = refusal is not None
@@ -153,15 +153,15 @@ class CoreCalls(ABC):
             raise refusal
         encoded = with_states(items, self._settings.max_state_bytes)
         if any(new.note is not None or new.quota is not None for new in items):
-            return await self._promises.whole(lambda: self._create_noted(encoded, want, seats, new_work=not repeats))
+            return await self._promises.whole(lambda: self._create_noted(encoded, seats, new_work=not repeats))
         return await self._do(
-            lambda tables, now: creations.create_jobs(tables, encoded, want, seats, now),
+            lambda tables, now: creations.create_jobs(tables, encoded, seats, now),
             [one.job.id for one in items],
             new_work=not repeats,
         )
 
     async def _create_noted(
-        self, encoded: Sequence[tuple[NewJob, bytes]], want: int, seats: Sequence[Seat], *, new_work: bool
+        self, encoded: Sequence[tuple[NewJob, bytes]], seats: Sequence[Seat], *, new_work: bool
     ) -> Created:
         """Create jobs of which some have a note or a quota: those are in the store before the jobs."""
         items = [new for new, _ in encoded]
@@ -174,7 +174,7 @@ class CoreCalls(ABC):
         # What they have made may have left memory meanwhile.
         await self._fetch_requests(items)
         return await self._do(
-            lambda tables, now: creations.create_jobs(tables, encoded, want, seats, now, notes, over),
+            lambda tables, now: creations.create_jobs(tables, encoded, seats, now, notes, over),
             [one.job.id for one in items],
             new_work=new_work,
         )
@@ -197,29 +197,23 @@ class CoreCalls(ABC):
         job_id: str,
         event: InboxEvent,
         dedup_key: str,
-        want: int,
         request_key: str = "",
         most: int | None = None,
-    ) -> tuple[Appended, Sequence[Claim]]:
+    ) -> Appended:
         return await self._do(
-            lambda tables, now: jobs.append(tables, job_id, event, (dedup_key, request_key), want, most, now), [job_id]
+            lambda tables, _: jobs.append(tables, job_id, event, (dedup_key, request_key), most), [job_id]
         )
 
     async def unread(self, job_id: str) -> Sequence[InboxEvent]:
         return await self._do(lambda tables, _: reads.unread(tables, job_id), [job_id])
 
-    async def claim(self, want: int) -> Sequence[Claim]:
-        return await self._do(lambda tables, now: jobs.claim(tables, want, now))
+    async def release(self, claim: Claim, *, counted: bool = False) -> None:
+        job_id = claim.job.id
+        await self._do(lambda tables, _: jobs.release(tables, job_id, claim.claim_id, counted=counted), [job_id])
 
-    async def keep(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
-        return await self._do(lambda tables, now: jobs.keep(tables, claims, now), [one for one, _ in claims])
-
-    async def release(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
-        return await self._do(lambda tables, _: jobs.release(tables, claims), [one for one, _ in claims])
-
-    async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
+    async def commit(self, step: Step, seats: Sequence[Seat]) -> Committed:
         state = encode_state(step.job, self._settings.max_state_bytes, as_it_was=step.as_it_was)
-        return await self._do(lambda tables, now: steps.commit(tables, step, state, want, seats, now), [step.job.id])
+        return await self._do(lambda tables, now: steps.commit(tables, step, state, seats, now), [step.job.id])
 
     async def spawn(self, job_id: str, step: int) -> None:
         await self._do(lambda tables, now: steps.spawn(tables, job_id, step, now), [job_id])
@@ -252,13 +246,13 @@ class CoreCalls(ABC):
             touches.put_back(self._tables, stops)
             raise
 
-    async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
+    async def complete(self, results: Sequence[Result], worker_id: str, seats: Sequence[Seat]) -> Completed:
         encoded = with_step_states(results, self._settings.max_state_bytes)
         ids = [one.task_id for one in results]
-        return await self._do(lambda tables, now: outcomes.complete(tables, encoded, worker_id, want, seats, now), ids)
+        return await self._do(lambda tables, now: outcomes.complete(tables, encoded, worker_id, seats, now), ids)
 
-    async def fire(self, limit: int, want: int) -> Fired:
-        return await self._do(lambda tables, now: timers.fire(tables, limit, want, random.random, now))
+    async def fire(self, limit: int) -> Fired:
+        return await self._do(lambda tables, now: timers.fire(tables, limit, random.random, now))
 
     def pass_on(self, job_id: str, words: bytes) -> None:  # noqa: B027  nothing is to be done
         """One process owns the store: there is no other node."""

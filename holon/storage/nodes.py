@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from holon.clock import Clock
-from holon.core import jobs as core_jobs
 from holon.core.members import Members
 from holon.core.messages import MalformedMessage, pack, unpack
 from holon.core.owner import Owner
@@ -81,8 +80,6 @@ SESSION = "session"
 SESSION_TTL = 7 * 86_400_000
 # So often a record is written anew when others write it too.
 TRIES = 10
-# Handlers of a shard that is handed over may run on for this time (seconds).
-SETTLE_S = 5.0
 
 
 class NodesStorage(OwnedStorage):
@@ -123,7 +120,6 @@ class NodesStorage(OwnedStorage):
         self._newer: set[str] = set()
         self._newer_ended: list[str] = []
         self._beside: set[asyncio.Task[Any]] = set()
-        self._claims_end = asyncio.Event()
         self._far = Seldom(log)
         self._post = Post(self._rows, self._settings.node_id, self._seal, self._time, self._serve, self._hear_word)
         self._sayings = Sayings(self._say, self._said, self._node_of)
@@ -278,17 +274,17 @@ class NodesStorage(OwnedStorage):
 
     # Jobs ------------------------------------------------------------------------------------------------------
 
-    async def create_jobs(self, items: Sequence[NewJob], want: int, seats: Sequence[Seat] = ()) -> Created:
+    async def create_jobs(self, items: Sequence[NewJob], seats: Sequence[Seat] = ()) -> Created:
         places = list(enumerate(items))
         mine, others = self._split(places, lambda one: one[1].job.id)
         if not others:
-            return await super().create_jobs(items, want, seats)
+            return await super().create_jobs(items, seats)
         parts: list[tuple[list[tuple[int, NewJob]], Created]] = []
         for node, some in others.items():
             parts.append((some, await self._call(node, between.CREATE, between.Create(tuple(new for _, new in some)))))
         own = Created(())
         if mine:
-            own = await super().create_jobs([new for _, new in mine], want, seats)
+            own = await super().create_jobs([new for _, new in mine], seats)
             parts.append((mine, own))
         jobs = {place: made for some, part in parts for (place, _), made in zip(some, part.jobs, strict=True)}
         notes: dict[int, int | None] = {}
@@ -296,57 +292,41 @@ class NodesStorage(OwnedStorage):
             notes.update(zip((place for place, _ in some), part.notes, strict=False))
         return Created(
             tuple(jobs[place] for place in range(len(items))),
-            own.claims,
             own.leased,
             tuple(notes.get(place) for place in range(len(items))) if notes else (),
         )
 
     async def _serve_create(self, asked: between.Create, node: str) -> Created:  # noqa: ARG002  as all of them
-        return replace(await super().create_jobs(asked.items, 0), claims=(), leased=Leased())
+        return replace(await super().create_jobs(asked.items), leased=Leased())
 
     async def append(
         self,
         job_id: str,
         event: InboxEvent,
         dedup_key: str,
-        want: int,
         request_key: str = "",
         most: int | None = None,
-    ) -> tuple[Appended, Sequence[Claim]]:
+    ) -> Appended:
         node = self._node_of(job_id)
         if node is None:
-            return await super().append(job_id, event, dedup_key, want, request_key, most)
-        asked = between.Append(job_id, event, dedup_key, request_key, most)
-        return await self._call(node, between.APPEND, asked), ()
-
-    async def _serve_append(self, asked: between.Append, node: str) -> Appended:  # noqa: ARG002
-        appended, _ = await super().append(asked.job_id, asked.event, asked.dedup_key, 0, asked.request_key, asked.most)
+            return await super().append(job_id, event, dedup_key, request_key, most)
+        appended: Appended = await self._call(
+            node, between.APPEND, between.Append(job_id, event, dedup_key, request_key, most)
+        )
         return appended
 
-    async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
+    async def _serve_append(self, asked: between.Append, node: str) -> Appended:  # noqa: ARG002
+        return await super().append(asked.job_id, asked.event, asked.dedup_key, asked.request_key, asked.most)
+
+    async def commit(self, step: Step, seats: Sequence[Seat]) -> Committed:
+        # A claim of a shard that this node has lost is lost too.
         if not self._has(step.job.id):
             return Committed(conflict=True)
-        try:
-            return await super().commit(step, want, seats)
-        finally:
-            self._claims_end.set()
+        return await super().commit(step, seats)
 
-    async def keep(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
-        return await self._of_here(claims, super().keep)
-
-    async def release(self, claims: Sequence[tuple[str, str]]) -> Sequence[bool]:
-        try:
-            return await self._of_here(claims, super().release)
-        finally:
-            self._claims_end.set()
-
-    async def _of_here(
-        self, claims: Sequence[tuple[str, str]], call: Callable[[Sequence[tuple[str, str]]], Any]
-    ) -> Sequence[bool]:
-        """Claims of shards that this node has lost are lost too."""
-        mine = [one for one in claims if self._has(one[0])]
-        held = dict(zip(mine, await call(mine), strict=True)) if mine else {}
-        return [held.get(one, False) for one in claims]
+    async def release(self, claim: Claim, *, counted: bool = False) -> None:
+        if self._has(claim.job.id):
+            await super().release(claim, counted=counted)
 
     async def spawn(self, job_id: str, step: int) -> None:
         if self._has(job_id):
@@ -636,7 +616,7 @@ class NodesStorage(OwnedStorage):
             self._hints.give(Hint(stops=True))
         return Touched(touched.lost)
 
-    async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
+    async def complete(self, results: Sequence[Result], worker_id: str, seats: Sequence[Seat]) -> Completed:
         nobodys: set[str] = set()
         mine: list[Result] = []
         others: defaultdict[str, list[Result]] = defaultdict(list)
@@ -648,9 +628,9 @@ class NodesStorage(OwnedStorage):
                 continue
             (mine if node is None else others[node]).append(one)
         if not others and not nobodys:
-            return await super().complete(results, worker_id, want, seats)
+            return await super().complete(results, worker_id, seats)
         own, *parts = await asyncio.gather(
-            super().complete(mine, worker_id, want, seats),
+            super().complete(mine, worker_id, seats),
             *(self._complete_at(node, worker_id, some) for node, some in others.items()),
         )
         verdicts = dict(zip((one.lease_id for one in mine), own.verdicts, strict=True))
@@ -677,7 +657,7 @@ class NodesStorage(OwnedStorage):
     async def _serve_complete(self, asked: between.Complete, node: str) -> Completed:
         if asked.guest.session_id:
             self._welcome(asked.guest, node)
-        completed = await super().complete(asked.results, asked.guest.worker_id, 0, ())
+        completed = await super().complete(asked.results, asked.guest.worker_id, ())
         return Completed(completed.verdicts, unstored=completed.unstored)
 
     # What waits ------------------------------------------------------------------------------------------------
@@ -908,20 +888,3 @@ class NodesStorage(OwnedStorage):
         if moved:
             # It may have changed meanwhile.
             self._hints.give(Hint(jobs=frozenset((job_id,))))
-
-    # Shards ----------------------------------------------------------------------------------------------------
-
-    async def _settle_shard(self, shard: int) -> None:
-        """Claim no more jobs of a shard that is to be handed over, and wait for those that run, for a while."""
-        tables = self._tables
-        tables.closing.add(shard)
-        # Whoever had claims has ended before the store does.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE_S):
-                while not self._ending and any(shard_of(one) == shard for one in tables.claimed):
-                    self._claims_end.clear()
-                    await self._claims_end.wait()
-        cut = [(one, tables.jobs[one].claim_id) for one in tables.claimed if shard_of(one) == shard]
-        if cut:
-            # A handler that a hand-over cuts short is no suspect.
-            await self._do(lambda tables, _: core_jobs.release(tables, cut), [one for one, _ in cut])

@@ -8,6 +8,8 @@ from holon.core.row import shard_of
 from holon.errors import ResourceExhausted
 from holon.ports import Notice, StoreSettings
 
+# A notice that was taken and not settled is given out again after this time, in milliseconds.
+TAKEN_FOR_MS = 10_000
 # About how much one `take` may hand over.
 TAKE_BYTES = 4 * 2**20
 RETRY_AFTER_S = 5.0
@@ -33,7 +35,6 @@ class Outbox:
     def __init__(self, settings: StoreSettings) -> None:
         self.count: Callable[[], int] = lambda: 0
         self._limit = settings.history_backlog
-        self._claim = settings.claim
         self._taken: dict[str, tuple[int, int]] = {}
 
     def __repr__(self) -> str:
@@ -61,7 +62,7 @@ class Outbox:
     def take(self, found: Sequence[tuple[Notice, int]], now: int) -> list[Notice]:
         """Give out those of the notices found, each with its stored size, that nobody has taken meanwhile."""
         free = [(notice, size) for notice, size in found if self.free(notice.id, now)]
-        self._taken.update((notice.id, (now + self._claim, size)) for notice, size in free)
+        self._taken.update((notice.id, (now + TAKEN_FOR_MS, size)) for notice, size in free)
         return [notice for notice, _ in free]
 
     def sizes(self, notices: Sequence[str]) -> dict[str, int]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from time import perf_counter
 from types import TracebackType
@@ -16,6 +16,7 @@ from zlib import crc32
 from holon.clock import Clock
 from holon.core import codec as names
 from holon.core import creations, reads
+from holon.core import jobs as core_jobs
 from holon.core import shard as shards
 from holon.core.codec import Codec
 from holon.core.finished import Finished
@@ -91,6 +92,8 @@ SHARD_FOR = 1_000
 # (milliseconds).
 IDS_AT_A_TIME = 1_000
 CREATED_WITHIN = 60_000
+# Handlers of a shard that is handed over may run on for this time (seconds).
+SETTLE_S = 5.0
 
 
 class OwnedStorage(CoreCalls):
@@ -115,6 +118,9 @@ class OwnedStorage(CoreCalls):
         self._loaded: dict[int, _Loaded] = {}
         self._lost_because = ""
         self._open = self._ending = False
+        # How many jobs may be claimed, and what begins one.
+        self._most_claims = 0
+        self._begin_job: Callable[[Claim], object] = lambda _: None
         self.metrics = StoreMetrics()
         self.waiting = 0
 
@@ -140,7 +146,7 @@ class OwnedStorage(CoreCalls):
         # One call of `take` or `settle` runs at a time.
         self._moving = asyncio.Lock()
         self._broken: asyncio.Future[StoreBroken] = asyncio.get_running_loop().create_future()
-        self._owned = asyncio.Event()
+        self._owned, self._claims_end = asyncio.Event(), asyncio.Event()
         await self._rows.__aenter__()
         self.at_one_place = self._rows.shards == 1
         self._tables = Tables(self._settings, self._rows.shards)
@@ -177,7 +183,15 @@ class OwnedStorage(CoreCalls):
         return self
 
     def _new_owner(self) -> Owner:
-        return Owner(self._rows, self._settings.node_id, self._writer, self._load, self._begin, self._taken)
+        return Owner(
+            self._rows,
+            self._settings.node_id,
+            self._writer,
+            self._load,
+            self._begin,
+            self._taken,
+            settle=self._settle_shard,
+        )
 
     def _more_loops(self) -> Sequence[Callable[[], Any]]:
         """What else runs while the store is open."""
@@ -310,12 +324,30 @@ class OwnedStorage(CoreCalls):
             self._ends.put(one.member, one.score)
         for one, row in loaded.events:
             self._events.happened(row.id, row.events_after, row.events_last, one.score)
-        hint = self._tables.done()
-        if hint is not None:
-            self._give_soon(hint)
+        self._claim_soon()
         await self._index_history(shard)
         if len(self._shards) == self._rows.shards:
             self._owned.set()
+
+    async def _settle_shard(self, shard: int) -> None:
+        """Claim no more jobs of a shard that is to be handed over, and wait for those that run, for a while."""
+        tables = self._tables
+        tables.closing.add(shard)
+        # Whoever had claims has ended before the store does.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                while not self._ending and any(shard_of(one) == shard for one in tables.claimed):
+                    self._claims_end.clear()
+                    await self._claims_end.wait()
+        cut = [one for one in tables.claimed if shard_of(one) == shard]
+
+        def release(tables: Tables, _: int) -> None:
+            for one in cut:
+                core_jobs.release(tables, one, tables.jobs[one].claim_id, counted=False)
+
+        if cut:
+            # A handler that a hand-over cuts short is no suspect.
+            await self._do(release, cut)
 
     @property
     def _hosts(self) -> Collection[str]:
@@ -333,6 +365,9 @@ class OwnedStorage(CoreCalls):
         for told in (self._ends, self._events):
             told.expel(shard.number)
         self._outbox.expel(shard.number)
+        if self._open:
+            # There may be room for other jobs.
+            asyncio.get_running_loop().call_soon(self._claim_soon)
 
     @property
     def _all(self) -> range:
@@ -446,7 +481,7 @@ class OwnedStorage(CoreCalls):
         except BaseException as error:
             self._failed(error)
             raise
-        on += [owned for owned in self._collect(now) if owned not in on]
+        on += [owned for owned in self._finish(now) if owned not in on]
         hint = tables.done()
         if not self._rows.exclusive:
             # Another process may have taken a shard: the reply is right only if its next batch is applied.
@@ -477,6 +512,34 @@ class OwnedStorage(CoreCalls):
         finally:
             self.waiting -= 1
             self.metrics.calls.observe(perf_counter() - began)
+
+    def run_jobs(self, limit: int, begin: Callable[[Claim], object]) -> None:
+        self._most_claims, self._begin_job = limit, begin
+        self._claim_soon()
+
+    def _claim_soon(self) -> None:
+        """Claim what is ready, beside any call."""
+        if not self._open:
+            return
+        now = self._tables.now = self.now()
+        self._finish(now)
+        hint = self._tables.done()
+        if hint is not None:
+            self._gate.then(self._give_soon, hint, ())
+
+    def _finish(self, now: int) -> list[Ownership]:
+        """Claim what is ready after an operation, and have all that changed written.
+
+        Returns:
+            the ownerships of the shards that changed.
+        """
+        if self._tables.closing:
+            self._claims_end.set()
+        claims = core_jobs.claim(self._tables, self._most_claims)
+        changed = self._collect(now)
+        for claim in claims:
+            self._gate.then(self._begin_job, claim, (self._shards[shard_of(claim.job.id)].owned,))
+        return changed
 
     def _failed(self, error: BaseException) -> None:
         """An operation has raised: the shards that it had changed already are thrown away, and read again."""
@@ -565,21 +628,20 @@ class OwnedStorage(CoreCalls):
         # What begins with the shard's number is in that shard.
         return await self._do(lambda tables, _: creations.made(tables, owner, request_id), [f"{number}-"])
 
-    async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
+    async def commit(self, step: Step, seats: Sequence[Seat]) -> Committed:
         await self._fetch_job(step.job.id)
-        return await super().commit(step, want, seats)
+        return await super().commit(step, seats)
 
     async def append(
         self,
         job_id: str,
         event: InboxEvent,
         dedup_key: str,
-        want: int,
         request_key: str = "",
         most: int | None = None,
-    ) -> tuple[Appended, Sequence[Claim]]:
+    ) -> Appended:
         await self._fetch_job(job_id)
-        return await super().append(job_id, event, dedup_key, want, request_key, most)
+        return await super().append(job_id, event, dedup_key, request_key, most)
 
     async def unread(self, job_id: str) -> Sequence[InboxEvent]:
         await self._fetch_job(job_id)
@@ -596,7 +658,7 @@ class OwnedStorage(CoreCalls):
             await self._fetch(tasks=[one.lease.task_id for one in touch.handbacks])
         return await super().touch(touch, seats)
 
-    async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
+    async def complete(self, results: Sequence[Result], worker_id: str, seats: Sequence[Seat]) -> Completed:
         self._check_open()
         tables = self._tables
         late = [
@@ -610,7 +672,7 @@ class OwnedStorage(CoreCalls):
             await self._finished.fetch(tasks=[one.task_id for one in late])
             known = [task for one in late if (task := tables.task(one.task_id)) is not None]
             await self._finished.fetch_lates([(task.job_id, task.n, worker_id) for task in known])
-        return await super().complete(results, worker_id, want, seats)
+        return await super().complete(results, worker_id, seats)
 
     async def task(self, task_id: str) -> TaskRecord | None:
         await self._fetch(tasks=[task_id])

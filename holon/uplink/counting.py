@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from holon.engine.executor import Executor
 from holon.engine.session import Session
-from holon.engine.slots import Slots
 from holon.uplink.offerings import Offerings
 from holon.uplink.places import Idle, Places, used
 from holon.uplink.providers import Providers
@@ -37,7 +37,7 @@ class Counting:
     """Counts, as far as it is seen from this node.
 
     Arguments:
-        slots: where handlers run.
+        executor: what runs handlers.
         sessions: of this node's own workers.
         providers: who knows whether there is somebody.
         places: who knows what is idle at other nodes.
@@ -46,14 +46,14 @@ class Counting:
     def __init__(
         self,
         serving: Serving,
-        slots: Slots,
+        executor: Executor,
         sessions: Callable[[], Collection[Session]],
         offerings: Offerings,
         providers: Providers,
         places: Places,
     ) -> None:
         self._serving = serving
-        self._slots = slots
+        self._executor = executor
         self._sessions = sessions
         self._offerings = offerings
         self._providers = providers
@@ -105,7 +105,7 @@ class Counting:
             there -= sum(n for skill, n in count.elsewhere.items() if self._offerings.share(name, skill))
             # Of what may take several places there is one at a time: how many it takes there is not seen.
             places += max(0, min(there, 1) if self._offerings.is_wide(name) else there)
-        return min(places, self._slots.limit - self._slots.used)
+        return min(places, self._executor.free)
 
     def _here(self, sessions: Collection[Session]) -> tuple[AbstractSet[str], AbstractSet[str]]:
         """Whose places are at workers of this node, and whose were at some look; of several nodes that says nothing.

@@ -208,7 +208,7 @@ class Uplink:
             await asyncio.sleep(0)
             counting = Counting(
                 serving,
-                engine.slots,
+                engine.executor,
                 lambda: engine.dispatcher.sessions,
                 self._place.offerings,
                 self._providers,

@@ -202,7 +202,7 @@ def _recovery(results: Sequence[Result]) -> Iterable[str]:
         [
             (killed, _range_of([one[bound] + more for one in mine], 0), _range(mine, name, 1), str(len(mine)))
             for killed, bound, more, name in (
-                ("a node: its jobs run on the other node", "claim_s", 1, "recovery_node_s"),
+                ("a node: its jobs run on the other node", "take_over_s", 1, "recovery_node_s"),
                 ("a worker: its tasks run on the other worker", "lease_s", 0, "recovery_worker_s"),
             )
             if mine

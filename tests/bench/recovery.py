@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holon.config import Config
+from holon.core.owner import TAKE_OVER_S
 from tests.bench.blueprints import HOLDS, echo, work
 from tests.bench.fleet import Certificates, Fleet
 from tests.bench.http_client import Connection
@@ -30,13 +31,13 @@ class Recovery:
 
     Attributes:
         node: of the jobs whose handlers a killed node ran.
-        claim: how long a claim of a node is.
+        take_over: after which silence of a node others take its jobs.
         worker: of the tasks that a killed worker held.
         lease: how long a lease of a worker is.
     """
 
     node: float
-    claim: float
+    take_over: float
     worker: float
     lease: float
 
@@ -51,13 +52,13 @@ async def recovery(storage: str, folder: Path, certificates: Certificates, setti
         BenchError: it did not go on, or a process that lived on logged an error.
     """
     config = Config(settings)
-    claim, lease = config.JOB_CLAIM_SECONDS, config.TASK_LEASE_SECONDS
+    lease = config.TASK_LEASE_SECONDS
     seen = _Seen()
     async with Fleet(_NODE, storage, folder, certificates, seen.hear) as fleet:
         try:
             victim = await fleet.add_node(settings={**settings, HOLDS: "1"})
             other = await fleet.add_node(settings=settings)
-            async with seen.again(await fleet.connect(victim), str(work.path), claim) as node:
+            async with seen.again(await fleet.connect(victim), str(work.path), TAKE_OVER_S) as node:
                 await victim.kill()
             door = await fleet.connect(other)
             holding = await fleet.add_worker(other, settings={HOLDS: "1"})
@@ -70,7 +71,7 @@ async def recovery(storage: str, folder: Path, certificates: Certificates, setti
             raise BenchError(f"{str(error) or 'it did not go on'}\n{fleet.tails()}".strip()) from error
         if logged := other.errors():
             raise BenchError(f"all was done, but the node logged these:\n{logged}")
-    return Recovery(node.seconds, claim, worker.seconds, lease)
+    return Recovery(node.seconds, TAKE_OVER_S, worker.seconds, lease)
 
 
 class _Took:

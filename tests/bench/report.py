@@ -133,7 +133,7 @@ def _of_recovery(outcome: Outcome) -> dict[str, Any]:
         return {}
     return {
         "recovery_node_s": round(node.node, 2),
-        "claim_s": node.claim,
+        "take_over_s": node.take_over,
         "recovery_worker_s": round(node.worker, 2),
         "lease_s": node.lease,
     }
@@ -225,13 +225,11 @@ def _idle_workers_shown(found: dict[str, Any]) -> tuple[list[tuple[str, str, str
 def _recovery_shown(found: dict[str, Any]) -> tuple[list[tuple[str, str, str]], str]:
     """Rows of the table, and a line below it."""
     rows = [
-        ("jobs of a node, all begun again", f"{found['recovery_node_s']:.2f}", f"{found['claim_s'] + 1:g}"),
+        ("jobs of a node, all begun again", f"{found['recovery_node_s']:.2f}", f"{found['take_over_s'] + 1:g}"),
         ("tasks of a worker, all begun again", f"{found['recovery_worker_s']:.2f}", f"{found['lease_s']:g}"),
     ]
-    return (
-        rows,
-        f"{HELD} jobs and {HELD} tasks were held; a claim is {found['claim_s']:g} s, a lease {found['lease_s']:g} s",
-    )
+    gone = f"a node is gone after {found['take_over_s']:g} s of silence, a worker after {found['lease_s']:g} s"
+    return rows, f"{HELD} jobs and {HELD} tasks were held; {gone}"
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:

@@ -46,7 +46,7 @@ def result(scenario: str = "one-task", limit: str = "stripped", **given: Any) ->
 
 IDLE: dict[str, Any] = {"jobs": None, "workers": 1000, "kib_per_worker": 110.0, "idle_cpu_percent": 4.0}
 OF_LIMIT: dict[str, Any] = {"limit_kib_per_worker": 94.0, "limit_idle_cpu_percent": 3.0}
-KILLED: dict[str, Any] = {"claim_s": 10.0, "lease_s": 30.0, "recovery_node_s": 8.0, "recovery_worker_s": 28.6}
+KILLED: dict[str, Any] = {"take_over_s": 10.0, "lease_s": 30.0, "recovery_node_s": 8.0, "recovery_worker_s": 28.6}
 RESULTS = [
     result(),
     result(node_cpu_ms_per_job=0.3, limit_cpu_ms_per_job=0.06, jobs_per_s=2500.0),

@@ -135,11 +135,10 @@ async def test_recovery_tells_how_soon_work_went_on_after_a_sigkill(tmp_path: Pa
         "HEARTBEAT_INTERVAL_SECONDS": "0.3",
         "WORKER_SILENCE_SECONDS": "1",
         "TASK_LEASE_SECONDS": "2",
-        "JOB_CLAIM_SECONDS": "2",
     }
     found = facts(await run("recovery", "redis://", 0.0, tmp_path, nodes=2, settings=quick))
     assert found.keys() >= PROMISED
-    assert (found["claim_s"], found["lease_s"]) == (2, 2)
+    assert (found["take_over_s"], found["lease_s"]) == (10, 2)
     assert found["recovery_node_s"] > 0
     assert found["recovery_worker_s"] > 0
 

@@ -12,7 +12,7 @@ from holon.core.rows import JobRow, TaskState
 from holon.core.tables import Tables
 from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.value import replace
-from holon.ports import Appended, Claim, Result, Superseded
+from holon.ports import Appended, Result, Superseded
 
 GENEROUS = 3
 EVERY = 10
@@ -65,10 +65,8 @@ def inbox() -> None:
             task.applied_lease, task.state = "", TaskState.LEASED
         return complete(tables, result, state, worker_id, landed, now)
 
-    def appending(
-        tables: Tables, job_id: str, event: InboxEvent, keys: tuple[str, str], want: int, most: int | None, now: int
-    ) -> tuple[Appended, tuple[Claim, ...]]:
-        return append(tables, job_id, event, (tables.token(), ""), want, most, now)
+    def appending(tables: Tables, job_id: str, event: InboxEvent, keys: tuple[str, str], most: int | None) -> Appended:
+        return append(tables, job_id, event, (tables.token(), ""), most)
 
     outcomes._complete = repeating
     jobs.append = appending

@@ -16,24 +16,23 @@ async def settle(model: Model) -> None:
         await model.world.storage.open_session(Opening(worker.worker_id, worker.session_id, 5))
     for _ in range(5_000):
         for job in list(model.held):
-            await model.commit(model.held.pop(job).claim)
-        model.take(await model.world.storage.claim(10))
+            await model.commit(model.held.pop(job))
+        model.run_jobs(10)
         await model.lease()
         for worker in model.workers.values():
             for offer in list(worker.held.values()):
                 await model.send(worker, Result(offer.task_id, offer.lease_id, model.outcome(worker)))
         while model.spawns:
             await model.spawn()
-        fired = await model.world.fire(want=10)
+        fired = await model.world.fire()
         model.spawns |= set(fired.spawns)
-        model.take(fired.claims)
         if model.held or model.spawns or any(worker.held for worker in model.workers.values()):
             continue
         if fired.next_due is not None:
             model.world.clock.advance(max(0, fired.next_due - model.world.now))
         elif not await model.world.storage.needs():
-            # A job that a timer made ready may be left to the next claim.
-            model.take(await model.world.storage.claim(10))
+            # What was ready is claimed once this is answered.
+            await model.world.storage.counts()
             if not model.held:
                 return
     raise AssertionError("it does not come to an end")
@@ -41,7 +40,7 @@ async def settle(model: Model) -> None:
 
 async def judge(model: Model) -> None:
     """What must be true of everything that was acknowledged."""
-    assert list(await model.world.storage.claim(100)) == []
+    assert model.held == {}
     assert dict(await model.world.storage.needs()) == {}
     await model.telling.finish()
     assert model.telling.told == model.hooked, "an end was told of nobody, or not told"

@@ -51,14 +51,6 @@ class Worker:
         return LeaseRef(self.worker_id, self.session_id, offer.task_id, offer.lease_id)
 
 
-@dataclass
-class Held:
-    """A claim that a node holds, and until when it may rely on it."""
-
-    claim: Claim
-    until: int
-
-
 class Model:
     """One run: `act` does something at random, and everything that is answered is checked at once."""
 
@@ -73,7 +65,7 @@ class Model:
         self.hooked: set[str] = set()
         self.programs: dict[str, Program] = {}
         self.cancelled: set[str] = set()
-        self.held: dict[str, Held] = {}
+        self.held: dict[str, Claim] = {}
         self.silent: list[Claim] = []
         self.newest_claim: dict[str, str] = {}
         self.newest_attempt: dict[str, int] = defaultdict(int)
@@ -92,7 +84,6 @@ class Model:
         actions = (
             (2, self.create),
             (1, self.cancel),
-            (8, self.claim),
             (18, self.run),
             (2, self.run_silent),
             (3, self.open_session),
@@ -102,10 +93,11 @@ class Model:
             (6, self.pass_time),
             (2, self.spawn),
             (1, self.rekey),
-            (1, self.keep_or_release),
+            (1, self.release),
             (1, self.restart),
             (4, self.telling.act),
         )
+        self.run_jobs(self.random.randint(0, 5))
         [action] = self.random.choices([one for _, one in actions], [weight for weight, _ in actions])
         await action()
 
@@ -123,15 +115,14 @@ class Model:
             items.append(NewJob(job, told, job.id, b"digest"))
             programs.append(program)
         while self.chance(0.2):
-            await self.world.storage.create_jobs(items, 0)
-        created = await self.world.storage.create_jobs(items, self.want())
+            await self.world.storage.create_jobs(items)
+        created = await self.world.storage.create_jobs(items)
         for (job_id, what), item, program in zip(created.jobs, items, programs, strict=True):
             assert job_id == item.job.id
             assert what in (Creation.CREATED, Creation.EXISTING)
             self.programs[job_id] = program
             if item.job.webhook:
                 self.hooked.add(job_id)
-        self.take(created.claims)
 
     async def cancel(self) -> None:
         if not self.programs:
@@ -139,54 +130,41 @@ class Model:
         job = self.random.choice(list(self.programs))
         self.cancelled.add(job)
         key = self.world.unique("cancel-")
-        answers = [(await self.world.storage.append(job, CancelRequested("ann"), key, 0))[0] for _ in range(2)]
+        answers = [await self.world.storage.append(job, CancelRequested("ann"), key) for _ in range(2)]
         assert answers[0] in (Appended.APPENDED, Appended.OVER)
         assert answers[1] is (Appended.DUPLICATE if answers[0] is Appended.APPENDED else Appended.OVER)
 
     # Nodes --------------------------------------------------------------------------------------------------------
 
-    def want(self) -> int:
-        return self.random.randint(0, 3)
+    def run_jobs(self, limit: int) -> None:
+        """Have jobs begun until so many are claimed."""
+        self.world.storage.run_jobs(limit, self.begin)
 
-    def take(self, claims: Sequence[Claim]) -> None:
-        """Claims handed over: nobody else may hold them, and a suspect runs alone."""
-        for claim in claims:
-            job, now = claim.job.id, self.world.now
-            assert job not in self.held or self.held[job].until <= now, f"{job} is claimed twice"
-            self.held.pop(job, None)
-            live = [other for other, held in self.held.items() if held.until > now]
-            assert claim.deliveries == 1 or not live, f"{job} is a suspect and runs beside {live}"
-            assert claim.deliveries == 1 or len(claims) == 1
-            self.newest_claim[job] = claim.claim_id
-            self.held[job] = Held(claim, now + self.world.settings.claim)
+    def begin(self, claim: Claim) -> None:
+        """A job is claimed: nobody else may hold it, and a suspect runs alone."""
+        job = claim.job.id
+        assert job not in self.held, f"{job} is claimed twice"
+        assert claim.deliveries == 1 or not self.held, f"{job} is a suspect and runs beside {[*self.held]}"
+        self.newest_claim[job] = claim.claim_id
+        self.held[job] = claim
 
-    async def claim(self) -> None:
-        if self.chance(0.1):
-            await self.world.storage.claim(self.want())
-        self.take(await self.world.storage.claim(self.want()))
-
-    async def keep_or_release(self) -> None:
-        for job, held in list(self.held.items()):
-            pair = [(job, held.claim.claim_id)]
-            if self.random.random() < 0.5:
-                if (await self.world.storage.keep(pair))[0]:
-                    held.until = self.world.now + self.world.settings.claim
-            else:
-                await self.world.storage.release(pair)
-                del self.held[job]
+    async def release(self) -> None:
+        for job in [job for job in self.held if self.random.random() < 0.5]:
+            await self.world.storage.release(self.held.pop(job))
 
     async def run(self) -> None:
         if not self.held:
             return
         job = self.random.choice(list(self.held))
-        claim = self.held.pop(job).claim
+        claim = self.held.pop(job)
         if self.chance(0.1):
             self.silent.append(claim)
+            await self.world.storage.release(claim, counted=True)
             return
         await self.commit(claim)
 
     async def run_silent(self) -> None:
-        """A node that was silent goes on with what it held."""
+        """A run that had ended without a word goes on."""
         if self.silent:
             await self.commit(self.silent.pop(self.random.randrange(len(self.silent))))
 
@@ -194,25 +172,25 @@ class Model:
         job = claim.job.id
         step = self.handlers.step(self.programs[job], claim)
         if step is None:
-            await self.world.storage.release([(job, claim.claim_id)])
+            await self.world.storage.release(claim)
             return
-        lost = self.chance(0.2)
+        lost, holds = self.chance(0.2), self.newest_claim[job] == claim.claim_id
         seats = self.seats()
-        done = await self.world.storage.commit(step, 0 if lost else self.want(), seats)
+        done = await self.world.storage.commit(step, seats)
         if done.over_budget:
             assert step.reserves > 0
             self.broke.add(job)
             failed = self.handlers.moved(replace(step, job=claim.job, tasks=(), fan_out=None), claim.job, Status.FAILED)
             step = replace(failed, commit_id=self.world.unique("commit-"), end_tasks=True)
-            done = await self.world.storage.commit(step, 0 if lost else self.want(), seats)
+            done = await self.world.storage.commit(step, seats)
             assert not done.conflict, f"{job}: its claim was good for the step before"
-        if self.newest_claim[job] != claim.claim_id:
+        if not holds:
             assert done.conflict, f"{job}: a lost claim committed"
         if done.conflict:
             return
         assert (await self.world.record(job)).job == step.job
         if lost:
-            again = await self.world.storage.commit(step, self.want(), seats)
+            again = await self.world.storage.commit(step, seats)
             assert not again.conflict, f"{job}: a repeated commit is a conflict"
             assert again.leased.offers == done.leased.offers
             assert again.events == done.events
@@ -220,9 +198,7 @@ class Model:
             done = again
         self.offered(done.leased.offers)
         if step.keep and not step.job.status.terminal:
-            kept = replace(claim, job=step.job, events=done.events, deliveries=1)
-            self.held[job] = Held(kept, self.world.now + self.world.settings.claim)
-        self.take(done.claims)
+            self.held[job] = replace(claim, job=step.job, events=done.events, deliveries=1)
 
     async def spawn(self) -> None:
         if self.spawns:
@@ -238,16 +214,15 @@ class Model:
     async def pass_time(self) -> None:
         self.world.clock.advance(self.random.choice((0, 100, 1_000, 4_000, 9_000)))
         if self.chance(0.1):
-            await self.world.fire(want=self.want())
+            await self.world.fire()
         limit = self.random.choice((1, 1_000))
-        fired = await self.world.fire(want=self.want(), limit=limit)
+        fired = await self.world.fire(limit=limit)
         self.spawns |= set(fired.spawns)
-        self.take(fired.claims)
 
     async def restart(self) -> None:
         """The node is killed: its claims, and the sessions of its workers, are over."""
         if self.restarts and self.faults and self.random.random() < 0.5:
-            self.silent += [held.claim for held in self.held.values()]
+            self.silent += self.held.values()
             self.held.clear()
             self.telling.killed()
             await self.world.restart()
@@ -371,8 +346,8 @@ class Model:
         offer = worker.held.pop(lease, None)
         stale = offer is not None and self.newest_attempt[task] > offer.attempt
         lost = self.chance(0.2)
-        want, seats = (0, []) if lost else (self.want(), self.seats())
-        done = await self.world.storage.complete([result], worker.worker_id, want, seats)
+        seats = [] if lost else self.seats()
+        done = await self.world.storage.complete([result], worker.worker_id, seats)
         verdict = done.verdicts[0]
         await self.charged(result)
         if verdict is None:
@@ -387,4 +362,3 @@ class Model:
             return
         worker.unanswered.pop(lease, None)
         self.offered(done.leased.offers)
-        self.take(done.claims)

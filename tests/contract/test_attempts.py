@@ -27,7 +27,7 @@ async def fired(world: World, milliseconds: int) -> list[Loss]:
     world.clock.advance(milliseconds)
     losses: list[Loss] = []
     while True:
-        done = await world.storage.fire(1_000, 0)
+        done = await world.storage.fire(1_000)
         losses += done.losses
         if done.next_due is None or done.next_due > world.now:
             return losses

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holon.core import backlog, tables
+from tests.claims import claimed
 from tests.contract.cancelling import cancel
 from tests.contract.world import World
 
@@ -71,7 +72,7 @@ async def test_timers_of_what_is_over_are_not_kept_until_they_are_due(
     hand = await world.hand()
     for _ in range(40):
         await world.complete(await world.accepted(hand, result_timeout=365 * 86_400_000))
-        for claim in await world.storage.claim(1):
+        for claim in await claimed(world.storage):
             await world.finish(claim)
     await world.storage.purge(world.now + 1, 1_000)
     await world.dispatch(result_timeout=5_000)

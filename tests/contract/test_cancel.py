@@ -12,14 +12,13 @@ from tests.contract.world import BROKEN, Factory, World
 async def test_a_cancel_wakes_a_waiting_job(world: World) -> None:
     task = await world.dispatch()
     job = task.rsplit("-", 2)[0]
-    answer, claims = await world.storage.append(job, CANCEL, "key", 1)
-    assert answer is Appended.APPENDED
-    assert [event for _, event in claims[0].events] == [CANCEL]
+    assert await world.append(job, CANCEL) is Appended.APPENDED
+    assert [event for _, event in (await world.claim_of(job)).events] == [CANCEL]
 
 
 async def wishes(world: World, job: str, *keys: tuple[str, str]) -> list[Appended]:
     """What is answered to cancels with these keys: of how far the job is, and of the request."""
-    return [(await world.storage.append(job, CANCEL, key, 0, request))[0] for key, request in keys]
+    return [await world.storage.append(job, CANCEL, key, request) for key, request in keys]
 
 
 async def test_a_request_is_known_again_whatever_the_key_is_by_then(world: World) -> None:
@@ -62,11 +61,10 @@ async def test_a_commit_is_told_of_a_cancel_that_came_in_and_leases_nothing_of_i
     hand, claim = await world.hand(), await world.start()
     await world.append(claim.job.id, CANCEL)
     step = world.step(claim, Status.WAITING_FOR_WORKER, tasks=(world.task(claim),))
-    done = await world.commit(step, [hand.seat(10)], want=10)
+    done = await world.commit(step, [hand.seat(10)])
     assert done.cancel_pending
     assert done.leased.offers == ()
-    [again] = done.claims
-    assert [event for _, event in again.events] == [CANCEL]
+    assert [event for _, event in (await world.claim_of(claim.job.id)).events] == [CANCEL]
 
 
 async def test_a_kept_claim_is_told_of_a_cancel(world: World) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from holon.domain.events import Woken
 from holon.domain.job import Status
 from holon.domain.signals import Signal
-from holon.domain.value import replace
-from holon.ports import Appended
+from holon.domain.task import job_of
+from holon.ports import Appended, Claim
+from tests.claims import claimed
+from tests.contract.costs import given
 from tests.contract.world import World
 
 
 async def test_a_claim_carries_the_job_and_its_unread_events(world: World) -> None:
     new = world.new_job(data={"n": 1})
-    await world.storage.create_jobs([new], 0)
+    await world.storage.create_jobs([new])
     await world.append(new.job.id, Woken(7))
     await world.append(new.job.id, Woken(8))
     claim = await world.claim_of(new.job.id)
@@ -31,16 +33,34 @@ async def test_the_oldest_ready_job_is_claimed_first(world: World) -> None:
     waits, first = await world.start(), await world.create()
     await world.commit(world.step(waits, Status.WAITING_FOR_RETRY))
     await world.append(waits.job.id, Woken(1))
-    assert [claim.job.id for claim in await world.storage.claim(1)] == [first]
-    assert [claim.job.id for claim in await world.storage.claim(1)] == [waits.job.id]
+    assert await world.ready() == [first, waits.job.id]
 
 
-async def test_claiming_takes_no_more_than_wanted(world: World) -> None:
+async def test_no_more_jobs_are_claimed_than_may_be(world: World) -> None:
     for _ in range(3):
         await world.create()
-    assert list(await world.storage.claim(0)) == []
-    assert len(await world.storage.claim(2)) == 2
-    assert len(await world.storage.claim(2)) == 1
+    assert await claimed(world.storage, 0) == []
+    assert len(await claimed(world.storage, 2)) == 2
+    assert await claimed(world.storage, 2) == []
+    assert len(await claimed(world.storage, 4)) == 1
+
+
+async def test_each_job_that_becomes_ready_is_begun_where_there_is_room(world: World) -> None:
+    """Also if what made it ready is told to nobody else: a chunk that was spawned, a claim that was given back."""
+    hand, begun = await world.hand(), list[Claim]()
+    with_budget = await given(world, hand, 79, 40)
+    tasks = await world.fan_out(1, rest=(1,), dispatch_timeout=1_000)
+    world.storage.run_jobs(10, begun.append)
+    await world.after(1_000)
+    await world.storage.spawn(job_of(tasks[0]), 0)
+    assert [claim.job.id for claim in begun] == [job_of(tasks[0])]
+    await world.hand_back(hand, with_budget, cost=40)
+    assert [claim.job.id for claim in begun[1:]] == [with_budget.job_id]
+    await world.append(with_budget.job_id, Woken(1))
+    await world.commit(world.step(begun[1], Status.WAITING_FOR_RETRY))
+    assert [claim.job.id for claim in begun[2:]] == [with_budget.job_id]
+    await world.release(begun[2])
+    assert [claim.job.id for claim in begun[3:]] == [with_budget.job_id]
 
 
 async def test_a_job_with_many_events_is_ready_once_and_keeps_its_place(world: World) -> None:
@@ -50,24 +70,20 @@ async def test_a_job_with_many_events_is_ready_once_and_keeps_its_place(world: W
     assert await world.ready() == jobs
 
 
-async def test_an_append_to_a_waiting_job_makes_it_ready_and_hands_it_over(world: World) -> None:
+async def test_an_append_to_a_waiting_job_makes_it_ready(world: World) -> None:
     claim = await world.start()
     await world.commit(world.step(claim, Status.WAITING_FOR_RETRY))
     assert await world.ready() == []
-    answer, claims = await world.storage.append(claim.job.id, Woken(1), "key", 1)
-    assert answer is Appended.APPENDED
-    assert [one.job.id for one in claims] == [claim.job.id]
-    assert [event for _, event in claims[0].events] == [Woken(1)]
+    assert await world.append(claim.job.id, Woken(1)) is Appended.APPENDED
+    assert [event for _, event in (await world.claim_of(claim.job.id)).events] == [Woken(1)]
 
 
 async def test_an_append_to_a_claimed_job_only_queues_and_the_commit_makes_it_ready_again(world: World) -> None:
     claim = await world.start()
-    answer, claims = await world.storage.append(claim.job.id, Woken(1), "key", 10)
-    assert (answer, list(claims)) == (Appended.APPENDED, [])
+    assert await world.append(claim.job.id, Woken(1)) is Appended.APPENDED
     assert await world.ready() == []
-    done = await world.commit(world.step(claim, Status.WAITING_FOR_RETRY), want=10)
-    assert [one.job.id for one in done.claims] == [claim.job.id]
-    assert [event for _, event in done.claims[0].events] == [Woken(1)]
+    await world.commit(world.step(claim, Status.WAITING_FOR_RETRY))
+    assert [event for _, event in (await world.claim_of(claim.job.id)).events] == [Woken(1)]
 
 
 async def test_a_released_step_that_is_due_is_ready_again(world: World) -> None:
@@ -78,8 +94,7 @@ async def test_a_released_step_that_is_due_is_ready_again(world: World) -> None:
 
 async def test_a_waiting_job_without_events_is_not_ready(world: World) -> None:
     claim = await world.start()
-    done = await world.commit(world.step(claim, Status.WAITING_FOR_RETRY), want=10)
-    assert done.claims == ()
+    await world.commit(world.step(claim, Status.WAITING_FOR_RETRY))
     assert await world.ready() == []
 
 
@@ -121,12 +136,12 @@ async def test_an_inbox_takes_so_many_events_and_no_more(world: World) -> None:
 
 async def test_for_one_event_an_inbox_is_full_earlier_and_its_repeat_is_known_all_the_same(world: World) -> None:
     job = await world.create()
-    answers = [(await world.storage.append(job, Woken(n), f"k{n}", 0, most=2))[0] for n in (1, 2, 3, 2)]
+    answers = [await world.storage.append(job, Woken(n), f"k{n}", most=2) for n in (1, 2, 3, 2)]
     assert answers == [Appended.APPENDED, Appended.APPENDED, Appended.FULL, Appended.DUPLICATE]
     assert await world.append(job, Woken(4)) is Appended.APPENDED
     # Of none it is only asked whether it is a repeat, however few wait.
     await world.commit(world.step(await world.claim_of(job), Status.WAITING_FOR_RETRY))
-    answers = [(await world.storage.append(job, Woken(n), f"k{n}", 0, most=0))[0] for n in (1, 5)]
+    answers = [await world.storage.append(job, Woken(n), f"k{n}", most=0) for n in (1, 5)]
     assert answers == [Appended.DUPLICATE, Appended.FULL]
 
 
@@ -144,40 +159,9 @@ async def test_what_waits_in_an_inbox_can_be_read_until_a_step_takes_it(world: W
     assert [*await world.storage.unread(job), *await world.storage.unread(world.job_id("ann"))] == []
 
 
-async def test_a_silent_nodes_job_is_handed_over_after_one_claim(world: World) -> None:
-    claim = await world.start()
-    await world.after(world.settings.claim - 1)
-    assert await world.ready() == []
-    await world.after(1)
-    again = await world.claim_of(claim.job.id)
-    assert again.claim_id != claim.claim_id
-    assert again.job == claim.job
-
-
-async def test_the_time_at_which_a_claim_ends_is_known(world: World) -> None:
-    await world.start()
-    assert (await world.fire()).next_due == world.now + world.settings.claim
-
-
-async def test_keeping_a_claim_renews_it(world: World) -> None:
-    claim = await world.start()
-    for _ in range(3):
-        await world.after(world.settings.claim - 1)
-        assert await world.keep(claim) == [True]
-    assert await world.ready() == []
-    assert not (await world.finish(claim)).conflict
-
-
-async def test_keep_answers_for_each_claim(world: World) -> None:
-    lost, held = await world.start(), await world.start()
-    await world.release(lost)
-    unknown = replace(held, job=replace(held.job, id="0-unknown"))
-    assert await world.keep(lost, held, unknown) == [False, True, False]
-
-
 async def test_a_released_job_is_ready_again_and_its_delivery_is_not_counted(world: World) -> None:
     claim = await world.start()
-    assert await world.release(claim) == [True]
+    await world.release(claim)
     again = await world.claim_of(claim.job.id)
     assert again.deliveries == 1
     assert again.events == claim.events
@@ -187,7 +171,7 @@ async def test_a_repeated_release_does_not_touch_the_next_holder(world: World) -
     claim = await world.start()
     await world.release(claim)
     again = await world.claim_of(claim.job.id)
-    assert await world.release(claim) == [False]
+    await world.release(claim)
     assert await world.ready() == []
     assert not (await world.finish(again)).conflict
 
@@ -196,14 +180,13 @@ async def test_a_loser_touches_nothing(world: World) -> None:
     job = await world.create()
     await world.append(job, Woken(0), "key")
     loser = await world.claim_of(job)
-    await world.after(world.settings.claim)
+    await world.release(loser, counted=True)
     holder = await world.claim_of(job)
     tasks = (world.task(loser),)
     lost = await world.commit(world.step(loser, Status.WAITING_FOR_WORKER, tasks=tasks, wake_after=1))
     assert lost.conflict
     assert lost.leased.offers == ()
-    assert await world.keep(loser) == [False]
-    assert await world.release(loser) == [False]
+    await world.release(loser)
     assert (await world.record(job)).job.step == 0
     assert await world.waiting() == 0
     assert await world.storage.task(tasks[0].id) is None
@@ -216,7 +199,7 @@ async def test_a_loser_touches_nothing(world: World) -> None:
 
 async def test_a_losers_ending_does_not_end_the_job(world: World) -> None:
     loser = await world.start()
-    await world.after(world.settings.claim)
+    await world.release(loser, counted=True)
     holder = await world.claim_of(loser.job.id)
     assert (await world.finish(loser)).conflict
     assert not (await world.record(loser.job.id)).job.status.terminal

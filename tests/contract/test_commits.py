@@ -104,7 +104,7 @@ async def test_a_kept_claim_goes_on_under_the_same_id(world: World) -> None:
     claim = await world.start()
     for number in range(1, 4):
         step = world.step(claim, Status.RUNNING, keep=True)
-        assert not (await world.commit(step, want=10)).conflict
+        assert not (await world.commit(step)).conflict
         assert await world.ready() == []
         claim = replace(claim, job=step.job, events=())
         assert (await world.record(claim.job.id)).job.step == number
@@ -116,37 +116,17 @@ async def test_a_kept_claim_is_told_of_the_events_that_came_in_meanwhile(world: 
     claim = await world.start()
     await world.append(claim.job.id, Woken(9))
     step = world.step(claim, Status.RUNNING, keep=True)
-    done = await world.commit(step, want=10)
+    done = await world.commit(step)
     assert [event for _, event in done.events] == [Woken(9)]
-    assert done.claims == ()
+    assert await world.ready() == []
     again = await world.commit(step)
     assert again.events == done.events
-
-
-async def test_a_kept_claim_is_renewed_by_its_commit(world: World) -> None:
-    claim = await world.start()
-    await world.after(world.settings.claim - 1)
-    step = world.step(claim, Status.RUNNING, keep=True)
-    await world.commit(step)
-    await world.after(world.settings.claim - 1)
-    assert await world.ready() == []
-    await world.after(1)
-    assert (await world.claim_of(claim.job.id)).job == step.job
-
-
-async def test_a_commit_hands_over_other_ready_jobs_up_to_what_is_wanted(world: World) -> None:
-    claim = await world.start()
-    others = [await world.create() for _ in range(3)]
-    done = await world.commit(world.step(claim, Status.FINISHED), want=2)
-    assert [one.job.id for one in done.claims] == others[:2]
 
 
 async def test_a_finished_job_is_never_ready_again(world: World) -> None:
     claim = await world.start()
     await world.append(claim.job.id, Woken(1))
-    done = await world.commit(world.step(claim, Status.FINISHED), want=10)
-    assert done.claims == ()
-    await world.after(world.settings.claim * 2)
+    await world.finish(claim)
     assert await world.ready() == []
     assert (await world.fire()).next_due is None
 
@@ -180,7 +160,7 @@ async def test_a_job_over_the_limit_is_refused_with_all_that_were_to_be_created_
     world = await store(max_state_bytes=10_000)
     items = [world.new_job(), world.new_job(data={"x": "x" * 20_000})]
     with pytest.raises(TooLarge):
-        await world.storage.create_jobs(items, 10)
+        await world.storage.create_jobs(items)
     assert await world.storage.job(items[0].job.id) is None
     assert await world.ready() == []
 

@@ -11,27 +11,22 @@ from holon.domain.job import Status
 from holon.domain.value import replace
 from holon.errors import TooLarge
 from holon.ports import MAX_DOCUMENT_BYTES, Appended, Claim, Creation, Note, Put, Result
+from tests.claims import claimed
 from tests.contract.world import OK, World
 
 
 async def test_jobs_created_at_once_are_all_created(world: World) -> None:
     items = [world.new_job() for _ in range(100)]
-    await asyncio.gather(*(world.storage.create_jobs([item], 0) for item in items))
+    await asyncio.gather(*(world.storage.create_jobs([item]) for item in items))
     assert await world.ready() == [item.job.id for item in items]
 
 
 async def test_one_request_sent_many_times_at_once_makes_one_job(world: World) -> None:
     items = [world.new_job(request_id="r") for _ in range(20)]
-    created = await asyncio.gather(*(world.storage.create_jobs([item], 0) for item in items))
+    created = await asyncio.gather(*(world.storage.create_jobs([item]) for item in items))
     answers = [one.jobs[0] for one in created]
     assert len({job for job, _ in answers}) == 1
     assert [what for _, what in answers].count(Creation.CREATED) == 1
-
-
-async def test_a_job_claimed_from_all_sides_goes_to_one(world: World) -> None:
-    jobs = [await world.create() for _ in range(10)]
-    claims = await asyncio.gather(*(world.storage.claim(1) for _ in range(30)))
-    assert sorted(claim.job.id for some in claims for claim in some) == sorted(jobs)
 
 
 async def test_one_event_put_in_many_times_at_once_is_there_once(world: World) -> None:
@@ -68,49 +63,43 @@ async def test_branches_that_end_at_once_wake_their_job_once(world: World) -> No
     await world.fan_out(50)
     offers = await world.lease((await world.hand()).seat(50))
     results = [Result(offer.task_id, offer.lease_id, OK) for offer in offers]
-    done = await asyncio.gather(*(world.storage.complete([result], "w1", 1, ()) for result in results * 2))
+    done = await asyncio.gather(*(world.storage.complete([result], "w1", ()) for result in results * 2))
     assert all(one.verdicts == (None,) for one in done)
-    [claim] = [claim for one in done for claim in one.claims]
+    [claim] = await claimed(world.storage)
     assert [event for _, event in claim.events] == [BranchesDone(0)]
 
 
 async def test_a_call_that_was_cancelled_can_be_repeated(world: World) -> None:
     item = world.new_job(request_id="r")
-    call = asyncio.ensure_future(world.storage.create_jobs([item], 0))
+    call = asyncio.ensure_future(world.storage.create_jobs([item]))
     await asyncio.sleep(0)
     call.cancel()
     await asyncio.wait([call])
-    await world.storage.create_jobs([item], 0)
+    await world.storage.create_jobs([item])
     assert await world.ready() == [item.job.id]
 
 
 @pytest.mark.parametrize("turns", range(8))
 @pytest.mark.parametrize("noted", [False, True])
-async def test_i6_what_a_call_hands_over_whose_caller_is_cancelled_is_not_lost(
-    world: World, noted: bool, turns: int
-) -> None:
+async def test_a_job_whose_creator_is_cancelled_is_begun_if_it_is_made(world: World, noted: bool, turns: int) -> None:
     item = world.new_job()
     if noted:
         item = replace(item, note=Note("notes", Put("n", b"1", 0)))
-    heard: list[Claim] = []
-
-    async def create() -> None:
-        created = await world.storage.create_jobs([item], 1)
-        heard.extend(created.claims)
-
-    call = asyncio.create_task(create())
+    begun: list[Claim] = []
+    world.storage.run_jobs(1, begun.append)
+    call = asyncio.create_task(world.storage.create_jobs([item]))
     for _ in range(turns):
         await asyncio.sleep(0)
     call.cancel()
     await asyncio.wait([call])
     made = await world.storage.job(item.job.id) is not None
-    assert len(heard) == made
+    assert len(begun) == made
 
 
 async def test_a_job_whose_note_is_refused_is_not_made_or_is_ready_for_the_next(world: World) -> None:
     large = Note("notes", Put("n", bytes(MAX_DOCUMENT_BYTES + 1), 0))
     item = replace(world.new_job(), note=large)
     with pytest.raises(TooLarge):
-        await world.storage.create_jobs([item], 1)
+        await world.storage.create_jobs([item])
     made = await world.storage.job(item.job.id) is not None
     assert await world.ready() == [item.job.id] * made

@@ -8,6 +8,7 @@ from holon.domain.events import BranchesDone, TaskEnded
 from holon.domain.job import Status
 from holon.domain.task import job_of
 from holon.ports import Claim, NewFanOut, Result, Superseded
+from tests.claims import claimed
 from tests.contract.costs import affords, cost, ends, given, with_budget
 from tests.contract.world import BROKEN, OK, Factory, T, World
 
@@ -112,8 +113,10 @@ async def test_an_attempt_that_timed_out_stays_reserved_and_another_needs_more(w
 
 async def test_a_task_that_nobody_took_in_its_time_is_free(world: World) -> None:
     await with_budget(world, 40, [40], dispatch_timeout=1_000)
-    [job_id] = [claim.job.id for claim in (await world.after(1_000, want=1)).claims]
-    await world.after(world.settings.claim)
+    await world.after(1_000)
+    [claim] = await claimed(world.storage)
+    job_id = claim.job.id
+    await world.release(claim)
     assert await affords(world, job_id, 40)
 
 
@@ -135,7 +138,7 @@ async def test_a_step_with_an_outcome_is_written_with_it_if_the_budget_covers_it
         claim = Claim(job, "", (), 0)
         step = world.step(claim, Status.WAITING_FOR_WORKER, tasks=(world.task(claim, reserves=cap),))
         result = Result(offer.task_id, offer.lease_id, OK, step=step, cost=30)
-        done = await world.storage.complete([result], "w1", 0, ())
+        done = await world.storage.complete([result], "w1", ())
         assert (done.verdicts, bool(done.landed)) == ((None,), landed)
         assert await cost(world, offer) == 30
 

@@ -164,7 +164,7 @@ async def test_a_retry_after_a_lost_share_is_none_of_those_that_a_task_has(world
     hand = await world.hand()
     offer = await given(world, hand, 100, 40)
     lost = Result(offer.task_id, offer.lease_id, BROKEN, 1_000, cost=40, share_lost=True)
-    assert (await world.storage.complete([lost], hand.worker_id, 0, ())).verdicts == (None,)
+    assert (await world.storage.complete([lost], hand.worker_id, ())).verdicts == (None,)
     task = await world.task_record(offer.task_id)
     assert (task.generation, task.retry) == (2, replace(offer.retry, max_retries=offer.retry.max_retries + 1))
     await world.after(1_000)
@@ -177,7 +177,7 @@ async def test_a_lost_share_that_the_budget_gives_no_other_for_is_lost_for_the_l
     hand = await world.hand()
     offer = await given(world, hand, 79, 40)
     lost = Result(offer.task_id, offer.lease_id, BROKEN, 1_000, cost=40, share_lost=True)
-    assert (await world.storage.complete([lost], hand.worker_id, 0, ())).verdicts == (None,)
+    assert (await world.storage.complete([lost], hand.worker_id, ())).verdicts == (None,)
     error = await error_of(world, offer)
     assert (error.code, error.retryable) == ("LIMIT_EXCEEDED", True)
     assert await cost(world, offer) == 40

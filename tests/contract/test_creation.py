@@ -8,13 +8,13 @@ from holon.domain.job import Status
 from holon.domain.matching import Need
 from holon.domain.value import replace
 from holon.errors import TooLarge
-from holon.ports import MAX_DOCUMENT_BYTES, Creation, JobFilter, Note, Put
+from holon.ports import MAX_DOCUMENT_BYTES, Claim, Creation, JobFilter, Note, Put
 from tests.contract.world import World
 
 
 async def test_a_created_job_can_be_read_at_once(world: World) -> None:
     new = world.new_job(data={"n": 2**60 + 1, "x": 3.0, "none": None, "empty": {}})
-    created = await world.storage.create_jobs([new], 0)
+    created = await world.storage.create_jobs([new])
     assert created.jobs == ((new.job.id, Creation.CREATED),)
     record = await world.record(new.job.id)
     assert record.job == new.job
@@ -29,32 +29,26 @@ async def test_an_unknown_job_reads_as_none(world: World) -> None:
 
 async def test_many_jobs_are_created_in_one_call_and_answered_in_order(world: World) -> None:
     items = [world.new_job() for _ in range(50)]
-    created = await world.storage.create_jobs(items, 0)
+    created = await world.storage.create_jobs(items)
     assert created.jobs == tuple((item.job.id, Creation.CREATED) for item in items)
     assert await world.ready() == [item.job.id for item in items]
 
 
-async def test_creating_hands_over_as_many_claims_as_wanted(world: World) -> None:
+async def test_new_jobs_are_begun_before_their_creator_is_answered_as_far_as_there_is_room(world: World) -> None:
+    first, begun = await world.create(), list[Claim]()
     items = [world.new_job() for _ in range(5)]
-    created = await world.storage.create_jobs(items, 3)
-    assert [claim.job.id for claim in created.claims] == [item.job.id for item in items[:3]]
+    world.storage.run_jobs(3, begun.append)
+    await world.storage.create_jobs(items)
+    assert [claim.job.id for claim in begun] == [first, items[0].job.id, items[1].job.id]
+    await world.finish(begun[0])
+    assert [claim.job.id for claim in begun[3:]] == [items[2].job.id]
+    world.storage.run_jobs(0, begun.append)
     assert await world.ready() == [item.job.id for item in items[3:]]
-
-
-async def test_creating_with_no_free_slot_hands_over_nothing(world: World) -> None:
-    assert (await world.storage.create_jobs([world.new_job()], 0)).claims == ()
-
-
-async def test_creating_hands_over_the_oldest_ready_job_and_not_its_own(world: World) -> None:
-    first = await world.create()
-    created = await world.storage.create_jobs([second := world.new_job()], 1)
-    assert [claim.job.id for claim in created.claims] == [first]
-    assert await world.ready() == [second.job.id]
 
 
 async def test_a_repeated_request_answers_with_the_job_that_it_made(world: World) -> None:
     first = await world.create(request_id="r", digest=b"same")
-    again = await world.storage.create_jobs([other := world.new_job(request_id="r", digest=b"same")], 0)
+    again = await world.storage.create_jobs([other := world.new_job(request_id="r", digest=b"same")])
     assert again.jobs == ((first, Creation.EXISTING),)
     assert await world.storage.job(other.job.id) is None
     assert await world.ready() == [first]
@@ -63,8 +57,8 @@ async def test_a_repeated_request_answers_with_the_job_that_it_made(world: World
 
 async def test_a_create_call_whose_reply_was_lost_can_be_repeated(world: World) -> None:
     item = world.new_job(request_id="r", digest=b"same")
-    await world.storage.create_jobs([item], 0)
-    again = await world.storage.create_jobs([item], 0)
+    await world.storage.create_jobs([item])
+    again = await world.storage.create_jobs([item])
     assert again.jobs == ((item.job.id, Creation.EXISTING),)
     assert await world.ready() == [item.job.id]
 
@@ -79,7 +73,7 @@ async def test_the_job_of_a_request_is_found_by_its_id_and_owner_as_long_as_it_i
 
 async def test_the_same_request_id_for_something_else_is_a_conflict_and_makes_nothing(world: World) -> None:
     first = await world.create(request_id="r", digest=b"one")
-    answer = await world.storage.create_jobs([other := world.new_job(request_id="r", digest=b"two")], 0)
+    answer = await world.storage.create_jobs([other := world.new_job(request_id="r", digest=b"two")])
     assert answer.jobs[0][1] is Creation.CONFLICT
     assert await world.storage.job(other.job.id) is None
     assert await world.ready() == [first]
@@ -87,20 +81,20 @@ async def test_the_same_request_id_for_something_else_is_a_conflict_and_makes_no
 
 async def test_request_ids_of_different_owners_never_meet(world: World) -> None:
     first = await world.create(owner="ann", request_id="r", digest=b"one")
-    second = await world.storage.create_jobs([item := world.new_job(owner="bob", request_id="r", digest=b"two")], 0)
+    second = await world.storage.create_jobs([item := world.new_job(owner="bob", request_id="r", digest=b"two")])
     assert second.jobs == ((item.job.id, Creation.CREATED),)
     assert item.job.id != first
 
 
 async def test_new_and_known_requests_share_a_call(world: World) -> None:
     known = await world.create(request_id="known")
-    created = await world.storage.create_jobs([world.new_job(request_id="known"), new := world.new_job()], 0)
+    created = await world.storage.create_jobs([world.new_job(request_id="known"), new := world.new_job()])
     assert created.jobs == ((known, Creation.EXISTING), (new.job.id, Creation.CREATED))
 
 
 async def test_one_request_twice_in_a_call_makes_one_job(world: World) -> None:
     items = [world.new_job(request_id="r"), world.new_job(request_id="r")]
-    created = await world.storage.create_jobs(items, 0)
+    created = await world.storage.create_jobs(items)
     assert created.jobs == ((items[0].job.id, Creation.CREATED), (items[0].job.id, Creation.EXISTING))
     assert await world.ready() == [items[0].job.id]
 
@@ -108,9 +102,9 @@ async def test_one_request_twice_in_a_call_makes_one_job(world: World) -> None:
 async def test_a_repeated_request_finds_its_job_when_it_is_over(world: World) -> None:
     claim = await world.start(request_id="r")
     await world.finish(claim)
-    again = await world.storage.create_jobs([world.new_job(request_id="r")], 1)
+    again = await world.storage.create_jobs([world.new_job(request_id="r")])
     assert again.jobs == ((claim.job.id, Creation.EXISTING),)
-    assert again.claims == ()
+    assert await world.ready() == []
 
 
 async def test_a_purged_job_is_gone_with_all_that_is_its(world: World) -> None:
@@ -124,7 +118,7 @@ async def test_a_purged_job_is_gone_with_all_that_is_its(world: World) -> None:
     assert await world.storage.job(offer.job_id) is None
     assert await world.storage.task(offer.task_id) is None
     assert await world.told(offer.job_id) == []
-    assert (await world.storage.create_jobs([world.new_job(request_id="r")], 0)).jobs[0][1] is Creation.CREATED
+    assert (await world.storage.create_jobs([world.new_job(request_id="r")])).jobs[0][1] is Creation.CREATED
     assert (await world.record(running)).job.status is Status.PENDING
 
 
@@ -156,7 +150,7 @@ async def test_a_note_is_written_with_its_job_and_with_one_that_is_there_already
     async def made(request_id: str, version: int, text: bytes = b"1", **note: int) -> tuple[Creation, int | None]:
         new = world.new_job(request_id=request_id, digest=b"d")
         noted = replace(new, note=Note("notes", Put(f"of {request_id}", text, version, **note)))
-        reply = await world.storage.create_jobs([noted, world.new_job()], 0)
+        reply = await world.storage.create_jobs([noted, world.new_job()])
         assert reply.jobs[1][1] is Creation.CREATED
         assert reply.notes[1] is None
         return reply.jobs[0][1], reply.notes[0]
@@ -177,7 +171,7 @@ async def test_a_note_is_written_with_its_job_and_with_one_that_is_there_already
     assert [one.key for one in found] == ["of a", "of c"]
     with pytest.raises(TooLarge):
         await made("d", 0, b"x" * (MAX_DOCUMENT_BYTES + 1))
-    assert (await world.storage.create_jobs([world.new_job()], 0)).notes == ()
+    assert (await world.storage.create_jobs([world.new_job()])).notes == ()
 
 
 async def test_a_purge_spares_what_is_named_and_comes_to_what_is_behind_it(world: World) -> None:

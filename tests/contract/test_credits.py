@@ -53,9 +53,9 @@ async def test_a_result_frees_a_credit_and_its_own_call_fills_it(world: World) -
     offer = await world.accepted(hand)
     await fill(world, 2)
     result = Result(offer.task_id, offer.lease_id, OK)
-    done = await world.storage.complete([result], "w1", 0, [hand.seat(10)])
+    done = await world.storage.complete([result], "w1", [hand.seat(10)])
     assert len(done.leased.offers) == 1
-    again = await world.storage.complete([result], "w1", 0, [hand.seat(10)])
+    again = await world.storage.complete([result], "w1", [hand.seat(10)])
     assert again.verdicts == (None,)
     assert again.leased.offers == ()
 

@@ -55,10 +55,10 @@ async def test_a_job_that_ends_with_its_creation_is_told_of_and_a_repeat_tells_n
     new = world.new_job(webhook=HOOK, request_id="r1")
     over = replace(new.job, step=1, status=Status.FINISHED)
     items = [NewJob(new.job, new.history, "r1", b"", Step("", world.unique("commit-"), over))]
-    await world.storage.create_jobs(items, 0)
+    await world.storage.create_jobs(items)
     assert await take(world) == [new.job.id]
     await world.storage.settle_ends([new.job.id])
-    await world.storage.create_jobs(items, 0)
+    await world.storage.create_jobs(items)
     assert await take(world) == []
 
 
@@ -70,10 +70,10 @@ async def test_a_job_that_ends_with_its_tasks_result_is_told_of(world: World) ->
     over = replace(waits.job, step=waits.job.step + 1, status=Status.FINISHED, waiting=None)
     step = Step("", world.unique("commit-"), over)
     result = Result(task.id, offer.lease_id, OK, step=step)
-    done = await world.storage.complete([result], "w1", 0, ())
+    done = await world.storage.complete([result], "w1", ())
     assert done.landed == {offer.lease_id}
     assert await take(world) == [claim.job.id]
-    await world.storage.complete([result], "w1", 0, ())
+    await world.storage.complete([result], "w1", ())
     assert await take(world) == []
 
 
@@ -202,7 +202,7 @@ async def test_behind_thousands_of_ends_that_nobody_takes_the_others_are_deleted
         return replace(new, step=Step("", world.unique("commit-"), job))
 
     for _ in range(11):
-        await world.storage.create_jobs([over(world.new_job(webhook=HOOK)) for _ in range(200)], 0)
+        await world.storage.create_jobs([over(world.new_job(webhook=HOOK)) for _ in range(200)])
     world.clock.advance(1)
     goes = [await ended(world, webhook="") for _ in range(3)]
     world.clock.advance(1)
@@ -216,8 +216,8 @@ async def test_who_waits_is_woken_by_an_end_that_is_to_be_told_and_by_no_other(w
     hints = hints_of(world.storage)
     async with aclosing(hints):
         await world.finish(silent)
-        await world.create()
-        assert not (await heard(hints, lambda hint: hint.ready or hint.ends)).ends
+        await world.dispatch()
+        assert not (await heard(hints, lambda hint: bool(hint.keys) or hint.ends)).ends
         await world.finish(told)
         await heard(hints, lambda hint: hint.ends)
 

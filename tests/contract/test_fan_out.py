@@ -11,6 +11,7 @@ from holon.domain.events import BranchesDone
 from holon.domain.job import Status
 from holon.domain.task import DISPATCH_TIMEOUT, FAILURE, RESULT_TIMEOUT, SUCCESS, Outcome, TaskError
 from holon.ports import NewFanOut, Offer, Result, Superseded
+from tests.claims import claimed
 from tests.contract.world import BROKEN, OK, Factory, T, World
 
 
@@ -65,9 +66,8 @@ async def test_a_repeated_branch_result_counts_once(world: World) -> None:
 async def test_a_whole_fan_out_may_end_in_one_batch(world: World) -> None:
     offers = await branched(world, 50)
     results = [Result(offer.task_id, offer.lease_id, OK) for offer in offers]
-    done = await world.storage.complete(results, "w1", 10, ())
-    assert [claim.job.id for claim in done.claims] == [offers[0].job_id]
-    assert [event for _, event in done.claims[0].events] == [BranchesDone(0, failed=0)]
+    await world.storage.complete(results, "w1", ())
+    assert await events(world, offers[0].job_id) == [BranchesDone(0, failed=0)]
 
 
 async def test_a_failed_branch_is_counted_and_does_not_end_the_others(world: World) -> None:
@@ -102,8 +102,7 @@ async def test_fail_fast_wakes_the_job_at_the_first_failure_and_never_again(worl
     assert (event.step, event.fail_fast, event.failed) == (0, True, 1)
     await world.complete(offers[2], BROKEN)
     await world.complete(offers[3])
-    await world.after(world.settings.claim)
-    [event] = await events(world, offers[0].job_id)
+    assert await world.ready() == []
 
 
 async def test_a_fan_out_that_failed_fast_ends_its_open_branches_with_its_job(world: World) -> None:
@@ -142,7 +141,7 @@ async def test_what_the_store_says_of_branches_that_nobody_did_counts_too(store:
     world = await store(max_fan_in_bytes=100)
     await world.fan_out(4, dispatch_timeout=1_000)
     await world.after(1_000)
-    [claim] = await world.storage.claim(1)
+    [claim] = await claimed(world.storage)
     [(_, event)] = claim.events
     assert isinstance(event, BranchesDone)
     assert event.too_large

@@ -19,14 +19,14 @@ async def dispatched(world: World) -> tuple[Offer, Job]:
     hand = await world.hand()
     new = with_step(world)
     assert new.step is not None
-    made = await world.storage.create_jobs([new], 0, [hand.seat()])
+    made = await world.storage.create_jobs([new], [hand.seat()])
     [offer] = made.leased.offers
     return offer, new.step.job
 
 
-async def complete(world: World, offer: Offer, step: Step | None, want: int = 0) -> Completed:
+async def complete(world: World, offer: Offer, step: Step | None) -> Completed:
     result = Result(offer.task_id, offer.lease_id, replace(OK, worker_id=offer.worker_id), step=step)
-    return await world.storage.complete([result], offer.worker_id, want, ())
+    return await world.storage.complete([result], offer.worker_id, ())
 
 
 async def test_a_job_is_created_with_its_first_step_and_offered_at_once(world: World) -> None:
@@ -39,14 +39,14 @@ async def test_a_job_is_created_with_its_first_step_and_offered_at_once(world: W
 
 async def test_a_job_whose_first_step_goes_on_is_ready_at_once(world: World) -> None:
     new = with_step(world, Status.RUNNING)
-    made = await world.storage.create_jobs([new], 1)
-    [claim] = made.claims
+    await world.storage.create_jobs([new])
+    claim = await world.claim_of(new.job.id)
     assert (claim.job.id, claim.job.step) == (new.job.id, 1)
 
 
 async def test_a_job_may_end_with_its_first_step(world: World) -> None:
     new = with_step(world, Status.FINISHED)
-    await world.storage.create_jobs([new], 1)
+    await world.storage.create_jobs([new])
     record = await world.record(new.job.id)
     assert (record.job.status, record.finished_at) == (Status.FINISHED, world.now)
 
@@ -54,8 +54,8 @@ async def test_a_job_may_end_with_its_first_step(world: World) -> None:
 async def test_a_repeated_creation_drops_the_step_that_it_brings(world: World) -> None:
     first = with_step(world, request_id="r", digest=b"d")
     again = with_step(world, request_id="r", digest=b"d")
-    await world.storage.create_jobs([first], 0)
-    made: Created = await world.storage.create_jobs([again], 0)
+    await world.storage.create_jobs([first])
+    made: Created = await world.storage.create_jobs([again])
     assert made.jobs == ((first.job.id, Creation.EXISTING),)
     assert await world.storage.job(again.job.id) is None
     assert await world.waiting(T) == 1
@@ -67,7 +67,7 @@ async def test_a_first_step_over_the_limit_of_a_state_creates_nothing(store: Any
     assert new.step is not None
     fat = replace(new.step, job=replace(new.step.job, state_history={"x": "x" * 20_000}))
     with pytest.raises(Exception, match="over the limit"):
-        await world.storage.create_jobs([replace(new, step=fat)], 0)
+        await world.storage.create_jobs([replace(new, step=fat)])
     assert await world.storage.job(new.job.id) is None
 
 
@@ -101,17 +101,17 @@ async def test_a_repeat_of_such_a_result_is_committed_and_changes_nothing(world:
 
 async def test_a_step_that_goes_on_leaves_its_job_ready(world: World) -> None:
     offer, job = await dispatched(world)
-    done = await complete(world, offer, unclaimed(world, job, Status.RUNNING), want=1)
-    [claim] = done.claims
+    await complete(world, offer, unclaimed(world, job, Status.RUNNING))
+    claim = await world.claim_of(job.id)
     assert (claim.job.id, claim.events) == (job.id, ())
 
 
 async def test_a_step_for_an_older_state_is_dropped_and_the_job_is_told_of_the_outcome(world: World) -> None:
     offer, job = await dispatched(world)
     older = unclaimed(world, replace(job, step=job.step - 1), Status.FINISHED)
-    done = await complete(world, offer, older, want=1)
+    done = await complete(world, offer, older)
     assert (done.verdicts, done.landed) == ((None,), frozenset())
-    [claim] = done.claims
+    claim = await world.claim_of(job.id)
     assert [event.outcome.status for _, event in claim.events if hasattr(event, "outcome")] == ["success"]
 
 
@@ -146,7 +146,7 @@ async def test_a_step_of_an_outcome_that_is_retried_is_not_written(world: World)
     offer, job = await dispatched(world)
     step = unclaimed(world, job, Status.FINISHED)
     result = Result(offer.task_id, offer.lease_id, replace(OK, worker_id=offer.worker_id), 1_000, step=step)
-    done = await world.storage.complete([result], offer.worker_id, 0, ())
+    done = await world.storage.complete([result], offer.worker_id, ())
     assert done.landed == frozenset()
     assert (await world.record(job.id)).job == job
 
@@ -158,7 +158,7 @@ async def test_the_next_task_of_such_a_step_is_offered_by_the_same_call(world: W
     hand = await world.hand()
     [offer] = await world.lease(hand.seat())
     result = Result(offer.task_id, offer.lease_id, replace(OK, worker_id=offer.worker_id), step=step)
-    done = await world.storage.complete([result], offer.worker_id, 0, [hand.seat()])
+    done = await world.storage.complete([result], offer.worker_id, [hand.seat()])
     [following] = done.leased.offers
     assert following.task_id == step.tasks[0].id
 

@@ -121,10 +121,10 @@ async def test_a_job_whose_first_step_tells_of_an_event_is_told_of_and_a_repeat_
     new = world.new_job(webhook=HOOK, request_id="r1")
     step = Step("", world.unique("commit-"), replace(new.job, step=1), history=lines(world, f"{BLUEPRINT_EVENT}a"))
     items = [NewJob(new.job, new.history, "r1", b"", step)]
-    await world.storage.create_jobs(items, 0)
+    await world.storage.create_jobs(items)
     assert await take(world) == [(new.job.id, 0)]
     await world.storage.settle_events([(new.job.id, 2, 0)])
-    await world.storage.create_jobs(items, 0)
+    await world.storage.create_jobs(items)
     assert await world.storage.take_events(10, HOLD) == Happened()
 
 
@@ -135,7 +135,7 @@ async def test_a_step_that_goes_with_a_tasks_result_tells_of_its_events(world: W
     [offer] = (await world.commit(waits, [hand.seat()])).leased.offers
     over = replace(waits.job, step=waits.job.step + 1, status=Status.FINISHED, waiting=None)
     step = Step("", world.unique("commit-"), over, history=lines(world, f"{BLUEPRINT_EVENT}a"))
-    done = await world.storage.complete([Result(task.id, offer.lease_id, OK, step=step)], "w1", 0, ())
+    done = await world.storage.complete([Result(task.id, offer.lease_id, OK, step=step)], "w1", ())
     assert done.landed == {offer.lease_id}
     [(job, after)] = await take(world)
     told = await world.storage.history(job, after, 10)
@@ -184,8 +184,8 @@ async def test_who_waits_is_woken_by_events_that_are_to_be_told_and_by_no_others
     async with aclosing(hints):
         await tells(world, silent, f"{WORKER_EVENT}a")
         await tells(world, told, "state_started", status=Status.FINISHED)
-        await world.create()
-        assert not (await heard(hints, lambda hint: hint.ready or hint.events)).events
+        await world.dispatch()
+        assert not (await heard(hints, lambda hint: bool(hint.keys) or hint.events)).events
         await happened(world)
         await heard(hints, lambda hint: hint.events)
 

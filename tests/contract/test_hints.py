@@ -2,71 +2,10 @@
 
 from __future__ import annotations
 
-from holon.domain.events import CancelRequested, Woken
+from holon.domain.events import CancelRequested
 from holon.domain.job import Status
-from tests.contract.costs import given
 from tests.contract.hinted import Hints
-from tests.contract.world import BROKEN, Factory, T, World
-
-
-async def test_a_job_that_nobody_claimed_is_hinted_at(world: World) -> None:
-    hints = Hints(world)
-    await world.create()
-    await hints.until(lambda hint: hint.ready)
-
-
-async def test_a_job_woken_by_an_event_is_hinted_at(world: World) -> None:
-    claim = await world.start()
-    await world.commit(world.step(claim, Status.WAITING_FOR_RETRY))
-    hints = Hints(world)
-    await world.append(claim.job.id, Woken(1))
-    await hints.until(lambda hint: hint.ready)
-
-
-async def test_a_job_woken_by_a_result_is_hinted_at(world: World) -> None:
-    offer = await world.accepted(await world.hand())
-    hints = Hints(world)
-    await world.complete(offer)
-    await hints.until(lambda hint: hint.ready)
-
-
-async def test_a_job_woken_by_branches_that_ended_as_they_were_spawned_is_hinted_at(world: World) -> None:
-    tasks = await world.fan_out(1, rest=(1,), dispatch_timeout=1_000)
-    await world.after(1_000)
-    hints = Hints(world)
-    await world.storage.spawn(tasks[0].rsplit("-", 2)[0], 0)
-    await hints.until(lambda hint: hint.ready)
-
-
-async def test_a_job_woken_by_a_task_that_is_over_as_it_is_given_back_is_hinted_at(store: Factory) -> None:
-    world = await store()
-    hand = await world.hand()
-    offer = await given(world, hand, 79, 40)
-    hints = Hints(world)
-    await world.hand_back(hand, offer, cost=40)
-    await hints.until(lambda hint: hint.ready)
-
-
-async def test_a_released_job_is_hinted_at(world: World) -> None:
-    claim = await world.start()
-    hints = Hints(world)
-    await world.release(claim)
-    await hints.until(lambda hint: hint.ready)
-
-
-async def test_a_job_whose_commit_left_events_is_hinted_at(world: World) -> None:
-    claim = await world.start()
-    await world.append(claim.job.id, Woken(1))
-    hints = Hints(world)
-    await world.commit(world.step(claim, Status.WAITING_FOR_RETRY))
-    await hints.until(lambda hint: hint.ready)
-
-
-async def test_a_job_whose_claim_ran_out_is_hinted_at(world: World) -> None:
-    await world.start()
-    hints = Hints(world)
-    await world.after(world.settings.claim)
-    await hints.until(lambda hint: hint.ready)
+from tests.contract.world import BROKEN, T, World
 
 
 async def test_a_new_task_that_waits_is_hinted_at_by_its_key(world: World) -> None:
@@ -148,10 +87,3 @@ async def test_a_fan_out_below_a_hundred_waiting_branches_is_hinted_at_again(wor
     hints = Hints(world)
     await world.lease((await world.hand()).seat(10))
     await hints.until(lambda hint: (job, 0) in hint.spawns)
-
-
-async def test_hints_are_folded_while_nobody_looks_and_none_is_needed(world: World) -> None:
-    hints = Hints(world)
-    jobs = [await world.create() for _ in range(1_000)]
-    assert len(await world.ready()) == len(jobs)
-    await hints.until(lambda hint: hint.ready)

@@ -17,7 +17,7 @@ async def test_a_jobs_history_is_told_in_order_and_complete_at_its_end(world: Wo
     hand = await world.hand()
     offer = await world.accepted(hand)
     world.clock.advance(100)
-    await world.storage.complete([Result(offer.task_id, offer.lease_id, OK, took=42)], "w1", 0, ())
+    await world.storage.complete([Result(offer.task_id, offer.lease_id, OK, took=42)], "w1", ())
     await world.finish(await world.claim_of(offer.job_id))
     told = await world.told(offer.job_id)
     assert types(told) == ["job_created", "state_finished", "task_finished", "state_finished", "job_completed"]
@@ -52,7 +52,7 @@ async def test_no_attempt_is_accepted_before_it_was_offered(world: World) -> Non
 async def test_history_is_read_in_pages(world: World) -> None:
     new = world.new_job()
     lines = tuple(HistoryEvent(f"line-{number}", world.now) for number in range(10))
-    await world.storage.create_jobs([NewJob(new.job, lines)], 0)
+    await world.storage.create_jobs([NewJob(new.job, lines)])
     first = list(await world.storage.history(new.job.id, 0, 4))
     assert first == list(zip(range(1, 5), lines[:4], strict=True))
     second = list(await world.storage.history(new.job.id, first[-1][0], 4))

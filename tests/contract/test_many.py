@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from holon.domain.matching import Need
+from tests.claims import claimed
 from tests.contract.world import World
 
 # More than a script of Redis hands to one command.
@@ -11,7 +12,7 @@ MANY = 9_000
 
 async def many_ready(world: World) -> None:
     for _ in range(MANY // 1_000):
-        await world.storage.create_jobs([world.new_job() for _ in range(1_000)], 0)
+        await world.storage.create_jobs([world.new_job() for _ in range(1_000)])
 
 
 async def test_a_session_is_leased_to_however_many_needs_it_names(world: World) -> None:
@@ -22,15 +23,6 @@ async def test_a_session_is_leased_to_however_many_needs_it_names(world: World) 
     assert offer.task_id == task
 
 
-async def test_thousands_of_claims_are_given_back_in_one_call_and_handed_over_in_another(world: World) -> None:
+async def test_thousands_of_jobs_are_claimed_at_once(world: World) -> None:
     await many_ready(world)
-    claims = await world.storage.claim(MANY)
-    assert len(claims) == MANY
-    assert all(await world.release(*claims))
-    assert len(await world.storage.claim(MANY)) == MANY
-
-
-async def test_whoever_creates_a_job_may_be_handed_thousands(world: World) -> None:
-    await many_ready(world)
-    made = await world.storage.create_jobs([world.new_job()], MANY)
-    assert len(made.claims) == MANY
+    assert len(await claimed(world.storage)) == MANY

@@ -13,8 +13,9 @@ from holon.domain.job import Status
 from holon.domain.value import replace
 from holon.errors import ResourceExhausted
 from holon.ports import Appended, Creation, JobFilter, NewJob, Notice
+from holon.storage.outbox import TAKEN_FOR_MS
 from tests.contract.world import Factory, World
-from tests.hints import hints_of
+from tests.hints import heard, hints_of
 
 ROOM = 10 * 2**20
 
@@ -44,7 +45,7 @@ async def tell(world: World, lines: int) -> str:
     """The id of a new job of which much is told."""
     new = world.new_job()
     history = tuple(HistoryEvent(f"line-{number}", world.now) for number in range(lines))
-    await world.storage.create_jobs([NewJob(new.job, history)], 0)
+    await world.storage.create_jobs([NewJob(new.job, history)])
     return new.job.id
 
 
@@ -64,14 +65,14 @@ async def test_notices_tell_all_lines_and_the_job_as_it_is(store: Factory) -> No
     assert (record.sequence, record.finished_at) == (3, world.now)
 
 
-async def test_what_is_taken_is_nobody_elses_for_as_long_as_a_claim(store: Factory) -> None:
+async def test_what_is_taken_is_nobody_elses_for_a_while(store: Factory) -> None:
     world = await store(history_backlog=ROOM)
     job = await ended(world)
     first = await world.storage.take(10)
     assert list(await world.storage.take(10)) == []
     another = await world.create()
     assert [notice.record.job.id for notice in await world.storage.take(10)] == [another]
-    world.clock.advance(world.settings.claim)
+    world.clock.advance(TAKEN_FOR_MS)
     assert told(await world.storage.take(10), job) == told(first, job)
 
 
@@ -128,12 +129,13 @@ async def test_a_notice_that_was_never_taken_cannot_be_settled(store: Factory) -
 
 async def test_news_of_history_wakes_the_mover(store: Factory) -> None:
     world = await store(history_backlog=ROOM)
+    hand, _ = await world.hand(), await world.dispatch()
     hints = hints_of(world.storage)
     async with aclosing(hints):
         await world.create()
-        assert (await anext(hints)).notices
+        assert (await heard(hints, lambda hint: not hint.keys)).notices
         # What changes without a word of history is no news.
-        await world.ready()
+        await world.lease(hand.seat())
         assert not (await anext(hints)).notices
 
 
@@ -158,18 +160,18 @@ async def test_while_too_much_history_waits_a_repeat_is_answered_as_the_first_ti
     world = await store(history_backlog=2_000)
     hand, claim = await world.hand(), await world.start()
     first = world.new_job(request_id="r1")
-    await world.storage.create_jobs([first], 0)
+    await world.storage.create_jobs([first])
     tasks = (world.task(claim), world.task(claim, 1))
     await world.commit(world.step(claim, Status.WAITING_FOR_WORKER, tasks=tasks))
     await tell(world, 200)
     again, other = world.new_job(request_id="r1"), world.new_job(request_id="r1", digest=b"another")
-    created = await world.storage.create_jobs([again, other], 1, [hand.seat()])
+    created = await world.storage.create_jobs([again, other], [hand.seat()])
     assert created.jobs == ((first.job.id, Creation.EXISTING), (first.job.id, Creation.CONFLICT))
     # Its seats are used, or it would be taken for a word that nothing waits.
     assert len(created.leased.offers) == len(created.leased.left) == 1
     # All or none: what is new among repeats is refused with them.
     with pytest.raises(ResourceExhausted):
-        await world.storage.create_jobs([again, world.new_job()], 0)
+        await world.storage.create_jobs([again, world.new_job()])
     with pytest.raises(ResourceExhausted):
         await world.create(request_id="r2")
     while notices := await world.storage.take(100):

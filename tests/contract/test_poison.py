@@ -7,13 +7,13 @@ from holon.domain.job import Status
 from holon.domain.retries import Verdict, verdict
 from holon.domain.task import FAILURE, WORKER_LOST
 from holon.ports import Superseded
+from tests.claims import claimed
 from tests.contract.world import Factory, World
 
 
 async def crash(world: World, job: str) -> None:
-    """The job is claimed, and its node falls silent."""
-    await world.claim_of(job)
-    await world.after(world.settings.claim)
+    """The job is claimed, and its run ends without a word."""
+    await world.release(await world.claim_of(job), counted=True)
 
 
 async def test_deliveries_count_the_claims_since_the_last_commit(world: World) -> None:
@@ -42,16 +42,13 @@ async def test_a_job_is_delivered_until_somebody_commits_and_then_knows_how_ofte
     await world.commit(world.step(claim, Status.QUARANTINED))
     assert (await world.record(job)).job.status is Status.QUARANTINED
     assert [event.type for event in await world.told(job)].count("job_completed") == 1
-    await world.after(world.settings.claim * 2)
     assert await world.ready() == []
 
 
 async def test_deliveries_are_raised_before_a_handler_runs_and_not_by_keeping_the_claim(world: World) -> None:
     claim = await world.start()
-    await world.keep(claim)
-    step = world.step(claim, Status.RUNNING, keep=True)
-    await world.commit(step)
-    await world.after(world.settings.claim)
+    await world.commit(world.step(claim, Status.RUNNING, keep=True))
+    await world.release(claim, counted=True)
     assert (await world.claim_of(claim.job.id)).deliveries <= 2
 
 
@@ -75,10 +72,10 @@ async def test_a_quarantined_job_ends_its_open_tasks(world: World) -> None:
 
 async def test_a_suspect_is_handed_over_alone(world: World) -> None:
     jobs = [await world.create() for _ in range(4)]
-    assert await world.ready() == jobs
-    await world.after(world.settings.claim)
+    for claim in await claimed(world.storage):
+        await world.release(claim, counted=True)
     for _ in jobs:
-        [suspect] = await world.storage.claim(10)
+        [suspect] = await claimed(world.storage)
         assert suspect.deliveries == 2
         await world.create()
         assert await world.ready() == []
@@ -87,11 +84,9 @@ async def test_a_suspect_is_handed_over_alone(world: World) -> None:
 
 
 async def test_a_suspect_waits_until_nothing_runs_beside_it(world: World) -> None:
-    suspect = await world.create()
-    await world.claim_of(suspect)
-    await world.after(world.settings.claim - 1)
-    beside = await world.start()
-    await world.after(1)
+    crashing = await world.start()
+    suspect, beside = crashing.job.id, await world.start()
+    await world.release(crashing, counted=True)
     assert suspect not in await world.ready()
     await world.finish(beside)
     assert suspect in await world.ready()
@@ -99,10 +94,10 @@ async def test_a_suspect_waits_until_nothing_runs_beside_it(world: World) -> Non
 
 async def test_what_comes_late_under_a_lost_claim_does_not_end_the_newer_one(world: World) -> None:
     lost = await world.start()
-    await world.after(world.settings.claim)
+    await world.release(lost, counted=True)
     suspect = await world.claim_of(lost.job.id)
     assert (await world.finish(lost)).conflict
-    assert await world.release(lost) == [False]
+    await world.release(lost)
     # Wherever these are, none runs beside the suspect.
     others = [await world.create() for _ in range(6)]
     assert await world.ready() == []
@@ -111,11 +106,9 @@ async def test_what_comes_late_under_a_lost_claim_does_not_end_the_newer_one(wor
 
 
 async def test_a_suspect_is_not_kept_waiting_by_jobs_that_came_later(world: World) -> None:
-    suspect = await world.create()
-    await world.claim_of(suspect)
-    await world.after(world.settings.claim - 1)
-    beside = await world.start()
-    await world.after(1)
+    crashing = await world.start()
+    suspect, beside = crashing.job.id, await world.start()
+    await world.release(crashing, counted=True)
     later = await world.create()
     assert await world.ready() == []
     await world.finish(beside)
@@ -128,7 +121,7 @@ async def test_one_crashing_job_does_not_condemn_those_claimed_beside_it(world: 
     good, bad = [await world.create(), await world.create()], await world.create()
     rounds = 0
     while not (await world.record(bad)).job.status.terminal:
-        claims = await world.storage.claim(10)
+        claims = await claimed(world.storage)
         assert claims
         if bad not in [claim.job.id for claim in claims]:
             for claim in claims:
@@ -138,7 +131,8 @@ async def test_one_crashing_job_does_not_condemn_those_claimed_beside_it(world: 
             await world.commit(world.step(claims[0], Status.QUARANTINED))
         else:
             rounds += 1
-            await world.after(world.settings.claim)
+            for claim in claims:
+                await world.release(claim, counted=True)
     assert rounds == world.settings.max_deliveries
     assert [(await world.record(job)).job.status for job in good] == [Status.FINISHED] * 2
 

@@ -28,7 +28,7 @@ def job(world: World, counted: Quota, **facts: str) -> NewJob:
 
 async def create(world: World, items: Sequence[NewJob]) -> list[Creation]:
     """What became of jobs that were created in one call."""
-    return [what for _, what in (await world.storage.create_jobs(items, 0)).jobs]
+    return [what for _, what in (await world.storage.create_jobs(items)).jobs]
 
 
 async def test_jobs_are_made_until_their_quota_is_used_up(world: World) -> None:
@@ -40,9 +40,8 @@ async def test_jobs_are_made_until_their_quota_is_used_up(world: World) -> None:
 
 async def test_a_job_over_its_quota_is_not_made(world: World) -> None:
     new = job(world, quota(world, 0))
-    reply = await world.storage.create_jobs([new], 1)
+    reply = await world.storage.create_jobs([new])
     assert reply.jobs == ((new.job.id, OVER),)
-    assert reply.claims == ()
     assert await world.storage.job(new.job.id) is None
     assert await world.ready() == []
 
@@ -59,7 +58,7 @@ async def test_a_repeat_counts_nothing_and_gets_its_job_though_the_quota_is_used
     first = job(world, limited, request_id="r")
     assert await create(world, [first]) == [CREATED]
     again = job(world, limited, request_id="r")
-    assert (await world.storage.create_jobs([again], 0)).jobs == ((first.job.id, EXISTING),)
+    assert (await world.storage.create_jobs([again])).jobs == ((first.job.id, EXISTING),)
     assert await create(world, [job(world, limited, request_id="s")]) == [OVER]
     assert await create(world, [job(world, quota(world, 2), request_id="s")]) == [CREATED]
     assert await world.quota_used("ann", "2026-11") == 2
@@ -116,7 +115,7 @@ async def test_a_call_that_is_refused_counts_nothing(store: Factory) -> None:
     limited = quota(world, 5)
     large = replace(world.new_job(data={"text": "x" * 2_000}), quota=limited)
     with pytest.raises(TooLarge):
-        await world.storage.create_jobs([job(world, limited), large], 0)
+        await world.storage.create_jobs([job(world, limited), large])
     assert await world.quota_used("ann", "2026-11") == 0
 
 

@@ -341,7 +341,7 @@ async def test_a_job_tells_when_its_handler_is_tried_again_which_has_failed(worl
 async def test_jobs_are_found_by_the_beginning_of_their_ids_each_owners_own(world: World) -> None:
     async def made(owner: str = "ann") -> str:
         new, job_id = world.new_job(owner=owner), world.storage.new_job_id(owner)
-        await world.storage.create_jobs([replace(new, job=replace(new.job, id=job_id))], 0)
+        await world.storage.create_jobs([replace(new, job=replace(new.job, id=job_id))])
         return job_id
 
     jobs = [await made() for _ in range(3)]

@@ -7,13 +7,14 @@ from holon.core.row import shard_of
 from holon.domain.events import CancelRequested, HistoryEvent, Woken
 from holon.domain.job import Status
 from holon.ports import Appended, Creation, JobFilter, Progress, Superseded
+from tests.claims import claimed
 from tests.contract.world import Factory, T, U
 
 
 async def test_i1_an_acknowledged_job_survives(durable: Factory) -> None:
     world = await durable()
     new = world.new_job(data={"n": 2**60 + 1, "x": 3.0})
-    await world.storage.create_jobs([new], 0)
+    await world.storage.create_jobs([new])
     await world.restart()
     assert (await world.record(new.job.id)).job == new.job
     assert await world.ready() == [new.job.id]
@@ -34,7 +35,8 @@ async def test_what_a_lost_process_held_is_void(durable: Factory) -> None:
     await world.restart()
     holder = await world.claim_of(claim.job.id)
     assert (await world.finish(claim)).conflict
-    assert await world.keep(claim) == [False]
+    await world.release(claim)
+    assert await world.ready() == []
     assert not (await world.finish(holder)).conflict
 
 
@@ -44,7 +46,7 @@ async def test_jobs_claimed_beside_a_crashing_one_run_alone_after_the_restart(du
     assert await world.ready() == jobs
     await world.restart()
     for _ in jobs:
-        [claim] = await world.storage.claim(10)
+        [claim] = await claimed(world.storage)
         assert claim.deliveries == 2
         await world.finish(claim)
     assert await world.ready() == []
@@ -72,7 +74,8 @@ async def test_a_jobs_timer_survives(durable: Factory) -> None:
     await world.commit(world.step(claim, Status.WAITING_FOR_RETRY, wake_after=5_000))
     await world.restart()
     assert (await world.fire()).next_due == world.now + 5_000
-    [again] = (await world.after(5_000, want=1)).claims
+    await world.after(5_000)
+    again = await world.claim_of(claim.job.id)
     assert [event for _, event in again.events] == [Woken(0)]
 
 
@@ -84,9 +87,9 @@ async def test_repeats_are_known_after_a_restart(durable: Factory) -> None:
     step = world.step(claim, Status.WAITING_FOR_WORKER, tasks=(world.task(claim), world.task(claim, 1, U)))
     done = await world.commit(step, [hand.seat(1, T)])
     await world.restart()
-    created = await world.storage.create_jobs([world.new_job(request_id="r", digest=b"d")], 0)
+    created = await world.storage.create_jobs([world.new_job(request_id="r", digest=b"d")])
     assert created.jobs == ((claim.job.id, Creation.EXISTING),)
-    created = await world.storage.create_jobs([world.new_job(request_id="r", digest=b"other")], 0)
+    created = await world.storage.create_jobs([world.new_job(request_id="r", digest=b"other")])
     assert created.jobs[0][1] is Creation.CONFLICT
     assert await world.append(claim.job.id, Woken(9), "key") is Appended.DUPLICATE
     again = await world.commit(step)
@@ -243,7 +246,8 @@ async def test_a_timer_of_a_later_step_wakes_that_step(durable: Factory) -> None
     claim = await world.claim_of(claim.job.id)
     await world.commit(world.step(claim, Status.WAITING_FOR_RETRY, wake_after=5_000))
     await world.restart()
-    [again] = (await world.after(5_000, want=1)).claims
+    await world.after(5_000)
+    again = await world.claim_of(claim.job.id)
     assert [event for _, event in again.events] == [Woken(1)]
 
 

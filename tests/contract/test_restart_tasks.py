@@ -39,7 +39,7 @@ async def test_an_applied_retry_is_committed_again_after_a_restart(durable: Fact
 async def test_a_retry_that_is_not_counted_is_not_after_a_restart_either(durable: Factory) -> None:
     world = await durable()
     offer = await world.accepted(await world.hand())
-    await world.storage.complete([Result(offer.task_id, offer.lease_id, BROKEN, 1, share_lost=True)], "w1", 0, ())
+    await world.storage.complete([Result(offer.task_id, offer.lease_id, BROKEN, 1, share_lost=True)], "w1", ())
     await world.restart()
     task = await world.task_record(offer.task_id)
     assert (task.generation, task.retry.max_retries) == (2, offer.retry.max_retries + 1)

@@ -63,7 +63,7 @@ async def test_a_task_in_back_off_ends_at_its_result_deadline(world: World) -> N
     await world.complete(offer, BROKEN, 30_000)
     await world.after(20_000)
     assert (await ended(world, offer.job_id))[1] == RESULT_TIMEOUT
-    assert (await world.fire()).next_due == world.now + world.settings.claim
+    assert (await world.fire()).next_due is None
     await world.after(10_000)
     assert await world.waiting() == 0
 

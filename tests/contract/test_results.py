@@ -19,9 +19,9 @@ async def test_the_time_left_of_an_offer_is_never_more_than_the_tasks_result_tim
 async def test_a_result_wakes_its_job_with_the_outcome(world: World) -> None:
     offer = await world.accepted(await world.hand())
     outcome = Outcome(SUCCESS, b'{"big":1152921504606846977}', worker_id="w1")
-    done = await world.storage.complete([Result(offer.task_id, offer.lease_id, outcome, took=5)], "w1", 1, ())
+    done = await world.storage.complete([Result(offer.task_id, offer.lease_id, outcome, took=5)], "w1", ())
     assert done.verdicts == (None,)
-    [claim] = done.claims
+    claim = await world.claim_of(offer.job_id)
     assert [event for _, event in claim.events] == [TaskEnded(0, offer.task_id, outcome, 1)]
 
 
@@ -78,17 +78,17 @@ async def test_results_of_a_batch_are_judged_one_by_one(world: World) -> None:
         Result(stale.task_id, "another", OK),
         Result(twice.task_id, twice.lease_id, OK),
     ]
-    done = await world.storage.complete(results, "w1", 0, ())
+    done = await world.storage.complete(results, "w1", ())
     assert done.verdicts == (None, Superseded.JOB_NOT_FOUND, None, Superseded.STALE_TASK, None)
     assert await world.ready() == [good.job_id, twice.job_id]
 
 
-async def test_results_hand_over_the_jobs_that_they_woke_up_to_what_is_wanted(world: World) -> None:
+async def test_results_wake_their_jobs_in_their_order(world: World) -> None:
     hand = await world.hand()
     offers = [await world.accepted(hand) for _ in range(3)]
     results = [Result(offer.task_id, offer.lease_id, OK) for offer in offers]
-    done = await world.storage.complete(results, "w1", 2, ())
-    assert [claim.job.id for claim in done.claims] == [offer.job_id for offer in offers[:2]]
+    await world.storage.complete(results, "w1", ())
+    assert await world.ready() == [offer.job_id for offer in offers]
 
 
 async def test_a_late_result_is_applied_as_long_as_nobody_else_got_the_lease(world: World) -> None:
@@ -118,8 +118,9 @@ async def test_a_retried_failure_does_not_wake_the_job_and_waits_for_its_back_of
     hand = await world.hand()
     offer = await world.accepted(hand)
     result = Result(offer.task_id, offer.lease_id, BROKEN, retry_after=5_000)
-    done = await world.storage.complete([result], "w1", 10, [hand.seat()])
-    assert (done.verdicts, done.claims, done.leased.offers) == ((None,), (), ())
+    done = await world.storage.complete([result], "w1", [hand.seat()])
+    assert (done.verdicts, done.leased.offers) == ((None,), ())
+    assert await world.ready() == []
     assert await world.waiting() == 0
     assert (await world.fire()).next_due == world.now + 5_000
     await world.after(4_999)

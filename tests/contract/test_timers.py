@@ -14,15 +14,17 @@ from tests.contract.world import World
 async def test_without_timers_nothing_is_due(world: World) -> None:
     await world.create()
     fired = await world.fire()
-    assert (fired.next_due, fired.claims, fired.spawns) == (None, (), ())
+    assert (fired.next_due, fired.spawns) == (None, ())
 
 
 async def test_a_jobs_timer_wakes_it_at_its_time(world: World) -> None:
     claim = await world.start()
     await world.commit(world.step(claim, Status.WAITING_FOR_RETRY, wake_after=5_000))
     assert (await world.fire()).next_due == world.now + 5_000
-    assert (await world.after(4_999, want=10)).claims == ()
-    [again] = (await world.after(1, want=10)).claims
+    await world.after(4_999)
+    assert await world.ready() == []
+    await world.after(1)
+    again = await world.claim_of(claim.job.id)
     assert [event for _, event in again.events] == [Woken(0)]
     await world.commit(world.step(again, Status.WAITING_FOR_RETRY))
     assert (await world.fire()).next_due is None
@@ -53,20 +55,12 @@ async def test_fire_does_no_more_than_its_limit_and_says_that_more_is_due(world:
         claim = await world.start()
         await world.commit(world.step(claim, Status.WAITING_FOR_RETRY, wake_after=wait))
     world.clock.advance(3_000)
-    fired = await world.fire(limit=1, want=10)
-    assert len(fired.claims) == 1
+    fired = await world.fire(limit=1)
+    assert len(await world.ready()) == 1
     assert fired.next_due is not None
     assert fired.next_due <= world.now
-    fired = await world.fire(limit=10, want=10)
-    assert len(fired.claims) == 2
-
-
-async def test_fire_hands_over_no_more_than_wanted(world: World) -> None:
-    for _ in range(3):
-        claim = await world.start()
-        await world.commit(world.step(claim, Status.WAITING_FOR_RETRY, wake_after=1_000))
-    assert len((await world.after(1_000, want=2)).claims) == 2
-    assert len(await world.ready()) == 1
+    await world.fire(limit=10)
+    assert len(await world.ready()) == 2
 
 
 async def test_next_due_is_the_earliest_of_all_timers(world: World) -> None:
@@ -81,12 +75,10 @@ async def test_next_due_is_the_earliest_of_all_timers(world: World) -> None:
     claim = await world.start()
     await world.commit(world.step(claim, Status.WAITING_FOR_RETRY, wake_after=10_001))
     assert (await world.fire()).next_due == begun + 10_001
-    await world.start()
-    assert (await world.fire()).next_due == begun + world.settings.claim
     [offer] = await world.lease(hand.seat(1))
     assert (await world.fire()).next_due == begun + world.settings.offer
     await world.touch(accepts=(hand.ref(offer),))
-    assert (await world.fire()).next_due == begun + world.settings.claim
+    assert (await world.fire()).next_due == begun + 10_001
 
 
 async def test_a_finished_task_leaves_no_timer(world: World) -> None:
@@ -110,5 +102,5 @@ async def test_a_step_ends_the_timer_of_the_step_before(world: World) -> None:
 async def test_what_is_due_is_done_for_all_by_one_fire(world: World, timeout: str) -> None:
     fields: dict[str, Any] = {timeout: 1_000}
     tasks = [await world.dispatch(**fields) for _ in range(3)]
-    fired = await world.after(60_000, want=10)
-    assert {claim.job.id for claim in fired.claims} == {task.rsplit("-", 2)[0] for task in tasks}
+    await world.after(60_000)
+    assert set(await world.ready()) == {task.rsplit("-", 2)[0] for task in tasks}

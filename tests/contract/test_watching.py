@@ -126,7 +126,7 @@ async def test_a_job_that_was_expected_is_watched_and_at_hand_as_it_is_read_by_o
     assert (world.storage.at_hand(job_id), world.storage.over_at_hand(job_id)) == (None, None)
     assert not world.storage.is_as_created(job_id)
     hints = hints_of(world.storage)
-    await world.storage.create_jobs([new], 0)
+    await world.storage.create_jobs([new])
     as_created = world.storage.is_as_created(job_id)
     async with asyncio.timeout(GUARD):
         while job_id not in (await anext(hints)).jobs:
@@ -171,7 +171,7 @@ async def test_what_is_too_much_to_be_at_hand_is_read_all_the_same(world: World)
     new = world.new_job(data={"much": "x" * 20_000})
     lines = tuple(HistoryEvent("job_created", 1, details={"much": "x" * 20_000}) for _ in range(2))
     world.storage.expect(new.job.id, history=True)
-    await world.storage.create_jobs([replace(new, history=lines)], 0)
+    await world.storage.create_jobs([replace(new, history=lines)])
     assert (await world.record(new.job.id)).job.initial_data == new.job.initial_data
     assert [one.details for one in await world.told(new.job.id)] == [one.details for one in lines]
     assert world.storage.history_at_hand(new.job.id) in (None, await world.storage.history(new.job.id, 0, 10))

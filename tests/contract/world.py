@@ -41,6 +41,7 @@ from holon.ports import (
     Touch,
     Touched,
 )
+from tests.claims import claimed
 from tests.contract.backends import Backend, kept, quota_used
 
 Factory = Callable[..., Awaitable["World"]]
@@ -82,7 +83,7 @@ class World:
         self._place = place
         self._opened = AsyncExitStack()
         self._made = 0
-        self._claims: dict[str, tuple[int, Claim]] = {}
+        self._claims: dict[str, Claim] = {}
 
     async def open(self) -> None:
         self.storage = await self._opened.enter_async_context(
@@ -142,16 +143,14 @@ class World:
 
     async def create(self, **fields: Any) -> str:
         """The id of a new job that waits for a claim."""
-        return (await self.storage.create_jobs([self.new_job(**fields)], 0)).jobs[0][0]
+        return (await self.storage.create_jobs([self.new_job(**fields)])).jobs[0][0]
 
     async def claim_of(self, job_id: str) -> Claim:
         """The claim of a job that is ready (other jobs that are ready are claimed as well, and kept at hand)."""
-        taken, claim = self._claims.pop(job_id, (0, None))
-        if claim is None or self.now - taken >= self.settings.claim:
+        if job_id not in self._claims:
             await self.ready()
             assert job_id in self._claims, f"job {job_id} is not ready"
-            _, claim = self._claims.pop(job_id)
-        return claim
+        return self._claims.pop(job_id)
 
     async def start(self, **fields: Any) -> Claim:
         """A new job, claimed."""
@@ -159,19 +158,16 @@ class World:
 
     async def ready(self) -> list[str]:
         """The jobs that are ready now, claimed, in the order in which they are handed over."""
-        claims = await self.storage.claim(1_000)
-        self._claims |= {claim.job.id: (self.now, claim) for claim in claims}
+        claims = await claimed(self.storage)
+        self._claims |= {claim.job.id: claim for claim in claims}
         return [claim.job.id for claim in claims]
 
-    async def keep(self, *claims: Claim) -> list[bool]:
-        return list(await self.storage.keep([(claim.job.id, claim.claim_id) for claim in claims]))
-
-    async def release(self, *claims: Claim) -> list[bool]:
-        return list(await self.storage.release([(claim.job.id, claim.claim_id) for claim in claims]))
+    async def release(self, claim: Claim, *, counted: bool = False) -> None:
+        await self.storage.release(claim, counted=counted)
 
     async def append(self, job_id: str, event: InboxEvent, key: str | None = None) -> Appended:
         """Put an event into an inbox, claiming nothing."""
-        return (await self.storage.append(job_id, event, key or self.unique(), 0))[0]
+        return await self.storage.append(job_id, event, key or self.unique())
 
     async def record(self, job_id: str) -> JobRecord:
         record = await self.storage.job(job_id)
@@ -228,8 +224,8 @@ class World:
         }
         return NewTask(**given | fields)
 
-    async def commit(self, step: Step, seats: Sequence[Seat] = (), want: int = 0) -> Committed:
-        return await self.storage.commit(step, want, seats)
+    async def commit(self, step: Step, seats: Sequence[Seat] = ()) -> Committed:
+        return await self.storage.commit(step, seats)
 
     async def finish(self, claim: Claim) -> Committed:
         """End a job well."""
@@ -321,7 +317,7 @@ class World:
         """Send one result, and the verdict (None: committed)."""
         worker = worker_id or offer.worker_id
         result = Result(offer.task_id, offer.lease_id, replace(outcome, worker_id=worker), retry_after)
-        done = await self.storage.complete([result], worker, 0, ())
+        done = await self.storage.complete([result], worker, ())
         return done.verdicts[0]
 
     async def task_record(self, task: str) -> TaskRecord:
@@ -336,10 +332,10 @@ class World:
 
     # Time ---------------------------------------------------------------------------------------------------------
 
-    async def fire(self, *, want: int = 0, limit: int = 1_000) -> Fired:
-        return await self.storage.fire(limit, want)
+    async def fire(self, *, limit: int = 1_000) -> Fired:
+        return await self.storage.fire(limit)
 
-    async def after(self, ms: int, *, want: int = 0) -> Fired:
+    async def after(self, ms: int) -> Fired:
         """Let time pass, and what is due happen."""
         self.clock.advance(ms)
-        return await self.fire(want=want)
+        return await self.fire()

@@ -44,8 +44,7 @@ KIND = "crowd"
 CALLS = {
     "create": 3,
     "cancel": 1,
-    "claim": 5,
-    "keep_or_release": 1,
+    "release": 1,
     "commit": 12,
     "open_session": 2,
     "close_session": 1,
@@ -89,6 +88,7 @@ class Crowd:
 
     async def act(self) -> None:
         """Some calls at a time, then perhaps some time; what could not be written did not happen."""
+        self.store.run_jobs(self.random.randint(0, 8), self.begin)
         names = self.random.choices([*CALLS], [*CALLS.values()], k=self.random.choice((1, 2, 4, 8, 16)))
         self.faults.go_on.clear()
         calls = [asyncio.create_task(getattr(self, name)()) for name in names]
@@ -100,17 +100,16 @@ class Crowd:
         if self.chance(0.3):
             self.world.clock.advance(self.random.choice((100, 1_000, 4_000, 9_000, 31_000)))
 
-    def want(self) -> int:
-        return self.random.randint(0, 4)
-
     def seats(self) -> list[Seat]:
         some = self.random.sample(sorted(self.sessions.items()), min(2, len(self.sessions)))
         only = frozenset(self.random.choice(((), (T.key,))))
         prices = self.random.choice(({}, {T.key: 10, U.key: 25}))
         return [Seat(*one, self.random.randint(0, 5), (T.key, U.key), only, prices) for one in some]
 
-    def got(self, claims: Sequence[Claim] = (), offers: Sequence[Offer] = ()) -> None:
-        self.claims |= {claim.job.id: claim for claim in claims}
+    def begin(self, claim: Claim) -> None:
+        self.claims[claim.job.id] = claim
+
+    def got(self, offers: Sequence[Offer]) -> None:
         self.offers = [*self.offers, *offers][-60:]
 
     def some_jobs(self, most: int) -> list[str]:
@@ -120,8 +119,8 @@ class Crowd:
 
     async def create(self) -> None:
         items = [self._new_job() for _ in range(self.random.randint(1, 3))]
-        made = await self.store.create_jobs(items, self.want(), self.seats())
-        self.got(made.claims, made.leased.offers)
+        made = await self.store.create_jobs(items, self.seats())
+        self.got(made.leased.offers)
         for item, (job_id, what) in zip(items, made.jobs, strict=True):
             if what is not Creation.CREATED:
                 self.programs.pop(item.job.id, None)
@@ -150,8 +149,7 @@ class Crowd:
     async def cancel(self) -> None:
         for job in self.some_jobs(1):
             event, key = CancelRequested("ann", self.chance(0.3)), self.random.choice(("", "request"))
-            _, claims = await self.store.append(job, event, self.world.unique(), self.want(), key)
-            self.got(claims)
+            await self.store.append(job, event, self.world.unique(), key)
 
     async def read(self) -> None:
         for job in self.some_jobs(3):
@@ -159,14 +157,10 @@ class Crowd:
 
     # Nodes --------------------------------------------------------------------------------------------------------
 
-    async def claim(self) -> None:
-        self.got(await self.store.claim(self.want()))
-
-    async def keep_or_release(self) -> None:
+    async def release(self) -> None:
         if self.claims:
-            claim = self.random.choice([*self.claims.values()])
-            call = self.random.choice((self.store.keep, self.store.release))
-            await call([(claim.job.id, claim.claim_id)])
+            claim = self.claims.pop(self.random.choice([*self.claims]))
+            await self.store.release(claim, counted=self.chance(0.5))
 
     async def commit(self) -> None:
         if self.steps and self.chance(0.15):
@@ -175,14 +169,14 @@ class Crowd:
             claim = self.claims.pop(self.random.choice([*self.claims]))
             decided = self._decided(claim)
             if decided is None:
-                await self.store.release([(claim.job.id, claim.claim_id)])
+                await self.store.release(claim)
                 return
             step = replace(decided, end_tasks=decided.end_tasks or self.chance(0.1))
             self.steps = [*self.steps, step][-10:]
         else:
             return
-        done = await self.store.commit(step, self.want(), self.seats())
-        self.got(done.claims, done.leased.offers)
+        done = await self.store.commit(step, self.seats())
+        self.got(done.leased.offers)
         if step.keep and not done.conflict and not step.job.status.terminal:
             self.claims[step.job.id] = Claim(step.job, step.claim_id, done.events, 1)
 
@@ -196,8 +190,7 @@ class Crowd:
         return self.handlers.step(program, claim)
 
     async def fire(self) -> None:
-        fired = await self.store.fire(self.random.choice((1, 1_000)), self.want())
-        self.got(fired.claims)
+        fired = await self.store.fire(self.random.choice((1, 1_000)))
         self.spawns += fired.spawns
 
     async def spawn(self) -> None:
@@ -233,7 +226,7 @@ class Crowd:
         opening = Opening(worker, session, self.random.randint(1, 6), tuple(dict.fromkeys(held)), lease, execution)
         opened = await self.store.open_session(opening)
         self.sessions[worker] = session
-        self.got(offers=opened.kept)
+        self.got(opened.kept)
 
     async def close_session(self) -> None:
         if self.sessions:
@@ -241,7 +234,7 @@ class Crowd:
             await self.store.close_session(worker, self.sessions.pop(worker))
 
     async def lease(self) -> None:
-        self.got(offers=(await self.store.lease(self.seats())).offers)
+        self.got((await self.store.lease(self.seats())).offers)
 
     async def touch(self) -> None:
         live = [one for one in self.offers if one.worker_id in self.sessions]
@@ -258,7 +251,7 @@ class Crowd:
             credits=tuple((*one, self.random.randint(1, 6)) for one in self.sessions.items() if self.chance(0.2)),
         )
         touched = await self.store.touch(touch, self.seats())
-        self.got(offers=touched.leased.offers)
+        self.got(touched.leased.offers)
 
     def _handback(self, ref: LeaseRef) -> Handback:
         pick = self.random.choice
@@ -273,8 +266,8 @@ class Crowd:
         others = [one for one in self.offers if one.worker_id == first.worker_id and self.chance(0.5)]
         results = [self._result(one) for one in (first, *others)]
         worker = first.worker_id if self.chance(0.9) else self.random.choice(WORKERS)
-        done = await self.store.complete(results, worker, self.want(), self.seats())
-        self.got(done.claims, done.leased.offers)
+        done = await self.store.complete(results, worker, self.seats())
+        self.got(done.leased.offers)
 
     def _result(self, offer: Offer) -> Result:
         status = self.random.choice((SUCCESS, SUCCESS, SUCCESS, FAILURE, CANCELLED))

@@ -30,7 +30,7 @@ from tests.core.faults import Faults, FaultyBackend, settled
 async def test_i1_no_reply_leaves_before_its_batch(world: World, faults: Faults) -> None:
     async with faults.held_up(world):
         new = world.new_job()
-        creating = asyncio.create_task(world.storage.create_jobs([new], 0))
+        creating = asyncio.create_task(world.storage.create_jobs([new]))
         reading = asyncio.create_task(world.storage.job(new.job.id))
         await settled()
         assert not creating.done()
@@ -47,7 +47,7 @@ async def test_i1_a_write_of_which_nothing_is_known_is_repeated_and_counts_once(
     faults.fail_next(applied=applied)
     quota = Quota("ann", 5, "period", world.now + 60_000)
     new = replace(world.new_job(), quota=quota)
-    assert (await world.storage.create_jobs([new], 0)).jobs == ((new.job.id, Creation.CREATED),)
+    assert (await world.storage.create_jobs([new])).jobs == ((new.job.id, Creation.CREATED),)
     await world.restart()
     assert await world.storage.job(new.job.id) is not None
     assert await world.quota_used("ann", "period") == 1
@@ -67,14 +67,14 @@ async def test_i8_calls_beyond_so_many_are_refused_and_new_jobs_first(
     # To begin so many calls takes a busy machine longer.
     monkeypatch.setattr(writer, "AWAY_S", 60.0)
     async with faults.held_up(world):
-        calls = [asyncio.create_task(world.ready()) for _ in range(MAX_WAITING_TO_CREATE)]
+        calls = [asyncio.create_task(world.fire()) for _ in range(MAX_WAITING_TO_CREATE)]
         await settled()
         with pytest.raises(StoreUnavailable, match=f"{MAX_WAITING_TO_CREATE + 1} calls waiting; try again"):
             await world.create()
-        calls += [asyncio.create_task(world.ready()) for _ in range(MAX_WAITING - MAX_WAITING_TO_CREATE - 1)]
+        calls += [asyncio.create_task(world.fire()) for _ in range(MAX_WAITING - MAX_WAITING_TO_CREATE - 1)]
         await settled()
         with pytest.raises(StoreUnavailable, match=f"{MAX_WAITING} calls waiting; try again") as refused:
-            await world.ready()
+            await world.fire()
     assert refused.value.retry_after == RETRY_AFTER_S
     await asyncio.gather(*calls)
     assert await world.create()
@@ -85,7 +85,6 @@ async def test_what_is_not_kept_costs_no_write(world: World, faults: Faults) -> 
     offer = await world.accepted(hand)
     claim = await world.start()
     before = faults.writes
-    assert await world.keep(claim) == [True]
     assert (await world.touch(extends=(hand.ref(offer),))).lost == ()
     assert await world.ready() == []
     assert await world.lease(hand.seat()) == []
@@ -101,7 +100,7 @@ async def test_a_store_that_confirms_nothing_takes_no_more_and_goes_on_when_it_d
     with monkeypatch.context() as soon:
         soon.setattr(writer, "AWAY_S", 0.0)
         with pytest.raises(StoreUnavailable, match="may yet be carried out"):
-            await world.storage.create_jobs([waiting], 0)
+            await world.storage.create_jobs([waiting])
     with pytest.raises(StoreUnavailable, match="does not confirm writes"):
         await world.create()
     # So are reads of what the store has not confirmed: nobody waits for it.
@@ -122,7 +121,7 @@ async def test_a_store_that_confirms_nothing_takes_no_more_and_goes_on_when_it_d
 async def test_a_job_whose_note_is_outdated_counts_nothing(world: World) -> None:
     quota = Quota("ann", 5, "period", world.now + 60_000)
     new = replace(world.new_job(), quota=quota, note=Note("notes", Put("n", b"1", 7)))
-    assert (await world.storage.create_jobs([new], 0)).jobs == ((new.job.id, Creation.OUTDATED),)
+    assert (await world.storage.create_jobs([new])).jobs == ((new.job.id, Creation.OUTDATED),)
     assert await world.quota_used("ann", "period") == 0
 
 
@@ -141,7 +140,7 @@ async def test_i10_who_asks_for_what_is_in_no_shard_is_refused_while_the_store_d
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "records": lambda: storage.document("keys", "a"),
         "exchange": lambda: storage.put_document("keys", "a", b"1", version=0),
-        "draw": lambda: storage.create_jobs([new], 0),
+        "draw": lambda: storage.create_jobs([new]),
     }
     async with asyncio.timeout(10):
         with pytest.raises(StoreUnavailable, match="does not answer"):
@@ -208,7 +207,7 @@ async def test_a_store_in_memory_is_not_written_while_nothing_changes(monkeypatc
         for _ in range(10):
             await settled()
         assert writes == before
-        await store.create_jobs([NewJob(Job(store.new_job_id("ann"), "bp", "ann", {}, "start"), ())], 0)
+        await store.create_jobs([NewJob(Job(store.new_job_id("ann"), "bp", "ann", {}, "start"), ())])
         assert writes == before + 1
 
 
@@ -276,7 +275,7 @@ async def test_an_operation_that_fails_half_way_leaves_the_rows_as_they_were(
 async def test_a_caller_that_goes_away_leaves_its_operation_to_be_done(world: World, faults: Faults) -> None:
     async with faults.held_up(world):
         new = world.new_job()
-        creating = asyncio.create_task(world.storage.create_jobs([new], 0))
+        creating = asyncio.create_task(world.storage.create_jobs([new]))
         beside = asyncio.create_task(world.create())
         await settled()
         creating.cancel()
@@ -290,7 +289,7 @@ async def test_what_was_asked_for_before_the_end_is_done(tmp_path: Path) -> None
     world = World(FaultyBackend(Faults()), tmp_path, {})
     await world.open()
     new = world.new_job()
-    creating: asyncio.Task[Created] = asyncio.create_task(world.storage.create_jobs([new], 0))
+    creating: asyncio.Task[Created] = asyncio.create_task(world.storage.create_jobs([new]))
     await settled()
     await world.close()
     assert (await creating).jobs[0][1] is Creation.CREATED
@@ -325,8 +324,8 @@ async def test_a_document_that_is_made_again_has_a_newer_version_also_after_a_re
 
 
 async def test_who_waits_for_a_job_is_woken_before_who_changed_it_and_all_others_after(world: World) -> None:
-    job_id = await world.create()
-    await world.storage.watch(job_id)
+    claim = await world.start()
+    await world.storage.watch(claim.job.id)
     loop, woken = asyncio.get_running_loop(), list[str]()
 
     def told(hint: Hint) -> None:
@@ -335,7 +334,7 @@ async def test_who_waits_for_a_job_is_woken_before_who_changed_it_and_all_others
     world.storage.hear(told)
 
     async def change() -> None:
-        await world.append(job_id, CancelRequested("ann"))
+        await world.dispatch(claim=claim)
         woken.append("who changed it")
 
     await change()

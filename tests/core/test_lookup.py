@@ -185,7 +185,7 @@ async def test_ids_are_found_of_all_shards(plain: Pair) -> None:
         new = plain.first.new_job()
         job_id = plain.first.storage.new_job_id("ann")
         new = replace(new, job=replace(new.job, id=job_id))
-        await plain.first.storage.create_jobs([new], 0)
+        await plain.first.storage.create_jobs([new])
         jobs.append(job_id)
         if len(jobs) % 3:
             await plain.first.finish(await plain.first.claim_of(job_id))
@@ -299,7 +299,7 @@ async def over(world: World) -> str:
     """A job that is over, of request r, with a task."""
     new = world.new_job(request_id="r", digest=b"d")
     new = replace(new, job=replace(new.job, id=world.storage.new_job_id("ann", "r")))
-    await world.storage.create_jobs([new], 0)
+    await world.storage.create_jobs([new])
     offer = await world.accepted(await world.hand(), claim=await world.claim_of(new.job.id))
     await world.complete(offer)
     await world.finish(await world.claim_of(offer.job_id))
@@ -368,7 +368,7 @@ async def test_a_list_shows_nothing_that_a_lost_shard_was_to_write(
     monkeypatch.setattr(owned, "FETCH_JOBS", 1)
     one, two = plain.first, plain.second
     older = one.new_job()
-    await one.storage.create_jobs([older], 0)
+    await one.storage.create_jobs([older])
     claim = await one.start()
     while shard_of(claim.job.id) == shard_of(older.job.id):
         claim = await one.start()

@@ -18,6 +18,7 @@ from holon.ports import NewJob, Step, StoreSettings
 from holon.storage.owned import OwnedStorage
 from holon.stores.memory import MemoryRows
 from holon.stores.port import Batch, Head, RowKey, RowStore, Word
+from tests.claims import claimed
 from tests.sim.loop import VirtualLoop
 from tests.sim.node import SimClock
 from tests.sim.store import Server, SimRows
@@ -245,9 +246,10 @@ async def finished(store: AloneStorage) -> str:
     """The id of a new job that is over; its webhook is to be told."""
     job_id = store.new_job_id("ann")
     new = NewJob(Job(job_id, "bp", "ann", {}, "start", webhook="https://example.org"), ())
-    [claim] = (await store.create_jobs([new], 1)).claims
+    await store.create_jobs([new])
+    [claim] = await claimed(store)
     job = replace(claim.job, step=1, status=Status.FINISHED)
-    assert not (await store.commit(Step(claim.claim_id, "commit", job), 0, ())).conflict
+    assert not (await store.commit(Step(claim.claim_id, "commit", job), ())).conflict
     return job_id
 
 

@@ -148,7 +148,7 @@ async def test_however_much_has_expired_is_deleted(world: World) -> None:
     for kind in ("a_kind", "another"):
         puts = [Put(str(n), b"{}", 0, 1_000 if n else None) for n in range(many)]
         await world.storage.put_documents(kind, puts)
-    await world.storage.create_jobs([replace(world.new_job(), quota=quota)], 0)
+    await world.storage.create_jobs([replace(world.new_job(), quota=quota)])
     world.clock.advance(1_000 + KEPT_LONGER)
     assert await world.storage.purge(world.now, 10) == 0
     assert (await world.kept())["documents"] == 2

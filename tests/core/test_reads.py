@@ -204,7 +204,7 @@ async def test_repeated_requests_find_their_jobs_however_few_of_those_that_are_o
         assert await world.storage.made("ann", request_id)
     monkeypatch.setattr(finished, "KEPT_OVER", 5)
     repeats = [world.new_job(request_id=request_id) for request_id in requests]
-    created = await world.storage.create_jobs(repeats, 0)
+    created = await world.storage.create_jobs(repeats)
     assert {job_id for job_id, _ in created.jobs} == made
     assert len(made) == 10
 

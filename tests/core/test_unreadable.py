@@ -14,6 +14,7 @@ import pytest
 from holon.domain.value import replace
 from holon.errors import SealBroken
 from holon.ports import Ends
+from holon.storage.outbox import TAKEN_FOR_MS
 from tests.contract.backends import Sqlite
 from tests.contract.test_ends import HOLD, ended, take
 from tests.contract.world import World
@@ -68,7 +69,7 @@ async def test_history_that_does_not_open_keeps_no_other_from_being_moved(world:
     another = await told(world, 1)
     assert await taken(world) == {another: 1}
     flip(world, broken, "lines.*")
-    world.clock.advance(world.settings.claim)
+    world.clock.advance(TAKEN_FOR_MS)
     assert await taken(world) == {broken: 3 * BATCH}
 
 

@@ -90,7 +90,7 @@ async def test_i6_a_handler_that_kills_the_process_ends_alone(tmp_path: Path, st
 
 
 async def test_a_run_of_a_handler_that_ended_with_its_node_is_in_the_history(tmp_path: Path, store: str) -> None:
-    node = Node(tmp_path, BLUEPRINTS, **QUICK, STORAGE_URI=store, JOB_CLAIM_SECONDS=1)
+    node = Node(tmp_path, BLUEPRINTS, **QUICK, STORAGE_URI=store)
     async with ended_with_test(node):
         await node.start()
         supervisor = asyncio.create_task(node.process.restarted())

@@ -54,8 +54,8 @@ BAIT = ("bait", "other")
 TOKEN = "the-token-of-the-callers"
 ME = Client(DEFAULT)
 # Timers of all kinds fire while an example runs: what a stream leaves behind is over before the next has gone far.
-LEASE, OFFER, CLAIM = 400, 150, 2_000
-STORE = StoreSettings("node-1", claim=CLAIM, lease=LEASE, offer=OFFER)
+LEASE, OFFER = 400, 150
+STORE = StoreSettings("node-1", lease=LEASE, offer=OFFER)
 DOOR = WorkerDoorSettings(node_id="node-1", lease=LEASE / 1000, offer=OFFER / 1000, silence=600.0, hello=GUARD)
 # Workers break the rules all the time, and are to go on with it.
 ENGINE = EngineSettings(
@@ -210,7 +210,7 @@ class World:
         self._errors.check()
         for session in self.engine.dispatcher.sessions:
             assert session.promised >= 0
-        assert 0 <= self.engine.slots.taken <= self.engine.slots.limit
+        assert 0 <= self.engine.executor.running <= self.engine.executor.limit
 
     async def check_books(self) -> None:
         """What the node thinks that workers hold is what the store says, once nothing is under way any more."""
@@ -254,7 +254,7 @@ class World:
         self.check()
         await self._finish_all()
         await self._end_all()
-        await self.until(lambda: not self.good.session.leases and not self.engine.slots.taken)
+        await self.until(lambda: not self.good.session.leases and not self.engine.executor.running)
         await self.until(lambda: self._names() == self._tasks)
         assert self.good.session.promised == 0
 

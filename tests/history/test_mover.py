@@ -58,7 +58,7 @@ class Site:
         for _ in range(jobs):
             job = Job(f"0-{self.jobs}", "bp", "ann", {}, "start")
             self.jobs += 1
-            await self.store.create_jobs([NewJob(job, (HistoryEvent("a", 1), HistoryEvent("b", 2)))], 0)
+            await self.store.create_jobs([NewJob(job, (HistoryEvent("a", 1), HistoryEvent("b", 2)))])
         self.mover.wake()
 
     async def all_moved(self) -> None:

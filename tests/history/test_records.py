@@ -20,6 +20,7 @@ from holon.errors import FailedPrecondition, InvalidArgument, StoreUnavailable
 from holon.ports import MAX_PAGE_BYTES, JobFilter, JobRecord, NewJob, Step, StoreSettings
 from holon.storage.history import SqliteHistory
 from holon.storage.memory import MemoryStorage
+from tests.claims import claimed
 
 SETTINGS = StoreSettings("n1", history_backlog=2**30)
 
@@ -38,19 +39,19 @@ class Place:
         job = Job(f"0-{len(self.created):04}", blueprint, owner, {}, "start")
         now, details = self.clock.now_ms(), {"error": error} if error else {}
         told = tuple(HistoryEvent(f"line-{n}", now, worker_id="w1", details=details) for n in range(1, lines + 1))
-        await self.store.create_jobs([NewJob(job, told)], 0)
+        await self.store.create_jobs([NewJob(job, told)])
         self.created.append((self.clock.now_ms(), job.id))
         return job.id
 
     async def end(self, job_id: str, result: object = 1, error: JobError | None = None) -> None:
         """End a job, of which is told then once more."""
-        [claim] = [one for one in await self.store.claim(1_000) if one.job.id == job_id]
+        [claim] = [one for one in await claimed(self.store) if one.job.id == job_id]
         gathered = {"n": result}
         job = replace(claim.job, step=1, status=Status.FINISHED, state_history=gathered, result=gathered)
         if error is not None:
             job = replace(job, status=Status.FAILED, state_history={}, result=None, error=error)
         told = (HistoryEvent("job_completed", self.clock.now_ms()),)
-        await self.store.commit(Step(claim.claim_id, f"commit-{job_id}", job, history=told), 0, ())
+        await self.store.commit(Step(claim.claim_id, f"commit-{job_id}", job, history=told), ())
 
     async def move(self, limit: int = 1_000) -> None:
         notices = await self.store.take(limit)

@@ -23,7 +23,7 @@ from holon.wire.trees import read_summary
 GUARD = 60.0
 OWNER = "owner"
 # Nothing of these tests is repaired by an expiry: it would come too late.
-SETTINGS = StoreSettings("node", claim=600_000, lease=600_000, offer=600_000)
+SETTINGS = StoreSettings("node", lease=600_000, offer=600_000)
 
 relay = Blueprint("relay", api_endpoint="/relay", api_version="v1")
 
@@ -96,7 +96,7 @@ async def test_jobs_whose_creators_went_away_run_at_once(engine: Engine) -> None
     for _ in range(20):
         await create_and_cancel(engine, "relay")
     async with asyncio.timeout(GUARD):
-        await engine.slots.idle()
+        await engine.executor.idle()
     assert set(await statuses(engine)) == {"finished"}
 
 
@@ -118,7 +118,7 @@ async def test_a_worker_that_went_away_while_its_contract_was_learned_leaves_no_
     engine: Engine, turns: int
 ) -> None:
     await engine.jobs.create(Client(OWNER), Creating("asking", {}))
-    await engine.slots.idle()
+    await engine.executor.idle()
     skill = Skill("t", input_schema={"type": "object"})
     joining = asyncio.create_task(engine.workers.join(Joining("w1", 1, catalog=Catalog((skill,))), Hand()))
     for _ in range(turns):
@@ -136,7 +136,7 @@ async def test_a_call_made_while_its_caller_ends_is_answered(tmp_path: Path) -> 
 
         async def calling() -> None:
             try:
-                await store.claim(1)
+                await store.fire(1)
                 await asyncio.Event().wait()
             finally:
                 await store.close_session("w1", "s1")

@@ -17,7 +17,7 @@ JOB = Job("0-a", "relay", "default", {}, "start")
 
 async def test_a_page_of_large_lines_ends_early_and_the_next_goes_on(node: Node) -> None:
     lines = [HistoryEvent("task_finished", 1, details={"error": MESSAGE, "n": n}) for n in range(LINES)]
-    await node.engine.store.create_jobs([NewJob(JOB, tuple(lines))], 0)
+    await node.engine.store.create_jobs([NewJob(JOB, tuple(lines))])
     numbers: list[int] = []
     token, pages = "", 0
     while token or not pages:
@@ -33,7 +33,7 @@ async def test_a_page_of_large_lines_ends_early_and_the_next_goes_on(node: Node)
 
 async def test_a_line_that_is_larger_than_a_page_may_be_is_a_page(node: Node) -> None:
     large = HistoryEvent("task_finished", 1, details={"error": "x" * (MAX_PAGE_BYTES + 1)})
-    await node.engine.store.create_jobs([NewJob(JOB, (large, large))], 0)
+    await node.engine.store.create_jobs([NewJob(JOB, (large, large))])
     page, token = await node.engine.jobs.history(Client("default"), JOB.id, 10)
     assert [number for number, _ in page] == [1]
     page, token = await node.engine.jobs.history(Client("default"), JOB.id, 10, token)

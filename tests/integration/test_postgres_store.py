@@ -95,7 +95,7 @@ async def test_i1_shards_that_a_silent_node_lost_are_answered_by_the_other(
     jobs = [NewJob(Job(f"{shard}-a", "bp", "ann", {}, "start"), ()) for shard in range(32)]
     # The first one writes nothing by itself for 2.5 s, as if it stood still.
     async with storage(uri, "frozen") as frozen:
-        await frozen.create_jobs(jobs, 0)
+        await frozen.create_jobs(jobs)
         async with storage(uri, "other") as other, PostgresRows(uri) as rows:
             while True:
                 if shards := [head.shard for head in await rows.heads() if head.node == "other"]:
@@ -104,7 +104,7 @@ async def test_i1_shards_that_a_silent_node_lost_are_answered_by_the_other(
             taken = f"{shards[0]}-a"
             while True:
                 with contextlib.suppress(StoreUnavailable):
-                    appended, _ = await frozen.append(taken, CancelRequested("ann"), "key", 0)
+                    appended = await frozen.append(taken, CancelRequested("ann"), "key")
                     break
                 await asyncio.sleep(0.05)
             assert appended is Appended.APPENDED
@@ -116,12 +116,12 @@ async def test_batches_that_a_failover_lost_are_written_again(server: Server) ->
     jobs = [NewJob(Job(f"0-{name}", "bp", "ann", {}, "start"), ()) for name in "abcd"]
     async with storage(uri, "one") as store:
         for new in jobs[:3]:
-            await store.create_jobs([new], 0)
+            await store.create_jobs([new])
         # As a replica that did not have the last two.
         server.sql("DELETE FROM holon_row WHERE job IN ('0-b', '0-c')", uri)
         server.sql("DELETE FROM holon_entry WHERE member IN ('0-b', '0-c')", uri)
         server.sql("UPDATE holon_head SET batch = batch - 2", uri)
-        await store.create_jobs(jobs[3:], 0)
+        await store.create_jobs(jobs[3:])
     async with storage(uri, "one") as store:
         assert [one.job.id for one in (await store.jobs(JobFilter("ann"), 10))[0]] == ["0-d", "0-c", "0-b", "0-a"]
 
@@ -161,8 +161,8 @@ async def test_i10_calls_that_read_rows_are_refused_while_the_store_is_silent(se
             calls: list[Callable[[], Awaitable[object]]] = [
                 lambda: store.job("0-unknown"),
                 lambda: store.task("0-unknown-0-0"),
-                lambda: store.append("0-unknown", CancelRequested("ann"), "key", 0),
-                lambda: store.create_jobs([new], 0),
+                lambda: store.append("0-unknown", CancelRequested("ann"), "key"),
+                lambda: store.create_jobs([new]),
                 lambda: store.made("ann", "again"),
                 lambda: store.settle_ends(["0-unknown"]),
             ]
@@ -171,6 +171,6 @@ async def test_i10_calls_that_read_rows_are_refused_while_the_store_is_silent(se
                     await call()
         while True:
             with contextlib.suppress(StoreUnavailable):
-                assert (await store.create_jobs([new], 0)).jobs
+                assert (await store.create_jobs([new])).jobs
                 break
             await asyncio.sleep(0.01)

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from holon.clock import ManualClock
-from holon.domain.events import HistoryEvent
+from holon.domain.events import CancelRequested, HistoryEvent
 from holon.domain.job import Job, Status
 from holon.domain.value import replace
 from holon.errors import ConfigError, StoreUnavailable
-from holon.ports import NewJob, Step, StoreSettings
+from holon.ports import Appended, NewJob, Step, StoreSettings
 from holon.storage.sqlite import SqliteStorage
+from tests.claims import claimed
 
 SETTINGS = StoreSettings("node-1")
 GUARD = 60.0
@@ -34,7 +35,7 @@ def new(job_id: str) -> NewJob:
 async def test_the_file_and_its_directory_are_for_this_user_alone(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "holon.db"
     async with SqliteStorage(path, SETTINGS) as store:
-        await store.create_jobs([new("0-a")], 0)
+        await store.create_jobs([new("0-a")])
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         for file in path.parent.iterdir():
             assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
@@ -117,7 +118,7 @@ async def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
 async def test_i9_the_clock_never_goes_backwards_within_a_file(tmp_path: Path) -> None:
     path = tmp_path / "holon.db"
     async with SqliteStorage(path, SETTINGS, ManualClock(2_000_000)) as store:
-        await store.create_jobs([new("0-a")], 0)
+        await store.create_jobs([new("0-a")])
     async with SqliteStorage(path, SETTINGS, ManualClock(1_000_000)) as store:
         assert store.now() == 2_000_000
 
@@ -126,11 +127,11 @@ async def test_i9_nor_where_the_newest_that_a_file_told_of_has_ended_or_is_gone(
     path = tmp_path / "holon.db"
     clock = ManualClock(2_000_000)
     async with SqliteStorage(path, SETTINGS, clock) as store:
-        await store.create_jobs([new("0-a")], 0)
-        [claim] = await store.claim(1)
+        await store.create_jobs([new("0-a")])
+        [claim] = await claimed(store)
         clock.advance(1_000)
         over = replace(claim.job, step=1, status=Status.FINISHED)
-        await store.commit(Step(claim.claim_id, "c", over), 0, ())
+        await store.commit(Step(claim.claim_id, "c", over), ())
     async with SqliteStorage(path, SETTINGS, ManualClock(1_000_000)) as store:
         assert store.now() == 2_001_000
         assert await store.purge(store.now() + 1, 10) == 1
@@ -147,7 +148,7 @@ async def test_a_clock_that_was_set_back_since_the_last_write_is_told_of(
     for at in (now, now - back_s * 1000):
         clock = ManualClock(at)
         async with SqliteStorage(path, SETTINGS, clock) as store:
-            await store.create_jobs([new(f"0-{at}")], 0)
+            await store.create_jobs([new(f"0-{at}")])
         assert clock.now_ms() == now
     found = [
         line for line in caplog.messages if "2023-11-14 22:13:20 UTC, 3600 s ahead of this machine's clock" in line
@@ -157,16 +158,17 @@ async def test_a_clock_that_was_set_back_since_the_last_write_is_told_of(
 
 async def test_settings_may_come_after_the_store_is_made(tmp_path: Path) -> None:
     store = SqliteStorage(tmp_path / "holon.db", clock=ManualClock())
-    store.configure(StoreSettings("node-1", claim=1_000))
+    store.configure(StoreSettings("node-1", max_inbox=1))
     async with store:
-        await store.create_jobs([new("0-a")], 1)
-        assert (await store.fire(10, 0)).next_due == store.now() + 1_000
+        await store.create_jobs([new("0-a")])
+        asked = [await store.append("0-a", CancelRequested("ann"), key) for key in "ab"]
+        assert asked == [Appended.APPENDED, Appended.FULL]
 
 
 async def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:
     store = SqliteStorage(tmp_path / "holon.db", SETTINGS)
     with pytest.raises(StoreUnavailable, match="not open"):
-        await store.claim(1)
+        await store.fire(1)
     with pytest.raises(StoreUnavailable, match="not open"):
         await store.job("0-a")
     with pytest.raises(StoreUnavailable, match="not open"):
@@ -183,12 +185,13 @@ import asyncio, sys
 from holon.domain.job import Job
 from holon.ports import NewJob, StoreSettings
 from holon.storage.sqlite import SqliteStorage
+from tests.claims import claimed
 
 async def main():
     async with SqliteStorage(sys.argv[1], StoreSettings("node-1")) as store:
         async def lane(lane):
             for n in range(10_000):
-                await store.create_jobs([NewJob(Job(f"0-{lane}-{n}", "bp", "ann", {}, "start"), ())], 1)
+                await store.create_jobs([NewJob(Job(f"0-{lane}-{n}", "bp", "ann", {}, "start"), ())])
                 print(f"0-{lane}-{n}", flush=True)
         await asyncio.gather(*map(lane, range(8)))
 

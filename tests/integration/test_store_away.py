@@ -43,7 +43,7 @@ class Full(MemoryStorage):
 
 async def test_i6_a_job_whose_step_the_store_could_not_take_runs_again_soon_and_is_no_suspect() -> None:
     store = Full()
-    async with running_node(BLUEPRINT, storage=store, JOB_CLAIM_SECONDS=1000.0) as node:
+    async with running_node(BLUEPRINT, storage=store) as node:
         job = await node.run("moved", {})
         told = [event.event_type async for event in node.client.history(job.id)]
     assert (job.status, store.refused) == ("finished", TIMES)

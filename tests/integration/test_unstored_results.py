@@ -26,11 +26,11 @@ class Partly(MemoryStorage):
         self.is_back = asyncio.Event()
         self.told: Counter[str] = Counter()
 
-    async def complete(self, results: Sequence[Result], worker_id: str, want: int, seats: Sequence[Seat]) -> Completed:
+    async def complete(self, results: Sequence[Result], worker_id: str, seats: Sequence[Seat]) -> Completed:
         self.told.update(one.task_id for one in results)
         self.refused = self.refused or results[0].task_id
         taken = [one for one in results if one.task_id != self.refused or self.is_back.is_set()]
-        done = await super().complete(taken, worker_id, want, seats)
+        done = await super().complete(taken, worker_id, seats)
         verdicts = iter(done.verdicts)
         return replace(
             done,

@@ -34,7 +34,7 @@ async def test_a_store_that_is_away_for_a_while_delays_a_watch_and_ends_it_not(
         return record
 
     monkeypatch.setattr(node.engine.store, "job", shaky)
-    await node.engine.store.append(job_id, CancelRequested("x"), "cancel-0", 0)
+    await node.engine.store.append(job_id, CancelRequested("x"), "cancel-0")
     # Well before all that are watched are looked at anyway.
     async with asyncio.timeout(GUARD / 4):
         assert (await stream.rest())[-1].job.status == "cancelled"
@@ -63,7 +63,7 @@ async def test_a_job_in_a_part_of_the_store_that_is_away_delays_no_other_watch(
     monkeypatch.setattr(node.engine.store, "job", parted)
     node.engine.watching.changed([away])
     await node.until(lambda: reads > 0)
-    await node.engine.store.append(there, CancelRequested("x"), "cancel-0", 0)
+    await node.engine.store.append(there, CancelRequested("x"), "cancel-0")
     async with asyncio.timeout(GUARD / 2):
         assert (await streams[1].rest())[-1].job.status == "cancelled"
     is_back.set()

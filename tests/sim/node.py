@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 TOKEN = "the-token-of-all-workers"
 # Milliseconds.
-LEASE, OFFER, CLAIM = 4_000, 1_500, 5_000
+LEASE, OFFER = 4_000, 1_500
 SILENCE_S = 6.0
 ENGINE = EngineSettings(concurrent_jobs=20, retry_first=50, retry_longest=500, reputation=Rules(threshold=0.0))
 # How long a caller waits for an answer (seconds).
@@ -159,7 +159,7 @@ class Node:
         loop = asyncio.get_running_loop()
         clock = SimClock(loop, self._dice.randrange(-30_000, 30_000))
         self.rows = SimRows(self._server, self._outside)
-        settings = StoreSettings(self.name, claim=CLAIM, lease=LEASE, offer=OFFER)
+        settings = StoreSettings(self.name, lease=LEASE, offer=OFFER)
         async with SimStorage(settings, clock, self.rows) as store:
             engine = Engine(store, settings, ENGINE, read_told=read_summary)
             engine.blueprints.register_all([relay()])

@@ -16,7 +16,6 @@ from holon.engine.dispatcher import Dispatcher
 from holon.engine.occurrences import Occurrences
 from holon.engine.results import Reported, Results
 from holon.engine.session import Session
-from holon.engine.slots import Slots
 from holon.errors import Violation
 from holon.ports import Completed, Offer
 from holon.ports.tasks import Leased
@@ -62,7 +61,7 @@ async def test_others_run_between_events_that_are_checked() -> None:
     dear: Any = Dear()
     others = asyncio.create_task(dear.others())
     events = [Occurred(f"{one}-0", one, f"e-{one}", "seen", b"{}", 1) for one in LEASES]
-    answers = await Occurrences(NOTHING, Slots(1), dear, strict=True).take(holding(), events)
+    answers = await Occurrences(NOTHING, dear, strict=True).take(holding(), events)
     others.cancel()
     assert [answer.code for answer in answers.values() if answer is not None] == ["EVENT_INVALID"] * 3
     assert len(set(dear.seen)) == 3
@@ -82,7 +81,7 @@ async def test_others_run_between_results_that_are_checked() -> None:
     telemetry, session = Telemetry(), holding()
     dispatcher = Dispatcher(store, telemetry)
     dispatcher.add(session)
-    results = Results(store, Slots(1), dispatcher, dear, fusing, 1000, telemetry)
+    results = Results(store, dispatcher, dear, fusing, 1000, telemetry)
     others = asyncio.create_task(dear.others())
     done = [Reported(f"{one}-0", one, Outcome(SUCCESS, b"{}")) for one in LEASES]
     answers = await results.complete(session, done)

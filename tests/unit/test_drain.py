@@ -34,7 +34,7 @@ async def test_i10_a_job_that_comes_to_a_draining_node_is_left_to_others(tmp_pat
     engine.blueprints.register_all([echo])
     await engine.drain()
     accepted = await engine.jobs.create(Client("ann"), Creating("echo", {}))
-    assert engine.slots.taken == 0
+    assert engine.executor.running == 0
     assert await world.ready() == [accepted.job_id]
     await world.close()
 

@@ -49,7 +49,6 @@ def jobs(spans: Spans) -> Jobs:
     telemetry: Any = SimpleNamespace(tracing=spans)
     return Jobs(
         store,
-        NOTHING,
         blueprints,
         Contracts(),
         NOTHING,

@@ -53,12 +53,12 @@ def waiting_job(number: int) -> NewJob:
 
 async def test_jobs_and_tasks_that_wait_give_the_collector_nothing_to_walk(tmp_path: Path) -> None:
     async with SqliteStorage(tmp_path / "holon.db", synchronous="NORMAL") as storage:
-        await storage.create_jobs([waiting_job(0)], 0)
+        await storage.create_jobs([waiting_job(0)])
         gc.collect()
         before = len(gc.get_objects())
-        await storage.create_jobs([waiting_job(number) for number in range(1, 1 + JOBS)], 0)
+        await storage.create_jobs([waiting_job(number) for number in range(1, 1 + JOBS)])
         # The last batch is at hand until the next one.
-        await storage.create_jobs([waiting_job(1 + JOBS)], 0)
+        await storage.create_jobs([waiting_job(1 + JOBS)])
         assert (await storage.counts()).queued == 2 + JOBS
         gc.collect()
         assert len(gc.get_objects()) - before < JOBS

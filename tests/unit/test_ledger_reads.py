@@ -10,6 +10,7 @@ from holon.domain.events import HistoryEvent
 from holon.domain.job import Job, Status
 from holon.ports import NewJob
 from holon.storage.memory import MemoryStorage
+from tests.claims import claimed
 
 
 async def test_jobs_are_counted_as_they_are_seen_and_their_states_are_not_opened_for_that(
@@ -17,7 +18,8 @@ async def test_jobs_are_counted_as_they_are_seen_and_their_states_are_not_opened
 ) -> None:
     async with MemoryStorage(clock=ManualClock()) as storage:
         jobs = [Job(f"0-{n}", "bp", "ann", {"n": n}, "start") for n in range(5)]
-        await storage.create_jobs([NewJob(job, (HistoryEvent("job_created", 0),)) for job in jobs], 2)
+        await storage.create_jobs([NewJob(job, (HistoryEvent("job_created", 0),)) for job in jobs])
+        await claimed(storage, 2)
         opened: list[bytes] = []
         monkeypatch.setattr(reads, "decode_job", opened.append)
         counts = await storage.counts()

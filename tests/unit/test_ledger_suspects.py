@@ -1,4 +1,4 @@
-"""The ledger: a job that may kill its process runs alone, and meanwhile nobody is told that another is ready."""
+"""The ledger: a job that may kill its process runs alone."""
 
 from __future__ import annotations
 
@@ -21,33 +21,22 @@ def add(tables: Tables, name: str, deliveries: int = 0) -> None:
     tables.mark_ready(row)
 
 
-def hinted(tables: Tables) -> bool:
-    """Whether what the last operation did is told as a job that is ready."""
-    hint = tables.done()
-    return hint is not None and hint.ready
-
-
-def test_what_cannot_be_claimed_beside_a_suspect_is_not_called_ready() -> None:
+def test_what_cannot_be_claimed_beside_a_suspect_waits() -> None:
     tables = Tables(StoreSettings("n"))
     add(tables, "suspect", deliveries=1)
-    assert hinted(tables)
-    [suspect] = claim(tables, 10, NOW)
+    [suspect] = claim(tables, 10)
     add(tables, "other")
-    assert not hinted(tables)
-    assert claim(tables, 10, NOW) == ()
-    assert not hinted(tables)
-    release(tables, [(suspect.job.id, suspect.claim_id)])
-    assert hinted(tables)
+    assert claim(tables, 10) == ()
+    release(tables, suspect.job.id, suspect.claim_id, counted=False)
+    assert [one.job.id for one in claim(tables, 10)] == ["0-other", "0-suspect"]
 
 
-def test_a_suspect_that_waits_for_others_to_end_is_called_ready_once_they_have() -> None:
+def test_a_suspect_waits_for_others_to_end() -> None:
     tables = Tables(StoreSettings("n"))
     add(tables, "runs")
-    [runs] = claim(tables, 10, NOW)
+    [runs] = claim(tables, 10)
     add(tables, "suspect", deliveries=1)
     add(tables, "other")
-    assert not hinted(tables)
-    assert claim(tables, 10, NOW) == ()
-    release(tables, [(runs.job.id, runs.claim_id)])
-    assert hinted(tables)
-    assert [one.job.id for one in claim(tables, 10, NOW)] == ["0-suspect"]
+    assert claim(tables, 10) == ()
+    release(tables, runs.job.id, runs.claim_id, counted=False)
+    assert [one.job.id for one in claim(tables, 10)] == ["0-suspect"]

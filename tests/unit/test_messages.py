@@ -120,13 +120,12 @@ RESULT = Result("0-a-4-0", "l1", OUTCOME, took=12, cost=5)
 # The arguments and the replies of the calls whose shard may be elsewhere, with their types.
 MESSAGES: list[tuple[Any, object]] = [
     *((InboxEvent, event) for event in EVENTS),
-    (tuple[str, InboxEvent, str, int, str, int | None], ("0-a", EVENTS[0], "k", 1, "", None)),
-    (tuple[Appended, tuple[Claim, ...]], (Appended.APPENDED, (CLAIM, replace(CLAIM, events=())))),
-    (tuple[Appended, Sequence[Claim]], (Appended.FULL, [])),
-    (tuple[Appended, Sequence[Claim]], (Appended.APPENDED, [CLAIM])),
+    (tuple[str, InboxEvent, str, str, int | None], ("0-a", EVENTS[0], "k", "", None)),
+    (Appended, Appended.FULL),
+    (Sequence[Claim], [CLAIM, replace(CLAIM, events=())]),
     (Sequence[Result], [RESULT, replace(RESULT, outcome=FAILED, retry_after=5, share_lost=True)]),
-    (tuple[Sequence[Result], str, int, tuple[Seat, ...]], ([replace(RESULT, step=STEP)], "w1", 3, SEATS)),
-    (Completed, Completed((None, Superseded.STALE_TASK), frozenset({"l1"}), LEASED, (CLAIM,), frozenset({"l2"}))),
+    (tuple[Sequence[Result], str, tuple[Seat, ...]], ([replace(RESULT, step=STEP)], "w1", SEATS)),
+    (Completed, Completed((None, Superseded.STALE_TASK), frozenset({"l1"}), LEASED, frozenset({"l2"}))),
     (
         Touch,
         Touch(
@@ -150,7 +149,7 @@ MESSAGES: list[tuple[Any, object]] = [
     (tuple[NewJob, ...], (NEW_JOB, NewJob(Job("0-a", "bp", "ann", {}, "start"), ()))),
     (
         Created,
-        Created((("0-a", Creation.CREATED), ("0-b", Creation.OVER_QUOTA)), (CLAIM,), LEASED, (None, 3)),
+        Created((("0-a", Creation.CREATED), ("0-b", Creation.OVER_QUOTA)), LEASED, (None, 3)),
     ),
     (tuple[Seat, ...], SEATS),
     (Leased, LEASED),

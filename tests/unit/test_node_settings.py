@@ -106,7 +106,6 @@ ARRIVES: list[tuple[str, Value, dict[str, object]]] = [
     ("RETRY_BACKOFF_MAX_SECONDS", 7.0, {"engine.retry_longest": 7_000}),
     ("MAX_TRANSITIONS_PER_JOB", 7, {"engine.max_transitions": 7}),
     ("STRICT_EVENT_VALIDATION", False, {"engine.strict_events": False}),
-    ("JOB_CLAIM_SECONDS", 7.0, {"store.claim": 7_000}),
     ("WORKER_TIMEOUT_SECONDS", 7.0, {"store.execution": 7_000}),
     ("WORKER_HELLO_SECONDS", 7.0, {"workers.hello": 7.0}),
     ("HEARTBEAT_INTERVAL_SECONDS", 7.0, {"workers.heartbeat": 7.0}),

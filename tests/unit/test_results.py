@@ -15,7 +15,6 @@ from holon.engine.contracts import Contracts
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.results import Reported, Results
 from holon.engine.session import Session
-from holon.engine.slots import Slots
 from holon.ports import Completed, Offer
 from holon.ports.tasks import Leased, Seat
 from holon.telemetry.events import Telemetry
@@ -34,7 +33,7 @@ class Store:
     def now(self) -> int:
         return 0
 
-    async def complete(self, results: Any, worker_id: str, want: int, seats: Any) -> Completed:
+    async def complete(self, results: Any, worker_id: str, seats: Any) -> Completed:
         self.seats += seats
         await asyncio.sleep(0)
         return Completed((None,) * len(results), leased=Leased())
@@ -46,7 +45,6 @@ class Node:
     def __init__(self, deciding: Callable[[], None]) -> None:
         self.store = Store()
         store: Any = self.store
-        self.slots = Slots(10)
         self.telemetry = Telemetry()
         self.dispatcher = Dispatcher(store, self.telemetry)
         fusing: Any = SimpleNamespace(after=lambda *_: deciding())
@@ -56,7 +54,7 @@ class Node:
         def judged(_: Session, results: Iterable[tuple[str, Outcome, bool]]) -> None:
             self.judged += [outcome for _, outcome, _ in results]
 
-        self._results = Results(store, self.slots, self.dispatcher, contracts, fusing, 1000, self.telemetry, judged)
+        self._results = Results(store, self.dispatcher, contracts, fusing, 1000, self.telemetry, judged)
 
     def session(self, name: str, leases: int) -> Session:
         session = Session("w", name, leases, SKILL, NOTHING)
@@ -78,13 +76,6 @@ def offer(session_id: str, name: str) -> Offer:
 def every_turn_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if to decide upon one result took long."""
     monkeypatch.setattr("holon.turns.AT_ONCE_S", -1.0)
-
-
-async def test_results_that_are_decided_upon_keep_no_slots_from_others() -> None:
-    taken: list[int] = []
-    node = Node(lambda: taken.append(node.slots.taken))
-    await node.complete(node.session("s1", 3))
-    assert taken == [0, 0, 0]
 
 
 async def test_results_are_those_of_the_stream_that_has_taken_over_their_leases_meanwhile() -> None:

@@ -11,12 +11,12 @@ def test_everybody_is_told_until_he_hears_no_more() -> None:
     leave = hints.hear(one.append)
     hints.hear(other.append)
     hints.hear(other.append)
-    hints.give(Hint(ready=True))
+    hints.give(Hint(notices=True))
     leave()
     leave()
     hints.give(Hint(stops=True))
-    assert one == [Hint(ready=True)]
-    assert other == [Hint(ready=True), Hint(ready=True), Hint(stops=True), Hint(stops=True)]
+    assert one == [Hint(notices=True)]
+    assert other == [Hint(notices=True), Hint(notices=True), Hint(stops=True), Hint(stops=True)]
 
 
 def test_who_leaves_while_others_are_told_keeps_it_from_nobody() -> None:
@@ -28,10 +28,10 @@ def test_who_leaves_while_others_are_told_keeps_it_from_nobody() -> None:
 
     leave = hints.hear(go)
     hints.hear(told.append)
-    hints.give(Hint(ready=True))
-    assert told == [Hint(ready=True)]
+    hints.give(Hint(notices=True))
+    assert told == [Hint(notices=True)]
     hints.give(Hint(stops=True))
-    assert told == [Hint(ready=True), Hint(stops=True), Hint(stops=True)]
+    assert told == [Hint(notices=True), Hint(stops=True), Hint(stops=True)]
 
 
 def test_of_jobs_that_nobody_watches_nothing_is_told() -> None:
@@ -39,5 +39,5 @@ def test_of_jobs_that_nobody_watches_nothing_is_told() -> None:
     hints.hear(told.append)
     hints.watched.add("a")
     hints.give(Hint(jobs=frozenset({"b"})))
-    hints.give(Hint(jobs=frozenset({"a", "b"}), ready=True))
-    assert told == [Hint(jobs=frozenset({"a"}), ready=True)]
+    hints.give(Hint(jobs=frozenset({"a", "b"}), notices=True))
+    assert told == [Hint(jobs=frozenset({"a"}), notices=True)]

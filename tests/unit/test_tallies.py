@@ -35,9 +35,9 @@ class Counting(MemoryStorage):
         super().__init__(settings)
         self.committed = asyncio.Event()
 
-    async def commit(self, step: Step, want: int, seats: Sequence[Seat]) -> Committed:
+    async def commit(self, step: Step, seats: Sequence[Seat]) -> Committed:
         """As it is."""
-        reply = await super().commit(step, want, seats)
+        reply = await super().commit(step, seats)
         self.committed.set()
         return reply
 

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from holon.domain.matching import Need
-from holon.engine.slots import Slots
 from holon.engine.wakeups import Wakeups
 from holon.errors import StoreUnavailable
-from holon.ports import Claim, Fired, Hint
+from holon.ports import Fired, Hint
 from holon.storage.memory import MemoryStorage
 from holon.storage.redis import RedisStorage
 from holon.storage.sqlite import SqliteStorage
@@ -40,10 +39,7 @@ class Timers:
         self._told = told
         return lambda: None
 
-    async def claim(self, want: int) -> Sequence[Claim]:
-        return ()
-
-    async def fire(self, limit: int, want: int) -> Fired:
+    async def fire(self, limit: int) -> Fired:
         self.fired += 1
         if self.fired == 1:
             self._told(Hint(due=1))
@@ -66,7 +62,7 @@ async def caught_up() -> None:
 def wakeups_of(store: Any) -> Wakeups:
     deaf: Any = Deaf()
     nothing: Any = None
-    return Wakeups(store, Slots(1), nothing, nothing, nothing, deaf, deaf, nothing, caught_up)
+    return Wakeups(store, nothing, nothing, nothing, deaf, deaf, nothing, caught_up)
 
 
 async def test_a_timer_that_a_hint_tells_of_while_others_are_fired_is_fired_when_it_is_due() -> None:
@@ -91,7 +87,7 @@ class OneTimer:
     def now(self) -> int:
         return 1
 
-    async def fire(self, limit: int, want: int) -> Fired:
+    async def fire(self, limit: int) -> Fired:
         self.fired += 1
         if self.fired == 1:
             return Fired(2)
@@ -140,10 +136,7 @@ class Quiet:
         self.told = told
         return lambda: None
 
-    async def claim(self, want: int) -> Sequence[Claim]:
-        return ()
-
-    async def fire(self, limit: int, want: int) -> Fired:
+    async def fire(self, limit: int) -> Fired:
         return Fired(None)
 
 
@@ -164,7 +157,6 @@ async def test_i6_a_task_that_began_to_wait_since_is_not_forgotten_by_who_leased
     store, waiting = Quiet(), Waiting()
     parts: list[Any] = [
         store,
-        Slots(1),
         waiting,
         None,
         SimpleNamespace(waiting=lambda needs: None),
@@ -203,7 +195,7 @@ async def test_who_watches_is_told_at_once_and_then_who_follows_before_what_a_re
     store, told = Quiet(), list[Any]()
     watching = SimpleNamespace(changed=lambda jobs: told.append(("watching", set(jobs))))
     following = SimpleNamespace(changed=lambda jobs: told.append(("following", set(jobs))))
-    parts: list[Any] = [store, Slots(1), None, None, None, watching, following, None, caught_up]
+    parts: list[Any] = [store, None, None, None, watching, following, None, caught_up]
     running = asyncio.create_task(Wakeups(*parts).run())
     reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -250,7 +242,7 @@ class AwayAtFirst(Waiting):
 async def test_i6_what_began_to_wait_while_the_store_refused_calls_is_looked_up_once_it_takes_them() -> None:
     store, waiting = Quiet(), AwayAtFirst()
     rekeying = SimpleNamespace(waiting=lambda needs: None)
-    parts: list[Any] = [store, Slots(1), waiting, None, rekeying, Deaf(), Deaf(), None, caught_up]
+    parts: list[Any] = [store, waiting, None, rekeying, Deaf(), Deaf(), None, caught_up]
     running = asyncio.create_task(Wakeups(*parts).run())
     await asyncio.sleep(0)
     store.told(Hint(keys=frozenset({"lost"})))

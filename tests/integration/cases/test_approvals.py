@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from holon.clock import ManualClock
 from holon.context import ActionFactory
 from holon.domain.events import ApprovalResolved, InboxEvent
 from holon.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unauthenticated
-from holon.ports import Appended, Claim
+from holon.ports import Appended
 from holon.storage.memory import MemoryStorage
 from holon.testing import RunningNode, running_node
 from tests.integration.cases.site import Start, create, ended, history, http, seen, waits
@@ -309,17 +309,17 @@ class Crossing(MemoryStorage):
         job_id: str,
         event: InboxEvent,
         dedup_key: str,
-        want: int,
         request_key: str = "",
         most: int | None = None,
-    ) -> tuple[Appended, Sequence[Claim]]:
+    ) -> Appended:
         if isinstance(event, ApprovalResolved):
             before = await self._step(job_id)
             self._its_clock.advance(3_600_000)
-            await self.fire(1, 0)
+            if self._hears:
+                await self.fire(1)
             while self._hears and await self._step(job_id) == before:  # noqa: ASYNC110  nothing tells it
                 await asyncio.sleep(0.001)
-        return await super().append(job_id, event, dedup_key, want, request_key, most)
+        return await super().append(job_id, event, dedup_key, request_key, most)
 
     async def _step(self, job_id: str) -> int:
         record = await self.job(job_id)

@@ -291,7 +291,7 @@ async def test_i5_a_foreign_job_looks_like_one_that_does_not_exist(kind: str, tm
         file = tmp_path / "holon.db"
         store = MemoryStorage(settings) if kind == "memory" else SqliteStorage(file, settings)
         async with store:
-            await store.create_jobs([NewJob(foreign, ())], 0)
+            await store.create_jobs([NewJob(foreign, ())])
         given = {"storage": store} if isinstance(store, MemoryStorage) else {"STORAGE_URI": f"sqlite:///{file}"}
         node = await stack.enter_async_context(running_node(one_task(), **given))
         door = await stack.enter_async_context(http(node))

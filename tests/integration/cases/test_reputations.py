@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import pytest
@@ -111,6 +114,23 @@ async def test_e18_what_is_done_raises_it_and_a_declared_status_is_done(start: S
         await shown(node, "w1", ("t", 0.96, {"PERMANENT_ERROR": 1}))
 
 
+@asynccontextmanager
+async def beating(wire: Wire) -> AsyncIterator[None]:
+    """Its worker is not silent."""
+
+    async def beat() -> None:
+        for sequence in count(1):
+            await wire.beat(sequence)
+            await asyncio.sleep(SHORT["WORKER_SILENCE_SECONDS"] / 3)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
 async def test_e17_lost_leases_are_failures_and_count_once_for_a_session_that_ended(start: Start) -> None:
     async with start(asked(), **SHORT) as node:
         async with a_wire(node, "w1", offering("t"), offering("u")) as wire:
@@ -119,7 +139,11 @@ async def test_e17_lost_leases_are_failures_and_count_once_for_a_session_that_en
                 await accepted(wire)
         for job_id in jobs:
             await written(node, job_id, "attempt_lost")
-        async with a_wire(node, "w1", offering("t"), offering("u"), credits=0), http(node) as client:
+        async with (
+            a_wire(node, "w1", offering("t"), offering("u"), credits=0) as again,
+            beating(again),
+            http(node) as client,
+        ):
             await shown(node, "w1", ("t", 0.95, {"WORKER_LOST": 1}))
             (worker,) = (await client.get("/api/v1/workers")).json()["workers"]
             (told,) = worker["reputations"]

@@ -56,7 +56,7 @@ class OneOfSeveral(World):
 async def confirms(world: World, shard: int = 0) -> bool:
     """Whether the store writes what a node changes in a shard."""
     try:
-        await world.storage.keep([(f"{shard}-no-job", "no claim")])
+        await world.storage.spawn(f"{shard}-no-job", 0)
     except StoreUnavailable:
         return False
     return True

@@ -16,6 +16,7 @@ from holon.ports import JobFilter, StoreSettings
 from holon.storage.redis import RedisStorage
 from holon.stores import redis_servers
 from holon.telemetry.seldom import Seldom
+from tests.claims import claimed
 from tests.contract.backends import CLUSTERED
 from tests.contract.judgement import judge, settle
 from tests.contract.model import Model
@@ -165,7 +166,7 @@ async def test_i1_when_a_master_dies_its_replica_goes_on_with_its_shards(tmp_pat
             cluster.servers[cluster.owner(head(1))].kill()
             await until(lambda: confirms(world, 1), "the replica is a master")
             jobs += [await world.create() for _ in range(6)]
-            found = {claim.job.id for claim in await world.storage.claim(100)}
+            found = {claim.job.id for claim in await claimed(world.storage)}
             assert found == set(jobs)
     finally:
         await asyncio.to_thread(cluster.close)

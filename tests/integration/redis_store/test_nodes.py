@@ -31,7 +31,6 @@ from tests.redis_server import RedisServer
 GUARD = 60.0
 # What was claimed or offered, and not heard of, is given out again when that is over.
 SOON_OVER: dict[str, Any] = {
-    "JOB_CLAIM_SECONDS": 1,
     "TASK_OFFER_SECONDS": 0.5,
     "TASK_LEASE_SECONDS": 3,
     "WORKER_SILENCE_SECONDS": 2.5,

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from holon.errors import ConfigError
 from holon.ports import StoreSettings
 from holon.storage.redis import RedisStorage
+from tests.claims import claimed
 from tests.contract.backends import REDIS
 from tests.e2e.processes import until
 from tests.integration.redis_store.nodes import OneOfSeveral, confirms
@@ -72,7 +73,7 @@ async def test_the_store_goes_on_at_the_replica_when_the_master_dies(watched: Wa
     async with RedisStorage(watched.uri, StoreSettings("a"), world.clock) as world.storage:
         watched.master.kill()
         await until(lambda: confirms(world), "the replica is the master")
-        ready = [claim.job.id for claim in await world.storage.claim(100)]
+        ready = [claim.job.id for claim in await claimed(world.storage)]
         assert sorted(ready) == sorted(jobs)
 
 
@@ -89,7 +90,7 @@ async def test_sentinels_that_ask_for_a_password_are_given_that_of_the_servers(w
             pass
     uri = watched.uri.replace("127.0.0.1:1,", "holon:s{3}cr3t@127.0.0.1:1,")
     async with RedisStorage(uri, StoreSettings("a")) as storage:
-        assert await storage.claim(1) == ()
+        assert await claimed(storage) == []
 
 
 async def test_a_service_that_no_sentinel_knows_is_told_at_the_start(watched: Watched) -> None:

@@ -16,6 +16,7 @@ from holon.errors import ConfigError
 from holon.ports import StoreSettings
 from holon.security import certificates
 from holon.storage.redis import RedisStorage
+from tests.claims import claimed
 from tests.e2e.processes import until
 from tests.ports import free_ports
 from tests.redis_server import RedisServer, binaries
@@ -77,7 +78,7 @@ async def test_a_store_is_reached_over_tls_and_the_servers_certificate_is_checke
     server = secured.server(port)
     try:
         async with RedisStorage(f"rediss://localhost:{port}{secured.query}", StoreSettings("a")) as storage:
-            assert await storage.claim(1) == ()
+            assert await claimed(storage) == []
         with pytest.raises(ConfigError, match=r"cannot be reached: .*certificate verify failed"):
             async with RedisStorage(f"rediss://localhost:{port}", StoreSettings("a")):
                 pass
@@ -118,7 +119,7 @@ async def test_sentinels_and_the_master_that_they_name_are_reached_over_tls(secu
     await until(watching, "the sentinel watches the master")
     named = f"rediss+sentinel://127.0.0.1:{sentinel}/jobs"
     async with RedisStorage(f"{named}{secured.query}", StoreSettings("a")) as storage:
-        assert await storage.claim(1) == ()
+        assert await claimed(storage) == []
     with pytest.raises(ConfigError, match="no sentinel names a master"):
         async with RedisStorage(named, StoreSettings("a")):
             pass
@@ -139,7 +140,7 @@ async def test_the_masters_of_a_cluster_are_reached_over_tls(secured: Secured) -
             await until(well, "the cluster has all its slots")
         named = f"rediss+cluster://127.0.0.1:{port}"
         async with RedisStorage(f"{named}{secured.query}", StoreSettings("a")) as storage:
-            assert await storage.claim(1) == ()
+            assert await claimed(storage) == []
         with pytest.raises(ConfigError, match="cannot be reached"):
             async with RedisStorage(named, StoreSettings("a")):
                 pass

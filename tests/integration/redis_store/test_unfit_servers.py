@@ -9,6 +9,7 @@ import pytest
 from holon.errors import ConfigError, StoreUnavailable
 from holon.ports import StoreSettings
 from holon.storage.redis import RedisStorage
+from tests.claims import claimed
 from tests.contract.world import OK, Hand
 from tests.integration.redis_store.nodes import Nodes
 from tests.redis_server import RedisServer
@@ -87,7 +88,7 @@ async def test_a_password_opens_the_store_and_nothing_else_does(tmp_path: Path) 
         assert "s3cr3t" not in str(refused.value)
         known = RedisStorage(server.uri().replace("unix://", "unix://:s3cr3t@"), StoreSettings("a"))
         async with known as storage:
-            assert await storage.claim(1) == ()
+            assert await claimed(storage) == []
         assert "s3cr3t" not in repr(known)
     finally:
         server.close()

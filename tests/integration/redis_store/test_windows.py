@@ -18,7 +18,7 @@ async def test_windows_and_quotas_are_exact_over_all_nodes(nodes: Nodes) -> None
     quota = Quota("ann", 10, "2026-11", worlds[0].now + 60_000)
     created = await asyncio.gather(
         *(
-            world.storage.create_jobs([replace(world.new_job(), quota=quota) for _ in range(3)], 0)
+            world.storage.create_jobs([replace(world.new_job(), quota=quota) for _ in range(3)])
             for world in worlds
             for _ in range(4)
         )

@@ -76,9 +76,6 @@ async def test_places_are_counted_once_while_the_store_is_slow_to_show_how_jobs_
         leaf.member.session.promised = 1
         await child.until(lambda: granting._due()[1]["work"] == 3)
         leaf.member.session.promised = 0
-        # Nor the slots for handlers that one has.
-        with child.engine.slots.wanting(child.engine.slots.limit):
-            assert granting._due()[1]["work"] == 3
         # One is over, and its place is idle, though the parent is not told of it yet.
         await leaf.ends(given[0], DONE)
         await child.until(lambda: (child.uplink.held, granting._due()[1]["work"]) == (2, 3))

@@ -39,6 +39,8 @@ async def test_lines_go_up_under_the_parents_lease_with_the_holon_and_the_task_t
         stream = await child.linked()
         await offered(stream, "t1", "work", {})
         offer = await leaf.given()
+        # It is followed from here on.
+        assert (await answer(stream)).HasField("accepted")
         writes(leaf, offer, "deep")
         told = await logs(stream)
         assert (told.task_id, told.lease_id) == ("t1", "t1-lease")
