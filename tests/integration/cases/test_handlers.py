@@ -195,7 +195,7 @@ async def test_the_log_names_a_handler_that_holds_up_the_node(
     assert told.startswith(f"job {job.id}: handler of state only of bp blocked the whole node for ")
 
 
-async def test_a_handler_that_held_up_the_node_for_longer_than_a_claim_lasts_runs_once(start: Start) -> None:
+async def test_a_handler_that_held_up_the_node_runs_once(start: Start) -> None:
     runs: Counter[str] = Counter()
 
     async def only(job_id: str) -> Any:
