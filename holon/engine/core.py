@@ -302,7 +302,7 @@ class Engine:
     @property
     def _is_shared(self) -> bool:
         """Whether other nodes can be on the store."""
-        return bool(self.store.spread)
+        return self.store.shared
 
     async def recall(self) -> None:
         """Know what other nodes, or this one before, have stored of workers, before the first of them comes.

@@ -7,9 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from holon.domain.job import Job, Status
 from holon.domain.matching import Need
-from holon.domain.task import task_id
 from holon.domain.value import Value, replace
 from holon.engine.dispatcher import Dispatcher
 from holon.engine.fusing import Fusing
@@ -23,16 +21,11 @@ log = logging.getLogger(__name__)
 
 
 class Made(Value, gc=True):
-    """What became of a new job, and the id of the one that is there.
-
-    `noted` is the version of the note that was written with it. `begun` is the job as it was created, where it waits
-    for one task that was given to a worker with that; else None.
-    """
+    """What became of a new job, and the id of the one that is there; `noted` is the new version of its note."""
 
     job_id: str
     creation: Creation
     noted: int | None = None
-    begun: Job | None = None
 
 
 # A new job, and its first step if that was decided.
@@ -113,20 +106,16 @@ class Creations:
         return made
 
     def _made(self, items: Sequence[_Item], reply: Created) -> Sequence[Made]:
-        offered = {offer.task_id for offer in reply.leased.offers} if reply.leased.offers else ()
         notes = reply.notes or (None,) * len(items)
         made: list[Made] = []
         for (new, plan), (job_id, creation), noted in zip(items, reply.jobs, notes, strict=True):
-            begun = None
             if creation is Creation.CREATED and plan is not None:
                 job = plan.step.job
                 self._fusing.mirror.keep(job)
                 self._telemetry.written(job, self._store.now())
-                if job.status is Status.WAITING_FOR_WORKER and job.waiting is not None:
-                    begun = job if task_id(job.id, job.waiting.step, 0) in offered else None
             elif creation is Creation.OVER_QUOTA and new.quota is not None:
                 self._spent[new.job.owner] = new.quota
-            made.append(Made(job_id, creation, noted, begun))
+            made.append(Made(job_id, creation, noted))
         return made
 
 

@@ -57,10 +57,7 @@ class Watched:
 
 @dataclass(slots=True)
 class _Followed:
-    """Who is told of a job; whether it is watched; what was told last, how often, and from when on more is told.
-
-    `begun` is how it was created, while nothing else is known of it; that was told.
-    """
+    """Who is told of a job; whether it is watched; what was told last, how often, and from when on more is told."""
 
     seen: Callable[[JobRecord | None], None]
     logged: Callable[[Logged], None] | None
@@ -68,7 +65,6 @@ class _Followed:
     last: JobRecord | None = None
     next_at: float = 0.0
     times: int = 0
-    begun: bool = False
 
 
 class Following:
@@ -104,24 +100,18 @@ class Following:
         self,
         job_id: str,
         seen: Callable[[JobRecord | None], None],
-        begun: JobRecord | None = None,
         logged: Callable[[Logged], None] | None = None,
     ) -> None:
         """Follow a job that is there, until `leave`.
 
         Arguments:
             seen: told the job as it is now and whenever it has changed, soon; None: it is gone.
-            begun: as whoever created it just now knows it: where it is that still, it is not put together again.
             logged: told the lines of its tasks' logs, as far as they come here.
         """
         watched = job_id in self._expected
         self._expected.discard(job_id)
         one = self._jobs[job_id] = _Followed(seen, logged, watched)
-        if begun is not None and watched and self._store.is_as_created(job_id):
-            one.begun = True
-            self._tell(job_id, one, begun)
-        else:
-            self._look(job_id, one)
+        self._look(job_id, one)
 
     def leave(self, job_id: str) -> None:
         """Follow it no more."""
@@ -156,9 +146,7 @@ class Following:
 
     def _look(self, job_id: str, one: _Followed) -> None:
         """Tell what is at hand; what is not, or was told a moment ago, is left to `run`."""
-        if one.begun and self._store.is_as_created(job_id):
-            return
-        one.begun, record = False, None
+        record = None
         if one.watched and asyncio.get_running_loop().time() >= one.next_at:
             record = self._at_hand(job_id)
         if record is None:

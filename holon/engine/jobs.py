@@ -217,7 +217,7 @@ class Jobs:
             return reused(asked)
         elif creation is Creation.OVER_QUOTA and new.quota is not None:
             return used_up(new.quota, new.job.created_at)
-        return Accepted(made.job_id, creation is Creation.EXISTING, made.noted, made.begun)
+        return Accepted(made.job_id, creation is Creation.EXISTING, made.noted)
 
     async def get(self, client: Client, job_id: str) -> JobRecord:
         """One job that a client may see."""

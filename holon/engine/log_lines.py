@@ -38,13 +38,13 @@ class LogLines:
         self._seal = seal
 
     def __repr__(self) -> str:
-        return f"LogLines(shared={bool(self._store.spread)})"
+        return f"LogLines(shared={self._store.shared})"
 
     def said(self, job_id: str, logged: Logged) -> None:
         """A worker of this node wrote lines for a job."""
         for follower in self.followers:
             follower(job_id, logged)
-        if self._store.spread:
+        if self._store.shared:
             words = _encode(logged)
             self._store.pass_on(job_id, words if self._seal is None else self._seal.seal(_TABLE, job_id, _WHAT, words))
 

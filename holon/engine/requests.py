@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from holon.domain.costs import Cost
-from holon.domain.job import Job, Status
+from holon.domain.job import Status
 from holon.domain.json_words import kind
 from holon.domain.policy import Allowed
 from holon.domain.texts import meant
@@ -74,14 +74,12 @@ class Creating(Value, gc=True):
 class Accepted(Value, gc=True):
     """A job that exists. `existing` says that an earlier call with the same request id made it.
 
-    `noted` is the version of the note that was written with it. `begun` is the job as it was created, where it waits
-    for one task that was given to a worker with that; else None.
+    `noted` is the new version of its note.
     """
 
     job_id: str
     existing: bool
     noted: int | None = None
-    begun: Job | None = None
 
 
 class Listing(Value):

@@ -157,8 +157,6 @@ class Teller:
                 left = min(left, (self._due - self._store.now()) / 1000)
             if left <= 0:
                 return
-            # Each of the nodes that share a store waits for the same one.
-            left += random.uniform(0, self._store.spread) / 1000  # noqa: S311  no secret
             try:
                 async with asyncio.timeout(left):
                     await self._some.wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from holon.domain.attempts import Loss
@@ -151,9 +150,6 @@ class Wakeups:
             left = None if self._due is None else (self._due - self._store.now()) / 1000
             if left is not None and left <= 0:
                 return
-            if left is not None:
-                # Each of the nodes that share a store waits for the same timer.
-                left += random.uniform(0, self._store.spread) / 1000  # noqa: S311  no secret
             try:
                 async with asyncio.timeout(left):
                     await self._timer.wait()

@@ -220,6 +220,4 @@ class Node:
         finally:
             for task in (drained, now):
                 task.cancel()
-            # Who waits for a store that is away, as a drain may, hears of it while there is a door to hear it through.
-            parts.store.hurry()
             await asyncio.gather(drained, now, return_exceptions=True)

@@ -67,4 +67,4 @@ def wall_of(store: Store, clock: Clock) -> Callable[[], int]:
     Nodes that share a store go by its server's, so that none is early; else one of them that is wrong would be the
     first each time.
     """
-    return store.now if store.spread else clock.wall_ms
+    return store.now if store.shared else clock.wall_ms

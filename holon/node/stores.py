@@ -28,10 +28,6 @@ class Store(Storage, AbstractAsyncContextManager[Any], Protocol):
         """Take the node's settings, and what it seals with; before the store is opened."""
         ...
 
-    def hurry(self) -> None:
-        """The node is about to end: a store that is away refuses soon what waits for it, and what still comes."""
-        ...
-
     @property
     def history_backlog(self) -> int:
         """How many bytes of history wait to be moved."""

@@ -265,13 +265,12 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
     """The store as a whole.
 
     Attributes:
-        spread: a timer that is due may wait this long, in milliseconds, for `fire`: other nodes have the same one, and
-            each takes a part of it at random, so that they do not all come at once. 0: there is one node.
+        shared: whether other nodes can be on the store.
         at_one_place: whether all jobs are: then those that one call creates are made together. Where it raises
             InvalidArgument or ResourceExhausted, nothing was written.
     """
 
-    spread: int
+    shared: bool
     at_one_place: bool
 
     def hear(self, told: Callable[[Hint], None]) -> Callable[[], object]:
@@ -306,13 +305,6 @@ class Storage(Steps, Leases, Outbox, Reads, Shared, Protocol):
 
     def over_at_hand(self, job_id: str) -> bool | None:
         """Whether a job that `at_hand` has is over, for less than that costs; None: it has none."""
-        ...
-
-    def is_as_created(self, job_id: str) -> bool:
-        """Whether nothing was committed of an expected job since its creation; False also where that is not known.
-
-        What is hinted at after this is known by then.
-        """
         ...
 
     def history_at_hand(self, job_id: str) -> Sequence[tuple[int, HistoryEvent]] | None:

@@ -60,7 +60,7 @@ class CoreCalls(ABC):
         seal: for what leaves memory; None leaves that as it is.
     """
 
-    spread = 0
+    shared = False
     at_one_place = True
     _promises: Promises
     _tables: Tables
@@ -136,9 +136,6 @@ class CoreCalls(ABC):
     def expect(self, job_id: str, *, history: bool) -> bool:  # noqa: ARG002  it takes no file
         self._hints.watched.add(job_id)
         return True
-
-    def is_as_created(self, job_id: str) -> bool:  # noqa: ARG002  it keeps no copies
-        return False
 
     def unwatch(self, job_id: str) -> None:
         self._hints.watched.discard(job_id)

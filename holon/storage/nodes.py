@@ -89,8 +89,7 @@ class NodesStorage(OwnedStorage):
     host that has room asks the owners of waiting tasks for leases, and carries to them what the worker says.
     """
 
-    # Other nodes have timers of their own; what engines ask is whether there are other nodes.
-    spread = 1
+    shared = True
 
     _alone = False
 

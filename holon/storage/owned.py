@@ -388,9 +388,6 @@ class OwnedStorage(CoreCalls):
             shard = homes[now // SHARD_FOR % len(homes)]
         return f"{shard}-{ordered_id(now)}"
 
-    def hurry(self) -> None:
-        """Nothing is to be done: who waits for a store that is away is refused after a second in any case."""
-
     async def failure(self) -> None:
         raise await asyncio.shield(self._broken)
 

@@ -131,14 +131,9 @@ class Delegated:
         if seconds is not None:
             self._timers[name] = asyncio.get_running_loop().call_later(max(0.0, seconds), call)
 
-    def follow(self, begun: Job | None = None) -> None:
-        """See the job to its end, which `ended` is told once, perhaps before this returns. Then `leave` it.
-
-        Arguments:
-            begun: the job as it was created just now, where its one task is with a worker since then.
-        """
-        record = None if begun is None else JobRecord(begun, begun.created_at, begun.created_at, None, None, "")
-        self._following.follow(self.entry.job_id, self._seen, record, self._wrote)
+    def follow(self) -> None:
+        """See the job to its end, which `ended` is told once, perhaps before this returns. Then `leave` it."""
+        self._following.follow(self.entry.job_id, self._seen, self._wrote)
 
     def _seen(self, record: JobRecord | None) -> None:
         if self.stage >= _ENDS:

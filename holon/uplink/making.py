@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
-from holon.domain.job import Job, Status
+from holon.domain.job import Status
 from holon.domain.value import Value
 from holon.engine.requests import Accepted, Creating
 from holon.errors import HolonError, InvalidArgument, NotFound
@@ -59,7 +59,7 @@ class Making:
     """Has new jobs do tasks.
 
     Arguments:
-        accept: told that the job of an entry is there, under this lease, and how it was created if it has begun.
+        accept: told that the job of an entry is there, under this lease.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Making:
         books: Books,
         reports: Reports,
         running: Running,
-        accept: Callable[[Delegation, Lease, Job | None], None],
+        accept: Callable[[Delegation, Lease], None],
     ) -> None:
         self._place = place
         self._books = books
@@ -154,7 +154,7 @@ class Making:
                 self._stop_if_made(one)
                 raise
             one.followed = True
-            self._accept(entry, one.lease, made.begun)
+            self._accept(entry, one.lease)
             return None
         if isinstance(made, NotFound):
             await self._running.telling.forget(entry)
@@ -179,7 +179,7 @@ class Making:
             [outcome] = await self.make([self.new(one.lease, one.offer, one.terms, entry.parent, entry.attempt)])
             return outcome
         one.followed = True
-        self._accept(entry, one.lease, None)
+        self._accept(entry, one.lease)
         return None
 
     def _stop_if_made(self, one: New) -> None:

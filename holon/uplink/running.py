@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from holon.domain.events import HistoryEvent
-from holon.domain.job import Job
 from holon.domain.log_lines import Logged
 from holon.engine.told_above import lines_above
 from holon.errors import HolonError, NotFound
@@ -172,21 +171,15 @@ class Running:
 
         running.soon(_COMES_BACK_S, withdraw)
 
-    def goes_on(self, entry: Delegation, begun: Job | None = None) -> Delegated:
-        """There is a job for a task: see it to its end, under the lease that it has now.
-
-        Arguments:
-            begun: the job as it was created just now, where its one task is with a worker since then.
-        """
-        running = self._jobs.get(entry.task_id) or self._run(entry, begun=begun)
+    def goes_on(self, entry: Delegation) -> Delegated:
+        """There is a job for a task: see it to its end, under the lease that it has now."""
+        running = self._jobs.get(entry.task_id) or self._run(entry)
         if running.extent.events:
             self._occurred(running)
         self.limit(running)
         return running
 
-    def _run(
-        self, entry: Delegation, passed: float = 0.0, why: Why | None = None, *, begun: Job | None = None
-    ) -> Delegated:
+    def _run(self, entry: Delegation, passed: float = 0.0, why: Why | None = None) -> Delegated:
         place = self._place
         told = self._summaries.changed
         running = Delegated(
@@ -205,7 +198,7 @@ class Running:
         self._jobs[entry.task_id] = running
         if why is not None:
             self.stop(running, why)
-        running.follow(begun)
+        running.follow()
         return running
 
     def _ended(self, running: Delegated, record: JobRecord | None) -> None:

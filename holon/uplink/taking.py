@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from holon.domain.job import Job
 from holon.engine.batches import AT_ONCE
 from holon.errors import HolonError, InvalidArgument
 from holon.rxon.v1 import worker_pb2
@@ -200,11 +199,11 @@ class Taking:
         self._creating += 1
         return None
 
-    def _accept(self, entry: Delegation, lease: Lease, begun: Job | None = None) -> None:
+    def _accept(self, entry: Delegation, lease: Lease) -> None:
         """The job is in the store: say so, and see it to its end."""
         starting = self._started(lease)
         self._reports.accept(lease)
-        running = self._running.goes_on(entry, begun)
+        running = self._running.goes_on(entry)
         if starting is not None and starting.why is not None:
             self._running.stop_soon(running, starting.why)
 

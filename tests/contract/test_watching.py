@@ -124,19 +124,12 @@ async def test_a_job_that_was_expected_is_watched_and_at_hand_as_it_is_read_by_o
         return
     assert world.storage.history_at_hand(job_id) is None
     assert (world.storage.at_hand(job_id), world.storage.over_at_hand(job_id)) == (None, None)
-    assert not world.storage.is_as_created(job_id)
     hints = hints_of(world.storage)
     await world.storage.create_jobs([new])
-    as_created = world.storage.is_as_created(job_id)
     async with asyncio.timeout(GUARD):
         while job_id not in (await anext(hints)).jobs:
             pass
-    other = await world.create()
-    # What others do says nothing of it. Not every store knows.
-    assert world.storage.is_as_created(job_id) == as_created
-    assert not world.storage.is_as_created(other)
     claim = await world.claim_of(job_id)
-    assert not world.storage.is_as_created(job_id)
     details: dict[str, object] = {"what": ("a", {"b": 1.0}), "of": Status.FAILED}
     for step in range(2):
         history = tuple(HistoryEvent(f"line_{step}_{n}", world.now, details=details) for n in range(2))
@@ -155,6 +148,7 @@ async def test_a_job_that_was_expected_is_watched_and_at_hand_as_it_is_read_by_o
     # As they are stored, whatever they were made of.
     world.storage.unwatch(job_id)
     assert await world.storage.history(job_id, 0, 10) == told
+    other = await world.create()
     assert world.storage.at_hand(other) in (None, await world.storage.job(other))
     await world.finish(claim)
     assert world.storage.over_at_hand(job_id) is True

@@ -30,8 +30,6 @@ FAILED = Answer(Heard.REFUSED, "the receiver answered with status 500")
 class Ended:
     """A store of which nothing is used but what it has to tell; `away` says that it does not answer."""
 
-    spread = 0
-
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
         self.away = False

@@ -26,7 +26,6 @@ class Store:
         self.watched: list[str] = []
         self.hand: JobRecord | None = None
         self.unreadable = ""
-        self.as_created = False
         self.record: JobRecord | None = RECORD
         self.expects = True
         self.reads = 0
@@ -47,9 +46,6 @@ class Store:
         if job_id == self.unreadable:
             raise RuntimeError("no job like that")
         return self.hand
-
-    def is_as_created(self, job_id: str) -> bool:
-        return self.as_created
 
     async def job(self, job_id: str) -> JobRecord | None:
         self.reads += 1
@@ -100,29 +96,6 @@ async def test_what_is_at_hand_of_a_job_that_was_expected_is_told_at_once_and_ne
     jobs.leave("j")
     jobs.changed({"j"})
     assert (len(told), store.watched) == (3, [])
-
-
-async def test_what_a_job_was_created_as_is_told_without_the_store_until_it_has_gone_on(
-    store: Store, jobs: Following
-) -> None:
-    told: list[JobRecord | None] = []
-    begun = replace(RECORD, number=7)
-    jobs.expect("j")
-    store.hand, store.as_created = RECORD, True
-    jobs.follow("j", told.append, begun)
-    jobs.changed({"j"})
-    assert told == [begun]
-    store.hand, store.as_created = replace(RECORD, sequence=2), False
-    jobs.changed({"j"})
-    assert told == [begun, store.hand]
-
-
-async def test_what_has_gone_on_since_it_was_created_is_looked_at_at_once(store: Store, jobs: Following) -> None:
-    told: list[JobRecord | None] = []
-    jobs.expect("j")
-    store.hand = replace(RECORD, sequence=2)
-    jobs.follow("j", told.append, RECORD)
-    assert told == [store.hand]
 
 
 @pytest.mark.parametrize("expected", [False, True])

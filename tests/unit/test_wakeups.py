@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from holon.domain.matching import Need
 from holon.engine.wakeups import Wakeups
 from holon.errors import StoreUnavailable
 from holon.ports import Fired, Hint
-from holon.storage.memory import MemoryStorage
-from holon.storage.redis import RedisStorage
-from holon.storage.sqlite import SqliteStorage
 
 GUARD = 10.0
 NEVER = 10**15
@@ -24,8 +18,6 @@ NEVER = 10**15
 
 class Timers:
     """A store that is told of a timer that is due now, while it says that the earliest timer is far away."""
-
-    spread = 0
 
     def __init__(self) -> None:
         self.fired = 0
@@ -73,54 +65,6 @@ async def test_a_timer_that_a_hint_tells_of_while_others_are_fired_is_fired_when
     running.cancel()
     await asyncio.wait([running])
     assert store.fired == 2
-
-
-class OneTimer:
-    """A store with a timer that is due in a moment, as one of its nodes sees it."""
-
-    spread = 7
-
-    def __init__(self) -> None:
-        self.fired = 0
-        self.again = asyncio.Event()
-
-    def now(self) -> int:
-        return 1
-
-    async def fire(self, limit: int) -> Fired:
-        self.fired += 1
-        if self.fired == 1:
-            return Fired(2)
-        self.again.set()
-        return Fired(None)
-
-
-async def test_nodes_that_share_a_store_do_not_all_come_when_a_timer_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = iter([NEVER, 0])
-    asked: list[tuple[float, float]] = []
-
-    def part(least: float, most: float) -> float:
-        asked.append((least, most))
-        return next(parts)
-
-    monkeypatch.setattr(random, "uniform", part)
-    late, soon = OneTimer(), OneTimer()
-    running = []
-    for store in (late, soon):
-        running.append(asyncio.create_task(wakeups_of(store)._fire()))
-        while not store.fired:  # noqa: ASYNC110  it is the next turn of the loop
-            await asyncio.sleep(0)
-    async with asyncio.timeout(GUARD):
-        await soon.again.wait()
-    for one in running:
-        one.cancel()
-    await asyncio.wait(running)
-    assert (late.fired, soon.fired) == (1, 2)
-    assert asked == [(0, OneTimer.spread)] * 2
-
-
-def test_nobody_waits_for_other_nodes_where_there_are_none() -> None:
-    assert MemoryStorage.spread == SqliteStorage.spread == 0 < RedisStorage.spread
 
 
 class Quiet:

@@ -85,7 +85,7 @@ class Own:
         self._here: Here | None = None
         self._group: asyncio.TaskGroup | None = None
         # A store of one node has one such session: the one that it had before it ended has nothing any more.
-        name = settings.node_id if store.spread else "node"
+        name = settings.node_id if store.shared else "node"
         offerings = {Offering(RUN_BLUEPRINT, price=0): ANY_CONTRACT}
         self._session = Session(f"{NODES_OWN}{name}", secrets.token_hex(12), CREDITS, offerings, self)
         # What is said of failures below is taken as holons say it.

@@ -62,7 +62,6 @@ async def test_places_are_counted_once_while_the_store_is_slow_to_show_how_jobs_
 
         monkeypatch.setattr(child.store, "job", job)
         monkeypatch.setattr(child.store, "at_hand", lambda _: None)
-        monkeypatch.setattr(child.store, "is_as_created", lambda _: False)
         await child.until(lambda: (one := child.uplink._credits) is not None and one._due()[1]["work"] == 3)
         granting = child.uplink._credits
         assert granting is not None
