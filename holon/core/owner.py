@@ -5,8 +5,8 @@ did not change for ten seconds of this node's own clock. Only time in which the 
 cannot reach the store is not silent. A shard is never given up because time passed: if its next batch is applied,
 nobody else wrote.
 
-Without members, one node owns all shards, and a second one waits. With members, the nodes share them. Each node may
-take shards up to its share: the number of shards divided by the number of live nodes that do not drain. A node that has
+Without members, the node takes every shard that it may take. With members, the nodes share them. Each node may take
+shards up to its share: the number of shards divided by the number of live nodes that do not drain. A node that has
 fewer asks the node that has most for one. A shard that nobody takes is taken beyond the share too.
 """
 
@@ -93,8 +93,8 @@ class Owner:
         writer: writes for the shards. It must run before `start`, to keep a shard while it is loaded.
         load: reads a shard's rows.
         begin: called with each shard whose rows are in memory, and its ownership; rules may run on it from then on.
-        taken: called with the name of a node that has taken a shard of this one, and the shard.
-        members: the nodes that share the store; None: whoever owns the first shard takes them all.
+        taken: called with the name of a node that has taken a shard of this one.
+        members: the nodes that share the store; None: this one takes what it may.
         ask: asks a node for one of its shards; `asked` is to be called there.
         told: tells a node that a shard was freed for it; `freed` is to be called there.
         timed: called before the store is asked for its time; the answer is called with that time, epoch milliseconds.
@@ -108,8 +108,8 @@ class Owner:
         writer: Writer,
         load: Loader,
         begin: Callable[[Rows, Ownership], Awaitable[None]],
-        taken: Callable[[str, int], object],
         *,
+        taken: Callable[[str], object] = lambda _: None,
         members: Members | None = None,
         ask: Callable[[str, int], object] = _nothing,
         told: Callable[[str, int], object] = _nothing,
@@ -234,7 +234,7 @@ class Owner:
             if taken:
                 self._owners[head.shard] = taken
                 log.warning("node %r has taken shard %d, which was this node's", taken, head.shard)
-                self._taken(taken, head.shard)
+                self._taken(taken)
 
     def _count(self) -> None:
         if self._members is not None:
@@ -251,9 +251,7 @@ class Owner:
     async def _take_all(self) -> None:
         asked = asyncio.get_running_loop().time()
         for head in await self._heads():
-            # Who has the first shard takes them all.
-            mine = head.shard == 0 or 0 in self.owned
-            if head.shard not in self.owned and mine and self._may_take(head, asked) and await self._take(head):
+            if head.shard not in self.owned and self._may_take(head, asked) and await self._take(head):
                 await self._load_taken()
 
     async def _take_share(self, members: Members) -> None:

@@ -20,7 +20,7 @@ from holon.domain.events import HistoryEvent, InboxEvent
 from holon.domain.matching import Need
 from holon.domain.task import Outcome
 from holon.domain.value import replace
-from holon.errors import HolonError, StoreUnavailable
+from holon.errors import HolonError, StoreBroken, StoreUnavailable, Unimplemented
 from holon.ports import (
     Appended,
     Claim,
@@ -91,8 +91,6 @@ class NodesStorage(OwnedStorage):
 
     shared = True
 
-    _alone = False
-
     def __init__(self, settings: StoreSettings, clock: Clock, seal: Seal | None = None) -> None:
         self._time = StoreTime(clock)
         super().__init__(settings, self._time, seal)
@@ -128,7 +126,7 @@ class NodesStorage(OwnedStorage):
             self._writer,
             self._load,
             self._begin,
-            self._taken,
+            taken=self._taken,
             members=self._members,
             ask=lambda node, shard: self._tell_node(node, between.GIVE, shard),
             told=lambda node, shard: self._tell_node(node, between.FREED, shard),
@@ -164,10 +162,15 @@ class NodesStorage(OwnedStorage):
         await self._sayings.close()
         await self._post.close()
 
-    def _taken(self, node: str, shard: int) -> None:
+    def _taken(self, node: str) -> None:
         # Another node may take a shard. A node of this name is a second process of it.
         if node == self._settings.node_id:
-            super()._taken(node, shard)
+            self._break(
+                StoreBroken(
+                    f"another process has taken the shards of node {node!r}: this one was silent for too long, or two "
+                    "nodes have one name. Give every node an INSTANCE_ID of its own, and start this one again"
+                )
+            )
 
     async def _begin(self, rows: Rows, owned: Ownership) -> None:
         assert isinstance(rows, Shard)  # noqa: S101  as `_load` made it
@@ -259,6 +262,8 @@ class NodesStorage(OwnedStorage):
     async def _serve(self, name: str, body: bytes, node: str) -> bytes:
         """Carry out a call of another node."""
         self._check_open()
+        if name not in between.CALLS:
+            raise Unimplemented(f"node {self._settings.node_id!r} has no call {name!r}; another release may have it")
         arguments = unpack(between.CALLS[name][0] or type(None), body)
         return pack(await getattr(self, f"_serve_{name}")(arguments, node))
 

@@ -22,7 +22,7 @@ from holon.core.codec import Codec
 from holon.core.finished import Finished
 from holon.core.load import READ_ROWS, branches, entries_of, load
 from holon.core.lookup import Lookup
-from holon.core.owner import TAKE_OVER_S, Owner
+from holon.core.owner import Owner
 from holon.core.reads import copied, job_record, passes
 from holon.core.row import shard_of
 from holon.core.rows import LEASED, JobRow
@@ -107,9 +107,6 @@ class OwnedStorage(CoreCalls):
         waiting: how many calls wait for their batch.
     """
 
-    # Whether this node owns all shards: it begins once it has them, and ends when it loses one.
-    _alone = True
-
     def __init__(self, settings: StoreSettings, clock: Clock, seal: Seal | None = None) -> None:
         super().__init__(settings, clock, seal)
         self._shards: dict[int, Shard] = {}
@@ -134,7 +131,7 @@ class OwnedStorage(CoreCalls):
         return self._rows.exclusive
 
     async def __aenter__(self) -> Self:
-        """Open the row store, and read what lives. While another node has the store, this waits.
+        """Open the row store, and read what lives in the shards that this node may take at once.
 
         Raises:
             ConfigError: it cannot be opened, belongs to another process, or is sealed with a key that is not here.
@@ -146,7 +143,7 @@ class OwnedStorage(CoreCalls):
         # One call of `take` or `settle` runs at a time.
         self._moving = asyncio.Lock()
         self._broken: asyncio.Future[StoreBroken] = asyncio.get_running_loop().create_future()
-        self._owned, self._claims_end = asyncio.Event(), asyncio.Event()
+        self._claims_end = asyncio.Event()
         await self._rows.__aenter__()
         self.at_one_place = self._rows.shards == 1
         self._tables = Tables(self._settings, self._rows.shards)
@@ -164,12 +161,6 @@ class OwnedStorage(CoreCalls):
             await self._owner.start()
             self._join()
             self._loops.append(asyncio.create_task(self._keep(self._owner.run)))
-            if self._alone and not (self._owned.is_set() or self._broken.done()):
-                log.warning(
-                    "another node has the store: this one waits until that one ends, or is silent for %.0f s",
-                    TAKE_OVER_S,
-                )
-                await self._owned.wait()
             if self._broken.done():
                 raise self._broken.result()
         except StoreUnavailable as error:
@@ -189,7 +180,6 @@ class OwnedStorage(CoreCalls):
             self._writer,
             self._load,
             self._begin,
-            self._taken,
             settle=self._settle_shard,
         )
 
@@ -266,17 +256,6 @@ class OwnedStorage(CoreCalls):
         self._owner.resign()
         for shard in list(self._shards.values()):
             self._writer.drop(shard.owned, error.message)
-        self._owned.set()
-
-    def _taken(self, node: str, _shard: int) -> None:
-        """Another node has the store. Workers and clients are to go there, so this one ends."""
-        same = "; give every node a name of its own in INSTANCE_ID" if node == self._settings.node_id else ""
-        self._break(
-            StoreBroken(
-                f"node {node!r} has taken the store: this one was silent for too long, or was started twice{same}. "
-                "Start this node again; it then waits until that one ends"
-            )
-        )
 
     async def _load(self, head: Head) -> Rows:
         shard = Shard(head.shard, self._tables, self._codec, self._finished, self._lost)
@@ -326,8 +305,6 @@ class OwnedStorage(CoreCalls):
             self._events.happened(row.id, row.events_after, row.events_last, one.score)
         self._claim_soon()
         await self._index_history(shard)
-        if len(self._shards) == self._rows.shards:
-            self._owned.set()
 
     async def _settle_shard(self, shard: int) -> None:
         """Claim no more jobs of a shard that is to be handed over, and wait for those that run, for a while."""

@@ -230,7 +230,7 @@ class Post:
                 self._served -= 1
         except HolonError as error:
             kind, body = _Kind.FAILURE, _packed(error)
-        except (MalformedMessage, ValueError) as error:
+        except MalformedMessage as error:
             kind, body = _Kind.FAILURE, _packed(HolonError(f"a call of node {call.node!r} cannot be read: {error}"))
         except Exception as error:
             log.exception("a call of node %r failed", call.node)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from holon.clock import Clock
@@ -58,13 +57,6 @@ class PartStorage(OwnedStorage):
 
     def _open_rows(self) -> RowStore:
         return self._shared_rows
-
-    async def _keep(self, run: Callable[[], Any]) -> None:
-        self._owned.set()
-        await super()._keep(run)
-
-    def _taken(self, node: str, _shard: int) -> None:
-        pass
 
 
 class PartBackend:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from holon.client import Job
+from holon.errors import Unimplemented
 from holon.ports import StoreSettings
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.storage.redis import RedisStorage
@@ -99,6 +100,17 @@ async def test_a_cancel_at_one_node_stops_the_worker_of_another(pair: tuple[Runn
         await first.client.cancel_job(job_id)
         await stopped.wait()
         assert (await ended(first, job_id)).status == "cancelled"
+
+
+async def test_a_call_that_a_node_does_not_know_is_refused_and_is_no_fault_of_it(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node of another release may have calls that this one has not."""
+    uri = server.uri(server.database())
+    async with RedisStorage(uri, StoreSettings("a")) as store, RedisStorage(uri, StoreSettings("b")):
+        with pytest.raises(Unimplemented, match="node 'b' has no call 'of-tomorrow'"):
+            await store._post.ask("b", "of-tomorrow", b"")
+    assert [one for one in caplog.records if one.levelname == "ERROR"] == []
 
 
 async def test_the_newer_of_two_processes_has_the_id_though_it_is_at_another_node(
