@@ -82,7 +82,7 @@ class Lease(Value, gc=True):
 
 
 class Open(Value, gc=True):
-    """The arguments of `Leases.open_session`. It resumes only leases of the called node's tasks."""
+    """The arguments of `Leases.open_session`. What it resumes may be leases of other nodes' tasks."""
 
     guest: Guest
     opening: Opening

@@ -49,6 +49,7 @@ from holon.ports import (
 )
 from holon.storage import between
 from holon.storage.between import Guest
+from holon.storage.calls import CoreCalls
 from holon.storage.owned import OwnedStorage
 from holon.storage.post import Post
 from holon.storage.sayings import Sayings
@@ -342,7 +343,8 @@ class NodesStorage(OwnedStorage):
     # Sessions --------------------------------------------------------------------------------------------------
 
     async def open_session(self, opening: Opening) -> Opened:
-        mine, others = self._split(opening.resumed, lambda one: one[0])
+        # Before it replaces an older session: somebody owns all of its tasks.
+        self._owners_of(opening)
         sequence = await self._take_session(opening)
         if sequence is None:
             return Opened(None, outranked=True)
@@ -361,26 +363,26 @@ class NodesStorage(OwnedStorage):
         # From here on, what comes late of an older session is known to be older.
         self._hosted[opening.worker_id] = guest
         try:
-            return await self._open_everywhere(guest, opening, mine, others)
+            return await self._open_everywhere(guest, opening)
         except BaseException:
             # Nobody will close it.
             self._aside(self.close_session(opening.worker_id, opening.session_id))
             raise
 
-    async def _open_everywhere(
-        self,
-        guest: Guest,
-        opening: Opening,
-        mine: Sequence[tuple[str, str]],
-        others: Mapping[str, Sequence[tuple[str, str]]],
-    ) -> Opened:
-        """Open a session here and at all other nodes; each is told which leases of its tasks it resumes."""
-        opened = await super().open_session(replace(opening, resumed=tuple(mine)))
+    def _owners_of(self, opening: Opening) -> set[str]:
+        """The other nodes that own tasks of a session that opens. Raises StoreUnavailable if nobody owns one."""
+        return {node for task_id, _ in opening.resumed if (node := self._node_of(task_id)) is not None}
+
+    async def _open_everywhere(self, guest: Guest, opening: Opening) -> Opened:
+        """Open a session here and at all other nodes. Each takes the leases of its own tasks from those resumed."""
+        opened = await self._open_here(opening)
+        owners = self._owners_of(opening)
+        known = tuple(one for one in opening.resumed if shard_of(one[0]) < self._rows.shards)
+        asked = between.Open(guest, replace(opening, resumed=known))
         calls: list[Any] = []
-        for node in {*self._others, *others}:
-            asked = between.Open(guest, replace(opening, resumed=tuple(others.get(node, ()))))
+        for node in {*self._others, *owners}:
             call = self._call(node, between.OPEN, asked)
-            if node in others:
+            if node in owners:
                 calls.append(call)
             else:
                 self._aside(call)
@@ -391,8 +393,18 @@ class NodesStorage(OwnedStorage):
                 dropped=opened.dropped + part.dropped,
                 losses=opened.losses + part.losses,
             )
+        answered = {one.lease_id for one in opened.kept} | {lease_id for _, lease_id, _ in opened.dropped}
+        if not answered.issuperset(lease_id for _, lease_id in opening.resumed):
+            # Its new owner has heard of the session too, or loads the shard after this.
+            raise StoreUnavailable("tasks of this worker move to another node; try again", retry_after=RETRY_AFTER_S)
         self._take_holds(opened.kept)
         return opened
+
+    async def _open_here(self, opening: Opening) -> Opened:
+        """Open a session for the tasks that this node owns now."""
+        await self._fetch(tasks=[task_id for task_id, _ in opening.resumed])
+        mine = tuple(one for one in opening.resumed if self._has(one[0]))
+        return await CoreCalls.open_session(self, replace(opening, resumed=mine))
 
     async def _take_session(self, opening: Opening) -> int | None:
         """Make a session the newest of its worker; returns its sequence, None if one of a higher proof lives."""
@@ -421,9 +433,11 @@ class NodesStorage(OwnedStorage):
         # Then the rest is done in one turn.
         await self._fetch(tasks=[task_id for task_id, _ in opening.resumed])
         if not self._welcome(guest, node, opens=True):
-            stale = tuple((task, lease, Superseded.WORKER_MISMATCH) for task, lease in opening.resumed)
+            stale = tuple(
+                (task, lease, Superseded.WORKER_MISMATCH) for task, lease in opening.resumed if self._has(task)
+            )
             return Opened(None, dropped=stale)
-        opened = await super().open_session(opening)
+        opened = await self._open_here(opening)
         row = self._tables.workers.get(guest.worker_id)
         if row is not None and row.session_id == guest.session_id:
             row.credits = MANY

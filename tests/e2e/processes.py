@@ -199,8 +199,8 @@ class Node:
         await until(accepted, "a job is accepted")
         return made[0]
 
-    async def job(self, job_id: str, wait: float = 0) -> dict[str, Any]:
-        answer = await self.api.get(f"/api/v1/jobs/{job_id}?wait={wait:g}")
+    async def job(self, job_id: str) -> dict[str, Any]:
+        answer = await self.api.get(f"/api/v1/jobs/{job_id}")
         assert answer.status_code == 200, answer.text
         body: dict[str, Any] = answer.json()
         return body
@@ -212,7 +212,13 @@ class Node:
 
         async def over() -> bool:
             with contextlib.suppress(httpx.TransportError):
-                seen[:] = [await self.job(job_id, WAIT_S)]
+                answer = await self.api.get(f"/api/v1/jobs/{job_id}?wait={WAIT_S:g}")
+                if answer.status_code == 503:
+                    # Its part of the store is handed over just now.
+                    await asyncio.sleep(PAUSE_S)
+                    return False
+                assert answer.status_code == 200, answer.text
+                seen[:] = [answer.json()]
             return bool(seen) and seen[0]["finished_at"] is not None
 
         await until(over, f"job {job_id} is over", seconds)
