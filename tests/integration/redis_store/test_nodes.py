@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from holon.client import Job
-from holon.errors import Unimplemented
+from holon.errors import StoreUnavailable, Unimplemented
 from holon.ports import StoreSettings
 from holon.rxon.v1 import types_pb2, worker_pb2
 from holon.storage.redis import RedisStorage
@@ -22,9 +22,12 @@ from holon.testing import RunningNode, running_node
 from holon.worker.link import Replaced
 from tests.chaos.link import Link
 from tests.conftest import Measured
+from tests.e2e.processes import until
+from tests.hints import heard, hints_of
 from tests.integration.admission import REVOKED, admission, end_of, rules
 from tests.integration.cases.site import fan_out, one_task
 from tests.integration.grpc_node import a_node, result, updates
+from tests.integration.redis_store.nodes import Nodes
 from tests.integration.scripted_node import serving
 from tests.ports import free_ports
 from tests.redis_server import RedisServer
@@ -111,6 +114,29 @@ async def test_a_call_that_a_node_does_not_know_is_refused_and_is_no_fault_of_it
         with pytest.raises(Unimplemented, match="node 'b' has no call 'of-tomorrow'"):
             await store._post.ask("b", "of-tomorrow", b"")
     assert [one for one in caplog.records if one.levelname == "ERROR"] == []
+
+
+async def test_a_lease_is_kept_whose_shard_moves_while_its_session_opens(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await nodes.add("a"), await nodes.add("b")
+    here, there = one.storage, other.storage
+    assert isinstance(here, RedisStorage)
+    assert isinstance(there, RedisStorage)
+    await until(lambda: "b" in map(here._owner.of, there._shards), "the other node owns a shard, and is known to")
+    hand, hints = await one.hand(), hints_of(here)
+    task = await other.dispatch()
+    await heard(hints, lambda hint: bool(hint.keys))
+    [offer] = await one.lease(hand.seat())
+    assert offer.task_id == task
+    with monkeypatch.context() as patch:
+        # As if the other node had come by the shard just after this one looked.
+        patch.setattr(here, "_owners_of", lambda _: set())
+        with pytest.raises(StoreUnavailable, match="move to another node"):
+            await one.resume("w1", offer)
+    _, opened = await one.resume("w1", offer)
+    assert [kept.lease_id for kept in opened.kept] == [offer.lease_id]
+    assert (await other.task_record(task)).attempt == 1
 
 
 async def test_the_newer_of_two_processes_has_the_id_though_it_is_at_another_node(
