@@ -17,6 +17,7 @@ from msgspec.msgpack import Decoder, Encoder
 from holon.domain.value import Value, replace
 from holon.errors import StoreBroken, StoreUnavailable
 from holon.stores.port import Change, Record, RowStore
+from holon.stores.records import SCHEMA
 
 # The kind of the shared records; the key is the node's name.
 KIND = "node"
@@ -40,13 +41,13 @@ class Member(Value):
         process: random, new for each process.
         shards: how many shards it owns.
         draining: whether it gives its shards away, and takes none.
-        said: bytes for other parts of the node; this module does not read them.
+        reads: the newest schema of rows that it reads.
     """
 
     process: str
     shards: int = 0
     draining: bool = False
-    said: bytes = b""
+    reads: int = 1
 
 
 _encode = Encoder().encode
@@ -59,16 +60,18 @@ class Members:
     Arguments:
         store: the row store.
         node: the name of this node.
+        reads: the newest schema of rows that this process reads.
 
     Attributes:
         process: the random id of this process.
     """
 
-    def __init__(self, store: RowStore, node: str) -> None:
+    def __init__(self, store: RowStore, node: str, reads: int = SCHEMA) -> None:
         self.process = secrets.token_hex(8)
+        self.reads = reads
         self._store = store
         self._node = node
-        self._own = Member(self.process)
+        self._own = Member(self.process, reads=reads)
         self._live: dict[str, Member] = {}
         self._left = False
         # The record of this node as it was written last, and when, by the loop's time.
@@ -89,16 +92,19 @@ class Members:
         """The live nodes by name, as of the last look that the store answered. This node is one of them."""
         return MappingProxyType(self._live)
 
-    def publish(self, *, shards: int | None = None, draining: bool | None = None, said: bytes | None = None) -> None:
-        """Change what this node publishes. A number of shards goes out with the next look, all else at once."""
+    @property
+    def all_read(self) -> int:
+        """The newest schema of rows that this process and all live nodes read."""
+        return min([self.reads, *(member.reads for member in self._live.values())])
+
+    def publish(self, *, shards: int | None = None, draining: bool | None = None) -> None:
+        """Change what this node publishes. A number of shards goes out with the next look, the rest at once."""
         own = self._own
         if shards is not None:
             self._own = replace(self._own, shards=shards)
         if draining is not None:
             self._own = replace(self._own, draining=draining)
-        if said is not None:
-            self._own = replace(self._own, said=said)
-        if (own.draining, own.said) != (self._own.draining, self._own.said):
+        if own.draining != self._own.draining:
             self._changed.set()
 
     async def run(self) -> None:

@@ -8,6 +8,9 @@ nobody else wrote.
 Without members, the node takes every shard that it may take. With members, the nodes share them. Each node may take
 shards up to its share: the number of shards divided by the number of live nodes that do not drain. A node that has
 fewer asks the node that has most for one. A shard that nobody takes is taken beyond the share too.
+
+The head of a shard has the schema of its rows. A node takes no shard that it cannot read, and writes the newest schema
+that all live nodes read. So nodes of two releases can share a store while one is replaced by the other.
 """
 
 from __future__ import annotations
@@ -23,11 +26,10 @@ from holon.core.members import Members
 from holon.core.writer import Cut, Ownership, Rows, Writer
 from holon.errors import ConfigError, StoreBroken, StoreUnavailable
 from holon.stores.port import NOBODY, Head, RowStore
+from holon.stores.records import SCHEMA
 
 log = logging.getLogger(__name__)
 
-# The format of rows that this version writes, and the newest that it reads.
-SCHEMA = 1
 # A head that did not change for so long is of an owner that is gone (seconds).
 TAKE_OVER_S = 10.0
 # How often the heads of other nodes' shards are looked at (seconds).
@@ -124,6 +126,9 @@ class Owner:
         self._begin = begin
         self._taken = taken
         self._members = members
+        self._reads = SCHEMA if members is None else members.reads
+        # Shards that a newer release writes, of which this was logged.
+        self._newer: set[int] = set()
         self._ask = ask
         self._told = told
         self._settle = settle
@@ -161,6 +166,9 @@ class Owner:
             ConfigError: a newer version wrote a shard's rows.
             StoreUnavailable: the store is away.
         """
+        for head in await self._heads():
+            if head.schema > self._reads:
+                raise ConfigError(_unreadable(head, self._reads))
         await self._take_what_may_be_taken()
 
     async def run(self) -> None:
@@ -306,11 +314,11 @@ class Owner:
 
     def _may_take(self, head: Head, asked: float) -> bool:
         """Whether this node may take a shard whose head the store was asked for at that time of the loop."""
-        if head.schema > SCHEMA:
-            raise ConfigError(
-                f"shard {head.shard} of the store has rows of format {head.schema}, and this version reads {SCHEMA} at "
-                "most; start the newer version"
-            )
+        if head.schema > self._reads:
+            if head.shard not in self._newer:
+                self._newer.add(head.shard)
+                log.warning(_unreadable(head, self._reads))
+            return False
         if self._store.exclusive or head.token == NOBODY or head.node == self._node:
             return True
         seen, since = self._seen.get(head.shard, (None, asked))
@@ -322,7 +330,7 @@ class Owner:
 
     async def _take(self, seen: Head) -> bool:
         """Own a shard; False if another node was faster."""
-        head = await self._store.acquire(seen, secrets.token_hex(16), self._node, max(seen.schema, SCHEMA))
+        head = await self._store.acquire(seen, secrets.token_hex(16), self._node, max(seen.schema, self._schema()))
         if head is None:
             self._seen.pop(seen.shard, None)
             return False
@@ -372,6 +380,10 @@ class Owner:
         log.debug("shard %d is owned (epoch %d, was %r)", head.shard, head.epoch, before)
 
     # Sharing -------------------------------------------------------------------------------------------------------
+
+    def _schema(self) -> int:
+        """The schema of the rows that this node writes."""
+        return self._reads if self._members is None else self._members.all_read
 
     def _shares(self) -> tuple[int, int]:
         """How many shards a node must have, and may have."""
@@ -473,3 +485,10 @@ class Owner:
         """Whether a batch of a shard is under way."""
         flight = self._writer.gate.flight
         return flight is not None and owned in flight.owned
+
+
+def _unreadable(head: Head, reads: int) -> str:
+    return (
+        f"shard {head.shard} of the store has rows of schema {head.schema}, and this release reads {reads} at most: "
+        "replace this node by one of the newer release"
+    )

@@ -30,6 +30,7 @@ def main() -> int:
     )
     parser.add_argument("--history", default="", help="postgres: history is moved to one, of the run's own")
     parser.add_argument("--nodes", type=int, default=1, help="how many share the store (1)")
+    parser.add_argument("--newer", type=int, default=0, help="how many of them also write the next schema of rows (0)")
     parser.add_argument("--workers", type=int, default=3, help="how many work (3)")
     parser.add_argument("--holons", type=int, choices=(3,), help="how many levels of holons; instead of one holon")
     parser.add_argument(
@@ -37,7 +38,7 @@ def main() -> int:
     )
     parser.add_argument("--keep", type=Path, help="a new folder for the notes, logs and files, which stay")
     given = parser.parse_args()
-    of_one = ("minutes", "history", "nodes", "workers")
+    of_one = ("minutes", "history", "nodes", "newer", "workers")
     if given.holons and any(getattr(given, name) != parser.get_default(name) for name in of_one):
         parser.error("--holons goes with --seed or --seeds, --storage and --keep: each holon has one node")
     if given.seeds and not given.holons:
@@ -46,7 +47,15 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if given.holons:
         return _of_holons(given)
-    plan = Plan(given.minutes * 60, given.seed, given.storage, given.history, given.nodes, given.workers)
+    plan = Plan(
+        given.minutes * 60,
+        given.seed,
+        given.storage,
+        given.history,
+        given.nodes,
+        given.workers,
+        newer=given.newer,
+    )
     try:
         if given.keep is not None:
             given.keep.mkdir(parents=True)
@@ -73,7 +82,8 @@ def _of_holons(given: argparse.Namespace) -> int:
 def lines(plan: Plan, verdict: Verdict) -> Iterator[str]:
     """What to print."""
     kept = f"{plan.storage}, history in {plan.history}" if plan.history else plan.storage
-    yield f"seed {plan.seed}, {plan.seconds / 60:g} minutes, {kept}, {plan.nodes} nodes, {plan.workers} workers"
+    nodes = f"{plan.nodes} nodes" + (f" ({plan.newer} of the next release)" if plan.newer else "")
+    yield f"seed {plan.seed}, {plan.seconds / 60:g} minutes, {kept}, {nodes}, {plan.workers} workers"
     for title, counts in (("faults", verdict.faults), ("jobs", verdict.ends), ("notes", verdict.seen)):
         yield f"{title:8s}{sum(counts.values())}"
         yield from _counted(counts)

@@ -12,8 +12,10 @@ import orjson
 
 from holon.clock import SystemClock
 from holon.config import Config
+from holon.core.members import Members
 from holon.errors import ConfigError
 from holon.node import Node, Ports, run_alone
+from holon.stores.records import SCHEMA
 from holon.telemetry import set_up_logging
 from tests.bench.control import say
 from tests.chaos.blueprints import ALL
@@ -69,6 +71,8 @@ def run() -> NoReturn:
     # Before anything reads the time.
     wall = WallClock(float(os.environ["CHAOS_SKEW_S"]))
     break_it(os.environ.get("CHAOS_BREAK", ""))
+    # What this node reads is told to the others; rows of the next schema there are none yet.
+    Members.__init__.__defaults__ = (int(os.environ.get("CHAOS_READS", SCHEMA)),)
     try:
         run_alone(main(wall))
     except* ConfigError as errors:

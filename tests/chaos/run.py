@@ -17,6 +17,7 @@ from typing import Any
 from holon.client import Client
 from holon.errors import HolonError
 from holon.security.certificates import KeyPair, issue_server, issue_worker, open_authority
+from holon.stores.records import SCHEMA
 from tests.chaos.checker import Broken, check
 from tests.chaos.environment import environment
 from tests.chaos.faults import Faults, Targets
@@ -65,6 +66,7 @@ class Plan:
         long: the share of tasks that outlast a lease.
         repeated: the share of results that are said again soon, or after their acknowledgement.
         broken: the promise that the nodes are to break, for the checker's own tests.
+        newer: how many of the nodes are of a release that reads and writes the next schema of rows too.
     """
 
     seconds: float
@@ -81,6 +83,7 @@ class Plan:
     long: float = 0.03
     repeated: float = REPEATED
     broken: str = ""
+    newer: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +245,7 @@ class Chaos:
                 TLS_KEY_PATH=self._server.key,
                 CHAOS_SKEW_S=self._skews.get(name, 0.0),
                 CHAOS_BREAK=self._plan.broken,
+                CHAOS_READS=SCHEMA + (number < self._plan.newer),
             )
 
         return Life(name, "tests.chaos.node", settings, self._folder, self._started)

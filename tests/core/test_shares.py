@@ -15,9 +15,10 @@ from msgspec.msgpack import Encoder
 from holon.core.members import KIND, Member, Members
 from holon.core.owner import TAKE_OVER_S, Owner
 from holon.core.writer import RENEW_S, Cut, Ownership, Rows, Writer
-from holon.errors import StoreUnavailable
+from holon.errors import ConfigError, StoreUnavailable
 from holon.stores.memory import MemoryRows
 from holon.stores.port import NOBODY, Batch, Change, Head, Word
+from holon.stores.records import SCHEMA
 from tests.sim.loop import Process, VirtualLoop
 from tests.sim.node import SimClock
 from tests.sim.store import Server, SimRows
@@ -116,7 +117,7 @@ class Node:
         work_s: how often shards change (seconds).
     """
 
-    def __init__(self, site: Site, name: str) -> None:
+    def __init__(self, site: Site, name: str, reads: int) -> None:
         self.name = name
         self.process = Process(name)
         self.way = Way(site.server)
@@ -128,7 +129,7 @@ class Node:
         self._site = site
         self._tasks: list[asyncio.Task[None]] = []
         self.writer = self.process.context.run(Writer, self.way)
-        self.members = Members(self.way, name)
+        self.members = Members(self.way, name, reads)
         self.owner = Owner(
             self.way, name, self.writer, self._load, self._begin, taken=self.lost.append,
             members=self.members, ask=self._ask, told=self._told, settle=self._settle,
@@ -200,8 +201,8 @@ class Site:
         self.server = Audited(MemoryRows(SHARDS, SimClock(loop, 0)), random.Random(seed))
         self.nodes: dict[str, Node] = {}
 
-    def start(self, *names: str) -> list[Node]:
-        nodes = [Node(self, name) for name in names]
+    def start(self, *names: str, reads: int = SCHEMA) -> list[Node]:
+        nodes = [Node(self, name, reads) for name in names]
         self.nodes.update({node.name: node for node in nodes})
         return nodes
 
@@ -482,16 +483,69 @@ def test_a_store_that_is_away_changes_no_owner_and_no_member() -> None:
 
 def test_records_of_newer_nodes_are_read_and_others_left_out() -> None:
     async def story(site: Site) -> None:
-        newer = Encoder().encode(["process", 5, False, b"said", "more"])
+        newer = Encoder().encode(["process", 5, False, 2, "more"])
         changes = [Change(KIND, name, 0, value) for name, value in {"newer": newer, "broken": b"\xc1"}.items()]
         await site.server.rows.exchange(changes)
         [a] = site.start("a")
         await asyncio.sleep(3)
         assert {*a.members.live} == {"a", "newer"}
-        assert a.members.live["newer"] == Member("process", 5, False, b"said")
-        a.members.publish(said=b"words")
-        await asyncio.sleep(0.1)
-        assert a.members.live["a"] == Member(a.members.process, len(a.shards), False, b"words")
+        assert a.members.live["newer"] == Member("process", 5, False, 2)
+
+    run(story)
+
+
+NEXT = SCHEMA + 1
+
+
+def test_a_newer_release_writes_what_the_older_reads_until_no_live_node_needs_that() -> None:
+    async def story(site: Site) -> None:
+        a, b = site.start("a", "b")
+        await asyncio.sleep(30)
+        # One after the other is replaced. Both releases own shards meanwhile, and hand them to each other.
+        await a.drain()
+        [c] = site.start("c", reads=NEXT)
+        await asyncio.sleep(40)
+        await site.shared(b, c)
+        assert {head.schema for head in await site.heads()} == {SCHEMA}
+        await b.drain()
+        [d] = site.start("d", reads=NEXT)
+        await asyncio.sleep(40)
+        await site.shared(c, d)
+        # What is taken from now on is in the next schema.
+        assert {head.schema for head in await site.heads() if head.node == "d"} == {NEXT}
+
+    run(story)
+
+
+def test_a_node_takes_no_shard_that_it_cannot_read_and_goes_on_with_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def story(site: Site) -> None:
+        [a] = site.start("a")
+        await asyncio.sleep(3)
+        first = a.owner.owned[0]
+        # The shard is taken by a newer release that had not heard of this node.
+        [head] = [head for head in await site.heads() if head.shard == 0]
+        taken = await site.server.rows.acquire(head, "token", "newer", NEXT)
+        assert taken is not None
+        await asyncio.sleep(TAKE_OVER_S + 10)
+        assert first.lost
+        assert a.shards == {*range(1, SHARDS)}
+        [told] = [one.getMessage() for one in caplog.records if "schema" in one.getMessage()]
+        assert told.startswith(f"shard 0 of the store has rows of schema {NEXT}, and this release reads {SCHEMA} at")
+
+    run(story)
+
+
+def test_an_older_release_does_not_start_on_shards_that_it_cannot_read() -> None:
+    async def story(site: Site) -> None:
+        [c] = site.start("c", reads=NEXT)
+        await asyncio.sleep(3)
+        assert len(c.shards) == SHARDS
+        writer = Writer(site.server.rows)
+        owner = Owner(site.server.rows, "a", writer, c._load, c._begin, members=Members(site.server.rows, "a"))
+        with pytest.raises(ConfigError, match=f"rows of schema {NEXT}, and this release reads {SCHEMA} at most"):
+            await owner.start()
 
     run(story)
 
