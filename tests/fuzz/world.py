@@ -162,6 +162,8 @@ class World:
         self.good = GoodWorker(self, GOOD, "good")
         await self.good.join()
         await self.good_job()
+        # The job's run may end a moment after the job.
+        await self.until(lambda: not self.engine.executor.running)
         self._tasks = self._names()
 
     async def turns(self, number: int = 8) -> None:

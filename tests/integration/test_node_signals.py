@@ -20,6 +20,7 @@ from holon.storage import MemoryStorage
 from holon.storage.promises import Promise, Promises
 
 GUARD = 20.0
+REFUSED_S = 0.2
 TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -28,25 +29,22 @@ def config() -> Config:
 
 
 class Away(MemoryStorage):
-    """From some time on it answers nobody, whether he is cancelled or not, until it is told that the node ends."""
+    """From some time on it refuses everybody a while after the call, whether he is cancelled or not."""
 
     def __init__(self) -> None:
         super().__init__()
         self.away = False
         self.asked = asyncio.Event()
         self._promises = Promises()
-        self._left: Promise[None] = Promise(loop=asyncio.get_running_loop())
 
     async def documents(self, kind: str) -> Sequence[Document]:
         if not self.away:
             return await super().documents(kind)
         self.asked.set()
-        await self._promises.kept(self._left)
+        refused: Promise[None] = Promise()
+        asyncio.get_running_loop().call_later(REFUSED_S, refused.set_result, None)
+        await self._promises.kept(refused)
         raise StoreUnavailable("it is away")
-
-    def hurry(self) -> None:
-        if not self._left.done():
-            self._left.set_result(None)
 
 
 @pytest.fixture
@@ -120,6 +118,5 @@ async def test_i10_a_second_stop_ends_a_node_whose_store_is_away() -> None:
     await store.asked.wait()
     node.stop()
     ended, _ = await asyncio.wait((running,), timeout=GUARD)
-    store.hurry()
     await running
     assert ended

@@ -11,6 +11,7 @@ from unittest import mock
 from holon.core.writer import Gate, On, Ownership, Writer
 from holon.domain.value import replace
 from holon.errors import StoreUnavailable
+from holon.storage.store_time import StoreTime
 from holon.stores.memory import MemoryRows
 from holon.stores.port import Batch, Head, Word
 
@@ -28,10 +29,6 @@ def _answer_at_once(gate: Gate, future: asyncio.Future[Any], value: Any, on: On)
 def _apply_of_anybody(rows: MemoryRows, batch: Batch) -> tuple[Word, Head]:
     head = rows._shards[batch.shard].head
     return _apply(rows, replace(batch, epoch=head.epoch, token=head.token, number=head.batch + 1))
-
-
-def _apply_without_stamp(rows: MemoryRows, batch: Batch) -> tuple[Word, Head]:
-    return _apply(rows, replace(batch, stamp=0))
 
 
 _apply = MemoryRows._apply
@@ -55,14 +52,21 @@ def _without_repeats() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _with_own_clocks() -> Iterator[None]:
+    """Each node goes by its own clock, which is wrong by some seconds."""
+    with (
+        mock.patch.object(StoreTime, "now_ms", lambda time: time._clock.now_ms()),
+        mock.patch.object(StoreTime, "not_before", lambda _time, _floor: None),
+    ):
+        yield
+
+
 # By name: what takes the rule away, and whether the store must go back in time for it to be missed.
 RULES: dict[str, tuple[Callable[[], AbstractContextManager[object]], bool]] = {
     "nothing leaves before its batch is durable": (lambda: mock.patch.object(Gate, "answer", _answer_at_once), False),
     "only the owner writes": (lambda: mock.patch.object(MemoryRows, "_apply", _apply_of_anybody), False),
     "a batch without an answer is sent again": (_without_repeats, False),
-    "the time of a shard never goes back": (
-        lambda: mock.patch.object(MemoryRows, "_apply", _apply_without_stamp),
-        False,
-    ),
+    "the time is the store's, and never goes back": (_with_own_clocks, False),
     "what the store lost is written again": (lambda: mock.patch.object(Writer, "_repair", _no_repair), True),
 }

@@ -29,7 +29,7 @@ class Gone:
     def __init__(self) -> None:
         self.followed: dict[str, Seen] = {}
 
-    def follow(self, job_id: str, seen: Seen, begun: JobRecord | None, logged: Logs) -> None:
+    def follow(self, job_id: str, seen: Seen, logged: Logs) -> None:
         self.followed[job_id] = seen
         self.logs = logged
 
