@@ -57,7 +57,7 @@ def _with_own_clocks() -> Iterator[None]:
     """Each node goes by its own clock, which is wrong by some seconds."""
     with (
         mock.patch.object(StoreTime, "now_ms", lambda time: time._clock.now_ms()),
-        mock.patch.object(StoreTime, "not_before", lambda _time, _floor: None),
+        mock.patch.object(StoreTime, "not_before"),
     ):
         yield
 
