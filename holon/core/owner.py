@@ -329,7 +329,10 @@ class Owner:
         return asked - since >= TAKE_OVER_S
 
     async def _take(self, seen: Head) -> bool:
-        """Own a shard; False if another node was faster."""
+        """Own a shard; False if another node was faster, or this one takes none any more."""
+        if self._draining:
+            # It resigned while it looked: the head may be of another process of its name.
+            return False
         head = await self._store.acquire(seen, secrets.token_hex(16), self._node, max(seen.schema, self._schema()))
         if head is None:
             self._seen.pop(seen.shard, None)

@@ -550,6 +550,29 @@ def test_an_older_release_does_not_start_on_shards_that_it_cannot_read() -> None
     run(story)
 
 
+def test_a_node_that_resigns_while_it_looks_takes_nothing_from_the_next_process_of_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story(site: Site) -> None:
+        [a] = site.start("a")
+        await asyncio.sleep(3)
+        before = await site.heads()
+        look = a.way.heads
+
+        async def heads() -> Sequence[Head]:
+            found = await look()
+            a.owner.resign()
+            return found
+
+        monkeypatch.setattr(a.way, "heads", heads)
+        a.owner.drop(0, "the test says so")
+        await asyncio.sleep(5)
+        assert a.shards == {*range(1, SHARDS)}
+        assert [head.token for head in await site.heads()] == [head.token for head in before]
+
+    run(story)
+
+
 @pytest.mark.parametrize("call", ["acquire", "load"])
 def test_shards_that_their_fair_owner_cannot_take_are_taken_by_another(call: str) -> None:
     async def story(site: Site) -> None:
