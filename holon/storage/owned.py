@@ -1034,7 +1034,9 @@ class OwnedStorage(CoreCalls):
 
     async def surplus(self, keep: int) -> int | None:
         await self._confirmed()
-        more = sum(shard.ended for shard in self._shards.values()) - keep
+        # Each node deletes of its own shards, so it keeps its share of them.
+        share = -(-keep * len(self._shards) // self._rows.shards)
+        more = sum(shard.ended for shard in self._shards.values()) - share
         if more <= 0:
             return None
         found = await self._rows.range(ENDED, list(self._shards), 0, MAX_SCORE, min(more, LOOK_AT))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +19,12 @@ from holon.storage import owned
 from holon.storage.owned import OwnedStorage
 from holon.storage.shared_records import KEPT_LONGER
 from holon.stores.sqlite import SqliteRows
+from tests.claims import claimed
 from tests.contract.test_ends import HOLD, HOOK
 from tests.contract.test_outbox import ended, settle, tell, told
 from tests.contract.world import World
 from tests.core.faults import Faults, settled
+from tests.core.parts import Pair, hand_over
 from tests.history.waiting import until
 
 
@@ -234,3 +237,18 @@ async def test_history_that_is_settled_again_after_a_refusal_is_counted_once(
         await asyncio.sleep(0)
     assert world.storage.history_backlog == 0  # type: ignore[attr-defined]
     assert await world.storage.purge(world.now + 1, 10) == 1
+
+
+async def test_each_of_the_nodes_that_share_a_store_keeps_its_share_of_the_jobs_that_are_over(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    await pair.open()
+    await hand_over(pair.first, pair.second, range(16))
+    for shard in range(16, 24):
+        new = pair.first.new_job()
+        await pair.first.storage.create_jobs([replace(new, job=replace(new.job, id=f"{shard}-a"))])
+    for claim in await claimed(pair.first.storage):
+        await pair.first.finish(claim)
+    kept = [await pair.first.storage.surplus(keep) is None for keep in (16, 15, 14, 0)]
+    assert kept == [True, True, False, False]
+    assert await pair.second.storage.surplus(0) is None
+    await pair.close()
