@@ -507,9 +507,12 @@ class OwnedStorage(CoreCalls):
         Returns:
             the ownerships of the shards that changed.
         """
-        if self._tables.closing:
+        tables = self._tables
+        if tables.closing:
             self._claims_end.set()
-        claims = core_jobs.claim(self._tables, self._most_claims)
+        if not (tables.ready or tables.suspects):
+            return self._collect(now)
+        claims = core_jobs.claim(tables, self._most_claims)
         changed = self._collect(now)
         for claim in claims:
             self._gate.then(self._begin_job, claim, (self._shards[shard_of(claim.job.id)].owned,))
