@@ -245,7 +245,8 @@ class Chaos:
                 TLS_KEY_PATH=self._server.key,
                 CHAOS_SKEW_S=self._skews.get(name, 0.0),
                 CHAOS_BREAK=self._plan.broken,
-                CHAOS_READS=SCHEMA + (number < self._plan.newer),
+                # The older nodes are there first, as in an upgrade.
+                CHAOS_READS=SCHEMA + (number >= self._plan.nodes - self._plan.newer),
             )
 
         return Life(name, "tests.chaos.node", settings, self._folder, self._started)
