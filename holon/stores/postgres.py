@@ -211,6 +211,7 @@ class PostgresRows:
         self._listener: asyncpg.Connection | None = None
         # There while the store is entered.
         self._readers: asyncpg.Pool
+        self._asking: set[asyncio.Task[Sequence[Any]]] = set()
         self._came = asyncio.Event()
         self._node = ""
         self._to_notify: set[str] = set()
@@ -252,6 +253,7 @@ class PostgresRows:
                 connection.terminate()
         if hasattr(self, "_readers"):
             self._readers.terminate()
+        await asyncio.gather(*self._asking, return_exceptions=True)
 
     async def _connected_writer(self) -> asyncpg.Connection:
         if self._writer is None or self._writer.is_closed():
@@ -402,6 +404,20 @@ class PostgresRows:
         return int(count)
 
     async def _rows(self, query: str, *arguments: Any) -> Sequence[Any]:
+        # A cancel of the caller does not reach it: asyncpg would give the connection back in a task that nobody waits
+        # for, and whose error would be logged.
+        asking = asyncio.create_task(self._ask(query, arguments), name="store-query")
+        self._asking.add(asking)
+        asking.add_done_callback(self._asked)
+        return await asyncio.shield(asking)
+
+    def _asked(self, asking: asyncio.Task[Sequence[Any]]) -> None:
+        self._asking.discard(asking)
+        if not asking.cancelled():
+            # Its caller may be gone.
+            asking.exception()
+
+    async def _ask(self, query: str, arguments: Sequence[Any]) -> Sequence[Any]:
         try:
             # Without a limit, a read would wait for all earlier reads that a silent server does not answer.
             async with self._readers.acquire(timeout=TIMEOUT_S) as connection:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Awaitable, Callable, Iterator
 
+import asyncpg
 import pytest
 
 from holon.core import owner
@@ -150,6 +152,32 @@ async def test_i10_a_node_whose_store_is_away_refuses_reads_and_ends(server: Ser
         with pytest.raises(StoreUnavailable, match="does not confirm writes"):
             await store.counts()
         await store.__aexit__(None, None, None)
+
+
+async def test_a_call_whose_caller_is_cancelled_leaves_no_error_behind_when_its_connection_ends(
+    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back, ended = asyncio.Event(), asyncio.Event()
+
+    async def reset(*_args: object, **_more: object) -> None:
+        given_back.set()
+        await ended.wait()
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    async with PostgresRows(server.database()) as rows:
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncpg.Connection, "reset", reset)
+            asking = asyncio.create_task(rows.records("keys"))
+            await given_back.wait()
+            asking.cancel()
+            await asyncio.wait([asking])
+            ended.set()
+            # That is known in the next turns of the loop.
+            for _ in range(10):
+                await asyncio.sleep(0)
+    del asking
+    gc.collect()
+    assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == []
 
 
 async def test_i10_calls_that_read_rows_are_refused_while_the_store_is_silent(server: Server) -> None:
