@@ -274,7 +274,9 @@ class Owner:
         try:
             try:
                 for head in chosen:
-                    await self._take(head)
+                    # If it resigned while it looked, a head may be of another process of its name.
+                    if not self._draining:
+                        await self._take(head)
             except StoreUnavailable:
                 await self._load_taken()
                 raise
@@ -329,10 +331,7 @@ class Owner:
         return asked - since >= TAKE_OVER_S
 
     async def _take(self, seen: Head) -> bool:
-        """Own a shard; False if another node was faster, or this one takes none any more."""
-        if self._draining:
-            # It resigned while it looked: the head may be of another process of its name.
-            return False
+        """Own a shard; False if another node was faster."""
         head = await self._store.acquire(seen, secrets.token_hex(16), self._node, max(seen.schema, self._schema()))
         if head is None:
             self._seen.pop(seen.shard, None)
